@@ -1,0 +1,34 @@
+"""The hash chain: each event's digest covers everything in it and the digest of the event before.
+
+Whoever changes, removes or reorders a stored event breaks every digest after it. The digest is taken over the
+header's fields sorted by name, without those that have their default value, so that a field added by a later
+version leaves the digests of older events as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+
+from .events import CheckpointEvent
+
+__all__ = ["digest_of", "sealed"]
+
+_canonical = msgspec.msgpack.Encoder(order="sorted")
+
+
+def digest_of(event: CheckpointEvent) -> str:
+    """The digest that `event`, given whole, must carry.
+
+    `sha256(MessagePack([previous_digest, header, sha256(stored payload)]))`, hexadecimal. The header is every
+    field of the event but `digest` and the payload's `data`.
+    """
+    data = event.payload.data if event.payload else b""
+    header = msgspec.structs.replace(event.header(), digest="")
+    return hashlib.sha256(_canonical.encode([event.previous_digest, header, hashlib.sha256(data).digest()])).hexdigest()
+
+
+def sealed(event: CheckpointEvent) -> CheckpointEvent:
+    """`event` with its digest filled in."""
+    return msgspec.structs.replace(event, digest=digest_of(event))

@@ -1,0 +1,114 @@
+"""Every exception of eventckpt, in one place.
+
+All of them are `agent_framework.WorkflowCheckpointException`s, so code that already handles the framework's
+own checkpoint errors handles these too. `StreamConflict` alone is not: it is a fact that an engine reports to
+the layer above it, which turns it into a fork or into a `CheckpointConflictError`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from agent_framework import WorkflowCheckpointException
+
+if TYPE_CHECKING:
+    from .events import CheckpointEvent, StreamId
+
+__all__ = [
+    "CheckpointConflictError",
+    "CheckpointDecodeError",
+    "CheckpointEncodeError",
+    "CheckpointNotFoundError",
+    "CheckpointStoreError",
+    "CheckpointTypeNotAllowedError",
+    "StoreCorruptError",
+    "StoreFormatError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StoreReadOnlyError",
+    "StreamConflict",
+]
+
+
+class CheckpointEncodeError(WorkflowCheckpointException):
+    """A value cannot be stored so that a load gives it back. Nothing was written."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path: list[str] = []
+        """Where in the checkpoint the value is, outermost step first, filled in while the error travels out."""
+
+    def __str__(self) -> str:
+        return f"{self.message} (at {''.join(self.path)})" if self.path else self.message
+
+
+class CheckpointTypeNotAllowedError(CheckpointEncodeError):
+    """A type is not on the allow-list, at save or at load.
+
+    `type_key` is the exact `"module:qualname"` to add to `allowed_checkpoint_types`.
+    """
+
+    def __init__(self, message: str, *, type_key: str) -> None:
+        super().__init__(message)
+        self.type_key = type_key
+
+
+class CheckpointDecodeError(WorkflowCheckpointException):
+    """Stored bytes are not a checkpoint that this codec can rebuild: damaged, hostile, or of another version."""
+
+
+class CheckpointNotFoundError(WorkflowCheckpointException):
+    """No live checkpoint has this id."""
+
+
+class CheckpointConflictError(WorkflowCheckpointException):
+    """Another writer advanced the run, and the storage was told to raise instead of to fork.
+
+    `stream` is the run, `expected_seq` the position that this save wanted, `head` the event that the run ends
+    with now.
+    """
+
+    def __init__(self, message: str, *, stream: StreamId, expected_seq: int, head: CheckpointEvent | None) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.expected_seq = expected_seq
+        self.head = head
+
+
+class CheckpointStoreError(WorkflowCheckpointException):
+    """The engine could not do what it was asked. What was acknowledged before is still there."""
+
+
+class StoreLockedError(CheckpointStoreError):
+    """Another process held the write lock for longer than the store waits. Trying again is safe."""
+
+
+class StoreFullError(CheckpointStoreError):
+    """There is no room left. Nothing of the failed write was kept."""
+
+
+class StoreReadOnlyError(CheckpointStoreError):
+    """The store, or the folder it lies in, cannot be written or opened."""
+
+
+class StoreCorruptError(CheckpointStoreError):
+    """The store's bytes are damaged."""
+
+
+class StoreFormatError(CheckpointStoreError):
+    """The file is something else, or was written by a version that this one does not know."""
+
+
+class StreamConflict(Exception):  # noqa: N818 - a fact an engine reports, not an error a user sees
+    """An append did not commit because its seq is not the one after the head.
+
+    `head` is the header of the stream's last event, or None for a stream without events.
+    """
+
+    def __init__(self, stream: StreamId, seq: int, head: CheckpointEvent | None) -> None:
+        at = f"its head is seq {head.seq}" if head else "it has no events"
+        super().__init__(f"seq {seq} cannot be appended to run {stream.run_id!r} of {stream.workflow_name!r}: {at}")
+        self.stream = stream
+        self.seq = seq
+        self.head = head

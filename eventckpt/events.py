@@ -1,0 +1,146 @@
+"""What a stored event is: the immutable records that every other module passes around.
+
+An event is a header, readable by anyone without decoding, and a payload, the encoded state. `Payload.data` is
+the only large field: listings leave it empty (`b""`) and carry everything else.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+__all__ = [
+    "MAX_RUN_ID",
+    "CheckpointEvent",
+    "EventType",
+    "ForkPoint",
+    "Payload",
+    "PendingRequest",
+    "StreamId",
+    "Summary",
+    "check_run_id",
+]
+
+EventType: TypeAlias = Literal["checkpoint", "tombstone"]
+
+MAX_RUN_ID: Final = 255
+"""Characters in a run id."""
+
+
+class StreamId(msgspec.Struct, frozen=True, order=True):
+    """The key of a stream: one run of one workflow."""
+
+    workflow_name: str
+    """`WorkflowCheckpoint.workflow_name`, any text."""
+    run_id: str
+    """An opaque text of 1 to 255 characters."""
+
+
+class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A question that a workflow waits for an answer to."""
+
+    request_id: str
+    source_executor_id: str
+    request_type: str
+    """`"module:qualname"` of the request's data; a name only, nothing is imported from it."""
+
+
+class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a checkpoint holds, readable without decoding its state."""
+
+    executor_ids: tuple[str, ...] = ()
+    """Executors with saved state, sorted."""
+    messages: dict[str, int] = {}
+    """Messages in flight, counted by the executor that sent them."""
+    pending_requests: tuple[PendingRequest, ...] = ()
+    answered_requests: tuple[str, ...] = ()
+    """Ids of the requests whose responses are in flight."""
+    state_keys: tuple[str, ...] = ()
+    """The workflow's own state keys, sorted; the framework's reserved ones (leading underscore) are left out."""
+    more_state_keys: int = 0
+    """How many state keys were left out of `state_keys` to keep the header small."""
+
+
+class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The encoded state of one checkpoint. All sizes are in bytes."""
+
+    encoding: str
+    """How `data` was made from the raw MessagePack bytes."""
+    base_seq: int | None = None
+    """The seq of the snapshot that a delta needs, in the same stream; None: `data` stands alone."""
+    raw_size: int
+    raw_sha256: str
+    """SHA-256 of the raw bytes, hexadecimal: tells whether two events hold the same checkpoint, whatever the
+    encoding, and whether a payload was rebuilt right."""
+    stored_size: int
+    """The size of `data`, also where a listing left `data` out."""
+    data: bytes = b""
+    parts: tuple[str, ...] = ()
+    """Ids of the items that hold `data` where it is too large for one item; empty: `data` is here."""
+
+
+class ForkPoint(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a forked run began: the event that its lineage last saw."""
+
+    workflow_name: str
+    run_id: str
+    seq: int
+    """0: the lineage had seen no event, two writers began the same run at once."""
+    checkpoint_id: str | None
+
+
+class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One immutable record in the stream of a run."""
+
+    type: EventType
+    workflow_name: str
+    run_id: str
+    seq: int
+    """1, 2, 3, … in commit order, without gaps."""
+    checkpoint_id: str
+    """The checkpoint that this event holds or, for a tombstone, deletes."""
+    previous_checkpoint_id: str | None = None
+    timestamp: str
+    """ISO 8601; the checkpoint's own, or for a tombstone the time of the deletion. Never used for order in a run."""
+    iteration_count: int = 0
+    graph_signature_hash: str = ""
+    checkpoint_version: str = ""
+    summary: Summary = Summary()
+    payload: Payload | None = None
+    """None for a tombstone."""
+    actor: str | None = None
+    """Who wrote it, as the storage was told."""
+    recorded_at: str
+    """ISO 8601 in UTC: when the writer made the event."""
+    forked_from: ForkPoint | None = None
+    """Set on the first event of a fork."""
+    digest: str = ""
+    """SHA-256, hexadecimal; see `eventckpt.chain`."""
+    previous_digest: str = ""
+    """The digest of the event before; of a fork's first event, of the event it forked from; else empty."""
+    schema: int = 1
+
+    @property
+    def stream(self) -> StreamId:
+        """The key of the stream that this event belongs to."""
+        return StreamId(self.workflow_name, self.run_id)
+
+    def header(self) -> CheckpointEvent:
+        """This event without its payload's data, as listings give it."""
+        if self.payload is None or not self.payload.data:
+            return self
+        return msgspec.structs.replace(self, payload=msgspec.structs.replace(self.payload, data=b""))
+
+
+def check_run_id(run_id: str) -> str:
+    """`run_id`, if it can name a run.
+
+    Raises:
+        ValueError: it is empty, longer than 255 characters, or not valid Unicode.
+    """
+    if not 1 <= len(run_id) <= MAX_RUN_ID:
+        raise ValueError(f"A run id has 1 to {MAX_RUN_ID} characters, this one has {len(run_id)}: {run_id[:40]!r}.")
+    if run_id != run_id.encode("utf-8", "replace").decode():
+        raise ValueError(f"A run id must be valid Unicode: {run_id!r}.")
+    return run_id

@@ -1,0 +1,244 @@
+"""The checkpoint storages: the framework's `CheckpointStorage` protocol over an event store.
+
+`EventCheckpointStorage` works with any engine; `SqliteCheckpointStorage` brings its own. Both give, by `for_run`,
+storages bound to one run, which is what a workflow that runs more than once at a time should use.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple, Self, TypeAlias
+
+from agent_framework import WorkflowCheckpoint
+
+from ..codec import CheckpointCodec
+from ..events import StreamId, check_run_id
+from ..stores import EventStore
+from ..stores.sqlite import SqliteEventStore
+from . import telemetry
+from .lineage import Memory
+from .reader import Reader
+from .writer import OnConflict, Writer
+
+__all__ = ["EventCheckpointStorage", "OnConflict", "OnSaveError", "RunCheckpointStorage", "SqliteCheckpointStorage"]
+
+logger = logging.getLogger("eventckpt")
+
+OnSaveError: TypeAlias = Callable[[WorkflowCheckpoint, Exception], None]
+
+
+class _Core(NamedTuple):
+    """What a storage and its bound handles share."""
+
+    store: EventStore
+    writer: Writer
+    reader: Reader
+    on_save_error: OnSaveError | None
+
+
+class _Checkpoints:
+    """The `CheckpointStorage` protocol over one run, or, where `run_id` is None, over all runs."""
+
+    run_id: str | None = None
+    workflow_name: str | None = None
+    _core: _Core
+
+    async def save(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Append `checkpoint` to its run and return its id. When this returns, it is durable.
+
+        Saving a checkpoint again with the same content changes nothing; with other content it supersedes.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`; also where the
+                checkpoint could be stored but not loaded again.
+            CheckpointConflictError: another writer has continued the run, and `on_conflict` is "raise".
+            CheckpointStoreError: the engine failed; nothing half-written is left.
+            ValueError: the checkpoint's id is to name its run and is too long for that (255 characters).
+        """
+        self._learn(checkpoint.workflow_name)
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            outcome = await self._core.writer.save(checkpoint, self.run_id)
+        except Exception as error:
+            self._report(checkpoint, error)
+            raise
+        finally:
+            telemetry.saves.add(1, {"outcome": outcome})
+            telemetry.save_duration.record(time.perf_counter() - started, {"outcome": outcome})
+        return checkpoint.checkpoint_id
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
+        """The checkpoint with this id.
+
+        Raises:
+            CheckpointNotFoundError: no live checkpoint has this id.
+            CheckpointTypeNotAllowedError, CheckpointDecodeError: see `CheckpointCodec.decode`.
+            CheckpointStoreError: the engine failed.
+        """
+        return await self._core.reader.load(checkpoint_id, self._stream())
+
+    async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
+        """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
+        headers = await self._core.reader.live(self._learn(workflow_name), self.run_id)
+        return [checkpoint async for checkpoint in self._core.reader.checkpoints(headers)]
+
+    async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
+        """The ids of the live checkpoints, in the order of their commits. Decodes nothing."""
+        headers = await self._core.reader.live(self._learn(workflow_name), self.run_id)
+        return [header.checkpoint_id for header in headers]
+
+    async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
+        """The live checkpoint that was committed last; None if there is none.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointDecodeError: the latest cannot be decoded. An older one is
+                never given in its place.
+            CheckpointStoreError: the engine failed.
+        """
+        return await self._core.reader.latest(self._learn(workflow_name), self.run_id)
+
+    async def delete(self, checkpoint_id: str) -> bool:
+        """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
+        return await self._core.writer.delete(await self._core.reader.locate(checkpoint_id, self._stream()))
+
+    async def close(self) -> None:
+        """Let go of what this storage opened; what was passed in stays open. May be called more than once."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+    def _learn(self, workflow_name: str) -> str:
+        if self.run_id is not None and self.workflow_name is None:
+            self.workflow_name = workflow_name
+        return workflow_name
+
+    def _stream(self) -> StreamId | None:
+        if self.run_id is None or self.workflow_name is None:
+            return None
+        return StreamId(self.workflow_name, self.run_id)
+
+    def _report(self, checkpoint: WorkflowCheckpoint, error: Exception) -> None:
+        logger.error(
+            "Checkpoint %s (iteration %d) of workflow %r, %s, was not saved: %s",
+            checkpoint.checkpoint_id,
+            checkpoint.iteration_count,
+            checkpoint.workflow_name,
+            "run by lineage" if self.run_id is None else f"run {self.run_id!r}",
+            error,
+        )
+        if self._core.on_save_error is None:
+            return
+        try:
+            self._core.on_save_error(checkpoint, error)
+        except Exception:
+            logger.exception("on_save_error failed; the error it was told of is raised all the same")
+
+
+class RunCheckpointStorage(_Checkpoints):
+    """One run of an `EventCheckpointStorage`, as its own `CheckpointStorage`. Made by `for_run`.
+
+    Saves go to this run; `get_latest` and the lists see this run only. `load` and `delete` look in this run first
+    and then everywhere, since a checkpoint id names one checkpoint: a run can begin from a checkpoint of another.
+    """
+
+    def __init__(self, core: _Core, run_id: str, workflow_name: str | None) -> None:
+        self._core = core
+        self.run_id = run_id
+        self.workflow_name = workflow_name
+
+
+class EventCheckpointStorage(_Checkpoints):
+    """Checkpoints of Agent Framework workflows as events in `store`.
+
+    Implements `agent_framework.CheckpointStorage`. Used directly, each checkpoint joins the run of the checkpoint
+    that it follows, and one that follows none begins a run; `get_latest` is then the newest over all runs of the
+    workflow. `for_run` gives a storage that sees one run only.
+
+    Args:
+        store: the engine. It is not closed with the storage.
+        allowed_checkpoint_types: application types that checkpoints may hold, as `"module:qualname"`; as for
+            `FileCheckpointStorage`.
+        on_conflict: what a save does when another writer has continued the same run: "fork" begins a new run from
+            the checkpoint that this writer last saw, "raise" raises `CheckpointConflictError`.
+        on_save_error: called with the checkpoint and the exception of every save that fails, before the exception
+            is raised. Graph workflows swallow what a save raises, so this is where to hear of it.
+        actor: who writes, kept on each event.
+
+    Raises:
+        ValueError, TypeError: an argument is not of the form above.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        *,
+        allowed_checkpoint_types: list[str] | None = None,
+        on_conflict: OnConflict = "fork",
+        on_save_error: OnSaveError | None = None,
+        actor: str | None = None,
+    ) -> None:
+        if on_conflict not in ("fork", "raise"):
+            raise ValueError(f"on_conflict is 'fork' or 'raise', not {on_conflict!r}.")
+        self.store = store
+        memory = Memory()
+        codec = CheckpointCodec(allowed_checkpoint_types, storage_name=type(self).__name__)
+        self._core = _Core(
+            store=store,
+            writer=Writer(store, codec, memory, on_conflict=on_conflict, actor=actor),
+            reader=Reader(store, codec, memory),
+            on_save_error=on_save_error,
+        )
+
+    def for_run(self, run_id: str, *, workflow_name: str | None = None) -> RunCheckpointStorage:
+        """A storage bound to the run `run_id`, itself a `CheckpointStorage`.
+
+        Args:
+            run_id: 1 to 255 characters, chosen by the application: an order number, a session id.
+            workflow_name: the run's workflow; if left out, it is learnt from the first save, list or latest.
+
+        Raises:
+            ValueError: the run id is empty or too long.
+        """
+        return RunCheckpointStorage(self._core, check_run_id(run_id), workflow_name)
+
+
+class SqliteCheckpointStorage(EventCheckpointStorage):
+    """Checkpoints in one SQLite file. Constructing it does no I/O; no `async with` is needed.
+
+    Args:
+        path: the file; it and its folder are created on first use. Any number of processes may share it.
+        synchronous: how far an acknowledged save is safe; see `SqliteEventStore`.
+        busy_timeout: seconds to wait for another process's write; see `SqliteEventStore`.
+
+    The other arguments are those of `EventCheckpointStorage`.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        allowed_checkpoint_types: list[str] | None = None,
+        on_conflict: OnConflict = "fork",
+        on_save_error: OnSaveError | None = None,
+        actor: str | None = None,
+        synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
+        busy_timeout: float = 30.0,
+    ) -> None:
+        super().__init__(
+            SqliteEventStore(path, synchronous=synchronous, busy_timeout=busy_timeout),
+            allowed_checkpoint_types=allowed_checkpoint_types,
+            on_conflict=on_conflict,
+            on_save_error=on_save_error,
+            actor=actor,
+        )
+
+    async def close(self) -> None:
+        """Finish what is under way and close the file. May be called more than once."""
+        await self.store.close()

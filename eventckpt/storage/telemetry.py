@@ -1,0 +1,22 @@
+"""The storage's metrics, by the OpenTelemetry API: they cost nothing until the application installs an SDK.
+
+| name | kind | unit | what |
+|---|---|---|---|
+| `eventckpt.saves` | counter | {save} | saves, by `outcome`: saved, repeated, forked, failed |
+| `eventckpt.save.duration` | histogram | s | time of one save, encoding included, by `outcome` |
+| `eventckpt.stored` | counter | By | payload bytes appended |
+| `eventckpt.loads` | counter | {load} | checkpoints read back, by `outcome`: loaded, failed |
+"""
+
+from __future__ import annotations
+
+from opentelemetry import metrics
+
+__all__ = ["loads", "save_duration", "saves", "stored"]
+
+_meter = metrics.get_meter("eventckpt")
+
+saves = _meter.create_counter("eventckpt.saves", unit="{save}", description="Saves by outcome")
+save_duration = _meter.create_histogram("eventckpt.save.duration", unit="s", description="Time of one save")
+stored = _meter.create_counter("eventckpt.stored", unit="By", description="Payload bytes appended")
+loads = _meter.create_counter("eventckpt.loads", unit="{load}", description="Checkpoints read back by outcome")

@@ -1,0 +1,297 @@
+"""The save path: where a checkpoint belongs, its event, and what to do when another writer was faster.
+
+A save commits only at the seq right after the head that its own lineage last saw. That one rule keeps two workers
+that resume the same checkpoint from interleaving, and it needs no read before the write: the engine's conflict
+tells when the memory of the head is out of date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+import msgspec
+from agent_framework import WorkflowCheckpoint
+
+from .. import delta
+from ..chain import sealed
+from ..codec import CheckpointCodec
+from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointEncodeError, StreamConflict
+from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, StreamId, check_run_id
+from ..stores import EventStore, Located
+from . import telemetry
+from .lineage import Head, Memory, Tip
+from .summary import summarize
+
+__all__ = ["OnConflict", "Outcome", "Writer", "now"]
+
+logger = logging.getLogger("eventckpt")
+
+OnConflict: TypeAlias = Literal["fork", "raise"]
+Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
+
+_NOTHING_SEEN: Final = Head(0, "")
+_LARGE: Final = 256 * 1024
+"""Raw bytes above which compression leaves the event loop; below, the hand-over would cost more than it frees."""
+
+
+class _Place(NamedTuple):
+    """Where the next event goes: right after `head` in `stream`."""
+
+    stream: StreamId
+    head: Head
+    """Of a fork that has no event yet: seq 0 and the digest of the event it forks from."""
+    parent: Tip | None = None
+    """The lineage's last checkpoint, wherever it lies."""
+    forked_from: ForkPoint | None = None
+    """For the first event of a run that continues another run's checkpoint."""
+    repeats: str | None = None
+    """The digest of the content that this checkpoint id already has, as far as is known."""
+    diverted_from: StreamId | None = None
+
+    def after(self, head: Head) -> _Place:
+        return self._replace(head=head, forked_from=None)
+
+
+class Writer:
+    """Turns checkpoints into events and appends them."""
+
+    def __init__(
+        self, store: EventStore, codec: CheckpointCodec, memory: Memory, *, on_conflict: OnConflict, actor: str | None
+    ) -> None:
+        self._store = store
+        self._codec = codec
+        self._memory = memory
+        self._on_conflict = on_conflict
+        self._actor = actor
+
+    async def save(self, checkpoint: WorkflowCheckpoint, run_id: str | None) -> Outcome:
+        """Append `checkpoint` to its run, `run_id` or the one that its lineage leads to."""
+        # Everything that reads the live state happens before the first await: the workflow may go on changing it.
+        raw = self._codec.encode(checkpoint)
+        self._prove(checkpoint, raw)
+        draft = _draft(checkpoint, self._actor)
+        place = await self._place(checkpoint, run_id)
+        check_run_id(place.stream.run_id)
+        payload = await _payload(raw)
+        if place.repeats == payload.raw_sha256:
+            return "repeated"
+        while True:
+            event = _event(draft, place, payload)
+            try:
+                await self._store.append(event)
+            except StreamConflict as conflict:
+                moved = await self._after(place, event)
+                if isinstance(moved, CheckpointEvent):
+                    self._memory.saw(moved, Head.of(moved), diverted_from=place.diverted_from)
+                    return "repeated"
+                if moved is None:
+                    return await self._diverged(draft, place, payload, conflict)
+                place = place.after(moved)
+            else:
+                self._remember(event, place)
+                return "saved"
+
+    async def delete(self, located: Located | None) -> bool:
+        """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
+        whatever the head is."""
+        if located is None:
+            return False
+        head = Head.of(located.head)
+        while True:
+            tombstone = _tombstone(located.event, head, self._actor)
+            try:
+                await self._store.append(tombstone)
+            except StreamConflict as conflict:
+                if conflict.head is None:
+                    return False  # the whole run was removed in the meantime
+                head = Head.of(conflict.head)
+            else:
+                return True
+
+    def _prove(self, checkpoint: WorkflowCheckpoint, raw: bytes) -> None:
+        """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
+        try:
+            self._codec.decode(raw)
+        except CheckpointDecodeError as error:
+            raise CheckpointEncodeError(
+                f"Checkpoint {checkpoint.checkpoint_id} could be stored, but not loaded again: {error}"
+            ) from error
+
+    async def _place(self, checkpoint: WorkflowCheckpoint, run_id: str | None) -> _Place:
+        bound = StreamId(checkpoint.workflow_name, run_id) if run_id is not None else None
+        own = self._memory.tip(checkpoint.checkpoint_id)
+        parent = await self._parent(checkpoint, bound)
+        if own is not None and (bound is None or own.belongs_to(bound)):
+            # Superseding what this storage wrote itself is no divergence, whatever it wrote since.
+            head = self._memory.head(own.stream) or own.head
+            return _Place(own.stream, head, parent, repeats=own.raw_sha256, diverted_from=own.diverted_from)
+        if parent is not None and (
+            parent.belongs_to(bound) if bound else parent.stream.workflow_name == checkpoint.workflow_name
+        ):
+            return _Place(parent.stream, parent.head, parent, diverted_from=parent.diverted_from)
+        stream = bound or StreamId(checkpoint.workflow_name, checkpoint.checkpoint_id)
+        head = self._memory.head(stream)
+        if head is not None or parent is None:
+            return _Place(stream, head or _NOTHING_SEEN, parent)
+        return _Place(stream, Head(0, parent.digest), parent, forked_from=parent.point)
+
+    async def _parent(self, checkpoint: WorkflowCheckpoint, bound: StreamId | None) -> Tip | None:
+        """The lineage's last checkpoint. One that this process has not met saw nothing after itself."""
+        parent_id = checkpoint.previous_checkpoint_id
+        if parent_id is None:
+            return None
+        tip = self._memory.tip(parent_id)
+        if tip is not None:
+            return tip
+        located = await self._store.find(parent_id, stream=bound) if bound else None
+        located = located or await self._store.find(parent_id)
+        if located is None:
+            logger.warning(
+                "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
+                checkpoint.checkpoint_id,
+                checkpoint.workflow_name,
+                parent_id,
+            )
+            return None
+        return Tip.of(located.event, Head.of(located.event))
+
+    async def _after(self, place: _Place, event: CheckpointEvent) -> CheckpointEvent | Head | None:
+        """Why an append found its seq taken.
+
+        The event itself, if this checkpoint is there already with the same content (an earlier try that was cut
+        off, or another process saving it again); the head to try again at, if nobody else's checkpoint came in
+        between; None, if another writer's did.
+        """
+        since = [header async for header in self._store.headers(place.stream, gt=place.head.seq)]
+        if not since:
+            return None
+        last = since[-1]
+        for header in reversed(since):
+            if header.checkpoint_id == event.checkpoint_id and header.payload and event.payload:
+                same = header.payload.raw_sha256 == event.payload.raw_sha256
+                return header if same else Head.of(last)
+        return Head.of(last) if all(header.type == "tombstone" for header in since) else None
+
+    async def _diverged(
+        self, draft: CheckpointEvent, place: _Place, payload: Payload, conflict: StreamConflict
+    ) -> Outcome:
+        """Another writer took the run: go on in a run of our own, or say so."""
+        run_id, wanted = place.stream.run_id, place.head.seq + 1
+        if self._on_conflict == "raise":
+            raise _conflict_error(
+                place.stream, wanted, conflict.head, f"checkpoint {draft.checkpoint_id} was not saved"
+            ) from conflict
+        parent = place.parent
+        point = parent.point if parent else ForkPoint(
+            workflow_name=place.stream.workflow_name, run_id=run_id, seq=0, checkpoint_id=None
+        )  # fmt: skip
+        diverted = place._replace(
+            head=Head(0, parent.digest if parent else ""),
+            forked_from=point,
+            diverted_from=place.diverted_from or place.stream,
+        )
+        for mark in (draft.checkpoint_id[:8], draft.checkpoint_id):
+            fork = StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}")
+            forked = diverted._replace(stream=fork)
+            event = _event(draft, forked, payload)
+            try:
+                await self._store.append(event)
+            except StreamConflict:
+                existing = await self._after(forked, event)
+                if not isinstance(existing, CheckpointEvent):
+                    continue  # another checkpoint whose id begins alike
+                event = existing
+            self._remember(event, forked)
+            logger.warning(
+                "Run %r of workflow %r was continued by another writer; checkpoint %s goes on as run %r.",
+                run_id,
+                place.stream.workflow_name,
+                draft.checkpoint_id,
+                fork.run_id,
+            )
+            return "forked"
+        raise _conflict_error(place.stream, wanted, conflict.head, "every name for a fork of it is taken")
+
+    def _remember(self, event: CheckpointEvent, place: _Place) -> None:
+        self._memory.saw(event, Head.of(event), diverted_from=place.diverted_from)
+        telemetry.stored.add(event.payload.stored_size if event.payload else 0)
+
+
+def now() -> str:
+    """The present in ISO 8601, UTC. For people to read; order comes from seq."""
+    return datetime.now(UTC).isoformat()
+
+
+def _draft(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEvent:
+    """The event without its place in a stream and without its payload."""
+    for name in ("checkpoint_id", "workflow_name"):
+        value = getattr(checkpoint, name)
+        if not value or value != value.encode("utf-8", "replace").decode():
+            raise CheckpointEncodeError(f"A checkpoint's {name} must be text, not empty and valid Unicode: {value!r}.")
+    return CheckpointEvent(
+        type="checkpoint",
+        workflow_name=checkpoint.workflow_name,
+        run_id="",
+        seq=0,
+        checkpoint_id=checkpoint.checkpoint_id,
+        previous_checkpoint_id=checkpoint.previous_checkpoint_id,
+        timestamp=checkpoint.timestamp,
+        iteration_count=checkpoint.iteration_count,
+        graph_signature_hash=checkpoint.graph_signature_hash,
+        checkpoint_version=checkpoint.version,
+        summary=summarize(checkpoint),
+        actor=actor,
+        recorded_at=now(),
+    )
+
+
+def _event(draft: CheckpointEvent, place: _Place, payload: Payload) -> CheckpointEvent:
+    return sealed(
+        msgspec.structs.replace(
+            draft,
+            workflow_name=place.stream.workflow_name,
+            run_id=place.stream.run_id,
+            seq=place.head.seq + 1,
+            payload=payload,
+            forked_from=place.forked_from,
+            previous_digest=place.head.digest,
+        )
+    )
+
+
+def _tombstone(event: CheckpointEvent, head: Head, actor: str | None) -> CheckpointEvent:
+    moment = now()
+    return sealed(
+        CheckpointEvent(
+            type="tombstone",
+            workflow_name=event.workflow_name,
+            run_id=event.run_id,
+            seq=head.seq + 1,
+            checkpoint_id=event.checkpoint_id,
+            previous_checkpoint_id=event.previous_checkpoint_id,
+            timestamp=moment,
+            actor=actor,
+            recorded_at=moment,
+            previous_digest=head.digest,
+        )
+    )
+
+
+async def _payload(raw: bytes) -> Payload:
+    if len(raw) < _LARGE:
+        return delta.snapshot(raw)
+    return await asyncio.to_thread(delta.snapshot, raw)
+
+
+def _conflict_error(stream: StreamId, seq: int, head: CheckpointEvent | None, what: str) -> CheckpointConflictError:
+    at = f"its head is seq {head.seq}, checkpoint {head.checkpoint_id}" if head else "its head is unknown"
+    return CheckpointConflictError(
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was continued by another writer: seq {seq} is "
+        f"taken, {at}; {what}. Load the newest checkpoint and go on from there, or use on_conflict='fork'.",
+        stream=stream,
+        expected_seq=seq,
+        head=head,
+    )

@@ -76,6 +76,8 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     stored_size: int
     """The size of `data`, also where a listing left `data` out."""
     data: bytes = b""
+    since_base: int = 0
+    """Of a delta: the stored bytes of all deltas that its lineage wrote against the same base, this one included."""
     parts: tuple[str, ...] = ()
     """Ids of the items that hold `data` where it is too large for one item; empty: `data` is here."""
 

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Literal, NamedTuple, Self, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
@@ -20,12 +20,15 @@ from ..stores import EventStore
 from ..stores.sqlite import SqliteEventStore
 from . import telemetry
 from .lineage import Memory
+from .payloads import BaseCache, Payloads
 from .reader import Reader
 from .writer import OnConflict, Writer
 
 __all__ = ["EventCheckpointStorage", "OnConflict", "OnSaveError", "RunCheckpointStorage", "SqliteCheckpointStorage"]
 
 logger = logging.getLogger("eventckpt")
+
+DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 
 OnSaveError: TypeAlias = Callable[[WorkflowCheckpoint, Exception], None]
 
@@ -84,7 +87,7 @@ class _Checkpoints:
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
         headers = await self._core.reader.live(self._learn(workflow_name), self.run_id)
-        return [checkpoint async for checkpoint in self._core.reader.checkpoints(headers)]
+        return await self._core.reader.checkpoints(headers)
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """The ids of the live checkpoints, in the order of their commits. Decodes nothing."""
@@ -170,6 +173,8 @@ class EventCheckpointStorage(_Checkpoints):
         on_save_error: called with the checkpoint and the exception of every save that fails, before the exception
             is raised. Graph workflows swallow what a save raises, so this is where to hear of it.
         actor: who writes, kept on each event.
+        cache_bytes: how many bytes of decompressed snapshots to keep in memory for writing deltas, over all runs.
+            A run whose snapshot is not among them costs one more read for each save.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
@@ -183,16 +188,18 @@ class EventCheckpointStorage(_Checkpoints):
         on_conflict: OnConflict = "fork",
         on_save_error: OnSaveError | None = None,
         actor: str | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
     ) -> None:
         if on_conflict not in ("fork", "raise"):
             raise ValueError(f"on_conflict is 'fork' or 'raise', not {on_conflict!r}.")
         self.store = store
         memory = Memory()
+        payloads = Payloads(store, BaseCache(cache_bytes))
         codec = CheckpointCodec(allowed_checkpoint_types, storage_name=type(self).__name__)
         self._core = _Core(
             store=store,
-            writer=Writer(store, codec, memory, on_conflict=on_conflict, actor=actor),
-            reader=Reader(store, codec, memory),
+            writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
+            reader=Reader(store, codec, memory, payloads),
             on_save_error=on_save_error,
         )
 
@@ -228,6 +235,7 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
         on_conflict: OnConflict = "fork",
         on_save_error: OnSaveError | None = None,
         actor: str | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         busy_timeout: float = 30.0,
     ) -> None:
@@ -237,6 +245,7 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
             on_conflict=on_conflict,
             on_save_error=on_save_error,
             actor=actor,
+            cache_bytes=cache_bytes,
         )
 
     async def close(self) -> None:

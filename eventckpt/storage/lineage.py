@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Generic, NamedTuple, TypeVar
 
-from ..events import CheckpointEvent, ForkPoint, StreamId
+from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 
 __all__ = ["Head", "Lru", "Memory", "Tip"]
 
@@ -55,7 +55,8 @@ class Tip(NamedTuple):
     """The checkpoint's own event: where a fork would begin."""
     digest: str
     """The digest of that event."""
-    raw_sha256: str
+    payload: Payload | None
+    """That event's payload, without data."""
     head: Head
     diverted_from: StreamId | None = None
     """The run that the lineage was meant for, if a conflict made it fork."""
@@ -71,7 +72,7 @@ class Tip(NamedTuple):
                 checkpoint_id=event.checkpoint_id,
             ),
             digest=event.digest,
-            raw_sha256=event.payload.raw_sha256 if event.payload else "",
+            payload=event.header().payload,
             head=head,
             diverted_from=diverted_from,
         )

@@ -7,20 +7,20 @@ payload is decided on headers alone.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
 from agent_framework import WorkflowCheckpoint
 
-from .. import delta
-from ..chain import digest_of
-from ..codec import MAX_RAW_SIZE, CheckpointCodec
+from ..codec import CheckpointCodec
+from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
 from ..stores import EventStore, Located
 from . import telemetry
 from .lineage import Head, Memory
+from .payloads import Payloads
 
 __all__ = ["Reader"]
 
@@ -32,8 +32,9 @@ _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 class Reader:
     """Answers `load`, `get_latest` and the listings from an event store."""
 
-    def __init__(self, store: EventStore, codec: CheckpointCodec, memory: Memory) -> None:
+    def __init__(self, store: EventStore, codec: CheckpointCodec, memory: Memory, payloads: Payloads) -> None:
         self._store = store
+        self._payloads = payloads
         self._codec = codec
         self._memory = memory
 
@@ -42,7 +43,7 @@ class Reader:
         located = await self.locate(checkpoint_id, stream)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {checkpoint_id}")
-        checkpoint = self._decoded(located.event)
+        checkpoint, _ = await self._decoded(located.event)
         self._memory.saw(located.event, Head.of(located.head))
         return checkpoint
 
@@ -64,7 +65,7 @@ class Reader:
                 key = (header.stream, header.checkpoint_id)
                 if header.type == "checkpoint" and key not in dead:
                     for event in await self._store.read(header.stream, header.seq):
-                        checkpoint = self._decoded(event)
+                        checkpoint, _ = await self._decoded(event)
                         self._memory.saw(event, head)
                         return checkpoint
                 dead.add(key)
@@ -80,53 +81,55 @@ class Reader:
                 newest[key] = header
         return list(newest.values())
 
-    async def checkpoints(self, headers: list[CheckpointEvent]) -> AsyncIterator[WorkflowCheckpoint]:
-        """The checkpoints behind `headers`; those that cannot be decoded are left out, with a warning."""
-        for start in range(0, len(headers), _AT_ONCE):
-            for event in await self._all_whole(headers[start : start + _AT_ONCE]):
+    async def checkpoints(self, headers: list[CheckpointEvent]) -> list[WorkflowCheckpoint]:
+        """The checkpoints behind `headers`, in their order; those that cannot be decoded are left out, with a warning.
+
+        Goes run by run, so that each run's snapshots are read once and one of them is in memory at a time.
+        """
+        by_stream: dict[StreamId, list[CheckpointEvent]] = {}
+        for header in headers:
+            by_stream.setdefault(header.stream, []).append(header)
+        found: dict[tuple[StreamId, int], WorkflowCheckpoint] = {}
+        for stream, wanted in by_stream.items():
+            async for seq, checkpoint in self._checkpoints_of(stream, [header.seq for header in wanted]):
+                found[stream, seq] = checkpoint
+        return [found[key] for header in headers if (key := (header.stream, header.seq)) in found]
+
+    async def _checkpoints_of(
+        self, stream: StreamId, seqs: list[int]
+    ) -> AsyncGenerator[tuple[int, WorkflowCheckpoint], None]:
+        held: Base | None = None
+        for start in range(0, len(seqs), _AT_ONCE):
+            for event in await self._store.read(stream, *seqs[start : start + _AT_ONCE]):
                 try:
-                    yield self._decoded(event)
+                    checkpoint, held = await self._decoded(event, held)
                 except (CheckpointDecodeError, CheckpointTypeNotAllowedError) as error:
                     logger.warning("A listing leaves out a checkpoint: %s", error)
+                else:
+                    yield event.seq, checkpoint
 
     def _headers(self, workflow_name: str, run_id: str | None, *, desc: bool) -> AsyncGenerator[CheckpointEvent, None]:
         if run_id is None:
             return self._store.workflow_headers(workflow_name, desc=desc)
         return self._store.headers(StreamId(workflow_name, run_id), desc=desc)
 
-    async def _all_whole(self, headers: Iterable[CheckpointEvent]) -> list[CheckpointEvent]:
-        """`headers` with their data, in the same order; events pruned in the meantime are left out."""
-        seqs: dict[StreamId, list[int]] = {}
-        for header in headers:
-            seqs.setdefault(header.stream, []).append(header.seq)
-        whole = {
-            (stream, event.seq): event for stream in seqs for event in await self._store.read(stream, *seqs[stream])
-        }
-        return [whole[key] for header in headers if (key := (header.stream, header.seq)) in whole]
-
-    def _decoded(self, event: CheckpointEvent) -> WorkflowCheckpoint:
-        """The checkpoint in `event`, or an error that names the event."""
+    async def _decoded(self, event: CheckpointEvent, held: Base | None = None) -> tuple[WorkflowCheckpoint, Base]:
+        """The checkpoint in `event` and the snapshot it rests on, or an error that names the event."""
         where = (
             f"Checkpoint {event.checkpoint_id} (seq {event.seq} of run {event.run_id!r}, "
             f"workflow {event.workflow_name!r}) cannot be loaded: "
         )
+        outcome = "failed"
         try:
-            checkpoint = self._decode(event)
+            raw, base = await self._payloads.read(event, held)
+            checkpoint = self._codec.decode(raw)
+            if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
+                raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")
+            outcome = "loaded"
         except CheckpointTypeNotAllowedError as error:
-            telemetry.loads.add(1, {"outcome": "failed"})
             raise CheckpointTypeNotAllowedError(f"{where}{error}", type_key=error.type_key) from error
         except CheckpointDecodeError as error:
-            telemetry.loads.add(1, {"outcome": "failed"})
             raise CheckpointDecodeError(f"{where}{error}") from error
-        telemetry.loads.add(1, {"outcome": "loaded"})
-        return checkpoint
-
-    def _decode(self, event: CheckpointEvent) -> WorkflowCheckpoint:
-        if event.payload is None:
-            raise CheckpointDecodeError("its header is damaged")
-        if digest_of(event) != event.digest:
-            raise CheckpointDecodeError("it was changed after it was written: its digest does not match")
-        checkpoint = self._codec.decode(delta.restore(event.payload, max_size=MAX_RAW_SIZE))
-        if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
-            raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")
-        return checkpoint
+        finally:
+            telemetry.loads.add(1, {"outcome": outcome})
+        return checkpoint, base

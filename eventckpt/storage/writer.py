@@ -7,7 +7,6 @@ tells when the memory of the head is out of date.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -15,7 +14,6 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 from agent_framework import WorkflowCheckpoint
 
-from .. import delta
 from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointEncodeError, StreamConflict
@@ -23,6 +21,7 @@ from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, StreamId, 
 from ..stores import EventStore, Located
 from . import telemetry
 from .lineage import Head, Memory, Tip
+from .payloads import Payloads
 from .summary import summarize
 
 __all__ = ["OnConflict", "Outcome", "Writer", "now"]
@@ -33,8 +32,6 @@ OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
 
 _NOTHING_SEEN: Final = Head(0, "")
-_LARGE: Final = 256 * 1024
-"""Raw bytes above which compression leaves the event loop; below, the hand-over would cost more than it frees."""
 
 
 class _Place(NamedTuple):
@@ -47,8 +44,10 @@ class _Place(NamedTuple):
     """The lineage's last checkpoint, wherever it lies."""
     forked_from: ForkPoint | None = None
     """For the first event of a run that continues another run's checkpoint."""
-    repeats: str | None = None
-    """The digest of the content that this checkpoint id already has, as far as is known."""
+    rests_on: Tip | None = None
+    """The checkpoint that most of this one's state is likely to be equal to."""
+    known: bool = False
+    """Whether this checkpoint id was saved or loaded here before."""
     diverted_from: StreamId | None = None
 
     def after(self, head: Head) -> _Place:
@@ -59,11 +58,19 @@ class Writer:
     """Turns checkpoints into events and appends them."""
 
     def __init__(
-        self, store: EventStore, codec: CheckpointCodec, memory: Memory, *, on_conflict: OnConflict, actor: str | None
+        self,
+        store: EventStore,
+        codec: CheckpointCodec,
+        memory: Memory,
+        payloads: Payloads,
+        *,
+        on_conflict: OnConflict,
+        actor: str | None,
     ) -> None:
         self._store = store
         self._codec = codec
         self._memory = memory
+        self._payloads = payloads
         self._on_conflict = on_conflict
         self._actor = actor
 
@@ -75,8 +82,11 @@ class Writer:
         draft = _draft(checkpoint, self._actor)
         place = await self._place(checkpoint, run_id)
         check_run_id(place.stream.run_id)
-        payload = await _payload(raw)
-        if place.repeats == payload.raw_sha256:
+        base = place.rests_on if place.rests_on and place.rests_on.stream == place.stream else None
+        payload = await self._payloads.encode(
+            raw, place.stream, base.point.seq if base else 0, base.payload if base else None
+        )
+        if place.known and await self._is_there(checkpoint.checkpoint_id, place.stream, payload):
             return "repeated"
         while True:
             event = _event(draft, place, payload)
@@ -88,11 +98,15 @@ class Writer:
                     self._memory.saw(moved, Head.of(moved), diverted_from=place.diverted_from)
                     return "repeated"
                 if moved is None:
-                    return await self._diverged(draft, place, payload, conflict)
+                    return await self._diverged(draft, place, raw, conflict)
                 place = place.after(moved)
             else:
-                self._remember(event, place)
+                self._committed(event, place, raw)
                 return "saved"
+
+    async def _is_there(self, checkpoint_id: str, stream: StreamId, payload: Payload) -> bool:
+        located = await self._store.find(checkpoint_id, stream=stream)
+        return located is not None and _holds(located.event, payload)
 
     async def delete(self, located: Located | None) -> bool:
         """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
@@ -109,6 +123,7 @@ class Writer:
                     return False  # the whole run was removed in the meantime
                 head = Head.of(conflict.head)
             else:
+                self._memory.saw(tombstone, Head.of(tombstone))
                 return True
 
     def _prove(self, checkpoint: WorkflowCheckpoint, raw: bytes) -> None:
@@ -127,11 +142,11 @@ class Writer:
         if own is not None and (bound is None or own.belongs_to(bound)):
             # Superseding what this storage wrote itself is no divergence, whatever it wrote since.
             head = self._memory.head(own.stream) or own.head
-            return _Place(own.stream, head, parent, repeats=own.raw_sha256, diverted_from=own.diverted_from)
+            return _Place(own.stream, head, parent, rests_on=own, known=True, diverted_from=own.diverted_from)
         if parent is not None and (
             parent.belongs_to(bound) if bound else parent.stream.workflow_name == checkpoint.workflow_name
         ):
-            return _Place(parent.stream, parent.head, parent, diverted_from=parent.diverted_from)
+            return _Place(parent.stream, parent.head, parent, rests_on=parent, diverted_from=parent.diverted_from)
         stream = bound or StreamId(checkpoint.workflow_name, checkpoint.checkpoint_id)
         head = self._memory.head(stream)
         if head is not None or parent is None:
@@ -170,14 +185,11 @@ class Writer:
             return None
         last = since[-1]
         for header in reversed(since):
-            if header.checkpoint_id == event.checkpoint_id and header.payload and event.payload:
-                same = header.payload.raw_sha256 == event.payload.raw_sha256
-                return header if same else Head.of(last)
+            if header.checkpoint_id == event.checkpoint_id:
+                return header if event.payload and _holds(header, event.payload) else Head.of(last)
         return Head.of(last) if all(header.type == "tombstone" for header in since) else None
 
-    async def _diverged(
-        self, draft: CheckpointEvent, place: _Place, payload: Payload, conflict: StreamConflict
-    ) -> Outcome:
+    async def _diverged(self, draft: CheckpointEvent, place: _Place, raw: bytes, conflict: StreamConflict) -> Outcome:
         """Another writer took the run: go on in a run of our own, or say so."""
         run_id, wanted = place.stream.run_id, place.head.seq + 1
         if self._on_conflict == "raise":
@@ -196,7 +208,7 @@ class Writer:
         for mark in (draft.checkpoint_id[:8], draft.checkpoint_id):
             fork = StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}")
             forked = diverted._replace(stream=fork)
-            event = _event(draft, forked, payload)
+            event = _event(draft, forked, await self._payloads.encode(raw, fork))
             try:
                 await self._store.append(event)
             except StreamConflict:
@@ -204,7 +216,7 @@ class Writer:
                 if not isinstance(existing, CheckpointEvent):
                     continue  # another checkpoint whose id begins alike
                 event = existing
-            self._remember(event, forked)
+            self._committed(event, forked, raw)
             logger.warning(
                 "Run %r of workflow %r was continued by another writer; checkpoint %s goes on as run %r.",
                 run_id,
@@ -215,9 +227,15 @@ class Writer:
             return "forked"
         raise _conflict_error(place.stream, wanted, conflict.head, "every name for a fork of it is taken")
 
-    def _remember(self, event: CheckpointEvent, place: _Place) -> None:
+    def _committed(self, event: CheckpointEvent, place: _Place, raw: bytes) -> None:
         self._memory.saw(event, Head.of(event), diverted_from=place.diverted_from)
+        self._payloads.keep(event, raw)
         telemetry.stored.add(event.payload.stored_size if event.payload else 0)
+
+
+def _holds(event: CheckpointEvent, payload: Payload) -> bool:
+    """Whether `event` is a checkpoint of the same content, however it is stored."""
+    return event.payload is not None and event.payload.raw_sha256 == payload.raw_sha256
 
 
 def now() -> str:
@@ -278,12 +296,6 @@ def _tombstone(event: CheckpointEvent, head: Head, actor: str | None) -> Checkpo
             previous_digest=head.digest,
         )
     )
-
-
-async def _payload(raw: bytes) -> Payload:
-    if len(raw) < _LARGE:
-        return delta.snapshot(raw)
-    return await asyncio.to_thread(delta.snapshot, raw)
 
 
 def _conflict_error(stream: StreamId, seq: int, head: CheckpointEvent | None, what: str) -> CheckpointConflictError:

@@ -19,9 +19,9 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, closing
+from contextlib import aclosing, closing, suppress
 from pathlib import Path
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -106,16 +106,26 @@ class SqliteEventStore(EventStore):
         self._busy_timeout = busy_timeout
         self._writer = _Worker(self._open, "eventckpt-sqlite-writer")
         self._reader = _Worker(self._open, "eventckpt-sqlite-reader")
-        self._waiting: deque[tuple[CheckpointEvent, Future[None]]] = deque()
+        self._lock = threading.Lock()
+        self._waiting: deque[_Waiting] = deque()
+        self._appending = False
+        """Whether a job of the writer is there to take what waits."""
         self._closed = False
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`. Waiting appends of other tasks and threads are committed with this one."""
-        done: Future[None] = Future()
         self._refuse_if_closed()
-        self._waiting.append((event, done))
-        self._submit(self._writer, self._append_waiting).add_done_callback(self._fail_waiting)
-        await asyncio.wrap_future(done)
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        with self._lock:
+            self._waiting.append(_Waiting(event, loop, done))
+            must_start, self._appending = not self._appending, True
+        if must_start:
+            try:
+                self._submit(self._writer, self._append_waiting).add_done_callback(self._fail_waiting)
+            except RuntimeError as error:  # the interpreter is shutting down
+                self._settle_all(error)
+        await done
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`."""
@@ -214,19 +224,14 @@ class SqliteEventStore(EventStore):
     # In the writer thread
 
     def _append_waiting(self, connection: sqlite3.Connection) -> None:
-        group = list(self._take_waiting())
-        if not group:
-            return
-        try:
-            outcomes: list[Exception | None] = [*_append_all(connection, [event for event, _ in group])]
-        except Exception:
-            # What fails one of them must not fail the others.
-            outcomes = [self._append_alone(connection, event) for event, _ in group]
-        for (_, done), outcome in zip(group, outcomes, strict=True):
-            if outcome is None:
-                done.set_result(None)
-            else:
-                done.set_exception(outcome)
+        while group := self._take_waiting(_GROUP):
+            events = [waiting.event for waiting in group]
+            try:
+                outcomes: list[Exception | None] = [*_append_all(connection, events)]
+            except Exception:
+                # What fails one of them must not fail the others.
+                outcomes = [self._append_alone(connection, event) for event in events]
+            _settle(group, outcomes)
 
     def _append_alone(self, connection: sqlite3.Connection, event: CheckpointEvent) -> Exception | None:
         try:
@@ -236,21 +241,26 @@ class SqliteEventStore(EventStore):
         except Exception as error:
             return error
 
-    def _take_waiting(self) -> Iterable[tuple[CheckpointEvent, Future[None]]]:
-        for _ in range(_GROUP):
-            try:
-                event, done = self._waiting.popleft()
-            except IndexError:
-                return
-            if done.set_running_or_notify_cancel():  # its caller still waits
-                yield event, done
+    def _take_waiting(self, most: int) -> list[_Waiting]:
+        """Up to `most` appends whose callers still wait; where there are none, the writer's job is over."""
+        group: list[_Waiting] = []
+        with self._lock:
+            while self._waiting and len(group) < most:
+                waiting = self._waiting.popleft()
+                if not waiting.done.cancelled():
+                    group.append(waiting)
+            self._appending = bool(group)
+        return group
 
     def _fail_waiting(self, job: Future[None]) -> None:
         """When the file cannot even be opened, the appends that wait for it learn why."""
         error = None if job.cancelled() else job.exception()
-        if error is not None:
-            for _, done in self._take_waiting():
-                done.set_exception(error)
+        if isinstance(error, Exception):
+            self._settle_all(error)
+
+    def _settle_all(self, error: Exception) -> None:
+        while group := self._take_waiting(_GROUP):
+            _settle(group, [error] * len(group))
 
     def _open(self) -> sqlite3.Connection:
         try:
@@ -295,6 +305,34 @@ class SqliteEventStore(EventStore):
                 f"The store {self.path} lies on a file system that cannot do write-ahead logging; "
                 "put it on a local disk, or use the Cosmos DB engine to share it between machines."
             )
+
+
+class _Waiting(NamedTuple):
+    """An append that has not been committed, and who waits for it."""
+
+    event: CheckpointEvent
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+def _settle(group: list[_Waiting], outcomes: list[Exception | None]) -> None:
+    """Tell each caller, waking each event loop once for the whole group."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
+    for waiting, outcome in zip(group, outcomes, strict=True):
+        by_loop.setdefault(waiting.loop, []).append((waiting.done, outcome))
+    for loop, settled in by_loop.items():
+        with suppress(RuntimeError):  # a loop that was closed has nobody left to tell
+            loop.call_soon_threadsafe(_tell, settled)
+
+
+def _tell(settled: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
+    for done, outcome in settled:
+        if done.done():  # cancelled meanwhile
+            continue
+        if outcome is None:
+            done.set_result(None)
+        else:
+            done.set_exception(outcome)
 
 
 class _Worker:

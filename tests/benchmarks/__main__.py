@@ -1,0 +1,24 @@
+"""`make bench`: every figure that the project claims, measured side by side in one run."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+
+from . import main_job
+from .measure import report
+
+
+def main() -> int:
+    logging.disable(logging.WARNING)  # the framework's storages log every save
+    met = [
+        report("Codec, against the framework's", main_job.codec()),
+        report("Saves on SQLite (WAL, synchronous=FULL)", asyncio.run(main_job.saves())),
+        report("Reads on SQLite", asyncio.run(main_job.reads())),
+    ]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""The codec against the framework's, and saves and reads on SQLite against bare SQLite and `FileCheckpointStorage`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpoint
+from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value, encode_checkpoint_value
+
+from eventckpt import CheckpointCodec, SqliteCheckpointStorage, StreamId
+
+from .measure import Figure, alternately, alternately_async
+
+__all__ = ["codec", "reads", "saves"]
+
+WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "for", "was", "on", "are", "as", "with", "his", "they")
+
+
+def message(rng: random.Random, words: int = 80) -> Message:
+    """A message of `words` words, some of them unique."""
+    return Message("user", [" ".join(f"{rng.choice(WORDS)}{rng.randrange(1000)}" for _ in range(words))])
+
+
+def conversation(length: int) -> WorkflowCheckpoint:
+    """A checkpoint whose agent has `length` messages in its memory."""
+    rng = random.Random(length)
+    messages = [message(rng) for _ in range(length)]
+    return WorkflowCheckpoint("chat", "graph", state={"_executor_state": {"agent": {"cache": messages}}})
+
+
+def codec() -> list[Figure]:
+    """Encoding and decoding a checkpoint of 1,000 messages."""
+    checkpoint = conversation(1000)
+    codec = CheckpointCodec()
+    raw, theirs = codec.encode(checkpoint), encode_checkpoint_value(checkpoint.to_dict())
+    ours_encode, theirs_encode, ours_decode, theirs_decode = alternately(
+        40,
+        lambda: codec.encode(checkpoint),
+        lambda: json.dumps(encode_checkpoint_value(checkpoint.to_dict()), ensure_ascii=False),
+        lambda: codec.decode(raw),
+        lambda: decode_checkpoint_value(theirs, allowed_types=frozenset()),
+    )
+    encoding, decoding = ours_encode / theirs_encode, ours_decode / theirs_decode
+    return [
+        Figure("encode 1,000 messages", _ms(ours_encode), _ms(theirs_encode), encoding, "≤ 1.0 ×", encoding <= 1.0),
+        Figure("decode 1,000 messages", _ms(ours_decode), _ms(theirs_decode), decoding, "≤ 0.6 ×", decoding <= 0.6),
+    ]
+
+
+async def saves() -> list[Figure]:
+    """Saves of 10 KB payloads, one after the other and 64 runs at a time."""
+    with tempfile.TemporaryDirectory() as folder:
+        storage = SqliteCheckpointStorage(Path(folder, "ours.db"))
+        checkpoint = _ten_kilobytes()
+        await storage.for_run("sample").save(checkpoint)
+        [event] = await storage.store.read(StreamId(checkpoint.workflow_name, "sample"), 1)
+        assert event.payload is not None
+        header = b"h" * 700  # about what an event's header takes
+        bare = sqlite3.connect(Path(folder, "bare.db"), isolation_level=None)
+        bare.execute("PRAGMA journal_mode = WAL")
+        bare.execute("PRAGMA synchronous = FULL")
+        bare.execute("CREATE TABLE events (stream TEXT, seq INTEGER, header BLOB, data BLOB, UNIQUE (stream, seq))")
+
+        rates: dict[str, list[float]] = {"bare": [], "one": [], "many": []}
+        for turn in range(7):
+            started = time.perf_counter()
+            for seq in range(100):
+                bare.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (str(turn), seq, header, event.payload.data))
+            rates["bare"].append(100 / (time.perf_counter() - started))
+            rates["one"].append(await _rate(storage, f"one-{turn}", runs=1, each=100))
+            rates["many"].append(await _rate(storage, f"many-{turn}", runs=64, each=10))
+        bare.close()
+        await storage.close()
+    inserts, one, many = (statistics.median(rates[name]) for name in ("bare", "one", "many"))
+    return [
+        Figure("sequential saves of 10 KB", _per_s(one), f"{_per_s(inserts)} bare SQLite", one / inserts, "≥ 0.5 ×",
+               one / inserts >= 0.5),
+        Figure("64 runs in parallel", _per_s(many), f"{_per_s(one)} sequential", many / one, "≥ 3 ×", many / one >= 3),
+    ]  # fmt: skip
+
+
+async def reads(supersteps: int = 300) -> list[Figure]:
+    """`get_latest` after a conversation of `supersteps` supersteps."""
+    with tempfile.TemporaryDirectory() as folder:
+        ours = SqliteCheckpointStorage(Path(folder, "ours.db"), synchronous="NORMAL")
+        theirs = FileCheckpointStorage(Path(folder, "theirs"))
+        messages = conversation(supersteps).state["_executor_state"]["agent"]["cache"]
+        previous = None
+        for step in range(supersteps):
+            state = {"_executor_state": {"agent": {"cache": messages[: step + 1]}}, "step": step}
+            checkpoint = WorkflowCheckpoint("chat", "graph", previous_checkpoint_id=previous, state=state)
+            previous = await ours.save(checkpoint)
+            await theirs.save(checkpoint)
+        contenders: list[Callable[[], Awaitable[object]]] = [
+            lambda: ours.get_latest(workflow_name="chat"),
+            lambda: theirs.get_latest(workflow_name="chat"),
+        ]
+        one, other = await alternately_async(3, *contenders)
+        await ours.close()
+    ratio = other / one
+    return [Figure("get_latest after 300 supersteps", _ms(one), f"{_ms(other)} File", ratio, "≥ 100 ×", ratio >= 100)]
+
+
+async def _rate(storage: SqliteCheckpointStorage, name: str, *, runs: int, each: int) -> float:
+    """Saves a second of `runs` lineages of `each` checkpoints, all at once."""
+
+    async def lineage(number: int) -> None:
+        run, previous = storage.for_run(f"{name}-{number}"), None
+        for _ in range(each):
+            checkpoint = _ten_kilobytes()
+            checkpoint.previous_checkpoint_id = previous
+            previous = await run.save(checkpoint)
+
+    started = time.perf_counter()
+    await asyncio.gather(*(lineage(number) for number in range(runs)))
+    return runs * each / (time.perf_counter() - started)
+
+
+_noise = random.Random(10)
+
+
+def _ten_kilobytes() -> WorkflowCheckpoint:
+    """A checkpoint whose payload takes 10 KB even compressed."""
+    return WorkflowCheckpoint("orders", "graph", state={"document": _noise.randbytes(10_000)})
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.2f} ms"
+
+
+def _per_s(rate: float) -> str:
+    return f"{rate:,.0f}/s"

@@ -1,0 +1,42 @@
+"""The engines that the shared suites run on."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+from eventckpt import EventCheckpointStorage, EventStore, SqliteEventStore
+
+
+class Engine(ABC):
+    """One set of stored data. Each store opened on it stands for another process."""
+
+    def __init__(self) -> None:
+        self._stores: list[EventStore] = []
+
+    def open(self) -> EventStore:
+        """Another store object over the same data, closed with the engine."""
+        store = self._open()
+        self._stores.append(store)
+        return store
+
+    def storage(self, **options: Any) -> EventCheckpointStorage:
+        """A storage over another store object."""
+        return EventCheckpointStorage(self.open(), **options)
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+
+    @abstractmethod
+    def _open(self) -> EventStore: ...
+
+
+class SqliteEngine(Engine):
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+
+    def _open(self) -> EventStore:
+        return SqliteEventStore(self.path)

@@ -16,6 +16,7 @@ lint: .venv/ready
 	$(BIN)/pyright
 
 bench: .venv/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	$(BIN)/python -m tests.benchmarks
 
 .venv/ready: pyproject.toml

@@ -1,5 +1,7 @@
 """An event-sourced checkpoint store for Microsoft Agent Framework workflows: the public names, nothing else."""
 
+from typing import TYPE_CHECKING
+
 from .codec import CheckpointCodec
 from .errors import (
     CheckpointConflictError,
@@ -14,6 +16,10 @@ from .storage import EventCheckpointStorage, RunCheckpointStorage, SqliteCheckpo
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
+if TYPE_CHECKING:
+    from .storage.cosmos import CosmosCheckpointStorage
+    from .stores.cosmos import CosmosEventStore
+
 __all__ = [
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -23,6 +29,8 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "CosmosCheckpointStorage",
+    "CosmosEventStore",
     "EventCheckpointStorage",
     "EventStore",
     "RunCheckpointStorage",
@@ -30,3 +38,16 @@ __all__ = [
     "SqliteEventStore",
     "StreamId",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The names that need the Azure SDK, imported when they are asked for: it is an optional extra."""
+    if name == "CosmosCheckpointStorage":
+        from .storage.cosmos import CosmosCheckpointStorage
+
+        return CosmosCheckpointStorage
+    if name == "CosmosEventStore":
+        from .stores.cosmos import CosmosEventStore
+
+        return CosmosEventStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

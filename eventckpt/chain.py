@@ -11,7 +11,7 @@ import hashlib
 
 import msgspec
 
-from .events import CheckpointEvent
+from .events import NO_SUMMARY, CheckpointEvent
 
 __all__ = ["digest_of", "sealed"]
 
@@ -22,10 +22,14 @@ def digest_of(event: CheckpointEvent) -> str:
     """The digest that `event`, given whole, must carry.
 
     `sha256(MessagePack([previous_digest, header, sha256(stored payload)]))`, hexadecimal. The header is every
-    field of the event but `digest` and the payload's `data`.
+    field of the event but `digest` and the payload's `data` and `parts`: in how many items an engine keeps the
+    data is not part of what happened, and an export to another engine keeps its digests.
     """
     data = event.payload.data if event.payload else b""
-    header = msgspec.structs.replace(event.header(), digest="")
+    payload = msgspec.structs.replace(event.payload, data=b"", parts=()) if event.payload else None
+    # msgspec knows a default by its identity; an equal summary must give the same digest.
+    summary = NO_SUMMARY if event.summary == NO_SUMMARY else event.summary
+    header = msgspec.structs.replace(event, digest="", summary=summary, payload=payload)
     return hashlib.sha256(_canonical.encode([event.previous_digest, header, hashlib.sha256(data).digest()])).hexdigest()
 
 

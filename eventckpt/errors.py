@@ -26,6 +26,7 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreReadOnlyError",
+    "StoreUnavailableError",
     "StreamConflict",
 ]
 
@@ -82,6 +83,10 @@ class CheckpointStoreError(WorkflowCheckpointException):
 
 class StoreLockedError(CheckpointStoreError):
     """Another process held the write lock for longer than the store waits. Trying again is safe."""
+
+
+class StoreUnavailableError(CheckpointStoreError):
+    """The service throttled or could not be reached, for longer than the store tries. Trying again is safe."""
 
 
 class StoreFullError(CheckpointStoreError):

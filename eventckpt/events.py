@@ -12,6 +12,7 @@ import msgspec
 
 __all__ = [
     "MAX_RUN_ID",
+    "NO_SUMMARY",
     "CheckpointEvent",
     "EventType",
     "ForkPoint",
@@ -62,6 +63,10 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many state keys were left out of `state_keys` to keep the header small."""
 
 
+NO_SUMMARY: Final = Summary()
+"""Of a checkpoint that holds nothing, and of a tombstone."""
+
+
 class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The encoded state of one checkpoint. All sizes are in bytes."""
 
@@ -108,7 +113,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     iteration_count: int = 0
     graph_signature_hash: str = ""
     checkpoint_version: str = ""
-    summary: Summary = Summary()
+    summary: Summary = NO_SUMMARY
     payload: Payload | None = None
     """None for a tombstone."""
     actor: str | None = None
@@ -133,6 +138,22 @@ class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         if self.payload is None or not self.payload.data:
             return self
         return msgspec.structs.replace(self, payload=msgspec.structs.replace(self.payload, data=b""))
+
+    @classmethod
+    def unreadable(
+        cls, *, kind: object, workflow_name: object, run_id: object, seq: object, checkpoint_id: object, digest: object
+    ) -> CheckpointEvent:
+        """What is left of a stored event whose header is damaged: what its key says, and no payload."""
+        return cls(
+            type="tombstone" if kind == "tombstone" else "checkpoint",
+            workflow_name=str(workflow_name),
+            run_id=str(run_id),
+            seq=seq if isinstance(seq, int) else 0,
+            checkpoint_id=str(checkpoint_id),
+            digest=str(digest),
+            timestamp="",
+            recorded_at="",
+        )
 
 
 def check_run_id(run_id: str) -> str:

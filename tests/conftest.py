@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from .engines import Engine, SqliteEngine
+from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator
+from .engines import CosmosEngine, Engine, SqliteEngine
 
 
-@pytest.fixture(params=["sqlite"])
+@pytest.fixture(params=["sqlite", "cosmos"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Engine, None]:
     """An empty event store that any number of store objects, like so many processes, can open."""
-    made = SqliteEngine(tmp_path / "checkpoints.db")
-    yield made
-    await made.close()
+    if request.param == "sqlite":
+        made: Engine = SqliteEngine(tmp_path / "checkpoints.db")
+        yield made
+        await made.close()
+        return
+    async with cosmos_account() as (endpoint, key):
+        made = CosmosEngine(endpoint, key, f"test-{uuid.uuid4()}")
+        yield made
+        await made.close()
+
+
+@asynccontextmanager
+async def cosmos_account() -> AsyncGenerator[tuple[str, str], None]:
+    """Endpoint and key of the account to test on: the one in the environment, else an emulator of our own."""
+    endpoint = os.environ.get("EVENTCKPT_TEST_COSMOS_ENDPOINT")
+    if endpoint:
+        yield endpoint, os.environ.get("EVENTCKPT_TEST_COSMOS_KEY", EMULATOR_KEY)
+        return
+    async with CosmosEmulator() as emulator:
+        yield emulator.endpoint, emulator.key

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from eventckpt import EventCheckpointStorage, EventStore, SqliteEventStore
+from eventckpt import CosmosEventStore, EventCheckpointStorage, EventStore, SqliteEventStore
 
 
 class Engine(ABC):
@@ -31,6 +31,22 @@ class Engine(ABC):
 
     @abstractmethod
     def _open(self) -> EventStore: ...
+
+
+class CosmosEngine(Engine):
+    """A container of its own on the emulator, or on the account that the environment names."""
+
+    def __init__(self, endpoint: str, key: str, container_name: str) -> None:
+        super().__init__()
+        self.settings = {
+            "endpoint": endpoint,
+            "credential": key,
+            "database_name": "eventckpt-tests",
+            "container_name": container_name,
+        }
+
+    def _open(self) -> EventStore:
+        return CosmosEventStore(**self.settings)
 
 
 class SqliteEngine(Engine):

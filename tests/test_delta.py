@@ -191,7 +191,7 @@ async def test_a_process_that_forgot_the_snapshot_reads_it_back_once_a_save(engi
 async def test_a_load_reads_two_events_at_most_and_a_save_after_it_none(engine: Engine) -> None:
     made = await conversation(engine.storage().for_run("r"), 30)
     counting = CountingReads(engine)
-    other = EventCheckpointStorage(counting.store).for_run("r")
+    other = EventCheckpointStorage(counting.store).for_run("r", workflow_name=WORKFLOW)
     resumed = await other.load(made[-1].checkpoint_id)
     assert len(counting.reads) == 1
     await conversation(other, 1, start=[resumed])

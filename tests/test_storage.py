@@ -303,6 +303,29 @@ async def test_two_workers_that_start_one_run_end_as_two_runs(engine: Engine) ->
     assert len(await ids(reader)) == 6
 
 
+async def test_a_bound_storage_names_the_fork_that_its_saves_went_on_in(engine: Engine) -> None:
+    first = engine.storage().for_run("r")
+    await chain_of(first, 2)
+    assert first.forked_to is None
+    storage = engine.storage()
+    second = storage.for_run("r")
+    assert second.forked_to is None
+    mine = await chain_of(second, 2)
+    assert second.forked_to == f"r~{mine[0].checkpoint_id[:8]}"
+    fork = storage.for_run(second.forked_to)
+    assert await fork.list_checkpoints(workflow_name=WORKFLOW) == mine
+
+
+async def test_starting_again_after_such_a_fork_goes_on_in_the_fork(engine: Engine, caplog: Any) -> None:
+    await chain_of(engine.storage().for_run("r"), 2)
+    storage = engine.storage()
+    first = await chain_of(storage.for_run("r"), 2)
+    second = await chain_of(storage.for_run("r"), 2)
+    fork = await history(storage.store, f"r~{first[0].checkpoint_id[:8]}")
+    assert [event.checkpoint_id for event in fork] == [each.checkpoint_id for each in (*first, *second)]
+    assert caplog.text.count("has events that this storage has not read") == 1
+
+
 async def test_a_fork_of_nothing_seen_says_so(engine: Engine) -> None:
     await chain_of(engine.storage().for_run("r"), 1)
     [mine] = await chain_of(engine.storage().for_run("r"), 1)

@@ -36,17 +36,17 @@ OnSaveError: TypeAlias = Callable[[WorkflowCheckpoint, Exception], None]
 class _Core(NamedTuple):
     """What a storage and its bound handles share."""
 
-    store: EventStore
+    memory: Memory
     writer: Writer
     reader: Reader
     on_save_error: OnSaveError | None
 
 
 class _Checkpoints:
-    """The `CheckpointStorage` protocol over one run, or, where `run_id` is None, over all runs."""
+    """The `CheckpointStorage` protocol over one run, or, where `_run_id` is None, over all runs."""
 
-    run_id: str | None = None
     workflow_name: str | None = None
+    _run_id: str | None = None
     _core: _Core
 
     async def save(self, checkpoint: WorkflowCheckpoint) -> str:
@@ -65,7 +65,7 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self.run_id)
+            outcome = await self._core.writer.save(checkpoint, self._run_id)
         except Exception as error:
             self._report(checkpoint, error)
             raise
@@ -86,12 +86,12 @@ class _Checkpoints:
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
-        headers = await self._core.reader.live(self._learn(workflow_name), self.run_id)
+        headers = await self._core.reader.live(self._learn(workflow_name), self._run_id)
         return await self._core.reader.checkpoints(headers)
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """The ids of the live checkpoints, in the order of their commits. Decodes nothing."""
-        headers = await self._core.reader.live(self._learn(workflow_name), self.run_id)
+        headers = await self._core.reader.live(self._learn(workflow_name), self._run_id)
         return [header.checkpoint_id for header in headers]
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
@@ -102,7 +102,7 @@ class _Checkpoints:
                 never given in its place.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.latest(self._learn(workflow_name), self.run_id)
+        return await self._core.reader.latest(self._learn(workflow_name), self._run_id)
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
@@ -118,14 +118,14 @@ class _Checkpoints:
         await self.close()
 
     def _learn(self, workflow_name: str) -> str:
-        if self.run_id is not None and self.workflow_name is None:
+        if self._run_id is not None and self.workflow_name is None:
             self.workflow_name = workflow_name
         return workflow_name
 
     def _stream(self) -> StreamId | None:
-        if self.run_id is None or self.workflow_name is None:
+        if self._run_id is None or self.workflow_name is None:
             return None
-        return StreamId(self.workflow_name, self.run_id)
+        return StreamId(self.workflow_name, self._run_id)
 
     def _report(self, checkpoint: WorkflowCheckpoint, error: Exception) -> None:
         logger.error(
@@ -133,7 +133,7 @@ class _Checkpoints:
             checkpoint.checkpoint_id,
             checkpoint.iteration_count,
             checkpoint.workflow_name,
-            "run by lineage" if self.run_id is None else f"run {self.run_id!r}",
+            "run by lineage" if self._run_id is None else f"run {self._run_id!r}",
             error,
         )
         if self._core.on_save_error is None:
@@ -153,8 +153,18 @@ class RunCheckpointStorage(_Checkpoints):
 
     def __init__(self, core: _Core, run_id: str, workflow_name: str | None) -> None:
         self._core = core
-        self.run_id = run_id
+        self.run_id = self._run_id = run_id
         self.workflow_name = workflow_name
+
+    @property
+    def forked_to(self) -> str | None:
+        """The run in which saves through this storage went on after a conflict; None: there was none.
+
+        `get_latest` and the lists keep to `run_id`; `for_run(forked_to)` reads the fork.
+        """
+        stream = self._stream()
+        fork = self._core.memory.fork_of(stream) if stream else None
+        return fork.run_id if fork else None
 
 
 class EventCheckpointStorage(_Checkpoints):
@@ -197,7 +207,7 @@ class EventCheckpointStorage(_Checkpoints):
         payloads = Payloads(store, BaseCache(cache_bytes))
         codec = CheckpointCodec(allowed_checkpoint_types, storage_name=type(self).__name__)
         self._core = _Core(
-            store=store,
+            memory=memory,
             writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
             reader=Reader(store, codec, memory, payloads),
             on_save_error=on_save_error,

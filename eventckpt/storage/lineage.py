@@ -88,6 +88,7 @@ class Memory:
     def __init__(self, size: int = 10_000) -> None:
         self._tips: Lru[str, Tip] = Lru(size)
         self._heads: Lru[StreamId, Head] = Lru(size)
+        self._forks: Lru[StreamId, StreamId] = Lru(size)
 
     def tip(self, checkpoint_id: str) -> Tip | None:
         return self._tips.get(checkpoint_id)
@@ -95,7 +96,13 @@ class Memory:
     def head(self, stream: StreamId) -> Head | None:
         return self._heads.get(stream)
 
+    def fork_of(self, stream: StreamId) -> StreamId | None:
+        """The run that saves meant for `stream` went on in, after the last conflict."""
+        return self._forks.get(stream)
+
     def saw(self, event: CheckpointEvent, head: Head, *, diverted_from: StreamId | None = None) -> None:
         """Note where `event`'s checkpoint lies and what the head of its stream is now."""
         self._tips.put(event.checkpoint_id, Tip.of(event, head, diverted_from=diverted_from))
         self._heads.put(event.stream, head)
+        if diverted_from is not None:
+            self._forks.put(diverted_from, event.stream)

@@ -116,9 +116,7 @@ class Payloads:
                 raise CheckpointDecodeError("that event is not a snapshot")
             _, base = await self.read(events[0])
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(
-                f"it is a delta against seq {seq} of its run, and {error}"
-            ) from error
+            raise CheckpointDecodeError(f"it is a delta against seq {seq} of its run, and {error}") from error
         return base
 
     async def _base_to_write(self, stream: StreamId, seq: int) -> Base | None:

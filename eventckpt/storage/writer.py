@@ -148,6 +148,9 @@ class Writer:
         ):
             return _Place(parent.stream, parent.head, parent, rests_on=parent, diverted_from=parent.diverted_from)
         stream = bound or StreamId(checkpoint.workflow_name, checkpoint.checkpoint_id)
+        fork = self._memory.fork_of(stream) if parent is None else None
+        if fork is not None:  # a start that found the run taken, and one more: both belong to the same fork
+            return _Place(fork, self._memory.head(fork) or _NOTHING_SEEN, diverted_from=stream)
         head = self._memory.head(stream)
         if head is not None or parent is None:
             return _Place(stream, head or _NOTHING_SEEN, parent)
@@ -218,9 +221,12 @@ class Writer:
                 event = existing
             self._committed(event, forked, raw)
             logger.warning(
-                "Run %r of workflow %r was continued by another writer; checkpoint %s goes on as run %r.",
+                "Run %r of workflow %r %s; checkpoint %s goes on as run %r.",
                 run_id,
                 place.stream.workflow_name,
+                "was continued by another writer"
+                if parent
+                else "has events that this storage has not read (get_latest or load first, to continue it)",
                 draft.checkpoint_id,
                 fork.run_id,
             )

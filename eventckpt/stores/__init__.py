@@ -65,6 +65,17 @@ class EventStore(ABC):
     def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
         """The headers of all events of a workflow's runs, oldest or newest first; within a run by seq."""
 
+    async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
+        """Remove the parts of payloads whose event was never committed; how many were removed.
+
+        A writer that dies between the parts of a large payload and its event leaves such parts. They are in
+        nobody's way. An engine without parts has nothing to do.
+
+        Args:
+            older_than: seconds; younger parts may belong to a write that is under way.
+        """
+        return 0
+
     @abstractmethod
     async def close(self) -> None:
         """Finish what is under way and let go of every resource. May be called more than once."""

@@ -2,8 +2,8 @@
 
 A writer thread and a reader thread each own a connection, so the event loop never waits for the disk. Appends
 that wait while the writer is busy are committed together, in one transaction with one flush: that is where the
-throughput of parallel runs comes from. A whole transaction is one job of the writer thread, so no cancellation
-can fall into its middle.
+throughput of parallel runs comes from. A whole transaction runs within one job of the writer thread, so no
+cancellation can fall into its middle.
 
 The threads are those of `concurrent.futures`: idle ones do not keep the process alive, and work already handed
 over is finished before the interpreter exits. (aiosqlite's thread does neither for a connection left open.)
@@ -17,9 +17,9 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, closing, suppress
+from contextlib import aclosing, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -69,7 +69,8 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 )
 """The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
-_PAGE = 256  # rows that one job of the reader fetches
+_PAGE = 256  # rows that one query fetches
+_LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 _GROUP = 512  # appends in one transaction: bounds how long other processes wait for the write lock
 _COLUMNS = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 
@@ -86,8 +87,11 @@ class SqliteEventStore(EventStore):
             of the process, power loss may take the last ones. "OFF": as NORMAL, and power loss may damage the file.
         busy_timeout: seconds to wait for another process's write before `StoreLockedError`.
 
+    A store that is in use is not carried over a `fork`: the child makes its own.
+
     Raises:
-        ValueError: `path` is empty or `:memory:`, which has no file to share between connections.
+        ValueError: `path` is empty or `:memory:`, which has no file to share between connections; `synchronous`
+            or `busy_timeout` is not of the form above.
     """
 
     def __init__(
@@ -101,42 +105,47 @@ class SqliteEventStore(EventStore):
             raise ValueError("SqliteEventStore needs a file's path; for a throw-away store use a temporary folder.")
         if synchronous not in ("FULL", "NORMAL", "OFF"):
             raise ValueError(f"synchronous is 'FULL', 'NORMAL' or 'OFF', not {synchronous!r}.")
-        self.path = Path(path)
+        if not 0 <= busy_timeout <= _LONGEST_TIMEOUT:
+            raise ValueError(f"busy_timeout is 0 to {_LONGEST_TIMEOUT:,} seconds, not {busy_timeout!r}.")
+        self.path = Path(path).absolute()  # both connections open the same file, whatever the process does in between
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._writer = _Worker(self._open, "eventckpt-sqlite-writer")
         self._reader = _Worker(self._open, "eventckpt-sqlite-reader")
         self._lock = threading.Lock()
+        """Held to hand a job over or to close, so that no job comes after the last one."""
         self._waiting: deque[_Waiting] = deque()
         self._appending = False
         """Whether a job of the writer is there to take what waits."""
         self._closed = False
+        self._process: int | None = None
+        """The process whose threads the workers are, once there are any."""
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`. Waiting appends of other tasks and threads are committed with this one."""
-        self._refuse_if_closed()
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         with self._lock:
+            self._refuse_if_unusable()
+            if not self._appending:
+                self._submit(self._writer, self._append_waiting)
+                self._appending = True
             self._waiting.append(_Waiting(event, loop, done))
-            must_start, self._appending = not self._appending, True
-        if must_start:
-            try:
-                self._submit(self._writer, self._append_waiting).add_done_callback(self._fail_waiting)
-            except RuntimeError as error:  # the interpreter is shutting down
-                self._settle_all(error)
         await done
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`."""
 
         def fetch(connection: sqlite3.Connection) -> list[CheckpointEvent]:
-            marks = ", ".join("?" * len(seqs))
-            rows = connection.execute(
-                f"SELECT {_COLUMNS}, data FROM events"
-                f" WHERE workflow_name = ? AND run_id = ? AND seq IN ({marks}) ORDER BY seq",
-                (stream.workflow_name, stream.run_id, *seqs),
-            )
+            only, key = _where(stream)
+            wanted = sorted(set(seqs))
+            rows: list[tuple[Any, ...]] = []
+            for start in range(0, len(wanted), _PAGE):  # SQLite bounds the number of parameters
+                some = wanted[start : start + _PAGE]
+                marks = ", ".join("?" * len(some))
+                rows += connection.execute(
+                    f"SELECT {_COLUMNS}, data FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
+                )
             return [_event(row) for row in rows]
 
         return await self._read(fetch)
@@ -146,15 +155,17 @@ class SqliteEventStore(EventStore):
         only, key = _where(stream) if stream else ("", ())
 
         def fetch(connection: sqlite3.Connection) -> Located | None:
-            row = connection.execute(
-                f"SELECT {_COLUMNS}, data FROM events WHERE checkpoint_id = ? {only} ORDER BY position DESC LIMIT 1",
-                (checkpoint_id, *key),
-            ).fetchone()
-            if row is None:
-                return None
-            event = _event(row)
-            head = _head(connection, event.stream)
-            return Located(event, head or event.header())
+            # Without the hint, SQLite takes the order for more selective than the id and walks through the workflow.
+            with _transaction(connection, "DEFERRED"):  # the event and the head as of one moment
+                row = connection.execute(
+                    f"SELECT {_COLUMNS}, data FROM events INDEXED BY events_by_checkpoint"
+                    f" WHERE checkpoint_id = ? {only} ORDER BY position DESC LIMIT 1",
+                    (checkpoint_id, *key),
+                ).fetchone()
+                if row is None:
+                    return None
+                event = _event(row)
+                return Located(event, _head(connection, event.stream) or event.header())
 
         return await self._read(fetch)
 
@@ -177,8 +188,13 @@ class SqliteEventStore(EventStore):
 
     async def close(self) -> None:
         """See `EventStore.close`. A closed store refuses further work."""
-        self._closed = True
-        await asyncio.gather(self._writer.close(), self._reader.close())
+        with self._lock:
+            self._closed = True
+            if self._was_forked():
+                return
+            ended = [self._writer.end(), self._reader.end()]
+        # Shielded: a connection is not left open because nobody waits for its end any more.
+        await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, ended)))
 
     async def _pages(
         self, only: str, key: tuple[Any, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool
@@ -205,84 +221,81 @@ class SqliteEventStore(EventStore):
             low, high = (low, last - 1) if desc else (last, high)
 
     async def _read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
-        return await asyncio.wrap_future(self._submit(self._reader, fetch))
+        def job() -> _T:
+            with _store_errors(self.path):
+                return fetch(self._reader.connection())
 
-    def _submit(self, worker: _Worker, job: Callable[[sqlite3.Connection], _T]) -> Future[_T]:
-        self._refuse_if_closed()
-        return worker.submit(lambda connection: self._translated(job, connection))
+        with self._lock:
+            self._refuse_if_unusable()
+            done = self._submit(self._reader, job)
+        return await asyncio.wrap_future(done)
 
-    def _refuse_if_closed(self) -> None:
+    def _submit(self, worker: _Worker, job: Callable[[], _T]) -> Future[_T]:
+        self._process = os.getpid()
+        try:
+            return worker.submit(job)
+        except RuntimeError as error:
+            raise CheckpointStoreError(f"The store {self.path} has no thread to work in: {error}.") from error
+
+    def _refuse_if_unusable(self) -> None:
         if self._closed:
             raise CheckpointStoreError(f"The store {self.path} was closed; make a new one to go on.")
+        if self._was_forked():
+            raise CheckpointStoreError(
+                f"The store {self.path} was in use when this process was forked off; make a new one in this process."
+            )
 
-    def _translated(self, job: Callable[[sqlite3.Connection], _T], connection: sqlite3.Connection) -> _T:
-        try:
-            return job(connection)
-        except sqlite3.Error as error:
-            raise _store_error(self.path, error) from error
+    def _was_forked(self) -> bool:
+        return self._process not in (None, os.getpid())
 
     # In the writer thread
 
-    def _append_waiting(self, connection: sqlite3.Connection) -> None:
-        while group := self._take_waiting(_GROUP):
-            events = [waiting.event for waiting in group]
-            try:
-                outcomes: list[Exception | None] = [*_append_all(connection, events)]
-            except Exception:
-                # What fails one of them must not fail the others.
-                outcomes = [self._append_alone(connection, event) for event in events]
-            _settle(group, outcomes)
+    def _append_waiting(self) -> None:
+        while group := self._take_waiting():
+            _settle(group, self._append([waiting.event for waiting in group]))
 
-    def _append_alone(self, connection: sqlite3.Connection, event: CheckpointEvent) -> Exception | None:
+    def _append(self, events: list[CheckpointEvent]) -> Sequence[Exception | None]:
+        """What became of each event. What fails one of them does not fail the others."""
         try:
-            return _append_all(connection, [event])[0]
-        except sqlite3.Error as error:
-            return _store_error(self.path, error)
-        except Exception as error:
-            return error
+            with _store_errors(self.path):
+                return _append_all(self._writer.connection(), events)
+        except CheckpointStoreError as error:
+            if len(events) == 1 or isinstance(error, StoreLockedError):  # not to wait for the lock once for each
+                return [error] * len(events)
+        return [outcome for event in events for outcome in self._append([event])]
 
-    def _take_waiting(self, most: int) -> list[_Waiting]:
-        """Up to `most` appends whose callers still wait; where there are none, the writer's job is over."""
+    def _take_waiting(self) -> list[_Waiting]:
+        """The next group of appends whose callers still wait; where there are none, the writer's job is over."""
         group: list[_Waiting] = []
         with self._lock:
-            while self._waiting and len(group) < most:
+            while self._waiting and len(group) < _GROUP:
                 waiting = self._waiting.popleft()
                 if not waiting.done.cancelled():
                     group.append(waiting)
             self._appending = bool(group)
         return group
 
-    def _fail_waiting(self, job: Future[None]) -> None:
-        """When the file cannot even be opened, the appends that wait for it learn why."""
-        error = None if job.cancelled() else job.exception()
-        if isinstance(error, Exception):
-            self._settle_all(error)
-
-    def _settle_all(self, error: Exception) -> None:
-        while group := self._take_waiting(_GROUP):
-            _settle(group, [error] * len(group))
+    # In either thread
 
     def _open(self) -> sqlite3.Connection:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreReadOnlyError(f"The folder of the store {self.path} cannot be made: {error}") from error
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
         try:
-            connection = sqlite3.connect(
-                self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise _store_error(self.path, error) from error
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         connection.text_factory = _text
-        version = _version(connection, self.path)
+        with _transaction(connection, "DEFERRED"):
+            version = _version(connection, self.path)
         if version == 0 or _pragma(connection, "journal_mode") != "wal":
             self._enter_wal(connection)
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
@@ -297,7 +310,7 @@ class SqliteEventStore(EventStore):
                 mode = _pragma(connection, "journal_mode = WAL")
                 break
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)
         if mode != "wal":
@@ -315,7 +328,7 @@ class _Waiting(NamedTuple):
     done: asyncio.Future[None]
 
 
-def _settle(group: list[_Waiting], outcomes: list[Exception | None]) -> None:
+def _settle(group: list[_Waiting], outcomes: Sequence[Exception | None]) -> None:
     """Tell each caller, waking each event loop once for the whole group."""
     by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
     for waiting, outcome in zip(group, outcomes, strict=True):
@@ -340,28 +353,30 @@ class _Worker:
 
     def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
         self._connect = connect
-        self._threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._connection: sqlite3.Connection | None = None
-        self._closing = threading.Lock()
-        self._closed = False
+        self._ended: Future[None] | None = None
 
-    def submit(self, job: Callable[[sqlite3.Connection], _T]) -> Future[_T]:
-        def run() -> _T:
-            if self._connection is None:
-                self._connection = self._connect()
-            return job(self._connection)
+    def submit(self, job: Callable[[], _T]) -> Future[_T]:
+        return self._thread.submit(job)
 
-        return self._threads.submit(run)
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for jobs only."""
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
 
-    async def close(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-        try:
-            await asyncio.wrap_future(self._threads.submit(self._disconnect))
-        finally:
-            self._threads.shutdown(wait=False)
+    def end(self) -> Future[None]:
+        """Close the connection after the jobs already handed over; the same future each time."""
+        if self._ended is None:
+            try:
+                self._ended = self._thread.submit(self._disconnect)
+            except RuntimeError:  # the interpreter is exiting, it has already waited for the thread to finish
+                self._disconnect()
+                self._ended = Future()
+                self._ended.set_result(None)
+            self._thread.shutdown(wait=False)
+        return self._ended
 
     def _disconnect(self) -> None:
         if self._connection is not None:
@@ -369,17 +384,22 @@ class _Worker:
             self._connection = None
 
 
-def _append_all(connection: sqlite3.Connection, events: Iterable[CheckpointEvent]) -> list[StreamConflict | None]:
-    """Append each event that fits its stream's head, in one transaction; what became of each."""
-    connection.execute("BEGIN IMMEDIATE")
+@contextmanager
+def _transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Generator[None, None, None]:
+    connection.execute(f"BEGIN {kind}")
     try:
-        outcomes = [_append_one(connection, event) for event in events]
+        yield
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
-    return outcomes
+
+
+def _append_all(connection: sqlite3.Connection, events: Iterable[CheckpointEvent]) -> list[StreamConflict | None]:
+    """Append each event that fits its stream's head, in one transaction; what became of each."""
+    with _transaction(connection, "IMMEDIATE"):
+        return [_append_one(connection, event) for event in events]
 
 
 def _append_one(connection: sqlite3.Connection, event: CheckpointEvent) -> StreamConflict | None:
@@ -430,23 +450,21 @@ def _event(row: tuple[Any, ...]) -> CheckpointEvent:
     _, workflow_name, run_id, seq, kind, checkpoint_id, digest, header, *data = row
     try:
         event = _decoder.decode(header)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # in a damaged row, not even the type is sure
         event = None
     key = (workflow_name, run_id, seq, kind, checkpoint_id, digest)
     if event is None or key != (
         event.workflow_name, event.run_id, event.seq, event.type, event.checkpoint_id, event.digest
     ):  # fmt: skip
-        return CheckpointEvent(
-            type="tombstone" if kind == "tombstone" else "checkpoint",
-            workflow_name=str(workflow_name),
-            run_id=str(run_id),
+        return CheckpointEvent.unreadable(
+            kind=kind,
+            workflow_name=workflow_name,
+            run_id=run_id,
             seq=seq,
-            checkpoint_id=str(checkpoint_id),
-            digest=str(digest),
-            timestamp="",
-            recorded_at="",
+            checkpoint_id=checkpoint_id,
+            digest=digest,
         )
-    if data and event.payload:
+    if event.payload and data and isinstance(data[0], bytes):
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data[0]))
     return event
 
@@ -481,18 +499,12 @@ def _version(connection: sqlite3.Connection, path: Path) -> int:
 
 def _migrate(connection: sqlite3.Connection, path: Path) -> None:
     """Take the missing steps in one transaction; of several processes one does, the others find it done."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, "IMMEDIATE"):
         for number in range(_version(connection, path), len(MIGRATIONS)):
             for statement in _statements(MIGRATIONS[number]):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _statements(script: str) -> Iterable[str]:
@@ -503,12 +515,24 @@ def _statements(script: str) -> Iterable[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+    if statement.strip():
+        yield statement
 
 
-def _store_error(path: Path, error: sqlite3.Error) -> CheckpointStoreError:
+@contextmanager
+def _store_errors(path: Path) -> Generator[None, None, None]:
+    try:
+        yield
+    except CheckpointStoreError:
+        raise
+    except Exception as error:
+        raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: Exception) -> CheckpointStoreError:
     code = getattr(error, "sqlite_errorcode", None)
     match code and code & 0xFF:  # the low byte is the primary code
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return StoreLockedError(
                 f"Another process kept the store {path} locked for too long. Trying again is safe; "
                 "if it persists, look for a process that holds a transaction open."
@@ -530,4 +554,4 @@ def _store_error(path: Path, error: sqlite3.Error) -> CheckpointStoreError:
                 "`sqlite3 FILE .recover` rescues what is readable."
             )
         case _:
-            return CheckpointStoreError(f"SQLite failed on the store {path}: {error}")
+            return CheckpointStoreError(f"The store {path} failed ({type(error).__name__}): {error}")

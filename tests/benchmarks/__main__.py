@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
+from pathlib import Path
 
-from . import main_job
+from . import deltas, main_job
 from .measure import report
 
 
@@ -17,6 +18,10 @@ def main() -> int:
         report("Saves on SQLite (WAL, synchronous=FULL)", asyncio.run(main_job.saves())),
         report("Reads on SQLite", asyncio.run(main_job.reads())),
     ]
+    figures, curve = asyncio.run(deltas.conversation())
+    met.append(report("Conversation: one message and one small value a superstep", figures))
+    met.append(report("Workloads where deltas gain little", asyncio.run(deltas.plain_snapshots())))
+    deltas.plot(curve, Path("docs", "stored-bytes.svg"))
     return 0 if all(met) else 1
 
 

@@ -42,7 +42,7 @@ def codec() -> list[Figure]:
     codec = CheckpointCodec()
     raw, theirs = codec.encode(checkpoint), encode_checkpoint_value(checkpoint.to_dict())
     ours_encode, theirs_encode, ours_decode, theirs_decode = alternately(
-        40,
+        60,
         lambda: codec.encode(checkpoint),
         lambda: json.dumps(encode_checkpoint_value(checkpoint.to_dict()), ensure_ascii=False),
         lambda: codec.decode(raw),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import random
 import statistics
 import time
 from collections.abc import Awaitable, Callable
@@ -26,25 +26,27 @@ class Figure(NamedTuple):
 
 
 def alternately(rounds: int, *contenders: Callable[[], object]) -> list[float]:
-    """Median seconds of each contender, which take turns so that a noisy machine disturbs all alike."""
+    """Median seconds of each contender. They take turns, in random order, so that nobody always runs after the same
+    other one and a noisy machine disturbs all alike."""
     times: list[list[float]] = [[] for _ in contenders]
+    order = random.Random(rounds)
     for _ in range(rounds):
-        for taken, contender in zip(times, contenders, strict=True):
+        for turn in order.sample(range(len(contenders)), len(contenders)):
             started = time.perf_counter()
-            contender()
-            taken.append(time.perf_counter() - started)
+            contenders[turn]()
+            times[turn].append(time.perf_counter() - started)
     return [statistics.median(taken) for taken in times]
 
 
 async def alternately_async(rounds: int, *contenders: Callable[[], Awaitable[object]]) -> list[float]:
     """`alternately` for coroutines."""
     times: list[list[float]] = [[] for _ in contenders]
+    order = random.Random(rounds)
     for _ in range(rounds):
-        for taken, contender in zip(times, contenders, strict=True):
+        for turn in order.sample(range(len(contenders)), len(contenders)):
             started = time.perf_counter()
-            await contender()
-            taken.append(time.perf_counter() - started)
-            await asyncio.sleep(0)
+            await contenders[turn]()
+            times[turn].append(time.perf_counter() - started)
     return [statistics.median(taken) for taken in times]
 
 

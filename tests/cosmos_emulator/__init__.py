@@ -1,0 +1,7 @@
+"""A wire-level Azure Cosmos DB for NoSQL that the real `azure-cosmos` SDK talks to over HTTP on localhost."""
+
+from .auth import EMULATOR_KEY
+from .faults import Faults, Rule
+from .server import CosmosEmulator, RequestRecord
+
+__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "RequestRecord", "Rule"]

@@ -1,0 +1,218 @@
+"""Databases, containers and offers: the resources above the items, as documents with ids and resource ids."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import math
+import struct
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .errors import OWNER_NOT_FOUND, bad_request, conflict, not_found, unsupported
+from .partition_keys import PartitionKeyDefinition
+from .storage import Container, Partition
+
+_RANGE_THROUGHPUT = 10_000
+"""Request units per second that one physical partition can serve."""
+_DEFAULT_THROUGHPUT = 400
+_CONTAINER_SETTINGS = frozenset(
+    {"id", "partitionKey", "indexingPolicy", "defaultTtl", "uniqueKeyPolicy", "conflictResolutionPolicy"}
+)
+
+
+class Database:
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+        self.containers: dict[str, Container] = {}
+
+    @property
+    def rid(self) -> str:
+        return self.document["_rid"]
+
+
+class Account:
+    def __init__(self, partitions: int | Mapping[str, int], clock: Callable[[], float]) -> None:
+        self.databases: dict[str, Database] = {}
+        self.offers: dict[str, dict[str, Any]] = {}
+        self._partitions = partitions
+        self._clock = clock
+        self._serial = itertools.count(1)
+
+    # ---- databases
+
+    def create_database(self, body: Mapping[str, Any], headers: Mapping[str, str]) -> Database:
+        name = _checked_name(body)
+        if name in self.databases:
+            raise conflict(name)
+        rid = _rid(struct.pack(">I", next(self._serial) << 8))
+        links = {"_colls": "colls/", "_users": "users/"}
+        database = Database(self._stamped({"id": name}, rid, f"dbs/{rid}/", links))
+        self.databases[name] = database
+        if content := _throughput(headers):
+            self._offer(database.document, content)
+        return database
+
+    def database(self, name: str) -> Database:
+        return _by_name_or_rid(self.databases, name)
+
+    def delete_database(self, name: str) -> None:
+        database = self.database(name)
+        del self.databases[database.document["id"]]
+        for document in (database.document, *(container.document for container in database.containers.values())):
+            self.offers.pop(document["_rid"], None)
+
+    # ---- containers
+
+    def create_container(self, database: Database, body: Mapping[str, Any], headers: Mapping[str, str]) -> Container:
+        name = _checked_name(body)
+        _check_settings(body)
+        PartitionKeyDefinition.parse(body.get("partitionKey"))
+        if name in database.containers:
+            raise conflict(name)
+        rid = _rid(_bytes(database.rid) + struct.pack(">I", 0x80000000 | next(self._serial)))
+        document = self._stamped(dict(body), rid, f"dbs/{database.rid}/colls/{rid}/", _CONTAINER_LINKS)
+        document.setdefault("conflictResolutionPolicy", _LAST_WRITER_WINS)
+        content = _throughput(headers)
+        container = Container(document, self._range_count(name, content), self._clock)
+        document["indexingPolicy"] = container.policy.document
+        database.containers[name] = container
+        if content or database.rid not in self.offers:
+            self._offer(document, content or {"offerThroughput": _DEFAULT_THROUGHPUT})
+        return container
+
+    def container(self, database: Database, name: str) -> Container:
+        return _by_name_or_rid(database.containers, name)
+
+    def replace_container(self, database: Database, container: Container, body: Mapping[str, Any]) -> None:
+        _check_settings(body)
+        old = container.document
+        if body.get("id") != old["id"] or not _same_key(body.get("partitionKey"), old["partitionKey"]):
+            raise bad_request("The id and the partition key of a container cannot be changed.")
+        kept = {key: value for key, value in old.items() if key.startswith("_") or key in _FIXED_SETTINGS}
+        settings = {key: value for key, value in body.items() if key in _CONTAINER_SETTINGS}
+        container.document = {**settings, **kept, "_etag": _etag(), "_ts": int(self._clock())}
+        container.settings_changed()
+        container.document["indexingPolicy"] = container.policy.document
+
+    def delete_container(self, database: Database, container: Container) -> None:
+        del database.containers[container.document["id"]]
+        self.offers.pop(container.rid, None)
+
+    def _range_count(self, name: str, throughput: Mapping[str, Any]) -> int:
+        configured = self._partitions if isinstance(self._partitions, int) else self._partitions.get(name, 1)
+        return max(configured, _ranges_for(throughput))
+
+    # ---- offers
+
+    def replace_offer(self, rid: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """New throughput; a container that needs more physical partitions for it splits at once."""
+        offer = next((offer for offer in self.offers.values() if offer["_rid"] == rid), None)
+        if offer is None:
+            raise not_found(rid)
+        content = body.get("content") or {}
+        offer["content"] = {**offer["content"], **content, "isOfferReplacePending": False}
+        for database in self.databases.values():
+            for container in database.containers.values():
+                if container.rid == offer["offerResourceId"]:
+                    _grow(container, _ranges_for(offer["content"]))
+        return offer
+
+    def _offer(self, resource: Mapping[str, Any], content: Mapping[str, Any]) -> None:
+        rid = _rid(struct.pack(">I", next(self._serial)))[:4]
+        document = {
+            "offerVersion": "V2",
+            "offerType": "Invalid",
+            "content": {"offerMinimumThroughputParameters": {}, **content},
+            "resource": resource["_self"],
+            "offerResourceId": resource["_rid"],
+            "id": rid,
+        }
+        self.offers[resource["_rid"]] = self._stamped(document, rid, f"offers/{rid}/", {})
+
+    def _stamped(
+        self, document: Mapping[str, Any], rid: str, self_link: str, links: Mapping[str, str]
+    ) -> dict[str, Any]:
+        content = {key: value for key, value in document.items() if not key.startswith("_") and value is not None}
+        return {**content, "_rid": rid, "_self": self_link, "_etag": _etag(), **links, "_ts": int(self._clock())}
+
+
+_CONTAINER_LINKS = {
+    "_docs": "docs/",
+    "_sprocs": "sprocs/",
+    "_triggers": "triggers/",
+    "_udfs": "udfs/",
+    "_conflicts": "conflicts/",
+}
+_LAST_WRITER_WINS = {"mode": "LastWriterWins", "conflictResolutionPath": "/_ts", "conflictResolutionProcedure": ""}
+_FIXED_SETTINGS = frozenset({"partitionKey", "uniqueKeyPolicy", "conflictResolutionPolicy"})
+
+
+def _check_settings(body: Mapping[str, Any]) -> None:
+    if unknown := {key for key in body if body[key] and not key.startswith("_") and key not in _CONTAINER_SETTINGS}:
+        raise unsupported(f"containers with {', '.join(sorted(unknown))}")
+    ttl = body.get("defaultTtl")
+    if ttl is not None and (not isinstance(ttl, int) or ttl == 0 or ttl < -1):
+        raise bad_request(f"The value of defaultTtl '{ttl}' is invalid. It is -1 or a positive number of seconds.")
+
+
+def _same_key(given: Mapping[str, Any] | None, kept: Mapping[str, Any]) -> bool:
+    return given is not None and (given.get("paths"), given.get("kind")) == (kept.get("paths"), kept.get("kind"))
+
+
+def _checked_name(body: Mapping[str, Any]) -> str:
+    name = body.get("id")
+    if not isinstance(name, str) or not name.strip() or name != name.rstrip(" ") or len(name) > 255:
+        raise bad_request(f"The input name '{name}' is invalid.")
+    if any(character in name for character in "/\\?#"):
+        raise bad_request(f"The input name '{name}' is invalid. It must not contain / \\ ? #.")
+    return name
+
+
+def _by_name_or_rid(resources: Mapping[str, Any], name: str) -> Any:
+    if name in resources:
+        return resources[name]
+    for resource in resources.values():
+        if resource.rid == name:
+            return resource
+    raise not_found(name, substatus=OWNER_NOT_FOUND)
+
+
+def _throughput(headers: Mapping[str, str]) -> dict[str, Any]:
+    if settings := headers.get("x-ms-cosmos-offer-autopilot-settings"):
+        return {"offerAutopilotSettings": json.loads(settings), "offerThroughput": _DEFAULT_THROUGHPUT}
+    if throughput := headers.get("x-ms-offer-throughput"):
+        return {"offerThroughput": int(throughput)}
+    return {}
+
+
+def _ranges_for(content: Mapping[str, Any]) -> int:
+    autoscale = (content.get("offerAutopilotSettings") or {}).get("maxThroughput", 0)
+    return max(1, math.ceil(max(content.get("offerThroughput", 0), autoscale) / _RANGE_THROUGHPUT))
+
+
+def _grow(container: Container, count: int) -> None:
+    while len(container.partitions) < count:
+        container.split(_widest(container.partitions).id)
+
+
+def _widest(partitions: Iterable[Partition]) -> Partition:
+    def width(partition: Partition) -> int:
+        high = 0x40 << 24 if partition.high == "FF" else int(partition.high[:8], 16)
+        return high - int(partition.low[:8] or "0", 16)
+
+    return max(partitions, key=width)
+
+
+def _etag() -> str:
+    return f'"{uuid.uuid4()}"'
+
+
+def _rid(content: bytes) -> str:
+    return base64.b64encode(content).decode().replace("/", "-")
+
+
+def _bytes(rid: str) -> bytes:
+    return base64.b64decode(rid.replace("-", "/"))

@@ -1,0 +1,67 @@
+"""The change feed of one partition, "latest version" mode: each item once, as it is now, ordered by its last write.
+
+A page never cuts a transaction in two, because the etag to continue from is an LSN and a transaction is one LSN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+from .errors import bad_request
+from .queries import LARGEST_PAGE
+from .storage import Item, Partition
+
+
+@dataclass(frozen=True)
+class FeedPage:
+    items: list[Item]
+    lsn: int
+    """The place to continue from."""
+
+    @property
+    def etag(self) -> str:
+        return f'"{self.lsn}"'
+
+    def encoded(self) -> list[bytes]:
+        """Items as the feed shows them: with the LSN of their write."""
+        return [item.raw[:-1] + b',"_lsn":%d}' % item.lsn for item in self.items]
+
+
+def read_feed(
+    partition: Partition, *, after: int, limit: int | None, since: float | None, wanted: Callable[[Item], bool]
+) -> FeedPage:
+    """The next items after an LSN; `since` leaves out what was last written before that moment."""
+    page: list[Item] = []
+    size = 0
+    for item in partition.after(after):
+        if not wanted(item) or (since is not None and item.timestamp < since):
+            continue
+        full = len(page) == limit or (limit is not None and len(page) > limit) or size + item.size > LARGEST_PAGE
+        if page and full and item.lsn != page[-1].lsn:
+            return FeedPage(page, page[-1].lsn)
+        page.append(item)
+        size += item.size
+    return FeedPage(page, partition.lsn)
+
+
+def starting_lsn(etag: str | None, since: str | None, partition: Partition) -> int:
+    """Where a request begins: an etag's LSN, the present for `*`, the beginning without either."""
+    if etag is None:
+        return 0
+    if etag.strip('"') == "*":
+        return 0 if since else partition.lsn
+    try:
+        return int(etag.strip('"'))
+    except ValueError:
+        raise bad_request(f"The change feed etag {etag} is not valid.") from None
+
+
+def starting_time(header: str | None) -> float | None:
+    if header is None:
+        return None
+    try:
+        return parsedate_to_datetime(header).timestamp()
+    except ValueError:
+        raise bad_request(f"If-Modified-Since {header!r} is not a date.") from None

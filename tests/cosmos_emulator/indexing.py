@@ -1,0 +1,124 @@
+"""The indexing policy: what it defaults to, which paths it covers, how many terms an item adds, which orders it serves.
+
+Values are not indexed here, so the policy never makes a query faster; it decides what a write costs, and which ORDER BY
+the service would refuse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from .errors import bad_request, unsupported
+from .partition_keys import split_path
+
+_SYSTEM = frozenset({"id", "_rid", "_self", "_etag", "_ts", "_attachments"})
+"""Properties whose indexing is part of the published price of an insert."""
+_ALWAYS_ORDERED = frozenset({("id",), ("_ts",), ("_rid",)})
+_KNOWN = frozenset({"indexingMode", "automatic", "includedPaths", "excludedPaths", "compositeIndexes"})
+_DEFAULT = {
+    "indexingMode": "consistent",
+    "automatic": True,
+    "includedPaths": [{"path": "/*"}],
+    "excludedPaths": [{"path": '/"_etag"/?'}],
+}
+
+
+class IndexingPolicy:
+    def __init__(self, policy: Mapping[str, Any] | None) -> None:
+        self.document = _normalised(policy)
+        self._on = self.document["indexingMode"] != "none"
+        self._rules = [(_pattern(entry["path"]), True) for entry in self.document["includedPaths"]]
+        self._rules += [(_pattern(entry["path"]), False) for entry in self.document["excludedPaths"]]
+        self._composites = [
+            [(split_path(part["path"]), part.get("order", "ascending") == "descending") for part in index]
+            for index in self.document.get("compositeIndexes", [])
+        ]
+
+    def terms(self, body: Mapping[str, Any]) -> int:
+        """How many index terms an item adds: one for each value on an indexed path, one for each composite index."""
+        if not self._on:
+            return 0
+        content = {key: value for key, value in body.items() if key not in _SYSTEM}
+        return sum(self.covers(path) for path in _leaves(content, ())) + len(self._composites)
+
+    def covers(self, path: Sequence[str]) -> bool:
+        """Whether a value at this path is indexed: the most exact rule decides."""
+        if not self._on:
+            return False
+        matching = [
+            (len(parts), exact, included) for (parts, exact), included in self._rules if _fits(parts, exact, path)
+        ]
+        return bool(matching) and max(matching)[2]
+
+    def check_order(self, order: Sequence[tuple[Sequence[str], bool]]) -> None:
+        """Refuses an ORDER BY that no index serves. `order` holds (path, descending)."""
+        if len(order) > 1:
+            wanted = [(tuple(path), descending) for path, descending in order]
+            opposite = [(path, not descending) for path, descending in wanted]
+            if wanted not in self._composites and opposite not in self._composites:
+                raise bad_request(
+                    "The order by query does not have a corresponding composite index that it can be served from."
+                )
+        elif order and tuple(order[0][0]) not in _ALWAYS_ORDERED and not self.covers(order[0][0]):
+            raise bad_request("The index path corresponding to the specified order-by item is excluded.")
+
+
+def _normalised(policy: Mapping[str, Any] | None) -> dict[str, Any]:
+    given = dict(policy or {})
+    if unknown := {key for key in given if given[key] and key not in _KNOWN}:
+        raise unsupported(f"indexing policies with {', '.join(sorted(unknown))}")
+    mode = str(given.get("indexingMode", "consistent")).lower()
+    if mode not in {"consistent", "none", "lazy"}:
+        raise bad_request(f"The indexing mode {mode!r} is not valid.")
+    if mode == "none":
+        return {**_DEFAULT, "indexingMode": mode, "automatic": False, "includedPaths": [], "excludedPaths": []}
+    included, excluded = given.get("includedPaths") or [], given.get("excludedPaths") or []
+    if any(index.get("kind") == "Spatial" for entry in included for index in entry.get("indexes", [])):
+        raise unsupported("spatial indexes")
+    if not any(entry["path"] in {"/*", "/"} for entry in (*included, *excluded)):
+        if included or excluded:
+            raise bad_request('The special mandatory indexing path "/*" is in neither includedPaths nor excludedPaths.')
+        included = list(_DEFAULT["includedPaths"])
+    if not any(entry["path"] in {"/*", '/"_etag"/?', "/_etag/?"} for entry in excluded):
+        excluded = [*excluded, *_DEFAULT["excludedPaths"]]
+    for entry in (*included, *excluded):
+        _pattern(entry["path"])
+    known = {"indexingMode": mode, "automatic": given.get("automatic", True)}
+    composites = given.get("compositeIndexes") or []
+    extra = {"compositeIndexes": [list(map(_composite_part, index)) for index in composites]} if composites else {}
+    return {**known, "includedPaths": included, "excludedPaths": excluded, **extra}
+
+
+def _composite_part(part: Mapping[str, Any]) -> dict[str, Any]:
+    if not str(part.get("path", "")).startswith("/"):
+        raise bad_request(f"The composite index path {part.get('path')!r} is not valid.")
+    return {"path": part["path"], "order": part.get("order", "ascending")}
+
+
+def _pattern(path: str) -> tuple[tuple[str, ...], bool]:
+    """`/a/b/?` → (("a", "b"), True), exactly that value; `/a/*` → (("a",), False), everything below it."""
+    if path == "/":
+        return (), False
+    *parts, last = split_path(path) or ("",)
+    if last not in {"?", "*"}:
+        raise bad_request(f"The indexing path '{path}' could not be accepted: it must end in /? or /*.")
+    return tuple(parts), last == "?"
+
+
+def _fits(pattern: Sequence[str], exact: bool, path: Sequence[str]) -> bool:
+    if len(path) != len(pattern) if exact else len(path) < len(pattern):
+        return False
+    return all(wanted == part for wanted, part in zip(pattern, path, strict=False))
+
+
+def _leaves(value: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    """The path of every scalar; elements of an array share the step `[]`."""
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            yield from _leaves(part, (*path, key))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _leaves(part, (*path, "[]"))
+    else:
+        yield path

@@ -1,0 +1,472 @@
+"""Each operation of the protocol: a `Call` in, a `Reply` out, over the account's databases, containers and items."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import charges
+from .account import Account, Database
+from .batch import run_batch
+from .errors import (
+    CONTAINER_RID_MISMATCH,
+    CROSS_PARTITION_QUERY_NOT_SERVABLE,
+    CosmosError,
+    bad_request,
+    not_found,
+    unsupported,
+)
+from .feed import read_feed, starting_lsn, starting_time
+from .partition_keys import FULL_MAX, FULL_MIN, Components
+from .queries import Page, Segment, run_page
+from .routes import Call
+from .sql import compile_query, needs_client_merge, parse_query, partition_keys_in_filter, query_info
+from .sql.nodes import Query, path_of
+from .storage import Container, Item, Partition
+from .transactions import Conditions, Outcome, Transaction
+
+
+@dataclass
+class Reply:
+    status: int
+    body: bytes = b""
+    charge: float = charges.METADATA
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Plain:
+    """A database, container or offer as a document that a query can run over."""
+
+    body: dict[str, Any]
+    number: int
+
+
+class Operations:
+    """The protocol's verbs. `endpoint` is what the account says of itself."""
+
+    def __init__(self, account: Account, endpoint: Callable[[], str]) -> None:
+        self._account = account
+        self._endpoint = endpoint
+
+    def perform(self, call: Call) -> Reply:
+        return getattr(self, call.kind)(call)
+
+    # ---- account, databases, containers
+
+    def account(self, call: Call) -> Reply:
+        location = {"name": "Emulator", "databaseAccountEndpoint": self._endpoint()}
+        replication = {"asyncReplication": False, "minReplicaSetSize": 1, "maxReplicasetSize": 1}
+        return _json(
+            200,
+            {
+                "id": "emulator",
+                "_rid": "emulator",
+                "_self": "",
+                "_dbs": "//dbs/",
+                "addresses": "//addresses/",
+                "media": "//media/",
+                "writableLocations": [location],
+                "readableLocations": [location],
+                "enableMultipleWriteLocations": False,
+                "userReplicationPolicy": replication,
+                "systemReplicationPolicy": replication,
+                "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+                "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
+                "queryEngineConfiguration": "{}",
+            },
+        )
+
+    def create_database(self, call: Call) -> Reply:
+        return _resource(201, self._account.create_database(call.document, call.headers).document)
+
+    def read_database(self, call: Call) -> Reply:
+        return _resource(200, self._database(call).document)
+
+    def delete_database(self, call: Call) -> Reply:
+        self._account.delete_database(call.segment(1))
+        return Reply(204)
+
+    def list_databases(self, call: Call) -> Reply:
+        documents = [database.document for database in self._account.databases.values()]
+        return self._listing(call, "Databases", documents, parse_query("SELECT * FROM c"))
+
+    def query_databases(self, call: Call) -> Reply:
+        documents = [database.document for database in self._account.databases.values()]
+        return self._listing(call, "Databases", documents, _query(call))
+
+    def create_container(self, call: Call) -> Reply:
+        container = self._account.create_container(self._database(call), call.document, call.headers)
+        return _resource(201, container.document)
+
+    def read_container(self, call: Call) -> Reply:
+        return _resource(200, self._container(call).document)
+
+    def replace_container(self, call: Call) -> Reply:
+        database, container = self._database(call), self._container(call)
+        _conditions(call).check_write(_etag_holder(container))
+        self._account.replace_container(database, container, call.document)
+        return _resource(200, container.document)
+
+    def delete_container(self, call: Call) -> Reply:
+        self._account.delete_container(self._database(call), self._container(call))
+        return Reply(204)
+
+    def list_containers(self, call: Call) -> Reply:
+        documents = [container.document for container in self._database(call).containers.values()]
+        return self._listing(call, "DocumentCollections", documents, parse_query("SELECT * FROM c"))
+
+    def query_containers(self, call: Call) -> Reply:
+        documents = [container.document for container in self._database(call).containers.values()]
+        return self._listing(call, "DocumentCollections", documents, _query(call))
+
+    def read_ranges(self, call: Call) -> Reply:
+        """The physical partitions: those younger than the etag, or 304. Clients read this until the 304."""
+        container = self._container(call)
+        etag = f'"{container.generation}"'
+        known = (call.headers.get("If-None-Match") or '"0"').strip('"')
+        since = int(known) if known.isdigit() else 0
+        if since >= container.generation:
+            return Reply(304, headers={"etag": etag})
+        ranges = [_range(container, partition) for partition in container.live() if partition.born > since or not since]
+        return _json(
+            200,
+            {"_rid": container.rid, "PartitionKeyRanges": ranges, "_count": len(ranges)},
+            headers={"etag": etag, "x-ms-item-count": str(len(ranges))},
+        )
+
+    # ---- conflicts: of one region there are none
+
+    def list_conflicts(self, call: Call) -> Reply:
+        self._container(call)
+        return self._listing(call, "Conflicts", [], parse_query("SELECT * FROM c"))
+
+    def query_conflicts(self, call: Call) -> Reply:
+        self._container(call)
+        return self._listing(call, "Conflicts", [], _query(call))
+
+    def read_conflict(self, call: Call) -> Reply:
+        raise not_found(call.segment(5))
+
+    def delete_conflict(self, call: Call) -> Reply:
+        raise not_found(call.segment(5))
+
+    # ---- offers
+
+    def list_offers(self, call: Call) -> Reply:
+        return self._listing(call, "Offers", self._account.offers.values(), parse_query("SELECT * FROM c"))
+
+    def query_offers(self, call: Call) -> Reply:
+        return self._listing(call, "Offers", self._account.offers.values(), _query(call))
+
+    def read_offer(self, call: Call) -> Reply:
+        offers = [offer for offer in self._account.offers.values() if offer["_rid"] == call.segment(1)]
+        if not offers:
+            raise not_found(call.segment(1))
+        return _resource(200, offers[0])
+
+    def replace_offer(self, call: Call) -> Reply:
+        return _resource(200, self._account.replace_offer(call.segment(1), call.document))
+
+    # ---- single items
+
+    def create_item(self, call: Call) -> Reply:
+        return self._write(call, lambda transaction: transaction.create(call.document, _conditions(call)))
+
+    def upsert_item(self, call: Call) -> Reply:
+        return self._write(call, lambda transaction: transaction.upsert(call.document, _conditions(call)))
+
+    def read_item(self, call: Call) -> Reply:
+        return self._write(call, lambda transaction: transaction.read(self._id(call), _conditions(call)))
+
+    def replace_item(self, call: Call) -> Reply:
+        return self._write(
+            call, lambda transaction: transaction.replace(self._id(call), call.document, _conditions(call))
+        )
+
+    def patch_item(self, call: Call) -> Reply:
+        return self._write(
+            call, lambda transaction: transaction.patch(self._id(call), call.document, _conditions(call))
+        )
+
+    def delete_item(self, call: Call) -> Reply:
+        return self._write(call, lambda transaction: transaction.delete(self._id(call), _conditions(call)))
+
+    def batch(self, call: Call) -> Reply:
+        container = self._container(call)
+        result = run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        reply = _json(result.status, result.operations, charge=result.charge)
+        reply.headers |= _session(call, result.partition_id, result.lsn)
+        return reply
+
+    def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
+        """A transaction of one operation."""
+        container = self._container(call)
+        transaction = Transaction(container, _key(call, container))
+        outcome = operation(transaction)
+        lsn = transaction.commit()
+        reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
+        if outcome.item is not None:
+            reply.headers["etag"] = outcome.item.etag
+            silent = outcome.status == 304 or (call.minimal and call.method != "GET")
+            reply.body = b"" if silent else outcome.item.raw
+        return reply
+
+    def _id(self, call: Call) -> str:
+        """The item's id; a link made of resource ids names it by its rid."""
+        name = call.segment(5)
+        container = self._container(call)
+        if call.segment(3) != container.rid:
+            return name
+        partition, key = container.locate(_key(call, container))
+        items = partition.logical(key)
+        return next((item.id for item in items.values() if item.body["_rid"] == name), name)
+
+    # ---- queries and feeds
+
+    def query_plan(self, call: Call) -> Reply:
+        container, query, parameters = self._container(call), _query(call), _parameters(call)
+        self._check_order(container, query)
+        ranges = [
+            {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
+            for low, high in _key_ranges(container, query, parameters)
+        ]
+        info = query_info(query, parameters)
+        return _json(200, {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges})
+
+    def query(self, call: Call) -> Reply:
+        return self._run(call, _query(call))
+
+    def list_items(self, call: Call) -> Reply:
+        return self._run(call, parse_query("SELECT * FROM c"))
+
+    def _run(self, call: Call, query: Query) -> Reply:
+        container, parameters = self._container(call), _parameters(call)
+        self._check_order(container, query)
+        segments = self._segments(call, container, query)
+        page = run_page(
+            compile_query(query, parameters), segments, call.headers.get("x-ms-continuation"), call.page_limit
+        )
+        return _page_reply(call, container, page, self._session_partitions(call, container))
+
+    def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
+        """The partitions a request covers: by partition key, by range, or all that the filter leaves."""
+        if "x-ms-documentdb-partitionkey" in call.headers:
+            return self._key_segments(container, _key(call, container))
+        if range_id := call.headers.get("x-ms-documentdb-partitionkeyrangeid"):
+            return [_segment(container.partition(range_id), *_epk_filter(call))]
+        if call.kind == "list_items":
+            return [_segment(partition) for partition in container.live()]
+        if needs_client_merge(query):
+            raise CosmosError(
+                400,
+                "Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates, and the gateway cannot "
+                "serve this query: run it by its query plan.",
+                substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
+            )
+        ranges = _key_ranges(container, query, _parameters(call))
+        if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
+            raise bad_request(
+                "Cross partition query is required but disabled. Please set "
+                "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
+            )
+        return [_segment(partition) for partition in _covering(container, ranges)]
+
+    def _key_segments(self, container: Container, components: Components) -> list[Segment]:
+        if container.definition.is_prefix(components):
+            low, high = container.definition.effective_range(components)
+            return [_segment(partition, low, high) for partition in container.overlapping(low, high)]
+        partition, key = container.locate(components)
+        return [Segment(partition.low, partition.high, lambda: partition.logical(key).values())]
+
+    def change_feed(self, call: Call) -> Reply:
+        if call.headers["A-IM"].lower() != "incremental feed":
+            raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
+        container = self._container(call)
+        partition, wanted = self._feed_scope(call, container)
+        since = call.headers.get("If-Modified-Since")
+        page = read_feed(
+            partition,
+            after=starting_lsn(call.headers.get("If-None-Match"), since, partition),
+            limit=call.page_limit,
+            since=starting_time(since),
+            wanted=wanted,
+        )
+        headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
+        cost = charges.change_feed([item.size for item in page.items])
+        if not page.items:
+            return Reply(304, charge=cost, headers=headers)
+        body = _feed(container.rid, "Documents", page.encoded())
+        return Reply(200, body, cost, {**headers, "x-ms-item-count": str(len(page.items))})
+
+    def _feed_scope(self, call: Call, container: Container) -> tuple[Partition, Callable[[Item], bool]]:
+        """The one partition a feed request reads, and which of its items."""
+        low, high = _epk_filter(call)
+        if "x-ms-documentdb-partitionkey" in call.headers:
+            key_low, key_high = container.definition.effective_range(_key(call, container))
+            low, high = max(low, key_low), min(high, key_high)
+        if range_id := call.headers.get("x-ms-documentdb-partitionkeyrangeid"):
+            partition = container.partition(range_id)
+        elif len(partitions := container.overlapping(low, high)) == 1:
+            partition = partitions[0]
+        else:
+            raise bad_request("A change feed request over several partitions must name one partition key range.")
+        return partition, lambda item: low <= item.effective_key < high
+
+    # ---- shared
+
+    def _database(self, call: Call) -> Database:
+        return self._account.database(call.segment(1))
+
+    def _container(self, call: Call) -> Container:
+        container = self._account.container(self._database(call), call.segment(3))
+        intended = call.headers.get("x-ms-cosmos-intended-collection-rid")
+        if intended and intended != container.rid:
+            raise bad_request("The container has been recreated.", substatus=CONTAINER_RID_MISMATCH)
+        return container
+
+    def _check_order(self, container: Container, query: Query) -> None:
+        container.policy.check_order([(path_of(item.expression) or (), item.descending) for item in query.order_by])
+
+    def _session_partitions(self, call: Call, container: Container) -> list[Partition]:
+        if range_id := call.headers.get("x-ms-documentdb-partitionkeyrangeid"):
+            return [container.partition(range_id)]
+        header = call.headers.get("x-ms-documentdb-partitionkey")
+        components = container.definition.from_header(header) if header else None
+        if components is None or container.definition.is_prefix(components):
+            return container.live()
+        return [container.locate(components)[0]]
+
+    def _listing(self, call: Call, name: str, documents: Iterable[dict[str, Any]], query: Query) -> Reply:
+        """Databases, containers and offers, queried or listed in pages."""
+        plain = [_Plain(document, number) for number, document in enumerate(documents)]
+        segment = Segment(FULL_MIN, FULL_MAX, lambda: plain)
+        compiled = compile_query(query, _parameters(call))
+        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit)
+        headers = {"x-ms-item-count": str(len(page.rows))}
+        if page.continuation:
+            headers["x-ms-continuation"] = page.continuation
+        return Reply(200, _feed("", name, page.rows), headers=headers)
+
+
+# ---- reading requests
+
+
+def _query(call: Call) -> Query:
+    text = call.document.get("query")
+    if not isinstance(text, str):
+        raise bad_request("A query needs its text.")
+    return parse_query(text)
+
+
+def _parameters(call: Call) -> dict[str, Any]:
+    if call.method != "POST":
+        return {}
+    return {each["name"]: each.get("value") for each in call.document.get("parameters") or []}
+
+
+def _conditions(call: Call) -> Conditions:
+    return Conditions(call.headers.get("If-Match"), call.headers.get("If-None-Match"))
+
+
+def _key(call: Call, container: Container) -> Components:
+    return container.definition.from_header(call.headers.get("x-ms-documentdb-partitionkey"))
+
+
+def _epk_filter(call: Call) -> tuple[str, str]:
+    if call.headers.get("x-ms-read-key-type", "").lower() != "effectivepartitionkeyrange":
+        return FULL_MIN, FULL_MAX
+    return call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
+
+
+def _key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -> list[tuple[str, str]]:
+    """Where rows of the query can be: everywhere, or at the keys that its filter names."""
+    definition = container.definition
+    keys = None
+    if len(definition.parts) == 1:
+        keys = partition_keys_in_filter(query, definition.parts[0], parameters)
+    if keys is None or any(isinstance(key, dict | list) for key in keys):
+        return [(FULL_MIN, FULL_MAX)]
+    return sorted(definition.effective_range((key,)) for key in keys)
+
+
+def _covering(container: Container, ranges: Sequence[tuple[str, str]]) -> list[Partition]:
+    return [
+        partition
+        for partition in container.live()
+        if any(partition.low < high and low < partition.high for low, high in ranges)
+    ]
+
+
+def _segment(partition: Partition, low: str = FULL_MIN, high: str = FULL_MAX) -> Segment:
+    if low <= partition.low and partition.high <= high:
+        return Segment(partition.low, partition.high, partition.items)
+
+    def within() -> Iterable[Item]:
+        return (item for item in partition.items() if low <= item.effective_key < high)
+
+    return Segment(max(low, partition.low), min(high, partition.high), within)
+
+
+def _etag_holder(container: Container) -> Item:
+    document = container.document
+    return Item("", "", "", 0, document, b"", document["_etag"], document["_ts"])
+
+
+# ---- writing replies
+
+
+def _json(status: int, value: Any, *, charge: float = charges.METADATA, headers: dict[str, str] | None = None) -> Reply:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Reply(status, body, charge, dict(headers or {}))
+
+
+def _resource(status: int, document: dict[str, Any]) -> Reply:
+    return _json(status, document, headers={"etag": document["_etag"]})
+
+
+def _feed(rid: str, name: str, rows: Sequence[bytes]) -> bytes:
+    head = json.dumps({"_rid": rid})[:-1].encode()
+    return b'%b,"%b":[%b],"_count":%d}' % (head, name.encode(), b",".join(rows), len(rows))
+
+
+def _page_reply(call: Call, container: Container, page: Page, partitions: Sequence[Partition]) -> Reply:
+    token = ",".join(f"{partition.id}:-1#{partition.lsn}" for partition in partitions)
+    headers = {"x-ms-item-count": str(len(page.rows)), "x-ms-session-token": token, **_owner(call)}
+    if page.continuation:
+        headers["x-ms-continuation"] = page.continuation
+    if call.flag("x-ms-documentdb-populatequerymetrics"):
+        headers["x-ms-documentdb-query-metrics"] = page.metrics
+    return Reply(200, _feed(container.rid, "Documents", page.rows), page.charge, headers)
+
+
+def _owner(call: Call) -> dict[str, str]:
+    return {"x-ms-alt-content-path": "/".join(call.segments[:4])}
+
+
+def _session(call: Call, partition_id: str, lsn: int) -> dict[str, str]:
+    return {
+        "x-ms-session-token": f"{partition_id}:-1#{lsn}",
+        "x-ms-documentdb-partitionkeyrangeid": partition_id,
+        "lsn": str(lsn),
+        **_owner(call),
+    }
+
+
+def _range(container: Container, partition: Partition) -> dict[str, Any]:
+    return {
+        "_rid": container.rid,
+        "id": partition.id,
+        "_etag": f'"{partition.born}"',
+        "minInclusive": partition.low,
+        "maxExclusive": partition.high,
+        "ridPrefix": int(partition.id),
+        "_self": f"{container.document['_self']}pkranges/{partition.id}/",
+        "throughputFraction": 1 / len(container.partitions),
+        "status": "online",
+        "parents": list(partition.parents),
+        "lsn": partition.lsn,
+        "_ts": container.document["_ts"],
+    }

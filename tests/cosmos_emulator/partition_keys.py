@@ -1,0 +1,149 @@
+"""Where an item lives: its partition-key values, and their place (effective key) in the hash space.
+
+The hash is the SDK's own murmur3 code, so client and server cannot disagree about where a key belongs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import pairwise
+from typing import Any
+
+from azure.cosmos.partition_key import PartitionKey, _Undefined
+
+from .errors import PARTITION_KEY_MISMATCH, CosmosError, bad_request, unsupported
+
+FULL_MIN, FULL_MAX = "", "FF"
+_HASH_SPACE = 0x40 << 120  # the two top bits of a hash are always clear
+_LONGEST_KEY = 2048
+_PATH_PART = re.compile(r'/(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|([^/]*))')
+
+Components = tuple[Any, ...]
+"""One value per path; the empty object `{}` stands for a value that is not there."""
+
+
+def split_path(path: str) -> tuple[str, ...]:
+    """`/a/"b c"/d` → `("a", "b c", "d")`."""
+    return tuple(quoted or single or plain for quoted, single, plain in _PATH_PART.findall(path))
+
+
+@dataclass(frozen=True)
+class PartitionKeyDefinition:
+    paths: tuple[str, ...]
+    kind: str
+    version: int
+
+    @classmethod
+    def parse(cls, definition: Mapping[str, Any] | None) -> PartitionKeyDefinition:
+        if not definition or not definition.get("paths"):
+            raise bad_request("The partition key definition needs paths.")
+        paths, kind = tuple(definition["paths"]), definition.get("kind", "Hash")
+        if kind not in {"Hash", "MultiHash"}:
+            raise unsupported(f"partition keys of kind {kind}")
+        if len(paths) > (3 if kind == "MultiHash" else 1):
+            raise bad_request(f"Too many partition key paths: {len(paths)} for the kind {kind}.")
+        if not all(path.startswith("/") for path in paths):
+            raise bad_request(f"The partition key paths {list(paths)} are not valid.")
+        return cls(paths, kind, definition.get("version", 1))
+
+    @cached_property
+    def parts(self) -> tuple[tuple[str, ...], ...]:
+        return tuple(map(split_path, self.paths))
+
+    def of_item(self, body: Mapping[str, Any]) -> Components:
+        """The partition key that an item's own content gives it."""
+        return tuple(_value_at(body, path) for path in self.parts)
+
+    def from_header(self, header: str | None) -> Components:
+        """The partition key of a request; shorter than the definition for a hierarchical prefix."""
+        if header is None:
+            raise bad_request("PartitionKey value must be supplied for this operation.")
+        try:
+            values = json.loads(header)
+        except ValueError:
+            raise bad_request(f"The partition key header {header!r} is not JSON.") from None
+        if not isinstance(values, list) or len(values) > len(self.paths):
+            raise bad_request(f"Partition key {header} is invalid.")
+        for value in values:
+            _check(value)
+        return tuple(values) if values else ({},) * len(self.paths)
+
+    def is_prefix(self, components: Components) -> bool:
+        return len(components) < len(self.paths)
+
+    def check_same(self, components: Components, body: Mapping[str, Any]) -> None:
+        """The request's key and the item's must agree; null and "not there" are two different keys."""
+        own = self.of_item(body)
+        for part in own:
+            _check(part)
+        if key_of(own) != key_of(components):
+            raise mismatch()
+
+    def effective_key(self, components: Components) -> str:
+        return _effective_key(json.dumps(components), self.kind, self.version)
+
+    def effective_range(self, components: Components) -> tuple[str, str]:
+        """Where items with this key, or with a key that begins with these values, can be: [from, to)."""
+        lowest = self.effective_key(components)
+        return lowest, lowest + ("FF" if self.is_prefix(components) else "00")
+
+
+def mismatch() -> CosmosError:
+    return bad_request(
+        "Partition key provided either doesn't correspond to definition in the collection or doesn't match partition "
+        "key field values specified in the document.",
+        substatus=PARTITION_KEY_MISMATCH,
+    )
+
+
+def key_of(components: Sequence[Any]) -> str:
+    """A dictionary key for partition-key values: 1 and 1.0 are one key, `true` is another."""
+    numbers = [float(part) if isinstance(part, int) and not isinstance(part, bool) else part for part in components]
+    return json.dumps(numbers, sort_keys=True)
+
+
+def initial_boundaries(count: int) -> list[tuple[str, str]]:
+    """The hash space cut into `count` equal ranges."""
+    cuts = [FULL_MIN, *(_hexadecimal(_HASH_SPACE * index // count) for index in range(1, count)), FULL_MAX]
+    return list(pairwise(cuts))
+
+
+def middle(low: str, high: str) -> str:
+    """The hash in the middle of a range."""
+    start = _number(low)
+    end = _HASH_SPACE if high == FULL_MAX else _number(high)
+    return _hexadecimal((start + end) // 2)
+
+
+def _number(boundary: str) -> int:
+    return int(boundary[:32].ljust(32, "0"), 16)
+
+
+def _hexadecimal(number: int) -> str:
+    return f"{number:032X}"
+
+
+@lru_cache(maxsize=65536)
+def _effective_key(components: str, kind: str, version: int) -> str:
+    values = [_Undefined() if part == {} else part for part in json.loads(components)]
+    return str(PartitionKey._get_hashed_partition_key_string(values, kind, version))
+
+
+def _value_at(body: Mapping[str, Any], path: Sequence[str]) -> Any:
+    value: Any = body
+    for part in path:
+        if not isinstance(value, Mapping) or part not in value:
+            return {}
+        value = value[part]
+    return {} if isinstance(value, dict | list) else value
+
+
+def _check(value: Any) -> None:
+    if isinstance(value, list) or (isinstance(value, dict) and value):
+        raise bad_request(f"Partition key value {json.dumps(value)} is invalid.")
+    if isinstance(value, str) and len(value.encode("utf-8", "surrogatepass")) > _LONGEST_KEY:
+        raise CosmosError(400, f"Partition key value is longer than {_LONGEST_KEY} bytes.")

@@ -1,0 +1,118 @@
+"""Partial updates: add, set, replace, remove, incr and move, with an optional `from c where …` condition."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .errors import bad_request, precondition_failed
+from .sql import compile_predicate
+from .sql.parser import parse_filter
+
+_MOST_OPERATIONS = 10
+_SYSTEM = frozenset({"id", "_rid", "_self", "_etag", "_ts", "_attachments"})
+
+
+def apply_patch(
+    body: Mapping[str, Any], instructions: Mapping[str, Any], key_paths: Sequence[tuple[str, ...]]
+) -> dict[str, Any]:
+    """The document after the operations, in order; the original is left alone."""
+    operations = instructions.get("operations")
+    if not isinstance(operations, list) or not 1 <= len(operations) <= _MOST_OPERATIONS:
+        raise bad_request(f"A patch has between 1 and {_MOST_OPERATIONS} operations.")
+    if condition := instructions.get("condition"):
+        alias, predicate = parse_filter(condition)
+        if not compile_predicate(alias, predicate)(dict(body)):
+            raise precondition_failed()
+    patched = copy.deepcopy(dict(body))
+    for operation in operations:
+        _apply(patched, operation, key_paths)
+    return patched
+
+
+def _apply(document: dict[str, Any], operation: Mapping[str, Any], key_paths: Sequence[tuple[str, ...]]) -> None:
+    path = _steps(operation.get("path"))
+    if path[0] in _SYSTEM or path in key_paths:
+        raise bad_request(f"Cannot patch the system property or partition key '{operation['path']}'.")
+    match operation.get("op"):
+        case "add":
+            _place(document, path, _value(operation), insert=True)
+        case "set":
+            _place(document, path, _value(operation), insert=False)
+        case "replace":
+            _find(document, path)
+            _place(document, path, _value(operation), insert=False)
+        case "remove":
+            _remove(document, path)
+        case "incr" | "increment":
+            _increment(document, path, _value(operation))
+        case "move":
+            source = _steps(operation.get("from"))
+            value = _find(document, source)
+            _remove(document, source)
+            _place(document, path, value, insert=True)
+        case other:
+            raise bad_request(f"The patch operation {other!r} is not known.")
+
+
+def _steps(path: Any) -> tuple[str, ...]:
+    if not isinstance(path, str) or not path.startswith("/") or path == "/":
+        raise bad_request(f"The patch path {path!r} is not valid.")
+    return tuple(step.replace("~1", "/").replace("~0", "~") for step in path[1:].split("/"))
+
+
+def _value(operation: Mapping[str, Any]) -> Any:
+    if "value" not in operation:
+        raise bad_request(f"The patch operation {operation.get('op')!r} needs a value.")
+    return operation["value"]
+
+
+def _parent(document: dict[str, Any], path: tuple[str, ...]) -> Any:
+    parent: Any = document
+    for step in path[:-1]:
+        parent = _child(parent, step, path)
+    return parent
+
+
+def _child(parent: Any, step: str, path: tuple[str, ...]) -> Any:
+    if isinstance(parent, dict) and step in parent:
+        return parent[step]
+    if isinstance(parent, list) and step.isdigit() and int(step) < len(parent):
+        return parent[int(step)]
+    raise bad_request(f"The patch path '/{'/'.join(path)}' does not exist.")
+
+
+def _find(document: dict[str, Any], path: tuple[str, ...]) -> Any:
+    return _child(_parent(document, path), path[-1], path)
+
+
+def _place(document: dict[str, Any], path: tuple[str, ...], value: Any, *, insert: bool) -> None:
+    parent, last = _parent(document, path), path[-1]
+    if isinstance(parent, dict):
+        parent[last] = value
+        return
+    if not isinstance(parent, list) or not (last == "-" or last.isdigit()):
+        raise bad_request(f"The patch path '/{'/'.join(path)}' does not exist.")
+    index = len(parent) if last == "-" else int(last)
+    if index > len(parent) or (index == len(parent) and not insert and last != "-"):
+        raise bad_request(f"The patch path '/{'/'.join(path)}' is beyond the end of the array.")
+    if insert or index == len(parent):
+        parent.insert(index, value)
+    else:
+        parent[index] = value
+
+
+def _remove(document: dict[str, Any], path: tuple[str, ...]) -> None:
+    _find(document, path)
+    parent, last = _parent(document, path), path[-1]
+    del parent[last if isinstance(parent, dict) else int(last)]
+
+
+def _increment(document: dict[str, Any], path: tuple[str, ...], by: Any) -> None:
+    parent = _parent(document, path)
+    before = parent.get(path[-1], 0) if isinstance(parent, dict) else _find(document, path)
+    numbers = [value for value in (before, by) if isinstance(value, int | float) and not isinstance(value, bool)]
+    if len(numbers) != 2:
+        raise bad_request("The patch operation 'incr' needs numbers.")
+    _place(document, path, before + by, insert=False)

@@ -1,0 +1,110 @@
+"""Pages of a query over one or more partitions, and the continuation that says where the next page begins.
+
+A page is computed anew from the items of the moment; the continuation is the position of the last row returned, so rows
+are neither repeated nor skipped however the container changes in between, splits included.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from . import charges
+from .errors import bad_request
+from .sql import CompiledQuery, Row
+from .sql.evaluator import Document, Position
+from .sql.values import UNDEFINED
+
+LARGEST_PAGE = 4 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of the hash space, and the documents in it that the query may see."""
+
+    low: str
+    high: str
+    documents: Callable[[], Iterable[Document]]
+
+
+@dataclass
+class Page:
+    rows: list[bytes]
+    continuation: str | None
+    documents_read: int
+    bytes_read: int
+
+    @property
+    def charge(self) -> float:
+        return charges.query(self.bytes_read)
+
+    @property
+    def metrics(self) -> str:
+        """The part of the service's query metrics that holds here."""
+        return (
+            f"retrievedDocumentCount={self.documents_read};retrievedDocumentSize={self.bytes_read};"
+            f"outputDocumentCount={len(self.rows)};outputDocumentSize={sum(map(len, self.rows))}"
+        )
+
+
+def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None) -> Page:
+    """The next page. It holds rows of one segment only, as the service's do, and may be empty."""
+    start = _decode(continuation) if continuation else None
+    ahead = [segment for segment in segments if start is None or segment.high > start.low]
+    if not ahead:
+        return Page([], None, 0, 0)
+    segment = ahead[0]
+    after = start.position if start and segment.low < start.high else None
+    following = _encode(ahead[1].low, ahead[1].low, ()) if len(ahead) > 1 else None
+    page = Page([], following, 0, 0)
+    room = LARGEST_PAGE
+    last: Position = ()
+    for row in _rows_after(query, segment, after):
+        encoded = encode(row)
+        if page.rows and (len(page.rows) == limit or len(encoded) > room):
+            page.continuation = _encode(segment.low, segment.high, last)
+            break
+        page.rows.append(encoded)
+        last, room = row.position, room - len(encoded)
+        if row.document is not None:  # an aggregate is answered from the index
+            page.documents_read += 1
+            page.bytes_read += getattr(row.document, "size", len(encoded))
+    return page
+
+
+def encode(row: Row) -> bytes:
+    """A row as JSON; a whole document as it is stored."""
+    if row.document is not None and row.value is row.document.body and hasattr(row.document, "raw"):
+        return row.document.raw  # type: ignore[attr-defined]
+    return json.dumps(row.value, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _rows_after(query: CompiledQuery, segment: Segment, after: Position | None) -> list[Row]:
+    rows = query.rows(segment.documents())
+    if after is None:
+        return rows
+    threshold = query.sort_key(after)
+    return [row for row in rows if threshold < query.sort_key(row.position)]
+
+
+@dataclass(frozen=True)
+class _Start:
+    low: str
+    high: str
+    position: Position
+
+
+def _encode(low: str, high: str, position: Position) -> str:
+    values = [["undefined"] if value is UNDEFINED else ["value", value] for value in position]
+    return base64.b64encode(json.dumps([low, high, values]).encode()).decode()
+
+
+def _decode(continuation: str) -> _Start:
+    try:
+        low, high, values = json.loads(base64.b64decode(continuation, validate=True))
+        position = tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values)
+    except (ValueError, TypeError, IndexError):
+        raise bad_request("Invalid continuation token.") from None
+    return _Start(low, high, position)

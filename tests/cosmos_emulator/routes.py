@@ -1,0 +1,163 @@
+"""What a request asks for: its path, method and headers read into one `Call` with the name of the operation."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote
+
+from .errors import CosmosError, bad_request, unsupported
+
+LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
+"""2 MB, and what an item's system properties and a batch's wrapping may add before the item itself is measured."""
+_EXACT_INTEGERS = 2**53
+_KNOWN_RESOURCES = ("dbs", "colls", "docs")
+_REFUSED_HEADERS = {
+    "x-ms-documentdb-pre-trigger-include": "triggers",
+    "x-ms-documentdb-post-trigger-include": "triggers",
+    "x-ms-indexing-directive": "indexing directives",
+    "x-ms-cosmos-populateindexmetrics": "index metrics",
+    "x-ms-cosmos-populatequeryadvice": "query advice",
+}
+
+
+@dataclass
+class Call:
+    """One request, read but not yet carried out."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @cached_property
+    def segments(self) -> tuple[str, ...]:
+        return tuple(unquote(part) for part in self.path.split("/") if part)
+
+    @cached_property
+    def resource_type(self) -> str:
+        """The last resource type in the path, which the signature covers."""
+        return self.segments[(len(self.segments) - 1) // 2 * 2] if self.segments else ""
+
+    @cached_property
+    def resource_ids(self) -> tuple[str, str]:
+        """The two ways to sign for the resource: by its full name, and by its lower-cased rid."""
+        parts = self.segments[: len(self.segments) // 2 * 2]
+        return "/".join(parts), (parts[-1].lower() if parts else "")
+
+    def segment(self, index: int) -> str:
+        return self.segments[index]
+
+    @property
+    def container(self) -> str | None:
+        return self.segments[3] if len(self.segments) > 3 else None
+
+    def flag(self, header: str) -> bool:
+        return self.headers.get(header, "").lower() == "true"
+
+    @property
+    def minimal(self) -> bool:
+        return self.headers.get("Prefer", "").lower() == "return=minimal"
+
+    @property
+    def page_limit(self) -> int | None:
+        """The largest number of items in a page; None where only the size of the page counts."""
+        value = self.headers.get("x-ms-max-item-count")
+        if value is None:
+            return 100
+        try:
+            number = int(value)
+        except ValueError:
+            raise bad_request(f"The page size {value!r} is not a number.") from None
+        return number if number > 0 else None
+
+    @cached_property
+    def json(self) -> Any:
+        """The body. Numbers are doubles in the service, so an integer beyond 2^53 loses its last digits here too."""
+        if not self.body:
+            return None
+        try:
+            return json.loads(self.body, parse_int=_as_double, parse_float=_finite, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise bad_request("The request body is not valid JSON.") from None
+
+    @cached_property
+    def document(self) -> dict[str, Any]:
+        if not isinstance(self.json, dict):
+            raise bad_request("The request body must be a JSON object.")
+        return self.json
+
+    @cached_property
+    def kind(self) -> str:
+        """The operation, in the SDK's words; `unsupported` for a path this emulator does not know."""
+        shape = "/".join(self.segments[::2])
+        kinds = _FEEDS.get(shape) if len(self.segments) % 2 else _RESOURCES.get(shape)
+        if not self.segments:
+            return "account"
+        found = (kinds or {}).get(self.method, "unsupported")
+        return self._document_kind() if found == "documents" else self._listing_kind(found)
+
+    def _listing_kind(self, found: str) -> str:
+        """Databases, containers and offers are queried by a POST to their own feed."""
+        if self.method == "POST" and self.flag("x-ms-documentdb-isquery"):
+            return {"create_database": "query_databases", "create_container": "query_containers"}.get(found, found)
+        return found
+
+    def _document_kind(self) -> str:
+        if self.method == "GET":
+            return "change_feed" if "A-IM" in self.headers else "list_items"
+        if self.flag("x-ms-cosmos-is-batch-request"):
+            return "batch"
+        if self.flag("x-ms-cosmos-is-query-plan-request"):
+            return "query_plan"
+        if self.flag("x-ms-documentdb-isquery"):
+            return "query"
+        return "upsert_item" if self.flag("x-ms-documentdb-is-upsert") else "create_item"
+
+    def check(self) -> None:
+        """Refuses what the request asks for and the emulator does not have, by name."""
+        if self.kind == "unsupported":
+            unknown = [part for part in self.segments[::2] if part not in _KNOWN_RESOURCES]
+            raise unsupported(f"{self.method} of {'/'.join(unknown) or '/'.join(self.segments[::2])}")
+        for header, feature in _REFUSED_HEADERS.items():
+            if header in self.headers and self.headers[header].lower() != "false":
+                raise unsupported(feature)
+        if len(self.body) > LARGEST_REQUEST:
+            raise CosmosError(413, "Request size is too large: a request has at most 2 MB.")
+
+
+_FEEDS: dict[str, dict[str, str]] = {
+    "dbs": {"GET": "list_databases", "POST": "create_database"},
+    "dbs/colls": {"GET": "list_containers", "POST": "create_container"},
+    "dbs/colls/pkranges": {"GET": "read_ranges"},
+    "dbs/colls/docs": {"GET": "documents", "POST": "documents"},
+    "dbs/colls/conflicts": {"GET": "list_conflicts", "POST": "query_conflicts"},
+    "offers": {"GET": "list_offers", "POST": "query_offers"},
+}
+_RESOURCES: dict[str, dict[str, str]] = {
+    "dbs": {"GET": "read_database", "DELETE": "delete_database"},
+    "dbs/colls": {"GET": "read_container", "PUT": "replace_container", "DELETE": "delete_container"},
+    "dbs/colls/docs": {"GET": "read_item", "PUT": "replace_item", "PATCH": "patch_item", "DELETE": "delete_item"},
+    "dbs/colls/conflicts": {"GET": "read_conflict", "DELETE": "delete_conflict"},
+    "offers": {"GET": "read_offer", "PUT": "replace_offer"},
+}
+
+
+def _as_double(text: str) -> int:
+    number = int(text)
+    return number if abs(number) <= _EXACT_INTEGERS else int(float(text))
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(text)
+    return number
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)

@@ -1,0 +1,225 @@
+"""The emulator as an HTTP server: reads requests, applies faults, checks signatures, answers, and keeps the books."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from .account import Account
+from .auth import EMULATOR_KEY, check_signature
+from .charges import REFUSED, Charges
+from .errors import CosmosError, bad_request
+from .faults import Delay, Drop, Faults, Respond
+from .operations import Operations, Reply
+from .routes import Call
+from .storage import Container
+
+_ITEM_KINDS = frozenset({"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item"})
+
+
+@dataclass(frozen=True)
+class RequestRecord:
+    """One answered (or dropped) request."""
+
+    kind: str
+    method: str
+    path: str
+    status: int
+    """0 where the connection was closed without an answer."""
+    substatus: int
+    charge: float
+    request_bytes: int
+    response_bytes: int
+    headers: Mapping[str, str]
+    """What the client sent."""
+
+
+class CosmosEmulator:
+    """An Azure Cosmos DB for NoSQL account on localhost, in memory.
+
+    `partitions` is the number of physical partitions that new containers begin with, for all or by container id.
+    `clock` gives the time of writes and of expiry, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        key: str = EMULATOR_KEY,
+        partitions: int | Mapping[str, int] = 1,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.key = key
+        self.charges = Charges()
+        self.requests: list[RequestRecord] = []
+        self.faults = Faults()
+        self._port = port
+        self._account = Account(partitions, clock)
+        self._operations = Operations(self._account, lambda: self.endpoint)
+        self._runner: web.AppRunner | None = None
+
+    # ---- life
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_route("*", "/_emulator/{verb}", self._admin)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        await site.start()
+        self._port = self._runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def __aenter__(self) -> CosmosEmulator:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self._port}/"
+
+    # ---- what tests reach for
+
+    def container(self, database: str, container: str) -> Container:
+        """A container's partitions and items, for a look behind the protocol."""
+        return self._account.container(self._account.database(database), container)
+
+    def ranges(self, database: str, container: str) -> list[str]:
+        """The ids of a container's physical partitions, in key order."""
+        return [partition.id for partition in self.container(database, container).partitions]
+
+    def split(self, database: str, container: str, range_id: str = "0", *, at: str | None = None) -> list[str]:
+        """Splits a physical partition, in the middle or at an effective key; the ids of the two children."""
+        return [partition.id for partition in self.container(database, container).split(range_id, at)]
+
+    def merge(self, database: str, container: str, first: str, second: str) -> str:
+        """Merges two neighbouring physical partitions; the id of the result."""
+        return self.container(database, container).merge(first, second).id
+
+    def reset(self) -> None:
+        """Forgets the charges and the requests so far; data and faults stay."""
+        self.charges.reset()
+        self.requests.clear()
+
+    # ---- requests
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        call = Call(request.method, path, request.headers, await request.read())
+        actions = self.faults.actions(call)
+        for action in (action for action in actions if not action.applied):
+            if (response := await self._suffer(request, call, action)) is not None:
+                return response
+        reply = self._answer(call)
+        for action in (action for action in actions if action.applied):
+            if (response := await self._suffer(request, call, action)) is not None:
+                return response
+        return self._respond(call, reply)
+
+    def _answer(self, call: Call) -> Reply:
+        try:
+            call.check()
+            check_signature(
+                self.key,
+                call.headers.get("authorization"),
+                method=call.method,
+                resource_type=call.resource_type,
+                resource_ids=call.resource_ids,
+                date=call.headers.get("x-ms-date", ""),
+            )
+            return self._operations.perform(call)
+        except CosmosError as error:
+            return _refusal(error, REFUSED if call.kind in _ITEM_KINDS and error.status in {404, 409, 412} else 0.0)
+
+    async def _suffer(
+        self, request: web.Request, call: Call, action: Respond | Delay | Drop
+    ) -> web.StreamResponse | None:
+        """Carries out one fault; a response where it ends the request."""
+        match action:
+            case Delay():
+                await action.wait()
+                return None
+            case Drop():
+                self._record(call, Reply(0, charge=0.0))
+                if request.transport is not None:
+                    request.transport.abort()
+                return web.Response(status=500)  # never sent: the connection is gone
+            case Respond():
+                error = CosmosError(
+                    action.status, "An injected fault.", substatus=action.substatus, headers=action.headers
+                )
+                return self._respond(call, _refusal(error, 0.0))
+
+    def _respond(self, call: Call, reply: Reply) -> web.Response:
+        self._record(call, reply)
+        headers = {
+            "x-ms-request-charge": f"{round(reply.charge, 2):g}",
+            "x-ms-activity-id": call.headers.get("x-ms-activity-id") or str(uuid.uuid4()),
+            "x-ms-serviceversion": "version=emulator",
+            "x-ms-gatewayversion": "version=emulator",
+            **reply.headers,
+        }
+        if reply.body:
+            headers["Content-Type"] = "application/json"
+        return web.Response(status=reply.status, body=reply.body, headers=headers)
+
+    def _record(self, call: Call, reply: Reply) -> None:
+        charge = round(reply.charge, 2)
+        self.charges.add(call.kind, charge)
+        substatus = int(reply.headers.get("x-ms-substatus", 0))
+        sizes = len(call.body), len(reply.body)
+        record = RequestRecord(
+            call.kind, call.method, call.path, reply.status, substatus, charge, *sizes, dict(call.headers)
+        )
+        self.requests.append(record)
+
+    # ---- the admin route
+
+    async def _admin(self, request: web.Request) -> web.Response:
+        """`/_emulator/split`, `merge`, `ranges`, `charges`, `reset`: for a client in another process."""
+        query, verb = request.query, request.match_info["verb"]
+        try:
+            if verb == "charges":
+                return web.json_response({"total": self.charges.total, "by_kind": dict(self.charges.by_kind)})
+            if verb == "reset":
+                self.reset()
+                return web.json_response({})
+            place = query["database"], query["container"]
+            if verb == "split":
+                self.split(*place, query["range"], at=query.get("at"))
+            elif verb == "merge":
+                self.merge(*place, *query["ranges"].split(","))
+            elif verb != "ranges":
+                raise bad_request(f"The emulator has no command {verb!r}.")
+            return web.json_response({"ranges": self.ranges(*place)})
+        except KeyError as missing:
+            return web.json_response({"message": f"The parameter {missing} is missing."}, status=400)
+        except CosmosError as error:
+            return web.json_response({"message": error.message}, status=error.status)
+
+
+def _refusal(error: CosmosError, charge: float) -> Reply:
+    body = json.dumps({"code": error.code, "message": error.message}).encode()
+    headers = {**error.headers, "x-ms-substatus": str(error.substatus)} if error.substatus else dict(error.headers)
+    return Reply(error.status, body, charge, headers)
+
+
+async def serve(emulator: CosmosEmulator, stopped: asyncio.Event) -> None:
+    """Runs until the event is set."""
+    async with emulator:
+        print(emulator.endpoint, flush=True)
+        await stopped.wait()

@@ -11,7 +11,7 @@ from .errors import (
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
 )
-from .events import CheckpointEvent, StreamId
+from .events import CheckpointEvent, RunInfo, StreamId
 from .storage import EventCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
@@ -34,6 +34,7 @@ __all__ = [
     "EventCheckpointStorage",
     "EventStore",
     "RunCheckpointStorage",
+    "RunInfo",
     "SqliteCheckpointStorage",
     "SqliteEventStore",
     "StreamId",

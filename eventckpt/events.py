@@ -18,12 +18,16 @@ __all__ = [
     "ForkPoint",
     "Payload",
     "PendingRequest",
+    "RunInfo",
+    "RunStatus",
     "StreamId",
     "Summary",
     "check_run_id",
 ]
 
 EventType: TypeAlias = Literal["checkpoint", "tombstone"]
+RunStatus: TypeAlias = Literal["running", "waiting", "idle"]
+"""running: messages are in flight; waiting: none, but requests are pending; idle: neither."""
 
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
@@ -154,6 +158,52 @@ class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
             timestamp="",
             recorded_at="",
         )
+
+
+class RunInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a run amounts to: the "latest" document, folded from the headers of its events (`eventckpt.runs`).
+
+    A pointer with a small header. All sizes are in bytes, all times ISO 8601.
+    """
+
+    workflow_name: str
+    run_id: str
+    seq: int
+    """The seq of the head: how far this document has read."""
+    digest: str
+    """The digest of the head."""
+    checkpoint_id: str | None = None
+    """The live checkpoint that was committed last; None if all are deleted."""
+    checkpoint_seq: int = 0
+    base_seq: int | None = None
+    """The snapshot that this checkpoint's payload needs, if it is a delta."""
+    iteration_count: int = 0
+    timestamp: str = ""
+    """The checkpoint's own."""
+    status: RunStatus = "idle"
+    messages: dict[str, int] = {}
+    """Of that checkpoint: messages in flight, counted by the executor that sent them."""
+    pending_requests: tuple[PendingRequest, ...] = ()
+    raw_size: int = 0
+    """Of that checkpoint."""
+    checkpoints: int = 0
+    """Checkpoint events so far, superseded and deleted ones included."""
+    tombstones: int = 0
+    stored_size: int = 0
+    """Of all payloads of the run so far."""
+    actor: str | None = None
+    """Who wrote the head."""
+    started_at: str = ""
+    """When the first event was recorded."""
+    recorded_at: str = ""
+    """When the head was recorded."""
+    forked_from: ForkPoint | None = None
+    schema: int = 1
+
+    @property
+    def stream(self) -> StreamId:
+        """The key of the run's stream."""
+        return StreamId(self.workflow_name, self.run_id)
 
 
 def check_run_id(run_id: str) -> str:

@@ -26,6 +26,7 @@ SNAPSHOT: Final = "msgpack+zstd"
 DELTA: Final = "msgpack+zstd-prefix"
 """`Payload.encoding` of data that is zstd over the raw bytes, with the raw bytes of a snapshot as prefix."""
 
+_NEAR: Final = 256 * 1024  # bytes
 _MIN_WINDOW_LOG: Final = 10  # the smallest that zstd accepts
 _MIN_PREFIX: Final = 8  # bytes; likewise
 _compressor = zstd.ZstdCompressor()
@@ -106,9 +107,11 @@ def _payload(raw: bytes, encoding: str, data: bytes, *, base_seq: int | None = N
 
 
 def _parameters(base: bytes, raw: bytes) -> dict[int, int]:
+    """A window that covers both, and long-distance matching where zstd's ordinary tables would not reach that far."""
+    size = len(base) + len(raw)
     return {
-        zstd.CompressionParameter.enable_long_distance_matching: 1,
-        zstd.CompressionParameter.window_log: _window_log(len(base) + len(raw)),
+        zstd.CompressionParameter.enable_long_distance_matching: int(size > _NEAR),
+        zstd.CompressionParameter.window_log: _window_log(size),
     }
 
 

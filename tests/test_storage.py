@@ -730,3 +730,70 @@ class _Damaged(EventStore):
         return self._store.workflow_headers(workflow_name, **options)
 
     async def close(self) -> None: ...
+
+
+# Steps side by side
+
+
+async def test_steps_of_one_execution_that_save_side_by_side_stay_in_one_run(engine: Engine) -> None:
+    run = engine.storage().for_run("r")
+    [root] = await chain_of(run, 1)
+    steps = [checkpoint(root, state={"step": n}) for n in range(5)]
+    await asyncio.gather(*(run.save(step) for step in steps))
+    last = checkpoint(steps[2])
+    await run.save(last)
+    events = await history(engine.open(), "r")
+    assert {event.checkpoint_id for event in events} == {each.checkpoint_id for each in (root, *steps, last)}
+    assert run.forked_to is None
+    assert await run.get_latest(workflow_name=WORKFLOW) == last
+
+
+async def test_so_do_the_steps_of_an_execution_that_was_resumed(engine: Engine) -> None:
+    saved = await chain_of(engine.storage().for_run("r"), 2)
+    run = engine.storage().for_run("r")
+    latest = await run.get_latest(workflow_name=WORKFLOW)
+    assert latest is not None
+    resumed = await run.load(latest.checkpoint_id)
+    await asyncio.gather(*(run.save(checkpoint(resumed)) for _ in range(3)))
+    assert len(await history(engine.open(), "r")) == len(saved) + 3
+    assert run.forked_to is None
+
+
+async def test_so_do_the_steps_of_an_execution_that_this_storage_began_itself(engine: Engine) -> None:
+    run = engine.storage().for_run("r")
+    saved = await chain_of(run, 2)
+    resumed = await run.load(saved[-1].checkpoint_id)
+    await asyncio.gather(*(run.save(checkpoint(resumed)) for _ in range(3)))
+    assert len(await history(engine.open(), "r")) == len(saved) + 3
+    assert run.forked_to is None
+
+
+async def test_two_executions_on_one_storage_that_resume_one_checkpoint_part_all_the_same(engine: Engine) -> None:
+    storage = engine.storage()
+    [root] = await chain_of(storage.for_run("r"), 1)
+    runs = [storage.for_run("r", workflow_name=WORKFLOW) for _ in range(2)]
+    for run in runs:
+        await run.load(root.checkpoint_id)
+    lineages = [[root], [root]]
+    for _ in range(3):
+        for run, lineage in zip(runs, lineages, strict=True):
+            lineage.append(checkpoint(lineage[-1]))
+            await run.save(lineage[-1])
+    stayed = await history(storage.store, "r")
+    parted = await history(storage.store, f"r~{lineages[1][1].checkpoint_id[:8]}")
+    assert [event.checkpoint_id for event in stayed] == [each.checkpoint_id for each in lineages[0]]
+    assert [event.checkpoint_id for event in parted] == [each.checkpoint_id for each in lineages[1][1:]]
+
+
+async def test_two_executions_that_start_in_one_known_run_part_too(engine: Engine) -> None:
+    storage = engine.storage()
+    runs = [storage.for_run("r") for _ in range(2)]
+    lineages: list[list[WorkflowCheckpoint]] = [[], []]
+    for _ in range(3):
+        for run, lineage in zip(runs, lineages, strict=True):
+            lineage.append(checkpoint(lineage[-1] if lineage else None))
+            await run.save(lineage[-1])
+    everything = {event.checkpoint_id for event in await history(storage.store, "r")}
+    fork = {event.checkpoint_id for event in await history(storage.store, runs[0].forked_to or "")}
+    assert everything == {lineages[0][0].checkpoint_id, *(each.checkpoint_id for each in lineages[1])}
+    assert fork == {each.checkpoint_id for each in lineages[0][1:]}

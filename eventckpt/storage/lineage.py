@@ -6,6 +6,7 @@ The memory is a cache with bounds: forgetting costs a look-up, never correctness
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import count
 from typing import Generic, NamedTuple, TypeVar
 
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
@@ -58,11 +59,15 @@ class Tip(NamedTuple):
     payload: Payload | None
     """That event's payload, without data."""
     head: Head
+    strands: tuple[int, ...] = ()
+    """The executions that go on from here, as far as is known: the one that saved the checkpoint, or, once it was
+    loaded to go on from, those that loaded it. See `Memory`."""
+    loaded: bool = False
     diverted_from: StreamId | None = None
     """The run that the lineage was meant for, if a conflict made it fork."""
 
     @classmethod
-    def of(cls, event: CheckpointEvent, head: Head, *, diverted_from: StreamId | None = None) -> Tip:
+    def of(cls, event: CheckpointEvent, head: Head) -> Tip:
         return cls(
             stream=event.stream,
             point=ForkPoint(
@@ -74,7 +79,6 @@ class Tip(NamedTuple):
             digest=event.digest,
             payload=event.header().payload,
             head=head,
-            diverted_from=diverted_from,
         )
 
     def belongs_to(self, stream: StreamId) -> bool:
@@ -83,12 +87,20 @@ class Tip(NamedTuple):
 
 
 class Memory:
-    """The lineages and streams that one storage knows, shared by every handle that `for_run` makes."""
+    """The lineages and streams that one storage knows, shared by every handle that `for_run` makes.
+
+    It also tells executions of a workflow apart. A strand is what began with one first checkpoint, or with one load
+    of a checkpoint to go on from. Steps that run side by side in one execution save checkpoints that follow the same
+    one: those belong together. Two executions that resumed the same checkpoint do not.
+    """
 
     def __init__(self, size: int = 10_000) -> None:
         self._tips: Lru[str, Tip] = Lru(size)
         self._heads: Lru[StreamId, Head] = Lru(size)
         self._forks: Lru[StreamId, StreamId] = Lru(size)
+        self._written: Lru[str, int] = Lru(size)
+        """Digests of the events that this storage wrote → the strand that each belongs to."""
+        self._strands = count(1)
 
     def tip(self, checkpoint_id: str) -> Tip | None:
         return self._tips.get(checkpoint_id)
@@ -100,9 +112,36 @@ class Memory:
         """The run that saves meant for `stream` went on in, after the last conflict."""
         return self._forks.get(stream)
 
-    def saw(self, event: CheckpointEvent, head: Head, *, diverted_from: StreamId | None = None) -> None:
-        """Note where `event`'s checkpoint lies and what the head of its stream is now."""
-        self._tips.put(event.checkpoint_id, Tip.of(event, head, diverted_from=diverted_from))
+    def strand_after(self, checkpoint_id: str | None) -> int:
+        """The strand of a checkpoint that follows this one. Of several executions that loaded it, each gets its own;
+        the last one keeps it."""
+        tip = self._tips.get(checkpoint_id) if checkpoint_id else None
+        strands = (tip.strands if tip else ()) or (next(self._strands),)
+        if checkpoint_id and tip:
+            self._tips.put(checkpoint_id, tip._replace(strands=strands[1:] or strands))
+        return strands[0]
+
+    def wrote(self, event: CheckpointEvent, strand: int) -> bool:
+        """Whether this storage wrote `event`, for that strand."""
+        return self._written.get(event.digest) == strand
+
+    def read(self, event: CheckpointEvent, head: Head, *, to_go_on: bool) -> None:
+        """Note where a checkpoint was found, the head of its stream then, and whether an execution goes on from it."""
+        before = self._tips.get(event.checkpoint_id)
+        known = before is not None and (before.stream, before.head) == (event.stream, head)
+        tip = before if before is not None and known else Tip.of(event, head)
+        if to_go_on:
+            others = tip.strands if tip.loaded else ()
+            tip = tip._replace(strands=(*others, next(self._strands)), loaded=True)
+        self._tips.put(event.checkpoint_id, tip)
         self._heads.put(event.stream, head)
+
+    def saved(self, event: CheckpointEvent, strand: int, *, diverted_from: StreamId | None = None) -> None:
+        """Note that `event` is the head of its stream, and that this storage wrote it or found it written."""
+        head = Head.of(event)
+        tip = Tip.of(event, head)._replace(strands=(strand,), diverted_from=diverted_from)
+        self._tips.put(event.checkpoint_id, tip)
+        self._heads.put(event.stream, head)
+        self._written.put(event.digest, strand)
         if diverted_from is not None:
             self._forks.put(diverted_from, event.stream)

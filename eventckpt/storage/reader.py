@@ -44,7 +44,7 @@ class Reader:
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {checkpoint_id}")
         checkpoint, _ = await self._decoded(located.event)
-        self._memory.saw(located.event, Head.of(located.head))
+        self._memory.read(located.event, Head.of(located.head), to_go_on=True)
         return checkpoint
 
     async def locate(self, checkpoint_id: str, stream: StreamId | None) -> Located | None:
@@ -66,7 +66,7 @@ class Reader:
                 if header.type == "checkpoint" and key not in dead:
                     for event in await self._store.read(header.stream, header.seq):
                         checkpoint, _ = await self._decoded(event)
-                        self._memory.saw(event, head)
+                        self._memory.read(event, head, to_go_on=False)
                         return checkpoint
                 dead.add(key)
         return None

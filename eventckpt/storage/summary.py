@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 from agent_framework import WorkflowCheckpoint, WorkflowEvent
 
 from ..allowlist import type_key
-from ..events import PendingRequest, Summary
+from ..events import NO_SUMMARY, PendingRequest, Summary
 
 __all__ = ["MAX_STATE_KEYS", "summarize"]
 
@@ -22,7 +22,7 @@ def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
     keys = sorted(_text(key) for key in state if not str(key).startswith("_"))
     executors = state.get("_executor_state")
     executor_ids = cast(Mapping[Any, Any], executors) if isinstance(executors, Mapping) else ()
-    return Summary(
+    summary = Summary(
         executor_ids=tuple(sorted(map(_text, executor_ids))),
         messages={_text(source): len(messages) for source, messages in sorted(checkpoint.messages.items())},
         pending_requests=tuple(
@@ -42,6 +42,7 @@ def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
         state_keys=tuple(keys[:MAX_STATE_KEYS]),
         more_state_keys=max(0, len(keys) - MAX_STATE_KEYS),
     )
+    return NO_SUMMARY if summary == NO_SUMMARY else summary  # which is stored by leaving it out, that one alone
 
 
 def _property(event: WorkflowEvent[Any], name: str) -> Any:

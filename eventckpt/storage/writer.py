@@ -49,6 +49,7 @@ class _Place(NamedTuple):
     known: bool = False
     """Whether this checkpoint id was saved or loaded here before."""
     diverted_from: StreamId | None = None
+    strand: int = 0
 
     def after(self, head: Head) -> _Place:
         return self._replace(head=head, forked_from=None)
@@ -81,6 +82,7 @@ class Writer:
         self._prove(checkpoint, raw)
         draft = _draft(checkpoint, self._actor)
         place = await self._place(checkpoint, run_id)
+        place = place._replace(strand=self._memory.strand_after(checkpoint.previous_checkpoint_id))
         check_run_id(place.stream.run_id)
         base = place.rests_on if place.rests_on and place.rests_on.stream == place.stream else None
         payload = await self._payloads.encode(
@@ -95,7 +97,7 @@ class Writer:
             except StreamConflict as conflict:
                 moved = await self._after(place, event)
                 if isinstance(moved, CheckpointEvent):
-                    self._memory.saw(moved, Head.of(moved), diverted_from=place.diverted_from)
+                    self._memory.saved(moved, place.strand, diverted_from=place.diverted_from)
                     return "repeated"
                 if moved is None:
                     return await self._diverged(draft, place, raw, conflict)
@@ -123,7 +125,7 @@ class Writer:
                     return False  # the whole run was removed in the meantime
                 head = Head.of(conflict.head)
             else:
-                self._memory.saw(tombstone, Head.of(tombstone))
+                self._memory.read(tombstone, Head.of(tombstone), to_go_on=False)
                 return True
 
     def _prove(self, checkpoint: WorkflowCheckpoint, raw: bytes) -> None:
@@ -180,8 +182,8 @@ class Writer:
         """Why an append found its seq taken.
 
         The event itself, if this checkpoint is there already with the same content (an earlier try that was cut
-        off, or another process saving it again); the head to try again at, if nobody else's checkpoint came in
-        between; None, if another writer's did.
+        off, or another process saving it again); the head to try again at, if what came in between are deletions and
+        checkpoints of the same execution, whose steps ran side by side; None, if another writer's did.
         """
         since = [header async for header in self._store.headers(place.stream, gt=place.head.seq)]
         if not since:
@@ -190,7 +192,8 @@ class Writer:
         for header in reversed(since):
             if header.checkpoint_id == event.checkpoint_id:
                 return header if event.payload and _holds(header, event.payload) else Head.of(last)
-        return Head.of(last) if all(header.type == "tombstone" for header in since) else None
+        ours = all(header.type == "tombstone" or self._memory.wrote(header, place.strand) for header in since)
+        return Head.of(last) if ours else None
 
     async def _diverged(self, draft: CheckpointEvent, place: _Place, raw: bytes, conflict: StreamConflict) -> Outcome:
         """Another writer took the run: go on in a run of our own, or say so."""
@@ -234,7 +237,7 @@ class Writer:
         raise _conflict_error(place.stream, wanted, conflict.head, "every name for a fork of it is taken")
 
     def _committed(self, event: CheckpointEvent, place: _Place, raw: bytes) -> None:
-        self._memory.saw(event, Head.of(event), diverted_from=place.diverted_from)
+        self._memory.saved(event, place.strand, diverted_from=place.diverted_from)
         self._payloads.keep(event, raw)
         telemetry.stored.add(event.payload.stored_size if event.payload else 0)
 

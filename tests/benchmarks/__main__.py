@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import deltas, main_job
+from . import cosmos, deltas, main_job
 from .measure import report
 
 
@@ -21,6 +21,9 @@ def main() -> int:
     figures, curve = asyncio.run(deltas.conversation())
     met.append(report("Conversation: one message and one small value a superstep", figures))
     met.append(report("Workloads where deltas gain little", asyncio.run(deltas.plain_snapshots())))
+    met.append(report("Cosmos DB: the saves of the conversation, in request units", asyncio.run(cosmos.charges())))
+    met.append(report("Cosmos DB: one operation after 300 supersteps", asyncio.run(cosmos.operations())))
+    met.append(report("Cosmos DB: client time of a save of the conversation", asyncio.run(cosmos.client_time())))
     deltas.plot(curve, Path("docs", "stored-bytes.svg"))
     return 0 if all(met) else 1
 

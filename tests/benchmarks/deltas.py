@@ -53,12 +53,11 @@ async def conversation(short: int = 300, long: int = 1000) -> tuple[list[Figure]
             if step > long - 20:
                 save_times[0].append(between - started)
                 save_times[1].append(time.perf_counter() - between)
-            written += Path(folder, "file", f"{previous}.json").stat().st_size
-            Path(folder, "file", f"{previous}.json").unlink()  # only its size matters here
+            written += _taken_away(Path(folder, "file", f"{previous}.json"))
             if step % (long // 20) == 0 or step == short:
                 await ours.close()  # merges the write-ahead log into the file
                 curve.steps.append(step)
-                curve.ours.append(Path(folder, "ours.db").stat().st_size)
+                curve.ours.append(_bytes(Path(folder, "ours.db")))
                 curve.file.append(written)
                 ours = SqliteCheckpointStorage(Path(folder, "ours.db"), synchronous="OFF")
                 await ours.for_run("r").load(previous)
@@ -74,7 +73,8 @@ async def conversation(short: int = 300, long: int = 1000) -> tuple[list[Figure]
     ]  # fmt: skip
     return [
         *figures,
-        Figure(f"growth of stored bytes, {short} to {long}", f"n^{growth:.2f}", "n^2", growth, "≤ n^1.6", growth <= 1.6),
+        Figure(f"growth of stored bytes, {short} to {long}", f"n^{growth:.2f}", "n^2", growth, "≤ n^1.6",
+               growth <= 1.6),
         load,
         Figure(f"save at {long}, no fsync", f"{save_ours * 1000:.1f} ms", f"{save_file * 1000:.1f} ms File",
                save_ours / save_file, "≤ 1 ×", save_ours <= save_file),
@@ -159,6 +159,17 @@ def plot(curve: Curve, path: Path) -> None:
     axes.legend()
     figure.tight_layout()
     figure.savefig(path, metadata={"Date": None})
+
+
+def _bytes(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _taken_away(file: Path) -> int:
+    """The size of a file, which is all that matters of it: 1,000 of them would fill the disk."""
+    size = _bytes(file)
+    file.unlink()
+    return size
 
 
 def _size(count: int) -> str:

@@ -18,6 +18,7 @@ from .storage import Container, Partition
 _RANGE_THROUGHPUT = 10_000
 """Request units per second that one physical partition can serve."""
 _DEFAULT_THROUGHPUT = 400
+_LEAST_AUTOSCALE = 1000
 _CONTAINER_SETTINGS = frozenset(
     {"id", "partitionKey", "indexingPolicy", "defaultTtl", "uniqueKeyPolicy", "conflictResolutionPolicy"}
 )
@@ -121,7 +122,7 @@ class Account:
         return offer
 
     def _offer(self, resource: Mapping[str, Any], content: Mapping[str, Any]) -> None:
-        rid = _rid(struct.pack(">I", next(self._serial)))[:4]
+        rid = _rid(struct.pack(">I", next(self._serial))[1:])
         document = {
             "offerVersion": "V2",
             "offerType": "Invalid",
@@ -165,7 +166,10 @@ def _same_key(given: Mapping[str, Any] | None, kept: Mapping[str, Any]) -> bool:
 def _checked_name(body: Mapping[str, Any]) -> str:
     name = body.get("id")
     if not isinstance(name, str) or not name.strip() or name != name.rstrip(" ") or len(name) > 255:
-        raise bad_request(f"The input name '{name}' is invalid.")
+        raise bad_request(
+            f"The input name '{name}' is invalid. "
+            "Ensure to provide a unique non-empty string less than '255' characters."
+        )
     if any(character in name for character in "/\\?#"):
         raise bad_request(f"The input name '{name}' is invalid. It must not contain / \\ ? #.")
     return name
@@ -182,10 +186,18 @@ def _by_name_or_rid(resources: Mapping[str, Any], name: str) -> Any:
 
 def _throughput(headers: Mapping[str, str]) -> dict[str, Any]:
     if settings := headers.get("x-ms-cosmos-offer-autopilot-settings"):
-        return {"offerAutopilotSettings": json.loads(settings), "offerThroughput": _DEFAULT_THROUGHPUT}
+        autoscale = json.loads(settings)
+        _check_throughput(autoscale.get("maxThroughput", 0), _LEAST_AUTOSCALE)
+        return {"offerAutopilotSettings": autoscale, "offerThroughput": _DEFAULT_THROUGHPUT}
     if throughput := headers.get("x-ms-offer-throughput"):
+        _check_throughput(int(throughput), _DEFAULT_THROUGHPUT)
         return {"offerThroughput": int(throughput)}
     return {}
+
+
+def _check_throughput(requested: int, least: int) -> None:
+    if requested < least:
+        raise bad_request(f"Requested throughput {requested} is less than required minimum throughput {least}.")
 
 
 def _ranges_for(content: Mapping[str, Any]) -> int:

@@ -38,6 +38,7 @@ NOT_MODIFIED = 1.0
 REFUSED = 1.0
 """A point operation that ends in 404, 409 or 412: the service still looked."""
 METADATA = 1.0
+"""A database, container or offer. What gateways keep in memory (account, ranges, query plans) costs nothing."""
 QUERY_PARTITION = 2.8
 QUERY_KIB = 0.08
 """The table's own rate for large reads: 40.95 RU for 512 KB."""

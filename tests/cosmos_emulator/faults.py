@@ -11,18 +11,9 @@ import random
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypedDict, Unpack
+from typing import TypedDict, Unpack
 
-
-class Call(Protocol):
-    """What a rule sees of a request."""
-
-    kind: str
-    method: str
-    path: str
-    container: str | None
-    headers: Mapping[str, str]
-    body: bytes
+from .routes import Call
 
 
 class Match(TypedDict, total=False):

@@ -84,6 +84,7 @@ def _normalised(policy: Mapping[str, Any] | None) -> dict[str, Any]:
         excluded = [*excluded, *_DEFAULT["excludedPaths"]]
     for entry in (*included, *excluded):
         _pattern(entry["path"])
+    included, excluded = ([{"path": entry["path"]} for entry in entries] for entries in (included, excluded))
     known = {"indexingMode": mode, "automatic": given.get("automatic", True)}
     composites = given.get("compositeIndexes") or []
     extra = {"compositeIndexes": [list(map(_composite_part, index)) for index in composites]} if composites else {}

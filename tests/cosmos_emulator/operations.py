@@ -77,6 +77,7 @@ class Operations:
                 "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
                 "queryEngineConfiguration": "{}",
             },
+            charge=0.0,
         )
 
     def create_database(self, call: Call) -> Reply:
@@ -102,7 +103,10 @@ class Operations:
         return _resource(201, container.document)
 
     def read_container(self, call: Call) -> Reply:
-        return _resource(200, self._container(call).document)
+        reply = _resource(200, self._container(call).document)
+        if call.flag("x-ms-documentdb-populatequotainfo"):  # nothing here is indexed later than it is written
+            reply.headers["x-ms-documentdb-collection-index-transformation-progress"] = "100"
+        return reply
 
     def replace_container(self, call: Call) -> Reply:
         database, container = self._database(call), self._container(call)
@@ -129,11 +133,12 @@ class Operations:
         known = (call.headers.get("If-None-Match") or '"0"').strip('"')
         since = int(known) if known.isdigit() else 0
         if since >= container.generation:
-            return Reply(304, headers={"etag": etag})
+            return Reply(304, charge=0.0, headers={"etag": etag})
         ranges = [_range(container, partition) for partition in container.live() if partition.born > since or not since]
         return _json(
             200,
             {"_rid": container.rid, "PartitionKeyRanges": ranges, "_count": len(ranges)},
+            charge=0.0,
             headers={"etag": etag, "x-ms-item-count": str(len(ranges))},
         )
 
@@ -201,6 +206,19 @@ class Operations:
         reply.headers |= _session(call, result.partition_id, result.lsn)
         return reply
 
+    def delete_items_of_key(self, call: Call) -> Reply:
+        """Everything with one partition key, at once; the service takes its time in the background."""
+        if call.segment(5) != "partitionkeydelete":
+            raise unsupported(f"the operation {call.segment(5)}")
+        container = self._container(call)
+        transaction = Transaction(container, _key(call, container))
+        identifiers = list(transaction.partition.logical(transaction.key))
+        for identifier in identifiers:
+            transaction.delete(identifier, Conditions())
+        lsn = transaction.commit()
+        cost = charges.DELETE * len(identifiers)
+        return Reply(200, charge=cost, headers=_session(call, transaction.partition.id, lsn))
+
     def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
         """A transaction of one operation."""
         container = self._container(call)
@@ -234,7 +252,8 @@ class Operations:
             for low, high in _key_ranges(container, query, parameters)
         ]
         info = query_info(query, parameters)
-        return _json(200, {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges})
+        plan = {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
+        return _json(200, plan, charge=0.0)
 
     def query(self, call: Call) -> Reply:
         return self._run(call, _query(call))
@@ -249,7 +268,7 @@ class Operations:
         page = run_page(
             compile_query(query, parameters), segments, call.headers.get("x-ms-continuation"), call.page_limit
         )
-        return _page_reply(call, container, page, self._session_partitions(call, container))
+        return _page_reply(call, container, page)
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
         """The partitions a request covers: by partition key, by range, or all that the filter leaves."""
@@ -279,7 +298,7 @@ class Operations:
             low, high = container.definition.effective_range(components)
             return [_segment(partition, low, high) for partition in container.overlapping(low, high)]
         partition, key = container.locate(components)
-        return [Segment(partition.low, partition.high, lambda: partition.logical(key).values())]
+        return [Segment(partition.low, partition.high, lambda: partition.logical(key).values(), partition)]
 
     def change_feed(self, call: Call) -> Reply:
         if call.headers["A-IM"].lower() != "incremental feed":
@@ -329,15 +348,6 @@ class Operations:
 
     def _check_order(self, container: Container, query: Query) -> None:
         container.policy.check_order([(path_of(item.expression) or (), item.descending) for item in query.order_by])
-
-    def _session_partitions(self, call: Call, container: Container) -> list[Partition]:
-        if range_id := call.headers.get("x-ms-documentdb-partitionkeyrangeid"):
-            return [container.partition(range_id)]
-        header = call.headers.get("x-ms-documentdb-partitionkey")
-        components = container.definition.from_header(header) if header else None
-        if components is None or container.definition.is_prefix(components):
-            return container.live()
-        return [container.locate(components)[0]]
 
     def _listing(self, call: Call, name: str, documents: Iterable[dict[str, Any]], query: Query) -> Reply:
         """Databases, containers and offers, queried or listed in pages."""
@@ -402,12 +412,12 @@ def _covering(container: Container, ranges: Sequence[tuple[str, str]]) -> list[P
 
 def _segment(partition: Partition, low: str = FULL_MIN, high: str = FULL_MAX) -> Segment:
     if low <= partition.low and partition.high <= high:
-        return Segment(partition.low, partition.high, partition.items)
+        return Segment(partition.low, partition.high, partition.items, partition)
 
     def within() -> Iterable[Item]:
         return (item for item in partition.items() if low <= item.effective_key < high)
 
-    return Segment(max(low, partition.low), min(high, partition.high), within)
+    return Segment(max(low, partition.low), min(high, partition.high), within, partition)
 
 
 def _etag_holder(container: Container) -> Item:
@@ -432,9 +442,10 @@ def _feed(rid: str, name: str, rows: Sequence[bytes]) -> bytes:
     return b'%b,"%b":[%b],"_count":%d}' % (head, name.encode(), b",".join(rows), len(rows))
 
 
-def _page_reply(call: Call, container: Container, page: Page, partitions: Sequence[Partition]) -> Reply:
-    token = ",".join(f"{partition.id}:-1#{partition.lsn}" for partition in partitions)
-    headers = {"x-ms-item-count": str(len(page.rows)), "x-ms-session-token": token, **_owner(call)}
+def _page_reply(call: Call, container: Container, page: Page) -> Reply:
+    headers = {"x-ms-item-count": str(len(page.rows))}
+    if page.partition is not None:
+        headers |= _session(call, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
     if call.flag("x-ms-documentdb-populatequerymetrics"):

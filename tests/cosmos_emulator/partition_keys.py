@@ -130,7 +130,7 @@ def _hexadecimal(number: int) -> str:
 @lru_cache(maxsize=65536)
 def _effective_key(components: str, kind: str, version: int) -> str:
     values = [_Undefined() if part == {} else part for part in json.loads(components)]
-    return str(PartitionKey._get_hashed_partition_key_string(values, kind, version))
+    return str(PartitionKey._get_hashed_partition_key_string(values, kind, version)).upper()
 
 
 def _value_at(body: Mapping[str, Any], path: Sequence[str]) -> Any:

@@ -16,6 +16,7 @@ from .errors import bad_request
 from .sql import CompiledQuery, Row
 from .sql.evaluator import Document, Position
 from .sql.values import UNDEFINED
+from .storage import Partition
 
 LARGEST_PAGE = 4 * 1024 * 1024
 
@@ -27,14 +28,17 @@ class Segment:
     low: str
     high: str
     documents: Callable[[], Iterable[Document]]
+    partition: Partition | None = None
+    """The physical partition it belongs to; databases, containers and offers have none."""
 
 
 @dataclass
 class Page:
     rows: list[bytes]
     continuation: str | None
-    documents_read: int
-    bytes_read: int
+    partition: Partition | None = None
+    documents_read: int = 0
+    bytes_read: int = 0
 
     @property
     def charge(self) -> float:
@@ -54,11 +58,11 @@ def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: st
     start = _decode(continuation) if continuation else None
     ahead = [segment for segment in segments if start is None or segment.high > start.low]
     if not ahead:
-        return Page([], None, 0, 0)
+        return Page([], None)
     segment = ahead[0]
     after = start.position if start and segment.low < start.high else None
     following = _encode(ahead[1].low, ahead[1].low, ()) if len(ahead) > 1 else None
-    page = Page([], following, 0, 0)
+    page = Page([], following, segment.partition)
     room = LARGEST_PAGE
     last: Position = ()
     for row in _rows_after(query, segment, after):

@@ -41,12 +41,15 @@ class Call:
     @cached_property
     def resource_type(self) -> str:
         """The last resource type in the path, which the signature covers."""
-        return self.segments[(len(self.segments) - 1) // 2 * 2] if self.segments else ""
+        if not self.segments:
+            return ""
+        last = self.segments[(len(self.segments) - 1) // 2 * 2]
+        return "colls" if last == "operations" else last
 
     @cached_property
     def resource_ids(self) -> tuple[str, str]:
         """The two ways to sign for the resource: by its full name, and by its lower-cased rid."""
-        parts = self.segments[: len(self.segments) // 2 * 2]
+        parts = self.segments[: 4 if "operations" in self.segments[4:5] else len(self.segments) // 2 * 2]
         return "/".join(parts), (parts[-1].lower() if parts else "")
 
     def segment(self, index: int) -> str:
@@ -141,6 +144,7 @@ _FEEDS: dict[str, dict[str, str]] = {
 _RESOURCES: dict[str, dict[str, str]] = {
     "dbs": {"GET": "read_database", "DELETE": "delete_database"},
     "dbs/colls": {"GET": "read_container", "PUT": "replace_container", "DELETE": "delete_container"},
+    "dbs/colls/operations": {"POST": "delete_items_of_key"},
     "dbs/colls/docs": {"GET": "read_item", "PUT": "replace_item", "PATCH": "patch_item", "DELETE": "delete_item"},
     "dbs/colls/conflicts": {"GET": "read_conflict", "DELETE": "delete_conflict"},
     "offers": {"GET": "read_offer", "PUT": "replace_offer"},

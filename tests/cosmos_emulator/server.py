@@ -15,7 +15,7 @@ from .account import Account
 from .auth import EMULATOR_KEY, check_signature
 from .charges import REFUSED, Charges
 from .errors import CosmosError, bad_request
-from .faults import Delay, Drop, Faults, Respond
+from .faults import Action, Delay, Drop, Faults, Respond
 from .operations import Operations, Reply
 from .routes import Call
 from .storage import Container
@@ -122,11 +122,11 @@ class CosmosEmulator:
         call = Call(request.method, path, request.headers, await request.read())
         actions = self.faults.actions(call)
         for action in (action for action in actions if not action.applied):
-            if (response := await self._suffer(request, call, action)) is not None:
+            if (response := await self._suffer(request, call, action, 0.0)) is not None:
                 return response
         reply = self._answer(call)
         for action in (action for action in actions if action.applied):
-            if (response := await self._suffer(request, call, action)) is not None:
+            if (response := await self._suffer(request, call, action, reply.charge)) is not None:
                 return response
         return self._respond(call, reply)
 
@@ -146,15 +146,15 @@ class CosmosEmulator:
             return _refusal(error, REFUSED if call.kind in _ITEM_KINDS and error.status in {404, 409, 412} else 0.0)
 
     async def _suffer(
-        self, request: web.Request, call: Call, action: Respond | Delay | Drop
+        self, request: web.Request, call: Call, action: Action, charge: float
     ) -> web.StreamResponse | None:
-        """Carries out one fault; a response where it ends the request."""
+        """Carries out one fault; a response where it ends the request. Work already done is charged all the same."""
         match action:
             case Delay():
                 await action.wait()
                 return None
             case Drop():
-                self._record(call, Reply(0, charge=0.0))
+                self._record(call, Reply(0, charge=charge))
                 if request.transport is not None:
                     request.transport.abort()
                 return web.Response(status=500)  # never sent: the connection is gone
@@ -162,7 +162,7 @@ class CosmosEmulator:
                 error = CosmosError(
                     action.status, "An injected fault.", substatus=action.substatus, headers=action.headers
                 )
-                return self._respond(call, _refusal(error, 0.0))
+                return self._respond(call, _refusal(error, charge))
 
     def _respond(self, call: Call, reply: Reply) -> web.Response:
         self._record(call, reply)

@@ -133,7 +133,10 @@ class Transaction:
         if any(character in identifier for character in "/\\?#"):
             raise bad_request(f"The input name '{identifier}' is invalid. It must not contain / \\ ? #.")
         if len(identifier.encode()) > _LONGEST_ID:
-            raise bad_request(f"The input name is invalid. An id has at most {_LONGEST_ID} bytes.")
+            raise bad_request(
+                "The input name is invalid. Ensure to provide a unique non-empty string less than "
+                f"'{_LONGEST_ID + 1}' characters."
+            )
         return identifier
 
     def _store(self, content: Mapping[str, Any], old: Item | None) -> Item:

@@ -13,7 +13,7 @@ from typing import Any
 from ..errors import bad_request, unsupported
 from . import nodes
 from .nodes import Node, Query, path_of
-from .render import render
+from .render import expression, render
 from .values import UNDEFINED, hashable
 
 _AGGREGATE_NAMES = {"COUNT": "Count", "SUM": "Sum", "MIN": "Min", "MAX": "Max", "AVG": "Average"}
@@ -27,13 +27,14 @@ def needs_client_merge(query: Query) -> bool:
 
 
 def query_info(query: Query, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The `queryInfo` of a plan."""
+    """The `queryInfo` of a plan. One row, an aggregate's, has no order to keep."""
+    order_by = () if query.aggregates else query.order_by
     counts = {name: _count(getattr(query, name), parameters) for name in ("top", "offset", "limit")}
     return {
         "distinctType": _distinct_type(query),
         **counts,
-        "orderBy": ["Descending" if item.descending else "Ascending" for item in query.order_by],
-        "orderByExpressions": ["".join(path_of(item.expression) or ()) for item in query.order_by],
+        "orderBy": ["Descending" if item.descending else "Ascending" for item in order_by],
+        "orderByExpressions": [expression(item.expression) for item in order_by],
         "groupByExpressions": [],
         "groupByAliases": [],
         "aggregates": [_AGGREGATE_NAMES[call.name] for call in query.aggregates],
@@ -108,15 +109,15 @@ def _rewritten_aggregate(query: Query) -> str:
     calls = query.aggregates
     if not query.is_value or query.items[0].expression != calls[0]:
         return ""  # the SDK refuses it from the plan alone
-    if query.distinct or query.order_by or query.offset is not None:
-        raise unsupported("an aggregate together with DISTINCT, ORDER BY or OFFSET over several partitions")
+    if query.distinct or query.offset is not None:
+        raise unsupported("an aggregate together with DISTINCT or OFFSET over several partitions")
     argument = calls[0].arguments
     partial: Node = calls[0]
     if calls[0].name == "AVG":
         sums = (("sum", nodes.Call("SUM", argument)), ("count", nodes.Call("COUNT", argument)))
         partial = nodes.ObjectLiteral(sums)
     rows = nodes.ArrayLiteral((nodes.ObjectLiteral((("item", partial),)),))
-    return render(replace(query, items=(nodes.SelectItem(rows, None),)))
+    return render(replace(query, items=(nodes.SelectItem(rows, None),), order_by=()))
 
 
 # ---- which partition keys a filter admits

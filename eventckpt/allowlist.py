@@ -8,6 +8,7 @@ when a new version of the framework changes what is used here.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -47,7 +48,9 @@ class TypeGate:
         if isinstance(allowed_types, str):
             raise TypeError("allowed_checkpoint_types takes a list of 'module:qualname' strings, not one string.")
         self._allowed = frozenset(allowed_types)
-        for key in self._allowed:
+        for key in cast("frozenset[object]", self._allowed):
+            if not isinstance(key, str):
+                raise TypeError(f"{key!r} in allowed_checkpoint_types is not a 'module:qualname' string.")
             module, _, qualname = key.partition(":")
             if not module or not qualname:
                 raise ValueError(
@@ -65,7 +68,7 @@ class TypeGate:
             CheckpointDecodeError: the key is admitted, but its module or class cannot be imported.
         """
         found = self._resolved.get(key)
-        if found is None:
+        if found is None or _leads_to(key) is not found:
             found = self._resolved[key] = self._look_up(key)
         return found
 
@@ -77,8 +80,6 @@ class TypeGate:
                 inside a function, or one replaced since).
         """
         key = type_key(cls)
-        if self._resolved.get(key) is cls:
-            return key
         if "<locals>" in cls.__qualname__:
             raise CheckpointTypeNotAllowedError(
                 f"Type {key!r} is defined inside a function, so that no load could find it again. "
@@ -92,14 +93,14 @@ class TypeGate:
         if found is not cls:
             raise CheckpointTypeNotAllowedError(
                 f"Type {key!r} is not the class that this name leads to now, so that a load would build another. "
-                "Was its module reloaded, or the class defined twice?",
+                "Was its module reloaded, or the class defined twice, after the value was made?",
                 type_key=key,
             )
         return key
 
     def is_built_in(self, key: str) -> bool:
         """Whether the framework itself admits this key for everyone, without an entry by the application."""
-        return key.startswith(_ALWAYS_ALLOWED_MODULES) and key not in self._allowed
+        return _is_framework_module(key) and key not in self._allowed
 
     def _look_up(self, key: str) -> type[Any]:
         module, _, qualname = key.partition(":")
@@ -119,7 +120,7 @@ class TypeGate:
                 f"Type {key!r} is allowed, but cannot be imported: {type(error).__name__}: {error}. "
                 "If it was renamed or moved, keep its old name as an alias in the old module."
             ) from error
-        if not isinstance(found, type):
+        if not isinstance(found, type) or (self.is_built_in(key) and not _is_framework_module(found.__module__)):
             raise self._refusal(key)
         return found
 
@@ -130,3 +131,16 @@ class TypeGate:
             "or agent_framework.register_checkpoint_type(…).",
             type_key=key,
         )
+
+
+def _is_framework_module(name: str) -> bool:
+    return name.startswith(_ALWAYS_ALLOWED_MODULES)
+
+
+def _leads_to(key: str) -> object:
+    """What the name stands for at this moment: a reloaded module, a notebook's cell run again, has a new class."""
+    module, _, qualname = key.partition(":")
+    found: object = sys.modules.get(module)
+    for name in qualname.split("."):
+        found = getattr(found, name, None)
+    return found

@@ -48,7 +48,7 @@ class CheckpointCodec:
         self, allowed_checkpoint_types: Iterable[str] | None = None, *, storage_name: str = "CheckpointCodec"
     ) -> None:
         self._gate = TypeGate(allowed_checkpoint_types or (), storage_name=storage_name)
-        self._ordinary: dict[type[Any], str] = {}
+        self._ordinary: set[type[Any]] = set()
         self._recipes: dict[str, Any] = {}
 
     def encode(self, checkpoint: WorkflowCheckpoint) -> bytes:
@@ -72,6 +72,10 @@ class CheckpointCodec:
         except CheckpointEncodeError as error:
             error.path.insert(0, "checkpoint")
             raise
+        except Exception as error:  # a container that another thread changes meanwhile, for one
+            raise CheckpointEncodeError(
+                f"Checkpoint {checkpoint.checkpoint_id!r} cannot be encoded: {type(error).__name__}: {error}."
+            ) from error
         if len(raw) > MAX_RAW_SIZE:
             raise CheckpointEncodeError(
                 f"Checkpoint {checkpoint.checkpoint_id!r} has {len(raw):,} bytes; the limit is {MAX_RAW_SIZE:,}."
@@ -92,7 +96,7 @@ class CheckpointCodec:
             raise
         except RecursionError as error:
             raise CheckpointDecodeError("Stored values nest deeper than this call's stack has room for.") from error
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, TypeError) as error:
+        except Exception as error:  # damaged bytes, or a stored value's own __hash__ or __eq__
             raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {error}") from error
         if type(fields) is not dict:
             raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")

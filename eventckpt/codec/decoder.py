@@ -7,10 +7,12 @@ are run only where the type's own copy protocol asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import EnumMeta
-from types import NoneType
-from typing import Any, NamedTuple, cast
+from collections import deque
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from enum import Enum, EnumMeta
+from types import BuiltinFunctionType, NoneType
+from typing import Any, ClassVar, NamedTuple, cast
 
 from agent_framework import WorkflowCheckpointException
 
@@ -22,8 +24,13 @@ __all__ = ["Decoder"]
 
 _ONLY_STR = frozenset({str})
 
-_MAX_RANGE = 1_000_000
-"""The longest `range` that may be a constructor's argument: `list(range(10**12))` is 40 bytes that fill any memory."""
+_MAX_UNHELD = 1_000_000
+"""How many items, all in all, may be made out of arguments that do not hold them: `list(range(10**12))` is 40 bytes
+that fill any memory, `int(Decimal("1e9999999"))` as many that take hours."""
+
+_CONTAINERS: tuple[type[Any], ...] = (list, tuple, set, frozenset, dict, deque, bytes, bytearray)
+
+_ABSENT = object()
 
 
 class _Recipe(NamedTuple):
@@ -46,21 +53,11 @@ class Decoder:
 
     def __init__(self, gate: TypeGate, recipes: dict[str, _Recipe]) -> None:
         self._gate = gate
-        self._recipes = recipes
+        self._known = recipes
+        self._recipes: dict[str, _Recipe] = {}
+        """Of types met and admitted in this checkpoint."""
         self._labelled: dict[int, Any] = {}
-        self._kinds: dict[str, Callable[[dict[str, Any], int], Any]] = {
-            f.INT: lambda node, depth: int.from_bytes(_bytes(node), "big", signed=True),
-            f.STR: lambda node, depth: _bytes(node).decode("utf-8", "surrogatepass"),
-            f.BYTEARRAY: self._bytearray,
-            f.TUPLE: lambda node, depth: tuple(self._items(node, depth)),
-            f.FROZENSET: lambda node, depth: frozenset(self._items(node, depth)),
-            f.LIST: self._list,
-            f.DICT: self._dict,
-            f.SET: self._set,
-            f.TYPE: self._type,
-            f.ENUM: self._enum,
-            f.REF: self._ref,
-        }
+        self._unheld = 0
 
     def value(self, node: Any, depth: int = 0) -> Any:
         """The value that `node` stands for. The tree is used up: its lists and maps become the value's.
@@ -72,20 +69,20 @@ class Decoder:
         if kind is dict:
             if depth > f.MAX_DEPTH:
                 raise _too_deep()
-            form = node.get(f.FORM)
-            if form is None:
+            form = node.get(f.FORM, _ABSENT)
+            if form is _ABSENT:
                 return self._map(node, depth)
             if type(form) is not str:
                 raise CheckpointDecodeError("A stored form has a name that is not text.")
             if ":" in form:
                 return self._object(node, form, depth)
-            make = self._kinds.get(form)
+            make = self._KINDS.get(form)
             if make is None:
                 raise CheckpointDecodeError(
                     f"Stored values use the kind {form[:80]!r}, which this version of eventckpt does not know. "
                     "The event was written by a newer version, or is damaged."
                 )
-            return make(node, depth)
+            return make(self, node, depth)
         if kind is list:
             if depth > f.MAX_DEPTH:
                 raise _too_deep()
@@ -105,7 +102,8 @@ class Decoder:
         atoms, value = f.ATOMS, self.value
         if not _ONLY_STR.issuperset(map(type, node)):
             raise CheckpointDecodeError("A stored map has a key that is not text.")
-        if not atoms.issuperset(map(type, filter(None, node.values()))):  # empty values stand for themselves
+        filled: Iterable[Any] = filter(None, node.values())  # empty values stand for themselves
+        if not atoms.issuperset(map(type, filled)):
             for key, item in node.items():
                 if item and type(item) not in atoms:
                     node[key] = value(item, depth + 1)
@@ -113,12 +111,22 @@ class Decoder:
 
     # Kinds
 
+    def _int(self, node: dict[str, Any], depth: int) -> int:
+        return int.from_bytes(_bytes(node), "big", signed=True)
+
+    def _str(self, node: dict[str, Any], depth: int) -> str:
+        return _bytes(node).decode("utf-8", "surrogatepass")
+
+    def _tuple(self, node: dict[str, Any], depth: int) -> tuple[Any, ...]:
+        return tuple(self._items(node, depth))
+
+    def _frozenset(self, node: dict[str, Any], depth: int) -> frozenset[Any]:
+        return frozenset(self._items(node, depth))
+
     def _items(self, node: dict[str, Any], depth: int) -> list[Any]:
-        items = node.get(f.ITEMS)
-        if type(items) is not list:
-            raise _malformed(node)
-        self._fill(cast(list[Any], items), depth)
-        return cast(list[Any], items)
+        items = _listed(node, f.ITEMS)
+        self._fill(items, depth)
+        return items
 
     def _list(self, node: dict[str, Any], depth: int) -> list[Any]:
         self._label(node, node.get(f.ITEMS))
@@ -131,10 +139,7 @@ class Decoder:
         return made
 
     def _set_pairs(self, target: Any, node: dict[str, Any], depth: int) -> None:
-        pairs = node.get(f.PAIRS)
-        if type(pairs) is not list:
-            raise _malformed(node)
-        for pair in cast(list[Any], pairs):
+        for pair in _listed(node, f.PAIRS):
             if type(pair) is not list or len(cast(list[Any], pair)) != 2:
                 raise _malformed(node)
             target[self.value(pair[0], depth + 1)] = self.value(pair[1], depth + 1)
@@ -170,9 +175,14 @@ class Decoder:
             self._labelled[label] = made
 
     def _ref(self, node: dict[str, Any], depth: int) -> Any:
+        for field in (f.ARGS, f.CALL, f.KWARGS):  # of an object that its own arguments hold: it is in there
+            if field in node:
+                self.value(node[field], depth)
         label = node.get(f.LABEL)
-        if type(label) is not int or label not in self._labelled:
-            raise CheckpointDecodeError(f"A stored reference leads to {label!r}, which is not there.")
+        if type(label) is not int:
+            raise _malformed(node)
+        if label not in self._labelled:
+            raise CheckpointDecodeError(f"A stored reference leads to {label}, which is not there.")
         return self._labelled[label]
 
     # Objects
@@ -182,9 +192,13 @@ class Decoder:
         try:
             # By far the most frequent: an instance and its attributes.
             bare = len(node) == 2 and f.STATE in node
-            made = recipe.new(recipe.cls) if bare else self._built(recipe, node, depth)
+            made = recipe.new(recipe.cls) if bare else self._made(recipe, node, depth)
             if f.STATE in node:
-                state = self.value(node[f.STATE], depth + 1)
+                state = node[f.STATE]
+                if f.type_of(state) is dict and f.FORM not in state:
+                    self._map(state, depth)
+                else:
+                    state = self.value(state, depth + 1)
                 if recipe.setstate is not None:
                     recipe.setstate(made, state)
                 else:
@@ -202,75 +216,116 @@ class Decoder:
 
     def _learn(self, key: str) -> _Recipe:
         cls = self._gate.resolve(key)
-        reduces_itself = cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__
-        recipe = _Recipe(
-            cls=cls,
-            new=cls.__new__,
-            setstate=getattr(cls, "__setstate__", None),
-            callable=reduces_itself or not self._gate.is_built_in(key),
-        )
+        recipe = self._known.get(key)
+        if recipe is None or recipe.cls is not cls:
+            reduces_itself = cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__
+            recipe = self._known[key] = _Recipe(
+                cls=cls,
+                new=cls.__new__,
+                setstate=_refuse_state if issubclass(cls, Enum) else getattr(cls, "__setstate__", None),
+                callable=reduces_itself or not self._gate.is_built_in(key),
+            )
         self._recipes[key] = recipe
         return recipe
 
-    def _built(self, recipe: _Recipe, node: dict[str, Any], depth: int) -> Any:
+    def _made(self, recipe: _Recipe, node: dict[str, Any], depth: int) -> Any:
         """The object without its state."""
         if not f.OBJECT_FIELDS.issuperset(node):
             raise _malformed(node)
-        made = self._made(recipe, node, depth)
-        self._label(node, made)
-        if f.ITEMS in node:
-            _extend(made, self._items(node, depth))
-        if f.PAIRS in node:
-            self._set_pairs(made, node, depth)
-        return made
-
-    def _made(self, recipe: _Recipe, node: dict[str, Any], depth: int) -> Any:
         cls = recipe.cls
         called = f.CALL in node
-        args = self._arguments(cls, node, f.CALL if called else f.ARGS, depth)
-        if cls is type:
-            if not called or args != [None]:
+        args = _listed(node, f.CALL if called else f.ARGS, [])
+        self._fill(args, depth)
+        for arg in args:
+            if isinstance(arg, (int, range, Decimal)):
+                self._check_size(cls, arg)
+        if issubclass(cls, type):
+            if cls is not type or not called or args != [None]:
                 raise CheckpointDecodeError("A checkpoint cannot make a class.")
-            return NoneType
-        if called:
+            made: Any = NoneType
+        elif called:
             if not recipe.callable:
                 raise CheckpointDecodeError(
                     f"A stored {type_key(cls)!r} asks for a call that its class never asks for."
                 )
-            return cls(*args)
-        if f.BASE in node:
-            return _reconstructed(cls, self._gate.resolve(_text(node, f.BASE)), args)
-        keywords = self.value(node.get(f.KWARGS, {}), depth + 1)
-        return recipe.new(cls, *args, **keywords)
+            made = cls(*args)
+        elif f.BASE in node:
+            made = _reconstructed(cls, self._gate.resolve(_text(node, f.BASE)), args)
+        else:
+            keywords = node.get(f.KWARGS, {})
+            if f.type_of(keywords) is dict and f.FORM not in keywords:
+                self._map(keywords, depth)
+            else:
+                keywords = self.value(keywords, depth + 1)
+            made = recipe.new(cls, *args, **keywords)
+        self._label(node, made)
+        if f.ITEMS in node:
+            items = _listed(node, f.ITEMS)
+            self._fill(items, depth)
+            _extend(made, items)
+        if f.PAIRS in node:
+            if isinstance(made, (list, bytearray)):  # list[slice] = list doubles it
+                raise _malformed(node)
+            self._set_pairs(made, node, depth)
+        return made
 
-    def _arguments(self, cls: type[Any], node: dict[str, Any], field: str, depth: int) -> list[Any]:
-        args = node.get(field, [])
-        if type(args) is not list:
-            raise _malformed(node)
-        args = cast(list[Any], args)
-        self._fill(args, depth)
-        for arg in args:
-            if isinstance(arg, range) and len(arg) > _MAX_RANGE:
-                raise CheckpointDecodeError(f"A stored {type_key(cls)!r} is built from a range of {len(arg):,} items.")
-            if isinstance(arg, int) and issubclass(cls, (bytes, bytearray)):
-                raise CheckpointDecodeError(f"A stored {type_key(cls)!r} is built from a size instead of its content.")
-        return args
+    def _check_size(self, cls: type[Any], arg: int | range | Decimal) -> None:
+        """Refuse arguments with which a few stored bytes would fill memory or compute for hours."""
+        cost = 0
+        if isinstance(arg, range):
+            if issubclass(cls, _CONTAINERS) and isinstance(cls.__new__, BuiltinFunctionType):
+                cost = len(arg)
+        elif isinstance(arg, Decimal):
+            if issubclass(cls, int):
+                cost = Decimal.adjusted(arg) ** 2  # digits; converting them takes the square of their number
+        elif issubclass(cls, Decimal):
+            cost = (arg.bit_length() // 3) ** 2
+        elif issubclass(cls, (bytes, bytearray)):
+            cost = arg
+        self._unheld += max(cost, 0)
+        if self._unheld > _MAX_UNHELD:
+            raise CheckpointDecodeError(
+                f"A stored {type_key(cls)!r} would take far more to make than the event's size allows for."
+            )
+
+    # Of the class, not of each decoder: bound methods would tie a decoder, and with it all it made, into a cycle that
+    # only the garbage collector could free.
+    _KINDS: ClassVar[dict[str, Callable[[Decoder, dict[str, Any], int], Any]]] = {
+        f.INT: _int,
+        f.STR: _str,
+        f.BYTEARRAY: _bytearray,
+        f.TUPLE: _tuple,
+        f.FROZENSET: _frozenset,
+        f.LIST: _list,
+        f.DICT: _dict,
+        f.SET: _set,
+        f.TYPE: _type,
+        f.ENUM: _enum,
+        f.REF: _ref,
+    }
 
 
 def _set_attributes(made: Any, state: Any) -> None:
     """What a type without `__setstate__` does with its state: a dict of attributes, or a pair of it and of slots."""
-    attributes, slots = state if f.type_of(state) is tuple and len(state) == 2 else (state, None)
-    if attributes:
+    if isinstance(state, dict):
+        made.__dict__.update(state)
+        return
+    attributes, slots = cast("tuple[Any, Any]", state if isinstance(state, tuple) else ())
+    if attributes is not None:
         made.__dict__.update(attributes)
-    for name, item in cast(dict[str, Any], slots or {}).items():
+    for name, item in slots.items():
         if name in ("__class__", "__dict__"):
             raise CheckpointDecodeError(f"A stored state sets {name}.")
         setattr(made, name, item)
 
 
+def _refuse_state(made: Any, state: Any) -> None:
+    raise CheckpointDecodeError(f"A stored state would change {made!r}, which the whole process shares.")
+
+
 def _reconstructed(cls: type[Any], base: type[Any], args: list[Any]) -> Any:
-    """What `copyreg._reconstructor(cls, base, state)` does."""
-    if not issubclass(cls, base) or len(args) != 1:
+    """What `copyreg._reconstructor(cls, base, state)` does, with a built-in `base` as the copy protocol has it."""
+    if not issubclass(cls, base) or base.__flags__ & f.HEAP_TYPE or len(args) != 1:
         raise CheckpointDecodeError(f"A stored {type_key(cls)!r} is built from {type_key(base)!r}.")
     if base is object:
         return object.__new__(cls)
@@ -287,6 +342,13 @@ def _extend(made: Any, items: list[Any]) -> None:
         return
     for item in items:
         made.append(item)
+
+
+def _listed(node: dict[str, Any], field: str, default: Any = None) -> list[Any]:
+    values = node.get(field, default)
+    if type(values) is not list:
+        raise _malformed(node)
+    return cast(list[Any], values)
 
 
 def _bytes(node: dict[str, Any]) -> bytes:

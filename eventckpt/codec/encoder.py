@@ -11,9 +11,14 @@ from __future__ import annotations
 
 import copyreg
 from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta, timezone
+from decimal import Decimal
 from enum import EnumMeta
+from itertools import islice
+from operator import itemgetter
 from types import NoneType
-from typing import Any, cast
+from typing import Any, ClassVar, cast
+from uuid import UUID
 
 import msgspec
 
@@ -23,18 +28,17 @@ from . import forms as f
 
 __all__ = ["Encoder"]
 
-_HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class made by a class statement
-_NO_IDENTITY = frozenset({"datetime:datetime", "datetime:date", "datetime:time", "datetime:timedelta",
-                          "datetime:timezone", "uuid:UUID", "decimal:Decimal", "builtins:complex",
-                          "builtins:range", "builtins:slice"})  # fmt: skip
+_NO_IDENTITY: frozenset[type[Any]] = frozenset(
+    {datetime, date, time, timedelta, timezone, UUID, Decimal, complex, range, slice}
+)
 """Immutable values: written out each time, so that equal checkpoints give equal bytes however their values came
 to be the same object."""
 
 _ONLY_STR = frozenset({str})
 
-_sort_bytes = msgspec.msgpack.Encoder()
+_SET_REDUCERS: tuple[Any, ...] = (cast(Any, set).__reduce__, cast(Any, frozenset).__reduce__)
 
-Handler = Callable[[Any, int, bool], Any]
+_sort_bytes = msgspec.msgpack.Encoder()
 
 
 class Encoder:
@@ -42,34 +46,33 @@ class Encoder:
 
     Args:
         gate: the allow-list.
-        ordinary: keys of classes already seen to use the default copy protocol; shared between encoders of a gate.
+        ordinary: classes already seen to use the default copy protocol; shared between encoders of a gate.
         careful: also look at each int and str for what MessagePack cannot hold. Few checkpoints need it.
     """
 
-    def __init__(self, gate: TypeGate, ordinary: dict[type[Any], str], *, careful: bool) -> None:
+    def __init__(self, gate: TypeGate, ordinary: set[type[Any]], *, careful: bool) -> None:
         self._gate = gate
         self._ordinary = ordinary
+        self._careful = careful
+        self._keys: dict[type[Any], str] = {}
+        """Classes met and admitted in this walk."""
+        self._ordinary_keys: dict[type[Any], str] = {}
+        """Those of them that use the default copy protocol."""
         self._atoms = f.ATOMS - f.LARGE_ATOMS if careful else f.ATOMS
         self._nodes: dict[int, Any] = {}
         """id of a value → its node, in the order of the walk."""
         self._kept: list[object] = []
         """Temporaries of the copy protocol, kept alive so that their ids stay theirs."""
-        self._open: set[int] = set()
-        """ids of the plain containers, in native position, that are being walked."""
+        self._open: dict[int, bool] = {}
+        """ids of the plain containers in native position → whether they are still being walked."""
         self._shared: dict[int, int] = {}
         """id of a list or map node that something refers to → its label."""
         self._labels = 0
         self._comparing = False
-        self._handlers: dict[type[Any], Handler] = {
-            list: self._list,
-            dict: self._dict,
-            tuple: self._tuple,
-            set: self._set,
-            frozenset: self._set,
-            bytearray: self._bytearray,
-            int: self._int,
-            str: self._str,
-        }
+        """Whether this walk only finds an element's place in its set; its nodes are thrown away."""
+        self._references = 0
+        self._places: dict[int, int] = {}
+        """id of a value → its position in the walk, for the first so many of `_nodes`."""
 
     def tree(self, value: Any) -> Any:
         """The tree of natives that stands for `value`.
@@ -84,7 +87,7 @@ class Encoder:
         cls = f.type_of(value)
         if cls in self._atoms:
             return value
-        return (self._handlers.get(cls) or self._object)(value, depth, native)
+        return self._HANDLERS.get(cls, Encoder._object)(self, value, depth, native)
 
     # Plain containers
 
@@ -98,18 +101,19 @@ class Encoder:
         node: list[Any] = []
         self._nodes[id(value)] = node
         if native:
-            self._open.add(id(value))
+            self._open[id(value)] = True
         self._fill_list(node, value, depth, native)
-        self._open.discard(id(value))
+        if native:
+            self._open[id(value)] = False
         return node
 
     def _fill_list(self, node: list[Any], values: Iterable[Any], depth: int, native: bool) -> None:
-        atoms, handlers, other, type_of = self._atoms, self._handlers, self._object, f.type_of
+        atoms, handlers, other, type_of = self._atoms, self._HANDLERS, Encoder._object, f.type_of
         depth = _deeper(depth)
         try:
             for item in values:
                 cls = type_of(item)
-                node.append(item if cls in atoms else (handlers.get(cls) or other)(item, depth, native))
+                node.append(item if cls in atoms else handlers.get(cls, other)(self, item, depth, native))
         except CheckpointEncodeError as error:
             error.path.insert(0, f"[{len(node)}]")
             raise
@@ -122,7 +126,7 @@ class Encoder:
             node: Any = {f.FORM: f.DICT}
             self._nodes[id(value)] = node
             if native:
-                self._open.add(id(value))
+                self._open[id(value)] = True
             node[f.PAIRS] = self._pairs(value.items(), depth, native)
         elif self._atoms.issuperset(map(type, value.values())):
             node = value
@@ -131,9 +135,10 @@ class Encoder:
             node = dict(value)
             self._nodes[id(value)] = node
             if native:
-                self._open.add(id(value))
+                self._open[id(value)] = True
             self._replace_items(node, value, depth, native, "[{!r}]")
-        self._open.discard(id(value))
+        if native:
+            self._open[id(value)] = False
         return node
 
     def _has_plain_keys(self, value: dict[Any, Any]) -> bool:
@@ -143,13 +148,13 @@ class Encoder:
 
     def _replace_items(self, node: dict[str, Any], value: dict[str, Any], depth: int, native: bool, step: str) -> None:
         """Put nodes in the place of the items that need one; `node` is a copy of `value`."""
-        atoms, handlers, other, type_of = self._atoms, self._handlers, self._object, f.type_of
+        atoms, handlers, other, type_of = self._atoms, self._HANDLERS, Encoder._object, f.type_of
         depth = _deeper(depth)
         key = ""
         try:
             for key, item in value.items():
                 if item is not None and (cls := type_of(item)) not in atoms:
-                    node[key] = (handlers.get(cls) or other)(item, depth, native)
+                    node[key] = handlers.get(cls, other)(self, item, depth, native)
         except CheckpointEncodeError as error:
             error.path.insert(0, step.format(key))
             raise
@@ -181,22 +186,40 @@ class Encoder:
         node[f.ITEMS] = self._in_fixed_order(value, _deeper(depth))
         return node
 
-    def _in_fixed_order(self, values: set[Any] | frozenset[Any], depth: int) -> list[Any]:
-        types = cast("set[type[Any]]", set(map(type, values)))
+    def _in_fixed_order(self, values: Iterable[Any], depth: int) -> list[Any]:
+        types = set(map(type, values))
         if types <= {int} or types <= {str}:
             return [self._node(value, depth, False) for value in sorted(values)]
-        ordered = sorted(((self._sort_key(value, depth), value) for value in values), key=lambda pair: pair[0][0])
-        return [self._node(value, depth, False) if node is None else node for (_, node), value in ordered]
+        placed: list[tuple[bytes, Any, Any]] = []
+        try:
+            for value in values:
+                placed.append((*self._sort_key(value, depth), value))  # noqa: PERF401 - a frame a level is dear here
+        except CheckpointEncodeError as error:
+            error.path.insert(0, "{…}")
+            raise
+        placed.sort(key=itemgetter(0))
+        nodes: list[Any] = []
+        for _, node, value in placed:
+            nodes.append(self._node(value, depth, False) if node is None else node)
+        return nodes
 
-    def _sort_key(self, value: Any, depth: int) -> tuple[bytes, Any | None]:
-        """The bytes that place `value` in its set, and its node where that can be used as it is."""
-        mark, outer, self._comparing = len(self._nodes), self._comparing, True
+    def _sort_key(self, value: Any, depth: int) -> tuple[bytes, Any]:
+        """The bytes that place `value` in its set, and its node, or None where it has to be walked again."""
+        mark, references, outer = len(self._nodes), self._references, self._comparing
+        self._comparing = True
         node = self._node(value, depth, False)
         self._comparing = outer
-        untouched = len(self._nodes) == mark
+        stands_alone = len(self._nodes) == mark and self._references == references
         while len(self._nodes) > mark:
-            self._nodes.popitem()
-        return _sort_bytes.encode(node), node if untouched and not outer and f.REF not in str(node) else None
+            self._places.pop(self._nodes.popitem()[0], None)
+        return _sort_bytes.encode(node), node if stands_alone or outer else None
+
+    def _place(self, key: int) -> int:
+        """The position in the walk of the value with this id: the same in every process."""
+        later = len(self._nodes) - len(self._places)
+        for other in reversed([*islice(reversed(self._nodes), later)]):
+            self._places[other] = len(self._places)
+        return self._places[key]
 
     # Natives that MessagePack holds only in part
 
@@ -222,15 +245,15 @@ class Encoder:
         seen = self._nodes.get(id(value))
         if seen is not None:
             return self._again(value, seen, False)
-        key = self._ordinary.get(cls)
+        key = self._ordinary_keys.get(cls)
         if key is None:
-            if isinstance(value, type):
-                return self._type(cast(type[Any], value))
-            if native and isinstance(value, (str, int, float)) and not self._admits(cls):
+            if issubclass(cls, type):
+                return self._type(value)
+            if native and issubclass(cls, (str, int, float)) and not self._admits(cls):
                 return self._node(_plain(value), depth, native)
-            if not _is_ordinary(cls):
+            if not self._is_ordinary(cls, value):
                 return self._reduced(value, depth, native)
-            key = self._ordinary[cls] = self._gate.key_of(cls)
+            key = self._ordinary_keys[cls] = self._key(cls)
         node: dict[str, Any] = {f.FORM: key}
         self._nodes[id(value)] = node
         try:
@@ -241,45 +264,65 @@ class Encoder:
             node[f.STATE] = self._state(state, depth)
         return node
 
+    def _is_ordinary(self, cls: type[Any], value: object) -> bool:
+        if cls in copyreg.dispatch_table or cls in _NO_IDENTITY:
+            return False
+        if cls not in self._ordinary:
+            if not _uses_defaults(cls):
+                return False
+            self._key(cls)  # a refusal comes first
+            try:
+                value.__reduce_ex__(4)  # refuses a class in C that keeps what `object` cannot see: a connection, a lock
+            except Exception as error:
+                raise _unreadable(cls, error) from error
+            self._ordinary.add(cls)
+        return True
+
+    def _key(self, cls: type[Any]) -> str:
+        key = self._keys.get(cls)
+        if key is None:
+            key = self._keys[cls] = self._gate.key_of(cls)
+        return key
+
     def _state(self, state: Any, depth: int) -> Any:
         self._kept.append(state)
         if f.type_of(state) is not dict or not self._has_plain_keys(state):
             return self._node(state, _deeper(depth), False)
-        if self._atoms.issuperset(map(type, state.values())):
-            return state
         node: dict[str, Any] = dict(state)
-        self._replace_items(node, state, depth, False, ".{}")
+        if not self._atoms.issuperset(map(type, state.values())):
+            self._replace_items(node, state, depth, False, ".{}")
         return node
 
     def _reduced(self, value: Any, depth: int, native: bool) -> Any:
         """A node for an object that says itself how it is copied."""
         cls = f.type_of(value)
-        reducer = cast("Callable[[Any], Any] | None", copyreg.dispatch_table.get(cls))
         try:
-            reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
+            build, args, state, items, pairs = _taken_apart(value)
+            node = self._built_by(cls, build, args, native)
+        except CheckpointEncodeError:
+            raise
         except Exception as error:
             raise _unreadable(cls, error) from error
-        if not isinstance(reduced, tuple):
-            raise _not_data(cls, f"reduces to the global {reduced!r}")
-        self._kept.append(cast(object, reduced))
-        build, args, state, items, pairs, setter = cast("tuple[Any, ...]", (*reduced, *[None] * 6))[:6]
-        if setter is not None:
-            raise _not_data(cls, "brings a function that restores its state")
-        node = self._built_by(cls, build, args, native)
-        has_identity = f.FORM in node and node[f.FORM] not in _NO_IDENTITY and not isinstance(cls, EnumMeta)
-        if has_identity:
-            self._nodes[id(value)] = node
-        # The target's arguments, items and state may lead back to it, so they come after its node is known.
-        for field in (f.ARGS, f.CALL):
-            if field in node:
-                node[field] = self._arguments(node[field], depth)
+        self._kept.append((args, state, items, pairs))
+        if _reduces_as_a_set(cls):
+            node[f.CALL] = [self._in_fixed_order(args[0], _deeper(_deeper(depth)))]
+        else:
+            for field in (f.ARGS, f.CALL):
+                if field in node:
+                    node[field] = self._arguments(node[field], depth)
         if f.KWARGS in node:
             node[f.KWARGS] = self._state(node[f.KWARGS], depth)
+        if cls not in _NO_IDENTITY and not isinstance(cls, EnumMeta):
+            seen = self._nodes.get(id(value))
+            if seen is not None:
+                # Its own arguments hold it, so that it is complete in there: all that is left here is to refer to it.
+                return node | self._again(value, seen, False)
+            self._nodes[id(value)] = node
+        # Items and state may lead back to the object, so they come after its node is known.
         if items is not None:
-            node[f.ITEMS] = []
-            self._fill_list(node[f.ITEMS], self._keep(items), depth, False)
+            node[f.ITEMS] = self._arguments(items, depth)
         if pairs is not None:
-            node[f.PAIRS] = self._pairs(cast(Iterable[tuple[Any, Any]], self._keep(pairs)), depth, False)
+            node[f.PAIRS] = self._pairs(pairs, depth, False)
         if state is not None:
             node[f.STATE] = self._state(state, depth)
         return node
@@ -289,31 +332,29 @@ class Encoder:
         self._fill_list(node, args, depth, False)
         return node
 
-    def _keep(self, values: Iterable[Any]) -> list[Any]:
-        listed = list(values)
-        self._kept.append(listed)
-        return listed
-
-    def _built_by(self, cls: type[Any], build: Any, args: Any, native: bool) -> dict[str, Any]:
+    def _built_by(self, cls: type[Any], build: Any, args: tuple[Any, ...], native: bool) -> dict[str, Any]:
         """The beginning of a node: how the object comes to be. Arguments are still live values."""
         if build is copyreg.__newobj__ or build is copyreg.__newobj_ex__:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - undocumented names of pickle's protocol
             if args[0] is not cls:
                 raise _not_data(cls, f"is built as {args[0]!r}")
-            node: dict[str, Any] = {f.FORM: self._gate.key_of(cls)}
+            node: dict[str, Any] = {f.FORM: self._key(cls)}
             positional, keywords = (args[1], args[2]) if build is not copyreg.__newobj__ else (args[1:], None)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - as above
             if positional:
                 node[f.ARGS] = positional
             if keywords:
                 node[f.KWARGS] = keywords
             return node
-        if build is copyreg._reconstructor:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - what object.__reduce__ returns
-            target, base, state = args
-            return {f.FORM: self._gate.key_of(target), f.BASE: self._gate.key_of(base), f.ARGS: [state]}
         if build is getattr and isinstance(args[0], EnumMeta) and args[1] in args[0].__members__:
-            return {f.FORM: f.ENUM, f.EXPECT: self._gate.key_of(args[0]), f.NAME: args[1]}
-        if not isinstance(build, type):
+            if native and args[0] is not cls:
+                raise _not_data(cls, f"is rebuilt as a member of {args[0]!r}")
+            return {f.FORM: f.ENUM, f.EXPECT: self._key(args[0]), f.NAME: args[1]}
+        if build is copyreg._reconstructor:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - what object.__reduce__ returns
+            build, base, state = args
+            node = {f.FORM: self._key(build), f.BASE: self._key(base), f.ARGS: [state]}
+        elif isinstance(build, type):
+            node = {f.FORM: self._key(cast(type[Any], build)), f.CALL: args}
+        else:
             raise _not_data(cls, f"is rebuilt by calling {build!r}, which is not a type")
-        node = {f.FORM: self._gate.key_of(cast(type[Any], build)), f.CALL: args}
         if native and build is not cls:
             node[f.EXPECT] = type_key(cls)
         return node
@@ -321,11 +362,11 @@ class Encoder:
     def _type(self, value: type[Any]) -> Any:
         if value is NoneType:
             return {f.FORM: type_key(type), f.CALL: [None]}
-        return {f.FORM: f.TYPE, f.NAME: self._gate.key_of(value)}
+        return {f.FORM: f.TYPE, f.NAME: self._key(value)}
 
     def _admits(self, cls: type[Any]) -> bool:
         try:
-            self._gate.key_of(cls)
+            self._key(cls)
         except CheckpointTypeNotAllowedError:
             return False
         return True
@@ -333,13 +374,11 @@ class Encoder:
     # The same object again
 
     def _again(self, value: object, node: Any, native: bool) -> dict[str, Any]:
-        if native and id(value) in self._open:
-            raise CheckpointEncodeError(
-                f"A plain {type(value).__name__} holds itself; a checkpoint's plain containers cannot be cyclic. "
-                "Put an object in between, or store an id instead."
-            )
+        if native:
+            self._check_not_cyclic(value)
+        self._references += 1
         if self._comparing:
-            return {f.FORM: f.REF, f.LABEL: list(self._nodes).index(id(value))}
+            return {f.FORM: f.REF, f.LABEL: self._place(id(value))}
         is_form = f.type_of(node) is dict and f.FORM in node
         label = node.get(f.LABEL) if is_form else self._shared.get(id(node))
         if label is None:
@@ -350,20 +389,52 @@ class Encoder:
                 self._shared[id(node)] = label
         return {f.FORM: f.REF, f.LABEL: label}
 
-    def _with_labels(self, node: Any) -> Any:
-        """The tree again, its lists and maps that are referred to turned into forms that carry the label."""
-        kind = f.type_of(node)
-        if kind is list:
-            items = [self._with_labels(item) for item in node]
-            label = self._shared.get(id(node))
-            return items if label is None else {f.FORM: f.LIST, f.ITEMS: items, f.LABEL: label}
-        if kind is dict:
-            fields = {key: self._with_labels(item) for key, item in node.items()}
-            label = self._shared.get(id(node))
-            if label is None:
-                return fields
-            return {f.FORM: f.DICT, f.PAIRS: [[key, item] for key, item in fields.items()], f.LABEL: label}
-        return node
+    def _check_not_cyclic(self, value: object) -> None:
+        """Refuse a plain container, met again in native position, that holds itself."""
+        still_open = self._open.get(id(value))
+        if still_open:
+            raise CheckpointEncodeError(
+                f"A plain {type(value).__name__} holds itself; a checkpoint's plain containers cannot be cyclic. "
+                "Put an object in between, or store an id instead."
+            )
+        if still_open is None:  # so far met inside an object, where it may; it must not depend on what came first
+            Encoder(self._gate, self._ordinary, careful=self._careful).tree(value)
+            self._open[id(value)] = False
+
+    def _with_labels(self, root: Any) -> Any:
+        """The tree with its lists and maps that are referred to turned into forms that carry the label."""
+        top = [root]
+        rest: list[Any] = [top]
+        while rest:
+            node = rest.pop()
+            for key, item in enumerate(cast(list[Any], node)) if type(node) is list else node.items():
+                kind = f.type_of(item)
+                if kind is not list and kind is not dict:
+                    continue
+                label = self._shared.get(id(item))
+                if label is None:
+                    rest.append(item)
+                elif kind is list:
+                    node[key] = {f.FORM: f.LIST, f.ITEMS: item, f.LABEL: label}
+                    rest.append(item)
+                else:
+                    pairs = [[name, value] for name, value in item.items()]
+                    node[key] = {f.FORM: f.DICT, f.PAIRS: pairs, f.LABEL: label}
+                    rest.extend(pairs)
+        return top[0]
+
+    # Of the class, not of each encoder: bound methods would tie an encoder, and with it the whole tree, into a cycle
+    # that only the garbage collector could free.
+    _HANDLERS: ClassVar[dict[type[Any], Callable[[Encoder, Any, int, bool], Any]]] = {
+        list: _list,
+        dict: _dict,
+        tuple: _tuple,
+        set: _set,
+        frozenset: _set,
+        bytearray: _bytearray,
+        int: _int,
+        str: _str,
+    }
 
 
 def _deeper(depth: int) -> int:
@@ -375,6 +446,15 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
+def _reduces_as_a_set(cls: type[Any]) -> bool:
+    """Whether the one argument of the class's reduction lists the elements of a set."""
+    return (
+        cls.__reduce__ in _SET_REDUCERS
+        and cls.__reduce_ex__ is object.__reduce_ex__
+        and cls not in copyreg.dispatch_table
+    )
+
+
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -383,15 +463,37 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _is_ordinary(cls: type[Any]) -> bool:
+def _uses_defaults(cls: type[Any]) -> bool:
     """Whether `copy` and `pickle` would take instances apart by `object`'s own rules alone."""
     return (
         cls.__reduce_ex__ is object.__reduce_ex__
         and cls.__reduce__ is object.__reduce__
-        and cls not in copyreg.dispatch_table
         and not hasattr(cls, "__getnewargs__")
         and not hasattr(cls, "__getnewargs_ex__")
-        and all(base is object or base.__flags__ & _HEAP_TYPE for base in cls.__mro__)
+        and all(base is object or base.__flags__ & f.HEAP_TYPE for base in cls.__mro__)
+    )
+
+
+def _taken_apart(value: Any) -> tuple[Any, tuple[Any, ...], Any, list[Any] | None, list[tuple[Any, Any]] | None]:
+    """What the object's copy protocol says: what to call, its arguments, state, list items and dict items."""
+    cls = f.type_of(value)
+    reducer = cast("Callable[[Any], Any] | None", copyreg.dispatch_table.get(cls))
+    reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
+    if isinstance(reduced, str):
+        raise _not_data(cls, f"reduces to the global {reduced!r}")
+    build, args, *rest = cast("tuple[Any, ...]", reduced)
+    state, items, pairs, setter = (*rest, None, None, None, None)[:4]
+    iterators = all(part is None or hasattr(part, "__next__") for part in (items, pairs))
+    if type(args) is not tuple or len(rest) > 4 or not iterators:
+        raise TypeError("its __reduce__ does not return what the copy protocol asks for")
+    if setter is not None:
+        raise _not_data(cls, "brings a function that restores its state")
+    return (
+        build,
+        cast("tuple[Any, ...]", args),
+        state,
+        None if items is None else list(items),
+        None if pairs is None else [(key, item) for key, item in pairs],
     )
 
 

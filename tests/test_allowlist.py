@@ -1,0 +1,261 @@
+"""The type gate decides as the framework does. The first half is the contract: it fails, loudly, where a new version
+of the framework changes what `eventckpt/allowlist.py` rests on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import agent_framework
+import pytest
+from agent_framework import register_checkpoint_type
+from agent_framework._workflows import _checkpoint_encoding as framework
+
+from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointTypeNotAllowedError
+from eventckpt import allowlist as ours
+from eventckpt.allowlist import TypeGate, type_key
+from tests import checkpoint_types as app
+from tests.fidelity import checkpoint
+from tests.test_codec_hostile import FORBIDDEN
+
+PROTOCOL_4 = b"\x80\x04N."
+APP = "tests.checkpoint_types"
+
+
+def finder(*allowed: str) -> Any:
+    made = framework._RestrictedUnpickler(PROTOCOL_4, frozenset(allowed))
+    assert made.load() is None
+    return made
+
+
+def framework_finds(key: str, *allowed: str) -> Any:
+    """What the framework finds under a key if it admits it as a type, else None."""
+    module, _, name = key.partition(":")
+    try:
+        found = finder(*allowed).find_class(module, name)
+    except Exception:
+        return None
+    return found if isinstance(found, type) else None
+
+
+def we_find(key: str, *allowed: str) -> Any:
+    try:
+        return TypeGate(allowed).resolve(key)
+    except (CheckpointTypeNotAllowedError, CheckpointDecodeError):
+        return None
+
+
+# The contract with the framework
+
+
+def test_the_restricted_class_takes_data_and_allowed_types() -> None:
+    assert list(inspect.signature(framework._RestrictedUnpickler).parameters) == ["data", "allowed_types"]
+
+
+def test_its_look_up_takes_a_module_and_a_name() -> None:
+    assert list(inspect.signature(framework._RestrictedUnpickler.find_class).parameters) == ["self", "module", "name"]
+
+
+def test_it_is_what_the_file_storage_decides_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Watching(framework._RestrictedUnpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            asked.append(f"{module}:{name}")
+            return super().find_class(module, name)
+
+    monkeypatch.setattr(framework, "_RestrictedUnpickler", Watching)
+    key = f"{APP}:Point"
+    encoded = framework.encode_checkpoint_value(app.Point(1))
+    assert framework.decode_checkpoint_value(encoded, allowed_types=frozenset({key})) == app.Point(1)
+    assert key in asked
+
+
+def test_it_finds_nested_names_once_it_has_loaded_a_constant() -> None:
+    key = f"{APP}:Outer.Inner"
+    assert finder(key).find_class(APP, "Outer.Inner") is app.Outer.Inner
+    assert finder(f"{key}.Mood").find_class(APP, "Outer.Inner.Mood") is app.Outer.Inner.Mood
+
+
+def test_a_refusal_of_it_is_an_unpickling_error() -> None:
+    for module, name in (("os", "system"), (APP, "Unlisted"), ("agent_framework._types", "json"), ("x", "")):
+        with pytest.raises(Exception, match="Checkpoint deserialization blocked") as caught:
+            finder().find_class(module, name)
+        assert type(caught.value).__name__ == "UnpicklingError"
+
+
+def test_registered_types_are_in_one_live_set() -> None:
+    class Registered:
+        pass
+
+    key = type_key(Registered)
+    keys = framework._REGISTERED_CHECKPOINT_TYPE_KEYS
+    assert type(keys) is set
+    try:
+        register_checkpoint_type(Registered)
+        assert framework._REGISTERED_CHECKPOINT_TYPE_KEYS is keys
+        assert key in keys
+    finally:
+        keys.discard(key)
+
+
+def test_the_prefixes_that_are_always_allowed_are_the_frameworks() -> None:
+    theirs = (*framework._FRAMEWORK_MODULE_PREFIXES, framework._OPENAI_MODULE_PREFIX)
+    assert sorted(ours._ALWAYS_ALLOWED_MODULES) == sorted(theirs)
+
+
+def test_keys_are_written_as_the_framework_writes_them() -> None:
+    for cls in (int, app.Point, app.Outer.Inner.Mood, agent_framework.Message, app.IntBox):
+        assert type_key(cls) == framework._type_to_key(cls)
+
+
+@pytest.mark.parametrize("key", sorted(framework._BUILTIN_ALLOWED_TYPE_KEYS | framework._GETATTR_GLOBAL_KEYS))
+def test_each_built_in_key_is_decided_alike(key: str) -> None:
+    assert we_find(key) is framework_finds(key)
+
+
+def test_the_built_in_keys_that_are_no_types_are_the_two_that_are_known() -> None:
+    """A third would be a way to rebuild values that the codec does not know of."""
+    no_types = {key for key in framework._BUILTIN_ALLOWED_TYPE_KEYS if framework_finds(key) is None}
+    assert no_types == {"builtins:getattr", "copyreg:_reconstructor"}
+
+
+@pytest.mark.parametrize("key", sorted(framework._BLOCKED_FRAMEWORK_GLOBAL_KEYS))
+def test_what_the_framework_blocks_of_its_own_is_refused(key: str) -> None:
+    assert we_find(key) is None
+
+
+@pytest.mark.parametrize("key", sorted({*FORBIDDEN, *app.ALLOWED}), ids=lambda key: ascii(key)[1:60])
+def test_each_key_is_decided_alike_without_an_allow_list(key: str) -> None:
+    borrowed = framework_finds(key)
+    if borrowed is not None and not borrowed.__module__.startswith(ours._ALWAYS_ALLOWED_MODULES):
+        borrowed = None  # see test_a_name_that_the_framework_only_imported_is_refused
+    assert we_find(key) is borrowed
+
+
+@pytest.mark.parametrize("key", sorted({*FORBIDDEN, *app.ALLOWED} - {":", "::"}), ids=lambda key: ascii(key)[1:60])
+def test_each_key_is_decided_alike_when_it_is_allowed(key: str) -> None:
+    try:
+        found = we_find(key, key)
+    except ValueError:
+        assert not all(key.partition(":")[::2])
+    else:
+        assert found is framework_finds(key, key)
+
+
+# The gate
+
+
+def test_a_name_that_the_framework_only_imported_is_refused() -> None:
+    """The framework would find it; no save would ever write it, since the class has another module."""
+    key = "agent_framework._workflows._checkpoint:Path"
+    assert framework_finds(key) is Path
+    assert we_find(key) is None
+    assert we_find(key, key) is Path
+
+
+@pytest.mark.parametrize("allowed", [app.ALLOWED, tuple(app.ALLOWED), set(app.ALLOWED), dict.fromkeys(app.ALLOWED)])
+def test_any_collection_of_keys_will_do(allowed: Any) -> None:
+    assert TypeGate(allowed).resolve(f"{APP}:Point") is app.Point
+    assert TypeGate(iter(allowed)).resolve(f"{APP}:Point") is app.Point
+
+
+def test_a_single_string_is_no_list_of_keys() -> None:
+    with pytest.raises(TypeError, match="list of 'module:qualname' strings"):
+        CheckpointCodec(f"{APP}:Point")
+
+
+def test_a_class_is_no_key() -> None:
+    with pytest.raises(TypeError, match=r"Point'> in allowed_checkpoint_types is not a 'module:qualname' string"):
+        CheckpointCodec([app.Point])  # type: ignore[list-item]
+
+
+@pytest.mark.parametrize("key", ["", ":", "module", "module.Class", "module:", ":Class"])
+def test_a_key_of_another_form_is_refused_at_once(key: str) -> None:
+    with pytest.raises(ValueError, match=r"is not of the form 'module:qualname'"):
+        CheckpointCodec([key])
+
+
+def test_a_refusal_says_what_to_add_and_where() -> None:
+    gate = TypeGate(storage_name="CosmosCheckpointStorage")
+    with pytest.raises(CheckpointTypeNotAllowedError) as caught:
+        gate.resolve(f"{APP}:Outer.Inner")
+    assert caught.value.type_key == f"{APP}:Outer.Inner"
+    assert f"CosmosCheckpointStorage(…, allowed_checkpoint_types=['{APP}:Outer.Inner'])" in str(caught.value)
+    assert "agent_framework.register_checkpoint_type(…)" in str(caught.value)
+
+
+def test_allowing_a_class_allows_neither_the_classes_in_it_nor_those_it_inherits_from() -> None:
+    gate = TypeGate([f"{APP}:Outer", f"{APP}:Place"])
+    assert gate.resolve(f"{APP}:Outer") is app.Outer
+    for key in (f"{APP}:Outer.Inner", f"{APP}:Point"):
+        with pytest.raises(CheckpointTypeNotAllowedError):
+            gate.resolve(key)
+
+
+def test_what_is_allowed_and_no_class_is_refused() -> None:
+    for name in ("make_one", "SINGLETON", "threading", "Point.__init__", "T"):
+        with pytest.raises(CheckpointTypeNotAllowedError):
+            TypeGate([f"{APP}:{name}"]).resolve(f"{APP}:{name}")
+
+
+def test_what_is_allowed_and_does_not_exist_is_told_from_a_refusal() -> None:
+    for key in (f"{APP}:Nowhere", "tests.nowhere:Class", f"{APP}:Point.Nowhere"):
+        with pytest.raises(CheckpointDecodeError, match="is allowed, but cannot be imported"):
+            TypeGate([key]).resolve(key)
+
+
+def test_a_key_leads_to_the_class_it_came_from() -> None:
+    gate = TypeGate(app.ALLOWED)
+    for cls in (app.Point, app.Outer.Inner, app.Outer.Inner.Mood, app.IntBox, int, agent_framework.Message):
+        assert gate.resolve(gate.key_of(cls)) is cls
+
+
+def test_a_class_that_its_name_does_not_lead_to_has_no_key() -> None:
+    impostor = type("Point", (), {"__module__": APP})
+    nowhere = type("Nowhere", (), {"__module__": APP})
+    gate = TypeGate([f"{APP}:Point", f"{APP}:Nowhere", f"{APP}:Replaced", f"{APP}:local_class.<locals>.Local"])
+    for cls, why in (
+        (impostor, "is not the class that this name leads to"),
+        (app.FirstReplaced, "is not the class that this name leads to"),
+        (nowhere, "cannot be imported"),
+        (app.local_class(), "defined inside a function"),
+    ):
+        with pytest.raises(CheckpointTypeNotAllowedError, match=why):
+            gate.key_of(cls)
+
+
+@pytest.fixture
+def registered() -> Iterator[None]:
+    before = set(framework._REGISTERED_CHECKPOINT_TYPE_KEYS)
+    yield
+    framework._REGISTERED_CHECKPOINT_TYPE_KEYS.clear()
+    framework._REGISTERED_CHECKPOINT_TYPE_KEYS.update(before)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_type_registered_at_any_time_is_allowed_in_every_codec() -> None:
+    codec = CheckpointCodec()
+    with pytest.raises(CheckpointTypeNotAllowedError):
+        codec.encode(checkpoint(app.Unlisted(1)))
+    register_checkpoint_type(app.Unlisted)
+    assert codec.decode(codec.encode(checkpoint(app.Unlisted(1)))).state == {"value": app.Unlisted(1)}
+
+
+def test_looking_up_a_refused_name_imports_nothing() -> None:
+    assert "this" not in sys.modules
+    with pytest.raises(CheckpointTypeNotAllowedError):
+        TypeGate(["other:Class"]).resolve("this:Class")
+    assert "this" not in sys.modules
+
+
+def test_only_what_the_framework_owns_counts_as_built_in() -> None:
+    gate = TypeGate(["agent_framework._types:Message"])
+    assert gate.is_built_in("agent_framework._types:Content")
+    assert not gate.is_built_in("agent_framework._types:Message"), "the application asked for it"
+    assert not gate.is_built_in(f"{APP}:Point")
+    assert not gate.is_built_in("agent_frameworkx:Type")

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from .audit import CheckpointAudit, get_checkpoint_summary
 from .codec import CheckpointCodec
 from .errors import (
     CheckpointConflictError,
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .stores.cosmos import CosmosEventStore
 
 __all__ = [
+    "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
     "CheckpointDecodeError",
@@ -38,17 +40,29 @@ __all__ = [
     "SqliteCheckpointStorage",
     "SqliteEventStore",
     "StreamId",
+    "get_checkpoint_summary",
 ]
 
 
 def __getattr__(name: str) -> object:
     """The names that need the Azure SDK, imported when they are asked for: it is an optional extra."""
-    if name == "CosmosCheckpointStorage":
-        from .storage.cosmos import CosmosCheckpointStorage
+    try:
+        if name == "CosmosCheckpointStorage":
+            from .storage.cosmos import CosmosCheckpointStorage
 
-        return CosmosCheckpointStorage
-    if name == "CosmosEventStore":
-        from .stores.cosmos import CosmosEventStore
+            return CosmosCheckpointStorage
+        if name == "CosmosEventStore":
+            from .stores.cosmos import CosmosEventStore
 
-        return CosmosEventStore
+            return CosmosEventStore
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "azure":
+            raise
+        raise ModuleNotFoundError(
+            f"{name} needs the Azure SDK, which is not installed: pip install eventckpt[cosmos]", name=error.name
+        ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from .events import CheckpointEvent, StreamId
 
 __all__ = [
+    "AmbiguousNameError",
     "CheckpointConflictError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "RunNotFoundError",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -61,6 +63,18 @@ class CheckpointDecodeError(WorkflowCheckpointException):
 
 class CheckpointNotFoundError(WorkflowCheckpointException):
     """No live checkpoint has this id."""
+
+
+class RunNotFoundError(WorkflowCheckpointException):
+    """No run has this name, or begins with it."""
+
+
+class AmbiguousNameError(WorkflowCheckpointException):
+    """Several runs or checkpoints begin with the name that was given; `candidates` are some of them."""
+
+    def __init__(self, message: str, *, candidates: list[str]) -> None:
+        super().__init__(message)
+        self.candidates = candidates
 
 
 class CheckpointConflictError(WorkflowCheckpointException):

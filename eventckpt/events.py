@@ -18,6 +18,7 @@ __all__ = [
     "ForkPoint",
     "Payload",
     "PendingRequest",
+    "Pruned",
     "RunInfo",
     "RunStatus",
     "StreamId",
@@ -101,6 +102,18 @@ class ForkPoint(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_id: str | None
 
 
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of events that were removed from a run, and what the chain of digests needs to close over it."""
+
+    first: int
+    """The seq of the first event that is gone."""
+    last: int
+    previous_digest: str
+    """What the first of them followed: its `previous_digest`."""
+    digest: str
+    """The digest of the last of them, which the event after it follows."""
+
+
 class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One immutable record in the stream of a run."""
 
@@ -126,6 +139,8 @@ class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     """ISO 8601 in UTC: when the writer made the event."""
     forked_from: ForkPoint | None = None
     """Set on the first event of a fork."""
+    pruned: tuple[Pruned, ...] = ()
+    """Of a tombstone that records a removal: every stretch removed from this run so far. Its checkpoint id is empty."""
     digest: str = ""
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""

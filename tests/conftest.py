@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
+from azure.cosmos.aio import CosmosClient
+from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator
-from .engines import CosmosEngine, Engine, SqliteEngine
+from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
 
 
 @pytest.fixture(params=["sqlite", "cosmos"])
@@ -30,10 +32,19 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
 
 @asynccontextmanager
 async def cosmos_account() -> AsyncGenerator[tuple[str, str], None]:
-    """Endpoint and key of the account to test on: the one in the environment, else an emulator of our own."""
+    """Endpoint and key of the account to test on: the one in the environment, else an emulator of our own.
+
+    On an account, the containers of a test go when it ends: each has its own throughput, and its price.
+    """
     endpoint = os.environ.get("EVENTCKPT_TEST_COSMOS_ENDPOINT")
     if endpoint:
-        yield endpoint, os.environ.get("EVENTCKPT_TEST_COSMOS_KEY", EMULATOR_KEY)
+        key = os.environ.get("EVENTCKPT_TEST_COSMOS_KEY", EMULATOR_KEY)
+        try:
+            yield endpoint, key
+        finally:
+            async with CosmosClient(endpoint, key) as client:
+                with suppress(CosmosResourceNotFoundError):
+                    await client.delete_database(COSMOS_DATABASE)
         return
     async with CosmosEmulator() as emulator:
         yield emulator.endpoint, emulator.key

@@ -8,6 +8,8 @@ from typing import Any
 
 from eventckpt import CosmosEventStore, EventCheckpointStorage, EventStore, SqliteEventStore
 
+COSMOS_DATABASE = "eventckpt-tests"
+
 
 class Engine(ABC):
     """One set of stored data. Each store opened on it stands for another process."""
@@ -41,7 +43,7 @@ class CosmosEngine(Engine):
         self.settings = {
             "endpoint": endpoint,
             "credential": key,
-            "database_name": "eventckpt-tests",
+            "database_name": COSMOS_DATABASE,
             "container_name": container_name,
         }
 

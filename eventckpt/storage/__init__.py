@@ -24,9 +24,18 @@ from .payloads import BaseCache, Payloads
 from .reader import Reader
 from .writer import OnConflict, Writer
 
-__all__ = ["EventCheckpointStorage", "OnConflict", "OnSaveError", "RunCheckpointStorage", "SqliteCheckpointStorage"]
+__all__ = [
+    "EventCheckpointStorage",
+    "Latest",
+    "OnConflict",
+    "OnSaveError",
+    "RunCheckpointStorage",
+    "SqliteCheckpointStorage",
+]
 
 logger = logging.getLogger("eventckpt")
+
+Latest: TypeAlias = Literal["log", "projection"]
 
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 
@@ -185,9 +194,13 @@ class EventCheckpointStorage(_Checkpoints):
         actor: who writes, kept on each event.
         cache_bytes: how many bytes of decompressed snapshots to keep in memory for writing deltas, over all runs.
             A run whose snapshot is not among them costs one more read for each save.
+        latest: where `get_latest` over all runs looks: in the "log", which is never late, or in the "projection", one
+            query whatever the number of runs, which `eventckpt-projector` keeps up to date. A storage bound to a run
+            always asks the log.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
+        CheckpointStoreError: `latest` is "projection", and the engine keeps none.
     """
 
     def __init__(
@@ -199,9 +212,12 @@ class EventCheckpointStorage(_Checkpoints):
         on_save_error: OnSaveError | None = None,
         actor: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        latest: Latest = "log",
     ) -> None:
         if on_conflict not in ("fork", "raise"):
             raise ValueError(f"on_conflict is 'fork' or 'raise', not {on_conflict!r}.")
+        if latest not in ("log", "projection"):
+            raise ValueError(f"latest is 'log' or 'projection', not {latest!r}.")
         self.store = store
         memory = Memory()
         payloads = Payloads(store, BaseCache(cache_bytes))
@@ -209,7 +225,7 @@ class EventCheckpointStorage(_Checkpoints):
         self._core = _Core(
             memory=memory,
             writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
-            reader=Reader(store, codec, memory, payloads),
+            reader=Reader(store, codec, memory, payloads, store.runs() if latest == "projection" else None),
             on_save_error=on_save_error,
         )
 
@@ -246,6 +262,7 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
         on_save_error: OnSaveError | None = None,
         actor: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        latest: Latest = "log",
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         busy_timeout: float = 30.0,
     ) -> None:
@@ -256,6 +273,7 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
             on_save_error=on_save_error,
             actor=actor,
             cache_bytes=cache_bytes,
+            latest=latest,
         )
 
     async def close(self) -> None:

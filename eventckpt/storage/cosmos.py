@@ -5,7 +5,7 @@ from __future__ import annotations
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ..stores.cosmos import CosmosCredential, CosmosEventStore
-from . import DEFAULT_CACHE_BYTES, EventCheckpointStorage, OnConflict, OnSaveError
+from . import DEFAULT_CACHE_BYTES, EventCheckpointStorage, Latest, OnConflict, OnSaveError
 
 __all__ = ["CosmosCheckpointStorage"]
 
@@ -33,6 +33,7 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
         on_save_error: OnSaveError | None = None,
         actor: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
+        latest: Latest = "log",
     ) -> None:
         super().__init__(
             CosmosEventStore(
@@ -50,6 +51,7 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             on_save_error=on_save_error,
             actor=actor,
             cache_bytes=cache_bytes,
+            latest=latest,
         )
 
     async def close(self) -> None:

@@ -17,7 +17,7 @@ from ..codec import CheckpointCodec
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
-from ..stores import EventStore, Located
+from ..stores import EventStore, Located, RunStore
 from . import telemetry
 from .lineage import Head, Memory
 from .payloads import Payloads
@@ -32,8 +32,16 @@ _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 class Reader:
     """Answers `load`, `get_latest` and the listings from an event store."""
 
-    def __init__(self, store: EventStore, codec: CheckpointCodec, memory: Memory, payloads: Payloads) -> None:
+    def __init__(
+        self,
+        store: EventStore,
+        codec: CheckpointCodec,
+        memory: Memory,
+        payloads: Payloads,
+        runs: RunStore | None = None,
+    ) -> None:
         self._store = store
+        self._runs = runs
         self._payloads = payloads
         self._codec = codec
         self._memory = memory
@@ -56,7 +64,13 @@ class Reader:
         return located if located and located.event.type == "checkpoint" else None
 
     async def latest(self, workflow_name: str, run_id: str | None) -> WorkflowCheckpoint | None:
-        """The live checkpoint committed last. An undecodable one raises: it never gives way to an older one."""
+        """The live checkpoint committed last. An undecodable one raises: it never gives way to an older one.
+
+        Over all runs, the projection says which, if this reader was given one; of a single run, the log itself is as
+        cheap to ask, and never late.
+        """
+        if run_id is None and self._runs is not None:
+            return await self._projected(self._runs, workflow_name)
         dead: set[tuple[StreamId, str]] = set()
         heads: dict[StreamId, Head] = {}
         async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
@@ -70,6 +84,16 @@ class Reader:
                         return checkpoint
                 dead.add(key)
         return None
+
+    async def _projected(self, runs: RunStore, workflow_name: str) -> WorkflowCheckpoint | None:
+        info = await runs.newest(workflow_name)
+        if info is None:
+            return None
+        for event in await self._store.read(info.stream, info.checkpoint_seq):
+            checkpoint, _ = await self._decoded(event)
+            self._memory.read(event, Head(info.seq, info.digest), to_go_on=False)
+            return checkpoint
+        return await self.latest(workflow_name, info.run_id)  # the log has moved on, further than the projection knows
 
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
         """The headers of the live checkpoints, in the order in which they were committed."""

@@ -17,7 +17,7 @@ from agent_framework import WorkflowCheckpoint
 from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointEncodeError, StreamConflict
-from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, StreamId, check_run_id
+from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
 from ..stores import EventStore, Located
 from . import telemetry
 from .lineage import Head, Memory, Tip
@@ -55,6 +55,17 @@ class _Place(NamedTuple):
         return self._replace(head=head, forked_from=None)
 
 
+class _Moved(NamedTuple):
+    """A stream that went on without another writer: deletions, removals, and what we wrote ourselves."""
+
+    head: Head
+    pruned: tuple[Pruned, ...]
+
+    def removed(self, seq: int | None) -> bool:
+        """Whether the event at `seq`, a remembered base, was removed."""
+        return seq is not None and any(removed.first <= seq <= removed.last for removed in self.pruned)
+
+
 class Writer:
     """Turns checkpoints into events and appends them."""
 
@@ -90,6 +101,8 @@ class Writer:
         )
         if place.known and await self._is_there(checkpoint.checkpoint_id, place.stream, payload):
             return "repeated"
+        if place.known and await self._is_gone(payload.base_seq, place.stream):
+            payload = await self._payloads.encode(raw, place.stream)
         while True:
             event = _event(draft, place, payload)
             try:
@@ -101,7 +114,9 @@ class Writer:
                     return "repeated"
                 if moved is None:
                     return await self._diverged(draft, place, raw, conflict)
-                place = place.after(moved)
+                place = place.after(moved.head)
+                if moved.removed(payload.base_seq):
+                    payload = await self._payloads.encode(raw, place.stream)
             else:
                 self._committed(event, place, raw)
                 return "saved"
@@ -109,6 +124,12 @@ class Writer:
     async def _is_there(self, checkpoint_id: str, stream: StreamId, payload: Payload) -> bool:
         located = await self._store.find(checkpoint_id, stream=stream)
         return located is not None and _holds(located.event, payload)
+
+    async def _is_gone(self, base_seq: int | None, stream: StreamId) -> bool:
+        """Whether a base that is remembered was pruned meanwhile."""
+        if base_seq is None:
+            return False
+        return not [header async for header in self._store.headers(stream, gt=base_seq - 1, lte=base_seq)]
 
     async def delete(self, located: Located | None) -> bool:
         """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
@@ -178,22 +199,22 @@ class Writer:
             return None
         return Tip.of(located.event, Head.of(located.event))
 
-    async def _after(self, place: _Place, event: CheckpointEvent) -> CheckpointEvent | Head | None:
+    async def _after(self, place: _Place, event: CheckpointEvent) -> CheckpointEvent | _Moved | None:
         """Why an append found its seq taken.
 
         The event itself, if this checkpoint is there already with the same content (an earlier try that was cut
-        off, or another process saving it again); the head to try again at, if what came in between are deletions and
+        off, or another process saving it again); where to try again, if what came in between are deletions and
         checkpoints of the same execution, whose steps ran side by side; None, if another writer's did.
         """
         since = [header async for header in self._store.headers(place.stream, gt=place.head.seq)]
         if not since:
             return None
-        last = since[-1]
+        moved = _Moved(Head.of(since[-1]), tuple(removed for header in since for removed in header.pruned))
         for header in reversed(since):
             if header.checkpoint_id == event.checkpoint_id:
-                return header if event.payload and _holds(header, event.payload) else Head.of(last)
+                return header if event.payload and _holds(header, event.payload) else moved
         ours = all(header.type == "tombstone" or self._memory.wrote(header, place.strand) for header in since)
-        return Head.of(last) if ours else None
+        return moved if ours else None
 
     async def _diverged(self, draft: CheckpointEvent, place: _Place, raw: bytes, conflict: StreamConflict) -> Outcome:
         """Another writer took the run: go on in a run of our own, or say so."""

@@ -7,12 +7,13 @@ tests that every engine passes; subclass it to check your own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Self
 
-from ..events import CheckpointEvent, StreamId
+from ..errors import CheckpointStoreError
+from ..events import CheckpointEvent, RunInfo, StreamId
 
-__all__ = ["EventStore", "Located"]
+__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore"]
 
 
 class Located(NamedTuple):
@@ -76,6 +77,14 @@ class EventStore(ABC):
         """
         return 0
 
+    def runs(self, name: str | None = None) -> RunStore:
+        """The "latest" projection kept beside these events: the one in use, or the one called `name`.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no projections.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} keeps no projections; use latest='log'.")
+
     @abstractmethod
     async def close(self) -> None:
         """Finish what is under way and let go of every resource. May be called more than once."""
@@ -85,3 +94,97 @@ class EventStore(ABC):
 
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
+
+
+class RunStore(ABC):
+    """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
+
+    It shares the connections of the event store that it came from, and is closed with that.
+    """
+
+    @abstractmethod
+    async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
+        """The documents of these runs; runs without one are left out."""
+
+    @abstractmethod
+    async def put(self, *infos: RunInfo) -> int:
+        """Write each document whose seq is greater than the stored one's; how many were written.
+
+        The comparison and the write are one step, whoever else writes: an older document never replaces a newer one.
+        """
+
+    @abstractmethod
+    async def newest(self, workflow_name: str) -> RunInfo | None:
+        """The run of this workflow with the newest live checkpoint; None without any. One query."""
+
+    @abstractmethod
+    def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+        """The documents of a workflow, or of all workflows, in no particular order."""
+
+    @abstractmethod
+    async def clear(self) -> None:
+        """Remove every document of this projection."""
+
+    @abstractmethod
+    async def active(self) -> str:
+        """The name of the projection in use; `"latest"` until another one is activated."""
+
+    @abstractmethod
+    async def activate(self, name: str) -> None:
+        """Make the projection called `name` the one in use, in one step."""
+
+
+class Check(NamedTuple):
+    """One thing that an engine looked at, for `AuditStore.checks`."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What was found."""
+    advice: str = ""
+    """What to do, where something is wrong."""
+
+
+class AuditStore(EventStore):
+    """An event store that can also be asked as a whole: what `eventckpt.audit` needs beyond the storages' port.
+
+    Both engines are one. Verbs that change what is there (`put`, `remove`) are for imports and retention; neither
+    ever changes an event.
+    """
+
+    @abstractmethod
+    def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
+        """The streams, of one workflow or of all, whose run id begins with `prefix`; the last written to first."""
+
+    @abstractmethod
+    async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
+        """Up to `limit` of the checkpoint ids that begin with `prefix`, sorted."""
+
+    @abstractmethod
+    def events(self, stream: StreamId, *, gt: int = 0, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
+        """The events of a stream with `gt < seq <= lte`, whole, in order of the seq that each is kept under."""
+
+    @abstractmethod
+    async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
+        """Keep copies of a log's events under their seqs, gaps and all; how many were not there yet.
+
+        Raises:
+            StreamConflict: another event has one of the seqs. On an engine with transactions nothing was kept.
+        """
+
+    @abstractmethod
+    async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
+        """Remove events for good; how many were there. What they were must have been recorded before."""
+
+    @abstractmethod
+    def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of the last events of all streams, and then of each new one as it comes. Never ends by itself.
+
+        Args:
+            last: how many events to begin with.
+            poll: seconds between two looks at the store.
+        """
+
+    @abstractmethod
+    async def checks(self) -> list[Check]:
+        """What the engine finds of its settings, rights and layout. Raises nothing for what it can report."""

@@ -35,7 +35,8 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import CheckpointEvent, StreamId
-from . import EventStore, Located
+from . import AuditStore, Check, Located, RunStore
+from .sqlite_runs import SqliteRunStore
 
 __all__ = ["MIGRATIONS", "SqliteEventStore"]
 
@@ -66,10 +67,35 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         SELECT RAISE(ABORT, 'an event is never updated');
     END;
     """,
+    # 2: what is derived from the events. `position` in `runs` is that of the run's live checkpoint, so that the newest
+    # run is found by the order of commits; `leases` holds one document for each lease, and what was parked.
+    """
+    CREATE TABLE runs (
+        projection TEXT NOT NULL,
+        workflow_name TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        position INTEGER,
+        info BLOB NOT NULL,
+        PRIMARY KEY (projection, workflow_name, run_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX runs_by_position ON runs (projection, workflow_name, position);
+    CREATE TABLE projections (
+        kind TEXT PRIMARY KEY,
+        active TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (
+        id TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        document BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
 )
 """The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
 _PAGE = 256  # rows that one query fetches
+_PAGE_BYTES = 8 * 1024 * 1024  # of whole events, after which a page is full
+_LAST_CHARACTERS = "\U0010ffff" * 255  # after every continuation of a prefix
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 _GROUP = 512  # appends in one transaction: bounds how long other processes wait for the write lock
 _COLUMNS = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
@@ -78,7 +104,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(CheckpointEvent)
 
 
-class SqliteEventStore(EventStore):
+class SqliteEventStore(AuditStore):
     """Events in one SQLite file (WAL mode).
 
     Args:
@@ -186,15 +212,123 @@ class SqliteEventStore(EventStore):
             async for row in rows:
                 yield _event(row)
 
+    async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
+        """See `AuditStore.streams`; as of the moment when it begins."""
+        if prefix:
+            for row in await self._read(lambda connection: _streams_named(connection, workflow_name, prefix)):
+                yield StreamId(*row)
+            return
+        top = before = await self._read(_last_position)
+        while True:
+            rows = await self._read(lambda connection, at=before: _streams_before(connection, workflow_name, at, top))
+            for position, *names in rows:
+                yield StreamId(*names)
+                before = position - 1
+            if len(rows) < _PAGE:
+                return
+
+    async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
+        """See `AuditStore.checkpoint_ids`."""
+        rows = await self._read(
+            lambda connection: connection.execute(
+                "SELECT DISTINCT checkpoint_id FROM events INDEXED BY events_by_checkpoint"
+                " WHERE checkpoint_id >= ? AND checkpoint_id <= ? ORDER BY checkpoint_id LIMIT ?",
+                (prefix, prefix + _LAST_CHARACTERS, limit),
+            ).fetchall()
+        )
+        return [row[0] for row in rows]
+
+    async def events(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `AuditStore.events`."""
+        high = (1 << 63) - 1 if lte is None else lte
+        while True:
+            page, done = await self._read(lambda connection, low=gt: _whole_events(connection, stream, low, high))
+            for seq, event in page:
+                yield event
+                gt = seq
+            if done:
+                return
+
+    async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
+        """See `AuditStore.put`."""
+        return await self.writing(lambda connection: _put_all(connection, stream, events))
+
+    async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
+        """See `AuditStore.remove`."""
+        only, key = _where(stream)
+
+        def delete(connection: sqlite3.Connection) -> int:
+            return connection.executemany(
+                f"DELETE FROM events WHERE seq = ? {only}", [(seq, *key) for seq in seqs]
+            ).rowcount
+
+        return max(0, await self.writing(delete)) if seqs else 0
+
+    async def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `AuditStore.follow`; the order is that of commits."""
+        after = await self._read(lambda connection: _position_before_last(connection, last))
+        while True:
+            async with aclosing(self._pages("", (), "position", after, None, False)) as rows:
+                async for row in rows:
+                    after = row[0]
+                    yield _event(row)
+            await asyncio.sleep(poll)
+
+    async def checks(self) -> list[Check]:
+        """See `AuditStore.checks`."""
+        found: list[Check] = []
+        try:
+            await self._read(lambda connection: found.extend(_checks_of(connection, self.path)))
+            await self.writing(lambda connection: None)
+            found.append(Check("writing", True, "the file and its folder can be written"))
+        except CheckpointStoreError as error:
+            found.append(Check("writing", False, str(error), "See docs/audit.md, doctor."))
+        return found
+
+    async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
+        """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
+
+        def fetch(connection: sqlite3.Connection) -> list[tuple[int, CheckpointEvent]]:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+            )
+            return [(row[0], _event(row)) for row in rows]
+
+        return await self._read(fetch)
+
+    def runs(self, name: str | None = None) -> RunStore:
+        """See `EventStore.runs`."""
+        return SqliteRunStore(self, name)
+
+    async def reading(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What `fetch` finds, in the reader's thread: for what is kept beside the events in the same file."""
+        return await self._read(fetch)
+
+    async def writing(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What `change` gives, in one transaction of the writer's thread; see `reading`."""
+
+        def job() -> _T:
+            with _store_errors(self.path):
+                connection = self._writer.connection()
+                with _transaction(connection, "IMMEDIATE"):
+                    return change(connection)
+
+        with self._lock:
+            self._refuse_if_unusable()
+            done = self._submit(self._writer, job)
+        return await asyncio.wrap_future(done)
+
     async def close(self) -> None:
         """See `EventStore.close`. A closed store refuses further work."""
         with self._lock:
             self._closed = True
             if self._was_forked():
                 return
-            ended = [self._writer.end(), self._reader.end()]
-        # Shielded: a connection is not left open because nobody waits for its end any more.
-        await asyncio.shield(asyncio.gather(*map(asyncio.wrap_future, ended)))
+            # One after the other: of two connections that close at once, neither is the last, which clears up the log.
+            ended = self._writer.end(after=self._reader.end())
+        await asyncio.wrap_future(ended)
 
     async def _pages(
         self, only: str, key: tuple[Any, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool
@@ -253,6 +387,9 @@ class SqliteEventStore(EventStore):
     def _append_waiting(self) -> None:
         while group := self._take_waiting():
             _settle(group, self._append([waiting.event for waiting in group]))
+            with suppress(RuntimeError):  # the store is closing, and no job comes after this one
+                self._writer.submit(self._append_waiting)  # behind the writer's other jobs, which get their turn
+                return
 
     def _append(self, events: list[CheckpointEvent]) -> Sequence[Exception | None]:
         """What became of each event. What fails one of them does not fail the others."""
@@ -296,9 +433,9 @@ class SqliteEventStore(EventStore):
         connection.text_factory = _text
         with _transaction(connection, "DEFERRED"):
             version = _version(connection, self.path)
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if version == 0 or _pragma(connection, "journal_mode") != "wal":
             self._enter_wal(connection)
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if version < len(MIGRATIONS):
             _migrate(connection, self.path)
 
@@ -366,22 +503,27 @@ class _Worker:
             self._connection = self._connect()
         return self._connection
 
-    def end(self) -> Future[None]:
-        """Close the connection after the jobs already handed over; the same future each time."""
+    def end(self, *, after: Future[None] | None = None) -> Future[None]:
+        """Close the connection after the jobs already handed over, and after `after`; the same future each time."""
         if self._ended is None:
+            self._ended = Future()
+            self._ended.set_running_or_notify_cancel()  # who waits for it can be cancelled, it cannot
             try:
-                self._ended = self._thread.submit(self._disconnect)
+                self._thread.submit(self._disconnect, self._ended, after)
             except RuntimeError:  # the interpreter is exiting, it has already waited for the thread to finish
-                self._disconnect()
-                self._ended = Future()
-                self._ended.set_result(None)
+                self._disconnect(self._ended, after)
             self._thread.shutdown(wait=False)
         return self._ended
 
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+    def _disconnect(self, ended: Future[None], after: Future[None] | None) -> None:
+        try:
+            if after is not None:
+                after.result()
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+        finally:
+            ended.set_result(None)
 
 
 @contextmanager
@@ -403,27 +545,13 @@ def _append_all(connection: sqlite3.Connection, events: Iterable[CheckpointEvent
 
 
 def _append_one(connection: sqlite3.Connection, event: CheckpointEvent) -> StreamConflict | None:
-    data = event.payload.data if event.payload else b""
     row = connection.execute(
         "SELECT seq, digest FROM events WHERE workflow_name = ? AND run_id = ? ORDER BY seq DESC LIMIT 1",
         (event.workflow_name, event.run_id),
     ).fetchone()
     head_seq, head_digest = row or (0, event.previous_digest)  # a fork's first event continues another stream
     if event.seq == head_seq + 1 and event.previous_digest == head_digest:
-        connection.execute(
-            "INSERT INTO events (workflow_name, run_id, seq, type, checkpoint_id, digest, header, data)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                event.workflow_name,
-                event.run_id,
-                event.seq,
-                event.type,
-                event.checkpoint_id,
-                event.digest,
-                _encoder.encode(event.header()),
-                data,
-            ),
-        )
+        _insert(connection, event)
         return None
     if event.seq <= head_seq:
         only, key = _where(event.stream)
@@ -433,12 +561,128 @@ def _append_one(connection: sqlite3.Connection, event: CheckpointEvent) -> Strea
     return StreamConflict(event.stream, event.seq, _head(connection, event.stream))
 
 
+def _insert(connection: sqlite3.Connection, event: CheckpointEvent) -> None:
+    connection.execute(
+        "INSERT INTO events (workflow_name, run_id, seq, type, checkpoint_id, digest, header, data)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            event.workflow_name,
+            event.run_id,
+            event.seq,
+            event.type,
+            event.checkpoint_id,
+            event.digest,
+            _encoder.encode(event.header()),
+            event.payload.data if event.payload else b"",
+        ),
+    )
+
+
 def _head(connection: sqlite3.Connection, stream: StreamId) -> CheckpointEvent | None:
     only, key = _where(stream)
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM events WHERE seq > 0 {only} ORDER BY seq DESC LIMIT 1", key
     ).fetchone()
     return _event(row) if row else None
+
+
+def _last_position(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()[0]
+
+
+def _position_before_last(connection: sqlite3.Connection, last: int) -> int:
+    row = connection.execute("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (last,)).fetchone()
+    return row[0] if row else 0
+
+
+def _streams_before(
+    connection: sqlite3.Connection, workflow_name: str | None, before: int, top: int
+) -> list[tuple[int, str, str]]:
+    """A page of the streams whose head, among the events up to position `top`, is at `before` or earlier."""
+    only, key = ("", ()) if workflow_name is None else ("AND workflow_name = ?", (workflow_name,))
+    return connection.execute(
+        f"SELECT position, workflow_name, run_id FROM events AS head WHERE position <= ? {only}"
+        " AND NOT EXISTS (SELECT 1 FROM events AS later WHERE later.workflow_name = head.workflow_name"
+        " AND later.run_id = head.run_id AND later.seq > head.seq AND later.position <= ?)"
+        f" ORDER BY position DESC LIMIT {_PAGE}",
+        (before, *key, top),
+    ).fetchall()
+
+
+def _streams_named(connection: sqlite3.Connection, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:
+    # The names of workflows are few: each is found from the one before, and the index does the rest.
+    rows = connection.execute(
+        "WITH RECURSIVE workflows (name) AS (SELECT min(workflow_name) FROM events UNION ALL"
+        " SELECT (SELECT min(workflow_name) FROM events WHERE workflow_name > name) FROM workflows"
+        " WHERE name IS NOT NULL)"
+        " SELECT workflow_name, run_id, max(position) AS latest FROM events"
+        " WHERE workflow_name IN (SELECT name FROM workflows WHERE name IS NOT NULL AND name = ifnull(?, name))"
+        " AND run_id >= ? AND run_id <= ? GROUP BY workflow_name, run_id ORDER BY latest DESC",
+        (workflow_name, prefix, prefix + _LAST_CHARACTERS),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def _whole_events(
+    connection: sqlite3.Connection, stream: StreamId, low: int, high: int
+) -> tuple[list[tuple[int, CheckpointEvent]], bool]:
+    """A page of whole events, each with the seq that its row has, and whether it is the last page."""
+    only, key = _where(stream)
+    size = 0
+    page: list[tuple[int, CheckpointEvent]] = []
+    with closing(
+        connection.execute(
+            f"SELECT {_COLUMNS}, data FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq", (low, high, *key)
+        )
+    ) as rows:
+        for row in rows:
+            page.append((row[3], _event(row)))
+            size += len(row[-1])
+            if len(page) == _PAGE or size > _PAGE_BYTES:
+                return page, False
+    return page, True
+
+
+def _put_all(connection: sqlite3.Connection, stream: StreamId, events: Iterable[CheckpointEvent]) -> int:
+    only, key = _where(stream)
+    added = 0
+    for event in events:
+        row = connection.execute(f"SELECT digest FROM events WHERE seq = ? {only}", (event.seq, *key)).fetchone()
+        if row is None:
+            _insert(connection, event)
+            added += 1
+        elif row != (event.digest,):
+            raise StreamConflict(stream, event.seq, _head(connection, stream))
+    return added
+
+
+def _checks_of(connection: sqlite3.Connection, path: Path) -> Iterable[Check]:
+    application_id, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
+    yield Check("file", application_id == APPLICATION_ID, f"{path}, {path.stat().st_size:,} bytes")
+    yield Check(
+        "schema",
+        version == len(MIGRATIONS),
+        f"version {version} of {len(MIGRATIONS)}",
+        "Open the store with a current eventckpt once.",
+    )
+    mode = str(_pragma(connection, "journal_mode"))
+    yield Check("journal", mode == "wal", mode, "Put the file on a local disk: write-ahead logging needs one.")
+    trigger = connection.execute(
+        "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'events_are_immutable'"
+    ).fetchone()
+    yield Check(
+        "immutability",
+        trigger is not None,
+        "the trigger that refuses updates is there" if trigger else "the trigger that refuses updates is gone",
+        "Somebody removed it. Run verify --all.",
+    )
+    damage = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
+    yield Check(
+        "pages",
+        damage == ["ok"],
+        "; ".join(damage),
+        "Copy the file and its -wal away; `sqlite3 FILE .recover` rescues what is readable.",
+    )
 
 
 def _where(stream: StreamId) -> tuple[str, tuple[str, str]]:
@@ -453,7 +697,8 @@ def _event(row: tuple[Any, ...]) -> CheckpointEvent:
     except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # in a damaged row, not even the type is sure
         event = None
     key = (workflow_name, run_id, seq, kind, checkpoint_id, digest)
-    if event is None or key != (
+    stray = bool(data and data[0]) and event is not None and event.payload is None
+    if event is None or stray or key != (
         event.workflow_name, event.run_id, event.seq, event.type, event.checkpoint_id, event.digest
     ):  # fmt: skip
         return CheckpointEvent.unreadable(
@@ -523,7 +768,7 @@ def _statements(script: str) -> Iterable[str]:
 def _store_errors(path: Path) -> Generator[None, None, None]:
     try:
         yield
-    except CheckpointStoreError:
+    except (CheckpointStoreError, StreamConflict):
         raise
     except Exception as error:
         raise _store_error(path, error) from error

@@ -1,0 +1,481 @@
+"""The distributed engine: one item per event in an Azure Cosmos DB for NoSQL container.
+
+The stream is the partition key and the seq is the item's id, so the service itself refuses a second event at one
+seq: an append is one `create_item`, whatever else happens at the same time. Everything that reads a run stays in
+one logical partition, and is in the order of ids. `items` has the layout, `container` the requests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
+from importlib import metadata
+from typing import Any, Final, TypedDict, cast
+
+import msgspec
+from agent_framework import SecretString, load_settings
+from azure.core.credentials import AccessToken, TokenCredential
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.cosmos.aio import ContainerProxy, CosmosClient
+
+from ...errors import StreamConflict
+from ...events import CheckpointEvent, StreamId
+from .. import AuditStore, Check, Located, RunStore
+from . import log
+from .container import PAGE, EventContainer, together
+from .items import (
+    AFTER_EVENTS,
+    HEADER,
+    INDEXING_POLICY,
+    PART,
+    PARTITION_KEY,
+    Item,
+    damaged,
+    data_of,
+    header_of,
+    is_part,
+    item_id,
+    items_of,
+    partition_key_of,
+)
+from .runs import CosmosRunStore
+
+__all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
+
+logger = logging.getLogger("eventckpt")
+
+CosmosCredential = str | SecretString | TokenCredential | AsyncTokenCredential
+"""An account key, or an identity."""
+
+_POINT_READS: Final = 2
+"""Events up to which each is read by itself; more are one query."""
+_IDS: Final = 500  # ids in one query; the service bounds its text
+_NEWEST: Final = 10  # rows to begin with where most callers want only the first
+
+
+class _Settings(TypedDict, total=False):
+    endpoint: str | None
+    database_name: str | None
+    container_name: str | None
+    key: SecretString | None
+
+
+class CosmosEventStore(AuditStore):
+    """Events in an Azure Cosmos DB container. The arguments are those of `agent_framework_azure_cosmos`.
+
+    Args:
+        endpoint: the account's URI; else `AZURE_COSMOS_ENDPOINT`.
+        database_name: else `AZURE_COSMOS_DATABASE_NAME`.
+        container_name: the container of events; else `AZURE_COSMOS_CONTAINER_NAME`. Database and container are
+            created on first use where the identity may.
+        credential: an account key, a `SecretString`, or a sync or async token credential; else `AZURE_COSMOS_KEY`.
+        cosmos_client: an async client to use; not closed with the store.
+        container_client: an async container to use; not closed with the store, and never created by it.
+        env_file_path, env_file_encoding: a `.env` file to read settings from before the environment.
+
+    Raises:
+        SettingNotFoundError: a setting is given in none of these ways (agent_framework's exception).
+
+    An append does not notice a gap, nor another `previous_digest` than the head's: it is one request, which compares
+    the event with what is stored at its seq and with nothing else. The digests tell whoever verifies the run.
+
+    Reads have session consistency: a store reads what it wrote itself; what other processes wrote may be a moment
+    late, and an append then meets the conflict.
+
+    A store belongs to the event loop that first used it, as its connections do.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        database_name: str | None = None,
+        container_name: str | None = None,
+        credential: CosmosCredential | None = None,
+        cosmos_client: CosmosClient | None = None,
+        container_client: ContainerProxy | None = None,
+        env_file_path: str | None = None,
+        env_file_encoding: str | None = None,
+    ) -> None:
+        if container_client is not None:
+            self._container = EventContainer(
+                None,
+                container_client,
+                database_name=database_name or "(given)",
+                container_name=container_client.id,
+                owns_client=False,
+            )
+            return
+        required = ["database_name", "container_name"]
+        if cosmos_client is None:
+            required += ["endpoint"] if credential is not None else ["endpoint", "key"]
+        settings = load_settings(
+            _Settings,
+            env_prefix="AZURE_COSMOS_",
+            required_fields=cast(Any, required),
+            endpoint=endpoint,
+            database_name=database_name,
+            container_name=container_name,
+            key=credential if isinstance(credential, (str, SecretString)) else None,
+            env_file_path=env_file_path,
+            env_file_encoding=env_file_encoding,
+        )
+        self._container = EventContainer(
+            cosmos_client or _client(settings, credential),
+            None,
+            database_name=settings.get("database_name") or "",
+            container_name=settings.get("container_name") or "",
+            owns_client=cosmos_client is None,
+        )
+
+    async def append(self, event: CheckpointEvent) -> None:
+        """See `EventStore.append`."""
+        body, parts = items_of(event)
+        async with self._container.in_use():
+            # Parts first: the event is the commit point, and a part that nobody refers to is harmless. They are put,
+            # not created: one that is there already must not count as old, or it could be collected meanwhile.
+            await together(*(partial(self._container.put, part) for part in parts))
+            taken = await self._container.create(body)
+            if taken is None:
+                return
+            existing = header_of(taken)
+            if existing.digest != event.digest:
+                head = await self._head(body["stream"])
+                raise StreamConflict(event.stream, event.seq, _later(existing, head))
+
+    async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
+        """See `EventStore.read`. Up to two are point reads, side by side; more are one query."""
+        key, names = partition_key_of(stream), sorted({item_id(seq) for seq in seqs})
+        async with self._container.in_use():
+            if len(names) <= _POINT_READS:
+                found = await together(*(partial(self._container.read, name, key) for name in names))
+            else:
+                found = await self._items(key, names)
+            by_name = {str(item["id"]): item for item in found if item is not None}
+            return [await self._whole(by_name[name]) for name in sorted(by_name)]
+
+    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
+        """See `EventStore.find`."""
+        async with self._container.in_use():
+            if stream is not None:
+                key = partition_key_of(stream)
+                event_item = partial(self._newest_in, key, checkpoint_id)
+            else:
+                newest = await self._newest_anywhere(checkpoint_id)
+                if newest is None:
+                    return None
+                key = str(newest["stream"])
+                event_item = partial(self._container.read, str(newest["id"]), key)
+            found, head = await together(event_item, partial(self._head, key))
+            if found is None:
+                return None
+            event = await self._whole(found)
+            return Located(event, _later(event.header(), head))
+
+    async def headers(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `EventStore.headers`."""
+        async with aclosing(self._listing(partition_key_of(stream), gt=gt, lte=lte, desc=desc)) as listing:
+            async for header in listing:
+                yield header
+
+    async def workflow_headers(
+        self, workflow_name: str, *, desc: bool = False
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `EventStore.workflow_headers`. Runs are told apart by their timestamps, and each is in order of seq: an
+        event counts as no older than those before it in its run."""
+        listing = self._newest_first(workflow_name) if desc else self._oldest_first(workflow_name)
+        async with aclosing(listing):
+            async for header in listing:
+                if header.workflow_name == workflow_name:  # a changed item may claim to be another workflow's
+                    yield header
+
+    async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
+        """See `EventStore.remove_orphaned_parts`."""
+        async with self._container.in_use():
+            parts = await self._container.query(
+                "SELECT c.id, c.stream, c._etag FROM c WHERE STARTSWITH(c.id, @part) AND c._ts <= @before",
+                {"@part": f"{PART}-", "@before": await self._container.service_time() - older_than},
+            ).rows()
+            candidates: dict[str, dict[str, Item]] = {}
+            for part in parts:
+                candidates.setdefault(str(part["stream"]), {})[str(part["id"])] = part
+            removed = 0
+            for key, by_name in candidates.items():
+                used = await self._parts_in_use(key)
+                # Only as it was before its run was read: a save that puts the part again meanwhile keeps it.
+                orphans = [part for name, part in by_name.items() if used is not None and name not in used]
+                removed += sum(await together(*(partial(self._container.remove, part) for part in orphans)))
+        return removed
+
+    def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
+        """See `AuditStore.streams`."""
+        return log.streams(self._container, workflow_name, prefix)
+
+    async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
+        """See `AuditStore.checkpoint_ids`."""
+        return await log.ids_with(self._container, prefix, limit)
+
+    async def events(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `AuditStore.events`."""
+        cursor = self._container.query(
+            "SELECT * FROM c WHERE c.id > @gt AND c.id <= @lte ORDER BY c.id ASC",
+            {"@gt": item_id(gt), "@lte": AFTER_EVENTS if lte is None else item_id(lte)},
+            partition_key_of(stream),
+        )
+        last = ""
+        async with aclosing(log.rows_of(self._container, cursor)) as rows:
+            async for row in rows:
+                name = str(row["id"])
+                if name > last:  # the SDK begins again after a split
+                    last = name
+                    async with self._container.in_use():
+                        event = await self._whole(row)
+                    yield event
+
+    async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
+        """See `AuditStore.put`. One event after the other: what came before a conflict is kept."""
+        added = 0
+        for event in events:
+            body, parts = items_of(event)
+            async with self._container.in_use():
+                await together(*(partial(self._container.put, part) for part in parts))
+                taken = await self._container.create(body)
+                if taken is not None and header_of(taken).digest != event.digest:
+                    raise StreamConflict(stream, event.seq, _later(header_of(taken), await self._head(body["stream"])))
+            added += taken is None
+        return added
+
+    async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
+        """See `AuditStore.remove`. Parts of the removed events are orphans now."""
+        return await log.remove(self._container, partition_key_of(stream), [item_id(seq) for seq in seqs])
+
+    def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `AuditStore.follow`."""
+        return log.follow(self._container, last, poll)
+
+    async def checks(self) -> list[Check]:
+        """See `AuditStore.checks`."""
+        return await log.checks(self._container)
+
+    def runs(self, name: str | None = None) -> RunStore:
+        """See `EventStore.runs`. The documents are in the container `<container_name>-projections`."""
+        return CosmosRunStore(self.container, name)
+
+    async def container(self) -> ContainerProxy:
+        """The SDK's container of events, opened: for its change feed, and for containers beside it."""
+        async with self._container.in_use():
+            return self._container.proxy
+
+    async def close(self) -> None:
+        """See `EventStore.close`. A client or container that was passed in stays open."""
+        await self._container.close()
+
+    # Inside an operation
+
+    async def _whole(self, item: Item) -> CheckpointEvent:
+        """The event in an item that was read whole, its data fetched from parts where it lies in some."""
+        event = header_of(item)
+        if event.payload is None or (event.payload.parts and item.get("data")):
+            return event.header() if not item.get("data") else damaged(item)
+        data = data_of(item)
+        if event.payload.parts:
+            key = str(item["stream"])
+            names = [name for name in event.payload.parts if is_part(name)]
+            parts = await together(*(partial(self._container.read, name, key) for name in names))
+            data = b"".join(data_of(part) for part in parts if part and part.get("type") == PART)
+        return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
+
+    async def _head(self, key: str) -> Item | None:
+        rows = self._container.query(
+            f"SELECT TOP 1 {HEADER} FROM c WHERE c.id < @end ORDER BY c.id DESC", {"@end": AFTER_EVENTS}, key
+        )
+        return next(iter(await rows.rows()), None)
+
+    async def _newest_in(self, key: str, checkpoint_id: str) -> Item | None:
+        """The newest event of a checkpoint id in a run, whole but for its parts."""
+        rows = self._container.query(
+            "SELECT TOP 1 * FROM c WHERE c.checkpoint_id = @id ORDER BY c.id DESC", {"@id": checkpoint_id}, key
+        )
+        return next(iter(await rows.rows()), None)
+
+    async def _newest_anywhere(self, checkpoint_id: str) -> Item | None:
+        """Id and stream of the newest event of a checkpoint id: in a run by id, between runs by the service's clock."""
+        rows = await self._container.query(
+            "SELECT c.id, c.stream, c._ts, c.recorded_at FROM c WHERE c.checkpoint_id = @id", {"@id": checkpoint_id}
+        ).rows()
+        newest: dict[str, Item] = {}
+        for row in sorted(rows, key=lambda row: str(row["id"])):
+            newest[str(row["stream"])] = row
+        return max(newest.values(), key=lambda row: (row["_ts"], str(row.get("recorded_at"))), default=None)
+
+    async def _items(self, key: str, names: list[str]) -> list[Item]:
+        items: list[Item] = []
+        for start in range(0, len(names), _IDS):
+            marks = {f"@id{index}": name for index, name in enumerate(names[start : start + _IDS])}
+            items += await self._container.query(
+                f"SELECT * FROM c WHERE c.id IN ({', '.join(marks)})", marks, key
+            ).rows()
+        return items
+
+    async def _parts_in_use(self, key: str) -> set[str] | None:
+        """The parts that a run's events need; None if one of the events does not tell."""
+        used: set[str] = set()
+        async with aclosing(self._listing(key)) as headers:
+            async for header in headers:
+                if header.payload is not None:
+                    used.update(header.payload.parts)
+                elif header.type == "checkpoint":
+                    logger.warning(
+                        "Parts in run %r of workflow %r are kept: the header of seq %d is damaged.",
+                        header.run_id,
+                        header.workflow_name,
+                        header.seq,
+                    )
+                    return None
+        return used
+
+    # Listings. Each page is an operation of its own: `close` does not wait for whoever reads them.
+
+    async def _listing(
+        self, key: str, *, gt: int = 0, lte: int | None = None, desc: bool = False
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of a run, some at a time: each query begins where the last one ended. Who reads backwards mostly
+        wants the first one only, and a query costs what it reads."""
+        low, high = item_id(gt), AFTER_EVENTS if lte is None else item_id(lte)
+        order, count = ("DESC", 1) if desc else ("ASC", PAGE)
+        bounds = "c.id > @low AND c.id <= @high"
+        while True:
+            async with self._container.in_use():
+                rows = await self._container.query(
+                    f"SELECT TOP {count} {HEADER} FROM c WHERE {bounds} ORDER BY c.id {order}",
+                    {"@low": low, "@high": high},
+                    key,
+                ).rows()
+            for row in rows:
+                yield header_of(row)
+            if len(rows) < count:
+                return
+            if desc:
+                high, bounds = str(rows[-1]["id"]), "c.id > @low AND c.id < @high"
+            else:
+                low = str(rows[-1]["id"])
+            count = min(10 * count, PAGE)
+
+    async def _oldest_first(self, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
+        cursor = self._container.query(
+            f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name", {"@name": workflow_name}
+        )
+        runs: dict[str, dict[str, CheckpointEvent]] = {}
+        async with aclosing(log.rows_of(self._container, cursor)) as rows:
+            async for row in rows:
+                runs.setdefault(str(row["stream"]), {})[str(row["id"])] = header_of(row)
+        for _, header in sorted(_by_time(runs), key=lambda pair: pair[0]):
+            yield header
+
+    async def _newest_first(self, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
+        """The reverse of `_oldest_first`, without reading more than is asked for.
+
+        Rows come by falling timestamp. When one comes, everything after it in its run is at most as new as it counts
+        for, so what has not been given yet of that is given first.
+        """
+        lowest: dict[str, int] = {}
+        async with aclosing(self._by_falling_timestamp(workflow_name)) as rows:
+            async for row in rows:
+                key, header = str(row["stream"]), header_of(row)
+                given = lowest.get(key)
+                if given is not None and header.seq >= given:
+                    continue
+                lowest[key] = header.seq
+                if given != header.seq + 1:
+                    until = None if given is None else given - 1
+                    async with aclosing(self._listing(key, gt=header.seq, lte=until, desc=True)) as later:
+                        async for one in later:
+                            yield one
+                yield header
+
+    async def _by_falling_timestamp(self, workflow_name: str) -> AsyncGenerator[Item, None]:
+        """Every row at least once. Few to begin with: most callers want one."""
+        values = {"@name": workflow_name}
+        async with self._container.in_use():
+            select = f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name AND"
+            order = f"ORDER BY {self._container.newest_first}"
+            newest = self._container.query_sorted(f"{select} IS_STRING(c.timestamp) {order}", values, page=_NEWEST)
+            rows = await newest.page() or []
+        for row in rows:
+            yield row
+        # Values of several types cannot be merged; what was damaged comes with its neighbours, or in the end.
+        cursors = [self._container.query(f"{select} NOT IS_STRING(c.timestamp)", values)]
+        if rows:
+            values = {**values, "@last": str(rows[-1]["timestamp"])}
+            cursors.insert(0, self._container.query_sorted(f"{select} c.timestamp <= @last {order}", values, page=PAGE))
+        for cursor in cursors:
+            async with aclosing(log.rows_of(self._container, cursor)) as rest:
+                async for row in rest:
+                    yield row
+
+
+def _later(event: CheckpointEvent, head: Item | None) -> CheckpointEvent:
+    """The head of a run that has `event`, as a query answered by a replica may not know yet."""
+    found = header_of(head) if head else event
+    return found if found.seq > event.seq else event
+
+
+def _by_time(
+    runs: Mapping[str, Mapping[str, CheckpointEvent]],
+) -> Iterable[tuple[tuple[str, str, int], CheckpointEvent]]:
+    """Each header with a key that sorts runs by time, without ever putting a later seq before an earlier one."""
+    for key, run in runs.items():
+        latest = ""
+        for _, header in sorted(run.items()):
+            latest = max(latest, header.timestamp)
+            yield (latest, key, header.seq), header
+
+
+def _client(settings: _Settings, credential: CosmosCredential | None) -> CosmosClient:
+    key = settings.get("key")
+    secret = key.get_secret_value() if key is not None else ""
+    identity = None if credential is None or isinstance(credential, (str, SecretString)) else credential
+    return CosmosClient(
+        settings.get("endpoint") or "",
+        credential=secret if identity is None else _as_async(identity),
+        user_agent_suffix=_user_agent(),
+        enable_compact_utf8_item_writes=True,
+    )
+
+
+def _user_agent() -> str:
+    try:
+        return f"eventckpt/{metadata.version('eventckpt')}"
+    except metadata.PackageNotFoundError:  # used from a copy of its files
+        return "eventckpt"
+
+
+def _as_async(credential: TokenCredential | AsyncTokenCredential) -> AsyncTokenCredential:
+    """The SDK's async client awaits its credential; a sync one is asked in a thread."""
+    if inspect.iscoroutinefunction(credential.get_token):
+        return cast(AsyncTokenCredential, credential)
+    return _Threaded(credential)
+
+
+class _Threaded(AsyncTokenCredential):
+    def __init__(self, credential: TokenCredential | AsyncTokenCredential) -> None:
+        self._credential = credential
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        token = await asyncio.to_thread(self._credential.get_token, *scopes, **options)
+        return await token if inspect.isawaitable(token) else token  # async after all, behind a plain function
+
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> _Threaded:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None: ...

@@ -1,0 +1,163 @@
+"""Events as Cosmos DB items: keys, the indexing policy, parts of large payloads, and back again.
+
+What is read back may have been changed by anyone who can write to the container. The partition key and the id are
+what the service itself keeps unique and unchangeable, so they say which event an item is; the rest is believed only
+where it agrees with them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any, Final, TypeAlias, cast
+from urllib.parse import quote, unquote
+
+import msgspec
+
+from ...events import CheckpointEvent, StreamId
+
+__all__ = [
+    "AFTER_EVENTS",
+    "HEADER",
+    "INDEXING_POLICY",
+    "PART",
+    "PARTITION_KEY",
+    "Item",
+    "damaged",
+    "data_of",
+    "header_of",
+    "is_part",
+    "item_id",
+    "items_of",
+    "partition_key_of",
+    "stream_of",
+]
+
+Item: TypeAlias = dict[str, Any]
+
+PARTITION_KEY: Final = "/stream"
+
+INDEXING_POLICY: Final[dict[str, Any]] = {
+    "indexingMode": "consistent",
+    "automatic": True,
+    # Each indexed term costs 0.2 RU a write: only what something filters or sorts by is indexed. The service indexes
+    # the id by itself, and the id is the seq.
+    "includedPaths": [{"path": f"/{name}/?"} for name in ("stream", "checkpoint_id", "workflow_name", "timestamp")],
+    "excludedPaths": [{"path": "/*"}],
+    "compositeIndexes": [
+        [{"path": "/workflow_name", "order": "ascending"}, {"path": "/timestamp", "order": "ascending"}]
+    ],
+}
+
+HEADER: Final = ", ".join(
+    f"c.{name}" for name in ("id", "stream", *(field.encode_name for field in msgspec.structs.fields(CheckpointEvent)))
+)
+"""What a listing selects: everything but `data`, which lies beside the header in the item."""
+
+PART: Final = "part"
+"""The `type` of an item that holds a part of a payload."""
+
+AFTER_EVENTS: Final = ":"
+"""Sorts after the id of every event, and before the id of every part."""
+
+_MAX_INLINE: Final = 512 * 1024
+"""Bytes of an item above which its data goes into parts. The service takes 2 MB, but above 512 KB a write costs more
+for each KB: 185 RU for 512 KB, 625 RU for 1 MB (https://learn.microsoft.com/azure/cosmos-db/key-value-store-cost)."""
+_PART_BYTES: Final = 384_000  # of data; 512,000 in base64
+_MAX_KEY: Final = 2_000  # characters of a partition key, all of them ASCII; the service takes 2,048 bytes
+_HASHED: Final = "*"
+"""Marks a key that was cut; `quote` never leaves it in a name, so no other key looks like one."""
+_PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
+
+
+def partition_key_of(stream: StreamId) -> str:
+    """The partition key of a stream: readable, and cut with a hash of the whole where the service takes no more."""
+    key = f"{quote(stream.workflow_name, safe='')}|{quote(stream.run_id, safe='')}"
+    if len(key) <= _MAX_KEY:
+        return key
+    digest = hashlib.sha256(key.encode()).hexdigest()
+    return f"{key[: _MAX_KEY - len(_HASHED) - len(digest)]}{_HASHED}{digest}"
+
+
+def item_id(seq: int) -> str:
+    """The id of an event: sorts as its seq does."""
+    return f"{seq:012d}"
+
+
+def is_part(name: str) -> bool:
+    """Whether `name` is the id of a part."""
+    return _PART_ID.fullmatch(name) is not None
+
+
+def items_of(event: CheckpointEvent) -> tuple[Item, list[Item]]:
+    """The item of an event, and its parts if it is too large for one."""
+    header = event.header()
+    data = event.payload.data if event.payload else b""
+    key = partition_key_of(event.stream)
+    parts: list[Item] = []
+    if header.payload is not None and len(msgspec.json.encode(header)) + len(data) * 4 // 3 > _MAX_INLINE:
+        chunks = [data[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
+        parts = [
+            {
+                "id": f"{PART}-{hashlib.sha256(chunk).hexdigest()}",
+                "stream": key,
+                "type": PART,
+                "data": base64.b64encode(chunk).decode(),
+            }
+            for chunk in chunks
+        ]
+        names = tuple(str(part["id"]) for part in parts)
+        header = msgspec.structs.replace(header, payload=msgspec.structs.replace(header.payload, parts=names))
+        data = b""
+    body = cast("Item", msgspec.to_builtins(header))
+    return {**body, "id": item_id(event.seq), "stream": key, "data": base64.b64encode(data).decode()}, parts
+
+
+def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
+    """The header in an item; where it is damaged, what the item's key says."""
+    key, name = str(item.get("stream")), str(item.get("id"))
+    try:
+        event = msgspec.convert(item, CheckpointEvent).header()
+    except msgspec.ValidationError:
+        pass
+    else:
+        if (partition_key_of(event.stream), item_id(event.seq)) == (key, name):
+            return event
+    return damaged(item)
+
+
+def stream_of(item: Mapping[str, Any]) -> StreamId:
+    """The stream that an item's partition key says it is in; what the item says, where the key was cut."""
+    key = str(item.get("stream"))
+    if _HASHED in key or "|" not in key:
+        return StreamId(str(item.get("workflow_name")), str(item.get("run_id")))
+    workflow_name, run_id = map(unquote, key.split("|", 1))
+    return StreamId(workflow_name, run_id)
+
+
+def damaged(item: Mapping[str, Any]) -> CheckpointEvent:
+    """What the key of an item says, where the rest cannot be believed."""
+    name, stream = str(item.get("id")), stream_of(item)
+    return CheckpointEvent.unreadable(
+        kind=item.get("type"),
+        workflow_name=stream.workflow_name,
+        run_id=stream.run_id,
+        seq=int(name) if name.isdecimal() else 0,
+        checkpoint_id=item.get("checkpoint_id"),
+        digest=item.get("digest"),
+    )
+
+
+def data_of(item: Mapping[str, Any] | None) -> bytes:
+    """The data in the item of an event or of a part; nothing where it is damaged or missing, which the event's
+    digest tells."""
+    text = item.get("data") if item else None
+    try:
+        data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except ValueError:
+        return b""
+    return (
+        data if base64.b64encode(data).decode() == text else b""
+    )  # the last character has bits that count for nothing

@@ -1,0 +1,185 @@
+"""The whole log in a container, for audits: which streams there are, and every event as it comes.
+
+The queries go over all partitions and select no payload. Streams are told apart by their partition keys, which
+nobody can change in place, whatever the items claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+from typing import Any, Final, cast
+from urllib.parse import quote
+
+from ...errors import CheckpointStoreError
+from ...events import CheckpointEvent, StreamId
+from .. import Check
+from .container import Cursor, EventContainer, together
+from .items import AFTER_EVENTS, HEADER, INDEXING_POLICY, PART, PARTITION_KEY, Item, header_of, stream_of
+
+__all__ = ["checks", "follow", "ids_with", "remove", "rows_of", "streams"]
+
+_PAGE: Final = 100
+_IDS: Final = 500  # ids in one query; the service bounds its text
+_KEY_PREFIX: Final = 100  # characters of a run id's prefix that its partition key is searched for
+_NEWEST: Final = 256  # events that `follow` looks at to begin with
+_LATE: Final = 10
+"""Seconds by which an event of another physical partition may come to light after one with a later time."""
+
+
+async def rows_of(container: EventContainer, cursor: Cursor) -> AsyncGenerator[Item, None]:
+    """The rows of a query. Each page is an operation of its own: `close` does not wait for whoever reads them."""
+    while True:
+        async with container.in_use():
+            page = await cursor.page()
+        if page is None:
+            return
+        for row in page:
+            yield row
+
+
+async def streams(container: EventContainer, workflow_name: str | None, prefix: str) -> AsyncGenerator[StreamId, None]:
+    """See `AuditStore.streams`. The order is that of the service's clock, in whole seconds."""
+    only, values = "", {"@end": AFTER_EVENTS}
+    if workflow_name is not None:
+        only, values = " AND c.workflow_name = @workflow", values | {"@workflow": workflow_name}
+    if prefix:
+        # The key is indexed and the run id is not; a key that was cut may lack the run id.
+        only += " AND (CONTAINS(c.stream, @key) OR CONTAINS(c.stream, '*')) AND STARTSWITH(c.run_id, @prefix)"
+        values |= {"@prefix": prefix, "@key": f"|{quote(prefix, safe='')[:_KEY_PREFIX]}"}
+    cursor = container.query_sorted(
+        f"SELECT c.stream, c.workflow_name, c.run_id FROM c WHERE c.id < @end{only} ORDER BY c._ts DESC",
+        values,
+        page=_PAGE,
+    )
+    seen: set[str] = set()
+    async with aclosing(rows_of(container, cursor)) as rows:
+        async for row in rows:
+            key = str(row["stream"])
+            if key not in seen:
+                seen.add(key)
+                yield stream_of(row)
+
+
+async def ids_with(container: EventContainer, prefix: str, limit: int) -> list[str]:
+    """See `AuditStore.checkpoint_ids`."""
+    cursor = container.query(
+        "SELECT c.checkpoint_id FROM c WHERE STARTSWITH(c.checkpoint_id, @prefix)", {"@prefix": prefix}
+    )
+    found: set[str] = set()
+    async with aclosing(rows_of(container, cursor)) as rows:
+        async for row in rows:
+            found.add(str(row["checkpoint_id"]))
+            if len(found) == limit:
+                break
+    return sorted(found)
+
+
+async def remove(container: EventContainer, key: str, names: list[str]) -> int:
+    """Delete these events of a partition; how many were there. Their parts are left to `remove_orphaned_parts`."""
+    removed = 0
+    async with container.in_use():
+        for start in range(0, len(names), _IDS):
+            marks = {f"@id{index}": name for index, name in enumerate(names[start : start + _IDS])}
+            items = await container.query(
+                f"SELECT c.id, c.stream, c._etag FROM c WHERE c.id IN ({', '.join(marks)})", marks, key
+            ).rows()
+            removed += sum(await together(*(partial(container.remove, item) for item in items)))
+    return removed
+
+
+async def follow(container: EventContainer, last: int, poll: float) -> AsyncGenerator[CheckpointEvent, None]:
+    """See `AuditStore.follow`. The order is that of the service's clock, and within a run that of seq."""
+    many = max(last, _NEWEST)
+    async with container.in_use():
+        cursor = container.query_sorted(
+            f"SELECT TOP {many:d} {HEADER}, c._ts FROM c WHERE c.id < @end ORDER BY c._ts DESC",
+            {"@end": AFTER_EVENTS},
+            page=_PAGE,
+        )
+        newest = _in_order(await cursor.rows())
+    seen = {_name(row): _moment(row) for row in newest}
+    # Older ones than those just read count as known, even where they are of the same second.
+    lowest = _moment(newest[0]) + 1 if len(newest) >= many else 0
+    for row in newest[len(newest) - last :]:
+        yield header_of(row)
+    while True:
+        since = max(lowest, max(seen.values(), default=0) - _LATE)
+        async with container.in_use():
+            rows = await container.query(
+                f"SELECT {HEADER}, c._ts FROM c WHERE c.id < @end AND c._ts >= @since",
+                {"@end": AFTER_EVENTS, "@since": since},
+            ).rows()
+        for row in _in_order(rows):
+            if _name(row) not in seen:
+                seen[_name(row)] = _moment(row)
+                yield header_of(row)
+        seen = {name: moment for name, moment in seen.items() if moment >= since}
+        await asyncio.sleep(poll)
+
+
+async def checks(container: EventContainer) -> list[Check]:
+    """See `AuditStore.checks`. Writes a part that belongs to no event, and deletes it."""
+    found: list[Check] = []
+    try:
+        async with container.in_use():
+            properties = cast("dict[str, Any]", await container.proxy.read())
+            found += _layout(properties)
+            await container.query("SELECT TOP 1 c.id FROM c", {}, "").rows()
+            found.append(Check("reading", True, "the identity can query"))
+            probe = {"id": f"{PART}-{'0' * 64}", "stream": "doctor", "type": PART, "data": ""}
+            await container.put(probe)
+            written = await container.read(probe["id"], probe["stream"])
+            removed = written is not None and await container.remove(written)
+            found.append(
+                Check("writing", removed, "the identity can write and delete", "Allow it to delete, for prune.")
+            )
+    except CheckpointStoreError as error:
+        found.append(Check("access", False, str(error), "Everything above this line holds."))
+    except Exception as error:
+        found.append(Check("access", False, f"{type(error).__name__}: {error}", "Check endpoint, key and names."))
+    return found
+
+
+def _layout(properties: dict[str, Any]) -> list[Check]:
+    paths = properties.get("partitionKey", {}).get("paths")
+    indexed = {str(path["path"]) for path in properties.get("indexingPolicy", {}).get("includedPaths", [])}
+    wanted = {str(path["path"]) for path in INDEXING_POLICY["includedPaths"]}
+    missing = [] if "/*" in indexed else sorted(wanted - indexed)
+    expires = properties.get("defaultTtl")
+    return [
+        Check("partition key", paths == [PARTITION_KEY], f"{paths}", f"Events need a container with {PARTITION_KEY}."),
+        Check(
+            "indexes",
+            not missing,
+            f"missing: {', '.join(missing)}" if missing else "every path that is filtered by",
+            "Set eventckpt.stores.cosmos.INDEXING_POLICY.",
+        ),
+        Check(
+            "index size",
+            "/*" not in indexed,
+            "every path is indexed, 0.2 RU a write for each" if "/*" in indexed else "nothing that is not needed",
+            "Set eventckpt.stores.cosmos.INDEXING_POLICY.",
+        ),
+        Check(
+            "expiry",
+            expires in (None, -1),
+            "items never expire" if expires in (None, -1) else f"items expire after {expires} seconds",
+            "Events that expire are gaps that nobody recorded: turn it off, and use prune.",
+        ),
+    ]
+
+
+def _in_order(rows: list[Item]) -> list[Item]:
+    unique = {_name(row): row for row in rows}
+    return sorted(unique.values(), key=lambda row: (_moment(row), str(row["stream"]), str(row["id"])))
+
+
+def _name(row: Item) -> tuple[str, str]:
+    return str(row["stream"]), str(row["id"])
+
+
+def _moment(row: Item) -> int:
+    return int(row["_ts"])

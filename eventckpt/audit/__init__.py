@@ -1,0 +1,386 @@
+"""The log as something people can ask: which runs there are, what happened in them, what they knew, and whether it is
+still what was written.
+
+Everything but the states themselves is answered from headers: nothing is decoded, and no payload is read. States
+are shown as trees (`eventckpt.codec.tree`), without making anything stored alive; only `checkpoint` and `states`
+decode, under the allow-list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from agent_framework import WorkflowCheckpoint
+
+from ..codec.tree import Tree, types_in
+from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointNotFoundError, StreamConflict
+from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..runs import advance, fold
+from ..stores import AuditStore, Check
+from .adopt import Adopted, Source, adopt
+from .diff import IDENTITY, Difference, differences
+from .fork import fork_event
+from .lineage import Node, lineage_of
+from .names import checkpoint_named, run_named
+from .prune import Plan, carry_out, plan_for
+from .states import ANY_TYPE, Change, States
+from .summary import CheckpointSummary, get_checkpoint_summary
+from .transfer import Imported, export_lines, import_lines
+from .verify import Problem, Verdict, verify_run
+
+__all__ = [
+    "ANY_TYPE",
+    "Adopted",
+    "Change",
+    "CheckpointAudit",
+    "CheckpointSummary",
+    "Difference",
+    "Filter",
+    "Imported",
+    "Node",
+    "Plan",
+    "Problem",
+    "Replayed",
+    "TypeUse",
+    "Verdict",
+    "get_checkpoint_summary",
+]
+
+
+class Filter(NamedTuple):
+    """Which runs a listing gives; what is left out matches all."""
+
+    workflow_name: str | None = None
+    status: RunStatus | None = None
+    since: datetime | None = None
+    """Last written to at this time or later."""
+    until: datetime | None = None
+    """Last written to before this time."""
+    request: str | None = None
+    """Waits for an answer to a request whose id, type or asking executor begins like this; "" for any request."""
+    actor: str | None = None
+    """Last written to by this actor."""
+
+    def fits(self, info: RunInfo) -> bool:
+        if self.status is not None and info.status != self.status:
+            return False
+        if self.actor is not None and info.actor != self.actor:
+            return False
+        if self.request is not None and not any(
+            name.startswith(self.request)
+            for asked in info.pending_requests
+            for name in (asked.request_id, asked.request_type, asked.source_executor_id)
+        ):
+            return False
+        moment = moment_of(info.recorded_at) if self.since or self.until else None
+        return (self.since is None or (moment is not None and moment >= self.since)) and (
+            self.until is None or (moment is not None and moment < self.until)
+        )
+
+
+class Replayed(NamedTuple):
+    """One step of a replay."""
+
+    event: CheckpointEvent
+    """The header of the event."""
+    info: RunInfo
+    """What the run amounts to after it."""
+    problem: str
+    """What is wrong with the event or its state; empty: nothing."""
+
+
+class TypeUse(NamedTuple):
+    """A type that checkpoints in the store hold."""
+
+    name: str
+    allowed: bool
+    runs: int
+    """Runs whose latest checkpoint holds it."""
+    example: StreamId
+
+
+class CheckpointAudit:
+    """Asks a store, and takes care of it.
+
+    Args:
+        store: the engine, SQLite or Cosmos DB. It is not closed with the audit.
+        allowed_checkpoint_types: application types, as `"module:qualname"`, that `checkpoint` and `states` may decode
+            and that trees show with what is in them; `ANY_TYPE` shows all, and decodes none of them.
+        actor: who forks and prunes, kept on the events that this writes.
+    """
+
+    def __init__(
+        self, store: AuditStore, *, allowed_checkpoint_types: Sequence[str] = (), actor: str | None = None
+    ) -> None:
+        self.store = store
+        self._allowed = tuple(allowed_checkpoint_types)
+        self._states = States(store, allowed_checkpoint_types)
+        self._actor = actor
+
+    # Names
+
+    async def run(self, name: str, *, workflow_name: str | None = None) -> StreamId:
+        """The run whose id is `name`, or the only one whose id begins with it.
+
+        Raises:
+            RunNotFoundError, AmbiguousNameError: none, or several.
+        """
+        return await run_named(self.store, name, workflow_name)
+
+    async def event(self, name: str, *, workflow_name: str | None = None) -> CheckpointEvent:
+        """The whole event that a checkpoint's id, the beginning of one, or `RUN@SEQ` means.
+
+        Raises:
+            CheckpointNotFoundError, RunNotFoundError, AmbiguousNameError: none, or several.
+        """
+        return await checkpoint_named(self.store, name, workflow_name)
+
+    # Headers
+
+    async def runs(
+        self, which: Filter | None = None, *, after: StreamId | None = None
+    ) -> AsyncGenerator[RunInfo, None]:
+        """The runs that fit, the last written to first; with `after`, those behind that run."""
+        which, waiting = which or Filter(), after
+        async with aclosing(self.store.streams(workflow_name=which.workflow_name)) as streams:
+            async for stream in streams:
+                if waiting is not None:
+                    waiting = None if stream == waiting else waiting
+                    continue
+                info = await self.info(stream)
+                if info is not None and which.fits(info):
+                    yield info
+
+    async def info(self, stream: StreamId) -> RunInfo | None:
+        """What a run amounts to, folded from its headers; None if there is no such run."""
+        return fold([header async for header in self.store.headers(stream)])
+
+    def history(self, stream: StreamId, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of a run's events in the order of their commits, or the reverse."""
+        return self.store.headers(stream, desc=desc)
+
+    async def lineage(self, stream: StreamId, *, forks: bool = True) -> list[Node]:
+        """The trees of a run's checkpoints, with the runs that forked from them."""
+        return await lineage_of(self.store, stream, forks=forks)
+
+    # States
+
+    async def at(
+        self,
+        stream: StreamId,
+        *,
+        seq: int | None = None,
+        time: datetime | None = None,
+        iteration: int | None = None,
+    ) -> CheckpointEvent:
+        """The whole event that held the run's state at a point: the last checkpoint committed up to `seq`, or
+        recorded up to `time`, or of superstep `iteration` or an earlier one; without any of them, the last.
+
+        Deletions count up to that point: a checkpoint that was deleted by then is passed over.
+
+        Raises:
+            CheckpointNotFoundError: the run had no checkpoint by then.
+        """
+        live: dict[str, CheckpointEvent] = {}
+        async for header in self.store.headers(stream, lte=seq):
+            moment = moment_of(header.recorded_at)
+            if time is not None and (moment is None or moment > time):
+                break
+            if header.type == "tombstone":
+                live.pop(header.checkpoint_id, None)
+            elif iteration is None or header.iteration_count <= iteration:
+                live.pop(header.checkpoint_id, None)
+                live[header.checkpoint_id] = header
+        last = next(reversed(live.values()), None)
+        events = await self.store.read(stream, last.seq) if last else []
+        if not events:
+            raise CheckpointNotFoundError(
+                f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} had no checkpoint at that point."
+            )
+        return events[0]
+
+    async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
+        """The state in a whole event, as a tree; nothing is decoded."""
+        return await self._states.tree(event)
+
+    async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
+        """The checkpoint in a whole event, decoded under the allow-list."""
+        return await self._states.checkpoint(event)
+
+    def states(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[tuple[CheckpointEvent, WorkflowCheckpoint], None]:
+        """Every checkpoint of a run in the order of their commits, decoded, with its header. One event and one
+        snapshot are in memory at a time."""
+        return self._states.checkpoints(stream, gt=gt, lte=lte)
+
+    def changes(self, stream: StreamId, path: str) -> AsyncGenerator[Change, None]:
+        """The events at which the value at a path, such as `state.total`, became another one."""
+        return self._states.changes(stream, path)
+
+    async def diff(self, before: CheckpointEvent, after: CheckpointEvent) -> list[Difference]:
+        """Where the state in one whole event differs from that in another, by path; ids and times are left out."""
+        ours, theirs = await self._states.trees_to_compare(before, after)
+        for name in IDENTITY:
+            ours.pop(name, None)
+            theirs.pop(name, None)
+        return list(differences(ours, theirs))
+
+    async def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
+        """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
+        info: RunInfo | None = None
+        headers: list[CheckpointEvent] = []
+        async with aclosing(self.store.events(stream, lte=until)) as events:
+            async for event in events:
+                headers.append(event.header())
+                try:
+                    info = advance(info, event.header())
+                except ValueError:  # a gap: pruned, or missing, which verify tells apart
+                    info = None
+                info = info or fold(headers)
+                if info is not None:
+                    yield Replayed(event.header(), info, await self._replay_problem(event))
+
+    async def _replay_problem(self, event: CheckpointEvent) -> str:
+        if event.type == "tombstone":
+            return ""
+        try:
+            tree = await self._states.tree(event)
+        except CheckpointDecodeError as error:
+            return str(error)
+        stored = {
+            "checkpoint_id": event.checkpoint_id,
+            "workflow_name": event.workflow_name,
+            "previous_checkpoint_id": event.previous_checkpoint_id,
+            "timestamp": event.timestamp,
+            "iteration_count": event.iteration_count,
+            "graph_signature_hash": event.graph_signature_hash,
+        }
+        wrong = [name for name, said in stored.items() if tree.get(name) != said]
+        return f"the header and the state disagree on {', '.join(wrong)}" if wrong else ""
+
+    # Whether it is all there
+
+    async def verify(self, stream: StreamId, *, decode: bool = False) -> Verdict:
+        """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read."""
+        return await verify_run(self.store, stream, self._states.tree if decode else None)
+
+    async def verify_all(
+        self, *, workflow_name: str | None = None, decode: bool = False
+    ) -> AsyncGenerator[Verdict, None]:
+        """`verify` for every run, the last written to first."""
+        async with aclosing(self.store.streams(workflow_name=workflow_name)) as streams:
+            async for stream in streams:
+                yield await self.verify(stream, decode=decode)
+
+    async def checks(self) -> list[Check]:
+        """What the engine finds of its settings, rights and layout."""
+        return await self.store.checks()
+
+    async def types(self, *, runs: int | None = None) -> list[TypeUse]:
+        """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
+        used: dict[str, tuple[int, StreamId]] = {}
+        seen = 0
+        async with aclosing(self.store.streams()) as streams:
+            async for stream in streams:
+                if runs is not None and seen == runs:
+                    break
+                seen += 1
+                for name in await self._types_of(stream):
+                    count, example = used.get(name, (0, stream))
+                    used[name] = (count + 1, example)
+        found = [TypeUse(name, self._states.admits(name), count, example) for name, (count, example) in used.items()]
+        return sorted(found, key=lambda use: (use.allowed, use.name))
+
+    async def _types_of(self, stream: StreamId) -> set[str]:
+        try:
+            return types_in(await self._states.raw(await self.at(stream)))
+        except (CheckpointNotFoundError, CheckpointDecodeError):  # for verify to report
+            return set()
+
+    # What changes the store
+
+    async def fork(self, origin: CheckpointEvent, run_id: str) -> CheckpointEvent:
+        """Begin run `run_id` with a copy of the checkpoint in a whole event; the new run's first event.
+
+        Raises:
+            CheckpointConflictError: there is a run of that name already.
+        """
+        event = fork_event(origin, await self._states.raw(origin), run_id, actor=self._actor)
+        try:
+            await self.store.append(event)
+        except StreamConflict as conflict:
+            raise CheckpointConflictError(
+                f"There is a run {run_id!r} of workflow {origin.workflow_name!r} already. Choose another name.",
+                stream=event.stream,
+                expected_seq=1,
+                head=conflict.head,
+            ) from conflict
+        return event
+
+    def export(self, streams: Iterable[StreamId] | None = None) -> AsyncGenerator[bytes, None]:
+        """The lines of an export of these runs, or of all, without their ends."""
+        return export_lines(self.store, self._each(streams))
+
+    async def import_lines(self, lines: Iterable[bytes]) -> Imported:
+        """Keep the events of an export; again changes nothing. What is damaged or in conflict is left out."""
+        return await import_lines(self.store, lines)
+
+    async def adopt(self, source: Source, checkpoint_ids: Sequence[str]) -> Adopted:
+        """Take checkpoints over from another storage of the framework, into runs by lineage."""
+        allowed = [name for name in self._allowed if name != ANY_TYPE]
+        return await adopt(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
+
+    async def plan_prune(
+        self,
+        streams: Iterable[StreamId] | None = None,
+        *,
+        keep: int,
+        before: datetime | None = None,
+        only_finished: bool = False,
+        force: bool = False,
+    ) -> AsyncGenerator[Plan, None]:
+        """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
+        async with aclosing(self._each(streams)) as each:
+            async for stream in each:
+                headers = [header async for header in self.store.headers(stream)]
+                if headers:
+                    yield plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+
+    async def prune(self, plan: Plan) -> int:
+        """Record and remove what a plan says; how many events were removed.
+
+        Raises:
+            CheckpointConflictError: the run was written to since. Nothing was removed.
+        """
+        try:
+            return await carry_out(self.store, plan, actor=self._actor)
+        except StreamConflict as conflict:
+            raise CheckpointConflictError(
+                f"Run {plan.stream.run_id!r} of workflow {plan.stream.workflow_name!r} was written to meanwhile; "
+                "nothing of it was removed. Plan again.",
+                stream=plan.stream,
+                expected_seq=plan.head_seq + 1,
+                head=conflict.head,
+            ) from conflict
+
+    async def _each(self, streams: Iterable[StreamId] | None) -> AsyncGenerator[StreamId, None]:
+        if streams is not None:
+            for stream in streams:
+                yield stream
+            return
+        async with aclosing(self.store.streams()) as found:
+            async for stream in found:
+                yield stream
+
+
+def moment_of(text: str) -> datetime | None:
+    """A time as an event has it; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,0 +1,103 @@
+"""Checkpoints out of the framework's own stores into runs of this one.
+
+Those stores keep pickles. They are read by the framework's storages and under their restrictions, never by us; what
+comes out is saved like any other checkpoint, so that the lineage decides which run it belongs to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
+
+from ..storage import EventCheckpointStorage
+from ..stores import AuditStore
+
+__all__ = ["Adopted", "LeftOut", "Source", "adopt", "ids_in_folder"]
+
+
+class Source(Protocol):
+    """What is needed of another storage."""
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint: ...
+
+
+class LeftOut(NamedTuple):
+    """A checkpoint that could not be taken over."""
+
+    checkpoint_id: str
+    why: str
+
+
+class Adopted(NamedTuple):
+    """What became of an import from another store."""
+
+    found: int
+    saved: int
+    runs: tuple[str, ...]
+    """The runs that the checkpoints are in now."""
+    left_out: tuple[LeftOut, ...]
+
+
+async def adopt(
+    store: AuditStore,
+    source: Source,
+    checkpoint_ids: Sequence[str],
+    *,
+    allowed_types: Sequence[str],
+    actor: str | None = None,
+) -> Adopted:
+    """Take these checkpoints over. Doing so again changes nothing."""
+    checkpoints: list[WorkflowCheckpoint] = []
+    left_out: list[LeftOut] = []
+    for checkpoint_id in checkpoint_ids:
+        try:
+            checkpoints.append(await source.load(checkpoint_id))
+        except Exception as error:
+            left_out.append(LeftOut(checkpoint_id, _why(error)))
+    target = EventCheckpointStorage(store, allowed_checkpoint_types=list(allowed_types), actor=actor)
+    runs: dict[str, None] = {}
+    saved = 0
+    for checkpoint in _parents_first(checkpoints):
+        try:
+            await target.save(checkpoint)
+        except Exception as error:
+            left_out.append(LeftOut(checkpoint.checkpoint_id, _why(error)))
+            continue
+        saved += 1
+        located = await store.find(checkpoint.checkpoint_id)
+        if located is not None:
+            runs[located.event.run_id] = None
+    return Adopted(len(checkpoint_ids), saved, tuple(runs), tuple(left_out))
+
+
+async def ids_in_folder(source: FileCheckpointStorage) -> list[str]:
+    """The ids of the checkpoints in a folder, decodable or not."""
+    return await asyncio.to_thread(lambda: sorted(path.stem for path in Path(source.storage_path).glob("*.json")))
+
+
+def _parents_first(checkpoints: Iterable[WorkflowCheckpoint]) -> list[WorkflowCheckpoint]:
+    """By time, but nothing before what it follows: clocks may disagree, lineages do not."""
+    waiting = {checkpoint.checkpoint_id: checkpoint for checkpoint in sorted(checkpoints, key=_time)}
+    ordered: list[WorkflowCheckpoint] = []
+    while waiting:
+        chain = [next(iter(waiting.values()))]
+        while (parent := waiting.get(chain[-1].previous_checkpoint_id or "")) is not None and parent not in chain:
+            chain.append(parent)
+        ordered += [waiting.pop(checkpoint.checkpoint_id) for checkpoint in reversed(chain)]
+    return ordered
+
+
+def _time(checkpoint: WorkflowCheckpoint) -> str:
+    return checkpoint.timestamp
+
+
+def _why(error: BaseException) -> str:
+    """The reason at the bottom of an error, which names the type that was refused."""
+    said = [str(error)]
+    while (error := error.__cause__ or error.__context__) is not None:  # pyright: ignore[reportAssignmentType] - ends at None
+        said.append(str(error))
+    return said[0] if len(said) == 1 else f"{said[0]} ({said[-1]})"

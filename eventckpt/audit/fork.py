@@ -1,0 +1,56 @@
+"""A new run that begins with a copy of another run's checkpoint. The copy has an id of its own; nothing is decoded."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import msgspec
+
+from .. import delta
+from ..chain import sealed
+from ..errors import CheckpointDecodeError
+from ..events import CheckpointEvent, ForkPoint, check_run_id
+
+__all__ = ["fork_event"]
+
+_pack = msgspec.msgpack.Encoder()
+_unpack = msgspec.msgpack.Decoder()
+
+
+def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str | None) -> CheckpointEvent:
+    """The first event of run `run_id`: the checkpoint in `origin`, whose raw bytes are `raw`, under a new id.
+
+    Its lineage goes on from the original's, so that the framework resumes from it as from the original.
+    """
+    moment = datetime.now(UTC).isoformat()
+    checkpoint_id = str(uuid.uuid4())
+    fields = _unpack.decode(raw)
+    if type(fields) is not dict:
+        raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
+    copied = cast("dict[str, Any]", fields) | {
+        "checkpoint_id": checkpoint_id,
+        "previous_checkpoint_id": origin.checkpoint_id,
+        "timestamp": moment,
+    }
+    return sealed(
+        msgspec.structs.replace(
+            origin,
+            run_id=check_run_id(run_id),
+            seq=1,
+            checkpoint_id=checkpoint_id,
+            previous_checkpoint_id=origin.checkpoint_id,
+            timestamp=moment,
+            recorded_at=moment,
+            payload=delta.encode(_pack.encode(copied)),
+            actor=actor,
+            forked_from=ForkPoint(
+                workflow_name=origin.workflow_name,
+                run_id=origin.run_id,
+                seq=origin.seq,
+                checkpoint_id=origin.checkpoint_id,
+            ),
+            previous_digest=origin.digest,
+        )
+    )

@@ -1,0 +1,96 @@
+"""What people call things: a run by the beginning of its id, a checkpoint likewise or as RUN@SEQ.
+
+A whole name always wins over the beginning of another. A name that fits several says which; one that fits none says
+what comes close.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Final
+
+from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundError
+from ..events import CheckpointEvent, StreamId
+from ..stores import AuditStore
+
+__all__ = ["checkpoint_named", "run_named", "shown"]
+
+_CANDIDATES: Final = 10  # named in an error
+_NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
+_NEAR: Final = 3
+
+
+async def run_named(store: AuditStore, name: str, workflow_name: str | None = None) -> StreamId:
+    """The run whose id is `name`, or the only one whose id begins with it.
+
+    Raises:
+        RunNotFoundError, AmbiguousNameError: none, or several.
+    """
+    found: list[StreamId] = []
+    if name:
+        async with aclosing(store.streams(workflow_name=workflow_name, prefix=name)) as streams:
+            found += [stream async for stream in streams]
+    exact = [stream for stream in found if stream.run_id == name]
+    for choice in (exact, found):
+        if len(choice) == 1:
+            return choice[0]
+        if choice:
+            raise _ambiguous("runs", name, [shown(stream) for stream in choice])
+    near = await _near(store, name, workflow_name)
+    where = f" of workflow {workflow_name!r}" if workflow_name is not None else ""
+    hint = f" Did you mean {' or '.join(near)}?" if near else " `eventckpt runs` lists those there are."
+    raise RunNotFoundError(f"No run{where} is called {name!r}, or begins like that.{hint}")
+
+
+async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | None = None) -> CheckpointEvent:
+    """The whole event that `name` means: a checkpoint's id, the beginning of one, or a run and a seq, `RUN@SEQ`.
+
+    Raises:
+        CheckpointNotFoundError, RunNotFoundError, AmbiguousNameError: it means none, or several.
+    """
+    located = await store.find(name) if name else None
+    if located is not None:
+        return located.event
+    run, at, seq = name.rpartition("@")
+    if at and seq.isdecimal():
+        stream = await run_named(store, run, workflow_name)
+        events = await store.read(stream, int(seq))
+        if events:
+            return events[0]
+        raise CheckpointNotFoundError(
+            f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} has no event at seq {seq}; "
+            "`eventckpt history` lists those there are."
+        )
+    ids = await store.checkpoint_ids(name, limit=_CANDIDATES + 1) if name else []
+    if len(ids) > 1:
+        raise _ambiguous("checkpoints", name, [repr(each) for each in ids])
+    located = await store.find(ids[0]) if ids else None
+    if located is None:
+        raise CheckpointNotFoundError(
+            f"No checkpoint found with ID {name}, or one that begins like that. "
+            "`eventckpt history RUN` lists a run's checkpoints; RUN@SEQ names one by its position."
+        )
+    return located.event
+
+
+def shown(stream: StreamId) -> str:
+    """A run as an error or a line of text names it."""
+    return f"{stream.run_id!r} of {stream.workflow_name!r}"
+
+
+def _ambiguous(what: str, name: str, candidates: Sequence[str]) -> AmbiguousNameError:
+    some = ", ".join(candidates[:_CANDIDATES]) + (", …" if len(candidates) > _CANDIDATES else "")
+    hint = " Give more of it" + (", or the workflow." if what == "runs" else ".")
+    return AmbiguousNameError(f"Several {what} begin with {name!r}: {some}.{hint}", candidates=list(candidates))
+
+
+async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
+    by_id: dict[str, StreamId] = {}
+    async with aclosing(store.streams(workflow_name=workflow_name)) as streams:
+        async for stream in streams:
+            by_id.setdefault(stream.run_id, stream)
+            if len(by_id) == _NEIGHBOURS:
+                break
+    return [shown(by_id[near]) for near in difflib.get_close_matches(name, by_id, n=_NEAR, cutoff=0.6)]

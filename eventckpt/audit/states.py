@@ -1,0 +1,158 @@
+"""From events back to states: at one point of a run, or all of them in order with one base in memory."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import Final, NamedTuple, TypeVar
+
+from agent_framework import WorkflowCheckpoint
+
+from ..allowlist import TypeGate
+from ..codec import CheckpointCodec
+from ..codec.tree import Tree, parts_at, read_tree, read_trees
+from ..delta import Base
+from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
+from ..events import CheckpointEvent, StreamId
+from ..storage.payloads import BaseCache, Payloads
+from ..stores import AuditStore
+
+__all__ = ["ANY_TYPE", "Change", "States"]
+
+_T = TypeVar("_T")
+
+ANY_TYPE: Final = "*"
+"""In the types to show: take every type apart. It is data either way, and no type is imported for it."""
+
+
+class Change(NamedTuple):
+    """A value that is another one from an event on. Where it does not exist, `exists` is False and it is None."""
+
+    event: CheckpointEvent
+    """The header of the event."""
+    existed: bool
+    before: Tree
+    exists: bool
+    after: Tree
+
+
+class States:
+    """Reads the states in a store.
+
+    Args:
+        store: the engine.
+        allowed_types: application types that may be decoded, and shown with what is in them.
+    """
+
+    def __init__(self, store: AuditStore, allowed_types: Iterable[str]) -> None:
+        allowed = set(allowed_types)
+        self._store = store
+        self._shows_all = ANY_TYPE in allowed
+        self._allowed = frozenset(allowed - {ANY_TYPE})
+        self._gate = TypeGate(storage_name="CheckpointAudit")
+        self._codec = CheckpointCodec(self._allowed, storage_name="CheckpointAudit")
+        self._payloads = Payloads(store, BaseCache(0))
+        self._held: tuple[StreamId, Base] | None = None
+        """The snapshot used last: the next event is likely to rest on it too."""
+
+    def admits(self, key: str) -> bool:
+        """Whether a type is shown with what is in it. The application's own are not imported to find out."""
+        if self._shows_all or key in self._allowed:
+            return True
+        try:
+            self._gate.resolve(key)
+        except CheckpointTypeNotAllowedError:
+            return False
+        except CheckpointDecodeError:  # allowed by the framework, and not installed here
+            pass
+        return True
+
+    async def raw(self, event: CheckpointEvent) -> bytes:
+        """The raw bytes in a whole event.
+
+        Raises:
+            CheckpointDecodeError: they cannot be rebuilt; says which event it is.
+        """
+        if event.type == "tombstone":
+            raise CheckpointNotFoundError(f"{_where(event)} is a tombstone: it records a deletion and holds no state.")
+        held = self._held[1] if self._held and self._held[0] == event.stream else None
+        try:
+            raw, base = await self._payloads.read(event, held)
+        except CheckpointDecodeError as error:
+            raise CheckpointDecodeError(f"{_where(event)} cannot be read: {error}") from error
+        self._held = event.stream, base
+        return raw
+
+    async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
+        """The state in a whole event, as a tree; see `eventckpt.codec.tree`."""
+        return self._tree(event, await self.raw(event))
+
+    async def trees_to_compare(
+        self, one: CheckpointEvent, other: CheckpointEvent
+    ) -> tuple[dict[str, Tree], dict[str, Tree]]:
+        """The states in two whole events as trees, with what both have in common left out of both."""
+        raws = await self.raw(one), await self.raw(other)
+        try:
+            return read_trees(*raws, self.admits)
+        except CheckpointDecodeError as error:
+            raise CheckpointDecodeError(f"{_where(one)} and {_where(other)} cannot be read: {error}") from error
+
+    async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
+        """The checkpoint in a whole event, decoded under the allow-list."""
+        return self._decoded(event, await self.raw(event))
+
+    def checkpoints(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[tuple[CheckpointEvent, WorkflowCheckpoint], None]:
+        """Each checkpoint event of a run as it was committed: its header, and the checkpoint decoded."""
+        return self._each(stream, gt, lte, self._decoded)
+
+    def trees(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[tuple[CheckpointEvent, dict[str, Tree]], None]:
+        """Likewise, without decoding: as trees."""
+        return self._each(stream, gt, lte, self._tree)
+
+    async def changes(self, stream: StreamId, path: str) -> AsyncGenerator[Change, None]:
+        """Where the value at a path, such as `state.total`, appears, becomes another one, or disappears."""
+        existed, before = False, None
+        async with aclosing(self.trees(stream)) as trees:
+            async for header, tree in trees:
+                found = list(parts_at(tree, path))
+                exists, after = bool(found), found[0] if found else None
+                if exists != existed or _text(after) != _text(before):
+                    yield Change(header, existed, before, exists, after)
+                existed, before = exists, after
+
+    async def _each(
+        self, stream: StreamId, gt: int, lte: int | None, read: Callable[[CheckpointEvent, bytes], _T]
+    ) -> AsyncGenerator[tuple[CheckpointEvent, _T], None]:
+        async with aclosing(self._store.events(stream, gt=gt, lte=lte)) as events:
+            async for event in events:
+                if event.type == "checkpoint":
+                    yield event.header(), read(event, await self.raw(event))
+
+    def _tree(self, event: CheckpointEvent, raw: bytes) -> dict[str, Tree]:
+        try:
+            return read_tree(raw, self.admits)
+        except CheckpointDecodeError as error:
+            raise CheckpointDecodeError(f"{_where(event)} cannot be read: {error}") from error
+
+    def _decoded(self, event: CheckpointEvent, raw: bytes) -> WorkflowCheckpoint:
+        try:
+            return self._codec.decode(raw)
+        except CheckpointTypeNotAllowedError as error:
+            raise CheckpointTypeNotAllowedError(f"{_where(event)}: {error}", type_key=error.type_key) from error
+        except CheckpointDecodeError as error:
+            raise CheckpointDecodeError(f"{_where(event)} cannot be decoded: {error}") from error
+
+
+def _where(event: CheckpointEvent) -> str:
+    return (
+        f"Checkpoint {event.checkpoint_id} (seq {event.seq} of run {event.run_id!r}, workflow {event.workflow_name!r})"
+    )
+
+
+def _text(tree: Tree) -> str:
+    """Tells 1 from True and NaN from nothing, which `==` does not."""
+    return repr(tree)

@@ -1,0 +1,5 @@
+"""`python -m eventckpt.cli`."""
+
+from . import main
+
+main()

@@ -1,0 +1,119 @@
+"""Commands that check: verify, doctor."""
+
+from __future__ import annotations
+
+import os
+from contextlib import aclosing
+from typing import Annotated
+
+import typer
+
+from ..audit import Verdict
+from .output import Output
+from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
+
+__all__ = ["register"]
+
+_SETTINGS = (
+    "EVENTCKPT_STORE",
+    "AZURE_COSMOS_ENDPOINT",
+    "AZURE_COSMOS_DATABASE_NAME",
+    "AZURE_COSMOS_CONTAINER_NAME",
+    "AZURE_COSMOS_KEY",
+)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+
+    @command(app, "verify")
+    async def verify(  # pyright: ignore[reportUnusedFunction] - a command
+        session: Session,
+        run: Annotated[str | None, typer.Argument(help="A run's id, or the beginning of one.")] = None,
+        everything: Annotated[bool, typer.Option("--all", help="Every run of the store, or of a workflow.")] = False,
+        workflow: Workflow = None,
+        decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,
+    ) -> int:
+        """Check that runs are what was written: digests, their chain, gaps, parts. Names the first bad event."""
+        if (run is None) != everything:
+            raise Failure(USAGE, "Verify what? Give a run, or --all.")
+        audit = await session.audit()
+        runs = events = bad = 0
+        if run is not None:
+            stream = await audit.run(run, workflow_name=workflow)
+            verdict = await audit.verify(stream, decode=decode)
+            runs, events, bad = 1, verdict.events, not verdict.ok
+            _report(session.out, verdict, each=True)
+        else:
+            with session.out.progress("events verified") as done:
+                async with aclosing(audit.verify_all(workflow_name=workflow, decode=decode)) as verdicts:
+                    async for verdict in verdicts:
+                        runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
+                        _report(session.out, verdict, each=False)
+                        done(events)
+        session.out.record("summary", {"runs": runs, "events": events, "bad_runs": bad})
+        session.out.line(
+            f"{events:,} events of {runs:,} runs verified: "
+            + (f"{bad:,} runs are NOT what was written." if bad else "all is as it was written.")
+        )
+        return FOUND_WRONG if bad else 0
+
+    @command(app, "doctor")
+    async def doctor(  # pyright: ignore[reportUnusedFunction] - a command
+        session: Session,
+        allow: Allow = None,
+        runs: Annotated[
+            int, typer.Option(help="Look for types in so many of the newest runs; 0 for all.", min=0)
+        ] = 100,
+    ) -> int:
+        """Check settings, rights and layout, and which types in the store the given allow-list would refuse."""
+        audit = await session.audit(allow=allow)
+        for name in _SETTINGS:
+            value = os.environ.get(name)
+            shown = "not set" if value is None else "set" if name.endswith("KEY") else value
+            session.out.record("setting", {"name": name, "value": shown})
+            session.out.line(f"setting  {name}: {shown}")
+        wrong = 0
+        for check in await audit.checks():
+            wrong += not check.ok
+            session.out.record("check", check._asdict())
+            advice = "" if check.ok or not check.advice else f" {check.advice}"
+            session.out.line(f"{'ok     ' if check.ok else 'WRONG  '}  {check.name}: {check.detail}.{advice}")
+        for use in await audit.types(runs=runs or None):
+            session.out.record(
+                "type", {"name": use.name, "allowed": use.allowed, "runs": use.runs, "example": use.example}
+            )
+            if not use.allowed:
+                session.out.line(
+                    f"refused  {use.name}, in the latest checkpoint of {use.runs} runs, such as {use.example.run_id}. "
+                    f"If you trust it: allowed_checkpoint_types=[{use.name!r}], here --allow {use.name}"
+                )
+        return FOUND_WRONG if wrong else 0
+
+
+def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
+    stream = verdict.stream
+    if out.as_json and (each or not verdict.ok):
+        out.record(
+            "verdict",
+            {
+                "workflow_name": stream.workflow_name,
+                "run_id": stream.run_id,
+                "ok": verdict.ok,
+                "events": verdict.events,
+                "pruned": verdict.pruned,
+                "head_seq": verdict.head_seq,
+                "head_digest": verdict.head_digest,
+                "problems": [{"seq": bad.seq, "why": bad.why, "detail": bad.detail} for bad in verdict.problems],
+            },
+        )
+    for problem in verdict.problems:
+        out.line(
+            f"run {stream.run_id} of {stream.workflow_name}, seq {problem.seq}: "
+            f"{problem.why.upper()}: {problem.detail}",
+            style="red",
+        )
+    if each and verdict.ok:
+        pruned = f", {verdict.pruned:,} removed on record" if verdict.pruned else ""
+        out.line(f"run {stream.run_id} of {stream.workflow_name}: {verdict.events:,} events{pruned}")
+        out.line(f"head: seq {verdict.head_seq}, {verdict.head_digest}")

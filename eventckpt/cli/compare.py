@@ -1,0 +1,155 @@
+"""Commands that compare: diff, changes, replay."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated
+
+import msgspec
+import typer
+
+from ..audit import CheckpointAudit
+from ..audit.diff import Difference
+from ..events import CheckpointEvent, StreamId
+from .look import event_fields
+from .output import leaf_text, plain_tree, safe, tree_lines
+from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
+
+__all__ = ["register"]
+
+_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
+_STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the application."""
+
+    @command(app, "diff")
+    async def diff(  # pyright: ignore[reportUnusedFunction] - a command
+        session: Session,
+        names: Annotated[list[str], typer.Argument(help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.")],
+        seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
+        workflow: Workflow = None,
+        allow: Allow = None,
+        full: Annotated[bool, typer.Option("--full", help="Do not shorten anything.")] = False,
+    ) -> None:
+        """Show what differs between two checkpoints, by path."""
+        audit = await session.audit(allow=allow)
+        before, after = await _two_events(audit, names, seq, workflow)
+        found = await audit.diff(before, after)
+        session.out.line(f"{_name(before)} → {_name(after)}", style="bold")
+        for difference in found:
+            session.out.record("difference", _fields(difference))
+            if not session.out.as_json:
+                _print(session, difference, full=full)
+        counts = {kind: sum(difference.kind == kind for difference in found) for kind in _SIGNS}
+        session.out.record("summary", {"before": event_fields(before), "after": event_fields(after), **counts})
+        session.out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+    @command(app, "changes")
+    async def changes(  # pyright: ignore[reportUnusedFunction] - a command
+        session: Session,
+        run: Annotated[str, typer.Argument(help="A run's id, or the beginning of one.")],
+        path: Annotated[str, typer.Option("--path", help="Where the value is, such as state.total.")],
+        workflow: Workflow = None,
+        allow: Allow = None,
+    ) -> None:
+        """Say at which superstep a value changed, and to what."""
+        audit = await session.audit(allow=allow)
+        stream = await audit.run(run, workflow_name=workflow)
+        found = False
+        async with aclosing(audit.changes(stream, path)) as each:
+            async for change in each:
+                found = True
+                session.out.record(
+                    "change",
+                    {
+                        "event": event_fields(change.event),
+                        "path": path,
+                        "existed": change.existed,
+                        "before": plain_tree(change.before),
+                        "exists": change.exists,
+                        "after": plain_tree(change.after),
+                    },
+                )
+                value = leaf_text(change.after) if change.exists else "(gone)"
+                session.out.line(f"seq {change.event.seq}, superstep {change.event.iteration_count}: {value}")
+        if not found:
+            session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
+
+    @command(app, "replay")
+    async def replay(  # pyright: ignore[reportUnusedFunction] - a command
+        session: Session,
+        run: Annotated[str, typer.Argument(help="A run's id, or the beginning of one.")],
+        workflow: Workflow = None,
+        until: Annotated[int | None, typer.Option(help="Stop after this seq.")] = None,
+    ) -> int:
+        """Fold a run from its first event, rebuild each state, and compare it with what is stored."""
+        audit = await session.audit()
+        stream = await audit.run(run, workflow_name=workflow)
+        wrong = steps = 0
+        async with aclosing(audit.replay(stream, until=until)) as each:
+            async for step in each:
+                steps += 1
+                wrong += bool(step.problem)
+                info = step.info
+                session.out.record(
+                    "step",
+                    {
+                        "event": event_fields(step.event),
+                        "run": msgspec.structs.asdict(info),
+                        "problem": step.problem or None,
+                    },
+                )
+                waits = f", waits for {len(info.pending_requests)}" if info.pending_requests else ""
+                session.out.line(
+                    f"seq {step.event.seq}: superstep {info.iteration_count}, {info.status}{waits}"
+                    + (f"  WRONG: {step.problem}" if step.problem else "")
+                )
+        session.out.record("summary", {"steps": steps, "wrong": wrong})
+        session.out.line(f"{steps} events replayed; {wrong or 'none'} of them disagree with what is stored.")
+        return FOUND_WRONG if wrong else 0
+
+
+async def _two_events(
+    audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
+) -> tuple[CheckpointEvent, CheckpointEvent]:
+    if seq is None:
+        if len(names) != 2:
+            raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST.")
+        first, last = names
+        return await audit.event(first, workflow_name=workflow), await audit.event(last, workflow_name=workflow)
+    ends = seq.split("..")
+    if len(names) != 1 or len(ends) != 2 or not all(end.isdecimal() for end in ends):
+        raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST, such as --seq 3..7.")
+    stream = await audit.run(names[0], workflow_name=workflow)
+    return await _at(audit, stream, int(ends[0])), await _at(audit, stream, int(ends[1]))
+
+
+async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointEvent:
+    return await audit.at(stream, seq=seq)
+
+
+def _fields(difference: Difference) -> dict[str, object]:
+    fields: dict[str, object] = {"change": difference.kind, "path": difference.path}
+    if difference.kind != "added":
+        fields["before"] = plain_tree(difference.before)
+    if difference.kind != "removed":
+        fields["after"] = plain_tree(difference.after)
+    return fields
+
+
+def _print(session: Session, difference: Difference, *, full: bool) -> None:
+    sign, style = _SIGNS[difference.kind], _STYLES[difference.kind]
+    path = safe(difference.path)
+    if difference.kind == "changed":
+        values = f"{leaf_text(difference.before, full=full)} → {leaf_text(difference.after, full=full)}"
+        session.out.line(f"{sign} {path}: {values}", style=style)
+        return
+    part = difference.after if difference.kind == "added" else difference.before
+    for index, line in enumerate(tree_lines(part, path, full=full)):
+        session.out.line(f"{sign if index == 0 else ' '} {line}", style=style)
+
+
+def _name(event: CheckpointEvent) -> str:
+    return f"seq {event.seq} of run {event.run_id} ({event.checkpoint_id})"

@@ -1,0 +1,254 @@
+"""What the commands print: tables and text on a terminal, plain lines into a pipe, one JSON object a line on request.
+
+Stored text is hostile until shown otherwise: it reaches a terminal with its control characters spelled out, and is
+never read as markup.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import sys
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Final, TextIO
+
+import msgspec
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..codec.tree import Form, Opaque, Ref, Tree, Value, children
+
+__all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
+
+_PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
+_WIDTH: Final = 100  # characters of a value that is shown shortened
+_PARTS: Final = 20  # parts of a list that is shown shortened
+
+
+def safe(value: object) -> str:
+    """`value` fit for a terminal: control characters, and what turns the direction of text, are shown, not obeyed."""
+    text = value if isinstance(value, str) else str(value)
+    if text.isprintable():
+        return text
+    return "".join(
+        mark if mark.isprintable() else mark.encode("unicode_escape", "replace").decode("ascii") for mark in text
+    )
+
+
+def shortened(text: str, width: int = _WIDTH) -> str:
+    """`text`, its end left out where it is longer than `width`."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+class Column:
+    """A column of a listing."""
+
+    def __init__(self, head: str, *, right: bool = False) -> None:
+        self.head = head
+        self.right = right
+
+
+class Output:
+    """Where a command prints.
+
+    Args:
+        as_json: one JSON object a line, each with its `kind`, instead of text.
+    """
+
+    def __init__(self, *, as_json: bool) -> None:
+        self.as_json = as_json
+        self._out: TextIO = sys.stdout
+        self._console = Console(file=self._out, markup=False, highlight=False, emoji=False)
+        self._errors = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        return self._console.is_terminal
+
+    def record(self, kind: str, fields: Mapping[str, Any]) -> None:
+        """A JSON object, where JSON was asked for."""
+        if self.as_json:
+            builtins = msgspec.to_builtins({"kind": kind, **fields})
+            self._out.write(json.dumps(builtins, ensure_ascii=True, allow_nan=False) + "\n")
+            self._out.flush()
+
+    def line(self, text: str = "", *, style: str = "") -> None:
+        """A line of text, where text was asked for."""
+        if not self.as_json:
+            self._write(text, style)
+
+    def note(self, text: str) -> None:
+        """A line for the person at the terminal, kept out of what is piped on."""
+        if self._errors.is_terminal or not self.as_json:
+            self._errors.print(Text(safe(text)), soft_wrap=True)
+
+    def error(self, code: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
+        self.record("error", {"code": code, "message": text, **(fields or {})})
+        if not self.as_json:
+            self._errors.print(Text(f"eventckpt: {safe(text)}", style="red"), soft_wrap=True)
+
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
+        """Rows in columns: a table on a terminal, aligned text in a pipe."""
+        cells = [[safe(cell) for cell in row] for row in rows]
+        if self._console.is_terminal:
+            table = Table(box=None, show_header=heads, pad_edge=False, header_style="bold")
+            for column in columns:
+                table.add_column(column.head, justify="right" if column.right else "left", overflow="fold")
+            for row in cells:
+                table.add_row(*map(Text, row))
+            self._console.print(table)
+            return
+        lines = [[column.head for column in columns], *cells] if heads else cells
+        widths = [max(map(len, texts), default=0) for texts in zip(*lines, strict=True)]
+        for line in lines:
+            aligned = (
+                text.rjust(width) if column.right else text.ljust(width)
+                for text, width, column in zip(line, widths, columns, strict=True)
+            )
+            self._write("  ".join(aligned).rstrip(), "")
+
+    def bytes_lines(self, lines: Iterable[bytes]) -> None:
+        for line in lines:
+            self._out.write(line.decode() + "\n")
+
+    @contextmanager
+    def progress(self, what: str) -> Generator[Callable[[int], None], None, None]:
+        """Shows how many are done while they are, on a terminal only."""
+        if not self._errors.is_terminal:
+            yield lambda count: None
+            return
+        columns = (SpinnerColumn(), TextColumn("{task.description} {task.completed:,.0f}"), TimeElapsedColumn())
+        with Progress(*columns, console=self._errors, transient=True) as progress:
+            task = progress.add_task(what, total=None)
+            yield lambda count: progress.update(task, completed=count)
+
+    def _write(self, text: str, style: str) -> None:
+        if self._console.is_terminal:
+            self._console.print(Text(safe(text), style=style), soft_wrap=True)
+        else:
+            self._out.write(safe(text) + "\n")
+
+
+class Listing:
+    """Rows that are printed as they come, a page at a time."""
+
+    def __init__(self, out: Output, kind: str, columns: Sequence[Column]) -> None:
+        self._out = out
+        self._kind = kind
+        self._columns = columns
+        self._rows: list[Sequence[str]] = []
+        self._begun = False
+        self.count = 0
+
+    def add(self, fields: Mapping[str, Any], row: Sequence[str]) -> None:
+        self.count += 1
+        if self._out.as_json:
+            self._out.record(self._kind, fields)
+            return
+        self._rows.append(row)
+        if len(self._rows) == _PAGE:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._rows:
+            self._out.table(self._columns, self._rows, heads=not self._begun)
+            self._begun = True
+            self._rows = []
+
+
+# Trees
+
+
+def plain_tree(tree: Tree) -> Any:
+    """A tree as JSON: what JSON has no word for is an object with the key "$"."""
+    if isinstance(tree, Form):
+        return {"$": tree.name, **{step: plain_tree(part) for step, part in tree.parts}}
+    if isinstance(tree, Value):
+        return {"$": tree.name, "text": tree.text}
+    if isinstance(tree, Opaque):
+        return {"$": tree.name, "not_shown": True, "size": tree.size, "sha256": tree.digest}
+    if isinstance(tree, Ref):
+        return {"$": "ref", "path": tree.path}
+    if isinstance(tree, bytes):
+        return {"$": "bytes", "base64": base64.b64encode(tree).decode()}
+    if isinstance(tree, float) and not math.isfinite(tree):
+        return {"$": "float", "text": repr(tree)}
+    if isinstance(tree, list):
+        return [plain_tree(part) for part in tree]
+    if isinstance(tree, dict):
+        made = {key: plain_tree(part) for key, part in tree.items()}
+        return {"$": "dict", **{f"[{key!r}]": part for key, part in made.items()}} if "$" in made else made
+    return tree
+
+
+def tree_lines(tree: Tree, name: str = "", *, depth: int = 0, full: bool = False) -> Iterator[str]:
+    """A tree as indented lines; long values and long lists are shortened unless `full`."""
+    indent = "  " * depth
+    label = f"{safe(name)}: " if name else ""
+    parts = children(tree)
+    if parts is None:
+        yield f"{indent}{label}{leaf_text(tree, full=full)}"
+        return
+    inline = _inline(tree)
+    if inline is not None:
+        yield f"{indent}{label}{inline}"
+        return
+    yield f"{indent}{label}{_head(tree, len(parts))}".rstrip()
+    for index, (step, part) in enumerate(parts):
+        if index == _PARTS and len(parts) > _PARTS + 1 and not full and not isinstance(tree, dict):
+            yield f"{indent}  … {len(parts) - index:,} more"
+            return
+        yield from tree_lines(part, step.removeprefix("."), depth=depth + 1, full=full)
+
+
+def leaf_text(tree: Tree, *, full: bool = False) -> str:
+    """One value on one line, safe to print; a container as what it is and how many parts it has."""
+    parts = children(tree)
+    if parts is not None:
+        inline = _inline(tree)
+        return inline if inline is not None else _head(tree, len(parts)) or f"{len(parts)} keys"
+    if isinstance(tree, Opaque):
+        return f"{safe(tree.name)}, {tree.size:,} bytes, not shown (--allow {safe(tree.name)})"
+    if isinstance(tree, Value):
+        return f"{_cut(safe(tree.text), full=full)} ({safe(tree.name)})"
+    if isinstance(tree, Ref):
+        return f"the same as {safe(tree.path)}"
+    if isinstance(tree, str):
+        return _cut(f'"{safe(tree)}"', full=full, size=f"{len(tree):,} characters")
+    if isinstance(tree, bytes):
+        return _cut(safe(repr(tree)), full=full, size=f"{len(tree):,} bytes")
+    return str(tree)
+
+
+def _cut(text: str, *, full: bool, size: str = "") -> str:
+    if full or len(text) <= _WIDTH:
+        return text
+    return f"{shortened(text)} ({size})" if size else shortened(text)
+
+
+def _inline(tree: Tree) -> str | None:
+    """A short list or form of plain values on one line; None where it would be long."""
+    parts = children(tree) or []
+    if not parts and not isinstance(tree, Form):
+        return "{}" if isinstance(tree, dict) else "[]"
+    if isinstance(tree, dict) or len(parts) > 8 or any(children(part) is not None for _, part in parts):
+        return None
+    if isinstance(tree, Form) and ":" in tree.name:
+        texts = [f"{step.removeprefix('.')}={leaf_text(part)}" for step, part in parts]
+        text = f"{safe(tree.name)}({', '.join(safe(each) for each in texts)})"
+    elif isinstance(tree, Form) and tree.name == "dict":
+        text = f"{{{', '.join(f'{safe(step[1:-1])}: {leaf_text(part)}' for step, part in parts)}}}"
+    else:
+        name = tree.name if isinstance(tree, Form) else ""
+        text = f"{name}{'(' if name else '['}{', '.join(leaf_text(part) for _, part in parts)}{')' if name else ']'}"
+    return text if len(text) <= _WIDTH else None
+
+
+def _head(tree: Tree, count: int) -> str:
+    if isinstance(tree, Form):
+        return f"{safe(tree.name)}" if ":" in tree.name else f"{tree.name}, {count:,} items"
+    return f"{count:,} items" if isinstance(tree, list) else ""

@@ -1,0 +1,274 @@
+"""Looking at a store: runs, history, show, at, lineage, tail."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from eventckpt import EventCheckpointStorage
+
+from ..cosmos_emulator import CosmosEmulator
+from ..engines import CosmosEngine, Engine
+from .conftest import ORDER, WORKFLOW, Cli, checkpoint, environment, message, order_run, question, stream
+
+
+async def test_runs_lists_the_last_written_first_with_what_each_waits_for(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-1", steps=1)
+    await order_run(engine, "order-2", steps=2, actor="clerk")
+    printed = await cli("runs")
+    heads, *rows = printed.out.splitlines()
+    assert heads.split()[:3] == ["run", "workflow", "status"]
+    by_run = {row.split()[0]: row.split() for row in rows}
+    assert by_run["order-1"][1:5] == [WORKFLOW, "running", "1", "0"]
+    assert by_run["order-2"][1:5] == [WORKFLOW, "waiting", "2", "1"]
+    assert by_run["order-2"][-3:] == ["clerk", "clerk:", "builtins:str"]
+
+
+async def test_runs_in_json_are_whole_run_documents(engine: Engine, cli: Cli) -> None:
+    made = await order_run(engine, steps=3)
+    [run] = (await cli.json("runs")).of("run")
+    assert (run["run_id"], run["workflow_name"], run["status"]) == ("order-1", WORKFLOW, "waiting")
+    assert (run["checkpoint_id"], run["seq"], run["checkpoints"], run["tombstones"]) == (
+        made[-1].checkpoint_id,
+        3,
+        3,
+        0,
+    )
+    assert run["pending_requests"] == [
+        {"request_id": "q1", "source_executor_id": "clerk", "request_type": "builtins:str"}
+    ]
+
+
+async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engine: Engine, cli: Cli) -> None:
+    storage = engine.storage(actor="shop")
+    await storage.for_run("runs").save(checkpoint(messages=message("a", 1)))
+    await storage.for_run("waits").save(checkpoint(pending_request_info_events=question("approve-7")))
+    await storage.for_run("rests").save(checkpoint(workflow_name="refunds"))
+    await engine.storage(actor="clerk").for_run("clerks").save(checkpoint())
+
+    async def listed(*words: str) -> set[str]:
+        return {run["run_id"] for run in (await cli.json("runs", *words)).of("run")}
+
+    assert await listed() == {"runs", "waits", "rests", "clerks"}
+    assert await listed("--workflow", "refunds") == {"rests"}
+    assert await listed("--status", "running") == {"runs"}
+    assert await listed("--status", "idle") == {"rests", "clerks"}
+    assert await listed("--pending") == {"waits"}
+    assert await listed("--request", "approve") == {"waits"}
+    assert await listed("--request", "decline") == set()
+    assert await listed("--actor", "clerk") == {"clerks"}
+    assert await listed("--since", "2020-01-01", "--until", "2100-01-01") == {"runs", "waits", "rests", "clerks"}
+    assert await listed("--until", "2020-01-01") == set()
+    assert (await cli("runs", "--count", "--status", "idle")).out == "2\n"
+    assert "--status is running, waiting, idle" in (await cli("runs", "--status", "asleep", code=2)).err
+    assert "takes a time such as" in (await cli("runs", "--since", "yesterday", code=2)).err
+
+
+async def test_a_long_listing_is_given_in_pages(engine: Engine, cli: Cli) -> None:
+    storage = engine.storage()
+    names = {f"run-{number:02}" for number in range(7)}
+    for name in sorted(names):
+        await storage.for_run(name).save(checkpoint())
+    seen: list[str] = []
+    words: list[str] = []
+    while True:
+        printed = await cli.json("runs", "--limit", "3", *words)
+        seen += [run["run_id"] for run in printed.of("run")]
+        if not printed.of("more"):
+            break
+        words = ["--after", printed.of("more")[0]["after"]]
+    assert len(seen) == 7
+    assert set(seen) == names
+    assert len((await cli.json("runs", "--limit", "0")).of("run")) == 7
+
+
+async def test_history_tells_every_event_and_who_answered_which_request(engine: Engine, cli: Cli) -> None:
+    storage = engine.storage(actor="shop")
+    run = storage.for_run("order-1")
+    first = checkpoint(checkpoint_id="asked", pending_request_info_events=question("q7"), iteration_count=1)
+    await run.save(first)
+    answer = message("internal:clerk", True)
+    answer["internal:clerk"][0].original_request_info_event = question("q7")["q7"]
+    await (
+        engine.storage(actor="Ms Brandt")
+        .for_run("order-1")
+        .save(checkpoint(first, checkpoint_id="answered", messages=answer, iteration_count=1))
+    )
+    await engine.storage(actor="janitor").for_run("order-1").delete("asked")
+
+    lines = (await cli("history", "order-1")).out.splitlines()
+    assert len(lines) == 4
+    assert "q7 from clerk" in lines[1]
+    assert "q7" in lines[2]
+    assert lines[2].endswith("Ms Brandt")
+    assert "tombstone" in lines[3]
+    events = (await cli.json("history", "order-1")).of("event")
+    assert [(event["seq"], event["type"], event["actor"]) for event in events] == [
+        (1, "checkpoint", "shop"),
+        (2, "checkpoint", "Ms Brandt"),
+        (3, "tombstone", "janitor"),
+    ]
+    assert events[0]["summary"]["pending_requests"][0]["request_id"] == "q7"
+    assert events[1]["summary"]["answered_requests"] == ["q7"]
+    assert all("data" not in (event["payload"] or {}) for event in events)
+    assert [event["seq"] for event in (await cli.json("history", "order-1", "--last", "2")).of("event")] == [2, 3]
+
+
+async def test_show_names_and_measures_a_type_that_is_not_allowed(engine: Engine, cli: Cli) -> None:
+    made = await order_run(engine, steps=3)
+    printed = await cli("show", made[-1].checkpoint_id)
+    assert "step: 2" in printed.out
+    assert f"order: {ORDER}, " in printed.out
+    assert f"not shown (--allow {ORDER})" in printed.out
+    assert "line 1" not in printed.out
+    [shown] = (await cli.json("show", "order-1@3")).of("checkpoint")
+    assert shown["tree"]["state"]["order"]["not_shown"] is True
+    assert shown["tree"]["state"]["order"]["size"] > 20
+
+
+@pytest.mark.parametrize("allow", [ORDER, "*"])
+async def test_show_takes_an_allowed_type_apart(engine: Engine, cli: Cli, allow: str) -> None:
+    await order_run(engine, steps=3)
+    printed = await cli("show", "order-1@3", "--allow", allow)
+    assert f"order: {ORDER}" in printed.out
+    assert "total: 3.0" in printed.out
+    assert '{0: "line 0 ", 1: "line 1 ", 2: "line 2 "}' in printed.out
+
+
+async def test_at_gives_the_state_as_of_a_seq_a_superstep_and_a_time(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=4)
+
+    async def step(*words: str) -> int:
+        [shown] = (await cli.json("at", "order-1", *words)).of("checkpoint")
+        return shown["tree"]["state"]["step"]
+
+    assert await step() == 3
+    assert await step("--seq", "2") == 1
+    assert await step("--iteration", "2") == 2
+    events = (await cli.json("history", "order-1")).of("event")
+    assert await step("--time", events[1]["recorded_at"]) == 1
+    assert await step("--time", datetime.now(UTC).isoformat()) == 3
+    await engine.storage().for_run("order-1").delete("order-1-cp3")
+    assert await step() == 2
+    assert "had no checkpoint at that point" in (await cli("at", "order-1", "--time", "2020-01-01", code=3)).err
+    assert "Give one of" in (await cli("at", "order-1", "--seq", "1", "--iteration", "1", code=2)).err
+
+
+async def test_lineage_draws_branches_and_the_runs_that_forked(engine: Engine, cli: Cli) -> None:
+    made = await order_run(engine, steps=3)
+    storage: EventCheckpointStorage = engine.storage(allowed_checkpoint_types=[ORDER])
+    await storage.for_run("order-1", workflow_name=WORKFLOW).load(made[0].checkpoint_id)
+    await storage.for_run("order-1").save(checkpoint(made[0], checkpoint_id="branch"))
+    await storage.for_run("trial").save(checkpoint(made[1], checkpoint_id="elsewhere"))
+    lines = [line.split("  seq")[0] for line in (await cli("lineage", "order-1")).out.splitlines()]
+    assert lines == ["order-1-cp0", "   └─ branch", "order-1-cp1", "   ╲ run trial begins here", "order-1-cp2"]
+    nodes = {node["checkpoint_id"]: node for node in (await cli.json("lineage", "order-1")).of("node")}
+    assert nodes["order-1-cp0"]["children"] == ["order-1-cp1", "branch"]
+    assert [fork["run_id"] for fork in nodes["order-1-cp1"]["forks"]] == ["trial"]
+    assert (await cli("lineage", "trial")).out.startswith("forked from seq 2 of run order-1")
+
+
+async def test_tail_begins_with_the_last_events_and_follows_new_ones(engine: Engine) -> None:
+    made = await order_run(engine, steps=2)
+    tail = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "eventckpt.cli", "tail", "--last", "1", "--limit", "3", "--poll", "0.05", "--json",
+        stdout=asyncio.subprocess.PIPE, env={**os.environ, **environment(engine)},
+    )  # fmt: skip
+    assert tail.stdout is not None
+    first = json.loads(await tail.stdout.readline())
+    assert (first["run_id"], first["seq"]) == ("order-1", 2)
+    run = engine.storage(allowed_checkpoint_types=[ORDER]).for_run("order-1", workflow_name=WORKFLOW)
+    third = checkpoint(made[-1], checkpoint_id="third")
+    await run.save(third)
+    await run.save(checkpoint(third, checkpoint_id="fourth"))
+    rest = [json.loads(line)["checkpoint_id"] for line in (await tail.stdout.read()).splitlines()]
+    assert rest == ["third", "fourth"]
+    assert await tail.wait() == 0
+
+
+# Names
+
+
+async def test_a_unique_beginning_names_a_run_or_a_checkpoint(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-17", steps=2)
+    await order_run(engine, "order-2", steps=1)
+    assert len((await cli.json("history", "order-17")).of("event")) == 2
+    assert len((await cli.json("history", "order-1")).of("event")) == 2
+    [shown] = (await cli.json("show", "order-17-cp1")).of("checkpoint")
+    assert shown["seq"] == 2
+    [shown] = (await cli.json("show", "order-2")).of("checkpoint")
+    assert shown["checkpoint_id"] == "order-2-cp0"
+
+
+async def test_a_whole_name_wins_over_the_beginning_of_another(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-1", steps=1)
+    await order_run(engine, "order-10", steps=2)
+    assert len((await cli.json("history", "order-1")).of("event")) == 1
+
+
+async def test_an_ambiguous_beginning_lists_the_candidates(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-10", steps=1)
+    await order_run(engine, "order-11", steps=1)
+    failed = await cli("history", "order", code=3)
+    assert "Several runs begin with 'order'" in failed.err
+    assert "'order-10' of 'orders'" in failed.err
+    [error] = (await cli.json("history", "order", code=3)).of("error")
+    assert (error["code"], len(error["candidates"])) == (3, 2)
+    assert "Several checkpoints" in (await cli("show", "order", code=3)).err
+
+
+async def test_one_run_id_in_two_workflows_is_told_apart_by_the_workflow(engine: Engine, cli: Cli) -> None:
+    for name in ("orders", "refunds"):
+        await engine.storage().for_run("same").save(checkpoint(workflow_name=name))
+    assert "or the workflow" in (await cli("history", "same", code=3)).err
+    [event] = (await cli.json("history", "same", "-w", "refunds")).of("event")
+    assert event["workflow_name"] == "refunds"
+
+
+async def test_a_missing_name_suggests_near_ones(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-17", steps=1)
+    assert "Did you mean 'order-17' of 'orders'?" in (await cli("history", "oder-17", code=3)).err
+    assert "`eventckpt runs` lists" in (await cli("history", "zzz", code=3)).err
+    assert "No checkpoint found with ID nothing" in (await cli("show", "nothing", code=3)).err
+    assert "has no event at seq 9" in (await cli("show", "order-17@9", code=3)).err
+
+
+@pytest.mark.parametrize("name", ["' OR '1'='1", '" --', "%", "_", "order-1' UNION SELECT 1 --", "[a-z]", "*"])
+async def test_names_are_never_part_of_a_query(engine: Engine, cli: Cli, name: str) -> None:
+    await order_run(engine, steps=1)
+    await cli("history", name, code=3)
+    await cli("show", name, code=3)
+    assert (await cli.json("runs", "--workflow", name, "--actor", name)).of("run") == []
+
+
+# What is never read
+
+
+async def test_listings_transfer_no_payload() -> None:
+    async with CosmosEmulator() as emulator:
+        engine = CosmosEngine(emulator.endpoint, emulator.key, "listings")
+        storage = engine.storage()
+        for name in ("one", "two"):
+            await storage.for_run(name).save(checkpoint(checkpoint_id=name, state={"noise": os.urandom(300_000)}))
+        emulator.reset()
+        cli = Cli(engine)
+        for words in (["runs"], ["history", "one"], ["lineage", "one"], ["tail", "--limit", "2"], ["prune", "one"]):
+            await cli.json(*words, *(["--keep", "1"] if words[0] == "prune" else []))
+        assert emulator.requests
+        assert max(request.response_bytes for request in emulator.requests) < 20_000
+        await engine.close()
+
+
+async def test_the_same_words_are_right_for_a_run_without_a_state_left(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=1)
+    await engine.storage().for_run("order-1", workflow_name=WORKFLOW).delete("order-1-cp0")
+    [run] = (await cli.json("runs")).of("run")
+    assert (run["checkpoint_id"], run["status"], run["tombstones"]) == (None, "idle", 1)
+    assert "is a tombstone" in (await cli("show", "order-1@2", code=3)).err
+    await cli("at", "order-1", code=3)
+    assert stream().run_id in (await cli("runs")).out

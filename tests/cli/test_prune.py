@@ -1,0 +1,211 @@
+"""Retention: what goes, what never goes, and that the chain of what stays is whole."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent, EventStore, StreamId
+from eventckpt.chain import sealed
+
+from ..engines import Engine
+from .conftest import WORKFLOW, Cli, checkpoint, continued, message, question, stream
+
+
+async def finished_run(engine: Engine, run_id: str = "order-1", *, steps: int = 10, filler: int = 40) -> None:
+    """A run that ended, with several snapshots in it."""
+    run = engine.storage().for_run(run_id)
+    previous = None
+    for step in range(steps):
+        state = {"step": step, "notes": [f"note {n} of {'x' * filler}" for n in range(step)]}
+        previous = checkpoint(previous, checkpoint_id=f"{run_id}-cp{step}", iteration_count=step, state=state)
+        await run.save(previous)
+
+
+async def headers(store: EventStore, run_id: str = "order-1") -> list[CheckpointEvent]:
+    return [header async for header in store.headers(StreamId(WORKFLOW, run_id))]
+
+
+async def seqs(engine: Engine, run_id: str = "order-1") -> list[int]:
+    return [header.seq for header in await headers(engine.open(), run_id)]
+
+
+async def test_without_execute_a_prune_only_says_what_would_go(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine)
+    printed = await cli("prune", "order-1", "--keep", "2")
+    assert "run order-1 of orders: " in printed.out
+    assert "Would remove" in printed.out
+    assert "Add --execute to do it." in printed.out
+    assert await seqs(engine) == list(range(1, 11))
+
+
+async def test_the_last_checkpoints_stay_and_load_and_the_removal_is_on_record(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine)
+    before = {header.seq: header for header in await headers(engine.open())}
+    kept = [8, 9, 10]
+    bases = {before[seq].payload.base_seq for seq in kept} - {None}  # type: ignore[union-attr]
+    await cli("prune", "order-1", "--keep", "3", "--execute", "--yes", "--actor", "janitor")
+    after = await headers(engine.open())
+    assert [header.seq for header in after] == sorted({*kept, *bases, 11})  # type: ignore[arg-type]
+    record = after[-1]
+    assert (record.type, record.actor, record.checkpoint_id) == ("tombstone", "janitor", "")
+    gone = {seq for removed in record.pruned for seq in range(removed.first, removed.last + 1)}
+    assert gone == set(range(1, 11)) - {header.seq for header in after}
+    [verdict] = (await cli.json("verify", "order-1", "--decode")).of("verdict")
+    assert (verdict["ok"], verdict["pruned"]) == (True, len(gone))
+    run = engine.storage().for_run("order-1")
+    ids = await run.list_checkpoint_ids(workflow_name=WORKFLOW)
+    assert ids[-3:] == ["order-1-cp7", "order-1-cp8", "order-1-cp9"]
+    latest = await run.get_latest(workflow_name=WORKFLOW)
+    assert latest is not None
+    assert latest.state["step"] == 9
+
+
+async def test_a_run_goes_on_after_a_prune_and_can_be_pruned_again(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine)
+    writer = engine.storage().for_run("order-1")
+    latest = await writer.get_latest(workflow_name=WORKFLOW)
+    for step in range(10, 16):
+        await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
+        latest = checkpoint(latest, checkpoint_id=f"order-1-cp{step}", state={"step": step, "notes": ["n"] * step})
+        await writer.save(latest)
+    assert writer.forked_to is None
+    await cli("verify", "--all", "--decode")
+    [verdict] = (await cli.json("verify", "order-1")).of("verdict")
+    after = await headers(engine.open())
+    assert verdict["events"] + verdict["pruned"] == after[-1].seq
+    records = [header for header in after if header.pruned]
+    assert len(records) == 1, "an older record goes with what it told of, since the newer one tells it too"
+    assert (await engine.storage().load("order-1-cp15")).state["step"] == 15
+
+
+async def test_a_writer_that_was_there_before_writes_nothing_that_needs_what_is_gone(engine: Engine, cli: Cli) -> None:
+    writer = engine.storage().for_run("order-1")
+    noise = os.urandom(4_000)
+    first = checkpoint(checkpoint_id="a", state={"noise": noise})
+    second = checkpoint(first, checkpoint_id="b", state={"noise": os.urandom(8_000)})
+    await writer.save(first)
+    await writer.save(second)
+    await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
+    assert 1 not in await seqs(engine)
+    await writer.save(checkpoint(first, checkpoint_id="c", state={"noise": noise, "more": 1}))
+    await cli("verify", "--all", "--decode")
+    assert (await engine.storage().load("c")).state == {"noise": noise, "more": 1}
+
+
+async def test_a_run_that_waits_for_an_answer_is_left_alone_unless_forced(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("order-1")
+    first = checkpoint(checkpoint_id="a")
+    await run.save(first)
+    await run.save(checkpoint(first, checkpoint_id="b", pending_request_info_events=question()))
+    printed = await cli("prune", "order-1", "--keep", "0", "--execute", "--yes")
+    assert "left alone: waits for 1 answers; --force prunes it all the same" in printed.out
+    assert await seqs(engine) == [1, 2]
+    await cli("prune", "order-1", "--keep", "0", "--force", "--execute", "--yes")
+    assert await seqs(engine) == [3]
+    await cli("verify", "--all")
+
+
+async def test_only_finished_runs_and_only_what_is_old_enough(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine, steps=3)
+    run = engine.storage().for_run("order-2")
+    first = checkpoint(checkpoint_id="a")
+    await run.save(first)
+    await run.save(checkpoint(first, checkpoint_id="b", messages=message("a", 1)))
+    printed = await cli("prune", "--all", "--keep", "1", "--finished")
+    assert "run order-2 of orders: left alone: is running, not finished" in printed.out
+    assert "run order-1 of orders: " in printed.out
+    assert "Would remove 0 events" in (await cli("prune", "--all", "--older-than", "30d")).out
+    assert "Would remove 0 events" in (await cli("prune", "--all", "--keep", "0", "--older-than", "2020-01-01")).out
+    assert "Would remove 5 events of 2 runs" in (await cli("prune", "--all", "--keep", "0", "--older-than", "0m")).out
+    assert "takes 30d, 12h" in (await cli("prune", "--all", "--older-than", "soon", code=2)).err
+
+
+async def test_a_deleted_checkpoint_does_not_come_back(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine, steps=4, filler=1)
+    await engine.storage().for_run("order-1", workflow_name=WORKFLOW).delete("order-1-cp0")
+    [base] = {header.payload.base_seq for header in await headers(engine.open()) if header.seq in (3, 4)}  # type: ignore[union-attr]
+    assert base == 1, "the case needs a deleted snapshot that others rest on"
+    await cli("prune", "order-1", "--keep", "2", "--execute", "--yes")
+    assert await seqs(engine) == [1, 3, 4, 5, 6]
+    assert await engine.storage().for_run("order-1").list_checkpoint_ids(workflow_name=WORKFLOW) == [
+        "order-1-cp2",
+        "order-1-cp3",
+    ]
+
+
+async def test_removing_is_asked_for(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine, steps=3)
+    assert "Add --yes" in (await cli("prune", "order-1", "--keep", "1", "--execute", code=2)).err
+    assert "what is to stay?" in (await cli("prune", "order-1", code=2)).err
+    assert "Give runs, or --all" in (await cli("prune", "--keep", "1", code=2)).err
+    assert await seqs(engine) == [1, 2, 3]
+
+
+async def test_a_run_that_was_written_to_since_the_plan_is_left_alone(engine: Engine) -> None:
+    await finished_run(engine, steps=3)
+    audit = CheckpointAudit(engine.open())
+    [plan] = [plan async for plan in audit.plan_prune([stream()], keep=1)]
+    storage = engine.storage()
+    latest = await storage.for_run("order-1").get_latest(workflow_name=WORKFLOW)
+    await storage.for_run("order-1").save(checkpoint(latest, checkpoint_id="new"))
+    with pytest.raises(CheckpointConflictError, match="was written to meanwhile"):
+        await audit.prune(plan)
+    assert await seqs(engine) == [1, 2, 3, 4]
+
+
+async def test_a_prune_that_died_after_its_record_is_sound_and_the_next_one_finishes_it(
+    engine: Engine, cli: Cli
+) -> None:
+    await finished_run(engine)
+    before = await headers(engine.open())
+    audit = CheckpointAudit(engine.open())
+    [plan] = [plan async for plan in audit.plan_prune([stream()], keep=1)]
+    store = engine.open()
+    events = {seq: (await store.read(stream(), seq))[0] for seq in plan.seqs}
+    await audit.prune(plan)
+    for event in events.values():  # as if nothing, or not all, had been removed
+        await store.put(stream(), [event])  # type: ignore[attr-defined]
+    assert len(await headers(store)) == len(before) + 1
+    await cli("verify", "--all")
+    await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
+    assert len(await headers(store)) <= 3
+    await cli("verify", "--all", "--decode")
+
+
+async def test_a_pruned_run_is_exported_and_imported_with_its_gaps(engine: Engine, cli: Cli, tmp_path: Path) -> None:
+    await finished_run(engine)
+    await cli("prune", "order-1", "--keep", "2", "--execute", "--yes")
+    await cli("export", "--all", "-o", str(tmp_path / "events.jsonl"))
+    other = str(tmp_path / "new.db")
+    await cli("import", str(tmp_path / "events.jsonl"), store=other)
+    [verdict] = (await cli.json("verify", "order-1", "--decode", store=other)).of("verdict")
+    assert (verdict["ok"], verdict["events"]) == (True, len(await seqs(engine)))
+
+
+async def test_a_record_that_does_not_fit_its_neighbours_is_caught(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine, steps=4)
+    await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
+    store = engine.open()
+    record = (await headers(store))[-1]
+    forged = sealed(
+        msgspec.structs.replace(
+            record,
+            pruned=tuple(msgspec.structs.replace(removed, digest="0" * 64) for removed in record.pruned),
+        )
+    )
+    await store.remove(stream(), [record.seq])  # type: ignore[attr-defined]
+    await store.put(stream(), [forged])  # type: ignore[attr-defined]
+    assert "MISSING" in (await cli("verify", "order-1", code=1)).out
+
+
+async def test_runs_and_history_show_a_pruned_run(engine: Engine, cli: Cli) -> None:
+    await continued(engine.storage(allowed_checkpoint_types=["tests.cli.conftest:Order"]), "order-1", steps=1)
+    await cli("prune", "order-1", "--keep", "0", "--execute", "--yes")
+    [run] = (await cli.json("runs")).of("run")
+    assert (run["run_id"], run["checkpoint_id"], run["seq"]) == ("order-1", None, 2)
+    assert "prune record" in (await cli("history", "order-1")).out
+    assert "gone: 1 to 1" in (await cli("history", "order-1")).out

@@ -1,7 +1,8 @@
 """A workflow survives the death of its process: what eventckpt is for, in one run.
 
 Shows: checkpoints bound to one run (`for_run`), a resume in another process, and the log that both processes wrote,
-one event per superstep, read without decoding any state. The workflow itself is in `incident.py`.
+one event per superstep, read without decoding any state; and the projector, which catches up on that log. The workflow
+itself is in `incident.py`.
 
 Run it:   python samples/quickstart.py [--store PATH]
 You see:  a process that kills itself in the middle of its work, another that goes on from there, the log of the run,
@@ -24,7 +25,8 @@ from typing import NoReturn
 import incident
 from printing import indented, plain, table, verdict
 
-from eventckpt import CheckpointEvent, SqliteCheckpointStorage, StreamId
+from eventckpt import CheckpointEvent, RunInfo, SqliteCheckpointStorage, StreamId
+from projections import ChangeFeedProcessor, LatestProjection, compare, open_engine
 
 REPORT = Path(__file__).parent / "data" / "incident-report.txt"
 RUN_ID = "incident-4471"
@@ -85,8 +87,11 @@ def demonstrate(path: Path, journal: Path) -> bool:
     exit_codes = [start("first"), start("second")]
     log, result = asyncio.run(look(path))
     expected = asyncio.run(undisturbed())
+    run, agrees = asyncio.run(project(path))
     print(f"\nTHE LOG OF THE RUN, read without decoding any state\n{render(log)}")
     print(f"\nTHE RESULT\n{indented(result)}")
+    print("\nTHE PROJECTION, which the projector made of the log")
+    print(f"  {run.run_id}: {run.status}, at seq {run.seq}, {run.checkpoints} checkpoints, {run.stored_size} bytes")
 
     finished = journal.read_text(encoding="utf-8").splitlines()
     checks = {
@@ -94,6 +99,7 @@ def demonstrate(path: Path, journal: Path) -> bool:
         "what was done before the kill was not done again": finished
         == ["first reader", "first analyst", "second planner", "second reviewer", "second editor"],
         "the result is that of a run which nobody killed": result == expected,
+        "the projection says what the log says": agrees,
     }
     return verdict(checks)
 
@@ -107,6 +113,17 @@ async def look(path: Path) -> tuple[list[CheckpointEvent], str]:
 
 async def history(storage: SqliteCheckpointStorage) -> list[CheckpointEvent]:
     return [header async for header in storage.store.headers(StreamId(incident.NAME, RUN_ID))]
+
+
+async def project(path: Path) -> tuple[RunInfo, bool]:
+    """What the run amounts to, once the projector has caught up, and whether that is what the log says."""
+    async with open_storage(path) as storage:
+        engine = open_engine(storage.store)
+        runs, leases = storage.store.runs(), engine.leases("quickstart")
+        async with ChangeFeedProcessor(engine.feed, leases, LatestProjection(storage.store).apply) as processor:
+            await processor.caught_up()
+        [run] = [info async for info in runs.all()]
+        return run, not [difference async for difference in compare(storage.store, engine.feed, runs)]
 
 
 async def undisturbed() -> str:

@@ -83,6 +83,11 @@ def test_the_quickstart_shows_the_log_of_both_processes(quickstart: str) -> None
     assert all(0 < int(stored) < int(raw) for raw, stored in (row[5:7] for row in rows))
 
 
+def test_the_quickstart_shows_what_the_projector_made_of_the_log(quickstart: str) -> None:
+    [run] = section(quickstart, "THE PROJECTION")
+    assert re.fullmatch(r"incident-4471: idle, at seq 6, 6 checkpoints, \d+ bytes", run)
+
+
 def test_the_quickstart_ends_with_the_review_of_the_report(quickstart: str) -> None:
     result = section(quickstart, "THE RESULT")
     assert result[:2] == [
@@ -91,7 +96,7 @@ def test_the_quickstart_ends_with_the_review_of_the_report(quickstart: str) -> N
     ]
     assert [line[:2] for line in result[2::2]] == ["1.", "2.", "3."]
     assert [line.strip().partition(":")[0] for line in result[3::2]] == ["gateway team", "platform team", "help desk"]
-    assert [line[:3] for line in section(quickstart, "CHECKED")] == ["yes"] * 3
+    assert [line[:3] for line in section(quickstart, "CHECKED")] == ["yes"] * 4
 
 
 async def test_the_quickstart_keeps_its_store_where_it_is_told(tmp_path: Path) -> None:

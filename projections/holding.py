@@ -1,0 +1,159 @@
+"""One lease that this worker holds: its position, its renewal, and the moment from which it may no longer be ours."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import msgspec
+
+from eventckpt.errors import CheckpointStoreError
+
+from .clock import Clock
+from .leases import Lease, LeaseLostError, LeaseStore
+from .options import ProcessorOptions
+from .stats import RangeStats
+from .waiting import first
+
+__all__ = ["Holding"]
+
+logger = logging.getLogger("eventckpt.projections")
+
+_REWRITES = 5  # attempts to write a lease that somebody else wrote a request into, or that we wrote unknowingly
+
+
+class Holding:
+    """A lease with this worker's name in it.
+
+    Args:
+        lease: as it was written.
+        sent: the local time before that write was sent; its term counts from there.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        sent: float,
+        *,
+        leases: LeaseStore,
+        options: ProcessorOptions,
+        clock: Clock,
+        stats: RangeStats,
+    ) -> None:
+        self.lease = lease
+        self.position = lease.continuation
+        """Everything before it was handled; saved or not."""
+        self.attempts = lease.attempts
+        self.error = lease.error
+        self._leases = leases
+        self._options = options
+        self._clock = clock
+        self._stats = stats
+        self._lock = asyncio.Lock()
+        self._written_at = sent
+
+    @property
+    def fenced(self) -> bool:
+        """Whether another worker may think soon that this lease is free."""
+        return self._clock.monotonic() >= self._fence_at
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the lease says less than this worker knows."""
+        return (self.position, self.attempts) != (self.lease.continuation, self.lease.attempts)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether another worker has asked for it."""
+        return self.lease.wanted_by is not None
+
+    def check(self) -> None:
+        """Raises `LeaseLostError` if `fenced`."""
+        if self.fenced:
+            raise LeaseLostError(f"the lease {self.lease.range.token} could not be renewed in time")
+
+    async def keep(self) -> None:
+        """Renew the lease until this is cancelled.
+
+        Raises:
+            LeaseLostError: another worker has it, or might have it soon.
+        """
+        pause = self._options.renew_interval / 10
+        while True:
+            due = self._written_at + self._options.renew_interval
+            if self._clock.monotonic() < due:
+                await self._sleep_until(min(due, self._fence_at))
+            else:
+                renewed = await first(self._try_to_write(), self._sleep_until(self._fence_at))
+                if renewed == 0 and self._clock.monotonic() >= self._written_at + self._options.renew_interval:
+                    await self._clock.sleep(pause)  # it failed, and may do better in a moment
+            self.check()
+
+    async def save(self, *, if_older_than: float = 0.0) -> None:
+        """Save the position, unless the lease was written within so many seconds. A failure that passes is left to
+        the next renewal, which saves the position too."""
+        if self.unsaved and self._clock.monotonic() - self._written_at >= if_older_than:
+            await self._try_to_write()
+
+    async def release(self, *, stopped: bool = False) -> None:
+        """Give the lease back, with its position; to whoever asked for it, if somebody did.
+
+        Raises:
+            LeaseLostError, CheckpointStoreError: see `write`.
+        """
+        await self._write(owner=None, stopped=stopped)
+
+    async def delete(self) -> None:
+        """Remove the lease, because others took its place; if somebody wrote it meanwhile, it stays."""
+        async with self._lock:
+            await self._leases.delete(self.lease)
+
+    async def note_failure(self, error: str) -> None:
+        """Count a failed attempt, for this worker and those after it."""
+        self.attempts += 1
+        self.error = error
+        await self._try_to_write()
+
+    async def _try_to_write(self) -> None:
+        try:
+            await self._write()
+        except CheckpointStoreError as error:
+            logger.warning("The lease %s could not be written: %s", self.lease.range.token, error)
+
+    async def _write(self, **changes: object) -> None:
+        """Write what this worker knows, also over what another one wrote without taking the lease."""
+        async with self._lock:
+            for _ in range(_REWRITES):
+                self.check()
+                sent = self._clock.monotonic()
+                lease = msgspec.structs.replace(
+                    self.lease,
+                    continuation=self.position,
+                    attempts=self.attempts,
+                    error=self.error,
+                    timestamp=self._clock.timestamp(),
+                )
+                try:
+                    self.lease = await self._leases.replace(msgspec.structs.replace(lease, **changes))
+                except LeaseLostError:
+                    await self._look_again()
+                else:
+                    self._written_at = sent
+                    self._stats.lease_writes += 1
+                    return
+            raise LeaseLostError(f"the lease {self.lease.range.token} is written by others all the time")
+
+    async def _look_again(self) -> None:
+        """Find the lease still ours, with a request in it, or written by an attempt of ours whose answer was lost."""
+        current = await self._leases.read(self.lease)
+        if current is None or current.owner != self._options.worker:
+            raise LeaseLostError(f"the lease {self.lease.range.token} was taken by another worker")
+        self.lease = msgspec.structs.replace(self.lease, etag=current.etag, wanted_by=current.wanted_by)
+
+    @property
+    def _fence_at(self) -> float:
+        return self._written_at + self._options.expiry - self._options.fence_margin
+
+    async def _sleep_until(self, moment: float) -> None:
+        while (left := moment - self._clock.monotonic()) > 0:
+            await self._clock.sleep(left)

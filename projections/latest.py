@@ -1,0 +1,166 @@
+"""The "latest" projection: what each run amounts to now, one small document per run.
+
+Deliveries come at least once, and two workers may write at the same time for a moment. Neither does harm: the document
+holds the seq it has read up to, and is written only where that grows. So each event takes effect exactly once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import Final, NamedTuple
+
+import msgspec
+
+from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
+from eventckpt.runs import advance, fold
+from eventckpt.storage.lineage import Lru
+from eventckpt.stores import RunStore
+
+from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
+
+__all__ = ["Difference", "LatestProjection", "compare"]
+
+logger = logging.getLogger("eventckpt.projections")
+
+_MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
+
+
+class LatestProjection:
+    """Keeps the documents of `runs` up to date with the events of `store`.
+
+    `apply` is a processor's handler; it may as well be called by anything else that delivers events at least once.
+    """
+
+    def __init__(self, store: EventStore, runs: RunStore | None = None) -> None:
+        self.gaps = 0
+        """Events that did not follow what was known of their run, even after looking; their runs were read anew."""
+        self.applied = 0
+        """Documents written."""
+        self._store = store
+        self._runs = runs or store.runs()
+        self._known: Lru[StreamId, RunInfo] = Lru(_MEMORY)
+
+    async def apply(self, events: Sequence[CheckpointEvent]) -> int:
+        """Bring the runs of these events up to date; how many documents were written.
+
+        Takes events in any number, repeated or known already; those of one run have to be in order. A run is written
+        once, however many of its events there are.
+
+        Raises:
+            CheckpointStoreError: the engine failed. Some runs may have been written; applying again is safe.
+        """
+        by_stream: dict[StreamId, list[CheckpointEvent]] = {}
+        for event in events:
+            by_stream.setdefault(event.stream, []).append(event)
+        infos = {stream: known for stream in by_stream if (known := self._known.get(stream))}
+        stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
+        infos.update(await self._runs.get(*stale) if stale else {})
+        changed: list[RunInfo] = []
+        for stream, new in by_stream.items():
+            before = infos.get(stream)
+            after = await self._advanced(stream, before, new)
+            if after is not None and after is not before:
+                changed.append(after)
+        written = await self._runs.put(*changed) if changed else 0
+        for info in changed:
+            self._known.put(info.stream, info)
+        self.applied += written
+        return written
+
+    async def _advanced(
+        self, stream: StreamId, info: RunInfo | None, events: Sequence[CheckpointEvent]
+    ) -> RunInfo | None:
+        """`info` after those of `events` that it has not seen."""
+        for event in sorted(events, key=lambda each: each.seq):
+            seq = info.seq if info else 0
+            if event.seq <= seq:
+                continue
+            if event.seq != seq + 1:
+                self.gaps += 1
+                logger.warning(
+                    "Run %r of workflow %r: seq %d came after seq %d; the run is read from the log",
+                    stream.run_id,
+                    stream.workflow_name,
+                    event.seq,
+                    seq,
+                )
+                return await self._folded(stream)
+            advanced = advance(info, event)
+            if advanced is None:
+                return await self._folded(stream)  # only the log knows what was the latest before
+            info = advanced
+        return info
+
+    async def _folded(self, stream: StreamId) -> RunInfo | None:
+        async with aclosing(self._store.headers(stream)) as headers:
+            return fold([header async for header in headers])
+
+
+class Difference(NamedTuple):
+    """A run of which log and projection say different things."""
+
+    stream: StreamId
+    what: str
+    """`missing`, `behind`, `ahead`, `unknown`, or the fields that are wrong."""
+
+
+async def compare(store: EventStore, feed: ChangeFeed, runs: RunStore) -> AsyncGenerator[Difference, None]:
+    """Every run of which the projection says something else than the fold of the log.
+
+    Reads every event's header. While events are being written, runs that were written last may be `behind`.
+    """
+    seen: set[StreamId] = set()
+    async with aclosing(_streams(feed)) as streams:
+        async for stream in streams:
+            seen.add(stream)
+    for stream in sorted(seen):
+        stored = (await runs.get(stream)).get(stream)
+        async with aclosing(store.headers(stream)) as headers:
+            what = _difference([header async for header in headers], stored)
+        if what:
+            yield Difference(stream, what)
+    async with aclosing(runs.all()) as infos:
+        async for info in infos:
+            if info.stream not in seen:
+                yield Difference(info.stream, "unknown: the log has no such run")
+
+
+def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> str | None:
+    if stored is None:
+        return "missing"
+    upto = fold([header for header in headers if header.seq <= stored.seq])
+    if upto is None or upto.seq != stored.seq:
+        return f"ahead: the projection is at seq {stored.seq}, the log at {headers[-1].seq if headers else 0}"
+    wrong = [
+        field.name
+        for field in msgspec.structs.fields(RunInfo)
+        if getattr(upto, field.name) != getattr(stored, field.name)
+    ]
+    if wrong:
+        return f"wrong: {', '.join(wrong)}"
+    if headers[-1].seq > stored.seq:
+        return f"behind: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
+    return None
+
+
+def _follow(info: RunInfo | None, events: Iterable[CheckpointEvent]) -> bool:
+    """Whether what is known is enough to go on with."""
+    return info is not None and min(event.seq for event in events) <= info.seq + 1
+
+
+async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:
+    """The streams of a feed, each at least once, from the beginning to the end that it has when it is reached."""
+    waiting: list[tuple[FeedRange, str | None]] = [(each, None) for each in EVERYTHING.cut(await feed.ranges())]
+    while waiting:
+        feed_range, continuation = waiting.pop()
+        try:
+            page = await feed.read(feed_range, continuation, start="beginning", limit=1000)
+        except FeedRangeGoneError as gone:
+            waiting += [(part, continuation) for part in feed_range.cut(gone.ranges)]
+            continue
+        for event in page.events:
+            yield event.stream
+        if page.behind or page.continuation != continuation:
+            waiting.append((feed_range, page.continuation))

@@ -1,0 +1,35 @@
+"""The little that leases need of an engine: JSON documents by id, written only over the state that was read."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, TypeAlias
+
+__all__ = ["Document", "Documents"]
+
+Document: TypeAlias = dict[str, Any]
+"""Always with `id`; read ones also with `_etag`, which changes with every write."""
+
+
+class Documents(ABC):
+    """A place for documents that several workers write."""
+
+    @abstractmethod
+    async def starting_with(self, prefix: str) -> list[Document]:
+        """The documents whose id begins with `prefix`."""
+
+    @abstractmethod
+    async def read(self, name: str) -> Document | None:
+        """The document with this id; None if there is none."""
+
+    @abstractmethod
+    async def create(self, document: Document) -> Document | None:
+        """Write a new document; None, and nothing is changed, if its id is taken."""
+
+    @abstractmethod
+    async def replace(self, document: Document, etag: str) -> Document | None:
+        """Write over the state with this etag; None, and nothing is changed, if there is another one or none."""
+
+    @abstractmethod
+    async def delete(self, name: str, etag: str) -> bool:
+        """Remove the state with this etag; False if there is another one."""

@@ -1,0 +1,78 @@
+"""How a processor behaves: every setting, and what it trades for what."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from .feeds import Start
+
+__all__ = ["OnError", "ProcessorOptions"]
+
+OnError: TypeAlias = Literal["stop", "park"]
+
+
+def _this_worker() -> str:
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessorOptions:
+    """All times are in seconds.
+
+    Raises:
+        ValueError: a value is out of range, or the times do not leave room for a second attempt at a renewal.
+    """
+
+    worker: str = field(default_factory=_this_worker)
+    """This worker's name. No two workers may share one, not even one that crashed and the one that follows it."""
+    start: Start = "beginning"
+    """Where ranges begin that were never read: with the first event, or with those that come from now on."""
+    page_size: int = 500
+    """Events that are asked for at once; larger batches coalesce better, and more is repeated after a crash."""
+    read_ahead: int = 1
+    """Pages that wait in memory while the handler works; 0: reading begins when the handler is done."""
+    poll_interval: float = 5.0
+    """How long to wait at the end of a range. Full pages are read back to back."""
+    acquire_interval: float = 13.0
+    """How often to look at all leases. Half of it is how long a new or a released range waits on average."""
+    renew_interval: float = 25.0
+    """How long a lease may go unwritten. A checkpoint is a renewal too."""
+    expiry: float = 60.0
+    """After how long without a write a lease counts as nobody's. The same for all workers of a processor."""
+    fence_margin: float = 10.0
+    """How long before expiry a worker that could not renew stops its handler: the time that it has to stop."""
+    requests_per_cycle: int = 16
+    """How many leases a worker that has too few asks others for, each time it looks."""
+    checkpoint_interval: float = 1.0
+    """How often to save the position under load; what came since is repeated after a crash. 0: after each batch."""
+    on_error: OnError = "stop"
+    """What follows the last attempt: stop the range until `resume`, or put the events that fail aside and go on."""
+    max_attempts: int = 5
+    """How often a batch is tried, over all workers and restarts."""
+    backoff: float = 1.0
+    """The pause after the first failure; it doubles with each further one."""
+    max_backoff: float = 60.0
+    """The longest pause between two attempts."""
+    stop_timeout: float = 20.0
+    """How long `stop` waits for handlers before it cancels them."""
+
+    def __post_init__(self) -> None:
+        if self.start not in ("beginning", "now"):
+            raise ValueError(f"start is 'beginning' or 'now', not {self.start!r}.")
+        if self.on_error not in ("stop", "park"):
+            raise ValueError(f"on_error is 'stop' or 'park', not {self.on_error!r}.")
+        for name, least in (("page_size", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}.")
+        for name in ("poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is a positive number of seconds, not {getattr(self, name)}.")
+        if not 0 < self.fence_margin < self.expiry - self.renew_interval:
+            raise ValueError(
+                f"A lease that is renewed after {self.renew_interval:g} s and expires after {self.expiry:g} s leaves "
+                f"no time to stop {self.fence_margin:g} s before: make expiry longer, or the others shorter."
+            )

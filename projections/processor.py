@@ -1,0 +1,340 @@
+"""The change-feed processor: every range of a feed is read by exactly one of any number of workers.
+
+The leases are all that the workers share. Each of them looks at all leases from time to time, takes what is nobody's,
+asks for what it has too little of, and gives away what others asked for. What a worker does with the ranges it holds is
+in `consumer`, how it keeps them in `holding`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import NamedTuple, Self
+
+import msgspec
+
+from eventckpt.errors import CheckpointStoreError
+
+from .balance import Observer, share_of
+from .batch import Batch, Handler
+from .clock import SYSTEM_CLOCK, Clock
+from .consumer import Consumer, Ended, Parts
+from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError, Start
+from .holding import Holding
+from .leases import Lease, LeaseLostError, LeaseStore, Parked
+from .options import ProcessorOptions
+from .stats import RangeStats
+from .waiting import cancelled, first
+
+__all__ = ["ChangeFeedProcessor", "RangeStatus"]
+
+logger = logging.getLogger("eventckpt.projections")
+
+
+class RangeStatus(NamedTuple):
+    """One range as its lease shows it to everybody."""
+
+    lease: Lease
+    lag: int
+    """Commits that come after the lease's position."""
+
+
+class ChangeFeedProcessor:
+    """Gives every event of `feed` to `handler`, at least once, and in order within each run.
+
+    Start as many as you like, in as many processes, with the same leases: they share the ranges. Use it as an async
+    context manager, or `start` and `stop`.
+
+    Args:
+        feed: what to read.
+        leases: who reads what; the processor's name is theirs.
+        handler: called with one `Batch` of a range at a time, with those of different ranges side by side.
+        options: see `ProcessorOptions`.
+        clock: where the time comes from; for tests.
+    """
+
+    def __init__(
+        self,
+        feed: ChangeFeed,
+        leases: LeaseStore,
+        handler: Handler,
+        options: ProcessorOptions | None = None,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        self.options = options or ProcessorOptions()
+        self.stats: dict[str, RangeStats] = {}
+        """What this worker counted, by range; also of ranges that it has no longer."""
+        self._parts = Parts(feed, leases, handler, self.options, clock)
+        self._feed = feed
+        self._leases = leases
+        self._clock = clock
+        # Who asked for a lease has two looks to take it before anybody else may.
+        self._observer = Observer(self.options.expiry, reservation=2 * self.options.acquire_interval)
+        self._consumers: dict[FeedRange, Consumer] = {}
+        self._tasks: dict[FeedRange, asyncio.Task[None]] = {}
+        self._balancing: asyncio.Task[None] | None = None
+        self._look = asyncio.Event()
+        self._stopping = False
+
+    # Life
+
+    async def start(self) -> None:
+        """Make the leases that are missing, take a first share, and go on in the background.
+
+        Raises:
+            CheckpointStoreError: leases cannot be read, made or deleted by this identity.
+            RuntimeError: it was started before.
+        """
+        if self._balancing is not None:
+            raise RuntimeError("A processor is started once; make a new one.")
+        await self._leases.check_rights()
+        try:
+            await self._cycle()
+        except BaseException:
+            await self._end_all()
+            raise
+        self._balancing = asyncio.ensure_future(self._balance())
+
+    async def stop(self) -> None:
+        """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases."""
+        self._stopping = True
+        if self._balancing is not None:
+            await cancelled(self._balancing)
+        for consumer in self._consumers.values():
+            consumer.leave()
+        try:
+            if self._tasks:
+                ended = asyncio.gather(*self._tasks.values(), return_exceptions=True)
+                await first(_until(ended), self._clock.sleep(self.options.stop_timeout))
+        finally:
+            await self._end_all()
+        await self._release_strays()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.stop()
+
+    # Looking at it
+
+    @property
+    def owned(self) -> list[FeedRange]:
+        """The ranges that this worker reads now."""
+        return sorted(self._consumers)
+
+    def poll_age(self, feed_range: FeedRange) -> float | None:
+        """Seconds since the feed last answered for this range; None before the first answer."""
+        polled = self.stats[feed_range.token].polled_at
+        return None if polled is None else self._clock.monotonic() - polled
+
+    async def status(self) -> list[RangeStatus]:
+        """Every range, whoever reads it. Asks the feed how far each lies behind, which costs one small read each."""
+        return [RangeStatus(lease, await self._lag(lease)) for lease in await self._leases.all()]
+
+    async def caught_up(self) -> None:
+        """Wait until the positions of all leases are at the end of the feed, or their ranges have been stopped."""
+        pause = 0.05
+        while any(status.lag and not status.lease.stopped for status in await self.status()):
+            await self._clock.sleep(pause)
+            pause = min(2 * pause, 1.0)  # looking costs a read of each range
+
+    async def _lag(self, lease: Lease) -> int:
+        try:
+            return await self._feed.lag(lease.range, lease.continuation, start=lease.start)
+        except FeedRangeGoneError as gone:
+            parts = lease.range.cut(gone.ranges)
+            return sum([await self._feed.lag(each, lease.continuation, start=lease.start) for each in parts])
+
+    # Interventions
+
+    async def reset(self, start: Start = "beginning") -> None:
+        """Forget all positions, and begin anew from `start`. Stop all workers before.
+
+        Raises:
+            RuntimeError: a lease has an owner; a worker is at it, or crashed within the last term.
+        """
+        leases = await self._leases.all()
+        if owners := sorted({lease.owner for lease in leases if lease.owner}):
+            raise RuntimeError(f"Stop the workers first: {', '.join(owners)}.")
+        for lease in leases:
+            await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
+
+    async def parked(self) -> list[Parked]:
+        """The events that were put aside."""
+        return await self._leases.parked()
+
+    async def unpark(self) -> int:
+        """Give every parked event to the handler once more, and let stopped ranges go on; how many it took.
+
+        An event is forgotten when the handler took it.
+        """
+        taken = 0
+        for parked in await self._leases.parked():
+            low, _, high = parked.range.partition("-")
+            try:
+                await self._parts.handler(Batch(FeedRange(low, high), [parked.event], lambda: False))
+            except Exception as error:  # noqa: BLE001 - it stays parked, with its last error
+                said = f"{type(error).__name__}: {error}"[:1000]
+                await self._leases.park(
+                    msgspec.structs.replace(parked, error=said, attempts=parked.attempts + 1)
+                )  # fmt: skip
+            else:
+                await self._leases.unpark(parked)
+                taken += 1
+        for lease in await self._leases.all():
+            if lease.stopped:
+                await self._leases.replace(msgspec.structs.replace(lease, stopped=False, attempts=0, error=None))
+        self._look.set()
+        return taken
+
+    # Balancing
+
+    async def _balance(self) -> None:
+        while True:
+            await first(self._clock.sleep(self.options.acquire_interval), self._look.wait())
+            self._look.clear()
+            try:
+                await self._cycle()
+            except CheckpointStoreError as error:
+                logger.warning("The leases could not be looked at: %s", error)
+
+    async def _cycle(self) -> None:
+        """Look at all leases once, and do what follows from them."""
+        asked = self._clock.monotonic()
+        leases = await self._leases.all()
+        expired = self._observer.expired(leases, asked=asked, answered=self._clock.monotonic())
+        if EVERYTHING.without(lease.range for lease in leases):
+            leases = await self._make_missing(leases)
+        me = self.options.worker
+        for lease in leases:
+            consumer = self._consumers.get(lease.range)
+            if consumer is not None and lease.owner == me and lease.wanted_by:
+                consumer.leave()
+            elif consumer is None and lease.owner == me and not lease.stopped:
+                await self._take(lease, leases)  # ours by a write whose answer was lost
+        share = share_of(me, leases, expired, requests=self.options.requests_per_cycle)
+        for lease in share.take:
+            await self._take(lease, leases)
+        for lease in share.request:
+            await self._request(lease)
+
+    async def _make_missing(self, leases: Sequence[Lease]) -> list[Lease]:
+        """Make a lease for whatever none covers. The first ones begin where the options say; later, a lease that is
+        missing was lost, and its range is read from the beginning."""
+        initialised = await self._leases.initialised()
+        start: Start = "beginning" if initialised else self.options.start
+        ranges = await self._feed.ranges()
+        for gap in EVERYTHING.without(lease.range for lease in leases):
+            for piece in gap.cut(ranges):
+                if initialised:
+                    logger.warning("The range %s has no lease; it is read from the beginning", piece.token)
+                await self._leases.create(Lease(range=piece, start=start, timestamp=self._clock.timestamp()))
+        if not initialised:
+            await self._leases.mark_initialised()
+        return await self._leases.all()
+
+    async def _take(self, lease: Lease, leases: Sequence[Lease]) -> None:
+        """Write our name into a lease that is nobody's, and begin to read its range."""
+        if lease.range in self._consumers:
+            return
+        sent = self._clock.monotonic()
+        try:
+            taken = await self._leases.replace(
+                msgspec.structs.replace(
+                    lease, owner=self.options.worker, wanted_by=None, timestamp=self._clock.timestamp()
+                )
+            )
+        except LeaseLostError:
+            return  # another worker was faster
+        holding = self._holding(taken, sent)
+        if any(lease.range != other.range and lease.range.contains(other.range) for other in leases):
+            await self._split(holding)  # somebody died between making the parts and deleting the whole
+        else:
+            self._begin(holding)
+
+    async def _request(self, lease: Lease) -> None:
+        try:
+            me = self.options.worker
+            await self._leases.replace(msgspec.structs.replace(lease, wanted_by=None if lease.owner == me else me))
+        except LeaseLostError:
+            pass  # it was renewed meanwhile; there is a next time
+
+    # Ranges
+
+    def _holding(self, lease: Lease, sent: float) -> Holding:
+        stats = self.stats.setdefault(lease.range.token, RangeStats())
+        return Holding(
+            lease, sent, leases=self._leases, options=self.options, clock=self._clock, stats=stats
+        )  # fmt: skip
+
+    def _begin(self, holding: Holding) -> None:
+        if self._stopping:
+            return
+        stats = self.stats[holding.lease.range.token]
+        consumer = Consumer(holding, self._parts, stats)
+        self._consumers[consumer.range] = consumer
+        self._tasks[consumer.range] = asyncio.ensure_future(self._consume(consumer))
+
+    async def _consume(self, consumer: Consumer) -> None:
+        try:
+            ended = await consumer.run()
+            if ended is Ended.LOST:
+                self._look.set()
+            if ended is Ended.STOPPED:
+                self.stats[consumer.range.token].stopped += 1
+        except FeedRangeGoneError as gone:
+            logger.info("The range %s was split", consumer.range.token)
+            await self._split(consumer.holding, gone.ranges)
+        except Exception:
+            logger.exception("The range %s is left until its lease expires", consumer.range.token)
+        finally:
+            self._consumers.pop(consumer.range, None)
+            self._tasks.pop(consumer.range, None)
+
+    async def _split(self, holding: Holding, ranges: Sequence[FeedRange] = ()) -> None:
+        """Replace a lease that we hold by leases of its parts. Doing this once more after a crash is harmless: parts
+        that exist are left as they are, and the whole goes last."""
+        whole = holding.lease
+        try:
+            others = [each.range for each in await self._leases.all() if each.range != whole.range]
+            existing = [each for each in others if whole.range.contains(each)]
+            current = ranges or await self._feed.ranges()
+            parts = [piece for gap in whole.range.without(existing) for piece in gap.cut(current)]
+            for part in parts:
+                holding.check()
+                sent = self._clock.monotonic()
+                made = await self._leases.create(
+                    msgspec.structs.replace(
+                        whole,
+                        range=part,
+                        owner=None if self._stopping else self.options.worker,
+                        continuation=holding.position,
+                        wanted_by=None,
+                        timestamp=self._clock.timestamp(),
+                    )
+                )
+                if made is not None:
+                    self._begin(self._holding(made, sent))
+            await holding.delete()
+        except (CheckpointStoreError, LeaseLostError) as error:
+            logger.warning("The split of %s is left for another attempt: %s", whole.range.token, error)
+
+    async def _end_all(self) -> None:
+        await cancelled(*self._tasks.values())
+
+    async def _release_strays(self) -> None:
+        """Give back what we took in the very moment of stopping; else it would have to expire."""
+        try:
+            for lease in await self._leases.all():
+                if lease.owner == self.options.worker:
+                    await self._leases.replace(msgspec.structs.replace(lease, owner=None))
+        except (CheckpointStoreError, LeaseLostError) as error:
+            logger.warning("Some leases were not released, they will expire: %s", error)
+
+
+async def _until(future: asyncio.Future[list[BaseException | None]]) -> None:
+    await asyncio.shield(future)

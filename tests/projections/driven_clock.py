@@ -1,0 +1,53 @@
+"""Time that only passes when a test lets it."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import inspect
+import itertools
+from collections.abc import Awaitable, Callable
+
+
+class DrivenClock:
+    """A `projections.clock.Clock` that stands still between calls of `advance` and `until`."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._numbers = itertools.count()
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def timestamp(self) -> str:
+        return f"2026-01-01T00:00:00.{int(self.now):06d}Z"
+
+    async def sleep(self, seconds: float) -> None:
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self.now + seconds, next(self._numbers), woken))
+        await woken
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, waking who sleeps no longer than that."""
+        self.now += seconds
+        while self._sleepers and self._sleepers[0][0] <= self.now:
+            _, _, woken = heapq.heappop(self._sleepers)
+            if not woken.done():
+                woken.set_result(None)
+
+    async def until(self, condition: Callable[[], bool | Awaitable[bool]], *, at_most: float = 1000.0) -> None:
+        """Let time pass, with pauses for what is under way, until the condition holds."""
+        end = self.now + at_most
+        while True:
+            holds = condition()
+            if await holds if inspect.isawaitable(holds) else holds:
+                return
+            assert self.now < end, f"it did not come true within {at_most:g} s"
+            self.advance(0.5)
+            await asyncio.sleep(0.001)
+
+    async def passes(self, seconds: float) -> None:
+        """Let so much time pass, with pauses for what is under way."""
+        end = self.now + seconds
+        await self.until(lambda: self.now >= end)

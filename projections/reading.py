@@ -18,6 +18,8 @@ __all__ = ["Pages"]
 logger = logging.getLogger("eventckpt.projections")
 
 _END: Final = None
+_IDLE: Final = 12
+"""Empty polls in a row, after which a range is polled half as often: an empty poll costs as much as a full one."""
 
 
 class Pages:
@@ -65,6 +67,7 @@ class Pages:
 
     async def fill(self, position: str | None, start: Start) -> None:
         """Read until the range is gone or this is cancelled."""
+        empty = 0
         while True:
             await self._room.acquire()
             try:
@@ -74,8 +77,10 @@ class Pages:
                 return
             position = page.continuation
             self._queue.put_nowait(page)
+            empty = 0 if page.events else empty + 1
             if not page.behind:
-                await self._clock.sleep(self._options.poll_interval)
+                idle = empty > _IDLE
+                await self._clock.sleep(self._options.poll_interval * (2 if idle else 1))
 
     async def _read(self, position: str | None, start: Start) -> FeedPage:
         while True:

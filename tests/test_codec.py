@@ -39,6 +39,7 @@ from eventckpt import (
     CheckpointTypeNotAllowedError,
 )
 from eventckpt.codec import MAX_DEPTH
+from eventckpt.codec.tree import read_tree
 from tests import checkpoint_types as app
 from tests.fidelity import assert_same, checkpoint, loaded
 
@@ -581,12 +582,13 @@ _ABOVE = 2  # the checkpoint's fields and its state
 @pytest.mark.parametrize(
     "around", [lambda value: value, lambda value: [(shared := [1]), shared, value]], ids=["", "shared"]
 )
-def test_any_nesting_up_to_the_limit_can_be_saved_and_loaded(kind: str, around: Callable[[Any], Any]) -> None:
+def test_any_nesting_up_to_the_limit_can_be_saved_loaded_and_looked_at(kind: str, around: Callable[[Any], Any]) -> None:
     value: Any = 1
     for _ in range((MAX_DEPTH - 2 * _ABOVE) // _LEVELS_EACH.get(kind, 1)):
         value = _NESTINGS[kind](value)
     raw = CODEC.encode(checkpoint(around(value)))
     assert CODEC.encode(CODEC.decode(raw)) == raw
+    assert "state" in read_tree(raw, lambda key: True)
 
 
 @pytest.mark.parametrize("kind", _NESTINGS)

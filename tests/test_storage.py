@@ -738,7 +738,7 @@ class _Damaged(EventStore):
 async def test_steps_of_one_execution_that_save_side_by_side_stay_in_one_run(engine: Engine) -> None:
     run = engine.storage().for_run("r")
     [root] = await chain_of(run, 1)
-    steps = [checkpoint(root, state={"step": n}) for n in range(5)]
+    steps = [checkpoint(root, state={"step": n}) for n in range(30)]
     await asyncio.gather(*(run.save(step) for step in steps))
     last = checkpoint(steps[2])
     await run.save(last)
@@ -765,6 +765,13 @@ async def test_so_do_the_steps_of_an_execution_that_this_storage_began_itself(en
     resumed = await run.load(saved[-1].checkpoint_id)
     await asyncio.gather(*(run.save(checkpoint(resumed)) for _ in range(3)))
     assert len(await history(engine.open(), "r")) == len(saved) + 3
+    assert run.forked_to is None
+
+
+async def test_so_do_the_first_steps_of_an_execution(engine: Engine) -> None:
+    run = engine.storage().for_run("r")
+    await asyncio.gather(*(run.save(checkpoint()) for _ in range(10)))
+    assert len(await history(engine.open(), "r")) == 10
     assert run.forked_to is None
 
 

@@ -29,7 +29,7 @@ from .prune import Plan, carry_out, plan_for
 from .states import ANY_TYPE, Change, States
 from .summary import CheckpointSummary, get_checkpoint_summary
 from .transfer import Imported, export_lines, import_lines
-from .verify import Problem, Verdict, verify_run
+from .verify import Problem, Verdict, projection_problem, verify_run
 
 __all__ = [
     "ANY_TYPE",
@@ -264,17 +264,20 @@ class CheckpointAudit:
 
     # Whether it is all there
 
-    async def verify(self, stream: StreamId, *, decode: bool = False) -> Verdict:
-        """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read."""
-        return await verify_run(self.store, stream, self._states.tree if decode else None)
+    async def verify(self, stream: StreamId, *, decode: bool = False, projection: bool = False) -> Verdict:
+        """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read; with
+        `projection`, also that its "latest" document says what the log says."""
+        verdict = await verify_run(self.store, stream, self._states.tree if decode else None)
+        problem = await projection_problem(self.store, stream) if projection else None
+        return verdict if problem is None else verdict._replace(problems=(*verdict.problems, problem))
 
     async def verify_all(
-        self, *, workflow_name: str | None = None, decode: bool = False
+        self, *, workflow_name: str | None = None, decode: bool = False, projection: bool = False
     ) -> AsyncGenerator[Verdict, None]:
         """`verify` for every run, the last written to first."""
         async with aclosing(self.store.streams(workflow_name=workflow_name)) as streams:
             async for stream in streams:
-                yield await self.verify(stream, decode=decode)
+                yield await self.verify(stream, decode=decode, projection=projection)
 
     async def checks(self) -> list[Check]:
         """What the engine finds of its settings, rights and layout."""

@@ -33,6 +33,7 @@ def register(app: typer.Typer) -> None:
         everything: Annotated[bool, typer.Option("--all", help="Every run of the store, or of a workflow.")] = False,
         workflow: Workflow = None,
         decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,
+        projection: Annotated[bool, typer.Option("--projection", help="Also compare the latest documents.")] = False,
     ) -> int:
         """Check that runs are what was written: digests, their chain, gaps, parts. Names the first bad event."""
         if (run is None) != everything:
@@ -41,12 +42,13 @@ def register(app: typer.Typer) -> None:
         runs = events = bad = 0
         if run is not None:
             stream = await audit.run(run, workflow_name=workflow)
-            verdict = await audit.verify(stream, decode=decode)
+            verdict = await audit.verify(stream, decode=decode, projection=projection)
             runs, events, bad = 1, verdict.events, not verdict.ok
             _report(session.out, verdict, each=True)
         else:
             with session.out.progress("events verified") as done:
-                async with aclosing(audit.verify_all(workflow_name=workflow, decode=decode)) as verdicts:
+                verdicts = audit.verify_all(workflow_name=workflow, decode=decode, projection=projection)
+                async with aclosing(verdicts):
                     async for verdict in verdicts:
                         runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
                         _report(session.out, verdict, each=False)

@@ -354,9 +354,9 @@ class _Reader:
                 args = self._list(_listed(node, field), path, depth)
                 parts += [(f"({index})", arg) for index, arg in enumerate(args)]
         if f.KWARGS in node:
-            parts += self._attributes(self.node(node[f.KWARGS], path, depth + 1))
+            parts += self._attributes(self.node(node[f.KWARGS], path, depth))
         if f.STATE in node:
-            parts += self._attributes(self.node(node[f.STATE], path, depth + 1))
+            parts += self._attributes(self.node(node[f.STATE], path, depth))
         if f.ITEMS in node:
             parts += self._items(node, path, depth)
         if f.PAIRS in node:

@@ -56,6 +56,7 @@ class _Checkpoints:
 
     workflow_name: str | None = None
     _run_id: str | None = None
+    _strand: int | None = None
     _core: _Core
 
     async def save(self, checkpoint: WorkflowCheckpoint) -> str:
@@ -74,7 +75,7 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self._run_id)
+            outcome = await self._core.writer.save(checkpoint, self._run_id, self._strand)
         except Exception as error:
             self._report(checkpoint, error)
             raise
@@ -163,6 +164,7 @@ class RunCheckpointStorage(_Checkpoints):
     def __init__(self, core: _Core, run_id: str, workflow_name: str | None) -> None:
         self._core = core
         self.run_id = self._run_id = run_id
+        self._strand = core.memory.new_strand()
         self.workflow_name = workflow_name
 
     @property

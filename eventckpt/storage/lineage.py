@@ -91,7 +91,8 @@ class Memory:
 
     It also tells executions of a workflow apart. A strand is what began with one first checkpoint, or with one load
     of a checkpoint to go on from. Steps that run side by side in one execution save checkpoints that follow the same
-    one: those belong together. Two executions that resumed the same checkpoint do not.
+    one: those belong together. Two executions that resumed the same checkpoint do not. First checkpoints that follow
+    nothing belong together if they were saved through the same bound storage.
     """
 
     def __init__(self, size: int = 10_000) -> None:
@@ -112,14 +113,21 @@ class Memory:
         """The run that saves meant for `stream` went on in, after the last conflict."""
         return self._forks.get(stream)
 
-    def strand_after(self, checkpoint_id: str | None) -> int:
-        """The strand of a checkpoint that follows this one. Of several executions that loaded it, each gets its own;
-        the last one keeps it."""
+    def new_strand(self) -> int:
+        return next(self._strands)
+
+    def strand_after(self, checkpoint_id: str | None, default: int | None) -> int:
+        """The strand of a checkpoint that follows this one, or, where nothing is known of that, `default` or a new
+        one. Of several executions that loaded it, each gets its own; the last one keeps it."""
         tip = self._tips.get(checkpoint_id) if checkpoint_id else None
-        strands = (tip.strands if tip else ()) or (next(self._strands),)
+        strands = (tip.strands if tip else ()) or (default or self.new_strand(),)
         if checkpoint_id and tip:
             self._tips.put(checkpoint_id, tip._replace(strands=strands[1:] or strands))
         return strands[0]
+
+    def writing(self, event: CheckpointEvent, strand: int) -> None:
+        """Note an append before it is sent: others can see the event in the store before its own task hears of it."""
+        self._written.put(event.digest, strand)
 
     def wrote(self, event: CheckpointEvent, strand: int) -> bool:
         """Whether this storage wrote `event`, for that strand."""
@@ -132,7 +140,7 @@ class Memory:
         tip = before if before is not None and known else Tip.of(event, head)
         if to_go_on:
             others = tip.strands if tip.loaded else ()
-            tip = tip._replace(strands=(*others, next(self._strands)), loaded=True)
+            tip = tip._replace(strands=(*others, self.new_strand()), loaded=True)
         self._tips.put(event.checkpoint_id, tip)
         self._heads.put(event.stream, head)
 
@@ -142,6 +150,6 @@ class Memory:
         tip = Tip.of(event, head)._replace(strands=(strand,), diverted_from=diverted_from)
         self._tips.put(event.checkpoint_id, tip)
         self._heads.put(event.stream, head)
-        self._written.put(event.digest, strand)
+        self.writing(event, strand)
         if diverted_from is not None:
             self._forks.put(diverted_from, event.stream)

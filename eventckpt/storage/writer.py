@@ -86,14 +86,15 @@ class Writer:
         self._on_conflict = on_conflict
         self._actor = actor
 
-    async def save(self, checkpoint: WorkflowCheckpoint, run_id: str | None) -> Outcome:
-        """Append `checkpoint` to its run, `run_id` or the one that its lineage leads to."""
+    async def save(self, checkpoint: WorkflowCheckpoint, run_id: str | None, strand: int | None = None) -> Outcome:
+        """Append `checkpoint` to its run, `run_id` or the one that its lineage leads to; `strand` is that of first
+        checkpoints (see `Memory`)."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         raw = self._codec.encode(checkpoint)
         self._prove(checkpoint, raw)
         draft = _draft(checkpoint, self._actor)
         place = await self._place(checkpoint, run_id)
-        place = place._replace(strand=self._memory.strand_after(checkpoint.previous_checkpoint_id))
+        place = place._replace(strand=self._memory.strand_after(checkpoint.previous_checkpoint_id, strand))
         check_run_id(place.stream.run_id)
         base = place.rests_on if place.rests_on and place.rests_on.stream == place.stream else None
         payload = await self._payloads.encode(
@@ -105,6 +106,7 @@ class Writer:
             payload = await self._payloads.encode(raw, place.stream)
         while True:
             event = _event(draft, place, payload)
+            self._memory.writing(event, place.strand)
             try:
                 await self._store.append(event)
             except StreamConflict as conflict:

@@ -637,7 +637,7 @@ def _whole_events(
     ) as rows:
         for row in rows:
             page.append((row[3], _event(row)))
-            size += len(row[-1])
+            size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
             if len(page) == _PAGE or size > _PAGE_BYTES:
                 return page, False
     return page, True

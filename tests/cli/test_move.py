@@ -32,7 +32,7 @@ async def report(number: int, ctx: WorkflowContext[Never, int]) -> None:
     await ctx.yield_output(number + ctx.get_state("bonus", 0))
 
 
-def workflow(name: str = "doubling"):  # type: ignore[no-untyped-def] - the framework's own type
+def workflow(name: str = "doubling"):
     return WorkflowBuilder(start_executor=double, name=name, output_from=[report]).add_edge(double, report).build()
 
 

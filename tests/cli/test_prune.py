@@ -46,10 +46,10 @@ async def test_the_last_checkpoints_stay_and_load_and_the_removal_is_on_record(e
     await finished_run(engine)
     before = {header.seq: header for header in await headers(engine.open())}
     kept = [8, 9, 10]
-    bases = {before[seq].payload.base_seq for seq in kept} - {None}  # type: ignore[union-attr]
+    bases = {before[seq].payload.base_seq for seq in kept} - {None}
     await cli("prune", "order-1", "--keep", "3", "--execute", "--yes", "--actor", "janitor")
     after = await headers(engine.open())
-    assert [header.seq for header in after] == sorted({*kept, *bases, 11})  # type: ignore[arg-type]
+    assert [header.seq for header in after] == sorted({*kept, *bases, 11})
     record = after[-1]
     assert (record.type, record.actor, record.checkpoint_id) == ("tombstone", "janitor", "")
     gone = {seq for removed in record.pruned for seq in range(removed.first, removed.last + 1)}
@@ -127,7 +127,7 @@ async def test_only_finished_runs_and_only_what_is_old_enough(engine: Engine, cl
 async def test_a_deleted_checkpoint_does_not_come_back(engine: Engine, cli: Cli) -> None:
     await finished_run(engine, steps=4, filler=1)
     await engine.storage().for_run("order-1", workflow_name=WORKFLOW).delete("order-1-cp0")
-    [base] = {header.payload.base_seq for header in await headers(engine.open()) if header.seq in (3, 4)}  # type: ignore[union-attr]
+    [base] = {header.payload.base_seq for header in await headers(engine.open()) if header.seq in (3, 4)}
     assert base == 1, "the case needs a deleted snapshot that others rest on"
     await cli("prune", "order-1", "--keep", "2", "--execute", "--yes")
     assert await seqs(engine) == [1, 3, 4, 5, 6]
@@ -168,7 +168,7 @@ async def test_a_prune_that_died_after_its_record_is_sound_and_the_next_one_fini
     events = {seq: (await store.read(stream(), seq))[0] for seq in plan.seqs}
     await audit.prune(plan)
     for event in events.values():  # as if nothing, or not all, had been removed
-        await store.put(stream(), [event])  # type: ignore[attr-defined]
+        await store.put(stream(), [event])
     assert len(await headers(store)) == len(before) + 1
     await cli("verify", "--all")
     await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
@@ -197,8 +197,8 @@ async def test_a_record_that_does_not_fit_its_neighbours_is_caught(engine: Engin
             pruned=tuple(msgspec.structs.replace(removed, digest="0" * 64) for removed in record.pruned),
         )
     )
-    await store.remove(stream(), [record.seq])  # type: ignore[attr-defined]
-    await store.put(stream(), [forged])  # type: ignore[attr-defined]
+    await store.remove(stream(), [record.seq])
+    await store.put(stream(), [forged])
     assert "MISSING" in (await cli("verify", "order-1", code=1)).out
 
 

@@ -18,6 +18,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from eventckpt import CheckpointAudit, CheckpointEvent, SqliteEventStore, StreamId
 from eventckpt.chain import sealed
+from eventckpt.runs import fold
 from eventckpt.stores.conformance import make_event
 
 from ..conftest import cosmos_account
@@ -67,7 +68,7 @@ def changed_at(value: Any, path: tuple[str | int, ...]) -> Any:
             return bytes([value[0] ^ 1]) + value[1:]
         return value + 1
     copy = list(value) if isinstance(value, list) else dict(value)
-    copy[path[0]] = changed_at(copy[path[0]], path[1:])  # type: ignore[index]
+    copy[path[0]] = changed_at(copy[path[0]], path[1:])
     return copy
 
 
@@ -288,7 +289,7 @@ async def test_events_that_changed_places_are_caught(engine: Engine, cli: Cli) -
     await delete(engine, second)
     await delete(engine, third)
     swapped = [msgspec.structs.replace(third, seq=2), msgspec.structs.replace(second, seq=3)]
-    await store.put(RUN, swapped)  # type: ignore[attr-defined]
+    await store.put(RUN, swapped)
     assert (await caught(cli, 2))[0] == "changed"
 
 
@@ -296,7 +297,7 @@ async def test_a_whole_event_of_another_history_is_caught_where_the_chain_breaks
     _, first, second, _, _ = await full_run(engine)
     forged = on_the_first(make_event(RUN, 2, previous=first, data=b"forged"))
     await delete(engine, second)
-    await engine.open().put(RUN, [forged])  # type: ignore[attr-defined]
+    await engine.open().put(RUN, [forged])
     assert await caught(cli, 3) == ["reordered"]
 
 
@@ -304,7 +305,7 @@ async def test_a_fork_of_another_origin_is_caught(engine: Engine, cli: Cli) -> N
     origin, *_ = await full_run(engine)
     other = make_event(origin.stream, 1, data=b"another beginning")
     await delete(engine, origin)
-    await engine.open().put(origin.stream, [other])  # type: ignore[attr-defined]
+    await engine.open().put(origin.stream, [other])
     assert await caught(cli, 1) == ["fork"]
 
 
@@ -316,6 +317,23 @@ async def test_a_delta_without_its_snapshot_is_caught(engine: Engine, cli: Cli) 
     base = next(header for header in headers if deltas[0].payload and header.seq == deltas[0].payload.base_seq)
     await delete(engine, base)
     assert {"missing", "base"} <= set(await caught(cli))
+
+
+async def test_a_latest_document_that_lies_is_caught_and_one_that_lags_is_not(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=3)
+    store = engine.open()
+    headers = [header async for header in store.headers(StreamId(WORKFLOW, "order-1"))]
+    await cli("verify", "--all", "--projection")
+    lagging = fold(headers[:2])
+    assert lagging is not None
+    await store.runs().put(lagging)
+    await cli("verify", "order-1", "--projection")
+    right = fold(headers)
+    assert right is not None
+    await store.runs().put(msgspec.structs.replace(right, checkpoint_id="another", status="running"))
+    await cli("verify", "order-1")
+    printed = await cli("verify", "order-1", "--projection", code=1)
+    assert "seq 3: PROJECTION: the latest document disagrees with the log on checkpoint_id, status" in printed.out
 
 
 # Doctor

@@ -40,7 +40,7 @@ async def work(place: str, journal: Path, worker: str) -> None:
             note(call, batch)
             if call % 7 == 0:
                 raise RuntimeError("every seventh batch")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)
             note(call, batch)
             await projection.apply(batch)
             note(call, batch)

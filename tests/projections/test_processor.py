@@ -121,6 +121,21 @@ async def test_the_end_of_a_range_is_polled_once_an_interval(rig: Rig) -> None:
     assert 38 <= rig.clock.now - before <= 60
 
 
+async def test_a_range_where_nothing_happens_is_polled_half_as_often_until_something_does(rig: Rig) -> None:
+    seen = Recorder()
+    worker = rig.worker(seen, poll_interval=4.0)
+    async with worker:
+        await rig.clock.until(lambda: worker.stats["-FF"].polls == 15)
+        began, polls = rig.clock.now, worker.stats["-FF"].polls
+        await rig.clock.until(lambda: worker.stats["-FF"].polls == polls + 5)
+        assert rig.clock.now - began >= 39
+        await rig.writer.write("a")
+        await rig.clock.until(lambda: bool(seen.handled))
+        began, polls = rig.clock.now, worker.stats["-FF"].polls
+        await rig.clock.until(lambda: worker.stats["-FF"].polls == polls + 5)
+        assert rig.clock.now - began <= 35
+
+
 @pytest.mark.parametrize(("interval", "least", "most"), [(0.0, 19, 30), (1000.0, 1, 3)])
 async def test_under_load_the_position_is_saved_from_time_to_time(
     rig: Rig, interval: float, least: int, most: int

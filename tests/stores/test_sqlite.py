@@ -484,6 +484,7 @@ class TestDamage:
         assert read == first
         assert damaged.header() == second.header()
         assert digest_of(damaged) != second.digest
+        assert [event async for event in store.events(STREAM)] == [first, damaged]
 
     async def test_text_that_is_no_unicode_hides_no_event(self, path: Path, store: SqliteEventStore) -> None:
         first, second = await append_chain(store, 2)

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
 
@@ -72,6 +73,7 @@ _HASHED: Final = "*"
 _PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
 
 
+@lru_cache(maxsize=10_000)  # asked for every item that is read
 def partition_key_of(stream: StreamId) -> str:
     """The partition key of a stream: readable, and cut with a hash of the whole where the service takes no more."""
     key = f"{quote(stream.workflow_name, safe='')}|{quote(stream.run_id, safe='')}"

@@ -2,6 +2,9 @@
 
 An event is a header, readable by anyone without decoding, and a payload, the encoded state. `Payload.data` is
 the only large field: listings leave it empty (`b""`) and carry everything else.
+
+`gc=False`: records hold texts, numbers and each other, never anything that could hold them in turn. So the collector of
+cycles need not look at them, which it otherwise does again and again while thousands are read.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ MAX_RUN_ID: Final = 255
 """Characters in a run id."""
 
 
-class StreamId(msgspec.Struct, frozen=True, order=True):
+class StreamId(msgspec.Struct, frozen=True, gc=False, order=True):
     """The key of a stream: one run of one workflow."""
 
     workflow_name: str
@@ -43,7 +46,7 @@ class StreamId(msgspec.Struct, frozen=True, order=True):
     """An opaque text of 1 to 255 characters."""
 
 
-class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
+class PendingRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A question that a workflow waits for an answer to."""
 
     request_id: str
@@ -52,7 +55,7 @@ class PendingRequest(msgspec.Struct, frozen=True, kw_only=True):
     """`"module:qualname"` of the request's data; a name only, nothing is imported from it."""
 
 
-class Summary(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Summary(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a checkpoint holds, readable without decoding its state."""
 
     executor_ids: tuple[str, ...] = ()
@@ -72,7 +75,7 @@ NO_SUMMARY: Final = Summary()
 """Of a checkpoint that holds nothing, and of a tombstone."""
 
 
-class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Payload(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """The encoded state of one checkpoint. All sizes are in bytes."""
 
     encoding: str
@@ -92,7 +95,7 @@ class Payload(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Ids of the items that hold `data` where it is too large for one item; empty: `data` is here."""
 
 
-class ForkPoint(msgspec.Struct, frozen=True, kw_only=True):
+class ForkPoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """Where a forked run began: the event that its lineage last saw."""
 
     workflow_name: str
@@ -102,7 +105,7 @@ class ForkPoint(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint_id: str | None
 
 
-class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+class Pruned(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """A stretch of events that were removed from a run, and what the chain of digests needs to close over it."""
 
     first: int
@@ -114,7 +117,7 @@ class Pruned(msgspec.Struct, frozen=True, kw_only=True):
     """The digest of the last of them, which the event after it follows."""
 
 
-class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One immutable record in the stream of a run."""
 
     type: EventType
@@ -175,7 +178,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
         )
 
 
-class RunInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What a run amounts to: the "latest" document, folded from the headers of its events (`eventckpt.runs`).
 
     A pointer with a small header. All sizes are in bytes, all times ISO 8601.

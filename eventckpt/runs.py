@@ -5,7 +5,7 @@ Works on headers; nothing is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import msgspec
 
@@ -14,56 +14,63 @@ from .events import CheckpointEvent, RunInfo, RunStatus
 __all__ = ["advance", "fold"]
 
 
-def fold(headers: Iterable[CheckpointEvent]) -> RunInfo | None:
+def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
     """What a run amounts to after `headers`, all of its events in order of seq; None without events."""
-    info: RunInfo | None = None
     live: dict[str, CheckpointEvent] = {}
     for header in headers:
         live.pop(header.checkpoint_id, None)
         if header.type == "checkpoint":
             live[header.checkpoint_id] = header
-        info = _counted(info, header)
-    return _pointing(info, next(reversed(live.values()), None)) if info else None
+    return _pointing(_counted(None, headers), next(reversed(live.values()), None)) if headers else None
 
 
-def advance(info: RunInfo | None, header: CheckpointEvent) -> RunInfo | None:
-    """`info` after one more event of its run, or of a run that begins.
+def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
+    """`info` after the next events of its run, at least one, or of a run that begins.
 
-    None where `info` does not tell enough: the event deletes the latest checkpoint, and what was the latest before
-    it only the log knows. Fold the log again then.
+    None where `info` does not tell enough: the latest checkpoint was deleted, and what was the latest before it only
+    the log knows. Fold the log again then.
 
     Raises:
-        ValueError: `header` is not the event right after `info`.
+        ValueError: an event is not the one right after `info`, or after the event before.
     """
-    expected = info.seq + 1 if info else 1
-    if header.seq != expected or (info and info.stream != header.stream):
-        raise ValueError(f"seq {header.seq} of {header.stream} does not follow seq {expected - 1}")
-    counted = _counted(info, header)
-    if header.type == "checkpoint":
-        return _pointing(counted, header)
-    return None if counted.checkpoint_id == header.checkpoint_id else counted
+    seq, stream = (info.seq, info.stream) if info else (0, headers[0].stream)
+    latest: CheckpointEvent | None = None
+    latest_id, deleted = info.checkpoint_id if info else None, False
+    for header in headers:
+        if header.seq != seq + 1 or header.stream != stream:
+            raise ValueError(f"seq {header.seq} of {header.stream} does not follow seq {seq} of {stream}")
+        seq = header.seq
+        if header.type == "checkpoint":
+            latest, latest_id, deleted = header, header.checkpoint_id, False
+        elif header.checkpoint_id == latest_id:
+            deleted = True
+    if deleted:
+        return None
+    counted = _counted(info, headers)
+    return _pointing(counted, latest) if latest else counted
 
 
-def _counted(info: RunInfo | None, header: CheckpointEvent) -> RunInfo:
+def _counted(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
     """`info` with everything that adds up over the events, or that the head alone tells."""
+    first, head = headers[0], headers[-1]
     before = info or RunInfo(
-        workflow_name=header.workflow_name,
-        run_id=header.run_id,
+        workflow_name=first.workflow_name,
+        run_id=first.run_id,
         seq=0,
         digest="",
-        started_at=header.recorded_at,
-        forked_from=header.forked_from,
+        started_at=first.recorded_at,
+        forked_from=first.forked_from,
     )
-    is_checkpoint = header.type == "checkpoint"
+    checkpoints = sum(header.type == "checkpoint" for header in headers)
     return msgspec.structs.replace(
         before,
-        seq=header.seq,
-        digest=header.digest,
-        checkpoints=before.checkpoints + is_checkpoint,
-        tombstones=before.tombstones + (not is_checkpoint),
-        stored_size=before.stored_size + (header.payload.stored_size if header.payload else 0),
-        actor=header.actor,
-        recorded_at=header.recorded_at,
+        seq=head.seq,
+        digest=head.digest,
+        checkpoints=before.checkpoints + checkpoints,
+        tombstones=before.tombstones + len(headers) - checkpoints,
+        stored_size=before.stored_size + sum(header.payload.stored_size for header in headers if header.payload),
+        actor=head.actor,
+        recorded_at=head.recorded_at,
     )
 
 

@@ -73,8 +73,9 @@ class LatestProjection:
         self, stream: StreamId, info: RunInfo | None, events: Sequence[CheckpointEvent]
     ) -> RunInfo | None:
         """`info` after those of `events` that it has not seen."""
+        seq = info.seq if info else 0
+        unseen: list[CheckpointEvent] = []
         for event in sorted(events, key=lambda each: each.seq):
-            seq = info.seq if info else 0
             if event.seq <= seq:
                 continue
             if event.seq != seq + 1:
@@ -87,11 +88,11 @@ class LatestProjection:
                     seq,
                 )
                 return await self._folded(stream)
-            advanced = advance(info, event)
-            if advanced is None:
-                return await self._folded(stream)  # only the log knows what was the latest before
-            info = advanced
-        return info
+            seq = event.seq
+            unseen.append(event)
+        if not unseen:
+            return info
+        return advance(info, *unseen) or await self._folded(stream)  # only the log knows what was the latest before
 
     async def _folded(self, stream: StreamId) -> RunInfo | None:
         async with aclosing(self._store.headers(stream)) as headers:

@@ -14,6 +14,8 @@ __all__ = ["OnError", "ProcessorOptions"]
 
 OnError: TypeAlias = Literal["stop", "park"]
 
+_AT_LEAST = (("page_size", 1), ("batch_pages", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1))
+
 
 def _this_worker() -> str:
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -32,7 +34,10 @@ class ProcessorOptions:
     start: Start = "beginning"
     """Where ranges begin that were never read: with the first event, or with those that come from now on."""
     page_size: int = 500
-    """Events that are asked for at once; larger batches coalesce better, and more is repeated after a crash."""
+    """Events that are asked for at once."""
+    batch_pages: int = 4
+    """Pages that the handler gets at once while the range lies behind; larger batches coalesce better, and more is
+    repeated after a crash. At the end of a range it gets what there is."""
     read_ahead: int = 1
     """Pages that wait in memory while the handler works; 0: reading begins when the handler is done."""
     poll_interval: float = 5.0
@@ -66,7 +71,7 @@ class ProcessorOptions:
             raise ValueError(f"start is 'beginning' or 'now', not {self.start!r}.")
         if self.on_error not in ("stop", "park"):
             raise ValueError(f"on_error is 'stop' or 'park', not {self.on_error!r}.")
-        for name, least in (("page_size", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1)):
+        for name, least in _AT_LEAST:
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}.")
         for name in ("poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff"):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
 from typing import Final
 
 from eventckpt.errors import CheckpointStoreError
@@ -17,13 +20,15 @@ __all__ = ["Pages"]
 
 logger = logging.getLogger("eventckpt.projections")
 
-_END: Final = None
 _IDLE: Final = 12
 """Empty polls in a row, after which a range is polled half as often: an empty poll costs as much as a full one."""
 
 
 class Pages:
-    """The pages of a range from a position on. `fill` reads them, `next` gives them."""
+    """The pages of a range from a position on. `fill` reads them, `next` gives them, those that belong together as one.
+
+    While the range lies behind, `next` waits for `batch_pages` of them, but never for one that is not under way.
+    """
 
     def __init__(
         self,
@@ -39,48 +44,74 @@ class Pages:
         self._options = options
         self._clock = clock
         self._stats = stats
-        self._queue: asyncio.Queue[FeedPage | FeedRangeGoneError | None] = asyncio.Queue()
-        self._room = asyncio.Semaphore(1 + options.read_ahead)
+        self._waiting: deque[FeedPage] = deque()
+        self._arrived = asyncio.Event()
+        self._room = asyncio.Event()
+        self._handling = False
+        self._more = False  # whether the next page is there to be read, without a pause before
+        self._gone: FeedRangeGoneError | None = None
         self._ended = False
 
     async def next(self) -> FeedPage | None:
-        """The next page, which may be empty; None after `end`.
+        """The next pages as one, which may be empty; None after `end`.
 
         Raises:
             FeedRangeGoneError: the range was split after the pages given so far.
         """
+        while not self._ready:
+            self._arrived.clear()
+            await self._arrived.wait()
         if self._ended:
             return None
-        page = await self._queue.get()
-        if isinstance(page, FeedRangeGoneError):
-            raise page
-        return None if self._ended else page
+        if self._gone and not self._waiting:
+            raise self._gone
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._options.batch_pages))]
+        self._handling = True
+        self._room.set()
+        return _joined(batch)
 
     def done(self) -> None:
-        """The page that `next` gave is handled: there is room for another one."""
-        self._room.release()
+        """What `next` gave is handled: there is room for other pages."""
+        self._handling = False
+        self._room.set()
 
     def end(self) -> None:
         """Give no further page."""
         self._ended = True
-        self._queue.put_nowait(_END)
+        self._arrived.set()
+
+    @property
+    def _ready(self) -> bool:
+        """Whether `next` has something to tell."""
+        if self._ended or self._gone or len(self._waiting) >= self._options.batch_pages:
+            return True
+        return bool(self._waiting) and not self._more
 
     async def fill(self, position: str | None, start: Start) -> None:
         """Read until the range is gone or this is cancelled."""
         empty = 0
         while True:
-            await self._room.acquire()
+            await self._until_room()
             try:
                 page = await self._read(position, start)
             except FeedRangeGoneError as gone:
-                self._queue.put_nowait(gone)
+                self._gone = gone
+                self._arrived.set()
                 return
             position = page.continuation
-            self._queue.put_nowait(page)
+            self._waiting.append(page)
+            self._more = page.behind > 0
+            self._arrived.set()
             empty = 0 if page.events else empty + 1
             if not page.behind:
                 idle = empty > _IDLE
                 await self._clock.sleep(self._options.poll_interval * (2 if idle else 1))
+
+    async def _until_room(self) -> None:
+        """While the handler works, `read_ahead` pages may wait; else those of a batch."""
+        while len(self._waiting) >= (self._options.read_ahead if self._handling else self._options.batch_pages):
+            self._room.clear()
+            await self._room.wait()
 
     async def _read(self, position: str | None, start: Start) -> FeedPage:
         while True:
@@ -90,7 +121,14 @@ class Pages:
             except CheckpointStoreError as error:
                 self._stats.read_failures += 1
                 logger.warning("The range %s could not be read: %s", self._range.token, error)
+                self._more = False
+                self._arrived.set()
                 await self._clock.sleep(self._options.poll_interval)
             else:
                 self._stats.read(page, self._clock.monotonic() - began, self._clock.monotonic())
                 return page
+
+
+def _joined(pages: Sequence[FeedPage]) -> FeedPage:
+    events = list(chain.from_iterable(page.events for page in pages))
+    return pages[-1]._replace(events=events, charge=sum(page.charge for page in pages))

@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--process", choices=["first", "second"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # three processes take turns to print
+    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
     if args.process:
         asyncio.run(work(args.env_file, args.run, args.journal, args.process))
         return 0

@@ -139,7 +139,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A workflow written as a function: every finished step is kept.")
     parser.add_argument("--store", type=Path, help="keep the store here; default: a temporary folder")
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # three processes take turns to print
+    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
     if PROCESS in os.environ:
         asyncio.run(work(args.store))
         return 0

@@ -153,7 +153,7 @@ def main() -> int:
     parser.add_argument("--refuse", action="store_true", help="answer no")
     parser.add_argument("--step", choices=["ask", "answer"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # three processes take turns to print
+    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
     if args.step:
         asyncio.run(ask(args.store) if args.step == "ask" else answer(args.store, approved=not args.refuse))
         return 0

@@ -35,7 +35,7 @@ class ByAttributes:
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and other.__getstate__() == self.__getstate__()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
 
 # Dataclasses
@@ -138,7 +138,7 @@ class Colour(enum.Enum):
 class ByName(enum.Enum):
     """Its members are stored by name: nothing can store their values."""
 
-    __reduce_ex__ = enum.pickle_by_enum_name  # type: ignore[assignment]
+    __reduce_ex__ = enum.pickle_by_enum_name
     LOCAL = threading.Lock()
     REMOTE = threading.Condition()
 
@@ -259,7 +259,7 @@ class Price(Decimal):
 
 
 def owned(value: T, owner: str = "me") -> T:
-    value.owner = owner  # type: ignore[attr-defined]
+    value.owner = owner
     return value
 
 
@@ -319,7 +319,7 @@ class Connection(ByAttributes):
         return {"host": self.host}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["host"])  # type: ignore[misc]
+        self.__init__(state["host"])
 
 
 @listed
@@ -433,8 +433,34 @@ class Temperature(float):
         made.unit = unit
         return made
 
-    def __getnewargs__(self) -> tuple[float, str]:  # type: ignore[override]
+    def __getnewargs__(self) -> tuple[float, str]:
         return float(self), self.unit
+
+
+@listed
+class Tagged(ByAttributes):
+    """Cannot be made without the argument that `__getnewargs__` brings back."""
+
+    tag: str
+
+    def __new__(cls, tag: str) -> Self:
+        made = super().__new__(cls)
+        made.tag = tag
+        return made
+
+    def __getnewargs__(self) -> tuple[str]:
+        return (self.tag,)
+
+
+@listed
+class Interval(ByAttributes):
+    """Makes its argument anew for each reduction."""
+
+    def __init__(self, ends: list[tuple[int]]) -> None:
+        (self.low,), (self.high,) = ends
+
+    def __reduce__(self) -> Any:
+        return Interval, ([(self.low,), (self.high,)],)
 
 
 @listed
@@ -659,7 +685,7 @@ class Replaced:
 FirstReplaced = Replaced
 
 
-class Replaced:  # type: ignore[no-redef]
+class Replaced:
     pass
 
 

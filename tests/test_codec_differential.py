@@ -107,7 +107,7 @@ def _hash_that_needs_the_state() -> Any:
     """An object is put into a dict before it has the attributes that its hash is made of."""
     node = app.Node("x")
     point = app.FrozenPoint(node)
-    node.children.append({point: 1})  # type: ignore[arg-type]
+    node.children.append({point: 1})
     return point
 
 
@@ -237,7 +237,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "no_attribute": reduced(getattr, (app.Colour, "PINK")),
     "a_member_of_an_enum": reduced(getattr, (app.Colour, "RED")),
     "the_wrong_class_for_new": reduced(copyreg.__newobj__, app.Point),
-    "the_reconstructor": reduced(copyreg._reconstructor, (app.Point, object, None)),  # type: ignore[attr-defined]
+    "the_reconstructor": reduced(copyreg._reconstructor, (app.Point, object, None)),
     "a_long_range": reduced(app.Point, (range(10**12),)),
     # sharing and cycles
     "a_list_that_holds_itself": lambda: _with(lambda loop: loop.append(loop), []),
@@ -261,7 +261,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "a_framework_storage": lambda: FileCheckpointStorage(Path("unused").absolute().parent),
     "a_framework_message_with_a_lock": lambda: Message("user", ["x"], additional_properties={"lock": threading.Lock()}),
     "a_framework_function": lambda: agent_framework.handler,
-    "a_framework_nested_class": lambda: agent_framework.WorkflowMessage,
+    "a_framework_nested_class": lambda: agent_framework.WorkflowAgent.RequestInfoFunctionArgs("r", None),
 }
 
 
@@ -316,7 +316,7 @@ DIFFERENT: dict[str, Callable[[], Any]] = {
     "a_class_to_make_with_a_metaclass": reduced(app.Meta, ("X", (), {})),
     "a_list_of_a_long_range": reduced(list, (range(2_000_000),)),
     "a_huge_int_from_a_decimal": reduced(int, (Decimal("1e5000"),)),
-    "a_constructor_of_another_class": reduced(copyreg._reconstructor, (app.Point, app.Point, None)),  # type: ignore[attr-defined]
+    "a_constructor_of_another_class": reduced(copyreg._reconstructor, (app.Point, app.Point, None)),
     "a_state_for_an_enum_member": reduced(app.Colour, (1,), {"mark": 1}),
     "a_nested_class_by_getattr": reduced(getattr, (app.Outer, "Inner")),
     "none_by_its_type": reduced(type(None), ()),
@@ -387,7 +387,7 @@ def test_each_difference_is_of_a_case() -> None:
 
 async def test_a_type_registered_after_construction_is_allowed_by_both(tmp_path: Path) -> None:
     class_made_now = type("MadeNow", (), {"__module__": app.__name__, "__qualname__": "MadeNow"})
-    app.MadeNow = class_made_now  # type: ignore[attr-defined]
+    app.MadeNow = class_made_now
     codec, storage = CheckpointCodec(), FileCheckpointStorage(tmp_path)
     registered = agent_framework._workflows._checkpoint_encoding._REGISTERED_CHECKPOINT_TYPE_KEYS
     try:
@@ -398,4 +398,4 @@ async def test_a_type_registered_after_construction_is_allowed_by_both(tmp_path:
         await storage.save(checkpoint(class_made_now()))
     finally:
         registered.discard(f"{app.__name__}:MadeNow")
-        del app.MadeNow  # type: ignore[attr-defined]
+        del app.MadeNow

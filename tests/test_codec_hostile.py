@@ -156,6 +156,8 @@ def test_containers_as_map_keys_are_refused(key: bytes) -> None:
         {"$": "set", "l": [[1]]},
         {"$": "set", "l": [{}]},
         {"$": "set", "l": 5},
+        {"$": "set", "l": [{"$": f"{APP}:FrozenPoint"}]},
+        {"$": "dict", "d": [[{"$": f"{APP}:FrozenPoint"}, 1]]},
         {"$": "frozenset", "l": [{"$": "set", "l": []}]},
         {"$": "dict"},
         {"$": "dict", "d": {}},
@@ -325,7 +327,6 @@ FORBIDDEN = [
     "openai.types:os",
     "openai.typesx:T",
     "openai.types.\x00:T",
-    "openai.types.\udc80:T",
     ":",
     "::",
     "a:",
@@ -357,11 +358,6 @@ def test_names_that_nobody_allowed_are_refused_in_every_role(key: str) -> None:
         {"$": "type", "n": key},
         {"$": "enum", "t": key, "n": "x"},
     ):
-        text = {name: item for name, item in node.items() if isinstance(item, str)}
-        if any("\udc80" in item for item in text.values()):
-            with pytest.raises(UnicodeEncodeError):
-                raw_with(node)
-            continue
         with pytest.raises(OURS):
             decoded(node)
     assert {name for name in set(sys.modules) - before if not name.startswith(("agent_framework", "openai"))} == set()

@@ -92,7 +92,7 @@ async def test_the_quickstart_needs_no_account_and_leaves_no_emulator_behind() -
     ]
     assert section(text, "THE RESULT")[0] == "Incident 4471: card payments refused on the night of 11 June"
     assert [line[:3] for line in section(text, "CHECKED")] == ["yes"] * 4
-    endpoint = urlsplit(re.search(r"http://\S+", text)[0])  # type: ignore[index]
+    endpoint = urlsplit(re.search(r"http://\S+", text)[0])
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(endpoint.hostname, endpoint.port)
 

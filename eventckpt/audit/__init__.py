@@ -11,15 +11,23 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 
 from ..codec.tree import Tree, types_in
-from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointNotFoundError, StreamConflict
+from ..errors import (
+    CheckpointConflictError,
+    CheckpointDecodeError,
+    CheckpointNotFoundError,
+    CheckpointStoreError,
+    RunNotFoundError,
+    StreamConflict,
+)
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..runs import advance, fold
-from ..stores import AuditStore, Check
+from ..storage import Latest
+from ..stores import AuditStore, Check, RunStore
 from .adopt import Adopted, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
@@ -40,6 +48,7 @@ __all__ = [
     "Difference",
     "Filter",
     "Imported",
+    "Latest",
     "Node",
     "Plan",
     "Problem",
@@ -48,6 +57,9 @@ __all__ = [
     "Verdict",
     "get_checkpoint_summary",
 ]
+
+
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Filter(NamedTuple):
@@ -110,12 +122,27 @@ class CheckpointAudit:
         allowed_checkpoint_types: application types, as `"module:qualname"`, that `checkpoint` and `states` may decode
             and that trees show with what is in them; `ANY_TYPE` shows all, and decodes none of them.
         actor: who forks and prunes, kept on the events that this writes.
+        latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
+            document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
+            log.
+
+    Raises:
+        ValueError: an argument is not of the form above.
+        CheckpointStoreError: `latest` is "projection", and the engine keeps none.
     """
 
     def __init__(
-        self, store: AuditStore, *, allowed_checkpoint_types: Sequence[str] = (), actor: str | None = None
+        self,
+        store: AuditStore,
+        *,
+        allowed_checkpoint_types: Sequence[str] = (),
+        actor: str | None = None,
+        latest: Latest = "log",
     ) -> None:
+        if latest not in ("log", "projection"):
+            raise ValueError(f"latest is 'log' or 'projection', not {latest!r}.")
         self.store = store
+        self._projection = store.runs() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
         self._states = States(store, allowed_checkpoint_types)
         self._actor = actor
@@ -143,8 +170,19 @@ class CheckpointAudit:
     async def runs(
         self, which: Filter | None = None, *, after: StreamId | None = None
     ) -> AsyncGenerator[RunInfo, None]:
-        """The runs that fit, the last written to first; with `after`, those behind that run."""
+        """The runs that fit, the last written to first; with `after`, those behind that run.
+
+        From the projection, "last written to" is by when events were recorded, and then by name.
+
+        Raises:
+            CheckpointStoreError: the projection is empty, and the log is not.
+            RunNotFoundError: the projection does not have `after`.
+        """
         which, waiting = which or Filter(), after
+        if self._projection is not None:
+            for info in await self._projected(self._projection, which, after):
+                yield info
+            return
         async with aclosing(self.store.streams(workflow_name=which.workflow_name)) as streams:
             async for stream in streams:
                 if waiting is not None:
@@ -153,6 +191,31 @@ class CheckpointAudit:
                 info = await self.info(stream)
                 if info is not None and which.fits(info):
                     yield info
+
+    async def _projected(self, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
+        async with aclosing(runs.all(which.workflow_name)) as infos:
+            found = [info async for info in infos if info.stream == after or which.fits(info)]
+        if not found:
+            await self._check_projected(runs)
+        found.sort(key=lambda info: info.stream)
+        found.sort(key=lambda info: moment_of(info.recorded_at) or _NEVER, reverse=True)
+        if after is None:
+            return found
+        streams = [info.stream for info in found]
+        if after not in streams:
+            raise RunNotFoundError(
+                f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
+                "It may be late; begin anew, or ask the log."
+            )
+        return found[streams.index(after) + 1 :]
+
+    async def _check_projected(self, runs: RunStore) -> None:
+        async with aclosing(runs.all()) as infos, aclosing(self.store.streams()) as streams:
+            if await anext(infos, None) is None and await anext(streams, None) is not None:
+                raise CheckpointStoreError(
+                    "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
+                    "keeps it up to date, or ask the log."
+                )
 
     async def info(self, stream: StreamId) -> RunInfo | None:
         """What a run amounts to, folded from its headers; None if there is no such run."""

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from ..audit import Filter
+from ..audit import Filter, Latest
 from ..audit.lineage import walk
 from ..audit.summary import status_of
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
@@ -20,6 +20,7 @@ __all__ = ["event_fields", "register", "show_event"]
 _RUN = typer.Argument(help="A run's id, or the beginning of one.")
 _CHECKPOINT = typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.")
 _STATUSES: dict[str, RunStatus] = {"running": "running", "waiting": "waiting", "idle": "idle"}
+_LATEST: dict[str, Latest] = {"log": "log", "projection": "projection"}
 
 _RUN_COLUMNS = [
     Column("run"),
@@ -66,10 +67,15 @@ def register(app: typer.Typer) -> None:
         limit: Annotated[int, typer.Option(help="How many to list; 0 for all.", min=0)] = 50,
         after: Annotated[str | None, typer.Option(help="Go on behind this run of the listing.")] = None,
         count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
+        latest: Annotated[
+            str, typer.Option(help="Where to look: in the log, or in the projection, quicker and maybe late.")
+        ] = "log",
     ) -> None:
         """List runs, the last written to first."""
         if status is not None and status not in _STATUSES:
             raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, not {status!r}.")
+        if latest not in _LATEST:
+            raise Failure(USAGE, f"--latest is {' or '.join(_LATEST)}, not {latest!r}.")
         which = Filter(
             workflow_name=workflow,
             status=_STATUSES[status] if status else None,
@@ -78,7 +84,7 @@ def register(app: typer.Typer) -> None:
             request=request if request is not None else ("" if pending else None),
             actor=actor,
         )
-        audit = await session.audit()
+        audit = await session.audit(latest=_LATEST[latest])
         behind = await audit.run(after, workflow_name=workflow) if after is not None else None
         listing, found, more, last = Listing(session.out, "run", _RUN_COLUMNS), 0, False, ""
         async with aclosing(audit.runs(which, after=behind)) as infos:

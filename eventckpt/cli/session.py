@@ -15,7 +15,7 @@ from typing import Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
 import typer
 from agent_framework import WorkflowCheckpointException
 
-from ..audit import CheckpointAudit
+from ..audit import CheckpointAudit, Latest
 from ..errors import (
     AmbiguousNameError,
     CheckpointDecodeError,
@@ -81,11 +81,16 @@ class Session:
         self.out = out
 
     async def audit(
-        self, *, allow: list[str] | None = None, actor: str | None = None, create: bool = False
+        self,
+        *,
+        allow: list[str] | None = None,
+        actor: str | None = None,
+        create: bool = False,
+        latest: Latest = "log",
     ) -> CheckpointAudit:
         """The audit over the store; with `create`, the store may be a new one."""
         store = await self._open(create=create)
-        return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor)
+        return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
 
     @property
     def location(self) -> str:

@@ -25,12 +25,8 @@ MAX_RAW_SIZE: Final = 512 * 1024 * 1024
 """The most bytes that one encoded checkpoint may have, before compression."""
 
 
-def _refuse_extension(code: int, data: memoryview) -> Any:
-    raise CheckpointDecodeError(f"Stored bytes hold MessagePack extension {code}, which eventckpt never writes.")
-
-
 _pack = msgspec.msgpack.Encoder()
-_unpack = msgspec.msgpack.Decoder(ext_hook=_refuse_extension)
+_unpack = msgspec.msgpack.Decoder()
 
 
 class CheckpointCodec:

@@ -98,9 +98,10 @@ class Decoder:
                 if item and type(item) not in atoms:
                     items[index] = value(item, depth + 1)
 
-    def _map(self, node: dict[Any, Any], depth: int) -> dict[str, Any]:
+    def _map(self, node: dict[Any, Any], depth: int, *, named: bool = True) -> dict[str, Any]:
+        """A map with its values decoded; `named` tells to refuse keys that are not text."""
         atoms, value = f.ATOMS, self.value
-        if not _ONLY_STR.issuperset(map(type, node)):
+        if named and not _ONLY_STR.issuperset(map(type, node)):
             raise CheckpointDecodeError("A stored map has a key that is not text.")
         filled: Iterable[Any] = filter(None, node.values())  # empty values stand for themselves
         if not atoms.issuperset(map(type, filled)):
@@ -195,10 +196,10 @@ class Decoder:
             made = recipe.new(recipe.cls) if bare else self._made(recipe, node, depth)
             if f.STATE in node:
                 state = node[f.STATE]
-                if f.type_of(state) is dict and f.FORM not in state:
-                    self._map(state, depth)
-                else:
+                if f.type_of(state) is not dict or f.FORM in state:
                     state = self.value(state, depth + 1)
+                else:  # a type's own method sees for itself whether every name is text
+                    self._map(state, depth, named=recipe.setstate is None)
                 if recipe.setstate is not None:
                     recipe.setstate(made, state)
                 else:

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import audit, cosmos, deltas, main_job
+from . import audit, cosmos, deltas, main_job, projector
 from .measure import report
 
 
@@ -25,6 +25,7 @@ def main() -> int:
     met.append(report("Cosmos DB: one operation after 300 supersteps", asyncio.run(cosmos.operations())))
     met.append(report("Cosmos DB: client time of a save of the conversation", asyncio.run(cosmos.client_time())))
     met.append(report("Audits", [*asyncio.run(audit.commands()), *asyncio.run(audit.diffs())]))
+    met.append(report("The projector", asyncio.run(projector.figures())))
     deltas.plot(curve, Path("docs", "stored-bytes.svg"))
     return 0 if all(met) else 1
 

@@ -7,10 +7,14 @@ import json
 import os
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from eventckpt import EventCheckpointStorage
+from eventckpt import CheckpointAudit, CheckpointStoreError, EventCheckpointStorage, EventStore, SqliteEventStore
+from eventckpt.stores import AuditStore
+from projections import ChangeFeedProcessor, LatestProjection, open_engine
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine
@@ -85,6 +89,111 @@ async def test_a_long_listing_is_given_in_pages(engine: Engine, cli: Cli) -> Non
     assert len(seen) == 7
     assert set(seen) == names
     assert len((await cli.json("runs", "--limit", "0")).of("run")) == 7
+
+
+# Runs from the projection
+
+
+async def project(engine: Engine) -> None:
+    """What a projector does until it has caught up."""
+    store = engine.open()
+    projected = open_engine(store)
+    processor = ChangeFeedProcessor(projected.feed, projected.leases("projector"), LatestProjection(store).apply)
+    async with processor:
+        await processor.caught_up()
+
+
+async def test_runs_from_the_projection_are_the_same_as_from_the_log(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-2", steps=2, actor="clerk")
+    await order_run(engine, "order-1", steps=1)
+    await engine.storage().for_run("rests").save(checkpoint(workflow_name="refunds"))
+    await order_run(engine, "order-3", steps=3)
+    await engine.storage().for_run("order-3", workflow_name=WORKFLOW).delete("order-3-cp2")
+    await project(engine)
+
+    async def listed(*words: str) -> list[dict[str, Any]]:
+        log = (await cli.json("runs", *words)).of("run")
+        projection = (await cli.json("runs", "--latest", "projection", *words)).of("run")
+        assert sorted(projection, key=lambda run: run["run_id"]) == sorted(log, key=lambda run: run["run_id"])
+        return projection
+
+    newest_first = ["order-3", "rests", "order-1", "order-2"]
+    assert [run["run_id"] for run in await listed()] == newest_first
+    assert [run["run_id"] for run in await listed("--workflow", "refunds")] == ["rests"]
+    assert [run["run_id"] for run in await listed("--pending")] == ["order-2"]
+    assert [run["run_id"] for run in await listed("--request", "q1", "--actor", "clerk")] == ["order-2"]
+    assert [run["run_id"] for run in await listed("--status", "idle", "--since", "2020-01-01")] == ["order-3", "rests"]
+    assert await listed("--until", "2020-01-01") == []
+    assert (await cli("runs", "--latest", "projection", "--count")).out == "4\n"
+    table = (await cli("runs", "--latest", "projection")).out.splitlines()
+    assert [row.split()[0] for row in table[1:]] == newest_first
+    assert sorted(table) == sorted((await cli("runs", "--latest", "log")).out.splitlines())
+
+
+async def test_runs_from_the_projection_are_given_in_pages_too(engine: Engine, cli: Cli) -> None:
+    for number in range(5):
+        await order_run(engine, f"run-{number}", steps=2 if number % 2 == 0 else 1)
+    await project(engine)
+    first = await cli.json("runs", "--latest", "projection", "--limit", "3")
+    assert [run["run_id"] for run in first.of("run")] == ["run-4", "run-3", "run-2"]
+    rest = await cli.json("runs", "--latest", "projection", "--after", first.of("more")[0]["after"])
+    assert [run["run_id"] for run in rest.of("run")] == ["run-1", "run-0"]
+    behind = await cli.json("runs", "--latest", "projection", "--after", "run-3", "--pending")
+    assert [run["run_id"] for run in behind.of("run")] == ["run-2", "run-0"]
+
+
+async def test_runs_from_the_projection_are_as_late_as_it_is(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, "order-1", steps=1)
+    await project(engine)
+    await order_run(engine, "order-2", steps=1)
+    await engine.storage().for_run("new").save(checkpoint(workflow_name="refunds"))
+    assert [run["run_id"] for run in (await cli.json("runs", "--latest", "projection")).of("run")] == ["order-1"]
+    assert "No runs fit" in (await cli("runs", "--latest", "projection", "--workflow", "refunds")).err
+    error = (await cli("runs", "--latest", "projection", "--after", "order-2", code=3)).err
+    assert "The projection has no run 'order-2' of workflow 'orders' to go on behind" in error
+    await project(engine)
+    assert len((await cli.json("runs", "--latest", "projection")).of("run")) == 3
+
+
+async def test_an_empty_projection_of_a_log_that_is_not_says_what_to_run(engine: Engine, cli: Cli) -> None:
+    await engine.open().checks()  # makes what there is none of yet
+    assert "No runs fit" in (await cli("runs", "--latest", "projection")).err
+    await order_run(engine, steps=1)
+    for words in ([], ["--workflow", WORKFLOW], ["--count"], ["--after", "order-1"]):
+        error = (await cli("runs", "--latest", "projection", *words, code=4)).err
+        assert "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`" in error
+    assert len((await cli.json("runs")).of("run")) == 1
+
+
+async def test_runs_are_listed_from_the_log_or_the_projection_and_nothing_else(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=1)
+    assert "--latest is log or projection, not 'newest'" in (await cli("runs", "--latest", "newest", code=2)).err
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    with pytest.raises(ValueError, match="'log' or 'projection'"):
+        CheckpointAudit(store, latest="newest")  # pyright: ignore[reportArgumentType]
+
+
+def test_an_engine_without_projections_refuses_to_list_from_one(tmp_path: Path) -> None:
+    class WithoutProjections(SqliteEventStore):
+        runs = EventStore.runs
+
+    with pytest.raises(CheckpointStoreError, match="WithoutProjections keeps no projections; use latest='log'"):
+        CheckpointAudit(WithoutProjections(tmp_path / "events.db"), latest="projection")
+
+
+async def test_listing_from_the_projection_reads_no_event() -> None:
+    async with CosmosEmulator() as emulator:
+        engine = CosmosEngine(emulator.endpoint, emulator.key, "projected")
+        for number in range(20):
+            await order_run(engine, f"order-{number}", steps=3)
+        await project(engine)
+        emulator.reset()
+        listed = (await Cli(engine).json("runs", "--latest", "projection")).of("run")
+        assert len(listed) == 20
+        asked = {request.path.split("/")[4] for request in emulator.requests if "/docs/" in request.path}
+        assert asked == {"projected-projections"}
+        await engine.close()
 
 
 async def test_history_tells_every_event_and_who_answered_which_request(engine: Engine, cli: Cli) -> None:

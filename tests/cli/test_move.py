@@ -247,7 +247,8 @@ async def test_what_cannot_be_decoded_is_left_out_and_the_reason_given(
 
 
 async def test_upstreams_cosmos_storage_is_read_through_its_own_class(cli: Cli, tmp_path: Path) -> None:
-    upstream = pytest.importorskip("agent_framework_azure_cosmos")
+    import agent_framework_azure_cosmos as upstream
+
     async with cosmos_account() as (endpoint, key):
         settings = {"endpoint": endpoint, "database_name": "old", "container_name": f"old-{uuid4()}"}
         async with upstream.CosmosCheckpointStorage(credential=key, **settings) as storage:

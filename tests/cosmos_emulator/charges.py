@@ -93,7 +93,7 @@ class Charges:
 
     def add(self, kind: str, charge: float) -> None:
         self.total += charge
-        self.by_kind[kind] += charge  # type: ignore[assignment]  # a Counter adds floats as well
+        self.by_kind[kind] += charge  # a Counter adds floats as well
         self.requests_by_kind[kind] += 1
 
     def reset(self) -> None:

@@ -81,7 +81,7 @@ def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: st
 def encode(row: Row) -> bytes:
     """A row as JSON; a whole document as it is stored."""
     if row.document is not None and row.value is row.document.body and hasattr(row.document, "raw"):
-        return row.document.raw  # type: ignore[attr-defined]
+        return row.document.raw
     return json.dumps(row.value, ensure_ascii=False, separators=(",", ":")).encode()
 
 

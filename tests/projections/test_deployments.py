@@ -108,4 +108,4 @@ def test_the_image_installs_the_worker_and_starts_it_without_a_shell() -> None:
 
 
 def commands() -> dict[str, Any]:
-    return get_command(app).commands  # type: ignore[attr-defined]
+    return get_command(app).commands

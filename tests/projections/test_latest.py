@@ -22,7 +22,7 @@ async def differences(rig: Rig, projection: str | None = None) -> list[Differenc
     return [each async for each in compare(store, open_engine(store).feed, store.runs(projection))]
 
 
-async def headers(rig: Rig, run: str) -> list:  # type: ignore[type-arg]
+async def headers(rig: Rig, run: str) -> list:
     return [header async for header in rig.writer.store.headers(StreamId(WORKFLOW, run))]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from eventckpt.errors import StoreUnavailableError
 from projections import Batch, ProcessorOptions
 
 from .rig import Recorder, Rig
@@ -84,7 +85,7 @@ async def test_a_batch_that_fails_comes_again_and_nothing_after_it_comes_before(
 async def test_a_page_has_no_more_events_than_asked_for(rig: Rig) -> None:
     await rig.writer.write("a", count=7)
     seen = Recorder()
-    async with rig.worker(seen, page_size=3):
+    async with rig.worker(seen, page_size=3, batch_pages=1):
         await rig.clock.until(lambda: len(seen.handled) == 7)
     assert max(map(len, seen.batches)) == 3
 
@@ -102,7 +103,7 @@ async def test_reading_goes_no_further_ahead_than_it_may(rig: Rig) -> None:
         async def all_handled(seen: Recorder = seen) -> bool:
             return len(seen.handled) == 10
 
-        worker = rig.worker(seen, f"ahead-{read_ahead}", processor=f"ahead-{read_ahead}", page_size=1,
+        worker = rig.worker(seen, f"ahead-{read_ahead}", processor=f"ahead-{read_ahead}", page_size=1, batch_pages=1,
                             read_ahead=read_ahead)  # fmt: skip
         async with worker:
             await rig.clock.passes(10)
@@ -110,6 +111,48 @@ async def test_reading_goes_no_further_ahead_than_it_may(rig: Rig) -> None:
             release.set()
             await rig.clock.until(all_handled)
         release.clear()
+
+
+async def test_pages_that_wait_are_one_batch_and_no_more_of_them_than_asked_for(rig: Rig) -> None:
+    release = asyncio.Event()
+
+    async def waits(batch: Batch) -> None:
+        await release.wait()
+
+    await rig.writer.write("a", count=10)
+    seen = Recorder(waits)
+    worker = rig.worker(seen, page_size=1, batch_pages=4, read_ahead=1, checkpoint_interval=0.0)
+    async with worker:
+        await rig.clock.passes(10)
+        assert [list(map(len, seen.batches)), worker.stats["-FF"].polls] == [[4], 5]
+        assert (await rig.leases())[0].continuation is None  # nothing of a batch is saved before all of it is handled
+        release.set()
+        await rig.clock.until(lambda: len(seen.handled) == 10)
+        assert list(map(len, seen.batches)) == [4, 4, 2]
+        await rig.writer.write("a")
+        await rig.clock.until(lambda: len(seen.handled) == 11, at_most=10)  # at the end no others are waited for
+    assert seen.in_run("a") == list(range(1, 12))
+
+
+async def test_a_batch_does_not_wait_for_a_page_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.writer.write("a", count=3)
+    seen = Recorder()
+    worker = rig.worker(seen, page_size=1)
+    feed: Any = worker._feed
+    read, reads = feed.read, 0
+
+    async def fails_after_the_first(*args: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads > 1:
+            raise StoreUnavailableError("out of order")
+        return await read(*args, **options)
+
+    monkeypatch.setattr(feed, "read", fails_after_the_first)
+    async with worker:
+        await rig.clock.until(lambda: len(seen.handled) == 1)
+        monkeypatch.setattr(feed, "read", read)
+        await rig.clock.until(lambda: len(seen.handled) == 3)
 
 
 async def test_the_end_of_a_range_is_polled_once_an_interval(rig: Rig) -> None:
@@ -142,7 +185,7 @@ async def test_under_load_the_position_is_saved_from_time_to_time(
 ) -> None:
     await rig.writer.write("a", count=20)
     seen = Recorder()
-    worker = rig.worker(seen, page_size=1, checkpoint_interval=interval)
+    worker = rig.worker(seen, page_size=1, batch_pages=1, checkpoint_interval=interval)
     async with worker:
         await rig.clock.until(lambda: len(seen.handled) == 20)
         assert least <= worker.stats["-FF"].lease_writes <= most
@@ -308,6 +351,7 @@ async def test_stopping_waits_for_a_handler_only_so_long(rig: Rig) -> None:
         {"start": "yesterday"},
         {"on_error": "ignore"},
         {"page_size": 0},
+        {"batch_pages": 0},
         {"read_ahead": -1},
         {"max_attempts": 0},
         {"requests_per_cycle": -1},

@@ -35,7 +35,7 @@ def place(rig: Rig) -> tuple[str, dict[str, str]]:
         settings = rig.engine.settings
         names = {"key": "credential", "database_name": "database_name", "container_name": "container_name"}
         return settings["endpoint"], {f"AZURE_COSMOS_{name.upper()}": settings[key] for name, key in names.items()}
-    return str(rig.engine.path), {}  # type: ignore[attr-defined]
+    return str(rig.engine.path), {}
 
 
 async def started(rig: Rig, *arguments: str) -> asyncio.subprocess.Process:
@@ -215,6 +215,7 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
             await rig.clock.until(lambda: look(projector)["read_seconds"] > 0)
         with faults.delay(0.02, container=f"{container}-projections"):
             await rig.clock.until(lambda: look(projector)["handler_seconds"] > 0)
+        await rig.clock.until(lambda: look(projector)["documents"] > 0)
     options = ProcessorOptions(worker="two", max_attempts=1)
     stopping = Projector(open_engine(rig.engine.open()), options, clock=rig.clock)
     with faults.respond(400, container=f"{container}-projections"):

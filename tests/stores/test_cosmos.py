@@ -291,7 +291,7 @@ def test_a_setting_that_is_given_nowhere_is_named(missing: str, monkeypatch: pyt
         monkeypatch.delenv(name, raising=False)
     del settings[missing]
     with pytest.raises(SettingNotFoundError, match={"credential": "key"}.get(missing, missing)):
-        CosmosEventStore(**settings)  # type: ignore[arg-type]
+        CosmosEventStore(**settings)
 
 
 async def test_a_client_that_is_given_is_used_and_left_open(client: CosmosClient, settings: Settings) -> None:
@@ -349,7 +349,7 @@ async def test_a_store_can_be_made_where_no_event_loop_runs(settings: Settings) 
 async def test_a_store_tells_that_it_belongs_to_another_event_loop(store: CosmosEventStore) -> None:
     await append_chain(store, 1)
     with pytest.raises(CheckpointStoreError, match=r"another event loop.*asyncio\.run"):
-        await asyncio.to_thread(lambda: asyncio.run(store.read(STREAM, 1)))  # type: ignore[arg-type]
+        await asyncio.to_thread(lambda: asyncio.run(store.read(STREAM, 1)))
     assert len(await store.read(STREAM, 1)) == 1
 
 
@@ -374,11 +374,11 @@ class SyncCredential:
 class AsyncCredential(SyncCredential):
     """As those of `azure.identity.aio`."""
 
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:  # type: ignore[override]
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
         await asyncio.sleep(0)
         return super().get_token(*scopes, **options)
 
-    async def close(self) -> None: ...  # type: ignore[override]
+    async def close(self) -> None: ...
 
     async def __aenter__(self) -> AsyncCredential:
         return self
@@ -389,7 +389,7 @@ class AsyncCredential(SyncCredential):
 class WrappedCredential(AsyncCredential):
     """Async behind a plain function, as a decorator may leave it."""
 
-    def get_token(self, *scopes: str, **options: Any) -> Any:  # type: ignore[override]
+    def get_token(self, *scopes: str, **options: Any) -> Any:
         return super().get_token(*scopes, **options)
 
 

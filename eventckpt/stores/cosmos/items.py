@@ -119,13 +119,12 @@ def items_of(event: CheckpointEvent) -> tuple[Item, list[Item]]:
 
 def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
     """The header in an item; where it is damaged, what the item's key says."""
-    key, name = str(item.get("stream")), str(item.get("id"))
     try:
         event = msgspec.convert(item, CheckpointEvent).header()
     except msgspec.ValidationError:
         pass
     else:
-        if (partition_key_of(event.stream), item_id(event.seq)) == (key, name):
+        if item_id(event.seq) == item.get("id") and partition_key_of(event.stream) == item.get("stream"):
             return event
     return damaged(item)
 

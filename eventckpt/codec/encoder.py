@@ -289,8 +289,7 @@ class Encoder:
         if f.type_of(state) is not dict or not self._has_plain_keys(state):
             return self._node(state, _deeper(depth), False)
         node: dict[str, Any] = dict(state)
-        if not self._atoms.issuperset(map(type, state.values())):
-            self._replace_items(node, state, depth, False, ".{}")
+        self._replace_items(node, state, depth, False, ".{}")
         return node
 
     def _reduced(self, value: Any, depth: int, native: bool) -> Any:

@@ -4,7 +4,7 @@ Shows: the framework's functional workflows (`@workflow` and `@step`, which it c
 process dies inside the third step; another calls the function again, and the framework takes what the finished steps
 returned from the checkpoint.
 
-Run it:   python samples/functional_workflow.py [--store PATH]
+Run it:   python samples/functional_workflow.py [--store PATH|ENDPOINT]
 You see:  which steps ran in which process, the log, and the result. The exit code is 0 only if no finished step ran
           again.
 """
@@ -23,9 +23,10 @@ from collections import Counter
 from pathlib import Path
 
 from agent_framework import step, workflow
+from place import Place, is_taken, open_storage, place
 from printing import plain, table, verdict
 
-from eventckpt import CheckpointEvent, SqliteCheckpointStorage, StreamId
+from eventckpt import CheckpointEvent, StreamId
 
 warnings.filterwarnings("ignore", r"\[FUNCTIONAL_WORKFLOWS\]", FutureWarning)  # said in the docstring instead
 
@@ -81,9 +82,9 @@ def ran(name: str) -> None:
         journal.write(f"{os.environ[PROCESS]} {name}\n")
 
 
-async def work(path: Path) -> None:
+async def work(path: Place) -> None:
     """Go on with the run from its latest checkpoint or, where there is none, begin it."""
-    async with SqliteCheckpointStorage(path, actor=os.environ[PROCESS]) as storage:
+    async with open_storage(path, actor=os.environ[PROCESS]) as storage:
         run = storage.for_run(RUN_ID)
         latest = await run.get_latest(workflow_name=NAME)
         instance = word_lengths.build(checkpoint_storage=run)
@@ -91,7 +92,7 @@ async def work(path: Path) -> None:
         print(f"  the result: {plain(result.get_outputs()[0])}")
 
 
-def demonstrate(path: Path, journal: Path) -> bool:
+def demonstrate(path: Place, journal: Path) -> bool:
     def start(process: str) -> int:
         print(f"\nTHE {process.upper()} PROCESS")
         environment = {**os.environ, PROCESS: process, JOURNAL: str(journal)}
@@ -113,8 +114,8 @@ def demonstrate(path: Path, journal: Path) -> bool:
     )
 
 
-async def look(path: Path) -> list[CheckpointEvent]:
-    async with SqliteCheckpointStorage(path) as storage:
+async def look(path: Place) -> list[CheckpointEvent]:
+    async with open_storage(path) as storage:
         return [header async for header in storage.store.headers(StreamId(NAME, RUN_ID))]
 
 
@@ -137,13 +138,13 @@ def render(log: list[CheckpointEvent]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A workflow written as a function: every finished step is kept.")
-    parser.add_argument("--store", type=Path, help="keep the store here; default: a temporary folder")
+    parser.add_argument("--store", type=place, help="a path or a Cosmos DB endpoint; default: a temporary folder")
     args = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
     if PROCESS in os.environ:
         asyncio.run(work(args.store))
         return 0
-    if args.store and args.store.exists():
+    if is_taken(args.store):
         parser.error(f"{plain(str(args.store))} exists already; this demonstration begins with an empty store")
     with tempfile.TemporaryDirectory() as folder:
         return 0 if demonstrate(args.store or Path(folder, "words.db"), Path(folder, "journal.txt")) else 1

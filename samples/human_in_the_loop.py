@@ -4,7 +4,7 @@ Shows: `ctx.request_info(...)`, a process that ends with the question open, anot
 checkpoint and resumes with `responses=`; and what the event headers alone say of questions and answers, for
 whoever watches many runs and must not decode their state.
 
-Run it:   python samples/human_in_the_loop.py [--store PATH] [--refuse]
+Run it:   python samples/human_in_the_loop.py [--store PATH|ENDPOINT] [--refuse]
 You see:  the question, the answer, and the log with the question pending, then answered, then gone. The exit code is
           0 only if the workflow decided as the person said.
 """
@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Never
 
 from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler, response_handler
+from place import Place, is_taken, open_storage, place
 from printing import plain, table, verdict
 
-from eventckpt import CheckpointEvent, SqliteCheckpointStorage, StreamId
+from eventckpt import CheckpointEvent, EventCheckpointStorage, StreamId
 
 NAME = "refund"
 RUN_ID = "order-1042"
@@ -66,18 +67,18 @@ def build() -> Workflow:
     )
 
 
-def open_storage(path: Path, *, actor: str | None = None) -> SqliteCheckpointStorage:
-    return SqliteCheckpointStorage(path, allowed_checkpoint_types=["human_in_the_loop:Approval"], actor=actor)
+def storage_at(path: Place, *, actor: str | None = None) -> EventCheckpointStorage:
+    return open_storage(path, allowed_checkpoint_types=["human_in_the_loop:Approval"], actor=actor)
 
 
-async def ask(path: Path) -> None:
-    async with open_storage(path, actor="the shop") as storage:
+async def ask(path: Place) -> None:
+    async with storage_at(path, actor="the shop") as storage:
         result = await build().run(180, checkpoint_storage=storage.for_run(RUN_ID))
         print(f"  the workflow is {result.get_final_state().value}; this process ends")
 
 
-async def answer(path: Path, *, approved: bool) -> None:
-    async with open_storage(path, actor="Mr Okafor") as storage:
+async def answer(path: Place, *, approved: bool) -> None:
+    async with storage_at(path, actor="Mr Okafor") as storage:
         run = storage.for_run(RUN_ID)
         latest = await run.get_latest(workflow_name=NAME)
         assert latest is not None
@@ -92,15 +93,15 @@ async def answer(path: Path, *, approved: bool) -> None:
         print(f"  the workflow is {result.get_final_state().value}: {plain(result.get_outputs()[0])}")
 
 
-async def look(path: Path) -> tuple[list[CheckpointEvent], str]:
+async def look(path: Place) -> tuple[list[CheckpointEvent], str]:
     """The run's events, without their payloads, and what the last checkpoint says was booked."""
-    async with open_storage(path) as storage:
+    async with storage_at(path) as storage:
         latest = await storage.for_run(RUN_ID).get_latest(workflow_name=NAME)
         headers = [header async for header in storage.store.headers(StreamId(NAME, RUN_ID))]
         return headers, latest.state.get("booked", "") if latest else ""
 
 
-def demonstrate(path: Path, *, approved: bool) -> bool:
+def demonstrate(path: Place, *, approved: bool) -> bool:
     def start(step: str) -> int:
         answers = [] if approved else ["--refuse"]
         return subprocess.run(
@@ -149,7 +150,7 @@ def render(log: list[CheckpointEvent]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A workflow asks a person, and no process waits for the answer.")
-    parser.add_argument("--store", type=Path, help="keep the store here; default: a temporary folder")
+    parser.add_argument("--store", type=place, help="a path or a Cosmos DB endpoint; default: a temporary folder")
     parser.add_argument("--refuse", action="store_true", help="answer no")
     parser.add_argument("--step", choices=["ask", "answer"], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -157,7 +158,7 @@ def main() -> int:
     if args.step:
         asyncio.run(ask(args.store) if args.step == "ask" else answer(args.store, approved=not args.refuse))
         return 0
-    if args.store and args.store.exists():
+    if is_taken(args.store):
         parser.error(f"{plain(str(args.store))} exists already; this demonstration begins with an empty store")
     with tempfile.TemporaryDirectory() as folder:
         return 0 if demonstrate(args.store or Path(folder, "refund.db"), approved=not args.refuse) else 1

@@ -3,7 +3,7 @@
 Shows: why a storage is bound to a run with `for_run`. The framework's checkpoints carry no run id, so that "the latest
 checkpoint of this workflow" is that of whichever run saved last; a bound storage answers for its own run.
 
-Run it:   python samples/parallel_runs.py [--store PATH]
+Run it:   python samples/parallel_runs.py [--store PATH|ENDPOINT]
 You see:  how many runs get their own latest checkpoint from a bound storage, and how many from an unbound one. The
           exit code is 0 only if every bound one does.
 """
@@ -26,9 +26,10 @@ from agent_framework import (
     WorkflowContext,
     handler,
 )
+from place import Place, is_taken, open_storage, place
 from printing import plain, verdict
 
-from eventckpt import SqliteCheckpointStorage, StreamId
+from eventckpt import EventCheckpointStorage, StreamId
 
 NAME = "order"
 RUN_IDS = [f"order-{number:02}" for number in range(1, 21)]
@@ -62,7 +63,7 @@ def build() -> Workflow:
     )
 
 
-async def order(storage: SqliteCheckpointStorage, run_id: str) -> str:
+async def order(storage: EventCheckpointStorage, run_id: str) -> str:
     """One run: its own workflow instance, its own bound storage; the store is shared."""
     result = await build().run(run_id, checkpoint_storage=storage.for_run(run_id))
     return result.get_outputs()[0]
@@ -74,8 +75,8 @@ async def latest(storage: CheckpointStorage) -> WorkflowCheckpoint:
     return found
 
 
-async def demonstrate(path: Path) -> bool:
-    async with SqliteCheckpointStorage(path) as storage:
+async def demonstrate(path: Place) -> bool:
+    async with open_storage(path) as storage:
         outputs = await asyncio.gather(*(order(storage, run_id) for run_id in RUN_IDS))
         bound = [await latest(storage.for_run(run_id)) for run_id in RUN_IDS]
         unbound = await latest(storage)
@@ -101,9 +102,9 @@ async def demonstrate(path: Path) -> bool:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Twenty runs of one workflow at once, on one store.")
-    parser.add_argument("--store", type=Path, help="keep the store here; default: a temporary folder")
+    parser.add_argument("--store", type=place, help="a path or a Cosmos DB endpoint; default: a temporary folder")
     args = parser.parse_args()
-    if args.store and args.store.exists():
+    if is_taken(args.store):
         parser.error(f"{plain(str(args.store))} exists already; this demonstration begins with an empty store")
     with tempfile.TemporaryDirectory() as folder:
         return 0 if asyncio.run(demonstrate(args.store or Path(folder, "orders.db"))) else 1

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from eventckpt import SqliteEventStore, StreamId
+
+from .conftest import cosmos_account
 
 SAMPLES = Path(__file__).parent.parent / "samples"
 
@@ -173,6 +178,26 @@ def test_a_functional_workflow_does_not_repeat_its_finished_steps() -> None:
     assert second[:2] == ["rank runs", "tell runs"]
     assert re.fullmatch(r"the result: (\d+ words of \d letters(, |$)){3}", second[2])
     assert [row[0] for row in columns(section(printed, "THE LOG OF THE RUN"))] == ["1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("name", ["human_in_the_loop.py", "parallel_runs.py", "functional_workflow.py"])
+async def test_the_samples_run_on_cosmos_db_too(name: str) -> None:
+    async with cosmos_account() as (endpoint, key):
+        names = {"KEY": key, "DATABASE_NAME": "samples", "CONTAINER_NAME": f"sample-{uuid4()}"}
+        sample = await asyncio.create_subprocess_exec(
+            sys.executable,
+            SAMPLES / name,
+            "--store",
+            endpoint,
+            env={**os.environ, **{f"AZURE_COSMOS_{name}": value for name, value in names.items()}},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        printed, complaints = await sample.communicate()
+    assert (sample.returncode, complaints.decode()) == (0, ""), printed.decode()
+    checked = section(printed.decode(), "CHECKED")
+    assert checked
+    assert all(line.startswith("yes") for line in checked)
 
 
 def test_stored_text_cannot_drive_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import incident
-from printing import indented, verdict
+from printing import indented, print_in_turns, verdict
 from quickstart import KILL, REPORT, die, note, render, undisturbed
 
 from eventckpt import CheckpointEvent, CosmosCheckpointStorage, StreamId
@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--process", choices=["first", "second"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
+    print_in_turns()
     if args.process:
         asyncio.run(work(args.env_file, args.run, args.journal, args.process))
         return 0

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from agent_framework import step, workflow
 from place import Place, is_taken, open_storage, place
-from printing import plain, table, verdict
+from printing import plain, print_in_turns, table, verdict
 
 from eventckpt import CheckpointEvent, StreamId
 
@@ -140,7 +140,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A workflow written as a function: every finished step is kept.")
     parser.add_argument("--store", type=place, help="a path or a Cosmos DB endpoint; default: a temporary folder")
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
+    print_in_turns()
     if PROCESS in os.environ:
         asyncio.run(work(args.store))
         return 0

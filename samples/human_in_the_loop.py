@@ -22,7 +22,7 @@ from typing import Never
 
 from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler, response_handler
 from place import Place, is_taken, open_storage, place
-from printing import plain, table, verdict
+from printing import plain, print_in_turns, table, verdict
 
 from eventckpt import CheckpointEvent, EventCheckpointStorage, StreamId
 
@@ -154,7 +154,7 @@ def main() -> int:
     parser.add_argument("--refuse", action="store_true", help="answer no")
     parser.add_argument("--step", choices=["ask", "answer"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
+    print_in_turns()
     if args.step:
         asyncio.run(ask(args.store) if args.step == "ask" else answer(args.store, approved=not args.refuse))
         return 0

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
+from io import TextIOWrapper
+
+
+def print_in_turns() -> None:
+    """Print line by line even into a pipe, so that several processes can take turns."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
 
 
 def plain(text: str) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import incident
-from printing import indented, plain, table, verdict
+from printing import indented, plain, print_in_turns, table, verdict
 
 from eventckpt import CheckpointEvent, RunInfo, SqliteCheckpointStorage, StreamId
 from projections import ChangeFeedProcessor, LatestProjection, compare, open_engine
@@ -158,7 +158,7 @@ def main() -> int:
     parser.add_argument("--journal", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--process", choices=["first", "second"], help=argparse.SUPPRESS)
     args = parser.parse_args()
-    sys.stdout.reconfigure(line_buffering=True)  # three processes take turns to print
+    print_in_turns()
     if args.process:
         asyncio.run(work(args.store, args.journal, args.process))
         return 0

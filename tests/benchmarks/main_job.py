@@ -10,6 +10,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 
 from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpoint
@@ -112,12 +113,15 @@ async def reads(supersteps: int = 300) -> list[Figure]:
 async def _rate(storage: SqliteCheckpointStorage, name: str, *, runs: int, each: int) -> float:
     """Saves a second of `runs` lineages of `each` checkpoints, all at once."""
 
+    lineages = [[_ten_kilobytes() for _ in range(each)] for _ in range(runs)]
+    for checkpoints in lineages:
+        for before, after in pairwise(checkpoints):
+            after.previous_checkpoint_id = before.checkpoint_id
+
     async def lineage(number: int) -> None:
-        run, previous = storage.for_run(f"{name}-{number}"), None
-        for _ in range(each):
-            checkpoint = _ten_kilobytes()
-            checkpoint.previous_checkpoint_id = previous
-            previous = await run.save(checkpoint)
+        run = storage.for_run(f"{name}-{number}")
+        for checkpoint in lineages[number]:
+            await run.save(checkpoint)
 
     started = time.perf_counter()
     await asyncio.gather(*(lineage(number) for number in range(runs)))

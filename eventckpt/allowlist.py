@@ -249,7 +249,7 @@ def registered_types() -> frozenset[str] | set[str]:
     try:
         from agent_framework._workflows import _checkpoint_encoding as encoding
 
-        registered: object = encoding._REGISTERED_CHECKPOINT_TYPE_KEYS  # pyright: ignore[reportPrivateUsage] - no public reader
+        registered = cast(object, encoding._REGISTERED_CHECKPOINT_TYPE_KEYS)  # pyright: ignore[reportPrivateUsage] - no public reader
     except (ImportError, AttributeError) as error:
         raise _unsupported("the set of registered checkpoint types") from error
     if not isinstance(registered, set):

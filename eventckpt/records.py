@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from enum import EnumMeta
-from typing import Any, Final, cast
+from typing import Any, Final
 
 __all__ = ["ADMITTED", "FRAMEWORK", "OPENAI", "PLAIN_DICTS", "REFUSED", "REVIEWED_MODULES", "looks_like_a_record"]
 
@@ -276,12 +276,14 @@ def looks_like_a_record(cls: type[Any]) -> bool:
         return False
     if isinstance(cls, EnumMeta):
         return bool(cls.__members__)
+    named_tuple = tuple in cls.__mro__ and hasattr(cls, "_fields")
+    typed_dict = hasattr(cls, "__total__")
     return (
         dataclasses.is_dataclass(cls)
         or issubclass(cls, BaseException)
-        or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
-        or hasattr(cls, "__total__")
-        or _is_plain_model(cls)
+        or named_tuple
+        or typed_dict
+        or (_is_plain_model(cls))
     )
 
 
@@ -298,6 +300,6 @@ def _is_generated(method: object) -> bool:
 def _is_plain_model(cls: type[Any]) -> bool:
     decorators = getattr(cls, "__pydantic_decorators__", None)
     return decorators is not None and not any(
-        getattr(cast(Any, decorators), kind, None)
+        getattr(decorators, kind, None)
         for kind in ("validators", "field_validators", "root_validators", "model_validators")
     )

@@ -18,6 +18,7 @@ from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 
 from ..allowlist import TypeGate
 from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from . import forms as f
 from .decoder import Decoder, said
 from .encoder import Encoder
 from .forms import MAX_DEPTH
@@ -132,11 +133,12 @@ class CheckpointCodec:
             raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {said(error)}") from error
         if type(fields) is not dict:
             raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
+        fields = cast(dict[str, Any], fields)
         for name, types in _FIELDS.items():
-            if name in fields and type(fields[name]) not in types:
-                raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {type(fields[name]).__name__}.")
+            if name in fields and f.type_of(fields[name]) not in types:
+                raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
         try:
-            return WorkflowCheckpoint.from_dict(cast(dict[str, Any], fields))
+            return WorkflowCheckpoint.from_dict(fields)
         except WorkflowCheckpointException as error:
             raise CheckpointDecodeError(
                 f"A stored checkpoint does not fit the installed agent_framework: {error}"

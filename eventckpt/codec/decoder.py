@@ -199,8 +199,9 @@ class Decoder:
             raise CheckpointDecodeError(
                 f"Stored type expressions nest deeper than {type_expressions.MAX_TYPE_DEPTH} levels."
             )
-        if any(type(arg) is dict and arg.get(f.FORM) == f.REF for arg in args):
-            raise _malformed(node)  # written out each time: shared ones would be hashed again and again
+        for arg in args:  # written out each time: shared ones would be hashed again and again
+            if type(arg) is dict and cast(dict[str, Any], arg).get(f.FORM) == f.REF:
+                raise _malformed(node)
         self._fill(args, depth)
         self._expressions -= 1
         self._work.spend(len(args) ** 2)
@@ -294,7 +295,8 @@ class Decoder:
             self._fill(items, depth)
             _extend(recipe, made, items)
         if f.PAIRS in node:
-            if isinstance(made, (list, bytearray)) or (recipe.built_in and not isinstance(made, dict)):
+            holds_pairs = issubclass(recipe.cls, dict) or not recipe.built_in
+            if isinstance(made, (list, bytearray)) or not holds_pairs:
                 raise _malformed(node)  # list[slice] = list doubles it
             self._set_pairs(made, node, depth)
         return made
@@ -324,10 +326,12 @@ class Decoder:
 
 def _extend(recipe: Recipe, made: Any, items: list[Any]) -> None:
     if recipe.built_in:
-        owner = list if isinstance(made, list) else deque
-        if not isinstance(made, owner):
+        if issubclass(recipe.cls, list):
+            cast(Any, list).extend(made, items)
+        elif issubclass(recipe.cls, deque):
+            cast(Any, deque).extend(made, items)
+        else:
             raise CheckpointDecodeError(f"A stored {type_key(recipe.cls)!r} has items, which it cannot hold.")
-        owner.extend(cast(Any, made), items)
         return
     extend = getattr(made, "extend", None)
     if extend is not None:

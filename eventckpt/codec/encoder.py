@@ -402,12 +402,13 @@ class Encoder:
     # Values of the standard library that a function rebuilds
 
     def _zone(self, value: zoneinfo.ZoneInfo, depth: int, native: bool) -> Any:
-        if value.key is None:
+        key = cast("str | None", value.key)
+        if key is None:
             raise CheckpointEncodeError(
                 "A ZoneInfo that was read from a file has no key to find it by. Give it one (ZoneInfo.from_file(…, "
                 "key=…)) that is a name of the time zone database, or store ZoneInfo(key)."
             )
-        return {f.FORM: f.ZONE, f.NAME: value.key}
+        return {f.FORM: f.ZONE, f.NAME: key}
 
     def _array(self, value: array.array[Any], depth: int, native: bool) -> Any:
         seen = self._nodes.get(id(value))
@@ -506,7 +507,8 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-_BUILDERS: tuple[Any, ...] = (copyreg.__newobj__, copyreg.__newobj_ex__, copyreg._reconstructor)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - undocumented names of pickle's protocol
+_copyreg = cast(Any, copyreg)
+_BUILDERS: tuple[Any, ...] = (_copyreg.__newobj__, _copyreg.__newobj_ex__, _copyreg._reconstructor)
 """Functions of the copy protocol itself: what they call is a type, which stands in their arguments."""
 
 

@@ -60,7 +60,9 @@ class Recipe(NamedTuple):
     def check_plain_dicts(self, state: Any) -> None:
         """Refuse a state of which the class's own method would ask an attribute for what only a dict has."""
         for name in self.plain_dicts:
-            if type(state) is not dict or not isinstance(state.get(name, {}), dict):
+            attributes = cast("dict[str, Any]", state) if type(state) is dict else dict[str, Any]({name: None})
+            value: object = attributes.get(name, {})
+            if not issubclass(type(value), dict):
                 raise CheckpointDecodeError(f"A stored {type_key(self.cls)!r} has {name!r} that is no dict.")
 
     def make(self, called: bool, args: list[Any], keywords: dict[str, Any], work: Work) -> Any:
@@ -71,6 +73,8 @@ class Recipe(NamedTuple):
             return self._none_type(called, args)
         if self.reduction is not None and not keywords and self._fits(called, args):
             self._count(args, work)
+        elif self.cls is self.root:
+            raise self._asks_too_much()
         elif self.built_in:
             return self._record(called, args, keywords)
         else:
@@ -93,7 +97,7 @@ class Recipe(NamedTuple):
 
     def _fits(self, called: bool, args: list[Any]) -> bool:
         if self.cls in WRITTEN_AS_KINDS:  # only what an application's class reduces to: the same value again
-            return called and len(args) == 1 and type(args[0]) is self.cls
+            return called and len(args) == 1 and f.type_of(args[0]) is self.cls
         return cast(Reduction, self.reduction).fits(called, args)
 
     def _count(self, args: list[Any], work: Work) -> None:
@@ -116,11 +120,8 @@ class Recipe(NamedTuple):
 
     def _record(self, called: bool, args: list[Any], keywords: dict[str, Any]) -> Any:
         """An instance of a framework class that says itself how it is copied: an exception, or a named tuple."""
-        if (
-            keywords
-            or called != issubclass(self.cls, BaseException)
-            or not issubclass(self.cls, (BaseException, tuple))
-        ):
+        is_exception, is_tuple = issubclass(self.cls, BaseException), issubclass(self.cls, tuple)
+        if keywords or called != is_exception or not (is_exception or is_tuple):
             raise self._asks_too_much()
         return self.new(self.cls, *args)  # of an exception, its arguments; its attributes are in its state
 
@@ -212,8 +213,8 @@ def _state_of(cls: type[Any], root: type[Any], built_in: bool) -> tuple[Restore,
     if cls is root:
         return _check_state, _set_attributes if cls is OrderedDict else _refuse_interpreter_state
     own = cast("Restore | None", getattr(cls, "__setstate__", None))
-    if issubclass(cls, BaseException) and own is cast(Any, BaseException).__setstate__:
-        return _check_state, _set_attributes if built_in else own  # which would set __class__, too
+    if own is not None and own is _SET_BY_EXCEPTIONS:
+        return _check_state, _set_attributes if built_in else own
     if not built_in:
         return _take_any, own or _set_attributes
     if getattr(own, "__module__", None) == "dataclasses":
@@ -221,6 +222,10 @@ def _state_of(cls: type[Any], root: type[Any], built_in: bool) -> tuple[Restore,
     if getattr(own, "__module__", None) == "pydantic.main":
         return _check_pydantic_state, cast(Restore, own)
     return _check_state, own or _set_attributes
+
+
+_SET_BY_EXCEPTIONS: Final = cast(Restore, cast(Any, BaseException).__setstate__)
+"""Sets whatever attribute a state names, `__class__` too."""
 
 
 def _take_any(made: Any, state: Any) -> None:
@@ -233,8 +238,10 @@ _PYDANTIC: Final = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_fiel
 
 def _check_state(made: Any, state: Any) -> None:
     """Refuse a state that is more than attributes: a dict, or the pair of one and of slots."""
-    is_pair = type(state) is tuple and len(cast("tuple[Any, ...]", state)) == 2
-    for part in cast("tuple[Any, Any]", state) if is_pair else (state,):
+    parts = cast("tuple[Any, ...]", state if type(state) is tuple else (state,))
+    if len(parts) > 2:
+        raise _bad_state(made, "is no dict of attributes")
+    for part in parts:
         if part is not None:
             _check_names(made, part)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import typing
 from enum import Enum
 from functools import reduce
-from operator import or_
+from operator import or_ as either  # pyright: ignore[reportUnknownVariableType] - of any two values
 from types import EllipsisType, GenericAlias, UnionType
 from typing import Any, Final, cast
 
@@ -33,12 +33,8 @@ _BARE_ALIASES: Final[tuple[type[Any], ...]] = (
     type(typing.Tuple),  # noqa: UP006 - any of these
     type(typing.Callable),
 )
-_EXPRESSIONS: Final[tuple[type[Any], ...]] = (
-    GenericAlias,
-    UnionType,
-    _typing._GenericAlias,
-    _typing._SpecialForm,
-    *_BARE_ALIASES,
+_EXPRESSIONS: Final[tuple[type[Any], ...]] = cast(
+    Any, (GenericAlias, UnionType, _typing._GenericAlias, _typing._SpecialForm, *_BARE_ALIASES)
 )
 _PARTS_OF_LITERAL: Final = f.ATOMS - {float}
 
@@ -107,7 +103,7 @@ def made(kind: str, origin: str | type[Any] | None, args: list[Any]) -> Any:
         alias = _named(origin)
         if not isinstance(alias, _BARE_ALIASES):
             raise CheckpointDecodeError(f"A stored type expression takes arguments for typing.{origin[:80]}.")
-        return cast(Any, alias)[tuple(args)]
+        return alias[tuple(args)]
     return _of_class(cast(type[Any], origin), tuple(args))
 
 
@@ -121,7 +117,7 @@ def _of_class(origin: type[Any], args: tuple[Any, ...]) -> Any:
 def _union(args: list[Any]) -> Any:
     """`a | b | …`, in pairs of pairs: each step looks at all members of both sides."""
     while len(args) > 1:
-        args = [reduce(or_, args[index : index + 2]) for index in range(0, len(args), 2)]
+        args = [reduce(cast(Any, either), args[index : index + 2]) for index in range(0, len(args), 2)]
     return args[0]
 
 
@@ -135,7 +131,7 @@ def _is_argument(arg: Any) -> bool:
 
 
 def _named(name: str) -> Any:
-    found = _BARE.get(name) or (getattr(typing, name, None) if name in typing.__all__ else None)
+    found = _BARE.get(name) or (getattr(typing, name, None) if name in _typing.__all__ else None)
     if name not in _BARE and not isinstance(found, _BARE_ALIASES):
         raise CheckpointDecodeError(f"A stored type expression names {name[:80]!r}, which typing has no such type for.")
     return found

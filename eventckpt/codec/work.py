@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from dataclasses import Field
+from types import GetSetDescriptorType, MemberDescriptorType
 from typing import Any, Final, cast, get_args
 
 from ..errors import CheckpointDecodeError
@@ -21,6 +23,10 @@ MAX_WORK: Final = 1_000_000
 """Steps that any decode may take beyond reading its bytes: copying an item, hashing a part of a key, comparing it."""
 WORK_PER_BYTE: Final = 8
 """As many more for each byte of the encoded checkpoint."""
+
+_any_tuple, _any_frozenset, _any_set = cast(Any, tuple), cast(Any, frozenset), cast(Any, set)
+_any_list, _any_dict = cast(Any, list), cast(Any, dict)
+"""The interpreter's own methods, whatever a subclass makes of them."""
 
 _SEEDED: Final = frozenset({str, bytes})
 """Types that are hashed with a secret of the process, so that nobody can make hashes equal."""
@@ -102,9 +108,9 @@ def _parts_hashed(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
     Of a class that says by a method of its own how it is hashed nothing is known; the application allowed it.
     """
     if issubclass(cls, tuple):
-        return 1, tuple.__iter__(value)
+        return 1, _any_tuple.__iter__(value)
     if issubclass(cls, frozenset):
-        return 1, frozenset.__iter__(cast("frozenset[Any]", value))
+        return 1, _any_frozenset.__iter__(value)
     if issubclass(cls, (range, slice)):
         return 1, (value.start, value.stop, value.step)
     if is_type_expression(value):
@@ -114,13 +120,13 @@ def _parts_hashed(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
 
 def _parts_shown(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
     if issubclass(cls, dict):
-        return 1, (*dict.keys(value), *dict.values(value))
+        return 1, (*_any_dict.keys(value), *_any_dict.values(value))
     if issubclass(cls, list):
-        return 1, list.__iter__(cast("list[Any]", value))
+        return 1, _any_list.__iter__(value)
     if issubclass(cls, set):
-        return 1, set.__iter__(cast("set[Any]", value))
+        return 1, _any_set.__iter__(value)
     steps, parts = _parts_hashed(value, cls)
-    return steps, (*parts, *_attributes(value, cls))
+    return steps, (*parts, *(part for _, part in _attributes(value, cls)))
 
 
 def _has_generated_hash(cls: type[Any]) -> bool:
@@ -131,37 +137,19 @@ def _has_generated_hash(cls: type[Any]) -> bool:
 
 
 def _fields_hashed(value: Any, cls: type[Any]) -> list[Any]:
-    fields = getattr(cls, "__dataclass_fields__", None)
-    left_out = {
-        name for name, field in (fields or {}).items() if not (field.compare if field.hash is None else field.hash)
-    }
-    return [part for name, part in _named_attributes(value, cls) if name not in left_out]
+    fields = cast("dict[str, Field[Any]]", getattr(cls, "__dataclass_fields__", {}))
+    left_out = {name for name, field in fields.items() if not (field.compare if field.hash is None else field.hash)}
+    return [part for name, part in _attributes(value, cls) if name not in left_out]
 
 
-def _attributes(value: Any, cls: type[Any]) -> list[Any]:
-    return [part for _, part in _named_attributes(value, cls)]
-
-
-def _named_attributes(value: Any, cls: type[Any]) -> Iterator[tuple[str, Any]]:
+def _attributes(value: Any, cls: type[Any]) -> Iterator[tuple[str, Any]]:
     """What lies in an object's slots and `__dict__`; nothing of the class's own is asked."""
     for base in cls.__mro__:
         for name, member in vars(base).items():
-            if type(member) is _MEMBER:
+            if type(member) is MemberDescriptorType:
                 try:
                     yield name, member.__get__(value)
                 except AttributeError:  # never set
                     continue
-            elif name == "__dict__" and type(member) is _GETSET:
+            elif name == "__dict__" and type(member) is GetSetDescriptorType:
                 yield from member.__get__(value).items()
-
-
-class _Slotted:
-    __slots__ = ("slot",)
-
-
-class _Attributed:
-    pass
-
-
-_MEMBER: Final = type(vars(_Slotted)["slot"])
-_GETSET: Final = type(vars(_Attributed)["__dict__"])

@@ -45,6 +45,9 @@ INTERPRETER: Final = frozenset(
 )
 """Types of the interpreter that every application may store: those that the framework admits, and two more."""
 
+_NEVER: Final = frozenset({"agent_framework._workflows._checkpoint_encoding:_RestrictedUnpickler"})
+"""What no entry of an application admits, as in the framework: an unpickler."""
+
 _MAX_KEY: Final = 1_000
 """Characters in the name of a type. Those that exist have a tenth."""
 
@@ -137,6 +140,8 @@ class TypeGate:
     def _look_up(self, key: str) -> type[Any]:
         if len(key) > _MAX_KEY:
             raise CheckpointDecodeError(f"A stored type has a name of {len(key):,} characters, which none has.")
+        if key in _NEVER:
+            raise self._refusal(key)
         if key in self._allowed or key in self._registered or key in INTERPRETER or key in ADMITTED:
             found = _imported(key)
         elif key.startswith(OPENAI):

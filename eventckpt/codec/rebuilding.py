@@ -59,10 +59,9 @@ class Recipe(NamedTuple):
 
     def check_plain_dicts(self, state: Any) -> None:
         """Refuse a state of which the class's own method would ask an attribute for what only a dict has."""
+        attributes = cast("dict[str, Any]", state) if type(state) is dict else None
         for name in self.plain_dicts:
-            attributes = cast("dict[str, Any]", state) if type(state) is dict else dict[str, Any]({name: None})
-            value: object = attributes.get(name, {})
-            if not issubclass(type(value), dict):
+            if attributes is None or not issubclass(f.type_of(attributes.get(name, {})), dict):
                 raise CheckpointDecodeError(f"A stored {type_key(self.cls)!r} has {name!r} that is no dict.")
 
     def make(self, called: bool, args: list[Any], keywords: dict[str, Any], work: Work) -> Any:

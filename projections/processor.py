@@ -8,13 +8,13 @@ in `consumer`, how it keeps them in `holding`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import msgspec
 
 from eventckpt.errors import CheckpointStoreError
+from eventckpt.log import logger_of
 
 from .balance import Observer, share_of
 from .batch import Batch, Handler
@@ -29,7 +29,7 @@ from .waiting import cancelled, first
 
 __all__ = ["ChangeFeedProcessor", "RangeStatus"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 
 class RangeStatus(NamedTuple):

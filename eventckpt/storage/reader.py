@@ -6,7 +6,6 @@ payload is decided on headers alone.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -17,14 +16,15 @@ from ..codec import CheckpointCodec
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
+from ..log import logger_of
 from ..stores import EventStore, Located, RunStore
 from . import telemetry
 from .lineage import Head, Memory
-from .payloads import Payloads
+from .payloads import Payloads, off_the_loop
 
 __all__ = ["Reader"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 
@@ -127,7 +127,7 @@ class Reader:
             for event in await self._store.read(stream, *seqs[start : start + _AT_ONCE]):
                 try:
                     checkpoint, held = await self._decoded(event, held)
-                except (CheckpointDecodeError, CheckpointTypeNotAllowedError) as error:
+                except CheckpointDecodeError as error:
                     logger.warning("A listing leaves out a checkpoint: %s", error)
                 else:
                     yield event.seq, checkpoint
@@ -146,12 +146,12 @@ class Reader:
         outcome = "failed"
         try:
             raw, base = await self._payloads.read(event, held)
-            checkpoint = self._codec.decode(raw)
+            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw)
             if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
                 raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")
             outcome = "loaded"
         except CheckpointTypeNotAllowedError as error:
-            raise CheckpointTypeNotAllowedError(f"{where}{error}", type_key=error.type_key) from error
+            raise error.about(where) from error
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{where}{error}") from error
         finally:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -24,6 +23,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ...errors import StreamConflict
 from ...events import CheckpointEvent, StreamId
+from ...log import logger_of
 from .. import AuditStore, Check, Located, RunStore
 from . import log
 from .container import PAGE, EventContainer, together
@@ -46,7 +46,7 @@ from .runs import CosmosRunStore
 
 __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 CosmosCredential = str | SecretString | TokenCredential | AsyncTokenCredential
 """An account key, or an identity."""

@@ -13,6 +13,8 @@ from typing import NamedTuple, Self
 
 import msgspec
 
+from eventckpt import settings
+from eventckpt.closing import close_after
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 
@@ -52,6 +54,9 @@ class ChangeFeedProcessor:
         handler: called with one `Batch` of a range at a time, with those of different ranges side by side.
         options: see `ProcessorOptions`.
         clock: where the time comes from; for tests.
+
+    Raises:
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -63,6 +68,11 @@ class ChangeFeedProcessor:
         *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        settings.instance("feed", feed, ChangeFeed, what="a ChangeFeed")
+        settings.instance("leases", leases, LeaseStore, what="a LeaseStore")
+        settings.function("handler", handler)
+        if options is not None:
+            settings.instance("options", options, ProcessorOptions, what="a ProcessorOptions")
         self.options = options or ProcessorOptions()
         self.stats: dict[str, RangeStats] = {}
         """What this worker counted, by range; also of ranges that it has no longer."""
@@ -116,8 +126,8 @@ class ChangeFeedProcessor:
         await self.start()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.stop()
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await close_after(error, self.stop)
 
     # Looking at it
 

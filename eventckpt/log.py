@@ -18,7 +18,8 @@ __all__ = ["logger_of", "safe_traceback"]
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _WIDTH: Final = 4_000  # characters of one value in a line
-_NUMBERS: Final = frozenset({int, float, bool, type(None)})
+_NUMBERS: Final = frozenset({float, bool, type(None)})
+_BITS: Final = 128
 
 _formatter = logging.Formatter()
 
@@ -70,7 +71,9 @@ _escaping: Final = _Escaping()
 
 
 def _shown(value: object) -> Any:
-    return value if type(value) in _NUMBERS else _Shown(value)
+    """A number stays one, for formats such as `%d`; one with very many digits cannot be formatted."""
+    is_number = type(value) in _NUMBERS or (type(value) is int and value.bit_length() <= _BITS)
+    return value if is_number else _Shown(value)
 
 
 def _cut(text: str) -> str:

@@ -422,9 +422,9 @@ class SqliteEventStore(AuditStore):
     def _open(self) -> sqlite3.Connection:
         try:
             if self.path.exists() and not self.path.is_file():
-                raise StoreFormatError(
-                    f"The path {self.path} is that of a folder or a device, which was left as it is. "
-                    "Give the store the path of a file."
+                raise StoreReadOnlyError(
+                    f"The path {self.path} cannot be opened: it is that of a folder or a device, which was left as it "
+                    "is. Give the store the path of a file."
                 )
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

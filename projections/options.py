@@ -17,6 +17,7 @@ __all__ = ["OnError", "ProcessorOptions"]
 OnError: TypeAlias = Literal["stop", "park"]
 
 _AT_LEAST = (("page_size", 1), ("batch_pages", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1))
+_PERIODS = ("poll_interval", "acquire_interval", "renew_interval", "expiry", "fence_margin", "backoff", "max_backoff")
 
 
 def _this_worker() -> str:
@@ -75,11 +76,11 @@ class ProcessorOptions:
         settings.choice("on_error", self.on_error, "stop", "park")
         for name, least in _AT_LEAST:
             settings.whole_number(name, getattr(self, name), least=least)
-        for name in ("poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff"):
+        for name in _PERIODS:
             settings.number(name, getattr(self, name))
-        for name in ("fence_margin", "checkpoint_interval", "stop_timeout"):
+        for name in ("checkpoint_interval", "stop_timeout"):
             settings.number(name, getattr(self, name), zero=True)
-        if not 0 < self.fence_margin < self.expiry - self.renew_interval:
+        if not self.fence_margin < self.expiry - self.renew_interval:
             raise ValueError(
                 f"A lease that is renewed after {self.renew_interval:g} s and expires after {self.expiry:g} s leaves "
                 f"no time to stop {self.fence_margin:g} s before: make expiry longer, or the others shorter."

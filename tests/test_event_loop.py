@@ -173,6 +173,24 @@ async def test_another_execution_that_commits_meanwhile_is_a_conflict_all_the_sa
     assert await log_of(storage, f"r~{slow.checkpoint_id[:8]}") == [slow.checkpoint_id]
 
 
+@pytest.mark.parametrize("read", ["load", "get_latest"])
+async def test_a_slow_read_forgets_no_save_that_was_committed_meanwhile(engine: Engine, read: str) -> None:
+    storage = storage_of(engine)
+    run = storage.for_run("r", workflow_name=WORKFLOW)
+    await run.save(first := large())
+    make_slow()
+    reading = asyncio.ensure_future(
+        run.load(first.checkpoint_id) if read == "load" else run.get_latest(workflow_name=WORKFLOW)
+    )
+    await asyncio.wait_for(Slow.began.wait(), PATIENCE)
+    await run.save(second := checkpoint(first))
+    Slow.may_end.set()
+    assert await reading == first
+    await storage.for_run("r").save(again := checkpoint())
+    names = [each.checkpoint_id for each in (first, second, again)]
+    assert await log_of(storage, "r") == names
+
+
 async def test_a_refused_save_takes_nothing_from_the_execution_that_is_resumed_beside_it(engine: Engine) -> None:
     storage = storage_of(engine)
     await storage.for_run("r").save(root := checkpoint())

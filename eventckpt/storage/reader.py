@@ -51,8 +51,9 @@ class Reader:
         located = await self.locate(checkpoint_id, stream)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {checkpoint_id}")
+        before = self._memory.head(located.event.stream)
         checkpoint, _ = await self._decoded(located.event)
-        self._memory.read(located.event, Head.of(located.head), to_go_on=True)
+        self._memory.read(located.event, Head.of(located.head), before=before, to_go_on=True)
         return checkpoint
 
     async def locate(self, checkpoint_id: str, stream: StreamId | None) -> Located | None:
@@ -78,9 +79,10 @@ class Reader:
                 head = heads.setdefault(header.stream, Head.of(header))
                 key = (header.stream, header.checkpoint_id)
                 if header.type == "checkpoint" and key not in dead:
+                    before = self._memory.head(header.stream)
                     for event in await self._store.read(header.stream, header.seq):
                         checkpoint, _ = await self._decoded(event)
-                        self._memory.read(event, head, to_go_on=False)
+                        self._memory.read(event, head, before=before, to_go_on=False)
                         return checkpoint
                 dead.add(key)
         return None
@@ -89,9 +91,10 @@ class Reader:
         info = await runs.newest(workflow_name)
         if info is None:
             return None
+        before = self._memory.head(info.stream)
         for event in await self._store.read(info.stream, info.checkpoint_seq):
             checkpoint, _ = await self._decoded(event)
-            self._memory.read(event, Head(info.seq, info.digest), to_go_on=False)
+            self._memory.read(event, Head(info.seq, info.digest), before=before, to_go_on=False)
             return checkpoint
         return await self.latest(workflow_name, info.run_id)  # the log has moved on, further than the projection knows
 

@@ -152,7 +152,8 @@ class Writer:
                     return False  # the whole run was removed in the meantime
                 head = Head.of(conflict.head)
             else:
-                self._memory.read(tombstone, Head.of(tombstone), to_go_on=False)
+                before = self._memory.head(tombstone.stream)
+                self._memory.read(tombstone, Head.of(tombstone), before=before, to_go_on=False)
                 return True
 
     async def _prove(self, draft: CheckpointEvent, raw: bytes) -> None:

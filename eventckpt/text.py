@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["described", "is_unicode", "safe"]
+__all__ = ["described", "is_name", "is_unicode", "safe"]
 
 _WIDTH: Final = 120  # characters of a value in an error message
 
@@ -32,6 +32,11 @@ def described(value: object) -> str:
     # A long text is cut before it is quoted, and a huge int has no decimal digits that Python would print.
     text = safe(_text_of(value[:_WIDTH] if type(value) is str else value, repr))
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+
+
+def is_name(value: object) -> bool:
+    """Whether something in a store can have this name."""
+    return isinstance(value, str) and is_unicode(value)
 
 
 def is_unicode(text: str) -> bool:

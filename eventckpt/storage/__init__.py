@@ -20,6 +20,7 @@ from ..events import MAX_RUN_ID, StreamId
 from ..log import logger_of
 from ..stores import EventStore
 from ..stores.sqlite import SqliteEventStore
+from ..text import is_name
 from . import telemetry
 from .lineage import Memory
 from .payloads import BaseCache, Payloads
@@ -131,7 +132,7 @@ class _Checkpoints:
         await close_after(error, self.close)
 
     def _learn(self, workflow_name: str) -> str:
-        if self._run_id is not None and self.workflow_name is None:
+        if self._run_id is not None and self.workflow_name is None and is_name(workflow_name):
             self.workflow_name = workflow_name
         return workflow_name
 

@@ -18,6 +18,7 @@ from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointT
 from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
 from ..stores import EventStore, Located, RunStore
+from ..text import is_name, safe
 from . import telemetry
 from .lineage import Head, Memory
 from .payloads import Payloads, off_the_loop
@@ -50,7 +51,7 @@ class Reader:
         """The newest content of a live checkpoint, looked for in `stream` first."""
         located = await self.locate(checkpoint_id, stream)
         if located is None:
-            raise CheckpointNotFoundError(f"No checkpoint found with ID {checkpoint_id}")
+            raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
         before = self._memory.head(located.event.stream)
         checkpoint, _ = await self._decoded(located.event)
         self._memory.read(located.event, Head.of(located.head), before=before, to_go_on=True)
@@ -58,6 +59,8 @@ class Reader:
 
     async def locate(self, checkpoint_id: str, stream: StreamId | None) -> Located | None:
         """Where a live checkpoint lies; None if there is none."""
+        if not is_name(checkpoint_id):
+            return None
         if stream is None and (tip := self._memory.tip(checkpoint_id)):
             stream = tip.stream
         located = await self._store.find(checkpoint_id, stream=stream) if stream else None
@@ -70,6 +73,8 @@ class Reader:
         Over all runs, the projection says which, if this reader was given one; of a single run, the log itself is as
         cheap to ask, and never late.
         """
+        if not is_name(workflow_name):
+            return None
         if run_id is None and self._runs is not None:
             return await self._projected(self._runs, workflow_name)
         dead: set[tuple[StreamId, str]] = set()
@@ -101,6 +106,8 @@ class Reader:
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
         """The headers of the live checkpoints, in the order in which they were committed."""
         newest: dict[tuple[StreamId, str], CheckpointEvent] = {}
+        if not is_name(workflow_name):
+            return []
         async for header in self._headers(workflow_name, run_id, desc=False):
             key = (header.stream, header.checkpoint_id)
             newest.pop(key, None)

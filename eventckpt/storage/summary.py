@@ -15,15 +15,17 @@ from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
 
 from ..events import NO_SUMMARY, PendingRequest, Summary
 
-__all__ = ["MAX_NAME", "MAX_NAMES", "MAX_STATE_KEYS", "summarize"]
+__all__ = ["MAX_NAME", "MAX_SIZE", "MAX_STATE_KEYS", "summarize"]
 
 MAX_STATE_KEYS: Final = 100
 """How many state keys a header lists, so that a state with very many does not make every event large."""
 MAX_NAME: Final = 1_000
 """Characters of a name in a header; the rest is left out."""
-MAX_NAMES: Final = 200_000
-"""Characters of all names in a header together. JSON may take six bytes for each; an item of Cosmos DB holds 2 MB."""
+MAX_SIZE: Final = 1_500_000
+"""Bytes of all names in a header together, as JSON. An item of Cosmos DB holds 2 MB, and a header has no parts."""
 
+_AROUND: Final = 30  # bytes of JSON around a name: quotes, the key, a count
+_ESCAPED: Final = 12  # bytes that one character may take
 _PLAIN: Final = frozenset({bool, float, type(None)})
 _type_name = type.__dict__["__qualname__"].__get__
 _type_module = type.__dict__["__module__"].__get__
@@ -36,7 +38,7 @@ def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
     pending = _items(_read(checkpoint, "pending_request_info_events"))
     executors = [_text(name) for key, held in state if _is(key, "_executor_state") for name, _ in _items(held)]
     keys = [text for key, _ in state if not (text := _text(key)).startswith("_")]
-    room = _Room(MAX_NAMES)  # for what tells how the run stands first
+    room = _Room(MAX_SIZE)  # for what tells how the run stands first
     requests = tuple(request for key, event in pending if room.holds(*(request := _request(key, event))))
     counts = _counts(messages, room)
     answered = tuple(room.of(_answered(messages)))
@@ -57,17 +59,22 @@ def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
 
 
 class _Room:
-    """How many characters of names still go into a header. What comes after it was full is left out."""
+    """How many bytes of names still go into a header. What comes after it was full is left out."""
 
     def __init__(self, size: int) -> None:
         self._left = size
 
     def holds(self, *texts: str) -> bool:
-        self._left -= sum(map(len, texts))
+        self._left -= sum(map(_size, texts))
         return self._left >= 0
 
     def of(self, texts: Iterable[str]) -> Iterator[str]:
         return (text for text in texts if self.holds(text))
+
+
+def _size(text: str) -> int:
+    plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+    return _AROUND + (len(text) if plain else _ESCAPED * len(text))
 
 
 def _counts(messages: list[tuple[str, list[object]]], room: _Room) -> dict[str, int]:

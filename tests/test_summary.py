@@ -126,15 +126,18 @@ ATOMS: dict[str, Callable[[], Any]] = {
 """What a checkpoint may hold, by name: hypothesis prints what it draws, and these cannot be printed."""
 
 atoms = st.sampled_from(sorted(ATOMS))
-pairs = st.lists(
-    st.tuples(st.one_of(atoms, st.text(st.characters(codec=None))), st.deferred(lambda: plans)), max_size=4
-)
-plans: st.SearchStrategy[Any] = st.one_of(
+keys = st.one_of(atoms, st.text(st.characters(codec=None), max_size=5))
+mapping_types = st.sampled_from([dict, LoudDict])
+list_types = st.sampled_from([list, LoudList, tuple])
+plans = st.recursive(
     atoms,
-    st.tuples(st.sampled_from([dict, LoudDict]), pairs),
-    st.tuples(st.sampled_from([list, LoudList, tuple]), st.lists(st.deferred(lambda: plans), max_size=3)),
+    lambda inner: st.one_of(
+        st.tuples(mapping_types, st.lists(st.tuples(keys, inner), max_size=3)),
+        st.tuples(list_types, st.lists(inner, max_size=3)),
+    ),
+    max_leaves=5,
 )
-mappings = st.one_of(plans, st.tuples(st.sampled_from([dict, LoudDict]), pairs))
+mappings = st.one_of(plans, st.tuples(mapping_types, st.lists(st.tuples(keys, plans), max_size=4)))
 
 
 def made(plan: Any) -> Any:

@@ -41,6 +41,8 @@ def is_name(value: object) -> bool:
 
 def is_unicode(text: str) -> bool:
     """Whether UTF-8 has bytes for `text`: not where it holds half of a surrogate pair."""
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -8,7 +8,6 @@ header.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from heapq import nsmallest
 from typing import Any, Final, cast
 
 from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
@@ -27,23 +26,25 @@ MAX_SIZE: Final = 1_500_000
 _AROUND: Final = 30  # bytes of JSON around a name: quotes, the key, a count
 _ESCAPED: Final = 12  # bytes that one character may take
 _PLAIN: Final = frozenset({bool, float, type(None)})
+_dict: Any = dict
+_list_type: Any = list
 _type_name = type.__dict__["__qualname__"].__get__
 _type_module = type.__dict__["__module__"].__get__
 
 
 def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
     """The summary of `checkpoint`. Runs code of the framework's own classes only, and none of what they hold."""
-    state = _items(_read(checkpoint, "state"))
+    state = [(_text(key), held) for key, held in _items(_read(checkpoint, "state"))]
     messages = [(_text(source), _list(held)) for source, held in _items(_read(checkpoint, "messages"))]
     pending = _items(_read(checkpoint, "pending_request_info_events"))
-    executors = [_text(name) for key, held in state if _is(key, "_executor_state") for name, _ in _items(held)]
-    keys = [text for key, _ in state if not (text := _text(key)).startswith("_")]
+    executors = [_text(name) for key, held in state if key == "_executor_state" for name, _ in _items(held)]
+    keys = sorted(key for key, _ in state if not key.startswith("_"))
     room = _Room(MAX_SIZE)  # for what tells how the run stands first
     requests = tuple(request for key, event in pending if room.holds(*(request := _request(key, event))))
     counts = _counts(messages, room)
     answered = tuple(room.of(_answered(messages)))
     executor_ids = tuple(room.of(sorted(executors)))
-    state_keys = tuple(room.of(nsmallest(MAX_STATE_KEYS, keys)))
+    state_keys = tuple(room.of(keys[:MAX_STATE_KEYS]))
     summary = Summary(
         executor_ids=executor_ids,
         messages=counts,
@@ -65,7 +66,8 @@ class _Room:
         self._left = size
 
     def holds(self, *texts: str) -> bool:
-        self._left -= sum(map(_size, texts))
+        for text in texts:
+            self._left -= _size(text)
         return self._left >= 0
 
     def of(self, texts: Iterable[str]) -> Iterator[str]:
@@ -118,28 +120,26 @@ def _read(value: object, name: str) -> object:
 
 
 def _items(value: object) -> list[tuple[object, object]]:
-    return list(dict[object, object].items(cast(Any, value))) if issubclass(type(value), dict) else []
+    return list(_dict.items(value)) if issubclass(type(value), dict) else []
 
 
 def _list(value: object) -> list[object]:
-    return list[object].copy(cast(Any, value)) if issubclass(type(value), list) else []
-
-
-def _is(value: object, text: str) -> bool:
-    return issubclass(type(value), str) and str.__eq__(cast(str, value), text) is True
+    return _list_type.copy(value) if issubclass(type(value), list) else []
 
 
 def _is_class(value: object) -> bool:
     return issubclass(type(value), type)
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
     """Text that every engine can hold: cut where it is long, and lone surrogates are replaced. Of a value that is
     neither text nor number, the type."""
-    cls = type(value)
+    cls: type[object] = type(value)
+    if cls is str and len(value) <= MAX_NAME and value.isascii():
+        return value
     if issubclass(cls, str):
-        return _clean(cast(str, value))
-    if cls in _PLAIN or (cls is int and -(1 << 63) <= cast(int, value) < 1 << 64):
+        return _clean(value)
+    if cls in _PLAIN or (cls is int and -(1 << 63) <= value < 1 << 64):
         return str(value)
     return _key_of(cls)
 

@@ -131,15 +131,15 @@ def _is_class(value: object) -> bool:
     return issubclass(type(value), type)
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Text that every engine can hold: cut where it is long, and lone surrogates are replaced. Of a value that is
     neither text nor number, the type."""
-    cls: type[object] = type(value)
-    if cls is str and len(value) <= MAX_NAME and value.isascii():
-        return value
+    cls, given = type(value), cast(Any, value)
+    if cls is str and len(given) <= MAX_NAME and given.isascii():
+        return given
     if issubclass(cls, str):
-        return _clean(value)
-    if cls in _PLAIN or (cls is int and -(1 << 63) <= value < 1 << 64):
+        return _clean(given)
+    if cls in _PLAIN or (cls is int and -(1 << 63) <= given < 1 << 64):
         return str(value)
     return _key_of(cls)
 

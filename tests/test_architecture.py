@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.py")])
 
 LAYERS: list[set[str]] = [
-    {"errors", "text"},
+    {"errors", "records", "text"},
     {"events", "log", "settings"},
     {"allowlist", "chain", "closing", "delta", "runs"},
     {"codec", "stores"},

@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import importlib
-import logging
 import sys
 from collections.abc import Iterable, Mapping
 from types import ModuleType
@@ -22,11 +21,12 @@ from typing import Any, Final, cast
 from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
 
 from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError, UnsupportedFrameworkError
+from .log import logger_of
 from .records import ADMITTED, FRAMEWORK, OPENAI, REFUSED, REVIEWED_MODULES, looks_like_a_record
 
 __all__ = ["INTERPRETER", "TypeGate", "type_key"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 INTERPRETER: Final = frozenset(
     f"{module}:{name}"

@@ -11,9 +11,9 @@ import hashlib
 
 import msgspec
 
-from .events import NO_SUMMARY, CheckpointEvent
+from .events import NO_SUMMARY, SCHEMA, CheckpointEvent
 
-__all__ = ["digest_of", "sealed"]
+__all__ = ["digest_of", "flaw_of", "sealed"]
 
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
@@ -36,3 +36,20 @@ def digest_of(event: CheckpointEvent) -> str:
 def sealed(event: CheckpointEvent) -> CheckpointEvent:
     """`event` with its digest filled in."""
     return msgspec.structs.replace(event, digest=digest_of(event))
+
+
+def flaw_of(event: CheckpointEvent) -> str:
+    """What is wrong with `event`, given whole, by itself, as the rest of a sentence; empty where it is as written.
+
+    An event of a later schema comes first: this version does not know all of its fields, so its digest tells nothing.
+    """
+    if event.schema > SCHEMA:
+        return (
+            f"it was written by a newer version of eventckpt (its schema is {event.schema}, this one knows up to "
+            f"{SCHEMA}): upgrade eventckpt to read it"
+        )
+    if event.payload is None and event.type == "checkpoint":
+        return "its header is damaged"
+    if digest_of(event) != event.digest:
+        return "it was changed after it was written: its digest does not match"
+    return ""

@@ -265,6 +265,7 @@ def test_the_outcomes_of_the_metrics_are_those_of_the_code() -> None:
         ("codec.md", lambda: f"more than {decoder._MAX_UNHELD:,} items made that it does not hold"),
         ("semantics.md", lambda: f"for the last {inspect.signature(Memory).parameters['size'].default:,} checkpoints"),
         ("event-format.md", lambda: f"sorted, the first {summary.MAX_STATE_KEYS}"),
+        ("event-format.md", lambda: f"cut after {summary.MAX_NAME:,} characters, and after {summary.MAX_SIZE:,} bytes"),
         ("event-format.md", lambda: f"exceeds {len(cosmos.partition_key_of(StreamId('w' * 5000, 'r'))):,} bytes"),
         ("architecture.md", lambda: f"From {payloads._LARGE >> 10} KiB on"),
         ("architecture.md", lambda: f"up to {sqlite._GROUP} events"),

@@ -21,22 +21,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children
+from ..text import safe
 
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
 
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
-
-
-def safe(value: object) -> str:
-    """`value` fit for a terminal: control characters, and what turns the direction of text, are shown, not obeyed."""
-    text = value if isinstance(value, str) else str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape", "replace").decode("ascii") for mark in text
-    )
 
 
 def shortened(text: str, width: int = _WIDTH) -> str:

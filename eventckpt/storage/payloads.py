@@ -7,28 +7,29 @@ and a save leave behind what the next save will need.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from .. import delta
-from ..chain import digest_of
+from ..chain import flaw_of
 from ..codec import MAX_RAW_SIZE
 from ..delta import Base
 from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, Payload, StreamId
+from ..log import logger_of
 from ..stores import EventStore
 
-__all__ = ["BaseCache", "Payloads"]
+__all__ = ["BaseCache", "Payloads", "off_the_loop"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _LARGE: Final = 256 * 1024
-"""Raw bytes above which compression leaves the event loop; below, the hand-over would cost more than it frees."""
+"""Raw bytes from which compression and decoding leave the event loop; below, the hand-over would cost more than it
+frees."""
 
 
 class BaseCache:
@@ -75,7 +76,7 @@ class Payloads:
         if rests_on is not None:
             base = await self._base_to_write(stream, seq if rests_on.base_seq is None else rests_on.base_seq)
             since_base = rests_on.since_base
-        return await _off_the_loop(len(raw), delta.encode, raw, base, since_base=since_base)
+        return await off_the_loop(len(raw), delta.encode, raw, base, since_base=since_base)
 
     def keep(self, event: CheckpointEvent, raw: bytes) -> Base | None:
         """Note that `event` holds `raw`; where it is a snapshot, the base for deltas that follow."""
@@ -98,10 +99,10 @@ class Payloads:
         """
         payload = _checked(event)
         if payload.base_seq is None:
-            raw = await _off_the_loop(payload.raw_size, delta.restore, payload, max_size=MAX_RAW_SIZE)
+            raw = await off_the_loop(payload.raw_size, delta.restore, payload, max_size=MAX_RAW_SIZE)
             return raw, self.keep(event, raw) or Base(event.seq, raw, payload.stored_size)
         base = held if held and held.seq == payload.base_seq else await self._base(event.stream, payload.base_seq)
-        raw = await _off_the_loop(payload.raw_size, delta.restore, payload, base=base.raw, max_size=MAX_RAW_SIZE)
+        raw = await off_the_loop(payload.raw_size, delta.restore, payload, base=base.raw, max_size=MAX_RAW_SIZE)
         return raw, base
 
     async def _base(self, stream: StreamId, seq: int) -> Base:
@@ -135,14 +136,14 @@ class Payloads:
 
 
 def _checked(event: CheckpointEvent) -> Payload:
-    if event.payload is None:
-        raise CheckpointDecodeError("its header is damaged")
-    if digest_of(event) != event.digest:
-        raise CheckpointDecodeError("it was changed after it was written: its digest does not match")
+    flaw = flaw_of(event)
+    if flaw or event.payload is None:
+        raise CheckpointDecodeError(flaw or "it is a tombstone, which holds no state")
     return event.payload
 
 
-async def _off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """What `work` gives; in a thread where it has `size` raw bytes to go through, and they are many."""
     if size < _LARGE:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)

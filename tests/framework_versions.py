@@ -61,12 +61,7 @@ def requirements(versions: Iterable[str]) -> list[str]:
 
 def released(requirement: str) -> str:
     """The newest version on the index that meets a requirement."""
-    report = subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--dry-run"]
-        + ["--ignore-installed", "--no-deps", "--report", "-", requirement],
-        check=True,
-        stdout=subprocess.PIPE,
-    ).stdout
+    report = install(sys.executable, "--dry-run", "--ignore-installed", "--no-deps", "--report", "-", requirement)
     [found] = json.loads(report)["install"]
     return str(found["metadata"]["version"])
 
@@ -92,13 +87,15 @@ def environment(core: str) -> Path:
     if stamp.is_file() and stamp.read_text() == made_from:
         return python
     subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        + ["--editable", f"{ROOT}[cosmos,cli,projector,dev]", f"{CORE}=={core}"],
-        check=True,
-    )
+    install(python, "--editable", f"{ROOT}[cosmos,cli,projector,dev]", f"{CORE}=={core}")
     stamp.write_text(made_from)
     return python
+
+
+def install(python: str | Path, *arguments: str) -> bytes:
+    """Run pip's `install`; what it prints goes through only where it fails or warns."""
+    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
+    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
 
 
 if __name__ == "__main__":

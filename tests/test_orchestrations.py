@@ -11,9 +11,16 @@ from collections.abc import Mapping
 from enum import Enum
 from types import GenericAlias, UnionType
 from typing import Any
+from uuid import uuid4
 
 import pytest
-from agent_framework import CheckpointStorage, InMemoryCheckpointStorage, WorkflowCheckpoint, WorkflowEvent
+from agent_framework import (
+    CheckpointStorage,
+    InMemoryCheckpointStorage,
+    Message,
+    WorkflowCheckpoint,
+    WorkflowEvent,
+)
 
 from eventckpt import EventCheckpointStorage
 
@@ -147,6 +154,28 @@ async def test_played_again_from_its_first_checkpoint_each_orchestration_does_th
 
     assert difference(first_calls, second_calls) is None
     assert difference(contents(first_saved), contents(second_saved)) is None
+
+
+def test_a_difference_is_seen_wherever_it_is() -> None:
+    message = Message("user", ["hello"], message_id=str(uuid4()))
+    for other in (
+        Message("user", ["hello!"], message_id=message.message_id),
+        Message("assistant", ["hello"], message_id=message.message_id),
+        Message("user", ["hello", "hello"], message_id=message.message_id),
+        Message("user", ["hello"]),
+        "hello",
+        None,
+    ):
+        assert difference([{"said": message}], [{"said": other}]) is not None
+    for left, right in (({"a": 1, "b": 2}, {"b": 2, "a": 1}), ([1], (1,)), ([1], [1.0]), ([], [None])):
+        assert difference(left, right) is not None
+
+
+def test_ids_may_differ_but_not_what_has_the_same() -> None:
+    one, two, three, four = (str(uuid4()) for _ in range(4))
+
+    assert difference([one, f"re {one}", two], [three, f"re {three}", four]) is None
+    assert difference([one, f"re {one}", two], [three, f"re {four}", four]) is not None
 
 
 def contents(found: list[WorkflowCheckpoint]) -> list[Any]:

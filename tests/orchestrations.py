@@ -365,7 +365,7 @@ def magentic_with_tool_approval(team: Team) -> Workflow:
 
 class Orchestration(NamedTuple):
     build: Callable[[Team], Workflow]
-    questions: tuple[str, ...] = ()
+    asks: tuple[str, ...] = ()
     """The types of all questions, in the order in which they are asked."""
 
 

@@ -133,6 +133,9 @@ async def look_up(number: int) -> str:
     return f"order {number} is late"
 
 
+locate = FunctionTool(name="locate", description="Where the customer is, which only the customer's device knows.")
+
+
 # What people answer
 
 
@@ -142,6 +145,8 @@ def answer(question: WorkflowEvent[Any]) -> Any:
         case Content(type="function_approval_request"):
             call = question.data.function_call
             return question.data.to_function_approval_response(approved=call.parse_arguments()["amount"] < 50)
+        case Content(type="function_call"):
+            return Content.from_function_result(call_id=question.data.call_id, result="at home")
         case AgentExecutorResponse():
             is_good = "help me" not in question.data.agent_response.text or question.data.executor_id == "chemist"
             return AgentRequestInfoResponse.from_strings([] if is_good else ["shorter, please"])
@@ -179,6 +184,12 @@ def sequential_with_request_info(team: Team) -> Workflow:
         .with_request_info()
         .build()
     )
+
+
+def sequential_with_a_tool_of_the_caller(team: Team) -> Workflow:
+    return SequentialBuilder(
+        name=NAME, participants=[team.agent("guide", uses("guide", "locate"), [locate]), team.agent("editor")]
+    ).build()
 
 
 def sequential_with_both(team: Team) -> Workflow:
@@ -380,6 +391,7 @@ ORCHESTRATIONS = [
     Orchestration(sequential),
     Orchestration(sequential_with_tool_approval, (APPROVAL,)),
     Orchestration(sequential_with_request_info, (REVIEW, REVIEW, REVIEW)),
+    Orchestration(sequential_with_a_tool_of_the_caller, ("Content",)),
     Orchestration(sequential_with_both, (APPROVAL, REVIEW)),
     Orchestration(concurrent),
     Orchestration(concurrent_with_tool_approval, (APPROVAL, APPROVAL)),
@@ -401,16 +413,11 @@ ORCHESTRATIONS = [
 # Playing them
 
 
-async def play(workflow: Workflow, storage: CheckpointStorage, *, stream: bool) -> list[WorkflowEvent[Any]]:
-    """All events from the task to the end. What is asked is answered, one question at a time."""
-    return await play_on(workflow, storage, stream=stream, message="help me")
-
-
-async def play_on(
+async def play(
     workflow: Workflow, storage: CheckpointStorage, *, stream: bool, **start: Any
 ) -> list[WorkflowEvent[Any]]:
-    """All events from any start to the end."""
-    events = await run(workflow, storage, stream=stream, **start)
+    """All events from the task, or from another start, to the end. Questions are answered one at a time."""
+    events = await run(workflow, storage, stream=stream, **start or {"message": "help me"})
     asked = questions(events)
     while asked:
         [request_id, *_] = asked

@@ -26,7 +26,7 @@ from eventckpt import EventCheckpointStorage
 
 from .engines import Engine, SqliteEngine
 from .fidelity import assert_same
-from .orchestrations import NAME, ORCHESTRATIONS, Orchestration, Team, answer, play, play_on, run
+from .orchestrations import NAME, ORCHESTRATIONS, Orchestration, Team, answer, play, run
 
 RUN = "order-42"
 
@@ -141,7 +141,7 @@ async def test_each_orchestration_asks_all_it_should_and_does_the_same_again_fro
 
     _, first_calls, [start, *first_saved] = await first.went([])
     second = Process(orchestration, memory, stream=stream)
-    await play_on(second.workflow, memory, stream=stream, checkpoint_id=start.checkpoint_id)
+    await play(second.workflow, memory, stream=stream, checkpoint_id=start.checkpoint_id)
     _, second_calls, second_saved = await second.went([each.checkpoint_id for each in [start, *first_saved]])
 
     assert difference(first_calls, second_calls) is None

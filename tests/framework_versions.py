@@ -101,9 +101,12 @@ def environment(core: str) -> Path:
 
 
 def install(python: str | Path, *arguments: str) -> bytes:
-    """Run pip's `install`; what it prints goes through only where it fails or warns."""
+    """What pip's `install` prints to its output; its complaints go through."""
     command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    return subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout
+    run = subprocess.run(command, check=False, stdout=subprocess.PIPE)
+    if run.returncode != 0:
+        sys.exit(f"pip cannot install {arguments[-1]}.")
+    return run.stdout
 
 
 if __name__ == "__main__":

@@ -108,7 +108,7 @@ def trouble(checkpoint: WorkflowCheckpoint) -> str | None:
     try:
         assert_same(checkpoint, back)
     except AssertionError as error:
-        return f"{NOT_EQUAL}: {error.args[0].splitlines()[0]}"
+        return f"{NOT_EQUAL}: {error.args[0].splitlines()[0][:300]}"
     return None
 
 

@@ -29,7 +29,7 @@ NO_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "a_reentrant_lock": (threading.RLock, "Leave it out of the state"),
     "a_thread_local": (threading.local, "Leave it out of the state"),
     "a_stream": (lambda: io.TextIOWrapper(io.BytesIO()), "Leave it out of the state"),
-    "a_connection": (lambda: sqlite3.connect(":memory:"), "Leave it out of the state"),
+    "a_connection": (lambda: _closed_connection(), "Leave it out of the state"),
     "a_socket_like_iterator": (lambda: iter([1]), "Store plain values instead"),
     "a_generator": (lambda: (n for n in ()), "Store the list of what it yields"),
     "a_function": (lambda: app.make_one, "Store what it is to be called with"),
@@ -50,6 +50,12 @@ NO_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "a_signature": (lambda: typing.Callable[[int], str], "Use a class"),
     "a_zone_without_a_key": (lambda: _zone_from_a_file(), "has no key to find it by"),
 }
+
+
+def _closed_connection() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.close()
+    return connection
 
 
 def _zone_from_a_file() -> ZoneInfo:

@@ -189,7 +189,7 @@ def recipe_for(cls: type[Any], key: str, gate: TypeGate) -> Recipe:
     check, restore = _state_of(cls, root, built_in)
     return Recipe(
         cls=cls,
-        new=cls.__new__,
+        new=_new_of(cls, built_in),
         check=check,
         restore=restore,
         plain_dicts=PLAIN_DICTS.get(key, ()) if built_in else (),
@@ -198,6 +198,14 @@ def recipe_for(cls: type[Any], key: str, gate: TypeGate) -> Recipe:
         root=root,
         shared=cls not in NOT_SHARED and not isinstance(cls, EnumMeta) and not issubclass(cls, type),
     )
+
+
+def _new_of(cls: type[Any], built_in: bool) -> Callable[..., Any]:
+    """What makes an instance. Of a record it is the interpreter's own, which runs no code of the framework, not even
+    the warning that a class is experimental; only a named tuple has one that takes its fields."""
+    if not built_in or tuple in cls.__mro__:
+        return cls.__new__
+    return next(cast(Any, base).__new__ for base in cls.__mro__ if not base.__flags__ & f.HEAP_TYPE)
 
 
 # State

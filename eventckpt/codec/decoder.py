@@ -108,6 +108,7 @@ class Decoder:
     # Kinds
 
     def _int(self, node: dict[str, Any], depth: int) -> int:
+        self._work.wide = True
         return int.from_bytes(_bytes(node), "big", signed=True)
 
     def _str(self, node: dict[str, Any], depth: int) -> str:

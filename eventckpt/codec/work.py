@@ -45,6 +45,8 @@ class Work:
 
     def __init__(self, size: int) -> None:
         self._left = MAX_WORK + WORK_PER_BYTE * size
+        self.wide = False
+        """Whether an int beyond 64 bits was made: it takes longer to compare than others."""
 
     def spend(self, steps: int) -> None:
         """Count work that is about to be done.
@@ -85,15 +87,15 @@ class Work:
         """How many steps it takes to hash a value, everything in it again wherever it stands."""
         cls = f.type_of(value)
         if cls in f.ATOMS:
-            return (
-                1 if cls is not int else 1 + (value.bit_length() ** 2 >> 14)
-            )  # compared with a Decimal, it is squared
+            return 1 + (value.bit_length() ** 2 >> 14) if cls is int else 1  # which comparing it with a Decimal takes
         known = seen.get(id(value))
         if known is not None:
             return known
         if depth > f.MAX_DEPTH:
             raise CheckpointDecodeError(f"Stored keys nest deeper than {f.MAX_DEPTH} levels.")
         self.spend(_LOOK)
+        if cls is tuple and not self.wide and f.ATOMS.issuperset(map(type, value)):
+            return 1 + len(value)  # by far the most frequent: not worth a call for each of its parts
         seen[id(value)] = 1  # where it holds itself, Python's own limit ends the hashing
         steps, parts = _parts_shown(value, cls) if shown else _parts_hashed(value, cls)
         for part in parts:

@@ -113,6 +113,8 @@ def _of_items(before: list[Tree], after: list[Tree], path: str, start: int = 0, 
 
 def _compared(before: Tree, after: Tree, path: str, step: str) -> _Found:
     """Two parts: compared at once where neither has parts of its own, which most have not."""
+    if not before and not after and type(before) is type(after):
+        return
     if has_parts(before) or has_parts(after):
         yield _Pair(extended(path, step), before, after)
     elif not same_leaf(before, after):

@@ -10,7 +10,7 @@ map stands for itself, it becomes the tree's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Set
+from collections.abc import Callable, Generator, Iterator, Set
 from contextlib import contextmanager
 from datetime import date, datetime, time, timedelta, timezone
 from pathlib import PurePosixPath, PureWindowsPath
@@ -91,7 +91,8 @@ def types_in(raw: bytes) -> set[str]:
                 rest += cast("list[Any]", node)
         elif type(node) is dict:
             form = cast("dict[Any, Any]", node)
-            rest += form.values()
+            if not f.ATOMS.issuperset(map(type, form.values())):
+                rest += form.values()
             kind = form.get(f.FORM)
             names = (kind, form.get(f.EXPECT), form.get(f.NAME) if kind in _NAME_A_TYPE else None)
             found.update(name for name in names if isinstance(name, str) and ":" in name)
@@ -113,43 +114,70 @@ def _decode_errors() -> Generator[None, None, None]:
 # What two checkpoints have in common
 
 
+_Pairs: TypeAlias = Iterator[tuple[Any, Any]]
+
+
 def _equal_nodes(one: Any, other: Any, budget: int) -> set[int]:
     """The ids of lists and maps that are the same, byte for byte, in both; as many as are found within the budget, the
     bytes that may be looked at."""
     same: set[int] = set()
-    rest = [(one, other, 0)]
+    rest: list[_Pairs] = [iter(((one, other),))]
     while rest and budget > 0:
-        ours, theirs, depth = rest.pop()
-        kind = f.type_of(ours)
-        if kind is not type(theirs) or (kind is not list and kind is not dict) or depth > f.MAX_DEPTH:
+        pair = next(rest[-1], None)
+        if pair is None:
+            rest.pop()
             continue
-        if kind is list:
-            our_items, their_items = list(map(_pack.encode, ours)), list(map(_pack.encode, theirs))
-            budget -= sum(map(len, our_items)) + sum(map(len, their_items))
-            start, behind = _equal_ends(our_items, their_items)
-            for items in (ours[:start], theirs[:start], ours[len(ours) - behind :], theirs[len(theirs) - behind :]):
-                same.update(id(cast(object, item)) for item in items if type(item) in (list, dict))
-            middle = range(start, min(len(ours), len(theirs)) - behind)
-            rest += [(ours[index], theirs[index], depth + 1) for index in middle]
+        ours, theirs = pair
+        kinds = f.type_of(ours), f.type_of(theirs)
+        if kinds == (list, list):
+            cost, inside = _look_into_lists(cast("list[Any]", ours), cast("list[Any]", theirs), same)
+        elif kinds == (dict, dict):
+            cost, inside = _look_into_maps(cast("dict[Any, Any]", ours), cast("dict[Any, Any]", theirs), same)
+        else:
             continue
-        packed, theirs_packed = _pack.encode(ours), _pack.encode(theirs)
-        budget -= len(packed) + len(theirs_packed)
-        if packed == theirs_packed:
-            same.update((id(ours), id(theirs)))
-        elif f.FORM not in ours and f.FORM not in theirs:
-            rest += [(item, theirs.get(key), depth + 1) for key, item in ours.items()]
-        elif ":" in str(ours.get(f.FORM)) and ours[f.FORM] == theirs.get(f.FORM):
-            rest.append((ours.get(f.STATE), theirs.get(f.STATE), depth + 1))
+        budget -= cost
+        if inside is not None and len(rest) <= f.MAX_DEPTH:
+            rest.append(inside)
     return same
 
 
-def _equal_ends(ours: list[bytes], theirs: list[bytes]) -> tuple[int, int]:
-    shorter, start, behind = min(len(ours), len(theirs)), 0, 0
-    while start < shorter and ours[start] == theirs[start]:
+def _look_into_lists(ours: list[Any], theirs: list[Any], same: set[int]) -> tuple[int, _Pairs | None]:
+    start, behind, cost = _equal_ends(ours, theirs)
+    if start == len(ours) == len(theirs):
+        same.update((id(ours), id(theirs)))
+        return cost, None
+    for items in (ours[:start], theirs[:start], ours[len(ours) - behind :], theirs[len(theirs) - behind :]):
+        same.update(id(item) for item in items if item and f.type_of(item) in (list, dict))
+    middle = range(start, min(len(ours), len(theirs)) - behind)
+    return cost, ((ours[index], theirs[index]) for index in middle if ours[index] and theirs[index])
+
+
+def _look_into_maps(ours: dict[Any, Any], theirs: dict[Any, Any], same: set[int]) -> tuple[int, _Pairs | None]:
+    packed, theirs_packed = _pack.encode(ours), _pack.encode(theirs)
+    cost, inside = len(packed) + len(theirs_packed), None
+    if packed == theirs_packed:
+        same.update((id(ours), id(theirs)))
+    elif f.FORM not in ours and f.FORM not in theirs:
+        inside = ((item, theirs[key]) for key, item in ours.items() if item and theirs.get(key))
+    elif ":" in str(ours.get(f.FORM)) and ours.get(f.FORM) == theirs.get(f.FORM):
+        inside = iter(((ours.get(f.STATE), theirs.get(f.STATE)),))
+    return cost, inside
+
+
+def _equal_ends(ours: list[Any], theirs: list[Any]) -> tuple[int, int, int]:
+    """How many items two lists have in common at the beginning, how many at the end, and what it took to find out."""
+    shorter, start, behind, looked_at = min(len(ours), len(theirs)), 0, 0, 0
+    for item, other in zip(map(_pack.encode, ours), map(_pack.encode, theirs), strict=False):
+        looked_at += len(item) + len(other)
+        if item != other:
+            break
         start += 1
-    while behind < shorter - start and ours[-1 - behind] == theirs[-1 - behind]:
+    for item, other in zip(map(_pack.encode, reversed(ours)), map(_pack.encode, reversed(theirs)), strict=False):
+        looked_at += len(item) + len(other)
+        if item != other or behind == shorter - start:
+            break
         behind += 1
-    return start, behind
+    return start, behind, looked_at
 
 
 # One checkpoint
@@ -227,8 +255,8 @@ class _Reader:
     def _list(self, items: list[Any], path: _Path) -> _Work:
         atoms = f.ATOMS
         for index, item in enumerate(items):
-            if item and type(item) not in atoms:  # empty ones stand for themselves
-                items[index] = yield item, (path, index)
+            if item and type(item) not in atoms and not (f.type_of(item) is list and atoms.issuperset(map(type, item))):
+                items[index] = yield item, (path, index)  # else it stands for itself
         return items
 
     def _map(self, node: dict[str, Any], path: _Path) -> _Work:
@@ -655,14 +683,14 @@ def _of_path(cls: type[PurePosixPath | PureWindowsPath]) -> Callable[[dict[str, 
 
 
 def _of_uuid(node: dict[str, Any]) -> str | None:
-    state = node.get(f.STATE)
-    number: Any = (
-        cast("dict[Any, Any]", state).get("int") if type(state) is dict and len(cast(Any, state)) == 1 else None
-    )
-    if type(number) is dict and cast(Any, number).get(f.FORM) == f.INT:
+    state: Any = node.get(f.STATE)
+    if type(state) is not dict or list(cast(Any, state)) != ["int"] or f.ARGS in node or f.CALL in node:
+        return None
+    number: Any = cast(Any, state)["int"]
+    if f.type_of(number) is dict and number.get(f.FORM) == f.INT:
         raw = _bytes(cast("dict[str, Any]", number))
         number = int.from_bytes(raw, "big", signed=True) if len(raw) <= 17 else None
-    return str(UUID(int=number)) if type(number) is int and 0 <= number < 1 << 128 and len(node) == 2 else None
+    return str(UUID(int=number)) if type(number) is int and 0 <= number < 1 << 128 else None
 
 
 def _of_type(node: dict[str, Any]) -> str | None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from enum import EnumMeta
 from typing import Any, cast
 
 from agent_framework._workflows import _checkpoint_encoding as _framework
 
 from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
 
-__all__ = ["TypeGate", "type_key"]
+__all__ = ["RecordUnpickler", "TypeGate", "type_key"]
 
 _PROTOCOL_4 = b"\x80\x04N."
 """A constant, "protocol 4, None, stop": the class looks nested names up by their dotted qualname only once it
@@ -144,3 +145,41 @@ def _leads_to(key: str) -> object:
     for name in qualname.split("."):
         found = getattr(found, name, None)
     return found
+
+
+class RecordUnpickler(_framework._RestrictedUnpickler):  # pyright: ignore[reportPrivateUsage] - as above
+    """Reads one value out of the framework's own stores: whatever it names goes through the gate, not through the
+    framework's prefixes. What stands for the two helpers that pickles need makes nothing but what the gate admits.
+
+    A pickle can still cost more than it is, and sets what it likes on instances of admitted classes: it is read from
+    sources that are trusted, never from a store of ours.
+    """
+
+    def __init__(self, data: bytes, gate: TypeGate) -> None:
+        super().__init__(data, frozenset())
+        self._gate = gate
+
+    def find_class(self, module: str, name: str) -> Any:
+        key = f"{module}:{name}"
+        if key in ("builtins:getattr", "__builtin__:getattr"):
+            return self._nested
+        if key == "builtins:type":
+            return _type_of
+        if key == "copyreg:_reconstructor":
+            return super().find_class(module, name)
+        return self._gate.resolve(key)
+
+    def _nested(self, outer: Any, name: Any) -> Any:
+        """A class inside a class, or a member of an enum."""
+        if isinstance(outer, EnumMeta) and name in outer.__members__:
+            return outer.__members__[name]
+        if not isinstance(outer, type) or not isinstance(name, str):
+            raise CheckpointDecodeError("A stored pickle asks for an attribute of something that is no class.")
+        return self._gate.resolve(f"{type_key(outer)}.{name}")
+
+
+def _type_of(value: None) -> type[Any]:
+    """What pickles call `type` for, and nothing more: the type of None."""
+    if value is not None:
+        raise CheckpointDecodeError("A stored pickle asks for the type of something else than None.")
+    return type(None)

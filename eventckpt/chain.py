@@ -8,12 +8,16 @@ version leaves the digests of older events as they are.
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 
 from .events import NO_SUMMARY, CheckpointEvent
 
-__all__ = ["digest_of", "sealed"]
+__all__ = ["SCHEMA", "digest_of", "is_newer", "is_whole", "sealed"]
+
+SCHEMA: Final = 1
+"""The newest `CheckpointEvent.schema` that this version knows."""
 
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
@@ -36,3 +40,17 @@ def digest_of(event: CheckpointEvent) -> str:
 def sealed(event: CheckpointEvent) -> CheckpointEvent:
     """`event` with its digest filled in."""
     return msgspec.structs.replace(event, digest=digest_of(event))
+
+
+def is_newer(event: CheckpointEvent) -> bool:
+    """Whether a later version wrote `event`: this one knows not all that its digest covers, and cannot judge it."""
+    return event.schema > SCHEMA
+
+
+def is_whole(event: CheckpointEvent) -> bool:
+    """Whether `event`, given whole, carries the digest of what it holds. An int beyond the format's 64 bits, which only
+    JSON can bring, has none."""
+    try:
+        return digest_of(event) == event.digest
+    except OverflowError:
+        return False

@@ -1,7 +1,8 @@
-"""Checkpoints out of the framework's own stores into runs of this one.
+"""Checkpoints out of another storage into runs of this one.
 
-Those stores keep pickles. They are read by the framework's storages and under their restrictions, never by us; what
-comes out is saved like any other checkpoint, so that the lineage decides which run it belongs to.
+Whoever asks brings the storage, and its own loader runs: for the framework's stores, which keep pickles, that may mean
+code of whoever could write to them. `eventckpt.audit.import_storage` has sources that read those stores under our own
+list. What comes out is saved like any other checkpoint, so that the lineage decides which run it belongs to.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
 
+from ..errors import CheckpointTypeNotAllowedError
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
 
@@ -30,6 +32,8 @@ class LeftOut(NamedTuple):
 
     checkpoint_id: str
     why: str
+    type_key: str = ""
+    """The type that was not allowed, where that is why."""
 
 
 class Adopted(NamedTuple):
@@ -57,7 +61,7 @@ async def adopt(
         try:
             checkpoints.append(await source.load(checkpoint_id))
         except Exception as error:
-            left_out.append(LeftOut(checkpoint_id, _why(error)))
+            left_out.append(_left_out(checkpoint_id, error))
     target = EventCheckpointStorage(store, allowed_checkpoint_types=list(allowed_types), actor=actor)
     runs: dict[str, None] = {}
     saved = 0
@@ -65,7 +69,7 @@ async def adopt(
         try:
             await target.save(checkpoint)
         except Exception as error:
-            left_out.append(LeftOut(checkpoint.checkpoint_id, _why(error)))
+            left_out.append(_left_out(checkpoint.checkpoint_id, error))
             continue
         saved += 1
         located = await store.find(checkpoint.checkpoint_id)
@@ -93,6 +97,11 @@ def _parents_first(checkpoints: Iterable[WorkflowCheckpoint]) -> list[WorkflowCh
 
 def _time(checkpoint: WorkflowCheckpoint) -> str:
     return checkpoint.timestamp
+
+
+def _left_out(checkpoint_id: str, error: Exception) -> LeftOut:
+    refused = error.type_key if isinstance(error, CheckpointTypeNotAllowedError) else ""
+    return LeftOut(checkpoint_id, _why(error), refused)
 
 
 def _why(error: BaseException) -> str:

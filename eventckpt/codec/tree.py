@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast, overload
 
 if TYPE_CHECKING:
@@ -287,12 +288,17 @@ def _between(start: str, parts: Iterable[Tree], end: str) -> Iterator[Tree]:
 
 
 def _listed(items: list[Tree]) -> Iterator[Tree]:
-    if not any(isinstance(item, (list, dict, tuple)) for item in items):
-        yield _Said(", ".join(map(repr, items)))
-        return
-    for item in items:
-        yield item
-        yield _Said(", ")
+    for plain, run in groupby(items, _stands_for_itself):
+        if plain:
+            yield _Said(", ".join(map(repr, run)) + ", ")
+            continue
+        for item in run:
+            yield item
+            yield _Said(", ")
+
+
+def _stands_for_itself(tree: Tree) -> bool:
+    return not isinstance(tree, (list, dict, tuple))
 
 
 def _named(parts: Iterable[tuple[str, Tree]], how: str) -> Iterator[Tree]:

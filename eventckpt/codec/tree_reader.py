@@ -32,7 +32,7 @@ _Path: TypeAlias = "tuple[_Path, str | int] | None"
 _Work: TypeAlias = "Generator[tuple[Any, _Path], Tree, Tree]"
 """A node that is being read: hands out what it holds and where that is, is sent the tree of it, and ends as a tree."""
 
-_MANY: Final = 1000
+_MANY: Final = 100
 """Arguments that each get a step of their own; more are shown as one list."""
 _DECIMAL_BITS: Final = 4096
 """Of an int that is shown in decimal; Python refuses to print very long ones that way."""

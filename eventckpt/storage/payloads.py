@@ -20,7 +20,7 @@ from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, Payload, StreamId
 from ..stores import EventStore
 
-__all__ = ["BaseCache", "Payloads"]
+__all__ = ["BaseCache", "Payloads", "off_the_loop"]
 
 logger = logging.getLogger("eventckpt")
 
@@ -75,7 +75,7 @@ class Payloads:
         if rests_on is not None:
             base = await self._base_to_write(stream, seq if rests_on.base_seq is None else rests_on.base_seq)
             since_base = rests_on.since_base
-        return await _off_the_loop(len(raw), delta.encode, raw, base, since_base=since_base)
+        return await off_the_loop(len(raw), delta.encode, raw, base, since_base=since_base)
 
     def keep(self, event: CheckpointEvent, raw: bytes) -> Base | None:
         """Note that `event` holds `raw`; where it is a snapshot, the base for deltas that follow."""
@@ -98,10 +98,10 @@ class Payloads:
         """
         payload = _checked(event)
         if payload.base_seq is None:
-            raw = await _off_the_loop(payload.raw_size, delta.restore, payload, max_size=MAX_RAW_SIZE)
+            raw = await off_the_loop(payload.raw_size, delta.restore, payload, max_size=MAX_RAW_SIZE)
             return raw, self.keep(event, raw) or Base(event.seq, raw, payload.stored_size)
         base = held if held and held.seq == payload.base_seq else await self._base(event.stream, payload.base_seq)
-        raw = await _off_the_loop(payload.raw_size, delta.restore, payload, base=base.raw, max_size=MAX_RAW_SIZE)
+        raw = await off_the_loop(payload.raw_size, delta.restore, payload, base=base.raw, max_size=MAX_RAW_SIZE)
         return raw, base
 
     async def _base(self, stream: StreamId, seq: int) -> Base:
@@ -142,7 +142,8 @@ def _checked(event: CheckpointEvent) -> Payload:
     return event.payload
 
 
-async def _off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Do something with `size` bytes, in a thread where they are many, so that the event loop goes on meanwhile."""
     if size < _LARGE:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)

@@ -167,7 +167,10 @@ class RecordUnpickler(_framework._RestrictedUnpickler):  # pyright: ignore[repor
             return _type_of
         if key == "copyreg:_reconstructor":
             return super().find_class(module, name)
-        return self._gate.resolve(key)
+        found = self._gate.resolve(key)
+        if self._gate.is_built_in(key) and any("__call__" in vars(base) for base in found.__mro__):
+            raise CheckpointDecodeError(f"A stored pickle holds a {key!r}, which is no record: it can be called.")
+        return found
 
     def _nested(self, outer: Any, name: Any) -> Any:
         """A class inside a class, or a member of an enum."""

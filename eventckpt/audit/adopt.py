@@ -7,18 +7,16 @@ list. What comes out is saved like any other checkpoint, so that the lineage dec
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
+from agent_framework import WorkflowCheckpoint
 
 from ..errors import CheckpointTypeNotAllowedError
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
 
-__all__ = ["Adopted", "LeftOut", "Source", "adopt", "ids_in_folder"]
+__all__ = ["Adopted", "LeftOut", "Source", "adopt"]
 
 
 class Source(Protocol):
@@ -76,11 +74,6 @@ async def adopt(
         if located is not None:
             runs[located.event.run_id] = None
     return Adopted(len(checkpoint_ids), saved, tuple(runs), tuple(left_out))
-
-
-async def ids_in_folder(source: FileCheckpointStorage) -> list[str]:
-    """The ids of the checkpoints in a folder, decodable or not."""
-    return await asyncio.to_thread(lambda: sorted(path.stem for path in Path(source.storage_path).glob("*.json")))
 
 
 def _parents_first(checkpoints: Iterable[WorkflowCheckpoint]) -> list[WorkflowCheckpoint]:

@@ -84,7 +84,7 @@ class Documents:
 
     async def ids(self, workflow_name: str) -> list[str]:
         """The ids of a workflow's checkpoints."""
-        text = "SELECT c.checkpoint_id FROM c WHERE c.workflow_name = @workflow ORDER BY c.timestamp ASC"
+        text = "SELECT c.checkpoint_id FROM c WHERE c.workflow_name = @workflow"
         found = [each async for each in self._query(text, [{"name": "@workflow", "value": workflow_name}])]
         return [name for each in found if isinstance(name := each.get("checkpoint_id"), str)]
 

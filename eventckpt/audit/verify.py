@@ -246,7 +246,9 @@ class _Removed:
     def count(self, head_seq: int, there: set[int]) -> int:
         """How many seqs up to the head are gone and not there after all."""
         firsts, lasts = self._ends()
-        recorded = sum(max(0, min(last, head_seq) - first + 1) for first, last in zip(firsts, lasts, strict=True))
+        recorded = sum(
+            max(0, min(last, head_seq) - max(first, 1) + 1) for first, last in zip(firsts, lasts, strict=True)
+        )
         return recorded - sum(self.covers(seq, seq) for seq in there)
 
     def _ends(self) -> tuple[list[int], list[int]]:

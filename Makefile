@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-framework lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# VERSIONS="1.20.0 1.21.0"; without them the oldest and the newest that pyproject.toml admits.
+test-framework: .venv/ready
+	$(BIN)/python -m tests.framework_versions $(OPTIONS) $(VERSIONS)
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -25,4 +29,4 @@ bench: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-framework

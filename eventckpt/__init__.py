@@ -5,12 +5,21 @@ from typing import TYPE_CHECKING
 from .audit import CheckpointAudit, get_checkpoint_summary
 from .codec import CheckpointCodec
 from .errors import (
+    AmbiguousNameError,
     CheckpointConflictError,
     CheckpointDecodeError,
     CheckpointEncodeError,
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    RunNotFoundError,
+    StoreCorruptError,
+    StoreFormatError,
+    StoreFullError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    UnsupportedFrameworkError,
 )
 from .events import CheckpointEvent, RunInfo, StreamId
 from .storage import EventCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from .stores.cosmos import CosmosEventStore
 
 __all__ = [
+    "AmbiguousNameError",
     "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -37,9 +47,17 @@ __all__ = [
     "EventStore",
     "RunCheckpointStorage",
     "RunInfo",
+    "RunNotFoundError",
     "SqliteCheckpointStorage",
     "SqliteEventStore",
+    "StoreCorruptError",
+    "StoreFormatError",
+    "StoreFullError",
+    "StoreLockedError",
+    "StoreReadOnlyError",
+    "StoreUnavailableError",
     "StreamId",
+    "UnsupportedFrameworkError",
     "get_checkpoint_summary",
 ]
 

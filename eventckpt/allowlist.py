@@ -1,30 +1,56 @@
-"""Which types a checkpoint may hold. The ONLY module that touches the framework's internals.
+"""Which types a checkpoint may hold: the gate between names in stored bytes and classes.
 
-The decision is the framework's own: `TypeGate` asks the restricted unpickler class behind
-`agent_framework.FileCheckpointStorage` to look a name up, so the two allow the same types whatever the
-framework's version. Only the look-up is borrowed: no pickle is read or written. `tests/test_allowlist.py` fails
-when a new version of the framework changes what is used here.
+Four kinds of names are admitted: types of the interpreter whose instances are data, the records of the framework
+(`eventckpt.records`), the models of `openai.types`, and what the application allows. Everything else is refused before
+a module is imported for it.
+
+This is the ONLY module that touches the framework's internals. What it and the rest of the package rest on is checked
+when the first gate is made, so that a version of the framework which changes it is one clear error.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import importlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import EnumMeta
-from typing import Any, cast
+from types import ModuleType
+from typing import Any, Final, cast
 
-from agent_framework._workflows import _checkpoint_encoding as _framework
+from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
 
-from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
+from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError, UnsupportedFrameworkError
+from .log import logger_of
+from .records import ADMITTED, FRAMEWORK, OPENAI, REFUSED, REVIEWED_MODULES, looks_like_a_record
 
-__all__ = ["RecordUnpickler", "TypeGate", "type_key"]
+__all__ = ["INTERPRETER", "TypeGate", "type_key", "unpickled"]
 
-_PROTOCOL_4 = b"\x80\x04N."
-"""A constant, "protocol 4, None, stop": the class looks nested names up by their dotted qualname only once it
-has been told the protocol that every current pickle has."""
+logger = logger_of("eventckpt")
 
-_ALWAYS_ALLOWED_MODULES = ("agent_framework.", "agent_framework_orchestrations.", "openai.types.")
-"""The prefixes that the framework admits without being asked. Used to be stricter with them, never to admit."""
+INTERPRETER: Final = frozenset(
+    f"{module}:{name}"
+    for module, names in {
+        "array": "array",
+        "builtins": (
+            "bool bytearray bytes complex dict float frozenset int list object range set slice str tuple type"
+        ),
+        "collections": "Counter OrderedDict defaultdict deque",
+        "datetime": "date datetime time timedelta timezone",
+        "decimal": "Decimal",
+        "uuid": "UUID",
+        "zoneinfo": "ZoneInfo",
+    }.items()
+    for name in names.split()
+)
+"""Types of the interpreter that every application may store: those that the framework admits, and two more."""
+
+_NEVER: Final = frozenset({"agent_framework._workflows._checkpoint_encoding:_RestrictedUnpickler"})
+"""What no entry of an application admits, as in the framework: an unpickler."""
+
+_MAX_KEY: Final = 1_000
+"""Characters in the name of a type. Those that exist have a tenth."""
 
 
 def type_key(cls: type[Any]) -> str:
@@ -36,13 +62,15 @@ class TypeGate:
     """Turns `"module:qualname"` into a class, if the allow-list admits it.
 
     Args:
-        allowed_types: keys of application types, as for `FileCheckpointStorage(allowed_checkpoint_types=…)`.
+        allowed_types: keys of application types, as for `FileCheckpointStorage(allowed_checkpoint_types=…)`. What
+            stored bytes can do with these is their own responsibility: a form may call them.
             Types given to `agent_framework.register_checkpoint_type`, at any time, are admitted too.
         storage_name: the class that takes `allowed_checkpoint_types`, named in refusals.
 
     Raises:
         TypeError: `allowed_types` is a single string.
         ValueError: a key is not of the form `"module:qualname"`.
+        UnsupportedFrameworkError: the installed framework lacks what this package needs of it.
     """
 
     def __init__(self, allowed_types: Iterable[str] = (), *, storage_name: str = "CheckpointCodec") -> None:
@@ -59,6 +87,7 @@ class TypeGate:
                     "for example 'my_app.models:MyState'."
                 )
         self._storage_name = storage_name
+        self._registered = registered_types()
         self._resolved: dict[str, type[Any]] = {}
 
     def resolve(self, key: str) -> type[Any]:
@@ -70,7 +99,8 @@ class TypeGate:
         """
         found = self._resolved.get(key)
         if found is None or _leads_to(key) is not found:
-            found = self._resolved[key] = self._look_up(key)
+            found = self._look_up(key)
+            self._resolved[key] = found
         return found
 
     def key_of(self, cls: type[Any]) -> str:
@@ -89,6 +119,8 @@ class TypeGate:
             )
         try:
             found = self.resolve(key)
+        except CheckpointTypeNotAllowedError:
+            raise
         except CheckpointDecodeError as error:
             raise CheckpointTypeNotAllowedError(str(error), type_key=key) from error
         if found is not cls:
@@ -100,42 +132,80 @@ class TypeGate:
         return key
 
     def is_built_in(self, key: str) -> bool:
-        """Whether the framework itself admits this key for everyone, without an entry by the application."""
-        return _is_framework_module(key) and key not in self._allowed
+        """Whether this key is admitted for everyone, without an entry by the application: then its constructor is
+        never called, and its state holds plain attributes."""
+        return key not in self._allowed and (
+            key in ADMITTED or key.startswith(OPENAI) or (_is_framework(key) and key not in self._registered)
+        )
 
     def _look_up(self, key: str) -> type[Any]:
-        module, _, qualname = key.partition(":")
-        registered = _framework._REGISTERED_CHECKPOINT_TYPE_KEYS  # pyright: ignore[reportPrivateUsage] - no public reader
-        finder = _framework._RestrictedUnpickler(  # pyright: ignore[reportPrivateUsage] - this module's whole purpose
-            _PROTOCOL_4, self._allowed | registered
-        )
-        finder.load()
-        try:
-            found = cast(object, finder.find_class(module, qualname))
-        except Exception as error:
-            # The refusal's class belongs to a module that eventckpt does not import; anything else came out of
-            # importing a module that the allow-list had already admitted.
-            if type(error).__name__ == "UnpicklingError":
-                raise self._refusal(key) from error
-            raise CheckpointDecodeError(
-                f"Type {key!r} is allowed, but cannot be imported: {type(error).__name__}: {error}. "
-                "If it was renamed or moved, keep its old name as an alias in the old module."
-            ) from error
-        if not isinstance(found, type) or (self.is_built_in(key) and not _is_framework_module(found.__module__)):
+        if len(key) > _MAX_KEY:
+            raise CheckpointDecodeError(f"A stored type has a name of {len(key):,} characters, which none has.")
+        if key in _NEVER:
+            raise self._refusal(key)
+        if key in self._allowed or key in self._registered or key in INTERPRETER or key in ADMITTED:
+            found = _imported(key)
+        elif key.startswith(OPENAI):
+            found = self._judged(key)
+        elif _is_framework(key) and key not in REFUSED and key.partition(":")[0] in REVIEWED_MODULES:
+            found = self._judged(key)
+            _warn_of_unreviewed(key)
+        else:
+            raise self._refusal(key)
+        if not isinstance(found, type):
+            raise self._refusal(key)
+        return found
+
+    def _judged(self, key: str) -> object:
+        """A class that no list names, if it is defined where its key says, and looks like a record."""
+        module, _, name = key.partition(":")
+        if not all(part.isidentifier() for part in (*module.split("."), name)):
+            raise self._refusal(key)
+        found = vars(_module(key)).get(name)  # not getattr: a module's own __getattr__ imports what it is asked for
+        if not isinstance(found, type) or found.__module__ != module or not looks_like_a_record(found):
             raise self._refusal(key)
         return found
 
     def _refusal(self, key: str) -> CheckpointTypeNotAllowedError:
+        if key in REFUSED:
+            why = "is a part of the framework that does things, not a record of it"
+        else:
+            why = "is not allowed in checkpoints"
         return CheckpointTypeNotAllowedError(
-            f"Type {key!r} is not allowed in checkpoints. If you trust it, allow it with "
+            f"Type {key!r} {why}. If you trust it, allow it with "
             f"{self._storage_name}(…, allowed_checkpoint_types=[{key!r}]) "
             "or agent_framework.register_checkpoint_type(…).",
             type_key=key,
         )
 
 
-def _is_framework_module(name: str) -> bool:
-    return name.startswith(_ALWAYS_ALLOWED_MODULES)
+def _is_framework(key: str) -> bool:
+    return key.startswith(FRAMEWORK)
+
+
+def _imported(key: str) -> object:
+    """What an admitted key leads to."""
+    found: object = _module(key)
+    for name in key.partition(":")[2].split("."):
+        try:
+            found = getattr(found, name)
+        except AttributeError as error:
+            raise _cannot_be_imported(key, error) from error
+    return found
+
+
+def _module(key: str) -> ModuleType:
+    try:
+        return importlib.import_module(key.partition(":")[0])
+    except Exception as error:  # whatever the module's own code raises
+        raise _cannot_be_imported(key, error) from error
+
+
+def _cannot_be_imported(key: str, error: Exception) -> CheckpointDecodeError:
+    return CheckpointDecodeError(
+        f"Type {key!r} is allowed, but cannot be imported: {type(error).__name__}: {error}. "
+        "If it was renamed or moved, keep its old name as an alias in the old module."
+    )
 
 
 def _leads_to(key: str) -> object:
@@ -147,38 +217,122 @@ def _leads_to(key: str) -> object:
     return found
 
 
-class RecordUnpickler(_framework._RestrictedUnpickler):  # pyright: ignore[reportPrivateUsage] - as above
-    """Reads one value out of the framework's own stores: whatever it names goes through the gate, not through the
-    framework's prefixes. What stands for the two helpers that pickles need makes nothing but what the gate admits.
+@functools.cache
+def _warn_of_unreviewed(key: str) -> None:
+    """Once for each class and process."""
+    logger.warning(
+        "Type %r belongs to a version of the framework that this version of eventckpt does not know. It is admitted "
+        "since it looks like a record; update eventckpt to have it reviewed.",
+        key,
+    )
 
-    A pickle can still cost more than it is, and sets what it likes on instances of admitted classes: it is read from
-    sources that are trusted, never from a store of ours.
+
+# What the package needs of the framework
+
+_CHECKPOINT: Final = (
+    "workflow_name",
+    "graph_signature_hash",
+    "checkpoint_id",
+    "previous_checkpoint_id",
+    "timestamp",
+    "messages",
+    "state",
+    "pending_request_info_events",
+    "iteration_count",
+    "metadata",
+    "version",
+)
+"""Fields of `WorkflowCheckpoint`. A version may add some, with defaults."""
+
+
+@functools.cache
+def registered_types() -> frozenset[str] | set[str]:
+    """The keys given to `agent_framework.register_checkpoint_type`: the framework's own set, which goes on growing.
+
+    Raises:
+        UnsupportedFrameworkError: the installed framework lacks something that this package needs.
     """
+    try:
+        from agent_framework._workflows import _checkpoint_encoding as encoding
 
-    def __init__(self, data: bytes, gate: TypeGate) -> None:
-        super().__init__(data, frozenset())
-        self._gate = gate
+        registered = cast(object, encoding._REGISTERED_CHECKPOINT_TYPE_KEYS)  # pyright: ignore[reportPrivateUsage] - no public reader
+    except (ImportError, AttributeError) as error:
+        raise _unsupported("the set of registered checkpoint types") from error
+    if not isinstance(registered, set):
+        raise _unsupported("the set of registered checkpoint types")
+    fields = {field.name: field for field in dataclasses.fields(WorkflowCheckpoint)}
+    lacking = [name for name in _CHECKPOINT if name not in fields]
+    if lacking:
+        raise _unsupported(f"WorkflowCheckpoint.{lacking[0]}")
+    for cls, name in (
+        (WorkflowCheckpoint, "to_dict"),
+        (WorkflowCheckpoint, "from_dict"),
+        (WorkflowEvent, "source_executor_id"),
+        (WorkflowEvent, "request_type"),
+    ):
+        if not hasattr(cls, name):
+            raise _unsupported(f"{cls.__name__}.{name}")
+    if "original_request_info_event" not in cast("Mapping[str, Any]", WorkflowMessage.__dataclass_fields__):
+        raise _unsupported("WorkflowMessage.original_request_info_event")
+    return cast("set[str]", registered)
 
-    def find_class(self, module: str, name: str) -> Any:
-        key = f"{module}:{name}"
-        if key in ("builtins:getattr", "__builtin__:getattr"):
-            return self._nested
-        if key == "builtins:type":
-            return _type_of
-        if key == "copyreg:_reconstructor":
-            return super().find_class(module, name)
-        found = self._gate.resolve(key)
-        if self._gate.is_built_in(key) and any("__call__" in vars(base) for base in found.__mro__):
-            raise CheckpointDecodeError(f"A stored pickle holds a {key!r}, which is no record: it can be called.")
-        return found
 
-    def _nested(self, outer: Any, name: Any) -> Any:
-        """A class inside a class, or a member of an enum."""
-        if isinstance(outer, EnumMeta) and name in outer.__members__:
-            return outer.__members__[name]
-        if not isinstance(outer, type) or not isinstance(name, str):
-            raise CheckpointDecodeError("A stored pickle asks for an attribute of something that is no class.")
-        return self._gate.resolve(f"{type_key(outer)}.{name}")
+def _unsupported(what: str) -> UnsupportedFrameworkError:
+    return UnsupportedFrameworkError(
+        f"The installed agent-framework-core lacks {what}, which eventckpt needs, or has changed it. "
+        "Install a version that this version of eventckpt was tested with, or update eventckpt."
+    )
+
+
+# What the framework's own stores hold
+
+
+def unpickled(data: bytes, gate: TypeGate) -> Any:
+    """The value of a pickle out of one of the framework's own stores. Whatever it names goes through the gate, and the
+    helpers that pickles need make nothing but what the gate admits.
+
+    It can still cost more than it is, and give an admitted class any attributes: it is for sources that are trusted.
+
+    Raises:
+        CheckpointTypeNotAllowedError, CheckpointDecodeError: it names what is not admitted. Anything else where the
+            pickle is damaged, or a class has changed.
+    """
+    return _unpickler()(data, gate).load()
+
+
+@functools.cache
+def _unpickler() -> Any:
+    try:
+        from agent_framework._workflows import _checkpoint_encoding as encoding
+
+        restricted: Any = encoding._RestrictedUnpickler  # pyright: ignore[reportPrivateUsage] - so that no pickle is imported
+    except (ImportError, AttributeError) as error:
+        raise _unsupported("the restricted unpickler of checkpoints") from error
+
+    class RecordUnpickler(restricted):
+        def __init__(self, data: bytes, gate: TypeGate) -> None:
+            restricted.__init__(self, data, frozenset())
+            self._gate = gate
+
+        def find_class(self, module: str, name: str) -> Any:
+            key = f"{module}:{name}"
+            if key in ("builtins:getattr", "__builtin__:getattr"):
+                return self._nested
+            if key == "builtins:type":
+                return _type_of
+            if key == "copyreg:_reconstructor":
+                return restricted.find_class(self, module, name)
+            return self._gate.resolve(key)
+
+        def _nested(self, outer: Any, name: Any) -> Any:
+            """A class inside a class, or a member of an enum."""
+            if isinstance(outer, EnumMeta) and name in outer.__members__:
+                return outer.__members__[name]
+            if not isinstance(outer, type) or not isinstance(name, str):
+                raise CheckpointDecodeError("A stored pickle asks for an attribute of something that is no class.")
+            return self._gate.resolve(f"{type_key(outer)}.{name}")
+
+    return RecordUnpickler
 
 
 def _type_of(value: None) -> type[Any]:

@@ -8,16 +8,12 @@ version leaves the digests of older events as they are.
 from __future__ import annotations
 
 import hashlib
-from typing import Final
 
 import msgspec
 
-from .events import NO_SUMMARY, CheckpointEvent
+from .events import NO_SUMMARY, SCHEMA, CheckpointEvent
 
-__all__ = ["SCHEMA", "digest_of", "is_newer", "is_whole", "sealed"]
-
-SCHEMA: Final = 1
-"""The newest `CheckpointEvent.schema` that this version knows."""
+__all__ = ["digest_of", "flaw_of", "is_newer", "is_whole", "sealed"]
 
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
@@ -54,3 +50,20 @@ def is_whole(event: CheckpointEvent) -> bool:
         return digest_of(event) == event.digest
     except OverflowError:
         return False
+
+
+def flaw_of(event: CheckpointEvent) -> str:
+    """What is wrong with `event`, given whole, by itself, as the rest of a sentence; empty where it is as written.
+
+    An event of a later schema comes first: this version does not know all of its fields, so its digest tells nothing.
+    """
+    if is_newer(event):
+        return (
+            f"it was written by a newer version of eventckpt (its schema is {event.schema}, this one knows up to "
+            f"{SCHEMA}): upgrade eventckpt to read it"
+        )
+    if event.payload is None and event.type == "checkpoint":
+        return "its header is damaged"
+    if not is_whole(event):
+        return "it was changed after it was written: its digest does not match"
+    return ""

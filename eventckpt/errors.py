@@ -1,8 +1,31 @@
 """Every exception of eventckpt, in one place.
 
-All of them are `agent_framework.WorkflowCheckpointException`s, so code that already handles the framework's
-own checkpoint errors handles these too. `StreamConflict` alone is not: it is a fact that an engine reports to
-the layer above it, which turns it into a fork or into a `CheckpointConflictError`.
+All but one are `agent_framework.WorkflowCheckpointException`s, so code that already handles the framework's own
+checkpoint errors handles these too:
+
+    WorkflowCheckpointException
+        CheckpointEncodeError
+            CheckpointTypeNotAllowedError
+        CheckpointDecodeError
+            CheckpointTypeNotAllowedError
+        CheckpointNotFoundError
+        RunNotFoundError
+        AmbiguousNameError
+        CheckpointConflictError
+        UnsupportedFrameworkError
+        CheckpointStoreError
+            StoreLockedError
+            StoreUnavailableError
+            StoreFullError
+            StoreReadOnlyError
+            StoreCorruptError
+            StoreFormatError
+    Exception
+        StreamConflict
+
+A type that is not allowed is refused at save and at load: whoever handles what cannot be encoded, or what cannot be
+decoded, handles that too. `StreamConflict` is a fact that an engine reports to the layer above it, which turns it into
+a fork or into a `CheckpointConflictError`.
 """
 
 from __future__ import annotations
@@ -30,6 +53,7 @@ __all__ = [
     "StoreReadOnlyError",
     "StoreUnavailableError",
     "StreamConflict",
+    "UnsupportedFrameworkError",
 ]
 
 
@@ -46,7 +70,11 @@ class CheckpointEncodeError(WorkflowCheckpointException):
         return f"{self.message} (at {''.join(self.path)})" if self.path else self.message
 
 
-class CheckpointTypeNotAllowedError(CheckpointEncodeError):
+class CheckpointDecodeError(WorkflowCheckpointException):
+    """Stored bytes are not a checkpoint that this codec can rebuild: damaged, hostile, or of another version."""
+
+
+class CheckpointTypeNotAllowedError(CheckpointEncodeError, CheckpointDecodeError):
     """A type is not on the allow-list, at save or at load.
 
     `type_key` is the exact `"module:qualname"` to add to `allowed_checkpoint_types`.
@@ -56,9 +84,11 @@ class CheckpointTypeNotAllowedError(CheckpointEncodeError):
         super().__init__(message)
         self.type_key = type_key
 
-
-class CheckpointDecodeError(WorkflowCheckpointException):
-    """Stored bytes are not a checkpoint that this codec can rebuild: damaged, hostile, or of another version."""
+    def about(self, where: str) -> CheckpointTypeNotAllowedError:
+        """The same refusal, its message beginning with the event or file that it is about."""
+        error = CheckpointTypeNotAllowedError(f"{where}{self.message}", type_key=self.type_key)
+        error.path = [*self.path]
+        return error
 
 
 class CheckpointNotFoundError(WorkflowCheckpointException):
@@ -89,6 +119,10 @@ class CheckpointConflictError(WorkflowCheckpointException):
         self.stream = stream
         self.expected_seq = expected_seq
         self.head = head
+
+
+class UnsupportedFrameworkError(WorkflowCheckpointException):
+    """The installed agent_framework lacks, or has changed, something that eventckpt needs."""
 
 
 class CheckpointStoreError(WorkflowCheckpointException):

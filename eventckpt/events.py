@@ -13,10 +13,14 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from .text import described, is_unicode
+
 __all__ = [
     "MAX_RUN_ID",
     "NO_SUMMARY",
+    "SCHEMA",
     "CheckpointEvent",
+    "EventSchema",
     "EventType",
     "ForkPoint",
     "Payload",
@@ -35,6 +39,10 @@ RunStatus: TypeAlias = Literal["running", "waiting", "idle"]
 
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
+
+
+SCHEMA: Final = 1
+"""The schema of the events that this version writes, and the latest that it reads."""
 
 
 class StreamId(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -148,7 +156,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""
     """The digest of the event before; of a fork's first event, of the event it forked from; else empty."""
-    schema: int = 1
+    schema: int = SCHEMA
 
     @property
     def stream(self) -> StreamId:
@@ -163,9 +171,18 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
 
     @classmethod
     def unreadable(
-        cls, *, kind: object, workflow_name: object, run_id: object, seq: object, checkpoint_id: object, digest: object
+        cls,
+        *,
+        kind: object,
+        workflow_name: object,
+        run_id: object,
+        seq: object,
+        checkpoint_id: object,
+        digest: object,
+        schema: object = SCHEMA,
     ) -> CheckpointEvent:
-        """What is left of a stored event whose header is damaged: what its key says, and no payload."""
+        """What is left of a stored event whose header is damaged, or of a later schema: what its key says, and no
+        payload."""
         return cls(
             type="tombstone" if kind == "tombstone" else "checkpoint",
             workflow_name=str(workflow_name),
@@ -175,7 +192,14 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
             digest=str(digest),
             timestamp="",
             recorded_at="",
+            schema=schema if isinstance(schema, int) else SCHEMA,
         )
+
+
+class EventSchema(msgspec.Struct, frozen=True, gc=False):
+    """All that can be read of an event whose other fields may be those of a later version."""
+
+    schema: int = SCHEMA
 
 
 class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -228,10 +252,13 @@ def check_run_id(run_id: str) -> str:
     """`run_id`, if it can name a run.
 
     Raises:
+        TypeError: it is not text.
         ValueError: it is empty, longer than 255 characters, or not valid Unicode.
     """
+    if not isinstance(run_id, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
+        raise TypeError(f"A run id is text, not {described(run_id)}.")
     if not 1 <= len(run_id) <= MAX_RUN_ID:
-        raise ValueError(f"A run id has 1 to {MAX_RUN_ID} characters, this one has {len(run_id)}: {run_id[:40]!r}.")
-    if run_id != run_id.encode("utf-8", "replace").decode():
-        raise ValueError(f"A run id must be valid Unicode: {run_id!r}.")
+        raise ValueError(f"A run id has 1 to {MAX_RUN_ID} characters, this one has {len(run_id)}: {described(run_id)}.")
+    if not is_unicode(run_id):
+        raise ValueError(f"A run id must be valid Unicode: {described(run_id)}.")
     return run_id

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from eventckpt import CheckpointEvent
 from eventckpt.errors import CheckpointStoreError
+from eventckpt.log import logger_of
 
 from .batch import Batch, Handler
 from .clock import Clock
@@ -23,7 +23,7 @@ from .waiting import cancelled, first
 
 __all__ = ["Consumer", "Ended", "Parts"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 
 class Parts(NamedTuple):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 
 import msgspec
 
 from eventckpt.errors import CheckpointStoreError
+from eventckpt.log import logger_of
 
 from .clock import Clock
 from .leases import Lease, LeaseLostError, LeaseStore
@@ -17,7 +17,7 @@ from .waiting import first
 
 __all__ = ["Holding"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 _REWRITES = 5  # attempts to write a lease that somebody else wrote a request into, or that we wrote unknowingly
 

@@ -6,7 +6,6 @@ holds the seq it has read up to, and is written only where that grows. So each e
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
@@ -14,6 +13,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
+from eventckpt.log import logger_of
 from eventckpt.runs import advance, fold
 from eventckpt.storage.lineage import Lru
 from eventckpt.stores import RunStore
@@ -22,7 +22,7 @@ from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 
 __all__ = ["Difference", "LatestProjection", "compare"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 _MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
 

@@ -8,6 +8,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from eventckpt import settings
+
 from .feeds import Start
 
 __all__ = ["OnError", "ProcessorOptions"]
@@ -15,6 +17,7 @@ __all__ = ["OnError", "ProcessorOptions"]
 OnError: TypeAlias = Literal["stop", "park"]
 
 _AT_LEAST = (("page_size", 1), ("batch_pages", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1))
+_PERIODS = ("poll_interval", "acquire_interval", "renew_interval", "expiry", "fence_margin", "backoff", "max_backoff")
 
 
 def _this_worker() -> str:
@@ -26,6 +29,7 @@ class ProcessorOptions:
     """All times are in seconds.
 
     Raises:
+        TypeError: a value is of another type than its field.
         ValueError: a value is out of range, or the times do not leave room for a second attempt at a renewal.
     """
 
@@ -67,17 +71,16 @@ class ProcessorOptions:
     """How long `stop` waits for handlers before it cancels them."""
 
     def __post_init__(self) -> None:
-        if self.start not in ("beginning", "now"):
-            raise ValueError(f"start is 'beginning' or 'now', not {self.start!r}.")
-        if self.on_error not in ("stop", "park"):
-            raise ValueError(f"on_error is 'stop' or 'park', not {self.on_error!r}.")
+        settings.text("worker", self.worker)
+        settings.choice("start", self.start, "beginning", "now")
+        settings.choice("on_error", self.on_error, "stop", "park")
         for name, least in _AT_LEAST:
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is at least {least}, not {getattr(self, name)}.")
-        for name in ("poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is a positive number of seconds, not {getattr(self, name)}.")
-        if not 0 < self.fence_margin < self.expiry - self.renew_interval:
+            settings.whole_number(name, getattr(self, name), least=least)
+        for name in _PERIODS:
+            settings.number(name, getattr(self, name))
+        for name in ("checkpoint_interval", "stop_timeout"):
+            settings.number(name, getattr(self, name), zero=True)
+        if not self.fence_margin < self.expiry - self.renew_interval:
             raise ValueError(
                 f"A lease that is renewed after {self.renew_interval:g} s and expires after {self.expiry:g} s leaves "
                 f"no time to stop {self.fence_margin:g} s before: make expiry longer, or the others shorter."

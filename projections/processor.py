@@ -8,13 +8,15 @@ in `consumer`, how it keeps them in `holding`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import msgspec
 
+from eventckpt import settings
+from eventckpt.closing import close_after
 from eventckpt.errors import CheckpointStoreError
+from eventckpt.log import logger_of
 
 from .balance import Observer, share_of
 from .batch import Batch, Handler
@@ -29,7 +31,7 @@ from .waiting import cancelled, first
 
 __all__ = ["ChangeFeedProcessor", "RangeStatus"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 
 class RangeStatus(NamedTuple):
@@ -52,6 +54,9 @@ class ChangeFeedProcessor:
         handler: called with one `Batch` of a range at a time, with those of different ranges side by side.
         options: see `ProcessorOptions`.
         clock: where the time comes from; for tests.
+
+    Raises:
+        TypeError: an argument is of another kind.
     """
 
     def __init__(
@@ -63,6 +68,11 @@ class ChangeFeedProcessor:
         *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
+        settings.instance("feed", feed, ChangeFeed, what="a ChangeFeed")
+        settings.instance("leases", leases, LeaseStore, what="a LeaseStore")
+        settings.function("handler", handler)
+        if options is not None:
+            settings.instance("options", options, ProcessorOptions, what="a ProcessorOptions")
         self.options = options or ProcessorOptions()
         self.stats: dict[str, RangeStats] = {}
         """What this worker counted, by range; also of ranges that it has no longer."""
@@ -116,8 +126,8 @@ class ChangeFeedProcessor:
         await self.start()
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.stop()
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await close_after(error, self.stop)
 
     # Looking at it
 

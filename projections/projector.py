@@ -7,10 +7,11 @@ use is told by a pointer beside the projections; workers look at it, and move ov
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
+
+from eventckpt.log import logger_of
 
 from .clock import SYSTEM_CLOCK, Clock
 from .engines import Engine
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Projector"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0  # seconds between two looks at which projection is in use
 

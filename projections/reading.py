@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
 from eventckpt.errors import CheckpointStoreError
+from eventckpt.log import logger_of
 
 from .clock import Clock
 from .feeds import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, Start
@@ -18,7 +18,7 @@ from .stats import RangeStats
 
 __all__ = ["Pages"]
 
-logger = logging.getLogger("eventckpt.projections")
+logger = logger_of("eventckpt.projections")
 
 _IDLE: Final = 12
 """Empty polls in a row, after which a range is polled half as often: an empty poll costs as much as a full one."""

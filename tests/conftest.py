@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,25 @@ from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
+from .round_trips import watch_this_project
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--round-trips", action="store_true", help="see whether each checkpoint that is saved would come back equal"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("--round-trips"):
+        folder = tempfile.TemporaryDirectory()
+        config.add_cleanup(folder.cleanup)
+        config.pluginmanager.register(watch_this_project(Path(folder.name)))
+
+
+def pytest_report_header() -> str:
+    names = ("agent-framework-core", "agent-framework-orchestrations")
+    return ", ".join(f"{name} {version(name)}" for name in names)
 
 
 @pytest.fixture(params=["sqlite", "cosmos"])

@@ -7,6 +7,7 @@ import struct
 from collections.abc import Collection, Mapping
 from datetime import date, time, timedelta, tzinfo
 from decimal import Decimal
+from types import GenericAlias, UnionType
 from typing import Any
 
 from agent_framework import WorkflowCheckpoint
@@ -69,6 +70,8 @@ class _Comparison:
                 self.compare((left.start, left.stop, left.step), (right.start, right.stop, right.step), where)
             case BaseException():
                 self.compare(left.args, right.args, f"{where}.args")
+            case GenericAlias() | UnionType():
+                assert left == right, f"{where}: {left!r} became {right!r}"
             case int():
                 assert int(left) == int(right), f"{where}: another number"
             case _ if isinstance(left, _ATOMS):

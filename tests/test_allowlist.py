@@ -1,10 +1,9 @@
-"""The type gate decides as the framework does. The first half is the contract: it fails, loudly, where a new version
-of the framework changes what `eventckpt/allowlist.py` rests on.
+"""The type gate: which names lead to classes. The first half is the contract with the framework: it fails, loudly,
+where a new version changes what `eventckpt/allowlist.py` rests on.
 """
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,31 +11,28 @@ from typing import Any
 
 import agent_framework
 import pytest
-from agent_framework import register_checkpoint_type
+from agent_framework import WorkflowCheckpoint, register_checkpoint_type
 from agent_framework._workflows import _checkpoint_encoding as framework
 
-from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointTypeNotAllowedError
+from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointTypeNotAllowedError, UnsupportedFrameworkError
 from eventckpt import allowlist as ours
-from eventckpt.allowlist import TypeGate, type_key
+from eventckpt.allowlist import INTERPRETER, TypeGate, type_key
+from eventckpt.records import FRAMEWORK, OPENAI
 from tests import checkpoint_types as app
 from tests.fidelity import checkpoint
+from tests.framework_classes import framework_classes
 from tests.test_codec_hostile import FORBIDDEN
 
-PROTOCOL_4 = b"\x80\x04N."
 APP = "tests.checkpoint_types"
-
-
-def finder(*allowed: str) -> Any:
-    made = framework._RestrictedUnpickler(PROTOCOL_4, frozenset(allowed))
-    assert made.load() is None
-    return made
 
 
 def framework_finds(key: str, *allowed: str) -> Any:
     """What the framework finds under a key if it admits it as a type, else None."""
+    finder: Any = framework._RestrictedUnpickler(b"\x80\x04N.", frozenset(allowed))
+    finder.load()  # tells it the protocol by which it finds nested names
     module, _, name = key.partition(":")
     try:
-        found = finder(*allowed).find_class(module, name)
+        found = finder.find_class(module, name)
     except Exception:
         return None
     return found if isinstance(found, type) else None
@@ -50,42 +46,6 @@ def we_find(key: str, *allowed: str) -> Any:
 
 
 # The contract with the framework
-
-
-def test_the_restricted_class_takes_data_and_allowed_types() -> None:
-    assert list(inspect.signature(framework._RestrictedUnpickler).parameters) == ["data", "allowed_types"]
-
-
-def test_its_look_up_takes_a_module_and_a_name() -> None:
-    assert list(inspect.signature(framework._RestrictedUnpickler.find_class).parameters) == ["self", "module", "name"]
-
-
-def test_it_is_what_the_file_storage_decides_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    class Watching(framework._RestrictedUnpickler):
-        def find_class(self, module: str, name: str) -> Any:
-            asked.append(f"{module}:{name}")
-            return super().find_class(module, name)
-
-    monkeypatch.setattr(framework, "_RestrictedUnpickler", Watching)
-    key = f"{APP}:Point"
-    encoded = framework.encode_checkpoint_value(app.Point(1))
-    assert framework.decode_checkpoint_value(encoded, allowed_types=frozenset({key})) == app.Point(1)
-    assert key in asked
-
-
-def test_it_finds_nested_names_once_it_has_loaded_a_constant() -> None:
-    key = f"{APP}:Outer.Inner"
-    assert finder(key).find_class(APP, "Outer.Inner") is app.Outer.Inner
-    assert finder(f"{key}.Mood").find_class(APP, "Outer.Inner.Mood") is app.Outer.Inner.Mood
-
-
-def test_a_refusal_of_it_is_an_unpickling_error() -> None:
-    for module, name in (("os", "system"), (APP, "Unlisted"), ("agent_framework._types", "json"), ("x", "")):
-        with pytest.raises(Exception, match="Checkpoint deserialization blocked") as caught:
-            finder().find_class(module, name)
-        assert type(caught.value).__name__ == "UnpicklingError"
 
 
 def test_registered_types_are_in_one_live_set() -> None:
@@ -103,9 +63,9 @@ def test_registered_types_are_in_one_live_set() -> None:
         keys.discard(key)
 
 
-def test_the_prefixes_that_are_always_allowed_are_the_frameworks() -> None:
+def test_the_prefixes_that_are_judged_are_those_that_the_framework_always_allows() -> None:
     theirs = (*framework._FRAMEWORK_MODULE_PREFIXES, framework._OPENAI_MODULE_PREFIX)
-    assert sorted(ours._ALWAYS_ALLOWED_MODULES) == sorted(theirs)
+    assert sorted((*FRAMEWORK, OPENAI)) == sorted(theirs)
 
 
 def test_keys_are_written_as_the_framework_writes_them() -> None:
@@ -113,15 +73,15 @@ def test_keys_are_written_as_the_framework_writes_them() -> None:
         assert type_key(cls) == framework._type_to_key(cls)
 
 
+def test_the_types_of_the_interpreter_are_those_of_the_framework_and_two_more() -> None:
+    """Its two names that are no types rebuild values; a third would be a way that the codec does not know of."""
+    functions = {"builtins:getattr", "copyreg:_reconstructor"}
+    assert framework._BUILTIN_ALLOWED_TYPE_KEYS - functions == INTERPRETER - {"array:array", "zoneinfo:ZoneInfo"}
+
+
 @pytest.mark.parametrize("key", sorted(framework._BUILTIN_ALLOWED_TYPE_KEYS | framework._GETATTR_GLOBAL_KEYS))
 def test_each_built_in_key_is_decided_alike(key: str) -> None:
     assert we_find(key) is framework_finds(key)
-
-
-def test_the_built_in_keys_that_are_no_types_are_the_two_that_are_known() -> None:
-    """A third would be a way to rebuild values that the codec does not know of."""
-    no_types = {key for key in framework._BUILTIN_ALLOWED_TYPE_KEYS if framework_finds(key) is None}
-    assert no_types == {"builtins:getattr", "copyreg:_reconstructor"}
 
 
 @pytest.mark.parametrize("key", sorted(framework._BLOCKED_FRAMEWORK_GLOBAL_KEYS))
@@ -129,12 +89,15 @@ def test_what_the_framework_blocks_of_its_own_is_refused(key: str) -> None:
     assert we_find(key) is None
 
 
+def test_whatever_class_we_admit_without_an_allow_list_the_framework_admits_too() -> None:
+    for key in framework_classes():
+        found = we_find(key)
+        assert found is None or found is framework_finds(key)
+
+
 @pytest.mark.parametrize("key", sorted({*FORBIDDEN, *app.ALLOWED}), ids=lambda key: ascii(key)[1:60])
-def test_each_key_is_decided_alike_without_an_allow_list(key: str) -> None:
-    borrowed = framework_finds(key)
-    if borrowed is not None and not borrowed.__module__.startswith(ours._ALWAYS_ALLOWED_MODULES):
-        borrowed = None  # see test_a_name_that_the_framework_only_imported_is_refused
-    assert we_find(key) is borrowed
+def test_what_nobody_allowed_is_refused(key: str) -> None:
+    assert we_find(key) is None
 
 
 @pytest.mark.parametrize("key", sorted({*FORBIDDEN, *app.ALLOWED} - {":", "::"}), ids=lambda key: ascii(key)[1:60])
@@ -145,6 +108,41 @@ def test_each_key_is_decided_alike_when_it_is_allowed(key: str) -> None:
         assert not all(key.partition(":")[::2])
     else:
         assert found is framework_finds(key, key)
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """The framework is looked at again, as in a new process."""
+    ours.registered_types.cache_clear()
+    yield
+    ours.registered_types.cache_clear()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("owner", "name", "said"),
+    [
+        (framework, "_REGISTERED_CHECKPOINT_TYPE_KEYS", "the set of registered checkpoint types"),
+        (WorkflowCheckpoint, "from_dict", "WorkflowCheckpoint.from_dict"),
+        (agent_framework.WorkflowEvent, "request_type", "WorkflowEvent.request_type"),
+        (agent_framework.WorkflowEvent, "source_executor_id", "WorkflowEvent.source_executor_id"),
+    ],
+)
+def test_a_framework_that_lacks_what_is_needed_is_one_clear_error(
+    owner: Any, name: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(owner, name)
+    with pytest.raises(UnsupportedFrameworkError, match=f"lacks {said}, which eventckpt needs"):
+        CheckpointCodec()
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_checkpoint_without_a_field_that_is_needed_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = dict(WorkflowCheckpoint.__dataclass_fields__)
+    del fields["iteration_count"]
+    monkeypatch.setattr(WorkflowCheckpoint, "__dataclass_fields__", fields)
+    with pytest.raises(UnsupportedFrameworkError, match=r"lacks WorkflowCheckpoint\.iteration_count"):
+        CheckpointCodec()
 
 
 # The gate

@@ -12,9 +12,9 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.py")])
 
 LAYERS: list[set[str]] = [
-    {"errors"},
-    {"events"},
-    {"allowlist", "chain", "delta", "runs"},
+    {"errors", "records", "text"},
+    {"events", "log", "settings"},
+    {"allowlist", "chain", "closing", "delta", "runs"},
     {"codec", "stores"},
     {"storage"},
     {"audit"},
@@ -134,6 +134,13 @@ def test_only_the_allow_list_touches_the_internals_of_the_framework(path: Path) 
 def test_no_module_imports_from_above_or_beside_its_layer(path: Path) -> None:
     if _name(path) != "eventckpt/__init__.py":  # the public names, from everywhere
         assert upward_imports(path) == []
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_every_logger_is_one_that_escapes_what_it_is_given(path: Path) -> None:
+    """`logger_of` gives them; the worker only says where lines go, and how many."""
+    if _name(path) not in ("eventckpt/log.py", "projections/worker/logs.py"):
+        assert not {name for name in imports(path) if name.partition(".")[0] == "logging"}
 
 
 def test_the_port_knows_no_engine_and_no_engine_knows_another() -> None:

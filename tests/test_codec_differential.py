@@ -274,6 +274,7 @@ class Difference(NamedTuple):
 
 _KEYS = "File turns the key into its str() without a word; a load would give another dict."
 _JSON = "File fails to write it as JSON text. Nothing is wrong with the value."
+_FUNCTION = "File's loader cannot call the function that rebuilds it; here it is a kind of its own."
 _TRUST = "Data could fill memory, make classes, or change what the whole process shares."
 _NOT_AN_INSTANCE = "An object that comes back as a class, or as None: only a reducer of its own could do that."
 _KEPT_TYPE = (
@@ -301,6 +302,15 @@ DIFFERENCES: dict[str, Difference] = {
     "a_state_for_an_enum_member": Difference("File", "held in_a_tuple", _TRUST),
     "a_nested_class_by_getattr": Difference("File", "held in_a_tuple", _NOT_AN_INSTANCE),
     "none_by_its_type": Difference("File", "held in_a_tuple", _NOT_AN_INSTANCE),
+    "a_native_list": Difference("File", "held in_a_tuple", _TRUST),
+    "a_native_from_a_decimal": Difference("File", "held in_a_tuple", _TRUST),
+    "a_native_of_some_size": Difference("File", "held in_a_tuple", _TRUST),
+    # what the standard library rebuilds by a function
+    "a_zoned_datetime": Difference("us", "plain listed held in_a_tuple", _FUNCTION),
+    "a_zone": Difference("us", "plain listed held in_a_tuple", _FUNCTION),
+    "a_union": Difference("us", "plain listed held in_a_tuple", _FUNCTION),
+    "an_optional": Difference("us", "plain listed held in_a_tuple", _FUNCTION),
+    "an_ellipsis": Difference("us", "plain listed held in_a_tuple", _FUNCTION),
     # positions
     "an_allowed_str_that_cannot_come_back": Difference("File", "plain listed", _KEPT_TYPE),
     "an_unlisted_str_beside_a_reserved_key": Difference("us", "plain listed", _RESERVED),

@@ -30,8 +30,9 @@ from eventckpt import (
     delta,
     errors,
     events,
+    records,
 )
-from eventckpt.codec import decoder, forms
+from eventckpt.codec import forms, type_expressions, work
 from eventckpt.storage import payloads, reader, summary, telemetry, writer
 from eventckpt.storage.lineage import Memory
 from eventckpt.stores import cosmos, sqlite
@@ -202,7 +203,7 @@ def test_the_encodings_of_payloads_are_those_of_the_code() -> None:
 
 
 def test_the_kinds_and_keys_of_forms_are_those_of_the_code() -> None:
-    keys = forms.OBJECT_FIELDS | {forms.NAME, forms.RAW}
+    keys = forms.OBJECT_FIELDS | {forms.NAME, forms.RAW, forms.FORMAT}
     words = {word for name, word in vars(forms).items() if name.isupper() and isinstance(word, str)}
     assert set(first_column("event-format.md", "Keys")) == keys
     assert set(first_column("event-format.md", "Kinds")) == words - keys
@@ -262,9 +263,11 @@ def test_the_outcomes_of_the_metrics_are_those_of_the_code() -> None:
 @pytest.mark.parametrize(
     ("page", "claim"),
     [
-        ("codec.md", lambda: f"more than {decoder._MAX_UNHELD:,} items made that it does not hold"),
+        ("codec.md", lambda: f"it is done: {work.MAX_WORK:,} steps and {work.WORK_PER_BYTE} for each byte"),
+        ("codec.md", lambda: f"one in another up to {type_expressions.MAX_TYPE_DEPTH} levels"),
         ("semantics.md", lambda: f"for the last {inspect.signature(Memory).parameters['size'].default:,} checkpoints"),
         ("event-format.md", lambda: f"sorted, the first {summary.MAX_STATE_KEYS}"),
+        ("event-format.md", lambda: f"cut after {summary.MAX_NAME:,} characters, and after {summary.MAX_SIZE:,} bytes"),
         ("event-format.md", lambda: f"exceeds {len(cosmos.partition_key_of(StreamId('w' * 5000, 'r'))):,} bytes"),
         ("architecture.md", lambda: f"From {payloads._LARGE >> 10} KiB on"),
         ("architecture.md", lambda: f"up to {sqlite._GROUP} events"),
@@ -274,6 +277,14 @@ def test_the_outcomes_of_the_metrics_are_those_of_the_code() -> None:
 def test_the_numbers_are_those_of_the_code(page: str, claim: Callable[[], str]) -> None:
     text = (DOCS / page).read_text(encoding="utf-8")
     assert claim() in re.sub(r"\s+", " ", text)
+
+
+def test_the_classes_that_the_allow_list_page_decides_are_on_the_list_that_it_says() -> None:
+    rows = [(name, verdict.strip()) for names, verdict, _ in table("allow-list.md", "The rule") for name in code(names)]
+    assert len(rows) > 20
+    for name, verdict in rows:
+        keys = records.ADMITTED if verdict == "admitted" else records.REFUSED
+        assert any(key.endswith(f":{name}") for key in keys), f"{name} is not {verdict}"
 
 
 # Layers

@@ -102,6 +102,21 @@ async def test_a_missing_id_says_what_the_framework_says(engine: Engine) -> None
     assert isinstance(error.value, CheckpointNotFoundError)
 
 
+@pytest.mark.parametrize("name", [42, None, b"x", ["x"], {}, 10**5000, "", "\ud800", "a\x00b", "x" * 3_000], ids=type)
+@pytest.mark.parametrize("run_id", [None, "r"])
+async def test_what_can_be_no_name_is_found_nowhere(engine: Engine, name: Any, run_id: str | None) -> None:
+    """As `InMemoryCheckpointStorage` answers; no engine is asked for what it cannot hold."""
+    storage = engine.storage()
+    await storage.for_run("r").save(checkpoint())
+    reader = storage.for_run(run_id) if run_id else storage
+    with pytest.raises(CheckpointNotFoundError, match="No checkpoint found with ID"):
+        await reader.load(name)
+    assert await reader.delete(name) is False
+    assert await reader.get_latest(workflow_name=name) is None
+    assert await reader.list_checkpoints(workflow_name=name) == []
+    assert await reader.list_checkpoint_ids(workflow_name=name) == []
+
+
 async def test_an_empty_store_lists_nothing_and_has_no_latest(engine: Engine) -> None:
     storage = engine.storage()
     assert await storage.list_checkpoints(workflow_name=WORKFLOW) == []
@@ -244,7 +259,7 @@ async def test_a_new_start_in_a_run_that_this_storage_knows_goes_on_in_it(engine
     assert await storage.for_run("chat").get_latest(workflow_name=WORKFLOW) == again[-1]
 
 
-@pytest.mark.parametrize("run_id", ["", "x" * 256, "\ud800"])
+@pytest.mark.parametrize("run_id", ["", " ", "x" * 256, "\ud800"])
 def test_a_run_id_that_cannot_name_a_run_is_refused(engine: Engine, run_id: str) -> None:
     with pytest.raises(ValueError, match="run id"):
         engine.storage().for_run(run_id)
@@ -252,7 +267,7 @@ def test_a_run_id_that_cannot_name_a_run_is_refused(engine: Engine, run_id: str)
 
 async def test_run_ids_may_be_any_text_of_255_characters(engine: Engine) -> None:
     storage = engine.storage()
-    for run_id in ("é" * 255, "a|b/c\\d?e#f%g'h\"i\nj", " ", "☃"):
+    for run_id in ("é" * 255, "a|b/c\\d?e#f%g'h\"i\nj", " a ", "☃"):
         saved = await chain_of(storage.for_run(run_id), 1)
         assert await storage.for_run(run_id).list_checkpoints(workflow_name=WORKFLOW) == saved
 

@@ -10,6 +10,7 @@ import asyncio
 import warnings
 from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any, Literal, Never
 
 import pytest
@@ -39,6 +40,7 @@ from agent_framework import (
     step,
     workflow,
 )
+from packaging.version import Version
 
 from eventckpt import (
     CheckpointConflictError,
@@ -52,6 +54,9 @@ from eventckpt.events import ForkPoint
 from .engines import Engine
 
 RUN = "order-42"
+KEEPS_AN_ANSWERED_QUESTION = Version(version("agent-framework-core")) < Version("1.22")
+"""Until then the framework asked the second question of a sub-workflow again while it took the answer to the first, and
+kept it for ever."""
 
 
 class CrashError(Exception):
@@ -588,7 +593,7 @@ async def test_a_question_inside_a_sub_workflow_is_answered_by_another_process(e
     assert result.get_outputs() == [42]
     pending = [event.summary.pending_requests for event in await log(storage, "nested")]
     assert {(request.source_executor_id, request.request_type) for request in pending[1]} == {("inner", QUESTION[0])}
-    assert pending[-1] == ()
+    assert [request.request_id for request in pending[-1]] == [ids["often"]] * KEEPS_AN_ANSWERED_QUESTION
 
 
 # Agents

@@ -2,7 +2,7 @@
 
 A pickle is a program. The framework's loaders run it under an allow-list that admits whatever its packages import, so a
 folder that somebody else can write to runs code of theirs. Here the JSON is walked by a loop of our own, and each
-pickle is read under our own list (`eventckpt.allowlist.RecordUnpickler`): nothing that is called is chosen by the
+pickle is read under our own list (`eventckpt.allowlist.unpickled`): nothing that is called is chosen by the
 bytes beyond the classes of records. That narrows what a pickle can do; it does not make a source safe that is not
 trusted, which is why the commands ask.
 """
@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias, cast
 
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 
-from ..allowlist import RecordUnpickler, TypeGate, type_key
+from ..allowlist import TypeGate, type_key, unpickled
 from ..codec import MAX_DEPTH, MAX_RAW_SIZE
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError
 
@@ -130,7 +130,7 @@ def _value(node: Any, gate: TypeGate, depth: int) -> Any:
 
 def _unpickled(text: object, key: object, gate: TypeGate) -> Any:
     try:
-        value: object = RecordUnpickler(base64.b64decode(str(text), validate=True), gate).load()
+        value: object = unpickled(base64.b64decode(str(text), validate=True), gate)
     except WorkflowCheckpointException:
         raise
     except Exception as error:  # whatever a damaged pickle, or a class that has changed, comes to

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from ..chain import is_newer, is_whole
+from ..chain import flaw_of, is_newer, is_whole
 from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, Pruned, StreamId
 from ..runs import fold
@@ -123,11 +123,7 @@ class _Run:
         if event.stream != self._stream:
             self._report(event.seq, "stray", f"it says that it belongs to run {event.run_id!r}")
         elif is_newer(event):
-            self._report(
-                event.seq,
-                "newer",
-                f"it was written by a newer version of eventckpt (schema {event.schema}); verify it with that version",
-            )
+            self._report(event.seq, "newer", flaw_of(event))
         elif not is_whole(event):
             self._report(event.seq, "changed", _damage(event))
         else:

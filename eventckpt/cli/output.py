@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
+from ..text import safe
 
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
 
@@ -30,17 +31,6 @@ _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, 
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
-
-
-def safe(value: object) -> str:
-    """`value` fit for a terminal: control characters, and what turns the direction of text, are shown, not obeyed."""
-    text = value if isinstance(value, str) else str(value)
-    if text.isprintable():
-        return text
-    return "".join(
-        "".join(marks) if printable else "".join(marks).encode("unicode_escape", "replace").decode("ascii")
-        for printable, marks in groupby(text, str.isprintable)
-    )
 
 
 def _safe_json(text: str) -> str:

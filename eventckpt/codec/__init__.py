@@ -7,15 +7,19 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable
+from types import NoneType
 from typing import Any, Final, cast
 
 import msgspec
+import ormsgpack
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 
 from ..allowlist import TypeGate
 from ..errors import CheckpointDecodeError, CheckpointEncodeError
-from .decoder import Decoder
+from . import forms as f
+from .decoder import Decoder, said
 from .encoder import Encoder
 from .forms import MAX_DEPTH
 
@@ -26,7 +30,40 @@ MAX_RAW_SIZE: Final = 512 * 1024 * 1024
 
 
 _pack = msgspec.msgpack.Encoder()
-_unpack = msgspec.msgpack.Decoder()
+_END: Final = b"\xc4\x10" + secrets.token_bytes(16)
+"""What must follow the bytes of a checkpoint: nothing that they hold can be equal to it."""
+
+_FIELDS: Final[dict[str, tuple[type[Any], ...]]] = {
+    "workflow_name": (str,),
+    "graph_signature_hash": (str,),
+    "checkpoint_id": (str,),
+    "previous_checkpoint_id": (str, NoneType),
+    "timestamp": (str,),
+    "messages": (dict,),
+    "state": (dict,),
+    "pending_request_info_events": (dict,),
+    "iteration_count": (int,),
+    "version": (str,),
+}
+"""The exact types of the fields that more than the framework reads."""
+
+
+def unpacked(raw: bytes) -> Any:
+    """The tree of natives that raw bytes hold.
+
+    By ormsgpack, which refuses a map whose keys are no text while it parses. msgspec makes tuples of arrays that stand
+    as keys, and tuples can be made that all have one hash.
+
+    Raises:
+        CheckpointDecodeError: they are not MessagePack, or more than that.
+    """
+    try:
+        tree, end = ormsgpack.unpackb(b"\x92" + raw + _END)
+    except ValueError as error:
+        raise CheckpointDecodeError(f"Stored bytes are not MessagePack: {error}.") from error
+    if end != _END[2:]:
+        raise CheckpointDecodeError("Stored bytes are not MessagePack alone: there are trailing bytes.")
+    return tree
 
 
 class CheckpointCodec:
@@ -87,17 +124,21 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            fields = Decoder(self._gate, self._recipes).value(_unpack.decode(raw))
+            fields = Decoder(self._gate, self._recipes, raw).value(unpacked(raw))
         except WorkflowCheckpointException:
             raise
         except RecursionError as error:
             raise CheckpointDecodeError("Stored values nest deeper than this call's stack has room for.") from error
         except Exception as error:  # damaged bytes, or a stored value's own __hash__ or __eq__
-            raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {error}") from error
+            raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {said(error)}") from error
         if type(fields) is not dict:
             raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
+        fields = cast(dict[str, Any], fields)
+        for name, types in _FIELDS.items():
+            if name in fields and f.type_of(fields[name]) not in types:
+                raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
         try:
-            return WorkflowCheckpoint.from_dict(cast(dict[str, Any], fields))
+            return WorkflowCheckpoint.from_dict(fields)
         except WorkflowCheckpointException as error:
             raise CheckpointDecodeError(
                 f"A stored checkpoint does not fit the installed agent_framework: {error}"

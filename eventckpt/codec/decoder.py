@@ -1,46 +1,38 @@
 """From a tree of natives back to live values: the half of the codec that reads what may be hostile.
 
 A form can do what the framework's restricted loader lets a checkpoint do, and less: make instances of allowed
-types, with arguments of bounded size, and set their state. Constructors of types that nobody allowed by name
-are run only where the type's own copy protocol asks for it.
+types, with arguments and a state as `rebuilding` lets each class have. Nothing that the bytes chose is called while it
+does so, but the methods of classes that the application allowed.
 """
 
 from __future__ import annotations
 
+import array
+import functools
+import zoneinfo
 from collections import deque
 from collections.abc import Callable, Iterable
-from decimal import Decimal
-from enum import Enum, EnumMeta
-from types import BuiltinFunctionType, NoneType
-from typing import Any, ClassVar, NamedTuple, cast
+from enum import EnumMeta
+from typing import Any, ClassVar, cast
 
 from agent_framework import WorkflowCheckpointException
 
 from ..allowlist import TypeGate, type_key
 from ..errors import CheckpointDecodeError
 from . import forms as f
+from . import type_expressions
+from .rebuilding import Recipe, recipe_for
+from .work import Work
 
-__all__ = ["Decoder"]
-
-_ONLY_STR = frozenset({str})
-
-_MAX_UNHELD = 1_000_000
-"""How many items, all in all, may be made out of arguments that do not hold them: `list(range(10**12))` is 40 bytes
-that fill any memory, `int(Decimal("1e9999999"))` as many that take hours."""
-
-_CONTAINERS: tuple[type[Any], ...] = (list, tuple, set, frozenset, dict, deque, bytes, bytearray)
+__all__ = ["Decoder", "said", "zone_names"]
 
 _ABSENT = object()
 
 
-class _Recipe(NamedTuple):
-    """How instances of one type are rebuilt."""
-
-    cls: type[Any]
-    new: Callable[..., Any]
-    setstate: Callable[[Any, Any], None] | None
-    callable: bool
-    """Whether a form may call the type."""
+@functools.cache
+def zone_names() -> frozenset[str]:
+    """The keys of the time zones that this machine knows: read from its files once, at the first zone."""
+    return frozenset(zoneinfo.available_timezones())
 
 
 class Decoder:
@@ -49,15 +41,20 @@ class Decoder:
     Args:
         gate: the allow-list.
         recipes: what is known of types already met; shared between decoders of a gate.
+        raw: the encoded checkpoint. Its size bounds what making it may cost.
     """
 
-    def __init__(self, gate: TypeGate, recipes: dict[str, _Recipe]) -> None:
+    def __init__(self, gate: TypeGate, recipes: dict[str, Recipe], raw: bytes = b"__") -> None:
         self._gate = gate
         self._known = recipes
-        self._recipes: dict[str, _Recipe] = {}
+        self._recipes: dict[str, Recipe] = {}
         """Of types met and admitted in this checkpoint."""
         self._labelled: dict[int, Any] = {}
-        self._unheld = 0
+        self._work = Work(len(raw))
+        self._dunders = b"__" in raw
+        """Whether any text in it could be a name such as `__class__`: most checkpoints need not be looked through."""
+        self._expressions = 0
+        """How many type expressions are being read, each inside the one before."""
 
     def value(self, node: Any, depth: int = 0) -> Any:
         """The value that `node` stands for. The tree is used up: its lists and maps become the value's.
@@ -98,11 +95,9 @@ class Decoder:
                 if item and type(item) not in atoms:
                     items[index] = value(item, depth + 1)
 
-    def _map(self, node: dict[Any, Any], depth: int, *, named: bool = True) -> dict[str, Any]:
-        """A map with its values decoded; `named` tells to refuse keys that are not text."""
+    def _map(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
+        """A map with its values decoded. Its keys are text: `unpacked` refuses others."""
         atoms, value = f.ATOMS, self.value
-        if named and not _ONLY_STR.issuperset(map(type, node)):
-            raise CheckpointDecodeError("A stored map has a key that is not text.")
         filled: Iterable[Any] = filter(None, node.values())  # empty values stand for themselves
         if not atoms.issuperset(map(type, filled)):
             for key, item in node.items():
@@ -122,7 +117,9 @@ class Decoder:
         return tuple(self._items(node, depth))
 
     def _frozenset(self, node: dict[str, Any], depth: int) -> frozenset[Any]:
-        return frozenset(self._items(node, depth))
+        items = self._items(node, depth)
+        self._work.check_keys(items)
+        return frozenset(items)
 
     def _items(self, node: dict[str, Any], depth: int) -> list[Any]:
         items = _listed(node, f.ITEMS)
@@ -140,15 +137,25 @@ class Decoder:
         return made
 
     def _set_pairs(self, target: Any, node: dict[str, Any], depth: int) -> None:
-        for pair in _listed(node, f.PAIRS):
+        pairs = _listed(node, f.PAIRS)
+        for pair in pairs:
             if type(pair) is not list or len(cast(list[Any], pair)) != 2:
                 raise _malformed(node)
-            target[self.value(pair[0], depth + 1)] = self.value(pair[1], depth + 1)
+            key, item = cast(list[Any], pair)
+            if key and type(key) not in f.ATOMS:  # here, and not by _fill: a frame a level is dear
+                pair[0] = self.value(key, depth + 1)
+            if item and type(item) not in f.ATOMS:
+                pair[1] = self.value(item, depth + 1)
+        self._work.check_keys([key for key, _ in pairs])
+        for key, item in pairs:
+            target[key] = item
 
     def _set(self, node: dict[str, Any], depth: int) -> set[Any]:
         made: set[Any] = set()
         self._label(node, made)
-        made.update(self._items(node, depth))
+        items = self._items(node, depth)
+        self._work.check_keys(items)
+        made.update(items)
         return made
 
     def _bytearray(self, node: dict[str, Any], depth: int) -> bytearray:
@@ -156,8 +163,49 @@ class Decoder:
         self._label(node, made)
         return made
 
+    def _array(self, node: dict[str, Any], depth: int) -> array.array[Any]:
+        how = node.get(f.FORMAT)
+        if type(how) is not int:
+            raise _malformed(node)
+        made = cast(Any, array)._array_reconstructor(array.array, _text(node, f.NAME), how, _bytes(node))
+        self._label(node, made)
+        return made
+
+    def _zone(self, node: dict[str, Any], depth: int) -> zoneinfo.ZoneInfo:
+        key = _text(node, f.NAME)
+        if key not in zone_names():
+            raise CheckpointDecodeError(
+                f"A stored time zone is {key[:80]!r}, of which this machine has no data. The package tzdata has all."
+            )
+        return zoneinfo.ZoneInfo(key)
+
+    def _ellipsis(self, node: dict[str, Any], depth: int) -> Any:
+        return ...
+
+    # Types
+
     def _type(self, node: dict[str, Any], depth: int) -> type[Any]:
         return self._gate.resolve(_text(node, f.NAME))
+
+    def _expression(self, node: dict[str, Any], depth: int) -> Any:
+        if depth > f.MAX_DEPTH or f.LABEL in node:
+            raise _malformed(node)
+        kind, args = node[f.FORM], _listed(node, f.ITEMS, [])
+        origin = None if kind == f.UNION else _text(node, f.NAME)
+        if origin is not None and ":" in origin:
+            origin = self._gate.resolve(origin)
+        self._expressions += 1
+        if self._expressions > type_expressions.MAX_TYPE_DEPTH:
+            raise CheckpointDecodeError(
+                f"Stored type expressions nest deeper than {type_expressions.MAX_TYPE_DEPTH} levels."
+            )
+        for arg in args:  # written out each time: shared ones would be hashed again and again
+            if type(arg) is dict and cast(dict[str, Any], arg).get(f.FORM) == f.REF:
+                raise _malformed(node)
+        self._fill(args, depth)
+        self._expressions -= 1
+        self._work.spend(len(args) ** 2)
+        return type_expressions.made(kind, origin, args)
 
     def _enum(self, node: dict[str, Any], depth: int) -> Any:
         cls = self._gate.resolve(_text(node, f.EXPECT))
@@ -198,96 +246,60 @@ class Decoder:
                 state = node[f.STATE]
                 if f.type_of(state) is not dict or f.FORM in state:
                     state = self.value(state, depth + 1)
-                else:  # a type's own method sees for itself whether every name is text
-                    self._map(state, depth, named=recipe.setstate is None)
-                if recipe.setstate is not None:
-                    recipe.setstate(made, state)
+                    recipe.check(made, state)
                 else:
-                    _set_attributes(made, state)
+                    self._map(state, depth)
+                    if self._dunders:
+                        recipe.check(made, state)
+                if recipe.plain_dicts:
+                    recipe.check_plain_dicts(state)
+                recipe.restore(made, state)
         except (WorkflowCheckpointException, RecursionError):
             raise
         except Exception as error:
             raise CheckpointDecodeError(
-                f"A stored {key!r} cannot be rebuilt: {type(error).__name__}: {error}. "
+                f"A stored {key!r} cannot be rebuilt: {said(error)}. "
                 "Has the class changed since it was saved? Its __setstate__ is the place to accept older states."
             ) from error
         if f.EXPECT in node and type_key(f.type_of(made)) != node[f.EXPECT]:
             raise CheckpointDecodeError(f"A stored {node[f.EXPECT]!r} comes back as {type_key(f.type_of(made))!r}.")
         return made
 
-    def _learn(self, key: str) -> _Recipe:
+    def _learn(self, key: str) -> Recipe:
         cls = self._gate.resolve(key)
         recipe = self._known.get(key)
         if recipe is None or recipe.cls is not cls:
-            reduces_itself = cls.__reduce_ex__ is not object.__reduce_ex__ or cls.__reduce__ is not object.__reduce__
-            recipe = self._known[key] = _Recipe(
-                cls=cls,
-                new=cls.__new__,
-                setstate=_refuse_state if issubclass(cls, Enum) else getattr(cls, "__setstate__", None),
-                callable=reduces_itself or not self._gate.is_built_in(key),
-            )
+            recipe = self._known[key] = recipe_for(cls, key, self._gate)
         self._recipes[key] = recipe
         return recipe
 
-    def _made(self, recipe: _Recipe, node: dict[str, Any], depth: int) -> Any:
+    def _made(self, recipe: Recipe, node: dict[str, Any], depth: int) -> Any:
         """The object without its state."""
-        if not f.OBJECT_FIELDS.issuperset(node):
+        if not f.OBJECT_FIELDS.issuperset(node) or (f.LABEL in node and not recipe.shared):
             raise _malformed(node)
-        cls = recipe.cls
         called = f.CALL in node
         args = _listed(node, f.CALL if called else f.ARGS, [])
         self._fill(args, depth)
-        for arg in args:
-            if isinstance(arg, (int, range, Decimal)):
-                self._check_size(cls, arg)
-        if issubclass(cls, type):
-            if cls is not type or not called or args != [None]:
-                raise CheckpointDecodeError("A checkpoint cannot make a class.")
-            made: Any = NoneType
-        elif called:
-            if not recipe.callable:
-                raise CheckpointDecodeError(
-                    f"A stored {type_key(cls)!r} asks for a call that its class never asks for."
-                )
-            made = cls(*args)
-        elif f.BASE in node:
-            made = _reconstructed(cls, self._gate.resolve(_text(node, f.BASE)), args)
+        if f.BASE in node:
+            made = recipe.make_by_base(self._gate.resolve(_text(node, f.BASE)), args, self._work)
         else:
             keywords = node.get(f.KWARGS, {})
             if f.type_of(keywords) is dict and f.FORM not in keywords:
                 self._map(keywords, depth)
             else:
                 keywords = self.value(keywords, depth + 1)
-            made = recipe.new(cls, *args, **keywords)
+            made = recipe.make(called, args, keywords, self._work)
         self._label(node, made)
         if f.ITEMS in node:
             items = _listed(node, f.ITEMS)
             self._fill(items, depth)
-            _extend(made, items)
+            _extend(recipe, made, items)
         if f.PAIRS in node:
-            if isinstance(made, (list, bytearray)):  # list[slice] = list doubles it
-                raise _malformed(node)
+            holds_pairs = issubclass(recipe.cls, dict) or not recipe.built_in
+            if isinstance(made, (list, bytearray)) or not holds_pairs:
+                raise _malformed(node)  # list[slice] = list doubles it
             self._set_pairs(made, node, depth)
         return made
-
-    def _check_size(self, cls: type[Any], arg: int | range | Decimal) -> None:
-        """Refuse arguments with which a few stored bytes would fill memory or compute for hours."""
-        cost = 0
-        if isinstance(arg, range):
-            if issubclass(cls, _CONTAINERS) and isinstance(cls.__new__, BuiltinFunctionType):
-                cost = len(arg)
-        elif isinstance(arg, Decimal):
-            if issubclass(cls, int):
-                cost = Decimal.adjusted(arg) ** 2  # digits; converting them takes the square of their number
-        elif issubclass(cls, Decimal):
-            cost = (arg.bit_length() // 3) ** 2
-        elif issubclass(cls, (bytes, bytearray)):
-            cost = arg
-        self._unheld += max(cost, 0)
-        if self._unheld > _MAX_UNHELD:
-            raise CheckpointDecodeError(
-                f"A stored {type_key(cls)!r} would take far more to make than the event's size allows for."
-            )
 
     # Of the class, not of each decoder: bound methods would tie a decoder, and with it all it made, into a cycle that
     # only the garbage collector could free.
@@ -300,49 +312,39 @@ class Decoder:
         f.LIST: _list,
         f.DICT: _dict,
         f.SET: _set,
+        f.ELLIPSIS: _ellipsis,
+        f.ZONE: _zone,
+        f.ARRAY: _array,
+        f.TYPING: _expression,
+        f.GENERIC: _expression,
+        f.UNION: _expression,
         f.TYPE: _type,
         f.ENUM: _enum,
         f.REF: _ref,
     }
 
 
-def _set_attributes(made: Any, state: Any) -> None:
-    """What a type without `__setstate__` does with its state: a dict of attributes, or a pair of it and of slots."""
-    if isinstance(state, dict):
-        made.__dict__.update(state)
+def _extend(recipe: Recipe, made: Any, items: list[Any]) -> None:
+    if recipe.built_in:
+        if issubclass(recipe.cls, list):
+            cast(Any, list).extend(made, items)
+        elif issubclass(recipe.cls, deque):
+            cast(Any, deque).extend(made, items)
+        else:
+            raise CheckpointDecodeError(f"A stored {type_key(recipe.cls)!r} has items, which it cannot hold.")
         return
-    attributes, slots = cast("tuple[Any, Any]", state if isinstance(state, tuple) else ())
-    if attributes is not None:
-        made.__dict__.update(attributes)
-    for name, item in slots.items():
-        if name in ("__class__", "__dict__"):
-            raise CheckpointDecodeError(f"A stored state sets {name}.")
-        setattr(made, name, item)
-
-
-def _refuse_state(made: Any, state: Any) -> None:
-    raise CheckpointDecodeError(f"A stored state would change {made!r}, which the whole process shares.")
-
-
-def _reconstructed(cls: type[Any], base: type[Any], args: list[Any]) -> Any:
-    """What `copyreg._reconstructor(cls, base, state)` does, with a built-in `base` as the copy protocol has it."""
-    if not issubclass(cls, base) or base.__flags__ & f.HEAP_TYPE or len(args) != 1:
-        raise CheckpointDecodeError(f"A stored {type_key(cls)!r} is built from {type_key(base)!r}.")
-    if base is object:
-        return object.__new__(cls)
-    made = base.__new__(cls, args[0])
-    if base.__init__ is not object.__init__:
-        base.__init__(made, *args)
-    return made
-
-
-def _extend(made: Any, items: list[Any]) -> None:
     extend = getattr(made, "extend", None)
     if extend is not None:
         extend(items)
         return
     for item in items:
         made.append(item)
+
+
+def said(error: Exception) -> str:
+    """The class and the text of an error; never the text of a stored value, which could be of any length."""
+    texts = all(type(arg) in f.ATOMS for arg in error.args)
+    return f"{type(error).__name__}: {str(error)[:300]}" if texts else type(error).__name__
 
 
 def _listed(node: dict[str, Any], field: str, default: Any = None) -> list[Any]:

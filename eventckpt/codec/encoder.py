@@ -9,34 +9,27 @@ but what comes out must be data: an allowed type and its arguments, never anothe
 
 from __future__ import annotations
 
+import array
 import copyreg
+import zoneinfo
 from collections.abc import Callable, Iterable
-from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
 from enum import EnumMeta
 from itertools import islice
 from operator import itemgetter
-from types import NoneType
+from types import EllipsisType, NoneType
 from typing import Any, ClassVar, cast
-from uuid import UUID
 
 import msgspec
 
 from ..allowlist import TypeGate, type_key
 from ..errors import CheckpointEncodeError, CheckpointTypeNotAllowedError
 from . import forms as f
+from . import type_expressions
+from .copy_protocol import NOT_SHARED, Parts, parts_of, reduces_as_a_set, uses_defaults
 
 __all__ = ["Encoder"]
 
-_NO_IDENTITY: frozenset[type[Any]] = frozenset(
-    {datetime, date, time, timedelta, timezone, UUID, Decimal, complex, range, slice}
-)
-"""Immutable values: written out each time, so that equal checkpoints give equal bytes however their values came
-to be the same object."""
-
 _ONLY_STR = frozenset({str})
-
-_SET_REDUCERS: tuple[Any, ...] = (cast(Any, set).__reduce__, cast(Any, frozenset).__reduce__)
 
 _sort_bytes = msgspec.msgpack.Encoder()
 
@@ -249,7 +242,9 @@ class Encoder:
         if key is None:
             if issubclass(cls, type):
                 return self._type(value)
-            if native and issubclass(cls, (str, int, float)) and not self._admits(cls):
+            if type_expressions.is_type_expression(value):
+                return self._expression(value, 0)
+            if native and issubclass(cls, (str, int, float)) and not self._keeps_type(cls, value):
                 return self._node(_plain(value), depth, native)
             if not self._is_ordinary(cls, value):
                 return self._reduced(value, depth, native)
@@ -265,12 +260,12 @@ class Encoder:
         return node
 
     def _is_ordinary(self, cls: type[Any], value: object) -> bool:
-        if cls in copyreg.dispatch_table or cls in _NO_IDENTITY:
+        if cls in copyreg.dispatch_table or cls in NOT_SHARED:
             return False
         if cls not in self._ordinary:
-            if not _uses_defaults(cls):
+            if not uses_defaults(cls):
                 return False
-            self._key(cls)  # a refusal comes first
+            self._key_to_store(cls, value)  # a refusal comes first
             try:
                 value.__reduce_ex__(4)  # refuses a class in C that keeps what `object` cannot see: a connection, a lock
             except Exception as error:
@@ -284,6 +279,14 @@ class Encoder:
             key = self._keys[cls] = self._gate.key_of(cls)
         return key
 
+    def _key_to_store(self, cls: type[Any], value: object) -> str:
+        """The key of the class of a value; where it is not admitted, whether to advise that depends on the value."""
+        try:
+            return self._key(cls)
+        except CheckpointTypeNotAllowedError:
+            _check_is_data(cls, value)  # no permission would make it so
+            raise
+
     def _state(self, state: Any, depth: int) -> Any:
         self._kept.append(state)
         if f.type_of(state) is not dict or not self._has_plain_keys(state):
@@ -296,34 +299,34 @@ class Encoder:
         """A node for an object that says itself how it is copied."""
         cls = f.type_of(value)
         try:
-            build, args, state, items, pairs = _taken_apart(value)
-            node = self._built_by(cls, build, args, native)
+            parts = _data_of(cls, value)
+            node = self._built_by(cls, parts, value, native)
         except CheckpointEncodeError:
             raise
         except Exception as error:
             raise _unreadable(cls, error) from error
-        self._kept.append((args, state, items, pairs))
-        if _reduces_as_a_set(cls):
-            node[f.CALL] = [self._in_fixed_order(args[0], _deeper(_deeper(depth)))]
+        self._kept.append(parts)
+        if reduces_as_a_set(cls):
+            node[f.CALL] = [self._in_fixed_order(parts.args[0], _deeper(_deeper(depth)))]
         else:
             for field in (f.ARGS, f.CALL):
                 if field in node:
                     node[field] = self._arguments(node[field], depth)
         if f.KWARGS in node:
             node[f.KWARGS] = self._state(node[f.KWARGS], depth)
-        if cls not in _NO_IDENTITY and not isinstance(cls, EnumMeta):
+        if cls not in NOT_SHARED and not isinstance(cls, EnumMeta):
             seen = self._nodes.get(id(value))
             if seen is not None:
                 # Its own arguments hold it, so that it is complete in there: all that is left here is to refer to it.
                 return node | self._again(value, seen, False)
             self._nodes[id(value)] = node
         # Items and state may lead back to the object, so they come after its node is known.
-        if items is not None:
-            node[f.ITEMS] = self._arguments(items, depth)
-        if pairs is not None:
-            node[f.PAIRS] = self._pairs(pairs, depth, False)
-        if state is not None:
-            node[f.STATE] = self._state(state, depth)
+        if parts.items is not None:
+            node[f.ITEMS] = self._arguments(parts.items, depth)
+        if parts.pairs is not None:
+            node[f.PAIRS] = self._pairs(parts.pairs, depth, False)
+        if parts.state is not None:
+            node[f.STATE] = self._state(parts.state, depth)
         return node
 
     def _arguments(self, args: Iterable[Any], depth: int) -> list[Any]:
@@ -331,12 +334,13 @@ class Encoder:
         self._fill_list(node, args, depth, False)
         return node
 
-    def _built_by(self, cls: type[Any], build: Any, args: tuple[Any, ...], native: bool) -> dict[str, Any]:
+    def _built_by(self, cls: type[Any], parts: Parts, value: object, native: bool) -> dict[str, Any]:
         """The beginning of a node: how the object comes to be. Arguments are still live values."""
+        build, args = parts.build, parts.args
         if build is copyreg.__newobj__ or build is copyreg.__newobj_ex__:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - undocumented names of pickle's protocol
             if args[0] is not cls:
                 raise _not_data(cls, f"is built as {args[0]!r}")
-            node: dict[str, Any] = {f.FORM: self._key(cls)}
+            node: dict[str, Any] = {f.FORM: self._key_to_store(cls, value)}
             positional, keywords = (args[1], args[2]) if build is not copyreg.__newobj__ else (args[1:], None)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - as above
             if positional:
                 node[f.ARGS] = positional
@@ -350,10 +354,8 @@ class Encoder:
         if build is copyreg._reconstructor:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - what object.__reduce__ returns
             build, base, state = args
             node = {f.FORM: self._key(build), f.BASE: self._key(base), f.ARGS: [state]}
-        elif isinstance(build, type):
-            node = {f.FORM: self._key(cast(type[Any], build)), f.CALL: args}
         else:
-            raise _not_data(cls, f"is rebuilt by calling {build!r}, which is not a type")
+            node = {f.FORM: self._key(cast(type[Any], build)), f.CALL: args}
         if native and build is not cls:
             node[f.EXPECT] = type_key(cls)
         return node
@@ -361,14 +363,63 @@ class Encoder:
     def _type(self, value: type[Any]) -> Any:
         if value is NoneType:
             return {f.FORM: type_key(type), f.CALL: [None]}
+        if type_expressions.is_bare(value):
+            return self._expression(value, 0)
         return {f.FORM: f.TYPE, f.NAME: self._key(value)}
 
-    def _admits(self, cls: type[Any]) -> bool:
+    def _expression(self, value: Any, depth: int) -> dict[str, Any]:
+        if depth == type_expressions.MAX_TYPE_DEPTH:
+            raise CheckpointEncodeError(
+                f"A type expression nests more than {type_expressions.MAX_TYPE_DEPTH} others inside each other. "
+                "Give the type a name: a dataclass, or another class."
+            )
+        kind, origin, args = type_expressions.taken_apart(value)
+        node: dict[str, Any] = {f.FORM: kind}
+        if origin is not None:
+            node[f.NAME] = origin if isinstance(origin, str) else self._key(origin)
+        if args:
+            node[f.ITEMS] = [
+                self._expression(arg, depth + 1)
+                if type_expressions.is_type_expression(arg)
+                else self._node(arg, depth, False)
+                for arg in args
+            ]
+        return node
+
+    def _keeps_type(self, cls: type[Any], value: object) -> bool:
+        """Whether an instance of a subclass of str, int or float is stored as one: its class is admitted, and says how
+        it is rebuilt without a function. Others become plain values, as they do in JSON."""
         try:
             self._key(cls)
         except CheckpointTypeNotAllowedError:
             return False
-        return True
+        try:
+            parts = parts_of(value)
+        except Exception:
+            return True  # which the walk will name
+        return isinstance(parts, str) or isinstance(parts.build, type) or parts.build in _BUILDERS
+
+    # Values of the standard library that a function rebuilds
+
+    def _zone(self, value: zoneinfo.ZoneInfo, depth: int, native: bool) -> Any:
+        key = cast("str | None", value.key)
+        if key is None:
+            raise CheckpointEncodeError(
+                "A ZoneInfo that was read from a file has no key to find it by. Give it one (ZoneInfo.from_file(…, "
+                "key=…)) that is a name of the time zone database, or store ZoneInfo(key)."
+            )
+        return {f.FORM: f.ZONE, f.NAME: key}
+
+    def _array(self, value: array.array[Any], depth: int, native: bool) -> Any:
+        seen = self._nodes.get(id(value))
+        if seen is not None:
+            return self._again(value, seen, False)
+        _, (_, typecode, how, items), *_ = cast("tuple[Any, tuple[Any, str, int, bytes]]", value.__reduce_ex__(4))
+        node = self._nodes[id(value)] = {f.FORM: f.ARRAY, f.NAME: typecode, f.FORMAT: how, f.RAW: items}
+        return node
+
+    def _ellipsis(self, value: EllipsisType, depth: int, native: bool) -> Any:
+        return {f.FORM: f.ELLIPSIS}
 
     # The same object again
 
@@ -433,6 +484,9 @@ class Encoder:
         bytearray: _bytearray,
         int: _int,
         str: _str,
+        zoneinfo.ZoneInfo: _zone,
+        array.array: _array,
+        EllipsisType: _ellipsis,
     }
 
 
@@ -445,15 +499,6 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
-def _reduces_as_a_set(cls: type[Any]) -> bool:
-    """Whether the one argument of the class's reduction lists the elements of a set."""
-    return (
-        cls.__reduce__ in _SET_REDUCERS
-        and cls.__reduce_ex__ is object.__reduce_ex__
-        and cls not in copyreg.dispatch_table
-    )
-
-
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
@@ -462,38 +507,35 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _uses_defaults(cls: type[Any]) -> bool:
-    """Whether `copy` and `pickle` would take instances apart by `object`'s own rules alone."""
-    return (
-        cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
-        and not hasattr(cls, "__getnewargs__")
-        and not hasattr(cls, "__getnewargs_ex__")
-        and all(base is object or base.__flags__ & f.HEAP_TYPE for base in cls.__mro__)
-    )
+_copyreg = cast(Any, copyreg)
+_BUILDERS: tuple[Any, ...] = (_copyreg.__newobj__, _copyreg.__newobj_ex__, _copyreg._reconstructor)
+"""Functions of the copy protocol itself: what they call is a type, which stands in their arguments."""
 
 
-def _taken_apart(value: Any) -> tuple[Any, tuple[Any, ...], Any, list[Any] | None, list[tuple[Any, Any]] | None]:
-    """What the object's copy protocol says: what to call, its arguments, state, list items and dict items."""
-    cls = f.type_of(value)
-    reducer = cast("Callable[[Any], Any] | None", copyreg.dispatch_table.get(cls))
-    reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
-    if isinstance(reduced, str):
-        raise _not_data(cls, f"reduces to the global {reduced!r}")
-    build, args, *rest = cast("tuple[Any, ...]", reduced)
-    state, items, pairs, setter = (*rest, None, None, None, None)[:4]
-    iterators = all(part is None or hasattr(part, "__next__") for part in (items, pairs))
-    if type(args) is not tuple or len(rest) > 4 or not iterators:
-        raise TypeError("its __reduce__ does not return what the copy protocol asks for")
-    if setter is not None:
+def _data_of(cls: type[Any], value: Any) -> Parts:
+    """The parts of an object that is data: it is rebuilt by a type, and nothing else restores it."""
+    parts = parts_of(value)
+    if isinstance(parts, str):
+        raise _not_data(cls, f"reduces to the global {parts!r}")
+    if parts.setter is not None:
         raise _not_data(cls, "brings a function that restores its state")
-    return (
-        build,
-        cast("tuple[Any, ...]", args),
-        state,
-        None if items is None else list(items),
-        None if pairs is None else [(key, item) for key, item in pairs],
-    )
+    if not (isinstance(parts.build, type) or parts.build in _BUILDERS or _is_member(parts)):
+        raise _not_data(cls, f"is rebuilt by calling {parts.build!r}, which is not a type")
+    return parts
+
+
+def _is_member(parts: Parts) -> bool:
+    return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__
+
+
+def _check_is_data(cls: type[Any], value: object) -> None:
+    """Refuse what could not be stored even if its class were allowed: a lock, a regular expression, numpy's arrays."""
+    try:
+        _data_of(cls, value)
+    except CheckpointEncodeError:
+        raise
+    except Exception as error:
+        raise _unreadable(cls, error) from error
 
 
 def _plain(value: str | int | float) -> str | int | float:
@@ -503,15 +545,34 @@ def _plain(value: str | int | float) -> str | int | float:
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)
 
 
+_ADVICE: dict[str, str] = {
+    "re:Pattern": "Store its pattern and flags, and compile it again where it is needed.",
+    "builtins:memoryview": "Store bytes(…) of it.",
+    "builtins:dict_keys": "Store list(…) of it.",
+    "builtins:dict_values": "Store list(…) of it.",
+    "builtins:dict_items": "Store list(…) of it.",
+    "builtins:mappingproxy": "Store dict(…) of it.",
+    "builtins:generator": "Store the list of what it yields.",
+    "builtins:function": "Store what it is to be called with; functions belong to the code.",
+    "builtins:NotImplementedType": "Store None, or a text.",
+}
+"""What to do instead, by the type of a value that is no data."""
+
+
+def _advice(cls: type[Any], otherwise: str) -> str:
+    if cls.__module__.partition(".")[0] == "numpy":
+        return "Store what its tolist() or item() gives, or its tobytes()."
+    return _ADVICE.get(type_key(cls), otherwise)
+
+
 def _unreadable(cls: type[Any], error: Exception) -> CheckpointEncodeError:
+    could = ", or give its class a __getstate__" if cls.__flags__ & f.HEAP_TYPE else ""
     return CheckpointEncodeError(
         f"{type_key(cls)!r} cannot be taken apart to be stored: {type(error).__name__}: {error}. "
-        "Leave it out of the state, or give its class a __getstate__."
+        + _advice(cls, f"Leave it out of the state{could}.")
     )
 
 
 def _not_data(cls: type[Any], what: str) -> CheckpointEncodeError:
-    return CheckpointEncodeError(
-        f"{type_key(cls)!r} {what}; a checkpoint holds data only. "
-        "Store plain values instead, or give its class a __reduce__ that returns an allowed type and its arguments."
-    )
+    otherwise = "Store plain values instead, or give its class a __reduce__ that returns an allowed type and arguments."
+    return CheckpointEncodeError(f"{type_key(cls)!r} {what}; a checkpoint holds data only. {_advice(cls, otherwise)}")

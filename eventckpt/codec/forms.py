@@ -38,8 +38,9 @@ ITEMS: Final = "l"  # list items
 PAIRS: Final = "d"  # dict items, as [key, value] lists
 LABEL: Final = "i"  # int: this value is meant by a `ref` elsewhere
 EXPECT: Final = "t"  # type key: the type that the rebuilt object must have; of an enum, its class
-NAME: Final = "n"  # the member of an enum, the key of a type
-RAW: Final = "b"  # bytes of an int, a str or a bytearray
+NAME: Final = "n"  # the member of an enum, the key of a type, of a zone or a typecode
+RAW: Final = "b"  # bytes of an int, a str, a bytearray or an array
+FORMAT: Final = "f"  # int: how an array's items are written, numbered as the module array does
 
 OBJECT_FIELDS: Final = frozenset({FORM, ARGS, KWARGS, CALL, BASE, STATE, ITEMS, PAIRS, LABEL, EXPECT})
 
@@ -55,3 +56,10 @@ FROZENSET: Final = "frozenset"
 TYPE: Final = "type"
 ENUM: Final = "enum"  # a member by name
 REF: Final = "ref"
+# Kinds since 0.2, which 0.1 refuses as those of a newer version.
+ELLIPSIS: Final = "ellipsis"
+ZONE: Final = "zone"  # a ZoneInfo, by its key
+ARRAY: Final = "array"  # an array.array: its typecode, the format of its items, and their bytes
+TYPING: Final = "typing"  # a name of the module typing
+GENERIC: Final = "generic"  # a type expression with arguments: list[int], typing.Optional[str]
+UNION: Final = "union"  # int | str

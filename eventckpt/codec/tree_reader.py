@@ -322,14 +322,14 @@ class _Reader:
         return Form(f.BYTEARRAY, ((".bytes", _bytes(node)),))
 
     def _array(self, node: dict[str, Any], path: _Path) -> Tree:
-        return Form("array", ((".typecode", _text(node, f.NAME)), (".bytes", _bytes(node))))
+        return Form(f.ARRAY, ((".typecode", _text(node, f.NAME)), (".bytes", _bytes(node))))
 
     def _named(self, node: dict[str, Any], path: _Path) -> Tree:
         """What its name says all of: a class, a name of `typing`, a time zone."""
         return Value(node[f.FORM], _text(node, f.NAME))
 
     def _ellipsis(self, node: dict[str, Any], path: _Path) -> Tree:
-        return Value("ellipsis", "...")
+        return Value(f.ELLIPSIS, "...")
 
     def _enum(self, node: dict[str, Any], path: _Path) -> Tree:
         key = _text(node, f.EXPECT)
@@ -339,13 +339,11 @@ class _Reader:
 
     def _generic(self, node: dict[str, Any], path: _Path) -> _Work:
         origin = _text(node, f.NAME).removeprefix("builtins:")
-        return (yield from self._expression(node, path, f"{origin}[", ", ", "]", _type_text))
+        text_of = _literal_text if origin == "Literal" else _type_text
+        return (yield from self._expression(node, path, f"{origin}[", ", ", "]", text_of))
 
     def _union(self, node: dict[str, Any], path: _Path) -> _Work:
         return (yield from self._expression(node, path, "", " | ", "", _type_text))
-
-    def _literal(self, node: dict[str, Any], path: _Path) -> _Work:
-        return (yield from self._expression(node, path, "Literal[", ", ", "]", _literal_text))
 
     def _expression(
         self,
@@ -489,20 +487,19 @@ class _Reader:
         f.TYPE: _named,
         f.ENUM: _enum,
         f.REF: _ref,
-        "array": _array,
-        "zone": _named,
-        "typing": _named,
-        "ellipsis": _ellipsis,
-        "generic": _generic,
-        "union": _union,
-        "literal": _literal,
+        f.ARRAY: _array,
+        f.ZONE: _named,
+        f.TYPING: _named,
+        f.ELLIPSIS: _ellipsis,
+        f.GENERIC: _generic,
+        f.UNION: _union,
     }
 
 
-_NAME_A_TYPE: Final = frozenset({f.TYPE, "generic", "typing"})
+_NAME_A_TYPE: Final = frozenset({f.TYPE, f.GENERIC})
 """Kinds whose name may be the key of a type."""
 
-_TYPE_LIKE: Final = frozenset({f.TYPE, "generic", "union", "literal", "typing", "ellipsis", "builtins:type"})
+_TYPE_LIKE: Final = frozenset({f.TYPE, f.GENERIC, f.UNION, f.TYPING, f.ELLIPSIS, "builtins:type"})
 
 
 def _type_text(tree: Tree) -> str | None:
@@ -638,7 +635,7 @@ def _moment(cls: Any, args: list[Any], size: int) -> str | None:
 
 def _args_of_zone(node: Any) -> timezone | str | None:
     """A fixed offset, or the name of a zone, whose rules are not read."""
-    if type(node) is dict and cast(Any, node).get(f.FORM) == "zone":
+    if type(node) is dict and cast(Any, node).get(f.FORM) == f.ZONE:
         return _text(cast("dict[str, Any]", node), f.NAME)
     return _fixed_zone(_args_of(node, "datetime:timezone"))
 

@@ -6,7 +6,6 @@ storages bound to one run, which is what a workflow that runs more than once at 
 
 from __future__ import annotations
 
-import logging
 import os
 import time
 from collections.abc import Callable
@@ -14,10 +13,14 @@ from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
+from .. import settings
+from ..closing import close_after
 from ..codec import CheckpointCodec
-from ..events import StreamId, check_run_id
+from ..events import MAX_RUN_ID, StreamId
+from ..log import logger_of
 from ..stores import EventStore
 from ..stores.sqlite import SqliteEventStore
+from ..text import is_name
 from . import telemetry
 from .lineage import Memory
 from .payloads import BaseCache, Payloads
@@ -33,7 +36,7 @@ __all__ = [
     "SqliteCheckpointStorage",
 ]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 Latest: TypeAlias = Literal["log", "projection"]
 
@@ -71,7 +74,7 @@ class _Checkpoints:
             CheckpointStoreError: the engine failed; nothing half-written is left.
             ValueError: the checkpoint's id is to name its run and is too long for that (255 characters).
         """
-        self._learn(checkpoint.workflow_name)
+        checkpoint_id, workflow_name = checkpoint.checkpoint_id, checkpoint.workflow_name
         started = time.perf_counter()
         outcome = "failed"
         try:
@@ -82,7 +85,8 @@ class _Checkpoints:
         finally:
             telemetry.saves.add(1, {"outcome": outcome})
             telemetry.save_duration.record(time.perf_counter() - started, {"outcome": outcome})
-        return checkpoint.checkpoint_id
+        self._learn(workflow_name)
+        return checkpoint_id
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
         """The checkpoint with this id.
@@ -124,11 +128,11 @@ class _Checkpoints:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await close_after(error, self.close)
 
     def _learn(self, workflow_name: str) -> str:
-        if self._run_id is not None and self.workflow_name is None:
+        if self._run_id is not None and self.workflow_name is None and is_name(workflow_name):
             self.workflow_name = workflow_name
         return workflow_name
 
@@ -139,7 +143,7 @@ class _Checkpoints:
 
     def _report(self, checkpoint: WorkflowCheckpoint, error: Exception) -> None:
         logger.error(
-            "Checkpoint %s (iteration %d) of workflow %r, %s, was not saved: %s",
+            "Checkpoint %s (iteration %s) of workflow %r, %s, was not saved: %s",
             checkpoint.checkpoint_id,
             checkpoint.iteration_count,
             checkpoint.workflow_name,
@@ -216,10 +220,16 @@ class EventCheckpointStorage(_Checkpoints):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         latest: Latest = "log",
     ) -> None:
-        if on_conflict not in ("fork", "raise"):
-            raise ValueError(f"on_conflict is 'fork' or 'raise', not {on_conflict!r}.")
-        if latest not in ("log", "projection"):
-            raise ValueError(f"latest is 'log' or 'projection', not {latest!r}.")
+        settings.instance("store", store, EventStore, what="an EventStore")
+        settings.choice("on_conflict", on_conflict, "fork", "raise")
+        settings.choice("latest", latest, "log", "projection")
+        settings.whole_number("cache_bytes", cache_bytes, least=0)
+        if on_save_error is not None:
+            settings.function("on_save_error", on_save_error)
+        if actor is not None:
+            settings.text("actor", actor)
+        if allowed_checkpoint_types is not None:
+            allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
         self.store = store
         memory = Memory()
         payloads = Payloads(store, BaseCache(cache_bytes))
@@ -239,9 +249,12 @@ class EventCheckpointStorage(_Checkpoints):
             workflow_name: the run's workflow; if left out, it is learnt from the first save, list or latest.
 
         Raises:
-            ValueError: the run id is empty or too long.
+            TypeError, ValueError: an argument is not text, or is blank, too long or not valid Unicode.
         """
-        return RunCheckpointStorage(self._core, check_run_id(run_id), workflow_name)
+        settings.text("The run id", run_id, longest=MAX_RUN_ID)
+        if workflow_name is not None:
+            settings.text("workflow_name", workflow_name)
+        return RunCheckpointStorage(self._core, run_id, workflow_name)
 
 
 class SqliteCheckpointStorage(EventCheckpointStorage):

@@ -14,7 +14,8 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
     """Checkpoints in Azure Cosmos DB. Takes the keywords of `agent_framework_azure_cosmos.CosmosCheckpointStorage`:
     to move, change the import, and give it a container of its own.
 
-    The connection arguments are those of `CosmosEventStore`, the others those of `EventCheckpointStorage`.
+    The connection arguments are those of `CosmosEventStore`, the others those of `EventCheckpointStorage`. The
+    attributes `database_name` and `container_name` say where the events are, whichever way that was set.
     """
 
     def __init__(
@@ -35,17 +36,20 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         latest: Latest = "log",
     ) -> None:
+        store = CosmosEventStore(
+            endpoint=endpoint,
+            database_name=database_name,
+            container_name=container_name,
+            credential=credential,
+            cosmos_client=cosmos_client,
+            container_client=container_client,
+            env_file_path=env_file_path,
+            env_file_encoding=env_file_encoding,
+        )
+        self.database_name = store.database_name
+        self.container_name = store.container_name
         super().__init__(
-            CosmosEventStore(
-                endpoint=endpoint,
-                database_name=database_name,
-                container_name=container_name,
-                credential=credential,
-                cosmos_client=cosmos_client,
-                container_client=container_client,
-                env_file_path=env_file_path,
-                env_file_encoding=env_file_encoding,
-            ),
+            store,
             allowed_checkpoint_types=allowed_checkpoint_types,
             on_conflict=on_conflict,
             on_save_error=on_save_error,

@@ -133,16 +133,21 @@ class Memory:
         """Whether this storage wrote `event`, for that strand."""
         return self._written.get(event.digest) == strand
 
-    def read(self, event: CheckpointEvent, head: Head, *, to_go_on: bool) -> None:
-        """Note where a checkpoint was found, the head of its stream then, and whether an execution goes on from it."""
-        before = self._tips.get(event.checkpoint_id)
-        known = before is not None and (before.stream, before.head) == (event.stream, head)
-        tip = before if before is not None and known else Tip.of(event, head)
+    def read(self, event: CheckpointEvent, head: Head, *, before: Head | None, to_go_on: bool) -> None:
+        """Note where a checkpoint was found, the head of its stream then, and whether an execution goes on from it.
+
+        `before` is what `head` gave when the checkpoint was looked for: decoding takes its time, and a save that this
+        storage has committed since is not to be forgotten.
+        """
+        tip = self._tips.get(event.checkpoint_id)
+        if tip is None or (tip.stream, tip.head) != (event.stream, head):
+            tip = Tip.of(event, head)
         if to_go_on:
             others = tip.strands if tip.loaded else ()
             tip = tip._replace(strands=(*others, self.new_strand()), loaded=True)
         self._tips.put(event.checkpoint_id, tip)
-        self._heads.put(event.stream, head)
+        if self._heads.get(event.stream) == before:
+            self._heads.put(event.stream, head)
 
     def saved(self, event: CheckpointEvent, strand: int, *, diverted_from: StreamId | None = None) -> None:
         """Note that `event` is the head of its stream, and that this storage wrote it or found it written."""

@@ -7,28 +7,29 @@ and a save leave behind what the next save will need.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from .. import delta
-from ..chain import digest_of
+from ..chain import flaw_of
 from ..codec import MAX_RAW_SIZE
 from ..delta import Base
 from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, Payload, StreamId
+from ..log import logger_of
 from ..stores import EventStore
 
 __all__ = ["BaseCache", "Payloads", "off_the_loop"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 _LARGE: Final = 256 * 1024
-"""Raw bytes above which compression leaves the event loop; below, the hand-over would cost more than it frees."""
+"""Raw bytes from which compression and decoding leave the event loop; below, the hand-over would cost more than it
+frees."""
 
 
 class BaseCache:
@@ -135,15 +136,14 @@ class Payloads:
 
 
 def _checked(event: CheckpointEvent) -> Payload:
-    if event.payload is None:
-        raise CheckpointDecodeError("its header is damaged")
-    if digest_of(event) != event.digest:
-        raise CheckpointDecodeError("it was changed after it was written: its digest does not match")
+    flaw = flaw_of(event)
+    if flaw or event.payload is None:
+        raise CheckpointDecodeError(flaw or "it is a tombstone, which holds no state")
     return event.payload
 
 
 async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Do something with `size` bytes, in a thread where they are many, so that the event loop goes on meanwhile."""
+    """What `work` gives; in a thread where it has `size` raw bytes to go through, and they are many."""
     if size < _LARGE:
         return work(*args, **kwargs)
     return await asyncio.to_thread(work, *args, **kwargs)

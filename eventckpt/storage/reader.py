@@ -6,7 +6,6 @@ payload is decided on headers alone.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -17,14 +16,16 @@ from ..codec import CheckpointCodec
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
+from ..log import logger_of
 from ..stores import EventStore, Located, RunStore
+from ..text import is_name, safe
 from . import telemetry
 from .lineage import Head, Memory
-from .payloads import Payloads
+from .payloads import Payloads, off_the_loop
 
 __all__ = ["Reader"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 
@@ -50,13 +51,16 @@ class Reader:
         """The newest content of a live checkpoint, looked for in `stream` first."""
         located = await self.locate(checkpoint_id, stream)
         if located is None:
-            raise CheckpointNotFoundError(f"No checkpoint found with ID {checkpoint_id}")
+            raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
+        before = self._memory.head(located.event.stream)
         checkpoint, _ = await self._decoded(located.event)
-        self._memory.read(located.event, Head.of(located.head), to_go_on=True)
+        self._memory.read(located.event, Head.of(located.head), before=before, to_go_on=True)
         return checkpoint
 
     async def locate(self, checkpoint_id: str, stream: StreamId | None) -> Located | None:
         """Where a live checkpoint lies; None if there is none."""
+        if not is_name(checkpoint_id):
+            return None
         if stream is None and (tip := self._memory.tip(checkpoint_id)):
             stream = tip.stream
         located = await self._store.find(checkpoint_id, stream=stream) if stream else None
@@ -69,6 +73,8 @@ class Reader:
         Over all runs, the projection says which, if this reader was given one; of a single run, the log itself is as
         cheap to ask, and never late.
         """
+        if not is_name(workflow_name):
+            return None
         if run_id is None and self._runs is not None:
             return await self._projected(self._runs, workflow_name)
         dead: set[tuple[StreamId, str]] = set()
@@ -78,9 +84,10 @@ class Reader:
                 head = heads.setdefault(header.stream, Head.of(header))
                 key = (header.stream, header.checkpoint_id)
                 if header.type == "checkpoint" and key not in dead:
+                    before = self._memory.head(header.stream)
                     for event in await self._store.read(header.stream, header.seq):
                         checkpoint, _ = await self._decoded(event)
-                        self._memory.read(event, head, to_go_on=False)
+                        self._memory.read(event, head, before=before, to_go_on=False)
                         return checkpoint
                 dead.add(key)
         return None
@@ -89,15 +96,18 @@ class Reader:
         info = await runs.newest(workflow_name)
         if info is None:
             return None
+        before = self._memory.head(info.stream)
         for event in await self._store.read(info.stream, info.checkpoint_seq):
             checkpoint, _ = await self._decoded(event)
-            self._memory.read(event, Head(info.seq, info.digest), to_go_on=False)
+            self._memory.read(event, Head(info.seq, info.digest), before=before, to_go_on=False)
             return checkpoint
         return await self.latest(workflow_name, info.run_id)  # the log has moved on, further than the projection knows
 
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
         """The headers of the live checkpoints, in the order in which they were committed."""
         newest: dict[tuple[StreamId, str], CheckpointEvent] = {}
+        if not is_name(workflow_name):
+            return []
         async for header in self._headers(workflow_name, run_id, desc=False):
             key = (header.stream, header.checkpoint_id)
             newest.pop(key, None)
@@ -127,7 +137,7 @@ class Reader:
             for event in await self._store.read(stream, *seqs[start : start + _AT_ONCE]):
                 try:
                     checkpoint, held = await self._decoded(event, held)
-                except (CheckpointDecodeError, CheckpointTypeNotAllowedError) as error:
+                except CheckpointDecodeError as error:
                     logger.warning("A listing leaves out a checkpoint: %s", error)
                 else:
                     yield event.seq, checkpoint
@@ -146,12 +156,12 @@ class Reader:
         outcome = "failed"
         try:
             raw, base = await self._payloads.read(event, held)
-            checkpoint = self._codec.decode(raw)
+            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw)
             if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
                 raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")
             outcome = "loaded"
         except CheckpointTypeNotAllowedError as error:
-            raise CheckpointTypeNotAllowedError(f"{where}{error}", type_key=error.type_key) from error
+            raise error.about(where) from error
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{where}{error}") from error
         finally:

@@ -1,62 +1,160 @@
-"""What an event says of its checkpoint to those who must not decode it."""
+"""What an event says of its checkpoint to those who must not decode it.
+
+A summary is total: whatever is in a checkpoint, there is one, and it is small. Computing it never refuses a save, so
+what does not have the framework's shape counts for nothing here, and names are cut before they are too much for a
+header.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, cast
 
-from agent_framework import WorkflowCheckpoint, WorkflowEvent
+from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
 
-from ..allowlist import type_key
 from ..events import NO_SUMMARY, PendingRequest, Summary
 
-__all__ = ["MAX_STATE_KEYS", "summarize"]
+__all__ = ["MAX_NAME", "MAX_SIZE", "MAX_STATE_KEYS", "summarize"]
 
 MAX_STATE_KEYS: Final = 100
 """How many state keys a header lists, so that a state with very many does not make every event large."""
+MAX_NAME: Final = 1_000
+"""Characters of a name in a header; the rest is left out."""
+MAX_SIZE: Final = 1_500_000
+"""Bytes of all names in a header together, as JSON. An item of Cosmos DB holds 2 MB, and a header has no parts."""
+
+_AROUND: Final = 30  # bytes of JSON around a name: quotes, the key, a count
+_ESCAPED: Final = 12  # bytes that one character may take
+_PLAIN: Final = frozenset({bool, float, type(None)})
+_dict: Any = dict
+_list_type: Any = list
+_type_name = type.__dict__["__qualname__"].__get__
+_type_module = type.__dict__["__module__"].__get__
 
 
 def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
-    """The summary of `checkpoint`. Reads attributes of the framework's own classes only, and calls nothing."""
-    state = cast(Mapping[Any, Any], checkpoint.state)
-    keys = sorted(_text(key) for key in state if not str(key).startswith("_"))
-    executors = state.get("_executor_state")
-    executor_ids = cast(Mapping[Any, Any], executors) if isinstance(executors, Mapping) else ()
+    """The summary of `checkpoint`. Runs code of the framework's own classes only, and none of what they hold."""
+    state = [(_text(key), held) for key, held in _items(_read(checkpoint, "state"))]
+    messages = [(_text(source), _list(held)) for source, held in _items(_read(checkpoint, "messages"))]
+    pending = _items(_read(checkpoint, "pending_request_info_events"))
+    executors = [_text(name) for key, held in state if key == "_executor_state" for name, _ in _items(held)]
+    keys = sorted(key for key, _ in state if not key.startswith("_"))
+    room = _Room(MAX_SIZE)  # for what tells how the run stands first
+    requests = tuple(request for key, event in pending if room.holds(*(request := _request(key, event))))
+    counts = _counts(messages, room)
+    answered = tuple(room.of(_answered(messages)))
+    executor_ids = tuple(room.of(sorted(executors)))
+    state_keys = tuple(room.of(keys[:MAX_STATE_KEYS]))
     summary = Summary(
-        executor_ids=tuple(sorted(map(_text, executor_ids))),
-        messages={_text(source): len(messages) for source, messages in sorted(checkpoint.messages.items())},
+        executor_ids=executor_ids,
+        messages=counts,
         pending_requests=tuple(
-            PendingRequest(
-                request_id=_text(request_id),
-                source_executor_id=_text(_property(event, "source_executor_id")),
-                request_type=_type_name(_property(event, "request_type")),
-            )
-            for request_id, event in checkpoint.pending_request_info_events.items()
+            PendingRequest(request_id=request_id, source_executor_id=source, request_type=kind)
+            for request_id, source, kind in requests
         ),
-        answered_requests=tuple(
-            _text(request.request_id)
-            for messages in checkpoint.messages.values()
-            for message in messages
-            if (request := message.original_request_info_event) is not None
-        ),
-        state_keys=tuple(keys[:MAX_STATE_KEYS]),
-        more_state_keys=max(0, len(keys) - MAX_STATE_KEYS),
+        answered_requests=answered,
+        state_keys=state_keys,
+        more_state_keys=len(keys) - len(state_keys),
     )
     return NO_SUMMARY if summary == NO_SUMMARY else summary  # which is stored by leaving it out, that one alone
 
 
-def _property(event: WorkflowEvent[Any], name: str) -> Any:
-    """A property of a request event; the framework raises where such an event is incomplete."""
+class _Room:
+    """How many bytes of names still go into a header. What comes after it was full is left out."""
+
+    def __init__(self, size: int) -> None:
+        self._left = size
+
+    def holds(self, *texts: str) -> bool:
+        for text in texts:
+            self._left -= _size(text)
+        return self._left >= 0
+
+    def of(self, texts: Iterable[str]) -> Iterator[str]:
+        return (text for text in texts if self.holds(text))
+
+
+def _size(text: str) -> int:
+    plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+    return _AROUND + (len(text) if plain else _ESCAPED * len(text))
+
+
+def _counts(messages: list[tuple[str, list[object]]], room: _Room) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for source, held in sorted(messages, key=lambda pair: pair[0]):
+        if source in counts or room.holds(source):
+            counts[source] = counts.get(source, 0) + len(held)
+    return counts
+
+
+def _request(key: object, event: object) -> tuple[str, str, str]:
+    source, kind = _property(event, "source_executor_id"), _property(event, "request_type")
+    return _text(key), _text(source), _key_of(kind) if _is_class(kind) else _text(kind)
+
+
+def _answered(messages: list[tuple[str, list[object]]]) -> Iterator[str]:
+    for _, held in messages:
+        for message in held:
+            if issubclass(type(message), WorkflowMessage):
+                request = _read(message, "original_request_info_event")
+                if request is not None:
+                    yield _text(_property(request, "request_id"))
+
+
+def _property(event: object, name: str) -> object:
+    """A property of a request event; empty where the framework raises because such an event is incomplete."""
+    found = _read(event, name) if issubclass(type(event), WorkflowEvent) else None
+    return "" if found is None else found
+
+
+def _read(value: object, name: str) -> object:
+    """An attribute; None where reading it fails."""
     try:
-        return getattr(event, name)
-    except RuntimeError:
-        return ""
+        return getattr(value, name)
+    except Exception:
+        return None
+
+
+# What follows goes by the real type of a value, and by the methods of the built-in one: `isinstance`, `len`, `str` and
+# iteration would ask the value.
+
+
+def _items(value: object) -> list[tuple[object, object]]:
+    return list(_dict.items(value)) if issubclass(type(value), dict) else []
+
+
+def _list(value: object) -> list[object]:
+    return _list_type.copy(value) if issubclass(type(value), list) else []
+
+
+def _is_class(value: object) -> bool:
+    return issubclass(type(value), type)
 
 
 def _text(value: object) -> str:
-    """Text that every engine can hold: lone surrogates are replaced."""
-    return str(value).encode("utf-8", "replace").decode()
+    """Text that every engine can hold: cut where it is long, and lone surrogates are replaced. Of a value that is
+    neither text nor number, the type."""
+    cls, given = type(value), cast(Any, value)
+    if cls is str and len(given) <= MAX_NAME and given.isascii():
+        return given
+    if issubclass(cls, str):
+        return _clean(given)
+    if cls in _PLAIN or (cls is int and -(1 << 63) <= given < 1 << 64):
+        return str(value)
+    return _key_of(cls)
 
 
-def _type_name(value: object) -> str:
-    return _text(type_key(cast(type[Any], value)) if isinstance(value, type) else value)
+def _clean(text: str) -> str:
+    return str.__getitem__(text, slice(MAX_NAME)).encode("utf-8", "replace").decode()
+
+
+def _key_of(cls: object) -> str:
+    """The key of a class, as it was defined: a metaclass or the class itself may say something else, or raise."""
+    parts: list[str] = []
+    for read in (_type_module, _type_name):
+        try:
+            part: object = read(cls)
+        except Exception:
+            part = "?"
+        parts.append(_clean(cast(str, part)) if issubclass(type(part), str) else "?")
+    return ":".join(parts)

@@ -7,26 +7,29 @@ tells when the memory of the head is out of date.
 
 from __future__ import annotations
 
-import logging
-from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-import msgspec
 from agent_framework import WorkflowCheckpoint
 
-from ..chain import sealed
 from ..codec import CheckpointCodec
-from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointEncodeError, StreamConflict
+from ..errors import (
+    CheckpointConflictError,
+    CheckpointDecodeError,
+    CheckpointEncodeError,
+    CheckpointTypeNotAllowedError,
+    StreamConflict,
+)
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
+from ..log import logger_of
 from ..stores import EventStore, Located
 from . import telemetry
+from .compose import event_at, header_of, tombstone_after
 from .lineage import Head, Memory, Tip
-from .payloads import Payloads
-from .summary import summarize
+from .payloads import Payloads, off_the_loop
 
-__all__ = ["OnConflict", "Outcome", "Writer", "now"]
+__all__ = ["OnConflict", "Outcome", "Writer"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
@@ -90,22 +93,23 @@ class Writer:
         """Append `checkpoint` to its run, `run_id` or the one that its lineage leads to; `strand` is that of first
         checkpoints (see `Memory`)."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
+        draft = header_of(checkpoint, self._actor)
         raw = self._codec.encode(checkpoint)
-        self._prove(checkpoint, raw)
-        draft = _draft(checkpoint, self._actor)
-        place = await self._place(checkpoint, run_id)
-        place = place._replace(strand=self._memory.strand_after(checkpoint.previous_checkpoint_id, strand))
+        # The place follows from what is known now, not from what other saves commit while this one is proved.
+        place = await self._place(draft, run_id)
         check_run_id(place.stream.run_id)
+        await self._prove(draft, raw)
+        place = place._replace(strand=self._memory.strand_after(draft.previous_checkpoint_id, strand))
         base = place.rests_on if place.rests_on and place.rests_on.stream == place.stream else None
         payload = await self._payloads.encode(
             raw, place.stream, base.point.seq if base else 0, base.payload if base else None
         )
-        if place.known and await self._is_there(checkpoint.checkpoint_id, place.stream, payload):
+        if place.known and await self._is_there(draft.checkpoint_id, place.stream, payload):
             return "repeated"
         if place.known and await self._is_gone(payload.base_seq, place.stream):
             payload = await self._payloads.encode(raw, place.stream)
         while True:
-            event = _event(draft, place, payload)
+            event = event_at(draft, place.stream, place.head, payload, place.forked_from)
             self._memory.writing(event, place.strand)
             try:
                 await self._store.append(event)
@@ -140,7 +144,7 @@ class Writer:
             return False
         head = Head.of(located.head)
         while True:
-            tombstone = _tombstone(located.event, head, self._actor)
+            tombstone = tombstone_after(located.event, head, self._actor)
             try:
                 await self._store.append(tombstone)
             except StreamConflict as conflict:
@@ -148,31 +152,34 @@ class Writer:
                     return False  # the whole run was removed in the meantime
                 head = Head.of(conflict.head)
             else:
-                self._memory.read(tombstone, Head.of(tombstone), to_go_on=False)
+                before = self._memory.head(tombstone.stream)
+                self._memory.read(tombstone, Head.of(tombstone), before=before, to_go_on=False)
                 return True
 
-    def _prove(self, checkpoint: WorkflowCheckpoint, raw: bytes) -> None:
+    async def _prove(self, draft: CheckpointEvent, raw: bytes) -> None:
         """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
         try:
-            self._codec.decode(raw)
+            await off_the_loop(len(raw), self._codec.decode, raw)
+        except CheckpointTypeNotAllowedError:
+            raise
         except CheckpointDecodeError as error:
             raise CheckpointEncodeError(
-                f"Checkpoint {checkpoint.checkpoint_id} could be stored, but not loaded again: {error}"
+                f"Checkpoint {draft.checkpoint_id} could be stored, but not loaded again: {error}"
             ) from error
 
-    async def _place(self, checkpoint: WorkflowCheckpoint, run_id: str | None) -> _Place:
-        bound = StreamId(checkpoint.workflow_name, run_id) if run_id is not None else None
-        own = self._memory.tip(checkpoint.checkpoint_id)
-        parent = await self._parent(checkpoint, bound)
+    async def _place(self, draft: CheckpointEvent, run_id: str | None) -> _Place:
+        bound = StreamId(draft.workflow_name, run_id) if run_id is not None else None
+        own = self._memory.tip(draft.checkpoint_id)
+        parent = await self._parent(draft, bound)
         if own is not None and (bound is None or own.belongs_to(bound)):
             # Superseding what this storage wrote itself is no divergence, whatever it wrote since.
             head = self._memory.head(own.stream) or own.head
             return _Place(own.stream, head, parent, rests_on=own, known=True, diverted_from=own.diverted_from)
         if parent is not None and (
-            parent.belongs_to(bound) if bound else parent.stream.workflow_name == checkpoint.workflow_name
+            parent.belongs_to(bound) if bound else parent.stream.workflow_name == draft.workflow_name
         ):
             return _Place(parent.stream, parent.head, parent, rests_on=parent, diverted_from=parent.diverted_from)
-        stream = bound or StreamId(checkpoint.workflow_name, checkpoint.checkpoint_id)
+        stream = bound or StreamId(draft.workflow_name, draft.checkpoint_id)
         fork = self._memory.fork_of(stream) if parent is None else None
         if fork is not None:  # a start that found the run taken, and one more: both belong to the same fork
             return _Place(fork, self._memory.head(fork) or _NOTHING_SEEN, diverted_from=stream)
@@ -181,9 +188,9 @@ class Writer:
             return _Place(stream, head or _NOTHING_SEEN, parent)
         return _Place(stream, Head(0, parent.digest), parent, forked_from=parent.point)
 
-    async def _parent(self, checkpoint: WorkflowCheckpoint, bound: StreamId | None) -> Tip | None:
+    async def _parent(self, draft: CheckpointEvent, bound: StreamId | None) -> Tip | None:
         """The lineage's last checkpoint. One that this process has not met saw nothing after itself."""
-        parent_id = checkpoint.previous_checkpoint_id
+        parent_id = draft.previous_checkpoint_id
         if parent_id is None:
             return None
         tip = self._memory.tip(parent_id)
@@ -194,8 +201,8 @@ class Writer:
         if located is None:
             logger.warning(
                 "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
-                checkpoint.checkpoint_id,
-                checkpoint.workflow_name,
+                draft.checkpoint_id,
+                draft.workflow_name,
                 parent_id,
             )
             return None
@@ -237,7 +244,7 @@ class Writer:
         for mark in (draft.checkpoint_id[:8], draft.checkpoint_id):
             fork = StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}")
             forked = diverted._replace(stream=fork)
-            event = _event(draft, forked, await self._payloads.encode(raw, fork))
+            event = event_at(draft, fork, forked.head, await self._payloads.encode(raw, fork), forked.forked_from)
             try:
                 await self._store.append(event)
             except StreamConflict:
@@ -268,66 +275,6 @@ class Writer:
 def _holds(event: CheckpointEvent, payload: Payload) -> bool:
     """Whether `event` is a checkpoint of the same content, however it is stored."""
     return event.payload is not None and event.payload.raw_sha256 == payload.raw_sha256
-
-
-def now() -> str:
-    """The present in ISO 8601, UTC. For people to read; order comes from seq."""
-    return datetime.now(UTC).isoformat()
-
-
-def _draft(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEvent:
-    """The event without its place in a stream and without its payload."""
-    for name in ("checkpoint_id", "workflow_name"):
-        value = getattr(checkpoint, name)
-        if not value or value != value.encode("utf-8", "replace").decode():
-            raise CheckpointEncodeError(f"A checkpoint's {name} must be text, not empty and valid Unicode: {value!r}.")
-    return CheckpointEvent(
-        type="checkpoint",
-        workflow_name=checkpoint.workflow_name,
-        run_id="",
-        seq=0,
-        checkpoint_id=checkpoint.checkpoint_id,
-        previous_checkpoint_id=checkpoint.previous_checkpoint_id,
-        timestamp=checkpoint.timestamp,
-        iteration_count=checkpoint.iteration_count,
-        graph_signature_hash=checkpoint.graph_signature_hash,
-        checkpoint_version=checkpoint.version,
-        summary=summarize(checkpoint),
-        actor=actor,
-        recorded_at=now(),
-    )
-
-
-def _event(draft: CheckpointEvent, place: _Place, payload: Payload) -> CheckpointEvent:
-    return sealed(
-        msgspec.structs.replace(
-            draft,
-            workflow_name=place.stream.workflow_name,
-            run_id=place.stream.run_id,
-            seq=place.head.seq + 1,
-            payload=payload,
-            forked_from=place.forked_from,
-            previous_digest=place.head.digest,
-        )
-    )
-
-
-def _tombstone(event: CheckpointEvent, head: Head, actor: str | None) -> CheckpointEvent:
-    moment = now()
-    return sealed(
-        CheckpointEvent(
-            type="tombstone",
-            workflow_name=event.workflow_name,
-            run_id=event.run_id,
-            seq=head.seq + 1,
-            checkpoint_id=event.checkpoint_id,
-            previous_checkpoint_id=event.previous_checkpoint_id,
-            timestamp=moment,
-            actor=actor,
-            recorded_at=moment,
-            previous_digest=head.digest,
-        )
-    )
 
 
 def _conflict_error(stream: StreamId, seq: int, head: CheckpointEvent | None, what: str) -> CheckpointConflictError:

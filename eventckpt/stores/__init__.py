@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from typing import NamedTuple, Self
 
+from ..closing import close_after
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, RunInfo, StreamId
 
@@ -92,8 +93,8 @@ class EventStore(ABC):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await close_after(error, self.close)
 
 
 class RunStore(ABC):

@@ -34,7 +34,9 @@ from ..errors import (
     StoreReadOnlyError,
     StreamConflict,
 )
-from ..events import CheckpointEvent, StreamId
+from ..events import SCHEMA, CheckpointEvent, EventSchema, StreamId
+from ..settings import choice, number
+from ..text import described
 from . import AuditStore, Check, Located, RunStore
 from .sqlite_runs import SqliteRunStore
 
@@ -100,8 +102,15 @@ _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 _GROUP = 512  # appends in one transaction: bounds how long other processes wait for the write lock
 _COLUMNS = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 
+_NOT_A_HEADER: Final = (
+    msgspec.MsgspecError,
+    UnicodeDecodeError,
+    TypeError,
+)  # of a damaged row, not even the type is sure
+
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(CheckpointEvent)
+_schema_decoder = msgspec.msgpack.Decoder(EventSchema)
 
 
 class SqliteEventStore(AuditStore):
@@ -116,8 +125,8 @@ class SqliteEventStore(AuditStore):
     A store that is in use is not carried over a `fork`: the child makes its own.
 
     Raises:
-        ValueError: `path` is empty or `:memory:`, which has no file to share between connections; `synchronous`
-            or `busy_timeout` is not of the form above.
+        TypeError, ValueError: an argument is not of the form above; a `path` that is empty or `:memory:` names no file
+            to share between connections.
     """
 
     def __init__(
@@ -127,13 +136,9 @@ class SqliteEventStore(AuditStore):
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         busy_timeout: float = 30.0,
     ) -> None:
-        if str(path) in ("", ":memory:"):
-            raise ValueError("SqliteEventStore needs a file's path; for a throw-away store use a temporary folder.")
-        if synchronous not in ("FULL", "NORMAL", "OFF"):
-            raise ValueError(f"synchronous is 'FULL', 'NORMAL' or 'OFF', not {synchronous!r}.")
-        if not 0 <= busy_timeout <= _LONGEST_TIMEOUT:
-            raise ValueError(f"busy_timeout is 0 to {_LONGEST_TIMEOUT:,} seconds, not {busy_timeout!r}.")
-        self.path = Path(path).absolute()  # both connections open the same file, whatever the process does in between
+        choice("synchronous", synchronous, "FULL", "NORMAL", "OFF")
+        number("busy_timeout", busy_timeout, most=_LONGEST_TIMEOUT, zero=True)
+        self.path = _absolute(path)  # both connections open the same file, whatever the process does in between
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._writer = _Worker(self._open, "eventckpt-sqlite-writer")
@@ -416,6 +421,11 @@ class SqliteEventStore(AuditStore):
 
     def _open(self) -> sqlite3.Connection:
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise StoreReadOnlyError(
+                    f"The path {self.path} cannot be opened: it is that of a folder or a device, which was left as it "
+                    "is. Give the store the path of a file."
+                )
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreReadOnlyError(f"The folder of the store {self.path} cannot be made: {error}") from error
@@ -455,6 +465,21 @@ class SqliteEventStore(AuditStore):
                 f"The store {self.path} lies on a file system that cannot do write-ahead logging; "
                 "put it on a local disk, or use the Cosmos DB engine to share it between machines."
             )
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    try:
+        given = os.fspath(path)
+    except TypeError:
+        given = None
+    if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
+        raise TypeError(f"path is text or a pathlib.Path, not {described(path)}.")
+    if given.strip() in ("", ":memory:") or "\0" in given:
+        raise ValueError(
+            f"SqliteEventStore needs a file's path, which {described(given)} is not; for a throw-away store use a "
+            "temporary folder."
+        )
+    return Path(given).absolute()
 
 
 class _Waiting(NamedTuple):
@@ -692,10 +717,7 @@ def _where(stream: StreamId) -> tuple[str, tuple[str, str]]:
 def _event(row: tuple[Any, ...]) -> CheckpointEvent:
     """The event in a row, with its data if the row has that column."""
     _, workflow_name, run_id, seq, kind, checkpoint_id, digest, header, *data = row
-    try:
-        event = _decoder.decode(header)
-    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):  # in a damaged row, not even the type is sure
-        event = None
+    event = _header(header)
     key = (workflow_name, run_id, seq, kind, checkpoint_id, digest)
     stray = bool(data and data[0]) and event is not None and event.payload is None
     if event is None or stray or key != (
@@ -708,10 +730,26 @@ def _event(row: tuple[Any, ...]) -> CheckpointEvent:
             seq=seq,
             checkpoint_id=checkpoint_id,
             digest=digest,
+            schema=_schema(header),
         )
     if event.payload and data and isinstance(data[0], bytes):
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data[0]))
     return event
+
+
+def _header(stored: Any) -> CheckpointEvent | None:
+    try:
+        return _decoder.decode(stored)
+    except _NOT_A_HEADER:
+        return None
+
+
+def _schema(stored: Any) -> int:
+    """The schema that a header says it has, whatever else is in it."""
+    try:
+        return _schema_decoder.decode(stored).schema
+    except _NOT_A_HEADER:
+        return SCHEMA
 
 
 def _text(stored: bytes) -> str:

@@ -6,17 +6,20 @@ import asyncio
 import json
 import os
 import signal
-from collections.abc import AsyncGenerator, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, ParamSpec, TypeVar
 
 import typer
+from agent_framework.exceptions import SettingNotFoundError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from eventckpt import EventStore, SqliteEventStore
 from eventckpt.errors import CheckpointStoreError
+from eventckpt.text import safe
 
 from ..engines import Engine, open_engine
 from ..feeds import Start
@@ -30,6 +33,7 @@ from .metrics import health, registry
 
 __all__ = ["app"]
 
+_P = ParamSpec("_P")
 _T = TypeVar("_T")
 _DEFAULTS: Final = ProcessorOptions(worker="defaults")
 
@@ -208,7 +212,7 @@ async def _reset(store: str, start: Start) -> None:
         try:
             await processor.reset(start)
         except RuntimeError as error:
-            typer.echo(str(error), err=True)
+            typer.echo(safe(error), err=True)
             raise typer.Exit(1) from error
     _said(f"{name} begins anew from {start}")
 
@@ -230,22 +234,29 @@ async def _engine(store: str) -> AsyncGenerator[Engine, None]:
 @asynccontextmanager
 async def _opened(store: str) -> AsyncGenerator[EventStore, None]:
     if not store.startswith(("http://", "https://")):
-        async with SqliteEventStore(store) as opened:
+        async with _made(SqliteEventStore, store) as opened:
             yield opened
         return
     from eventckpt import CosmosEventStore
 
     if os.environ.get("AZURE_COSMOS_KEY"):
-        async with CosmosEventStore(endpoint=store) as opened:
+        async with _made(CosmosEventStore, endpoint=store) as opened:
             yield opened
         return
     from azure.identity.aio import DefaultAzureCredential
 
     async with (
         DefaultAzureCredential() as credential,
-        CosmosEventStore(endpoint=store, credential=credential) as opened,
+        _made(CosmosEventStore, endpoint=store, credential=credential) as opened,
     ):
         yield opened
+
+
+def _made(store: Callable[_P, EventStore], *args: _P.args, **kwargs: _P.kwargs) -> EventStore:
+    try:
+        return store(*args, **kwargs)
+    except (ValueError, SettingNotFoundError) as error:
+        raise typer.BadParameter(safe(error)) from error
 
 
 def _checked(**options: Any) -> ProcessorOptions:
@@ -260,18 +271,18 @@ def _complete(work: Coroutine[Any, Any, _T]) -> _T:
     try:
         return asyncio.run(work)
     except CheckpointStoreError as error:
-        typer.echo(f"{error}", err=True)
+        typer.echo(safe(error), err=True)
         raise typer.Exit(2) from error
 
 
 def _print(title: str, rows: list[dict[str, Any]]) -> None:
-    table = Table(title=title, title_justify="left")
+    table = Table(title=Text(safe(title)), title_justify="left")
     for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*(Text("" if value is None else safe(value)) for value in row.values()))
     Console().print(table)
 
 
 def _said(text: str) -> None:
-    typer.echo(text, err=True)
+    typer.echo(safe(text), err=True)

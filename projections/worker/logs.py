@@ -7,20 +7,25 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+from eventckpt.log import safe_traceback
+from eventckpt.text import safe
+
 __all__ = ["log_as_json"]
 
 
 class _Lines(logging.Formatter):
+    """Whoever shows a line's fields on a terminal shows what other packages logged too: all of it is escaped."""
+
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
             "level": record.levelname,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": safe(record.getMessage()),
         }
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=False)
+            line["error"] = safe_traceback(record.exc_info)
+        return json.dumps(line)
 
 
 def log_as_json(level: str) -> None:

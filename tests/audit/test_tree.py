@@ -258,7 +258,7 @@ MESSAGE = {"$": "type", "n": "agent_framework._types:Message"}
             {"$": "union", "l": [{"$": "type", "n": "builtins:str"}, {"$": "builtins:type", "c": [None]}]},
             Value("union", "str | None"),
         ),
-        ({"$": "literal", "l": ["a", 1, None]}, Value("literal", "Literal['a', 1, None]")),
+        ({"$": "generic", "n": "Literal", "l": ["a", 1, None]}, Value("generic", "Literal['a', 1, None]")),
         (
             {"$": "generic", "n": "a:b", "l": [{"$": "union", "l": [MESSAGE, {"$": "typing", "n": "Any"}]}]},
             Value("generic", "a:b[agent_framework._types:Message | Any]"),

@@ -7,25 +7,20 @@ one logical partition, and is in the order of ids. `items` has the layout, `cont
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import logging
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from importlib import metadata
-from typing import Any, Final, TypedDict, cast
+from typing import Final
 
 import msgspec
-from agent_framework import SecretString, load_settings
-from azure.core.credentials import AccessToken, TokenCredential
-from azure.core.credentials_async import AsyncTokenCredential
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ...errors import StreamConflict
 from ...events import CheckpointEvent, StreamId
+from ...log import logger_of
 from .. import AuditStore, Check, Located, RunStore
-from . import log
+from . import connection, log
+from .connection import CosmosCredential
 from .container import PAGE, EventContainer, together
 from .items import (
     AFTER_EVENTS,
@@ -46,22 +41,12 @@ from .runs import CosmosRunStore
 
 __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
 
-logger = logging.getLogger("eventckpt")
-
-CosmosCredential = str | SecretString | TokenCredential | AsyncTokenCredential
-"""An account key, or an identity."""
+logger = logger_of("eventckpt")
 
 _POINT_READS: Final = 2
 """Events up to which each is read by itself; more are one query."""
 _IDS: Final = 500  # ids in one query; the service bounds its text
 _NEWEST: Final = 10  # rows to begin with where most callers want only the first
-
-
-class _Settings(TypedDict, total=False):
-    endpoint: str | None
-    database_name: str | None
-    container_name: str | None
-    key: SecretString | None
 
 
 class CosmosEventStore(AuditStore):
@@ -78,6 +63,8 @@ class CosmosEventStore(AuditStore):
         env_file_path, env_file_encoding: a `.env` file to read settings from before the environment.
 
     Raises:
+        TypeError, ValueError: a setting is not of the form above: the key is no base64, a name is blank or too long for
+            the service, an identity is to be sent over http, and the like. Nothing was asked of the service.
         SettingNotFoundError: a setting is given in none of these ways (agent_framework's exception).
 
     An append does not notice a gap, nor another `previous_digest` than the head's: it is one request, which compares
@@ -101,35 +88,24 @@ class CosmosEventStore(AuditStore):
         env_file_path: str | None = None,
         env_file_encoding: str | None = None,
     ) -> None:
-        if container_client is not None:
-            self._container = EventContainer(
-                None,
-                container_client,
-                database_name=database_name or "(given)",
-                container_name=container_client.id,
-                owns_client=False,
-            )
-            return
-        required = ["database_name", "container_name"]
-        if cosmos_client is None:
-            required += ["endpoint"] if credential is not None else ["endpoint", "key"]
-        settings = load_settings(
-            _Settings,
-            env_prefix="AZURE_COSMOS_",
-            required_fields=cast(Any, required),
+        target = connection.target(
             endpoint=endpoint,
             database_name=database_name,
             container_name=container_name,
-            key=credential if isinstance(credential, (str, SecretString)) else None,
+            credential=credential,
+            cosmos_client=cosmos_client,
+            container_client=container_client,
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
         )
+        self.database_name = target.database_name
+        self.container_name = target.container_name
         self._container = EventContainer(
-            cosmos_client or _client(settings, credential),
-            None,
-            database_name=settings.get("database_name") or "",
-            container_name=settings.get("container_name") or "",
-            owns_client=cosmos_client is None,
+            target.client,
+            container_client,
+            database_name=target.database_name,
+            container_name=target.container_name,
+            owns_client=target.client is not None and cosmos_client is None,
         )
 
     async def append(self, event: CheckpointEvent) -> None:
@@ -437,45 +413,3 @@ def _by_time(
         for _, header in sorted(run.items()):
             latest = max(latest, header.timestamp)
             yield (latest, key, header.seq), header
-
-
-def _client(settings: _Settings, credential: CosmosCredential | None) -> CosmosClient:
-    key = settings.get("key")
-    secret = key.get_secret_value() if key is not None else ""
-    identity = None if credential is None or isinstance(credential, (str, SecretString)) else credential
-    return CosmosClient(
-        settings.get("endpoint") or "",
-        credential=secret if identity is None else _as_async(identity),
-        user_agent_suffix=_user_agent(),
-        enable_compact_utf8_item_writes=True,
-    )
-
-
-def _user_agent() -> str:
-    try:
-        return f"eventckpt/{metadata.version('eventckpt')}"
-    except metadata.PackageNotFoundError:  # used from a copy of its files
-        return "eventckpt"
-
-
-def _as_async(credential: TokenCredential | AsyncTokenCredential) -> AsyncTokenCredential:
-    """The SDK's async client awaits its credential; a sync one is asked in a thread."""
-    if inspect.iscoroutinefunction(credential.get_token):
-        return cast(AsyncTokenCredential, credential)
-    return _Threaded(credential)
-
-
-class _Threaded(AsyncTokenCredential):
-    def __init__(self, credential: TokenCredential | AsyncTokenCredential) -> None:
-        self._credential = credential
-
-    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        token = await asyncio.to_thread(self._credential.get_token, *scopes, **options)
-        return await token if inspect.isawaitable(token) else token  # async after all, behind a plain function
-
-    async def close(self) -> None: ...
-
-    async def __aenter__(self) -> _Threaded:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None: ...

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
@@ -23,11 +22,12 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
 
 from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError, StoreUnavailableError
+from ...log import logger_of
 from .items import INDEXING_POLICY, PARTITION_KEY, Item
 
 __all__ = ["Cursor", "EventContainer", "together"]
 
-logger = logging.getLogger("eventckpt")
+logger = logger_of("eventckpt")
 
 _T = TypeVar("_T")
 

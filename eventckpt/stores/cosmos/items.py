@@ -139,7 +139,7 @@ def stream_of(item: Mapping[str, Any]) -> StreamId:
 
 
 def damaged(item: Mapping[str, Any]) -> CheckpointEvent:
-    """What the key of an item says, where the rest cannot be believed."""
+    """What the key of an item says, and its schema, where the rest cannot be read or believed."""
     name, stream = str(item.get("id")), stream_of(item)
     return CheckpointEvent.unreadable(
         kind=item.get("type"),
@@ -148,6 +148,7 @@ def damaged(item: Mapping[str, Any]) -> CheckpointEvent:
         seq=int(name) if name.isdecimal() else 0,
         checkpoint_id=item.get("checkpoint_id"),
         digest=item.get("digest"),
+        schema=item.get("schema"),
     )
 
 

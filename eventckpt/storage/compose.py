@@ -1,0 +1,147 @@
+"""From a checkpoint to its event: the header that says what the checkpoint is, and what a place in a run adds to it.
+
+A header is read by anyone without decoding, on every engine: as MessagePack, as JSON, as columns. What one of them
+would keep as another value, or not at all, is refused here, by one rule for every field, before anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from agent_framework import WorkflowCheckpoint
+
+from ..chain import sealed
+from ..errors import CheckpointEncodeError
+from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
+from ..text import described, is_unicode
+from .lineage import Head
+from .summary import summarize
+
+__all__ = ["MAX_COUNT", "event_at", "header_of", "now", "tombstone_after"]
+
+MAX_COUNT: Final = (1 << 53) - 1
+"""The largest number that every engine keeps: in JSON, a larger one may come back as its neighbour."""
+
+
+class _Rule(NamedTuple):
+    """What a field of a checkpoint must be to go into the header."""
+
+    field: str
+    """Its name in the header."""
+    holds: Callable[[object], bool]
+    what: str
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str and is_unicode(value)
+
+
+def _is_name(value: object) -> bool:
+    return _is_text(value) and value != ""
+
+
+def _is_name_or_none(value: object) -> bool:
+    return value is None or _is_name(value)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and -MAX_COUNT <= value <= MAX_COUNT
+
+
+_TEXT: Final = "text in valid Unicode"
+_NAME: Final = f"{_TEXT}, and not empty"
+
+_RULES: Final = {
+    "workflow_name": _Rule("workflow_name", _is_name, _NAME),
+    "checkpoint_id": _Rule("checkpoint_id", _is_name, _NAME),
+    "previous_checkpoint_id": _Rule("previous_checkpoint_id", _is_name_or_none, f"None, or {_NAME}"),
+    "timestamp": _Rule("timestamp", _is_text, _TEXT),
+    "iteration_count": _Rule("iteration_count", _is_count, f"an int of at most {MAX_COUNT:,}"),
+    "graph_signature_hash": _Rule("graph_signature_hash", _is_text, _TEXT),
+    "version": _Rule("checkpoint_version", _is_text, _TEXT),
+}
+"""By the name of the field in the checkpoint. A subclass counts as another type: a load would not give it back."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(CheckpointEvent)
+
+
+def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEvent:
+    """The event of `checkpoint` without its place in a stream and without its payload.
+
+    Raises:
+        CheckpointEncodeError: a field is of another type than the protocol's; names the field and its value.
+    """
+    header = CheckpointEvent(
+        type="checkpoint",
+        run_id="",
+        seq=0,
+        summary=summarize(checkpoint),
+        actor=actor,
+        recorded_at=now(),
+        **{rule.field: _checked(checkpoint, name, rule) for name, rule in _RULES.items()},
+    )
+    _prove(header)
+    return header
+
+
+def event_at(
+    header: CheckpointEvent, stream: StreamId, head: Head, payload: Payload, forked_from: ForkPoint | None
+) -> CheckpointEvent:
+    """The event that holds `payload` right after `head` in `stream`."""
+    return sealed(
+        msgspec.structs.replace(
+            header,
+            workflow_name=stream.workflow_name,
+            run_id=stream.run_id,
+            seq=head.seq + 1,
+            payload=payload,
+            forked_from=forked_from,
+            previous_digest=head.digest,
+        )
+    )
+
+
+def tombstone_after(event: CheckpointEvent, head: Head, actor: str | None) -> CheckpointEvent:
+    """The event that hides the checkpoint in `event`, right after `head` in the same stream."""
+    moment = now()
+    return sealed(
+        CheckpointEvent(
+            type="tombstone",
+            workflow_name=event.workflow_name,
+            run_id=event.run_id,
+            seq=head.seq + 1,
+            checkpoint_id=event.checkpoint_id,
+            previous_checkpoint_id=event.previous_checkpoint_id,
+            timestamp=moment,
+            actor=actor,
+            recorded_at=moment,
+            previous_digest=head.digest,
+        )
+    )
+
+
+def now() -> str:
+    """The present in ISO 8601, UTC. For people to read; order comes from seq."""
+    return datetime.now(UTC).isoformat()
+
+
+def _checked(checkpoint: WorkflowCheckpoint, name: str, rule: _Rule) -> Any:
+    value: object = getattr(checkpoint, name)
+    if not rule.holds(value):
+        raise CheckpointEncodeError(
+            f"A checkpoint's {name} must be {rule.what}, and is {described(value)} of type "
+            f"{described(type(value).__name__)}. Nothing was saved: give the checkpoint a plain value."
+        )
+    return value
+
+
+def _prove(header: CheckpointEvent) -> None:
+    """What could not be read again must not be acknowledged, header included."""
+    if _decoder.decode(_encoder.encode(header)) != header:
+        raise CheckpointEncodeError(
+            f"The header of checkpoint {described(header.checkpoint_id)} would not be read again as it is."
+        )

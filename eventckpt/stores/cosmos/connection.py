@@ -1,0 +1,196 @@
+"""From settings to a client: which account, database and container, and as whom.
+
+Everything is checked before anything is sent. What the SDK is told wrongly it reports late and in its own words, or it
+takes for a fault of the network and tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import os
+from importlib import metadata
+from typing import Any, Final, NamedTuple, TypedDict, cast
+from urllib.parse import urlsplit
+
+from agent_framework import SecretString, load_settings
+from agent_framework.exceptions import SettingNotFoundError
+from azure.core.credentials import AccessToken, TokenCredential
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.cosmos.aio import ContainerProxy, CosmosClient
+
+from ... import settings as check
+from ...text import described
+
+__all__ = ["CosmosCredential", "Target", "target"]
+
+CosmosCredential = str | SecretString | TokenCredential | AsyncTokenCredential
+"""An account key, or an identity."""
+
+_PREFIX: Final = "AZURE_COSMOS_"
+_LONGEST_NAME: Final = 255  # characters; the service takes no more
+_NOT_IN_A_NAME: Final = "/\\?#"
+
+
+class Target(NamedTuple):
+    """What the settings say."""
+
+    client: CosmosClient | None
+    """None where the container is given."""
+    database_name: str
+    container_name: str
+
+
+class _Settings(TypedDict, total=False):
+    endpoint: str | None
+    database_name: str | None
+    container_name: str | None
+    key: SecretString | None
+
+
+def target(
+    *,
+    endpoint: str | None,
+    database_name: str | None,
+    container_name: str | None,
+    credential: CosmosCredential | None,
+    cosmos_client: CosmosClient | None,
+    container_client: ContainerProxy | None,
+    env_file_path: str | None,
+    env_file_encoding: str | None,
+) -> Target:
+    """See `CosmosEventStore`, whose arguments these are."""
+    if container_client is not None:
+        check.instance(
+            "container_client", container_client, ContainerProxy, what="an async container of azure.cosmos.aio"
+        )
+        database = str(container_client.database_link).rpartition("/")[2]
+        return Target(None, database_name or database, container_client.id)
+    if cosmos_client is not None:
+        check.instance("cosmos_client", cosmos_client, CosmosClient, what="an async client of azure.cosmos.aio")
+    identity = None if credential is None or isinstance(credential, (str, SecretString)) else _identity(credential)
+    if env_file_path is not None and not isinstance(env_file_path, os.PathLike):
+        check.text("env_file_path", env_file_path)
+    if env_file_encoding is not None:
+        check.text("env_file_encoding", env_file_encoding)
+    given = {"endpoint": endpoint, "database_name": database_name, "container_name": container_name}
+    for name, value in given.items():
+        if value is not None:
+            check.text(name, value)
+    needed = [] if cosmos_client is not None else ["endpoint", "key"] if credential is None else ["endpoint"]
+    found = _loaded(
+        required_fields=["database_name", "container_name", *needed],
+        key=credential if isinstance(credential, (str, SecretString)) else None,
+        env_file_path=env_file_path,
+        env_file_encoding=env_file_encoding,
+        **given,
+    )
+    names = [_name(name, found.get(name)) for name in ("database_name", "container_name")]
+    return Target(cosmos_client or _client(found, identity), *names)
+
+
+def _loaded(**options: Any) -> _Settings:
+    path, encoding = options["env_file_path"], options["env_file_encoding"]
+    try:
+        return load_settings(_Settings, env_prefix=_PREFIX, **options)
+    except SettingNotFoundError:
+        raise
+    except (OSError, LookupError, TypeError, UnicodeError) as error:
+        raise ValueError(
+            f"env_file_path {described(path)} cannot be read (env_file_encoding {described(encoding)}): {error}"
+        ) from error
+
+
+def _name(name: str, value: object) -> str:
+    name = f"{name} (or {_PREFIX}{name.upper()})"
+    text = check.text(name, value, longest=_LONGEST_NAME)
+    if text.endswith(" ") or any(mark in text for mark in _NOT_IN_A_NAME):
+        raise ValueError(
+            f"{name} holds none of {' '.join(_NOT_IN_A_NAME)} and does not end in a space, unlike {described(text)}."
+        )
+    return text
+
+
+def _endpoint(value: object) -> str:
+    name = f"endpoint (or {_PREFIX}ENDPOINT)"
+    text = check.text(name, value)
+    try:
+        parts = urlsplit(text)
+        whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # of a port that is no number, or of brackets that hold no address
+        whole = False
+    if not whole or not text.isprintable() or " " in text:
+        raise ValueError(
+            f"{name} is the URI of an account, such as https://my-account.documents.azure.com:443/, "
+            f"not {described(text)}."
+        )
+    return text
+
+
+def _key(key: SecretString | None) -> str:
+    """The account key. It is a secret: no error quotes it."""
+    name = f"credential (or {_PREFIX}KEY)"
+    text = key.get_secret_value() if key is not None else ""
+    try:
+        decoded = base64.b64decode(text.strip(), validate=True)
+    except ValueError:
+        decoded = b""
+    if not decoded:
+        raise ValueError(
+            f"{name} is not an account key: it is no base64. Copy the whole key, or pass an identity such as "
+            "DefaultAzureCredential()."
+        )
+    return text.strip()
+
+
+def _identity(credential: object) -> AsyncTokenCredential:
+    if isinstance(credential, type) or not callable(getattr(credential, "get_token", None)):
+        what = f"the class {credential.__name__}" if isinstance(credential, type) else f"a {type(credential).__name__}"
+        raise TypeError(f"credential is an account key, a SecretString or a token credential, not {what}.")
+    return _as_async(cast("TokenCredential | AsyncTokenCredential", credential))
+
+
+def _client(found: _Settings, identity: AsyncTokenCredential | None) -> CosmosClient:
+    endpoint = _endpoint(found.get("endpoint"))
+    if identity is not None and urlsplit(endpoint).scheme != "https":
+        raise ValueError(
+            f"endpoint (or {_PREFIX}ENDPOINT) is {described(endpoint)}, and an identity's tokens are only sent over "
+            "https. Use https, or an account key."
+        )
+    return CosmosClient(
+        endpoint,
+        credential=_key(found.get("key")) if identity is None else identity,
+        user_agent_suffix=_user_agent(),
+        enable_compact_utf8_item_writes=True,
+    )
+
+
+def _user_agent() -> str:
+    try:
+        return f"eventckpt/{metadata.version('eventckpt')}"
+    except metadata.PackageNotFoundError:  # used from a copy of its files
+        return "eventckpt"
+
+
+def _as_async(credential: TokenCredential | AsyncTokenCredential) -> AsyncTokenCredential:
+    """The SDK's async client awaits its credential; a sync one is asked in a thread."""
+    if isinstance(credential, AsyncTokenCredential) and inspect.iscoroutinefunction(credential.get_token):
+        return credential
+    return _Threaded(credential)
+
+
+class _Threaded(AsyncTokenCredential):
+    def __init__(self, credential: TokenCredential | AsyncTokenCredential) -> None:
+        self._credential = credential
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        token = await asyncio.to_thread(self._credential.get_token, *scopes, **options)
+        return await token if inspect.isawaitable(token) else token  # async after all, behind a plain function
+
+    async def close(self) -> None: ...
+
+    async def __aenter__(self) -> _Threaded:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None: ...

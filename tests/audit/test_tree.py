@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 import sys
 import uuid
+from array import array
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -296,3 +298,38 @@ def test_sets_of_equal_content_compare_equal_however_deep() -> None:
     assert list(differences(tree_of(one), tree_of(frozenset({"x" * 100, frozenset({(1, 2)})})))) == []
     kinds = {difference.kind for difference in differences(tree_of(one), tree_of(frozenset({"x" * 100})))}
     assert kinds == {"removed"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (list[int], "list[int]"),
+        (dict[str, list[Decimal]], "dict[str, list[decimal:Decimal]]"),
+        (str | None, "str | None"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Literal["a", 1], "Literal['a', 1]"),
+        (Any, "Any"),
+        (..., "..."),
+        (ZoneInfo("Europe/Berlin"), "Europe/Berlin"),
+        (datetime(2026, 5, 31, tzinfo=ZoneInfo("Europe/Berlin")), "2026-05-31 00:00:00 Europe/Berlin"),
+        (datetime(2026, 5, 31, tzinfo=timezone(timedelta(hours=2))), "2026-05-31 00:00:00+02:00"),
+        (datetime(2026, 5, 31), "2026-05-31 00:00:00"),
+        (date(2026, 5, 31), "2026-05-31"),
+        (time(14, 5), "14:05:00"),
+        (timedelta(days=-1, seconds=5), "-1 day, 0:00:05"),
+        (timezone.utc, "UTC"),  # noqa: UP017
+        (1j, "1j"),
+        (range(3), "range(0, 3)"),
+        (slice(1, None), "slice(1, None, None)"),
+        (type(None), "NoneType"),
+    ],
+    ids=repr,
+)
+def test_what_reads_best_as_text_is_text(value: object, text: str) -> None:
+    tree = tree_of(value)
+    assert isinstance(tree, Value)
+    assert tree.text == text
+
+
+def test_an_array_is_its_typecode_and_bytes() -> None:
+    assert tree_of(array("b", [1, 2])) == Form("array", ((".typecode", "b"), (".bytes", b"\1\2")))

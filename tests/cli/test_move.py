@@ -139,6 +139,29 @@ async def test_a_changed_line_of_an_export_is_left_out_and_named(engine: Engine,
     assert "1 events of 1 runs read, 1 of them new" in printed.out
 
 
+async def test_lines_of_another_version_or_with_ints_beyond_the_format_are_named(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    await order_run(engine, steps=2)
+    lines = await exported(cli, tmp_path / "events.jsonl")
+    newer = json.loads(lines[1]) | {"schema": 2}
+    wide = json.loads(lines[2]) | {"iteration_count": 10**30}
+    odd = b"".join(json.dumps(line).encode() + b"\n" for line in (newer, wide)) + b'{"seq": ' + b"[" * 100_000 + b"\n"
+    printed = await cli("import", "-", stdin=lines[0] + odd, code=1, store=str(tmp_path / "new.db"))
+    assert "line 2: seq 1 of run 'order-1' was written by a newer version of eventckpt" in printed.out
+    assert "line 3: seq 2 of run 'order-1' was changed" in printed.out
+    assert "line 4 is not a whole event" in printed.out
+
+
+async def test_an_export_is_printable_and_imports_as_it_was(engine: Engine, cli: Cli, tmp_path: Path) -> None:
+    await order_run(engine, steps=2, actor="\x7f\x9b\u202e\U000e0001\n")
+    printed = await cli("export", "--all")
+    assert all(line.isprintable() for line in printed.out.splitlines())
+    there = await cli("import", "-", stdin=printed.out, store=str(tmp_path / "new.db"))
+    assert "2 of them new. The export was whole." in there.out
+    await cli("verify", "--all", store=str(tmp_path / "new.db"))
+
+
 async def test_a_log_that_diverged_is_left_alone_and_named(engine: Engine, cli: Cli, tmp_path: Path) -> None:
     await order_run(engine, steps=2)
     file = tmp_path / "events.jsonl"

@@ -64,7 +64,7 @@ CASES: dict[str, Callable[[], Any]] = {
     "empty tuples": lambda: [tuple_of()] * (SIZE // 12),
     "a set": lambda: {"$": "set", "l": list(range(SIZE // 5))},
     "a set of one element": lambda: {"$": "set", "l": [1] * SIZE},
-    "sets in sets": lambda: nested(DEEP, lambda x: {"$": "frozenset", "l": [x, *range(1000)]}, 1),
+    "sets in sets": lambda: nested(DEEP, lambda x: {"$": "frozenset", "l": [x, *range(SIZE // 500)]}, -1),
     "a long text under sets": lambda: nested(DEEP, lambda x: {"$": "frozenset", "l": [x]}, "x" * SIZE),
     "a long tuple under sets": lambda: nested(DEEP, lambda x: {"$": "frozenset", "l": [x]}, tuple_of(*[1] * SIZE)),
     "keys in keys": lambda: nested(

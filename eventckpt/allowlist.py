@@ -15,6 +15,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Iterable, Mapping
+from enum import EnumMeta
 from types import ModuleType
 from typing import Any, Final, cast
 
@@ -24,7 +25,7 @@ from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError, Unsupp
 from .log import logger_of
 from .records import ADMITTED, FRAMEWORK, OPENAI, REFUSED, REVIEWED_MODULES, looks_like_a_record
 
-__all__ = ["INTERPRETER", "TypeGate", "type_key"]
+__all__ = ["INTERPRETER", "TypeGate", "type_key", "unpickled"]
 
 logger = logger_of("eventckpt")
 
@@ -281,3 +282,61 @@ def _unsupported(what: str) -> UnsupportedFrameworkError:
         f"The installed agent-framework-core lacks {what}, which eventckpt needs, or has changed it. "
         "Install a version that this version of eventckpt was tested with, or update eventckpt."
     )
+
+
+# What the framework's own stores hold
+
+
+def unpickled(data: bytes, gate: TypeGate) -> Any:
+    """The value of a pickle out of one of the framework's own stores. Whatever it names goes through the gate, and the
+    helpers that pickles need make nothing but what the gate admits.
+
+    It can still cost more than it is, and give an admitted class any attributes: it is for sources that are trusted.
+
+    Raises:
+        CheckpointTypeNotAllowedError, CheckpointDecodeError: it names what is not admitted. Anything else where the
+            pickle is damaged, or a class has changed.
+    """
+    return _unpickler()(data, gate).load()
+
+
+@functools.cache
+def _unpickler() -> Any:
+    try:
+        from agent_framework._workflows import _checkpoint_encoding as encoding
+
+        restricted: Any = encoding._RestrictedUnpickler  # pyright: ignore[reportPrivateUsage] - so that no pickle is imported
+    except (ImportError, AttributeError) as error:
+        raise _unsupported("the restricted unpickler of checkpoints") from error
+
+    class RecordUnpickler(restricted):
+        def __init__(self, data: bytes, gate: TypeGate) -> None:
+            restricted.__init__(self, data, frozenset())
+            self._gate = gate
+
+        def find_class(self, module: str, name: str) -> Any:
+            key = f"{module}:{name}"
+            if key in ("builtins:getattr", "__builtin__:getattr"):
+                return self._nested
+            if key == "builtins:type":
+                return _type_of
+            if key == "copyreg:_reconstructor":
+                return restricted.find_class(self, module, name)
+            return self._gate.resolve(key)
+
+        def _nested(self, outer: Any, name: Any) -> Any:
+            """A class inside a class, or a member of an enum."""
+            if isinstance(outer, EnumMeta) and name in outer.__members__:
+                return outer.__members__[name]
+            if not isinstance(outer, type) or not isinstance(name, str):
+                raise CheckpointDecodeError("A stored pickle asks for an attribute of something that is no class.")
+            return self._gate.resolve(f"{type_key(outer)}.{name}")
+
+    return RecordUnpickler
+
+
+def _type_of(value: None) -> type[Any]:
+    """What pickles call `type` for, and nothing more: the type of None."""
+    if value is not None:
+        raise CheckpointDecodeError("A stored pickle asks for the type of something else than None.")
+    return type(None)

@@ -13,7 +13,7 @@ import msgspec
 
 from .events import NO_SUMMARY, SCHEMA, CheckpointEvent
 
-__all__ = ["digest_of", "flaw_of", "sealed"]
+__all__ = ["digest_of", "flaw_of", "is_newer", "is_whole", "sealed"]
 
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
@@ -38,18 +38,32 @@ def sealed(event: CheckpointEvent) -> CheckpointEvent:
     return msgspec.structs.replace(event, digest=digest_of(event))
 
 
+def is_newer(event: CheckpointEvent) -> bool:
+    """Whether a later version wrote `event`: this one knows not all that its digest covers, and cannot judge it."""
+    return event.schema > SCHEMA
+
+
+def is_whole(event: CheckpointEvent) -> bool:
+    """Whether `event`, given whole, carries the digest of what it holds. An int beyond the format's 64 bits, which only
+    JSON can bring, has none."""
+    try:
+        return digest_of(event) == event.digest
+    except OverflowError:
+        return False
+
+
 def flaw_of(event: CheckpointEvent) -> str:
     """What is wrong with `event`, given whole, by itself, as the rest of a sentence; empty where it is as written.
 
     An event of a later schema comes first: this version does not know all of its fields, so its digest tells nothing.
     """
-    if event.schema > SCHEMA:
+    if is_newer(event):
         return (
             f"it was written by a newer version of eventckpt (its schema is {event.schema}, this one knows up to "
             f"{SCHEMA}): upgrade eventckpt to read it"
         )
     if event.payload is None and event.type == "checkpoint":
         return "its header is damaged"
-    if digest_of(event) != event.digest:
+    if not is_whole(event):
         return "it was changed after it was written: its digest does not match"
     return ""

@@ -11,17 +11,35 @@ import msgspec
 
 from .events import CheckpointEvent, RunInfo, RunStatus
 
-__all__ = ["advance", "fold"]
+__all__ = ["Folding", "advance", "fold"]
 
 
 def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
     """What a run amounts to after `headers`, all of its events in order of seq; None without events."""
     live: dict[str, CheckpointEvent] = {}
     for header in headers:
-        live.pop(header.checkpoint_id, None)
-        if header.type == "checkpoint":
-            live[header.checkpoint_id] = header
+        _note(live, header)
     return _pointing(_counted(None, headers), next(reversed(live.values()), None)) if headers else None
+
+
+class Folding:
+    """A fold that goes on: what a run amounts to after each of its events."""
+
+    def __init__(self) -> None:
+        self._live: dict[str, CheckpointEvent] = {}
+        self._info: RunInfo | None = None
+
+    def add(self, header: CheckpointEvent) -> RunInfo:
+        """What the run amounts to after this event, as `fold` says it of all events up to it."""
+        _note(self._live, header)
+        self._info = _pointing(_counted(self._info, [header]), next(reversed(self._live.values()), None))
+        return self._info
+
+
+def _note(live: dict[str, CheckpointEvent], header: CheckpointEvent) -> None:
+    live.pop(header.checkpoint_id, None)
+    if header.type == "checkpoint":
+        live[header.checkpoint_id] = header
 
 
 def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:

@@ -7,6 +7,7 @@ forges a log line, and `str()` of somebody else's object may raise.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
 from typing import Final
 
 __all__ = ["described", "is_name", "is_unicode", "safe"]
@@ -23,7 +24,8 @@ def safe(value: object) -> str:
     if text.isprintable():
         return text
     return "".join(
-        mark if mark.isprintable() else mark.encode("unicode_escape", "replace").decode("ascii") for mark in text
+        "".join(marks) if printable else "".join(marks).encode("unicode_escape", "replace").decode("ascii")
+        for printable, marks in groupby(text, str.isprintable)
     )
 
 

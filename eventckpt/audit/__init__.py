@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 
-from ..codec.tree import Tree, types_in
+from ..codec.tree import Tree
 from ..errors import (
     CheckpointConflictError,
     CheckpointDecodeError,
@@ -25,13 +25,15 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
-from ..runs import advance, fold
+from ..runs import Folding, fold
 from ..storage import Latest
+from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check, RunStore
 from .adopt import Adopted, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
 from .lineage import Node, lineage_of
+from .moments import moment_of
 from .names import checkpoint_named, run_named
 from .prune import Plan, carry_out, plan_for
 from .states import ANY_TYPE, Change, States
@@ -290,22 +292,16 @@ class CheckpointAudit:
         for name in IDENTITY:
             ours.pop(name, None)
             theirs.pop(name, None)
-        return list(differences(ours, theirs))
+        sizes = sum(event.payload.raw_size for event in (before, after) if event.payload)
+        return await off_the_loop(sizes, lambda: list(differences(ours, theirs)))
 
     async def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
         """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
-        info: RunInfo | None = None
-        headers: list[CheckpointEvent] = []
+        folding = Folding()
         async with aclosing(self.store.events(stream, lte=until)) as events:
-            async for event in events:
-                headers.append(event.header())
-                try:
-                    info = advance(info, event.header())
-                except ValueError:  # a gap: pruned, or missing, which verify tells apart
-                    info = None
-                info = info or fold(headers)
-                if info is not None:
-                    yield Replayed(event.header(), info, await self._replay_problem(event))
+            async for event in events:  # gaps are pruned or missing, which verify tells apart
+                header = event.header()
+                yield Replayed(header, folding.add(header), await self._replay_problem(event))
 
     async def _replay_problem(self, event: CheckpointEvent) -> str:
         if event.type == "tombstone":
@@ -363,7 +359,7 @@ class CheckpointAudit:
 
     async def _types_of(self, stream: StreamId) -> set[str]:
         try:
-            return types_in(await self._states.raw(await self.at(stream)))
+            return await self._states.types(await self.at(stream))
         except (CheckpointNotFoundError, CheckpointDecodeError):  # for verify to report
             return set()
 
@@ -441,12 +437,3 @@ class CheckpointAudit:
         async with aclosing(self.store.streams()) as found:
             async for stream in found:
                 yield stream
-
-
-def moment_of(text: str) -> datetime | None:
-    """A time as an event has it; None where it is none."""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

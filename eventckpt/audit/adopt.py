@@ -1,22 +1,22 @@
-"""Checkpoints out of the framework's own stores into runs of this one.
+"""Checkpoints out of another storage into runs of this one.
 
-Those stores keep pickles. They are read by the framework's storages and under their restrictions, never by us; what
-comes out is saved like any other checkpoint, so that the lineage decides which run it belongs to.
+Whoever asks brings the storage, and its own loader runs: for the framework's stores, which keep pickles, that may mean
+code of whoever could write to them. `eventckpt.audit.import_storage` has sources that read those stores under our own
+list. What comes out is saved like any other checkpoint, so that the lineage decides which run it belongs to.
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
+from agent_framework import WorkflowCheckpoint
 
+from ..errors import CheckpointTypeNotAllowedError
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
 
-__all__ = ["Adopted", "LeftOut", "Source", "adopt", "ids_in_folder"]
+__all__ = ["Adopted", "LeftOut", "Source", "adopt"]
 
 
 class Source(Protocol):
@@ -30,6 +30,8 @@ class LeftOut(NamedTuple):
 
     checkpoint_id: str
     why: str
+    type_key: str = ""
+    """The type that was not allowed, where that is why."""
 
 
 class Adopted(NamedTuple):
@@ -57,7 +59,7 @@ async def adopt(
         try:
             checkpoints.append(await source.load(checkpoint_id))
         except Exception as error:
-            left_out.append(LeftOut(checkpoint_id, _why(error)))
+            left_out.append(_left_out(checkpoint_id, error))
     target = EventCheckpointStorage(store, allowed_checkpoint_types=list(allowed_types), actor=actor)
     runs: dict[str, None] = {}
     saved = 0
@@ -65,18 +67,13 @@ async def adopt(
         try:
             await target.save(checkpoint)
         except Exception as error:
-            left_out.append(LeftOut(checkpoint.checkpoint_id, _why(error)))
+            left_out.append(_left_out(checkpoint.checkpoint_id, error))
             continue
         saved += 1
         located = await store.find(checkpoint.checkpoint_id)
         if located is not None:
             runs[located.event.run_id] = None
     return Adopted(len(checkpoint_ids), saved, tuple(runs), tuple(left_out))
-
-
-async def ids_in_folder(source: FileCheckpointStorage) -> list[str]:
-    """The ids of the checkpoints in a folder, decodable or not."""
-    return await asyncio.to_thread(lambda: sorted(path.stem for path in Path(source.storage_path).glob("*.json")))
 
 
 def _parents_first(checkpoints: Iterable[WorkflowCheckpoint]) -> list[WorkflowCheckpoint]:
@@ -93,6 +90,11 @@ def _parents_first(checkpoints: Iterable[WorkflowCheckpoint]) -> list[WorkflowCh
 
 def _time(checkpoint: WorkflowCheckpoint) -> str:
     return checkpoint.timestamp
+
+
+def _left_out(checkpoint_id: str, error: Exception) -> LeftOut:
+    refused = error.type_key if isinstance(error, CheckpointTypeNotAllowedError) else ""
+    return LeftOut(checkpoint_id, _why(error), refused)
 
 
 def _why(error: BaseException) -> str:

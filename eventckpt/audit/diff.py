@@ -6,11 +6,10 @@ what follows it is not reported as changed.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from ..codec.tree import Form, Tree, children
+from ..codec.tree import Form, Parts, Tree, extended, has_parts, same, same_leaf, step_to
 
 __all__ = ["IDENTITY", "Difference", "differences"]
 
@@ -25,82 +24,113 @@ class Difference(NamedTuple):
 
     kind: Kind
     path: str
-    """In the second tree; of what was removed, in the first."""
+    """In the second tree; of what was removed, in the first. Shortened where it is very long
+    (`eventckpt.codec.tree.MAX_PATH`)."""
     before: Tree
     after: Tree
 
 
+class _Pair(NamedTuple):
+    """Two parts that stand at the same path, still to be compared."""
+
+    path: str
+    before: Tree
+    after: Tree
+
+
+_Found: TypeAlias = Iterator[Difference | _Pair]
+
+
 def differences(before: Tree, after: Tree, path: str = "") -> Iterator[Difference]:
-    """The places where `after` differs from `before`, each as deep as both have the same kind of thing."""
+    """The places where `after` differs from `before`, each as deep as both have the same kind of thing.
+
+    Each part is looked at twice at most, however deep it lies.
+    """
+    waiting: list[_Found] = [iter((_Pair(path, before, after),))]
+    while waiting:
+        found = next(waiting[-1], None)
+        if found is None:
+            waiting.pop()
+        elif isinstance(found, Difference):
+            yield found
+        else:
+            waiting.append(_between(*found))
+
+
+def _between(path: str, before: Tree, after: Tree) -> _Found:
     if isinstance(before, list) and isinstance(after, list):
-        yield from _of_lists(before, after, path)
-        return
-    ours, theirs = children(before), children(after)
-    if ours is not None and theirs is not None and _kind(before) == _kind(after):
-        yield from _of_parts(dict(ours), dict(theirs), path)
-    elif not _same_leaf(before, after):
-        yield Difference("changed", _plain(path), before, after)
+        start, behind = (0, 0) if len(before) == len(after) else _ends(before, after)
+        return _of_items(before, after, path, start, behind)
+    if isinstance(before, dict) and isinstance(after, dict):
+        return _of_maps(before, after, path)
+    if isinstance(before, Form) and isinstance(after, Form) and before.name == after.name:
+        return _of_forms(before.parts, after.parts, path)
+    if not has_parts(before) and not has_parts(after) and same_leaf(before, after):
+        return iter(())
+    return iter((Difference("changed", _plain(path), before, after),))
 
 
-def _of_parts(before: dict[str, Tree], after: dict[str, Tree], path: str) -> Iterator[Difference]:
+def _of_maps(before: dict[str, Tree], after: dict[str, Tree], path: str) -> _Found:
+    for key, part in before.items():
+        if key not in after:
+            yield Difference("removed", _plain(extended(path, step_to(key))), part, None)
+        elif part is not after[key]:
+            yield from _compared(part, after[key], path, step_to(key))
+    for key, part in after.items():
+        if key not in before:
+            yield Difference("added", _plain(extended(path, step_to(key))), None, part)
+
+
+def _of_forms(before: Sequence[tuple[str, Tree]], after: Sequence[tuple[str, Tree]], path: str) -> _Found:
+    if isinstance(before, Parts) and isinstance(after, Parts):
+        yield from _of_parts(dict(before.named), dict(after.named), path)
+        yield from _of_items(before.items, after.items, path)
+    else:
+        yield from _of_parts(dict(before), dict(after), path)
+
+
+def _of_parts(before: dict[str, Tree], after: dict[str, Tree], path: str) -> _Found:
     for step, part in before.items():
         if step not in after:
-            yield Difference("removed", _plain(path + step), part, None)
-        else:
-            yield from differences(part, after[step], path + step)
+            yield Difference("removed", _plain(extended(path, step)), part, None)
+        elif part is not after[step]:
+            yield from _compared(part, after[step], path, step)
     for step, part in after.items():
         if step not in before:
-            yield Difference("added", _plain(path + step), None, part)
+            yield Difference("added", _plain(extended(path, step)), None, part)
 
 
-def _of_lists(before: list[Tree], after: list[Tree], path: str) -> Iterator[Difference]:
+def _of_items(before: list[Tree], after: list[Tree], path: str, start: int = 0, behind: int = 0) -> _Found:
+    both = min(len(before), len(after)) - behind
+    for index in range(start, both):
+        if before[index] is not after[index]:
+            yield from _compared(before[index], after[index], path, f"[{index}]")
+    for index in range(both, len(before) - behind):
+        yield Difference("removed", _plain(extended(path, f"[{index}]")), before[index], None)
+    for index in range(both, len(after) - behind):
+        yield Difference("added", _plain(extended(path, f"[{index}]")), None, after[index])
+
+
+def _compared(before: Tree, after: Tree, path: str, step: str) -> _Found:
+    """Two parts: compared at once where neither has parts of its own, which most have not."""
+    if not before and not after and type(before) is type(after):
+        return
+    if has_parts(before) or has_parts(after):
+        yield _Pair(extended(path, step), before, after)
+    elif not same_leaf(before, after):
+        yield Difference("changed", _plain(extended(path, step)), before, after)
+
+
+def _ends(before: list[Tree], after: list[Tree]) -> tuple[int, int]:
+    """How many items two lists of different lengths have in common at the beginning, and how many at the end."""
     shorter = min(len(before), len(after))
     start = 0
-    while start < shorter and _same(before[start], after[start]):
+    while start < shorter and same(before[start], after[start]):
         start += 1
     behind = 0
-    while behind < shorter - start and _same(before[-1 - behind], after[-1 - behind]):
+    while behind < shorter - start and same(before[-1 - behind], after[-1 - behind]):
         behind += 1
-    ours, theirs = before[start : len(before) - behind], after[start : len(after) - behind]
-    both = min(len(ours), len(theirs))
-    for index in range(both):
-        yield from differences(ours[index], theirs[index], f"{path}[{start + index}]")
-    for index in range(both, len(ours)):
-        yield Difference("removed", _plain(f"{path}[{start + index}]"), ours[index], None)
-    for index in range(both, len(theirs)):
-        yield Difference("added", _plain(f"{path}[{start + index}]"), None, theirs[index])
-
-
-def _same(before: Tree, after: Tree) -> bool:
-    if type(before) is not type(after):
-        return False
-    ours, theirs = children(before), children(after)
-    if ours is None or theirs is None:
-        return _same_leaf(before, after)
-    if len(ours) != len(theirs) or _kind(before) != _kind(after):
-        return False
-    if isinstance(before, dict):
-        ours, theirs = sorted(ours, key=_first), sorted(theirs, key=_first)
-    return all(
-        step == other and _same(part, counterpart)
-        for (step, part), (other, counterpart) in zip(ours, theirs, strict=True)
-    )
-
-
-def _same_leaf(before: Tree, after: Tree) -> bool:
-    if type(before) is not type(after):
-        return False
-    if isinstance(before, float) and isinstance(after, float):
-        return before == after or (math.isnan(before) and math.isnan(after))
-    return before == after
-
-
-def _kind(tree: Tree) -> object:
-    return tree.name if isinstance(tree, Form) else type(tree)
-
-
-def _first(pair: tuple[str, Tree]) -> str:
-    return pair[0]
+    return start, behind
 
 
 def _plain(path: str) -> str:

@@ -26,7 +26,10 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
     """
     moment = datetime.now(UTC).isoformat()
     checkpoint_id = str(uuid.uuid4())
-    fields = _unpack.decode(raw)
+    try:
+        fields = _unpack.decode(raw)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {error}") from error
     if type(fields) is not dict:
         raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
     copied = cast("dict[str, Any]", fields) | {

@@ -19,6 +19,7 @@ from ..errors import StreamConflict
 from ..events import CheckpointEvent, Pruned, StreamId
 from ..runs import fold
 from ..stores import AuditStore
+from .moments import moment_of
 
 __all__ = ["Plan", "carry_out", "plan_for"]
 
@@ -62,7 +63,7 @@ def plan_for(
     stream = headers[0].stream
     info = fold(headers)
     nothing = Plan(stream, (), 0, len(headers), headers[-1].seq)
-    if any(not header.recorded_at for header in headers):
+    if any(moment_of(header.recorded_at) is None for header in headers):
         return nothing._replace(refused="a header is damaged; see verify")
     if info is not None and info.pending_requests and not force:
         return nothing._replace(
@@ -102,16 +103,11 @@ def _kept(headers: list[CheckpointEvent], keep: int, before: datetime | None) ->
     last = list(live.values())[-keep:] if keep else []
     stays = {header.seq for header in last}
     if before is not None:
-        stays |= {header.seq for header in headers if _moment(header) >= before}
+        stays |= {header.seq for header in headers if (moment := moment_of(header.recorded_at)) and moment >= before}
     by_seq = {header.seq: header for header in headers}
     stays |= {base for seq in stays if (payload := by_seq[seq].payload) and (base := payload.base_seq) is not None}
     named = {by_seq[seq].checkpoint_id for seq in stays if seq in by_seq and by_seq[seq].type == "checkpoint"}
     return stays | {header.seq for header in headers if header.type == "tombstone" and header.checkpoint_id in named}
-
-
-def _moment(header: CheckpointEvent) -> datetime:
-    moment = datetime.fromisoformat(header.recorded_at)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _record(headers: list[CheckpointEvent], seqs: frozenset[int], actor: str | None) -> CheckpointEvent:

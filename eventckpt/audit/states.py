@@ -10,11 +10,12 @@ from agent_framework import WorkflowCheckpoint
 
 from ..allowlist import TypeGate
 from ..codec import CheckpointCodec
-from ..codec.tree import Tree, parts_at, read_tree, read_trees
+from ..codec.tree import Tree, parts_at, same
+from ..codec.tree_reader import read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
-from ..storage.payloads import BaseCache, Payloads
+from ..storage.payloads import BaseCache, Payloads, off_the_loop
 from ..stores import AuditStore
 
 __all__ = ["ANY_TYPE", "Change", "States"]
@@ -85,7 +86,13 @@ class States:
 
     async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
         """The state in a whole event, as a tree; see `eventckpt.codec.tree`."""
-        return self._tree(event, await self.raw(event))
+        raw = await self.raw(event)
+        return await off_the_loop(len(raw), self._tree, event, raw)
+
+    async def types(self, event: CheckpointEvent) -> set[str]:
+        """The names of the types that the state in a whole event holds."""
+        raw = await self.raw(event)
+        return await off_the_loop(len(raw), types_in, raw)
 
     async def trees_to_compare(
         self, one: CheckpointEvent, other: CheckpointEvent
@@ -93,13 +100,14 @@ class States:
         """The states in two whole events as trees, with what both have in common left out of both."""
         raws = await self.raw(one), await self.raw(other)
         try:
-            return read_trees(*raws, self.admits)
+            return await off_the_loop(sum(map(len, raws)), read_trees, *raws, self.admits)
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{_where(one)} and {_where(other)} cannot be read: {error}") from error
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""
-        return self._decoded(event, await self.raw(event))
+        raw = await self.raw(event)
+        return await off_the_loop(len(raw), self._decoded, event, raw)
 
     def checkpoints(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
@@ -120,7 +128,7 @@ class States:
             async for header, tree in trees:
                 found = list(parts_at(tree, path))
                 exists, after = bool(found), found[0] if found else None
-                if exists != existed or _text(after) != _text(before):
+                if exists != existed or not same(after, before):
                     yield Change(header, existed, before, exists, after)
                 existed, before = exists, after
 
@@ -130,7 +138,8 @@ class States:
         async with aclosing(self._store.events(stream, gt=gt, lte=lte)) as events:
             async for event in events:
                 if event.type == "checkpoint":
-                    yield event.header(), read(event, await self.raw(event))
+                    raw = await self.raw(event)
+                    yield event.header(), await off_the_loop(len(raw), read, event, raw)
 
     def _tree(self, event: CheckpointEvent, raw: bytes) -> dict[str, Tree]:
         try:
@@ -151,8 +160,3 @@ def _where(event: CheckpointEvent) -> str:
     return (
         f"Checkpoint {event.checkpoint_id} (seq {event.seq} of run {event.run_id!r}, workflow {event.workflow_name!r})"
     )
-
-
-def _text(tree: Tree) -> str:
-    """Tells 1 from True and NaN from nothing, which `==` does not."""
-    return repr(tree)

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from ..chain import digest_of
+from ..chain import is_newer, is_whole
 from ..errors import StreamConflict
 from ..events import CheckpointEvent, StreamId
 from ..stores import AuditStore
@@ -88,12 +88,16 @@ class _Import:
             return
         try:
             event = _decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.complete = self._is_end(number, line)
             return
-        if digest_of(event) != event.digest:
-            where = f"seq {event.seq} of run {event.run_id!r}"
-            self.problems.append(f"line {number}: {where} was changed: its digest does not match. It was left out.")
+        if is_newer(event) or not is_whole(event):
+            what = (
+                "was written by a newer version of eventckpt; import it with that version"
+                if is_newer(event)
+                else "was changed: its digest does not match"
+            )
+            self.problems.append(f"line {number}: seq {event.seq} of run {event.run_id!r} {what}. It was left out.")
             return
         if self._batch and (
             event.stream != self._batch[0].stream or len(self._batch) == _BATCH or self._size > _BATCH_BYTES
@@ -132,7 +136,7 @@ class _Import:
     def _is_end(self, number: int, line: bytes) -> bool:
         try:
             found: Any = _any.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             found = None
         if isinstance(found, dict) and "end" in found:
             return True
@@ -143,7 +147,7 @@ class _Import:
 def _is_beginning(line: bytes) -> bool:
     try:
         found: Any = _any.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("format") == _FORMAT and found.get("version") == _VERSION  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - JSON
 

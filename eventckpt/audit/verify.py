@@ -7,11 +7,12 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from ..chain import digest_of
+from ..chain import flaw_of, is_newer, is_whole
 from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, Pruned, StreamId
 from ..runs import fold
@@ -19,11 +20,14 @@ from ..stores import AuditStore
 
 __all__ = ["Problem", "Verdict", "projection_problem", "verify_run"]
 
-Why: TypeAlias = Literal["changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "projection"]
+Why: TypeAlias = Literal[
+    "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "projection", "newer"
+]
 """changed: the event is not the one that was written. missing: there is a gap. reordered: the event is whole, and
 follows another one than it says. base: the snapshot that a delta needs is not there. fork: a fork does not follow
 the event that it says it came from. stray: an event lies in a run that it does not belong to. projection: the "latest"
-document of the run says another thing than the log did when it was written."""
+document of the run says another thing than the log did when it was written. newer: a later version of eventckpt wrote
+the event, and this one cannot judge it."""
 
 _POINTS_AT: Final = ("digest", "checkpoint_id", "checkpoint_seq", "iteration_count", "status", "pending_requests")
 """What a document must have right, also of a run whose beginning is pruned and cannot be counted again."""
@@ -109,7 +113,7 @@ class _Run:
         self._snapshots: set[int] = set()
         self._needs: list[tuple[int, int]] = []
         """Deltas and the bases they need, as seqs."""
-        self._pruned: dict[tuple[int, int], Pruned] = {}
+        self._removed = _Removed()
         self._problems: list[Problem] = []
         self.bad: set[int] = set()
 
@@ -118,11 +122,13 @@ class _Run:
         self._links.append(_Link(event.seq, event.previous_digest, event.digest))
         if event.stream != self._stream:
             self._report(event.seq, "stray", f"it says that it belongs to run {event.run_id!r}")
-        elif digest_of(event) != event.digest:
+        elif is_newer(event):
+            self._report(event.seq, "newer", flaw_of(event))
+        elif not is_whole(event):
             self._report(event.seq, "changed", _damage(event))
         else:
             self._first = self._first or event
-            self._pruned |= {(removed.first, removed.last): removed for removed in event.pruned}
+            self._removed.add(event.pruned)
             payload = event.payload
             if payload is not None and payload.base_seq is None:
                 self._snapshots.add(event.seq)
@@ -151,12 +157,10 @@ class _Run:
 
     def verdict(self) -> Verdict:
         head = self._links[-1] if self._links else _Link(0, "", "")
-        there = {link.seq for link in self._links}
-        gone = {seq for first, last in self._pruned for seq in range(first, min(last, head.seq) + 1)} - there
         return Verdict(
             stream=self._stream,
             events=len(self._links),
-            pruned=len(gone),
+            pruned=self._removed.count(head.seq, {link.seq for link in self._links}),
             head_seq=head.seq,
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),
@@ -180,14 +184,12 @@ class _Run:
         """What is wrong with the gap between two events; empty where it was recorded, and the chain closes over it."""
         first, last = previous.seq + 1, link.seq - 1
         name = f"seq {first} is" if first == last else f"seqs {first} to {last} are"
-        stretch = [removed for removed in self._pruned.values() if removed.first <= last and removed.last >= first]
-        if not _covers(stretch, first, last):
+        if not self._removed.covers(first, last):
             return f"{name} gone, and no removal of them was recorded"
-        before = [removed for removed in stretch if removed.first == first]
-        after = [removed for removed in stretch if removed.last == last]
-        if before and previous.seq and previous.seq not in self.bad and before[0].previous_digest != previous.digest:
+        before, after = self._removed.from_first.get(first), self._removed.to_last.get(last)
+        if before and previous.seq and previous.seq not in self.bad and before.previous_digest != previous.digest:
             return f"{name} gone, and the first of them did not follow the event at seq {previous.seq}"
-        if after and link.seq not in self.bad and after[0].digest != link.previous_digest:
+        if after and link.seq not in self.bad and after.digest != link.previous_digest:
             return f"{name} gone, and the event at seq {link.seq} did not follow the last of them"
         return ""
 
@@ -212,13 +214,51 @@ class _Run:
         self._problems.append(Problem(self._stream, seq, why, detail))
 
 
-def _covers(stretch: list[Pruned], first: int, last: int) -> bool:
-    reached = first - 1
-    for removed in sorted(stretch, key=lambda removed: removed.first):
-        if removed.first > reached + 1:
-            return False
-        reached = max(reached, removed.last)
-    return reached >= last
+class _Removed:
+    """The stretches that a run's own records say are gone. What they claim is only a pair of numbers, which may be any:
+    they are joined and counted by their ends, never one seq at a time."""
+
+    def __init__(self) -> None:
+        self.from_first: dict[int, Pruned] = {}
+        """By the seq of its first event, the stretch that was recorded first."""
+        self.to_last: dict[int, Pruned] = {}
+        self._stretches: set[tuple[int, int]] = set()
+        self._joined: tuple[list[int], list[int]] | None = None
+
+    def add(self, stretches: Iterable[Pruned]) -> None:
+        for removed in stretches:
+            if removed.first <= removed.last:
+                self.from_first.setdefault(removed.first, removed)
+                self.to_last.setdefault(removed.last, removed)
+                self._stretches.add((removed.first, removed.last))
+                self._joined = None
+
+    def covers(self, first: int, last: int) -> bool:
+        """Whether all of these seqs are in one stretch, or in several without a gap between them."""
+        firsts, lasts = self._ends()
+        at = bisect_right(firsts, first) - 1
+        return at >= 0 and lasts[at] >= last
+
+    def count(self, head_seq: int, there: set[int]) -> int:
+        """How many seqs up to the head are gone and not there after all."""
+        firsts, lasts = self._ends()
+        recorded = sum(
+            max(0, min(last, head_seq) - max(first, 1) + 1) for first, last in zip(firsts, lasts, strict=True)
+        )
+        return recorded - sum(self.covers(seq, seq) for seq in there)
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        if self._joined is None:
+            firsts: list[int] = []
+            lasts: list[int] = []
+            for first, last in sorted(self._stretches):
+                if not lasts or first > lasts[-1] + 1:
+                    firsts.append(first)
+                    lasts.append(last)
+                else:
+                    lasts[-1] = max(lasts[-1], last)
+            self._joined = firsts, lasts
+        return self._joined
 
 
 def _damage(event: CheckpointEvent) -> str:

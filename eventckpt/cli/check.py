@@ -39,11 +39,11 @@ def register(app: typer.Typer) -> None:
         if (run is None) != everything:
             raise Failure(USAGE, "Verify what? Give a run, or --all.")
         audit = await session.audit()
-        runs = events = bad = 0
+        runs = events = bad = newer = 0
         if run is not None:
             stream = await audit.run(run, workflow_name=workflow)
             verdict = await audit.verify(stream, decode=decode, projection=projection)
-            runs, events, bad = 1, verdict.events, not verdict.ok
+            runs, events, bad, newer = 1, verdict.events, int(not verdict.ok), int(_is_only_newer(verdict))
             _report(session.out, verdict, each=True)
         else:
             with session.out.progress("events verified") as done:
@@ -51,12 +51,16 @@ def register(app: typer.Typer) -> None:
                 async with aclosing(verdicts):
                     async for verdict in verdicts:
                         runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
+                        newer += _is_only_newer(verdict)
                         _report(session.out, verdict, each=False)
                         done(events)
         session.out.record("summary", {"runs": runs, "events": events, "bad_runs": bad})
         session.out.line(
             f"{events:,} events of {runs:,} runs verified: "
-            + (f"{bad:,} runs are NOT what was written." if bad else "all is as it was written.")
+            + (f"{bad - newer:,} runs are NOT what was written." if bad > newer else "")
+            + (" " if bad > newer > 0 else "")
+            + (f"{newer:,} runs have events of a newer version, which this one cannot judge." if newer else "")
+            + ("" if bad else "all is as it was written.")
         )
         return FOUND_WRONG if bad else 0
 
@@ -91,6 +95,10 @@ def register(app: typer.Typer) -> None:
                     f"If you trust it: allowed_checkpoint_types=[{use.name!r}], here --allow {use.name}"
                 )
         return FOUND_WRONG if wrong else 0
+
+
+def _is_only_newer(verdict: Verdict) -> bool:
+    return not verdict.ok and all(problem.why == "newer" for problem in verdict.problems)
 
 
 def _report(out: Output, verdict: Verdict, *, each: bool) -> None:

@@ -20,6 +20,7 @@ __all__ = ["event_fields", "register", "show_event"]
 _RUN = typer.Argument(help="A run's id, or the beginning of one.")
 _CHECKPOINT = typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.")
 _STATUSES: dict[str, RunStatus] = {"running": "running", "waiting": "waiting", "idle": "idle"}
+_DEEP = 40  # branches of branches that are still drawn further right
 _LATEST: dict[str, Latest] = {"log": "log", "projection": "projection"}
 
 _RUN_COLUMNS = [
@@ -187,9 +188,10 @@ def register(app: typer.Typer) -> None:
                     "forks": [_fork_fields(fork) for fork in node.forks],
                 },
             )
-            session.out.line(f"{'   ' * depth}{'└─ ' if branch else ''}{_node_text(node.checkpoint_id, node.event)}")
+            indent = "   " * min(depth, _DEEP)
+            session.out.line(f"{indent}{'└─ ' if branch else ''}{_node_text(node.checkpoint_id, node.event)}")
             for fork in node.forks:
-                session.out.line(f"{'   ' * depth}   ╲ run {fork.run_id} begins here")
+                session.out.line(f"{indent}   ╲ run {fork.run_id} begins here")
 
     @command(app, "tail")
     async def tail(  # pyright: ignore[reportUnusedFunction] - a command

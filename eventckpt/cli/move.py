@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
+import os
 import sys
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO
 
 import typer
-from agent_framework import FileCheckpointStorage
 
-from ..audit import CheckpointAudit, Imported, Plan
-from ..audit.adopt import Adopted, ids_in_folder
+from ..audit import ANY_TYPE, CheckpointAudit, Imported, Plan
+from ..audit.adopt import Adopted
+from ..audit.import_storage import Documents, Folder
 from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
 from .look import event_fields
@@ -101,20 +101,30 @@ def register(app: typer.Typer) -> None:
         endpoint: Annotated[str | None, typer.Option(help="With cosmos: else AZURE_COSMOS_ENDPOINT.")] = None,
         database: Annotated[str | None, typer.Option(help="With cosmos: else AZURE_COSMOS_DATABASE_NAME.")] = None,
         container: Annotated[str | None, typer.Option(help="With cosmos: the container of the old store.")] = None,
+        trust: Annotated[
+            bool, typer.Option("--trust-source", help="Read its pickles: nobody else can write to the old store.")
+        ] = False,
         allow: Allow = None,
         actor: _Actor = None,
     ) -> int:
         """Take the checkpoints of one of the framework's stores over, into runs by their lineage."""
-        audit = await session.audit(create=True, allow=allow, actor=actor)
-        if kind == "file":
-            if folder is None or not folder.is_dir():
-                raise Failure(USAGE, "import-from file needs the folder of a FileCheckpointStorage.")
-            source = FileCheckpointStorage(folder, allowed_checkpoint_types=allow)
-            adopted = await audit.adopt(source, await ids_in_folder(source))
-        elif kind == "cosmos":
-            adopted = await _adopt_cosmos(audit, workflows or [], endpoint, database, container, allow)
-        else:
+        if kind not in ("file", "cosmos"):
             raise Failure(USAGE, f"import-from takes file or cosmos, not {kind!r}.")
+        if kind == "file" and (folder is None or not folder.is_dir()):
+            raise Failure(USAGE, "import-from file needs the folder of a FileCheckpointStorage.")
+        if not trust:
+            raise Failure(
+                USAGE,
+                "The framework's stores hold pickles, which whoever can write to them can make run code here: "
+                "give --trust-source if nobody but you can.",
+            )
+        audit = await session.audit(create=True, allow=allow, actor=actor)
+        types = [name for name in allow or () if name != ANY_TYPE]
+        if folder is not None and kind == "file":
+            source = Folder(folder, types)
+            adopted = await audit.adopt(source, await source.ids())
+        else:
+            adopted = await _adopt_cosmos(audit, workflows or [], endpoint, database, container, types)
         _report_adopted(session.out, adopted)
         return FOUND_WRONG if adopted.left_out else 0
 
@@ -215,33 +225,45 @@ async def _adopt_cosmos(
     endpoint: str | None,
     database: str | None,
     container: str | None,
-    allow: list[str] | None,
+    allow: Sequence[str],
 ) -> Adopted:
-    try:
-        upstream: Any = importlib.import_module("agent_framework_azure_cosmos")
-    except ModuleNotFoundError as error:
-        raise Failure(
-            USAGE,
-            f"import-from cosmos reads with upstream's own storage ({error}): pip install agent-framework-azure-cosmos",
-        ) from error
     if not workflows or container is None:
         raise Failure(
             USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
         )
-    source: Any = upstream.CosmosCheckpointStorage(
-        endpoint=endpoint, database_name=database, container_name=container, allowed_checkpoint_types=allow
-    )
-    async with source:
-        ids: list[str] = []
-        for name in workflows:
-            ids += await source.list_checkpoint_ids(workflow_name=name)
-        return await audit.adopt(source, ids)
+    endpoint = endpoint or os.environ.get("AZURE_COSMOS_ENDPOINT")
+    database = database or os.environ.get("AZURE_COSMOS_DATABASE_NAME")
+    if not endpoint or not database:
+        raise Failure(
+            USAGE, "Which database? Give --endpoint and --database, or set AZURE_COSMOS_ENDPOINT and …_DATABASE_NAME."
+        )
+    try:
+        from azure.core.exceptions import AzureError
+        from azure.cosmos.aio import CosmosClient
+    except ModuleNotFoundError as error:
+        raise Failure(
+            USAGE, f"import-from cosmos needs the cosmos extra ({error}): pip install 'eventckpt[cosmos]'"
+        ) from error
+    async with AsyncExitStack() as resources:
+        credential: Any = os.environ.get("AZURE_COSMOS_KEY")
+        if not credential:
+            from azure.identity.aio import DefaultAzureCredential
+
+            credential = await resources.enter_async_context(DefaultAzureCredential())
+        try:
+            client = await resources.enter_async_context(CosmosClient(endpoint, credential=credential))
+            items = client.get_database_client(database).get_container_client(container)
+            source = Documents(lambda text, values: items.query_items(query=text, parameters=values), allow)
+            return await audit.adopt(source, [each for name in workflows for each in await source.ids(name)])
+        except AzureError as error:
+            raise Failure(STORE, f"Container {container!r} of database {database!r} cannot be read: {error}") from error
 
 
 def _report_adopted(out: Output, adopted: Adopted) -> None:
     for left in adopted.left_out:
         out.record("left_out", left._asdict())
-        out.line(f"left out {left.checkpoint_id}: {left.why}", style="red")
+        refused = f"it holds the type {left.type_key!r}; if you trust it, --allow {left.type_key}"
+        out.line(f"left out {left.checkpoint_id}: {refused if left.type_key else left.why}", style="red")
     out.record("summary", {"found": adopted.found, "saved": adopted.saved, "runs": adopted.runs})
     out.line(f"{adopted.saved:,} of {adopted.found:,} checkpoints are in {len(adopted.runs):,} runs now:")
     for run in adopted.runs:

@@ -12,7 +12,9 @@ import math
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from itertools import groupby, islice
+from types import NoneType
+from typing import Any, Final, TextIO, TypeVar, cast
 
 import msgspec
 from rich.console import Console
@@ -20,7 +22,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from ..codec.tree import Form, Opaque, Ref, Tree, Value, children
+from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
 from ..text import safe
 
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
@@ -28,6 +30,22 @@ __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "sh
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
+_JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
+
+
+def _safe_json(text: str) -> str:
+    """The same JSON with every character printable: what is not can only stand in a string."""
+    if text.isprintable():
+        return text
+    return "".join(
+        "".join(marks) if printable else "".join(map(_escaped, marks))
+        for printable, marks in groupby(text, str.isprintable)
+    )
+
+
+def _escaped(mark: str) -> str:
+    units = mark.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def shortened(text: str, width: int = _WIDTH) -> str:
@@ -64,7 +82,7 @@ class Output:
         """A JSON object, where JSON was asked for."""
         if self.as_json:
             builtins = msgspec.to_builtins({"kind": kind, **fields})
-            self._out.write(json.dumps(builtins, ensure_ascii=True, allow_nan=False) + "\n")
+            self._out.write(_safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)) + "\n")
             self._out.flush()
 
     def line(self, text: str = "", *, style: str = "") -> None:
@@ -104,7 +122,7 @@ class Output:
 
     def bytes_lines(self, lines: Iterable[bytes]) -> None:
         for line in lines:
-            self._out.write(line.decode() + "\n")
+            self._out.write(_safe_json(line.decode()) + "\n")
 
     @contextmanager
     def progress(self, what: str) -> Generator[Callable[[int], None], None, None]:
@@ -156,8 +174,20 @@ class Listing:
 
 def plain_tree(tree: Tree) -> Any:
     """A tree as JSON: what JSON has no word for is an object with the key "$"."""
+    if type(tree) in _JSON:
+        return tree
+    if isinstance(tree, list):
+        return tree if _JSON.issuperset(map(type, tree)) else list(map(plain_tree, tree))
+    if isinstance(tree, dict):
+        keys = [f"[{key!r}]" for key in tree] if "$" in tree else tree
+        plain: dict[str, Any] = {"$": "dict"} if "$" in tree else {}
+        plain.update(zip(keys, map(plain_tree, tree.values()), strict=True))
+        return plain
     if isinstance(tree, Form):
-        return {"$": tree.name, **{step: plain_tree(part) for step, part in tree.parts}}
+        plain = {"$": tree.name}
+        for step, part in tree.parts:
+            plain[step] = plain_tree(part)
+        return plain
     if isinstance(tree, Value):
         return {"$": tree.name, "text": tree.text}
     if isinstance(tree, Opaque):
@@ -166,53 +196,63 @@ def plain_tree(tree: Tree) -> Any:
         return {"$": "ref", "path": tree.path}
     if isinstance(tree, bytes):
         return {"$": "bytes", "base64": base64.b64encode(tree).decode()}
-    if isinstance(tree, float) and not math.isfinite(tree):
-        return {"$": "float", "text": repr(tree)}
-    if isinstance(tree, list):
-        return [plain_tree(part) for part in tree]
-    if isinstance(tree, dict):
-        made = {key: plain_tree(part) for key, part in tree.items()}
-        return {"$": "dict", **{f"[{key!r}]": part for key, part in made.items()}} if "$" in made else made
-    return tree
+    return tree if math.isfinite(cast(float, tree)) else {"$": "float", "text": repr(tree)}
 
 
 def tree_lines(tree: Tree, name: str = "", *, depth: int = 0, full: bool = False) -> Iterator[str]:
     """A tree as indented lines; long values and long lists are shortened unless `full`."""
-    indent = "  " * depth
-    label = f"{safe(name)}: " if name else ""
-    parts = children(tree)
-    if parts is None:
-        yield f"{indent}{label}{leaf_text(tree, full=full)}"
-        return
-    inline = _inline(tree)
-    if inline is not None:
-        yield f"{indent}{label}{inline}"
-        return
-    yield f"{indent}{label}{_head(tree, len(parts))}".rstrip()
-    for index, (step, part) in enumerate(parts):
-        if index == _PARTS and len(parts) > _PARTS + 1 and not full and not isinstance(tree, dict):
-            yield f"{indent}  … {len(parts) - index:,} more"
-            return
-        yield from tree_lines(part, step.removeprefix("."), depth=depth + 1, full=full)
+    open_parts: list[Iterator[tuple[str, Tree] | str]] = [iter(((name, tree),))]
+    indents = ["  " * depth]
+    while open_parts:
+        part = next(open_parts[-1], None)
+        if part is None:
+            open_parts.pop()
+            indents.pop()
+        elif isinstance(part, str):
+            yield indents[-1] + part
+        else:
+            step, inner = part
+            label = f"{indents[-1]}{_named(step, full=full)}"
+            text = leaf_text(inner, full=full) if not has_parts(inner) else _inline(inner)
+            if text is not None:
+                yield label + text
+            else:
+                yield f"{label}{_head(inner)}".rstrip()
+                open_parts.append(_shown(inner, full=full))
+                indents.append(indents[-1] + "  ")
 
 
 def leaf_text(tree: Tree, *, full: bool = False) -> str:
     """One value on one line, safe to print; a container as what it is and how many parts it has."""
-    parts = children(tree)
-    if parts is not None:
+    if has_parts(tree):
         inline = _inline(tree)
-        return inline if inline is not None else _head(tree, len(parts)) or f"{len(parts)} keys"
+        return inline if inline is not None else _head(tree) or f"{_count(tree)} keys"
     if isinstance(tree, Opaque):
         return f"{safe(tree.name)}, {tree.size:,} bytes, not shown (--allow {safe(tree.name)})"
     if isinstance(tree, Value):
-        return f"{_cut(safe(tree.text), full=full)} ({safe(tree.name)})"
+        return f"{_cut(safe(_start(tree.text, full=full)), full=full)} ({safe(tree.name)})"
     if isinstance(tree, Ref):
         return f"the same as {safe(tree.path)}"
     if isinstance(tree, str):
-        return _cut(f'"{safe(tree)}"', full=full, size=f"{len(tree):,} characters")
+        start = _start(tree, full=full)
+        end = '"' if len(start) == len(tree) else ""
+        return _cut(f'"{safe(start)}{end}', full=full, size=f"{len(tree):,} characters")
     if isinstance(tree, bytes):
-        return _cut(safe(repr(tree)), full=full, size=f"{len(tree):,} bytes")
+        return _cut(safe(repr(_start(tree, full=full))), full=full, size=f"{len(tree):,} bytes")
     return str(tree)
+
+
+_Text = TypeVar("_Text", str, bytes)
+
+
+def _start(text: _Text, *, full: bool) -> _Text:
+    """As much of a text as is looked at to show it: the rest may be very long."""
+    return text if full else text[: _WIDTH + 1]
+
+
+def _named(step: str, *, full: bool) -> str:
+    step = _start(step.removeprefix("."), full=full)
+    return f"{_cut(safe(step), full=full)}: " if step else ""
 
 
 def _cut(text: str, *, full: bool, size: str = "") -> str:
@@ -221,12 +261,29 @@ def _cut(text: str, *, full: bool, size: str = "") -> str:
     return f"{shortened(text)} ({size})" if size else shortened(text)
 
 
+def _count(tree: Tree) -> int:
+    return len(tree.parts) if isinstance(tree, Form) else len(cast("list[Tree]", tree))
+
+
+def _shown(tree: Tree, *, full: bool) -> Iterator[tuple[str, Tree] | str]:
+    """The parts that are shown, and then how many are not."""
+    parts, count = parts_of(tree) or (), _count(tree)
+    if full or isinstance(tree, dict) or count <= _PARTS + 1:
+        yield from parts
+        return
+    yield from islice(parts, _PARTS)
+    yield f"… {count - _PARTS:,} more"
+
+
 def _inline(tree: Tree) -> str | None:
     """A short list or form of plain values on one line; None where it would be long."""
-    parts = children(tree) or []
-    if not parts and not isinstance(tree, Form):
+    count = _count(tree)
+    if not count and not isinstance(tree, Form):
         return "{}" if isinstance(tree, dict) else "[]"
-    if isinstance(tree, dict) or len(parts) > 8 or any(children(part) is not None for _, part in parts):
+    if isinstance(tree, dict) or count > 8:
+        return None
+    parts = children(tree) or []
+    if any(has_parts(part) for _, part in parts):
         return None
     if isinstance(tree, Form) and ":" in tree.name:
         texts = [f"{step.removeprefix('.')}={leaf_text(part)}" for step, part in parts]
@@ -239,7 +296,7 @@ def _inline(tree: Tree) -> str | None:
     return text if len(text) <= _WIDTH else None
 
 
-def _head(tree: Tree, count: int) -> str:
+def _head(tree: Tree) -> str:
     if isinstance(tree, Form):
-        return f"{safe(tree.name)}" if ":" in tree.name else f"{tree.name}, {count:,} items"
-    return f"{count:,} items" if isinstance(tree, list) else ""
+        return f"{safe(tree.name)}" if ":" in tree.name else f"{tree.name}, {_count(tree):,} items"
+    return f"{_count(tree):,} items" if isinstance(tree, list) else ""

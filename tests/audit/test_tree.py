@@ -5,11 +5,13 @@ from __future__ import annotations
 import enum
 import sys
 import uuid
+from array import array
 from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
@@ -231,3 +233,103 @@ def test_lists_are_compared_from_both_ends_and_the_rest_by_path(
 ) -> None:
     differing = differences(tree_of(before), tree_of(after))
     assert [(difference.kind, difference.path) for difference in differing] == found
+
+
+def shown(node: object) -> Tree:
+    return read_tree(msgspec.msgpack.encode({"value": node}), lambda key: True)["value"]
+
+
+MESSAGE = {"$": "type", "n": "agent_framework._types:Message"}
+
+
+@pytest.mark.parametrize(
+    ("node", "tree"),
+    [
+        ({"$": "zone", "n": "Europe/Berlin"}, Value("zone", "Europe/Berlin")),
+        ({"$": "typing", "n": "Any"}, Value("typing", "Any")),
+        ({"$": "ellipsis"}, Value("ellipsis", "...")),
+        (
+            {"$": "generic", "n": "builtins:list", "l": [MESSAGE]},
+            Value("generic", "list[agent_framework._types:Message]"),
+        ),
+        (
+            {"$": "generic", "n": "builtins:tuple", "l": [{"$": "type", "n": "builtins:int"}, {"$": "ellipsis"}]},
+            Value("generic", "tuple[int, ...]"),
+        ),
+        (
+            {"$": "union", "l": [{"$": "type", "n": "builtins:str"}, {"$": "builtins:type", "c": [None]}]},
+            Value("union", "str | None"),
+        ),
+        ({"$": "generic", "n": "Literal", "l": ["a", 1, None]}, Value("generic", "Literal['a', 1, None]")),
+        (
+            {"$": "generic", "n": "a:b", "l": [{"$": "union", "l": [MESSAGE, {"$": "typing", "n": "Any"}]}]},
+            Value("generic", "a:b[agent_framework._types:Message | Any]"),
+        ),
+        (
+            {"$": "array", "n": "d", "f": 16, "b": b"\0" * 8},
+            Form("array", ((".typecode", "d"), (".bytes", b"\0" * 8))),
+        ),
+        (
+            {"$": "datetime:datetime", "c": [b"\x07\xea\x05\x1f\x0e\0\0\0\0\0", {"$": "zone", "n": "Europe/Berlin"}]},
+            Value("datetime:datetime", "2026-05-31 14:00:00 Europe/Berlin"),
+        ),
+        ({"$": "generic", "n": "a:b", "l": [(), {"a": [1]}]}, None),
+    ],
+    ids=str,
+)
+def test_type_expressions_zones_and_arrays_are_shown(node: object, tree: Tree) -> None:
+    assert shown(node) == tree if tree is not None else isinstance(shown(node), Form)
+
+
+def test_an_int_wider_than_python_prints_is_shown_wherever_it_stands() -> None:
+    [(_, start), (_, stop), _] = children(tree_of(range(10**5000))) or []
+    assert (start, stop) == (0, Value("int", hex(10**5000)))
+    assert tree_of(Decimal("1E+999999")) == Value("decimal:Decimal", "1E+999999")
+    assert list(differences(tree_of([10**5000]), tree_of([10**5000]))) == []
+
+
+def test_an_unknown_kind_is_told_from_damage() -> None:
+    with pytest.raises(CheckpointDecodeError, match="written by a newer version, or is damaged"):
+        shown({"$": "some-later-kind"})
+
+
+def test_sets_of_equal_content_compare_equal_however_deep() -> None:
+    one = frozenset({frozenset({(1, 2)}), "x" * 100})
+    assert list(differences(tree_of(one), tree_of(frozenset({"x" * 100, frozenset({(1, 2)})})))) == []
+    kinds = {difference.kind for difference in differences(tree_of(one), tree_of(frozenset({"x" * 100})))}
+    assert kinds == {"removed"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (list[int], "list[int]"),
+        (dict[str, list[Decimal]], "dict[str, list[decimal:Decimal]]"),
+        (str | None, "str | None"),
+        (tuple[int, ...], "tuple[int, ...]"),
+        (Literal["a", 1], "Literal['a', 1]"),
+        (Any, "Any"),
+        (..., "..."),
+        (ZoneInfo("Europe/Berlin"), "Europe/Berlin"),
+        (datetime(2026, 5, 31, tzinfo=ZoneInfo("Europe/Berlin")), "2026-05-31 00:00:00 Europe/Berlin"),
+        (datetime(2026, 5, 31, tzinfo=timezone(timedelta(hours=2))), "2026-05-31 00:00:00+02:00"),
+        (datetime(2026, 5, 31), "2026-05-31 00:00:00"),
+        (date(2026, 5, 31), "2026-05-31"),
+        (time(14, 5), "14:05:00"),
+        (timedelta(days=-1, seconds=5), "-1 day, 0:00:05"),
+        (timezone.utc, "UTC"),  # noqa: UP017
+        (1j, "1j"),
+        (range(3), "range(0, 3)"),
+        (slice(1, None), "slice(1, None, None)"),
+        (type(None), "NoneType"),
+    ],
+    ids=repr,
+)
+def test_what_reads_best_as_text_is_text(value: object, text: str) -> None:
+    tree = tree_of(value)
+    assert isinstance(tree, Value)
+    assert tree.text == text
+
+
+def test_an_array_is_its_typecode_and_bytes() -> None:
+    assert tree_of(array("b", [1, 2])) == Form("array", ((".typecode", "b"), (".bytes", b"\1\2")))

@@ -139,6 +139,29 @@ async def test_a_changed_line_of_an_export_is_left_out_and_named(engine: Engine,
     assert "1 events of 1 runs read, 1 of them new" in printed.out
 
 
+async def test_lines_of_another_version_or_with_ints_beyond_the_format_are_named(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    await order_run(engine, steps=2)
+    lines = await exported(cli, tmp_path / "events.jsonl")
+    newer = json.loads(lines[1]) | {"schema": 2}
+    wide = json.loads(lines[2]) | {"iteration_count": 10**30}
+    odd = b"".join(json.dumps(line).encode() + b"\n" for line in (newer, wide)) + b'{"seq": ' + b"[" * 100_000 + b"\n"
+    printed = await cli("import", "-", stdin=lines[0] + odd, code=1, store=str(tmp_path / "new.db"))
+    assert "line 2: seq 1 of run 'order-1' was written by a newer version of eventckpt" in printed.out
+    assert "line 3: seq 2 of run 'order-1' was changed" in printed.out
+    assert "line 4 is not a whole event" in printed.out
+
+
+async def test_an_export_is_printable_and_imports_as_it_was(engine: Engine, cli: Cli, tmp_path: Path) -> None:
+    await order_run(engine, steps=2, actor="\x7f\x9b\u202e\U000e0001\n")
+    printed = await cli("export", "--all")
+    assert all(line.isprintable() for line in printed.out.splitlines())
+    there = await cli("import", "-", stdin=printed.out, store=str(tmp_path / "new.db"))
+    assert "2 of them new. The export was whole." in there.out
+    await cli("verify", "--all", store=str(tmp_path / "new.db"))
+
+
 async def test_a_log_that_diverged_is_left_alone_and_named(engine: Engine, cli: Cli, tmp_path: Path) -> None:
     await order_run(engine, steps=2)
     file = tmp_path / "events.jsonl"
@@ -207,7 +230,7 @@ async def test_a_folder_of_the_framework_becomes_runs_by_lineage(
     stranger = checkpoint(checkpoint_id="stranger", workflow_name="refunds")
     for each in (branch, third, second, first, stranger):
         await old.save(each)
-    printed = await cli("import-from", "file", str(old.storage_path), "--actor", "mover")
+    printed = await cli("import-from", "file", str(old.storage_path), "--trust-source", "--actor", "mover")
     assert "5 of 5 checkpoints are in 2 runs now:" in printed.out
     store = engine.open()
     assert [event.checkpoint_id for event in await log(store, StreamId(WORKFLOW, "first"))] == [
@@ -223,7 +246,10 @@ async def test_a_folder_of_the_framework_becomes_runs_by_lineage(
     assert runs["first"]["actor"] == "mover"
     assert await engine.storage().load("second") == second
     await cli("verify", "--all", "--decode")
-    assert "5 of 5 checkpoints are in 2 runs now" in (await cli("import-from", "file", str(old.storage_path))).out
+    assert (
+        "5 of 5 checkpoints are in 2 runs now"
+        in (await cli("import-from", "file", str(old.storage_path), "--trust-source")).out
+    )
     assert {run["seq"] for run in (await cli.json("runs")).of("run")} == {4, 1}
 
 
@@ -233,12 +259,11 @@ async def test_what_cannot_be_decoded_is_left_out_and_the_reason_given(
     await old.save(checkpoint(checkpoint_id="plain"))
     await old.save(checkpoint(checkpoint_id="typed", state={"order": Order({1: "tea"}, 4.5)}))
     Path(old.storage_path, "cut.json").write_text('{"workflow_name": ', encoding="utf-8")
-    printed = await cli("import-from", "file", str(old.storage_path), code=1)
-    assert "left out cut: Checkpoint file for cut is not valid JSON" in printed.out
-    assert "left out typed: " in printed.out
-    assert ORDER in printed.out
+    printed = await cli("import-from", "file", str(old.storage_path), "--trust-source", code=1)
+    assert "left out cut: cut.json is not valid JSON" in printed.out
+    assert f"left out typed: it holds the type {ORDER!r}; if you trust it, --allow {ORDER}\n" in printed.out
     assert "1 of 3 checkpoints are in 1 runs now" in printed.out
-    records = await cli.json("import-from", "file", str(old.storage_path), "--allow", ORDER, code=1)
+    records = await cli.json("import-from", "file", str(old.storage_path), "--trust-source", "--allow", ORDER, code=1)
     assert [left["checkpoint_id"] for left in records.of("left_out")] == ["cut"]
     loaded = await engine.storage(allowed_checkpoint_types=[ORDER]).load("typed")
     assert loaded.state["order"].total == 4.5
@@ -246,7 +271,7 @@ async def test_what_cannot_be_decoded_is_left_out_and_the_reason_given(
     assert "takes file or cosmos" in (await cli("import-from", "redis", code=2)).err
 
 
-async def test_upstreams_cosmos_storage_is_read_through_its_own_class(cli: Cli, tmp_path: Path) -> None:
+async def test_upstreams_cosmos_storage_is_taken_over(cli: Cli, tmp_path: Path) -> None:
     import agent_framework_azure_cosmos as upstream
 
     async with cosmos_account() as (endpoint, key):
@@ -255,7 +280,16 @@ async def test_upstreams_cosmos_storage_is_read_through_its_own_class(cli: Cli, 
             first = checkpoint(checkpoint_id="first")
             await storage.save(first)
             await storage.save(checkpoint(first, checkpoint_id="second", state={"pair": (1, 2)}))
-        words = ["cosmos", "--endpoint", endpoint, "--database", "old", "--container", settings["container_name"]]
+        words = [
+            "cosmos",
+            "--trust-source",
+            "--endpoint",
+            endpoint,
+            "--database",
+            "old",
+            "--container",
+            settings["container_name"],
+        ]
         cli.env["AZURE_COSMOS_KEY"] = key
         printed = await cli("import-from", *words, "-w", WORKFLOW, store=str(tmp_path / "new.db"))
         assert "2 of 2 checkpoints are in 1 runs now" in printed.out
@@ -263,9 +297,17 @@ async def test_upstreams_cosmos_storage_is_read_through_its_own_class(cli: Cli, 
     await cli("verify", "--all", "--decode", store=str(tmp_path / "new.db"))
 
 
-async def test_without_upstreams_package_it_says_what_to_install(
+async def test_without_the_sdk_it_says_what_to_install(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "agent_framework_azure_cosmos", None)
-    failed = await cli("import-from", "cosmos", code=2, store=str(tmp_path / "new.db"))
-    assert "pip install agent-framework-azure-cosmos" in failed.err
+    monkeypatch.setitem(__import__("sys").modules, "azure.cosmos.aio", None)
+    words = ["cosmos", "--trust-source", "--endpoint", "https://x", "--database", "d", "--container", "c", "-w", "w"]
+    failed = await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))
+    assert "pip install 'eventckpt[cosmos]'" in failed.err
+
+
+@pytest.mark.parametrize("words", [["file", "."], ["cosmos", "--container", "c", "-w", "w"]])
+async def test_a_source_that_nobody_vouches_for_is_not_read(cli: Cli, tmp_path: Path, words: list[str]) -> None:
+    failed = await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))
+    assert "give --trust-source if nobody but you can" in failed.err
+    assert not (tmp_path / "new.db").exists()

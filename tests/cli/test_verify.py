@@ -371,3 +371,18 @@ async def test_the_doctor_notices_a_container_that_expires_its_events() -> None:
         engine.settings["container_name"] = "expiring"
         printed = await Cli(engine)("doctor", code=1)
         assert "expiry: items expire after 60 seconds" in printed.out
+
+
+async def test_an_event_of_a_newer_version_is_not_called_changed(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "events.db")
+    await order_run(engine, steps=2)
+    with raw_file(engine) as connection:
+        [(header,)] = connection.execute("SELECT header FROM events WHERE seq = 2").fetchall()
+        fields = msgspec.msgpack.decode(header) | {"schema": 2, "mood": "new"}
+        connection.execute("UPDATE events SET header = ? WHERE seq = 2", (msgspec.msgpack.encode(fields),))
+        connection.commit()
+    printed = await Cli(engine)("verify", "--all", code=1)
+    assert "NEWER: it was written by a newer version of eventckpt" in printed.out
+    assert "1 runs have events of a newer version, which this one cannot judge." in printed.out
+    assert "NOT what was written" not in printed.out
+    await engine.close()

@@ -1,0 +1,140 @@
+"""Checkpoints out of the framework's own stores, which keep JSON with pickles in it.
+
+A pickle is a program. The framework's loaders run it under an allow-list that admits whatever its packages import, so a
+folder that somebody else can write to runs code of theirs. Here the JSON is walked by a loop of our own, and each
+pickle is read under our own list (`eventckpt.allowlist.unpickled`): nothing that is called is chosen by the
+bytes beyond the classes of records. That narrows what a pickle can do; it does not make a source safe that is not
+trusted, which is why the commands ask.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeAlias, cast
+
+from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
+
+from ..allowlist import TypeGate, type_key, unpickled
+from ..codec import MAX_DEPTH, MAX_RAW_SIZE
+from ..errors import CheckpointDecodeError, CheckpointNotFoundError
+
+__all__ = ["Documents", "Folder", "decoded"]
+
+_PICKLE: Final = "__pickled__"
+_TYPE: Final = "__type__"
+_OF_COSMOS: Final = frozenset({"id", "_rid", "_self", "_etag", "_attachments", "_ts"})
+"""Properties of a document that are none of the checkpoint's."""
+
+Query: TypeAlias = Callable[[str, list[dict[str, object]]], AsyncIterable[dict[str, Any]]]
+"""Runs a query with its parameters over the container of the old store."""
+
+
+class Folder:
+    """The checkpoints of a `FileCheckpointStorage`, for `CheckpointAudit.adopt`.
+
+    Args:
+        folder: where its files are.
+        allowed_types: application types that checkpoints may hold, as `"module:qualname"`.
+    """
+
+    def __init__(self, folder: Path, allowed_types: Iterable[str] = ()) -> None:
+        self._folder = folder
+        self._gate = TypeGate(allowed_types, storage_name="eventckpt import-from")
+
+    async def ids(self) -> list[str]:
+        """The ids of the checkpoints that are there, decodable or not."""
+        return await asyncio.to_thread(lambda: sorted(path.stem for path in self._folder.glob("*.json")))
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
+        """One of them.
+
+        Raises:
+            CheckpointDecodeError, CheckpointTypeNotAllowedError: it is damaged, or holds a type that is not allowed.
+            CheckpointNotFoundError: it is not there.
+        """
+        return await asyncio.to_thread(self._load, self._folder / f"{checkpoint_id}.json")
+
+    def _load(self, path: Path) -> WorkflowCheckpoint:
+        try:
+            if path.stat().st_size > MAX_RAW_SIZE:
+                raise CheckpointDecodeError(f"{path.name} is larger than {MAX_RAW_SIZE:,} bytes.")
+            document: object = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise CheckpointNotFoundError(f"There is no {path.name}.") from error
+        except (OSError, ValueError, RecursionError) as error:  # among them what is no JSON or no UTF-8
+            raise CheckpointDecodeError(f"{path.name} is not valid JSON, or cannot be read: {error}") from error
+        return decoded(document, self._gate)
+
+
+class Documents:
+    """The checkpoints in the container of upstream's Cosmos storage, for `CheckpointAudit.adopt`.
+
+    Args:
+        query: runs a query there.
+        allowed_types: application types that checkpoints may hold, as `"module:qualname"`.
+    """
+
+    def __init__(self, query: Query, allowed_types: Iterable[str] = ()) -> None:
+        self._query = query
+        self._gate = TypeGate(allowed_types, storage_name="eventckpt import-from")
+
+    async def ids(self, workflow_name: str) -> list[str]:
+        """The ids of a workflow's checkpoints."""
+        text = "SELECT c.checkpoint_id FROM c WHERE c.workflow_name = @workflow"
+        found = [each async for each in self._query(text, [{"name": "@workflow", "value": workflow_name}])]
+        return [name for each in found if isinstance(name := each.get("checkpoint_id"), str)]
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
+        """One of them; raises as `Folder.load` does."""
+        text = "SELECT * FROM c WHERE c.checkpoint_id = @id"
+        found = [each async for each in self._query(text, [{"name": "@id", "value": checkpoint_id}])]
+        if not found:
+            raise CheckpointNotFoundError(f"No checkpoint {checkpoint_id!r} is in the container.")
+        if len(found) > 1:
+            raise CheckpointDecodeError(f"Several workflows have a checkpoint {checkpoint_id!r}.")
+        fields = {name: value for name, value in found[0].items() if name not in _OF_COSMOS}
+        return await asyncio.to_thread(decoded, fields, self._gate)
+
+
+def decoded(document: object, gate: TypeGate) -> WorkflowCheckpoint:
+    """The checkpoint in a document of the framework's stores.
+
+    Raises:
+        CheckpointDecodeError, CheckpointTypeNotAllowedError: it is damaged, or holds a type that is not admitted.
+    """
+    fields = _value(document, gate, 0)
+    if not isinstance(fields, dict):
+        raise CheckpointDecodeError("The document is JSON, but not a checkpoint.")
+    return WorkflowCheckpoint.from_dict(cast("Mapping[str, Any]", fields))
+
+
+def _value(node: Any, gate: TypeGate, depth: int) -> Any:
+    if depth > MAX_DEPTH:
+        raise CheckpointDecodeError(f"Stored values nest deeper than {MAX_DEPTH} levels.")
+    if isinstance(node, dict):
+        node = cast("dict[str, Any]", node)
+        if _PICKLE in node and _TYPE in node:
+            return _unpickled(node[_PICKLE], node[_TYPE], gate)
+        for key, item in node.items():
+            node[key] = _value(item, gate, depth + 1)
+    elif isinstance(node, list):
+        node = cast("list[Any]", node)
+        for index, item in enumerate(node):
+            node[index] = _value(item, gate, depth + 1)
+    return node
+
+
+def _unpickled(text: object, key: object, gate: TypeGate) -> Any:
+    try:
+        value: object = unpickled(base64.b64decode(str(text), validate=True), gate)
+    except WorkflowCheckpointException:
+        raise
+    except Exception as error:  # whatever a damaged pickle, or a class that has changed, comes to
+        raise CheckpointDecodeError(f"A stored {key!r} cannot be read: {type(error).__name__}: {error}") from error
+    if type_key(type(value)) != key:
+        raise CheckpointDecodeError(f"A stored {key!r} comes back as {type_key(type(value))!r}.")
+    return value

@@ -10,13 +10,11 @@ import msgspec
 
 from .. import delta
 from ..chain import sealed
+from ..codec.messagepack import pack, unpack
 from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, ForkPoint, check_run_id
 
 __all__ = ["fork_event"]
-
-_pack = msgspec.msgpack.Encoder()
-_unpack = msgspec.msgpack.Decoder()
 
 
 def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str | None) -> CheckpointEvent:
@@ -26,10 +24,7 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
     """
     moment = datetime.now(UTC).isoformat()
     checkpoint_id = str(uuid.uuid4())
-    try:
-        fields = _unpack.decode(raw)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {error}") from error
+    fields = unpack(raw)
     if type(fields) is not dict:
         raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
     copied = cast("dict[str, Any]", fields) | {
@@ -46,7 +41,7 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
             previous_checkpoint_id=origin.checkpoint_id,
             timestamp=moment,
             recorded_at=moment,
-            payload=delta.encode(_pack.encode(copied)),
+            payload=delta.encode(pack(copied)),
             actor=actor,
             forked_from=ForkPoint(
                 workflow_name=origin.workflow_name,

@@ -7,13 +7,10 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from types import NoneType
 from typing import Any, Final, cast
 
-import msgspec
-import ormsgpack
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 
 from ..allowlist import TypeGate
@@ -22,16 +19,13 @@ from . import forms as f
 from .decoder import Decoder, said
 from .encoder import Encoder
 from .forms import MAX_DEPTH
+from .messagepack import pack, unpack
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
 
 MAX_RAW_SIZE: Final = 512 * 1024 * 1024
 """The most bytes that one encoded checkpoint may have, before compression."""
 
-
-_pack = msgspec.msgpack.Encoder()
-_END: Final = b"\xc4\x10" + secrets.token_bytes(16)
-"""What must follow the bytes of a checkpoint: nothing that they hold can be equal to it."""
 
 _FIELDS: Final[dict[str, tuple[type[Any], ...]]] = {
     "workflow_name": (str,),
@@ -46,24 +40,6 @@ _FIELDS: Final[dict[str, tuple[type[Any], ...]]] = {
     "version": (str,),
 }
 """The exact types of the fields that more than the framework reads."""
-
-
-def unpacked(raw: bytes) -> Any:
-    """The tree of natives that raw bytes hold.
-
-    By ormsgpack, which refuses a map whose keys are no text while it parses. msgspec makes tuples of arrays that stand
-    as keys, and tuples can be made that all have one hash.
-
-    Raises:
-        CheckpointDecodeError: they are not MessagePack, or more than that.
-    """
-    try:
-        tree, end = ormsgpack.unpackb(b"\x92" + raw + _END)
-    except ValueError as error:
-        raise CheckpointDecodeError(f"Stored bytes are not MessagePack: {error}.") from error
-    if end != _END[2:]:
-        raise CheckpointDecodeError("Stored bytes are not MessagePack alone: there are trailing bytes.")
-    return tree
 
 
 class CheckpointCodec:
@@ -95,9 +71,9 @@ class CheckpointCodec:
         fields = checkpoint.to_dict()
         try:
             try:
-                raw = _pack.encode(Encoder(self._gate, self._ordinary, careful=False).tree(fields))
+                raw = pack(Encoder(self._gate, self._ordinary, careful=False).tree(fields))
             except (OverflowError, UnicodeEncodeError):  # an int beyond 64 bits, a lone surrogate: rare
-                raw = _pack.encode(Encoder(self._gate, self._ordinary, careful=True).tree(fields))
+                raw = pack(Encoder(self._gate, self._ordinary, careful=True).tree(fields))
         except RecursionError as error:
             raise CheckpointEncodeError(
                 f"Checkpoint {checkpoint.checkpoint_id!r} nests deeper than this call's stack has room for."
@@ -124,7 +100,7 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            fields = Decoder(self._gate, self._recipes, raw).value(unpacked(raw))
+            fields = Decoder(self._gate, self._recipes, raw).value(unpack(raw))
         except WorkflowCheckpointException:
             raise
         except RecursionError as error:

@@ -96,7 +96,7 @@ class Decoder:
                     items[index] = value(item, depth + 1)
 
     def _map(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
-        """A map with its values decoded. Its keys are text: `unpacked` refuses others."""
+        """A map with its values decoded. Its keys are text: `unpack` refuses others."""
         atoms, value = f.ATOMS, self.value
         filled: Iterable[Any] = filter(None, node.values())  # empty values stand for themselves
         if not atoms.issuperset(map(type, filled)):

@@ -19,19 +19,16 @@ from operator import itemgetter
 from types import EllipsisType, NoneType
 from typing import Any, ClassVar, cast
 
-import msgspec
-
 from ..allowlist import TypeGate, type_key
 from ..errors import CheckpointEncodeError, CheckpointTypeNotAllowedError
 from . import forms as f
 from . import type_expressions
 from .copy_protocol import NOT_SHARED, Parts, parts_of, reduces_as_a_set, uses_defaults
+from .messagepack import pack
 
 __all__ = ["Encoder"]
 
 _ONLY_STR = frozenset({str})
-
-_sort_bytes = msgspec.msgpack.Encoder()
 
 
 class Encoder:
@@ -205,7 +202,7 @@ class Encoder:
         stands_alone = len(self._nodes) == mark and self._references == references
         while len(self._nodes) > mark:
             self._places.pop(self._nodes.popitem()[0], None)
-        return _sort_bytes.encode(node), node if stands_alone or outer else None
+        return pack(node), node if stands_alone or outer else None
 
     def _place(self, key: int) -> int:
         """The position in the walk of the value with this id: the same in every process."""

@@ -18,10 +18,9 @@ from types import GeneratorType
 from typing import Any, ClassVar, Final, TypeAlias, cast
 from uuid import UUID
 
-import msgspec
-
 from ..errors import CheckpointDecodeError
 from . import forms as f
+from .messagepack import pack, unpack
 from .tree import Form, Opaque, Parts, Ref, Tree, Value, brief, extended, parts_of, step_to
 
 __all__ = ["read_tree", "read_trees", "types_in"]
@@ -45,8 +44,6 @@ _LOOKED_AT: Final = 8
 it. A search at every level of a deep checkpoint would cost more than it saves."""
 
 _ONLY_STR = frozenset({str})
-_pack = msgspec.msgpack.Encoder()
-_unpack = msgspec.msgpack.Decoder()
 
 
 def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
@@ -60,14 +57,14 @@ def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
         CheckpointDecodeError: the bytes are damaged, hostile or of an unknown version.
     """
     with _decode_errors():
-        return _Reader(admits).checkpoint(_unpack.decode(raw))
+        return _Reader(admits).checkpoint(unpack(raw))
 
 
 def read_trees(one: bytes, other: bytes, admits: Callable[[str], bool]) -> tuple[dict[str, Tree], dict[str, Tree]]:
     """The trees of two checkpoints, to be compared: much of what their bytes have in common at the same place, or at
     the ends of two lists, is not read but stands in both as the same `Opaque`. Otherwise as `read_tree`."""
     with _decode_errors():
-        ours, theirs = _unpack.decode(one), _unpack.decode(other)
+        ours, theirs = unpack(one), unpack(other)
         same = _equal_nodes(ours, theirs, _LOOKED_AT * (len(one) + len(other)))
         return (
             _Reader(admits, same, has_labels=_LABELLED in one).checkpoint(ours),
@@ -82,7 +79,7 @@ def types_in(raw: bytes) -> set[str]:
         CheckpointDecodeError: the bytes are not MessagePack.
     """
     with _decode_errors():
-        rest: list[Any] = [_unpack.decode(raw)]
+        rest: list[Any] = [unpack(raw)]
     found: set[str] = set()
     while rest:
         node = rest.pop()
@@ -153,7 +150,7 @@ def _look_into_lists(ours: list[Any], theirs: list[Any], same: set[int]) -> tupl
 
 
 def _look_into_maps(ours: dict[Any, Any], theirs: dict[Any, Any], same: set[int]) -> tuple[int, _Pairs | None]:
-    packed, theirs_packed = _pack.encode(ours), _pack.encode(theirs)
+    packed, theirs_packed = pack(ours), pack(theirs)
     cost, inside = len(packed) + len(theirs_packed), None
     if packed == theirs_packed:
         same.update((id(ours), id(theirs)))
@@ -167,12 +164,12 @@ def _look_into_maps(ours: dict[Any, Any], theirs: dict[Any, Any], same: set[int]
 def _equal_ends(ours: list[Any], theirs: list[Any]) -> tuple[int, int, int]:
     """How many items two lists have in common at the beginning, how many at the end, and what it took to find out."""
     shorter, start, behind, looked_at = min(len(ours), len(theirs)), 0, 0, 0
-    for item, other in zip(map(_pack.encode, ours), map(_pack.encode, theirs), strict=False):
+    for item, other in zip(map(pack, ours), map(pack, theirs), strict=False):
         looked_at += len(item) + len(other)
         if item != other:
             break
         start += 1
-    for item, other in zip(map(_pack.encode, reversed(ours)), map(_pack.encode, reversed(theirs)), strict=False):
+    for item, other in zip(map(pack, reversed(ours)), map(pack, reversed(theirs)), strict=False):
         looked_at += len(item) + len(other)
         if item != other or behind == shorter - start:
             break
@@ -465,7 +462,7 @@ class _Reader:
 
     def _opaque(self, name: str, node: dict[str, Any], path: _Path) -> Opaque:
         self._labels_in(node, path)
-        packed = _pack.encode(node)
+        packed = pack(node)
         return Opaque(name, len(packed), hashlib.sha256(packed).hexdigest())
 
     def _is_admitted(self, name: str) -> bool:

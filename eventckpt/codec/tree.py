@@ -231,6 +231,8 @@ def brief(tree: Tree) -> str:
     Elements and keys further inside stand there by their own brief texts already, so that sets in sets, and keys in
     keys, are read once and not once a level.
     """
+    if _stands_for_itself(tree) and len(text := repr(tree)) <= _BRIEF:
+        return text
     kept: list[str] = []
     size, digest = 0, hashlib.sha256()
     for piece in _pieces(tree):

@@ -25,7 +25,7 @@ from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError, Unsupp
 from .log import logger_of
 from .records import ADMITTED, FRAMEWORK, OPENAI, REFUSED, REVIEWED_MODULES, looks_like_a_record
 
-__all__ = ["INTERPRETER", "TypeGate", "type_key", "unpickled"]
+__all__ = ["INTERPRETER", "AnyGate", "TypeGate", "type_key", "unpickled"]
 
 logger = logger_of("eventckpt")
 
@@ -153,7 +153,10 @@ class TypeGate:
         else:
             raise self._refusal(key)
         if not isinstance(found, type):
-            raise self._refusal(key)
+            raise CheckpointTypeNotAllowedError(
+                f"Type {key!r} is allowed, but its name leads to what is no class. Store plain values instead.",
+                type_key=key,
+            )
         return found
 
     def _judged(self, key: str) -> object:
@@ -177,6 +180,13 @@ class TypeGate:
             "or agent_framework.register_checkpoint_type(…).",
             type_key=key,
         )
+
+
+class AnyGate(TypeGate):
+    """Admits every class by its name, to see what of a value would be refused all the same."""
+
+    def key_of(self, cls: type[Any]) -> str:
+        return type_key(cls)
 
 
 def _is_framework(key: str) -> bool:
@@ -204,7 +214,11 @@ def _module(key: str) -> ModuleType:
 def _cannot_be_imported(key: str, error: Exception) -> CheckpointDecodeError:
     return CheckpointDecodeError(
         f"Type {key!r} is allowed, but cannot be imported: {type(error).__name__}: {error}. "
-        "If it was renamed or moved, keep its old name as an alias in the old module."
+        + (
+            "A generic class is found by a name of its own: class IntBox(Box[int]), at the top level of its module."
+            if "[" in key
+            else "If it was renamed or moved, keep its old name as an alias in the old module."
+        )
     )
 
 

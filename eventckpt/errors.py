@@ -57,8 +57,8 @@ __all__ = [
 ]
 
 
-class CheckpointEncodeError(WorkflowCheckpointException):
-    """A value cannot be stored so that a load gives it back. Nothing was written."""
+class _Placed(Exception):  # noqa: N818 - shared by two errors, and none by itself
+    """Is about a value somewhere in a checkpoint."""
 
     def __init__(self, message: str) -> None:
         super().__init__(message)
@@ -70,7 +70,11 @@ class CheckpointEncodeError(WorkflowCheckpointException):
         return f"{self.message} (at {''.join(self.path)})" if self.path else self.message
 
 
-class CheckpointDecodeError(WorkflowCheckpointException):
+class CheckpointEncodeError(_Placed, WorkflowCheckpointException):
+    """A value cannot be stored so that a load gives it back. Nothing was written."""
+
+
+class CheckpointDecodeError(_Placed, WorkflowCheckpointException):
     """Stored bytes are not a checkpoint that this codec can rebuild: damaged, hostile, or of another version."""
 
 

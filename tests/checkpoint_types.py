@@ -371,6 +371,17 @@ class Money:
 
 
 @listed
+@dataclass(frozen=True)
+class Factory:
+    """Makes the values that a defaultdict does not have yet."""
+
+    value: Any
+
+    def __call__(self) -> Any:
+        return self.value
+
+
+@listed
 class Celsius:
     """Comes back as a `Kelvin`."""
 

@@ -6,6 +6,7 @@ attribute and state position of every class that anybody may name.
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ FUNCTION_EXECUTOR: Final = "agent_framework._workflows._function_executor:Functi
 STRATEGY: Final = "agent_framework._compaction:TruncationStrategy"
 ERROR: Final = "agent_framework.exceptions:AgentException"
 STATE: Final = "agent_framework._workflows._events:WorkflowRunState"
+HANDOFF: Final = "agent_framework_orchestrations._handoff:HandoffConfiguration"
 PROOF: Final = "EVENTCKPT_CODE_RAN"
 
 Node = Any
@@ -70,7 +72,7 @@ def tuples_of_one_hash(count: int) -> list[Node]:
 
 
 PAIR: Final = "tests.checkpoint_types:Pair"
-"""A named tuple that the application has allowed: the only immutable values that can be referred to are of such."""
+"""A named tuple that the application has allowed."""
 
 CORPUS: Final[dict[str, Node]] = {
     # live classes
@@ -221,6 +223,155 @@ CORPUS: Final[dict[str, Node]] = {
     "a_label_on_an_immutable_value": {"$": "decimal:Decimal", "c": ["1"], "i": 1},
     "a_name_of_a_megabyte": {"$": "a" * 499_000 + ":" + "b" * 499_000},
 }
+_A: Final = "tests.checkpoint_types:"
+
+
+def labelled_tuple(items: list[Node], label: int) -> Node:
+    """An exact tuple that can be referred to, as an object that reduces to one can."""
+    return {"$": "builtins:tuple", "c": [{"$": "tuple", "l": items}], "i": label}
+
+
+def labelled_int(size: int) -> Node:
+    return {"$": "builtins:int", "c": [{"$": "int", "b": b"\x7f" * size}], "i": 1}
+
+
+def doubling(count: int, *last: Node) -> list[Node]:
+    """A tuple that holds another twice, and so on: it hashes in 2^count steps, in what comes last."""
+    pairs = [labelled_tuple([ref(n - 1), ref(n - 1)], n) for n in range(2, count)]
+    return [labelled_tuple([1, 1], 1), *pairs, *last]
+
+
+def steps_of(count: int) -> list[Node]:
+    """Tuples in one another `count` deep, with labels on the way that a set can begin to look from."""
+    links = [labelled_tuple([ref(n - 1)], n) for n in range(2, count)]
+    return [
+        labelled_tuple([1], 1),
+        *links,
+        {"$": "set", "l": [*(ref(n) for n in range(150, count, 150)), ref(count - 1)]},
+    ]
+
+
+def one_after_another() -> list[int]:
+    """Ints of different hashes, each of which a dict of 2^17 places looks for behind tens of thousands of others."""
+    size, chain, long = 1 << 17, [1], 58_000
+    while len(chain) < long:
+        chain.append((5 * chain[-1] + 1) & (size - 1))
+    place_of = bytearray(size)
+    for index, place in enumerate(chain):
+        place_of[place] = 1 if index > long // 2 else 2
+    draw, found = random.Random(1).getrandbits, set[int]()
+    while len(found) < 28_000:
+        number = draw(25)
+        place, perturb = number & (size - 1), number
+        while place_of[place] and perturb:
+            perturb >>= 5
+            place = (5 * place + perturb + 1) & (size - 1)
+        if number >= size and place_of[place] == 2:
+            found.add(number)
+    return chain + sorted(found)
+
+
+def models_of_equal_hash() -> list[Node]:
+    """Two frozen models that are hashed by their fields, and compared by 2^38 lists in what they hold besides."""
+    lists: list[Node] = []
+    for start in (1, 41):
+        lists.append({"$": "list", "l": [1], "i": start})
+        lists += [{"$": "list", "l": [ref(n - 1), ref(n - 1)], "i": n} for n in range(start + 1, start + 39)]
+    model = {"__dict__": {"known": 1}, "__pydantic_fields_set__": {"$": "set", "l": []}, "__pydantic_private__": None}
+    models = [{"$": _A + "OpenModel", "s": model | {"__pydantic_extra__": {"z": ref(last)}}} for last in (39, 79)]
+    return [*lists, {"$": "set", "l": models}]
+
+
+_HUGE: Final = {"$": "builtins:range", "c": [0, 20_000_000, 1]}
+_BIG_KEYS: Final = [{"$": "int", "b": (1 + n * (2**61 - 1)).to_bytes(11, "big")} for n in range(20_000)]
+
+CORPUS |= {
+    # types of the interpreter that have a kind of their own
+    "a_zone_hashes_what_it_is_given": doubling(60, {"$": "zoneinfo:ZoneInfo", "c": [ref(59)]}),
+    "a_zone_that_is_no_kind": {"$": "zoneinfo:ZoneInfo", "c": ["posixrules"]},
+    "an_array_of_a_range": {"$": "array:array", "c": ["q", _HUGE]},
+    "copies_of_bytes_in_arrays": [
+        {"$": "bytearray", "b": b"x" * 800_000, "i": 1},
+        *([{"$": "array:array", "c": ["B", ref(1)]}] * 1000),
+    ],
+    # hashing and comparing
+    "tuples_as_deep_as_stepping_stones": steps_of(2_000),
+    "a_record_with_a_hash_of_its_own": doubling(
+        60,
+        {
+            "$": "set",
+            "l": [{"$": "agent_framework_orchestrations._handoff:HandoffConfiguration", "s": {"target_id": ref(59)}}],
+        },
+    ),
+    "models_of_equal_hash": models_of_equal_hash(),
+    "ints_that_are_looked_for_behind_all_others": {"$": "dict", "d": [[key, None] for key in one_after_another()]},
+    "uuids_of_one_hash": {
+        "$": "set",
+        "l": [
+            {"$": "uuid:UUID", "s": {"int": {"$": "int", "b": (1 + n * (2**61 - 1)).to_bytes(10, "big")}}}
+            for n in range(1, 15_000)
+        ],
+    },
+    "a_table_of_a_set_of_pairs": {
+        "$": _A + "Table",
+        "c": [{"$": "set", "l": [{"$": "tuple", "l": [key, n]} for n, key in enumerate(_BIG_KEYS)]}],
+    },
+    "sets_of_a_dict_of_one_hash": [
+        {"$": "dict", "d": [[key, 1] for key in _BIG_KEYS[:1_000]], "i": 1},
+        *([{"$": _A + "Tags", "c": [ref(1)]}] * 20_000),
+    ],
+    "a_number_in_many_sets": [
+        {"$": _A + "Number", "a": [{"$": "int", "b": b"\x7f" * 400_000}], "i": 1},
+        *([{"$": "set", "l": [ref(1)]}] * 20_000),
+    ],
+    "a_large_tuple_in_many_sets": [
+        labelled_tuple(list(range(10_000)), 1),
+        *([{"$": "set", "l": [ref(1)]}] * 40_000),
+    ],
+    # copying
+    "ranges_of_a_large_int": [labelled_int(400_000), *([{"$": "builtins:range", "c": [0, ref(1), 1]}] * 1_500)],
+    "numbers_of_a_large_int": [labelled_int(400_000), *([{"$": _A + "Number", "a": [ref(1)]}] * 1_500)],
+    "copies_of_a_set": [
+        {"$": "set", "l": list(range(150_000)), "i": 1},
+        *([{"$": "builtins:set", "c": [ref(1)]}] * 45),
+    ],
+    "copies_of_a_counter": [
+        {"$": "dict", "d": [[key, None] for key in range(60_000)], "i": 1},
+        *([{"$": "collections:Counter", "c": [ref(1)]}] * 600),
+    ],
+    # setters
+    "the_arguments_of_an_error_by_slots": {
+        "$": ERROR,
+        "c": ["x"],
+        "s": {"$": "tuple", "l": [None, {"args": _HUGE}]},
+    },
+    "the_arguments_of_an_error_of_the_application": {"$": _A + "AppError", "c": ["x"], "s": {"args": _HUGE}},
+    # what an error would show
+    "an_enum_called_with_a_class": {"$": _A + "Kind", "c": [cls(M)]},
+    "an_enum_called_with_long_texts": [
+        {"$": "list", "l": ["x" * 300_000], "i": 1},
+        {"$": _A + "Colour", "c": [[ref(1)] * 20_000]},
+    ],
+    "an_expected_type_of_a_megabyte": {"$": "builtins:object", "t": "x" * 900_000},
+    "a_member_of_a_megabyte": {"$": "enum", "t": STATE, "n": "x" * 900_000},
+    # codecs by name, and the like
+    "a_text_of_bytes_in_a_codec": {"$": _A + "Name", "c": [b"x", "cp037"]},
+    "bytes_of_a_text_in_a_codec": {"$": _A + "Blob", "c": ["x", "punycode"]},
+    # values that are none
+    "a_uuid_of_nothing": {"$": "uuid:UUID"},
+    "a_date_beyond_all": {"$": "datetime:date", "c": [b"\xff\xff\x01\xff"]},
+    "a_time_beyond_all": {"$": "datetime:datetime", "c": [b"\x07\xea\x01" + b"\xff" * 7]},
+    "a_label_beyond_all": [{"$": "list", "l": [1], "i": 2**60}, ref(2**60)],
+    "type_expressions_without_end": [
+        {
+            "$": "generic",
+            "n": "List",
+            "l": [{"$": "generic", "n": "List", "l": [{"$": "generic", "n": "Literal", "l": [str(n)]}]}],
+        }
+        for n in range(10_000)
+    ],
+}
+
 _nested: Node = cls("builtins:int")
 for _ in range(100):
     _nested = {"$": "generic", "n": "builtins:list", "l": [_nested]}

@@ -98,7 +98,7 @@ def test_the_sources_are_found_and_read() -> None:
     """The control: the tests below hold for nothing if these do not."""
     encoder = ROOT / "eventckpt/codec/encoder.py"
     assert encoder in SOURCES
-    assert {"eventckpt.allowlist.TypeGate", "eventckpt.codec.forms", "msgspec"} <= imports(encoder)
+    assert {"eventckpt.allowlist.TypeGate", "eventckpt.codec.forms", "copyreg"} <= imports(encoder)
     source = (
         "import pickle as p\nfrom ... import projections\nfrom ..audit import x\nfrom . import forms\n"
         "def f():\n    import importlib\n    importlib.import_module('dill')\n"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import io
 import itertools
+import queue
 import re
 import sqlite3
 import sys
@@ -13,13 +15,14 @@ import types
 import typing
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from eventckpt import CheckpointCodec, CheckpointEncodeError, CheckpointTypeNotAllowedError
+from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointEncodeError, CheckpointTypeNotAllowedError
 from eventckpt.allowlist import type_key
 from tests import checkpoint_types as app
 from tests.fidelity import checkpoint, loaded
@@ -44,12 +47,24 @@ NO_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "a_weak_reference": (lambda: weakref.ref(app.Point), "Leave it out of the state"),
     "a_frame": (sys._getframe, "Leave it out of the state"),
     "not_implemented": (lambda: NotImplemented, "Store None, or a text"),
-    "a_type_variable": (lambda: app.T, "Store plain values instead"),
+    "a_type_variable": (lambda: app.T, "Use the class that it stands for"),
+    "a_new_type": (lambda: UserId, "Use the class that it stands for"),
+    "a_match": (lambda: re.match("x", "x"), "Store what was found"),
+    "a_bound_method": (lambda: app.Node("x").add, "Store what it is to be called with"),
+    "an_event": (threading.Event, "Leave it out of the state"),
+    "a_condition": (threading.Condition, "Leave it out of the state"),
+    "a_queue": (queue.Queue, "Leave it out of the state"),
+    "a_future": (concurrent.futures.Future, "Leave it out of the state"),
+    "an_unpacked_tuple": (lambda: tuple[int, *tuple[str, ...]], "Use a class"),
+    "a_literal_of_very_many": (lambda: typing.Literal[tuple(map(str, range(300)))], "Give the type a name"),
     "a_forward_reference": (lambda: typing.List["Point"], "Use a class"),  # noqa: UP006, F821
     "an_annotation": (lambda: typing.Annotated[int, "x"], "Use a class"),
     "a_signature": (lambda: typing.Callable[[int], str], "Use a class"),
-    "a_zone_without_a_key": (lambda: _zone_from_a_file(), "has no key to find it by"),
+    "a_zone_without_a_key": (lambda: _zone_from_a_file(), r"Store ZoneInfo\\(key\\)"),
 }
+
+
+UserId = typing.NewType("UserId", int)
 
 
 def _closed_connection() -> sqlite3.Connection:
@@ -82,6 +97,33 @@ def test_what_no_permission_would_make_data_is_not_advised_to_be_allowed(
         assert "allowed_checkpoint_types" not in str(caught.value)
         said.append(str(caught.value))
     assert said[0] == said[1], "whether it is allowed makes no difference"
+
+
+@dataclass
+class Guarded:
+    """Of an application, which did not allow it."""
+
+    lock: Any
+
+
+def test_a_lock_somewhere_in_a_value_is_what_the_refusal_is_about() -> None:
+    for value in (Guarded(threading.Lock()), {"x": [Guarded(Guarded(threading.Condition()))]}):
+        with pytest.raises(
+            CheckpointEncodeError, match=r"_thread:R?[lL]ock' cannot be taken apart.*Leave it out"
+        ) as caught:
+            CheckpointCodec().encode(checkpoint((value,)))
+        assert not isinstance(caught.value, CheckpointTypeNotAllowedError)
+        assert ".lock" in str(caught.value)
+
+
+def test_a_value_that_cannot_be_made_again_is_refused_with_its_place_and_what_to_do() -> None:
+    codec = CheckpointCodec(app.ALLOWED)
+    raw = codec.encode(checkpoint({"orders": [1, {"last": app.UnreplayableError("no", 1)}]}))
+    with pytest.raises(
+        CheckpointDecodeError, match=r"Give it a __reduce__ that returns its type and arguments\."
+    ) as caught:
+        codec.decode(raw)
+    assert str(caught.value).endswith("(at checkpoint.state.value.orders[1].last)")
 
 
 def test_a_type_that_could_be_stored_is_advised_to_be_allowed() -> None:

@@ -5,11 +5,13 @@ docs/codec.md says what a hostile event cannot do; each line of that list is a t
 
 from __future__ import annotations
 
+import decimal
 import importlib
 import os
 import subprocess
 import sys
 import time
+import typing
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -24,7 +26,7 @@ from tests.fidelity import checkpoint
 from tests.framework_classes import framework_classes
 from tests.hostile import CORPUS, PAIR, PREY, PROOF, RAW, attacks, raw_with, watched
 
-CODEC = CheckpointCodec([PAIR])
+CODEC = CheckpointCodec(app.ALLOWED)
 SECONDS, MEGABYTES = 0.5, 100
 """What a refusal may take of the processor, and of memory."""
 
@@ -70,8 +72,9 @@ def test_a_refusal_costs_little_time(name: str) -> None:
 _MEASURED = """
 import resource, sys
 from eventckpt import CheckpointCodec, CheckpointDecodeError
-from tests.hostile import CORPUS, PAIR, RAW, raw_with
-codec = CheckpointCodec([PAIR])
+from tests import checkpoint_types as app
+from tests.hostile import CORPUS, RAW, raw_with
+codec = CheckpointCodec(app.ALLOWED)
 raws = {name: raw_with(node) for name, node in CORPUS.items()} | RAW
 worst, name_of_worst = 0, ""
 for name, raw in raws.items():
@@ -190,6 +193,21 @@ def test_references_are_no_way_around_the_depth_of_what_is_hashed() -> None:
                 CODEC.decode(raw_with(node))
 
 
+def test_what_typing_keeps_of_types_is_not_what_a_checkpoint_put_there() -> None:
+    text, number = ({"$": "type", "n": f"builtins:{name}"} for name in ("str", "int"))
+    stored = {"$": "generic", "n": "Dict", "l": [text, {"$": "generic", "n": "Union", "l": [text, number]}]}
+    CODEC.decode(raw_with(stored))
+    assert str(typing.Dict[str, int | str]) == "typing.Dict[str, int | str]"  # noqa: UP006
+
+
+def test_a_decode_leaves_the_decimal_context_of_its_thread_as_it_was() -> None:
+    decimal.getcontext().clear_flags()
+    with pytest.raises(CheckpointDecodeError):
+        CODEC.decode(raw_with({"$": "decimal:Decimal", "c": ["no number"]}))
+    CODEC.decode(raw_with({"$": "set", "l": [{"$": "decimal:Decimal", "c": ["1"]}, 1.0]}))
+    assert not any(decimal.getcontext().flags.values())
+
+
 def test_ordinary_sets_and_dicts_of_any_size_stay_within_the_limits() -> None:
     values = [
         {(n, n + 1) for n in range(30_000)},
@@ -197,6 +215,10 @@ def test_ordinary_sets_and_dicts_of_any_size_stay_within_the_limits() -> None:
         {(x, y, z) for x in (-2, -1, 0) for y in (-2, -1, 0) for z in (-2, -1, 0)},
         {frozenset({n, (n, str(n))}) for n in range(5_000)},
         {2**4096 - n for n in range(300)},
+        {2**n: n for n in range(2_000)},
+        {2**250_000},
+        {n << 22: n for n in range(20_000)},
+        [{app.FrozenPoint(tuple(range(1_000)), 1): n} for n in range(500)],
     ]
     again = CODEC.decode(CODEC.encode(checkpoint(values))).state["value"]
     assert again == values

@@ -18,6 +18,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from agent_framework import AgentResponse, Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,7 +39,7 @@ _ZONES = st.one_of(
     st.tuples(_OFFSETS, st.text(max_size=3)).map(lambda pair: timezone(*pair)),
     st.sampled_from(["Europe/Berlin", "Asia/Tokyo", "UTC"]).map(ZoneInfo),
 )
-_FACTORIES = st.sampled_from([None, int, list, app.Point, list[int]])
+_FACTORIES = st.sampled_from([None, int, list, app.Point, list[int], app.Factory(3)])
 _INTS = st.integers(-(2**70), 2**70)
 
 STRATEGIES: dict[type[Any], st.SearchStrategy[Any]] = {
@@ -252,6 +253,9 @@ EXPRESSIONS: list[Any] = [
     deque[int],
     defaultdict[str, list[int]],
     Generic[int],
+    list[None],
+    dict[str, None],
+    tuple[int, None],
     list[typing.Literal["a"] | None],
 ]
 
@@ -264,3 +268,24 @@ def test_a_type_expression_comes_back_equal_and_of_its_kind(expression: Any, pla
     assert again == place(expression)
     assert type(loaded(codec, expression)) is type(expression)
     assert codec.encode(checkpoint(place(expression))) == codec.encode(checkpoint(again))
+
+
+def test_the_type_that_an_instance_of_a_generic_class_was_made_by_comes_back() -> None:
+    codec = CheckpointCodec([*app.ALLOWED, f"{__name__}:Generic"])
+    made = Generic[int]()
+    assert loaded(codec, made).__orig_class__ == Generic[int]
+    response = loaded(codec, AgentResponse[app.Address](messages=[Message("user", ["x"])]))
+    assert response.__orig_class__ == AgentResponse[app.Address]
+    assert response.text == "x"
+
+
+@pytest.mark.parametrize("make", [app.SlottedPoint, app.Point, app.Slots])
+def test_slots_make_a_value_no_deeper(make: Callable[..., Any]) -> None:
+    value: Any = 1
+    for _ in range(190):
+        value = make(value, None)
+    again = loaded(CODEC, value)
+    depth = 0
+    while again != 1:
+        again, depth = getattr(again, "x", None) or again.left, depth + 1
+    assert depth == 190

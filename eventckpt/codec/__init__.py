@@ -8,6 +8,7 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 from __future__ import annotations
 
 from collections.abc import Iterable
+from decimal import localcontext
 from types import NoneType
 from typing import Any, Final, cast
 
@@ -20,6 +21,7 @@ from .decoder import Decoder, said
 from .encoder import Encoder
 from .forms import MAX_DEPTH
 from .messagepack import pack, unpack
+from .type_expressions import forget
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
 
@@ -100,7 +102,15 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            fields = Decoder(self._gate, self._recipes, raw).value(unpack(raw))
+            decoder = Decoder(self._gate, self._recipes, raw)
+            with localcontext():  # whatever stored numbers do to the flags of the thread's own
+                fields = decoder.value(unpack(raw))
+            if decoder.named_types:
+                forget()
+        except CheckpointDecodeError as error:
+            if error.path:
+                error.path.insert(0, "checkpoint")
+            raise
         except WorkflowCheckpointException:
             raise
         except RecursionError as error:

@@ -19,7 +19,6 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from . import forms as f
-from .type_expressions import is_type_expression
 
 __all__ = [
     "NOT_SHARED",
@@ -67,11 +66,13 @@ def _is_zone(value: Any) -> bool:
 
 
 def _is_factory(value: Any) -> bool:
-    return isinstance(value, type) or is_type_expression(value)
+    return callable(
+        value
+    )  # it is kept, not called; nothing that can be called is admitted unless the application says so
 
 
 def _is_empty(value: Any) -> bool:
-    return value == () and type(value) is tuple
+    return type(value) is tuple and not value
 
 
 _int, _bytes, _str = _exactly(int), _exactly(bytes), _exactly(str)

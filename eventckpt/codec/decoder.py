@@ -27,6 +27,8 @@ from .work import Work
 __all__ = ["Decoder", "said", "zone_names"]
 
 _ABSENT = object()
+_EXPRESSION, _TYPING = 200, 2_000  # steps that it takes to make a type expression, by the interpreter or by typing
+_SHORT = 80  # characters of a name in the place that an error gives
 
 
 @functools.cache
@@ -50,9 +52,13 @@ class Decoder:
         self._recipes: dict[str, Recipe] = {}
         """Of types met and admitted in this checkpoint."""
         self._labelled: dict[int, Any] = {}
+        self._last_label = len(raw) >> 3  # a value with a label takes more than eight bytes
+        self._zones: dict[str, zoneinfo.ZoneInfo] = {}
         self._work = Work(len(raw))
         self._dunders = b"__" in raw
         """Whether any text in it could be a name such as `__class__`: most checkpoints need not be looked through."""
+        self.named_types = False
+        """Whether `typing` was asked for a type, which it keeps."""
         self._expressions = 0
         """How many type expressions are being read, each inside the one before."""
 
@@ -91,18 +97,28 @@ class Decoder:
     def _fill(self, items: list[Any], depth: int) -> None:
         atoms, value = f.ATOMS, self.value
         if not atoms.issuperset(map(type, items)):
-            for index, item in enumerate(items):
-                if item and type(item) not in atoms:
-                    items[index] = value(item, depth + 1)
+            index = 0
+            try:
+                for index, item in enumerate(items):
+                    if item and type(item) not in atoms:
+                        items[index] = value(item, depth + 1)
+            except CheckpointDecodeError as error:
+                error.path.insert(0, f"[{index}]")
+                raise
 
     def _map(self, node: dict[str, Any], depth: int) -> dict[str, Any]:
         """A map with its values decoded. Its keys are text: `unpack` refuses others."""
         atoms, value = f.ATOMS, self.value
         filled: Iterable[Any] = filter(None, node.values())  # empty values stand for themselves
         if not atoms.issuperset(map(type, filled)):
-            for key, item in node.items():
-                if item and type(item) not in atoms:
-                    node[key] = value(item, depth + 1)
+            key = ""
+            try:
+                for key, item in node.items():
+                    if item and type(item) not in atoms:
+                        node[key] = value(item, depth + 1)
+            except CheckpointDecodeError as error:
+                error.path.insert(0, f".{key}" if key.isidentifier() and len(key) < _SHORT else f"[{key[:_SHORT]!r}]")
+                raise
         return node
 
     # Kinds
@@ -138,15 +154,20 @@ class Decoder:
         return made
 
     def _set_pairs(self, target: Any, node: dict[str, Any], depth: int) -> None:
-        pairs = _listed(node, f.PAIRS)
-        for pair in pairs:
-            if type(pair) is not list or len(cast(list[Any], pair)) != 2:
-                raise _malformed(node)
-            key, item = cast(list[Any], pair)
-            if key and type(key) not in f.ATOMS:  # here, and not by _fill: a frame a level is dear
-                pair[0] = self.value(key, depth + 1)
-            if item and type(item) not in f.ATOMS:
-                pair[1] = self.value(item, depth + 1)
+        pairs, at = _listed(node, f.PAIRS), -1
+        try:
+            for pair in pairs:
+                at += 1
+                if type(pair) is not list or len(cast(list[Any], pair)) != 2:
+                    raise _malformed(node)
+                key, item = cast(list[Any], pair)
+                if key and type(key) not in f.ATOMS:  # here, and not by _fill: a frame a level is dear
+                    pair[0] = self.value(key, depth + 1)
+                if item and type(item) not in f.ATOMS:
+                    pair[1] = self.value(item, depth + 1)
+        except CheckpointDecodeError as error:
+            error.path.insert(0, f"[key {at}]")
+            raise
         self._work.check_keys([key for key, _ in pairs])
         for key, item in pairs:
             target[key] = item
@@ -176,9 +197,13 @@ class Decoder:
         key = _text(node, f.NAME)
         if key not in zone_names():
             raise CheckpointDecodeError(
-                f"A stored time zone is {key[:80]!r}, of which this machine has no data. The package tzdata has all."
+                f"A stored time zone is {key[:80]!r}, which is no name of the time zone database here. The package "
+                "tzdata has all of them."
             )
-        return zoneinfo.ZoneInfo(key)
+        zone = self._zones.get(key)  # kept, so that each is read from its file once
+        if zone is None:
+            zone = self._zones[key] = zoneinfo.ZoneInfo(key)
+        return zone
 
     def _ellipsis(self, node: dict[str, Any], depth: int) -> Any:
         return ...
@@ -205,14 +230,15 @@ class Decoder:
                 raise _malformed(node)
         self._fill(args, depth)
         self._expressions -= 1
-        self._work.spend(len(args) ** 2)
+        self.named_types = self.named_types or kind != f.UNION
+        self._work.spend(len(args) ** 2 + (_EXPRESSION if origin is None or type(origin) is type else _TYPING))
         return type_expressions.made(kind, origin, args)
 
     def _enum(self, node: dict[str, Any], depth: int) -> Any:
         cls = self._gate.resolve(_text(node, f.EXPECT))
         name = _text(node, f.NAME)
         if not isinstance(cls, EnumMeta) or name not in cls.__members__:
-            raise CheckpointDecodeError(f"{type_key(cls)!r} has no member {name!r} now.")
+            raise CheckpointDecodeError(f"{type_key(cls)!r} has no member {name[:_SHORT]!r} now.")
         return cls.__members__[name]
 
     # Shared references
@@ -220,7 +246,7 @@ class Decoder:
     def _label(self, node: dict[str, Any], made: Any) -> None:
         label = node.get(f.LABEL)
         if label is not None:
-            if type(label) is not int or label in self._labelled:
+            if type(label) is not int or not 0 < label <= self._last_label or label in self._labelled:
                 raise _malformed(node)
             self._labelled[label] = made
 
@@ -246,7 +272,7 @@ class Decoder:
             if f.STATE in node:
                 state = node[f.STATE]
                 if f.type_of(state) is not dict or f.FORM in state:
-                    state = self.value(state, depth + 1)
+                    state = self._slots(state, depth) if _is_pair(state) else self.value(state, depth + 1)
                     recipe.check(made, state)
                 else:
                     self._map(state, depth)
@@ -255,16 +281,27 @@ class Decoder:
                 if recipe.plain_dicts:
                     recipe.check_plain_dicts(state)
                 recipe.restore(made, state)
+            elif recipe.needs_state:
+                raise _malformed(node)
         except (WorkflowCheckpointException, RecursionError):
             raise
         except Exception as error:
             raise CheckpointDecodeError(
                 f"A stored {key!r} cannot be rebuilt: {said(error)}. "
-                "Has the class changed since it was saved? Its __setstate__ is the place to accept older states."
+                "Has the class changed since it was saved? Its __setstate__ is the place to accept older states. Can "
+                "it not be made from what it is copied by? Give it a __reduce__ that returns its type and arguments."
             ) from error
         if f.EXPECT in node and type_key(f.type_of(made)) != node[f.EXPECT]:
-            raise CheckpointDecodeError(f"A stored {node[f.EXPECT]!r} comes back as {type_key(f.type_of(made))!r}.")
+            expected = str(node[f.EXPECT])[:_SHORT]
+            raise CheckpointDecodeError(f"A stored {expected!r} comes back as {type_key(f.type_of(made))!r}.")
         return made
+
+    def _slots(self, node: dict[str, Any], depth: int) -> tuple[Any, Any]:
+        """A state of attributes and slots: as deep as one of attributes alone."""
+        for part in node[f.ITEMS]:
+            if part is not None:
+                self._map(part, depth)
+        return tuple(node[f.ITEMS])
 
     def _learn(self, key: str) -> Recipe:
         cls = self._gate.resolve(key)
@@ -323,6 +360,18 @@ class Decoder:
         f.ENUM: _enum,
         f.REF: _ref,
     }
+
+
+def _is_pair(node: Any) -> bool:
+    """Whether a state is the pair of attributes, or None, and slots, each as a map that stands for itself."""
+    if type(node) is not dict or cast(dict[str, Any], node).get(f.FORM) != f.TUPLE:
+        return False
+    parts = cast(dict[str, Any], node).get(f.ITEMS)
+    return type(parts) is list and len(cast(list[Any], parts)) == 2 and all(map(_is_plain_map, cast(list[Any], parts)))
+
+
+def _is_plain_map(node: Any) -> bool:
+    return node is None or (type(node) is dict and f.FORM not in node)
 
 
 def _extend(recipe: Recipe, made: Any, items: list[Any]) -> None:

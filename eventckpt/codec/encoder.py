@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import copyreg
+import sys
 import zoneinfo
 from collections.abc import Callable, Iterable
 from enum import EnumMeta
@@ -19,7 +20,7 @@ from operator import itemgetter
 from types import EllipsisType, NoneType
 from typing import Any, ClassVar, cast
 
-from ..allowlist import TypeGate, type_key
+from ..allowlist import AnyGate, TypeGate, type_key
 from ..errors import CheckpointEncodeError, CheckpointTypeNotAllowedError
 from . import forms as f
 from . import type_expressions
@@ -280,17 +281,27 @@ class Encoder:
         """The key of the class of a value; where it is not admitted, whether to advise that depends on the value."""
         try:
             return self._key(cls)
-        except CheckpointTypeNotAllowedError:
-            _check_is_data(cls, value)  # no permission would make it so
+        except CheckpointTypeNotAllowedError as refusal:
+            if not isinstance(self._gate, AnyGate) and "<locals>" not in refusal.type_key:
+                # What no permission would make data, a lock somewhere in it, is refused for that.
+                Encoder(AnyGate(), set(), careful=self._careful)._node(value, 0, False)
             raise
 
     def _state(self, state: Any, depth: int) -> Any:
         self._kept.append(state)
+        if self._is_slots(state):  # attributes and slots: as deep as attributes alone
+            parts = [part and self._dict(part, depth, False) for part in state]
+            return {f.FORM: f.TUPLE, f.ITEMS: parts}
         if f.type_of(state) is not dict or not self._has_plain_keys(state):
             return self._node(state, _deeper(depth), False)
         node: dict[str, Any] = dict(state)
         self._replace_items(node, state, depth, False, ".{}")
         return node
+
+    def _is_slots(self, state: Any) -> bool:
+        if f.type_of(state) is not tuple or len(state) != 2:
+            return False
+        return all(part is None or (type(part) is dict and self._has_plain_keys(part)) for part in state)
 
     def _reduced(self, value: Any, depth: int, native: bool) -> Any:
         """A node for an object that says itself how it is copied."""
@@ -399,13 +410,14 @@ class Encoder:
     # Values of the standard library that a function rebuilds
 
     def _zone(self, value: zoneinfo.ZoneInfo, depth: int, native: bool) -> Any:
-        key = cast("str | None", value.key)
-        if key is None:
+        try:
+            value.__reduce__()
+        except Exception as error:  # of one that was read from a file, whatever key it was given
             raise CheckpointEncodeError(
-                "A ZoneInfo that was read from a file has no key to find it by. Give it one (ZoneInfo.from_file(…, "
-                "key=…)) that is a name of the time zone database, or store ZoneInfo(key)."
-            )
-        return {f.FORM: f.ZONE, f.NAME: key}
+                "A ZoneInfo that was read from a file cannot be found again by its key. Store ZoneInfo(key), with a "
+                "name of the time zone database."
+            ) from error
+        return {f.FORM: f.ZONE, f.NAME: value.key}
 
     def _array(self, value: array.array[Any], depth: int, native: bool) -> Any:
         seen = self._nodes.get(id(value))
@@ -525,16 +537,6 @@ def _is_member(parts: Parts) -> bool:
     return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__
 
 
-def _check_is_data(cls: type[Any], value: object) -> None:
-    """Refuse what could not be stored even if its class were allowed: a lock, a regular expression, numpy's arrays."""
-    try:
-        _data_of(cls, value)
-    except CheckpointEncodeError:
-        raise
-    except Exception as error:
-        raise _unreadable(cls, error) from error
-
-
 def _plain(value: str | int | float) -> str | int | float:
     """What JSON makes of an instance of a subclass: the value without its type."""
     if isinstance(value, str):
@@ -542,34 +544,46 @@ def _plain(value: str | int | float) -> str | int | float:
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)
 
 
+_FUNCTION = "Store what it is to be called with; functions belong to the code."
+_CLASS = "Use the class that it stands for."
 _ADVICE: dict[str, str] = {
     "re:Pattern": "Store its pattern and flags, and compile it again where it is needed.",
+    "re:Match": "Store what was found: its group() and span().",
     "builtins:memoryview": "Store bytes(…) of it.",
     "builtins:dict_keys": "Store list(…) of it.",
     "builtins:dict_values": "Store list(…) of it.",
     "builtins:dict_items": "Store list(…) of it.",
     "builtins:mappingproxy": "Store dict(…) of it.",
     "builtins:generator": "Store the list of what it yields.",
-    "builtins:function": "Store what it is to be called with; functions belong to the code.",
+    "builtins:function": _FUNCTION,
+    "builtins:method": _FUNCTION,
+    "builtins:builtin_function_or_method": _FUNCTION,
     "builtins:NotImplementedType": "Store None, or a text.",
+    "typing:NewType": _CLASS,
+    "typing:TypeVar": _CLASS,
+    "typing:TypeAliasType": _CLASS,
 }
 """What to do instead, by the type of a value that is no data."""
 
 
-def _advice(cls: type[Any], otherwise: str) -> str:
-    if cls.__module__.partition(".")[0] == "numpy":
+def _advice(cls: type[Any], of_ones_own: str, otherwise: str) -> str:
+    top = cls.__module__.partition(".")[0]
+    if top == "numpy":
         return "Store what its tolist() or item() gives, or its tobytes()."
-    return _ADVICE.get(type_key(cls), otherwise)
+    return _ADVICE.get(type_key(cls)) or (otherwise if top in sys.stdlib_module_names else of_ones_own)
 
 
 def _unreadable(cls: type[Any], error: Exception) -> CheckpointEncodeError:
-    could = ", or give its class a __getstate__" if cls.__flags__ & f.HEAP_TYPE else ""
+    leave = "Leave it out of the state"
+    advice = _advice(cls, f"{leave}, or give its class a __getstate__.", f"{leave}.")
     return CheckpointEncodeError(
-        f"{type_key(cls)!r} cannot be taken apart to be stored: {type(error).__name__}: {error}. "
-        + _advice(cls, f"Leave it out of the state{could}.")
+        f"{type_key(cls)!r} cannot be taken apart to be stored: {type(error).__name__}: {error}. {advice}"
     )
 
 
 def _not_data(cls: type[Any], what: str) -> CheckpointEncodeError:
-    otherwise = "Store plain values instead, or give its class a __reduce__ that returns an allowed type and arguments."
-    return CheckpointEncodeError(f"{type_key(cls)!r} {what}; a checkpoint holds data only. {_advice(cls, otherwise)}")
+    plain = "Store plain values instead"
+    reduce = f"{plain}, or give its class a __reduce__ that returns an allowed type and its arguments."
+    return CheckpointEncodeError(
+        f"{type_key(cls)!r} {what}; a checkpoint holds data only. {_advice(cls, reduce, f'{plain}.')}"
+    )

@@ -11,14 +11,16 @@ The decoder asks once for each class (`recipe_for`) and then follows what it got
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import EnumMeta
 from types import BuiltinFunctionType, NoneType
 from typing import Any, Final, NamedTuple, cast
+from uuid import UUID
 
-from ..allowlist import TypeGate, type_key
+from ..allowlist import INTERPRETER, TypeGate, type_key
 from ..errors import CheckpointDecodeError
 from ..records import PLAIN_DICTS
 from . import forms as f
@@ -30,8 +32,17 @@ __all__ = ["Recipe", "recipe_for"]
 
 _INERT: Final = f.ATOMS | {bytearray, list, tuple, dict, set, frozenset, Decimal}
 """Exact types of which a constructor of the interpreter asks nothing that the bytes could have chosen."""
-_SIZED: Final = frozenset({str, bytes, bytearray, list, tuple, dict, set, frozenset, deque})
+_ITERABLE: Final = frozenset({list, tuple, dict, set, frozenset})
 _SCALARS: Final = frozenset({str, int, float, bool, bytes, Decimal})
+_FILLED_BY_INIT: Final = frozenset({list, dict, set, bytearray, deque, OrderedDict, defaultdict, Counter})
+_BAD_DATES: Final[dict[type[Any], Callable[[Any], object]]] = {
+    date: lambda made: date(made.year, made.month, made.day),
+    time: lambda made: time(made.hour, made.minute, made.second, made.microsecond),
+    datetime: lambda made: datetime(
+        made.year, made.month, made.day, made.hour, made.minute, made.second, made.microsecond
+    ),
+}
+"""Refuses what is no date or time: their own constructors take any bytes of the right length."""
 
 
 class Recipe(NamedTuple):
@@ -50,6 +61,8 @@ class Recipe(NamedTuple):
     """The arguments it is made with; None: a class says so itself."""
     root: type[Any]
     """The type of the interpreter that it inherits from."""
+    needs_state: bool
+    """Whether an instance is nothing without one."""
     shared: bool
     """Whether an instance may be referred to: immutable values of the interpreter are written out each time."""
 
@@ -68,6 +81,10 @@ class Recipe(NamedTuple):
             return self._none_type(called, args)
         if self.reduction is not None and not keywords and self._fits(called, args):
             self._count(args, work)
+            if self.root in _BAD_DATES:
+                made = self.cls(*args)
+                _BAD_DATES[self.root](made)
+                return made
         elif self.cls is self.root:
             raise self._asks_too_much()
         elif self.built_in:
@@ -97,18 +114,20 @@ class Recipe(NamedTuple):
 
     def _count(self, args: list[Any], work: Work) -> None:
         """Count what a constructor of the interpreter copies, and hashes."""
+        work.decimals = work.decimals or self.root is Decimal
         for arg in args:
-            if type(arg) in _SIZED:
-                work.spend(len(arg))
-            if type(arg) in (list, tuple):
+            work.copy(arg)
+            if type(arg) in _ITERABLE:
                 work.check_keys(self._keys_in(arg))
 
-    def _keys_in(self, arg: list[Any] | tuple[Any, ...]) -> list[Any]:
-        """What a constructor would hash of a list: all of it, or the first of each pair."""
-        if issubclass(self.root, (set, frozenset, Counter)):
+    def _keys_in(self, arg: Any) -> list[Any]:
+        """What a constructor would hash of an argument: all of it, or the first of each pair."""
+        root: type[Any] = self.root
+        copied = {set: (set, frozenset), frozenset: (set, frozenset)}.get(root, (dict,))
+        if type(arg) in copied or not issubclass(root, (set, frozenset, dict)):
+            return []  # as it is, without a look at its keys
+        if root in (set, frozenset, Counter):
             return list(arg)
-        if not issubclass(self.root, dict):
-            return []
         if not all(type(pair) in (list, tuple) and len(pair) == 2 for pair in arg):
             raise self._asks_too_much()
         return [pair[0] for pair in arg]
@@ -133,30 +152,44 @@ class Recipe(NamedTuple):
         return self.cls(args[0])
 
     def _none_type(self, called: bool, args: list[Any]) -> Any:
-        if self.cls is not type or not called or args != [None]:
+        if self.cls is not type or not called or len(args) != 1 or args[0] is not None:
             raise CheckpointDecodeError("A checkpoint cannot make a class.")
         return NoneType
 
     def _check_arguments(self, called: bool, args: list[Any], work: Work) -> None:
         """Of a class that says itself what it is made from. A constructor of its own is its own responsibility; that of
         a type of the interpreter is not asked to take what could choose what it calls."""
-        own_new = not isinstance(self.cls.__new__, BuiltinFunctionType)
-        own_init = called and self.cls.__init__ is not cast(Any, self.root).__init__
-        inherits = self.root is not object and not own_new and not own_init
         for arg in args:
-            self._check_size(arg, inherits, work)
-        if not inherits:
+            self._check_size(arg, work)
+        if not self._runs_the_interpreters(called):
             return
+        if self.root is object:  # a type in C that the table does not have: all that is known is what it is given
+            if not all(type(arg) in _INERT or issubclass(type(arg), type) for arg in args):
+                raise self._asks_too_much()
+            for arg in args:
+                work.check_shown(arg)
+            return
+        if issubclass(self.root, (str, bytes, bytearray)) and len(args) > 1:
+            raise self._asks_too_much()  # a codec, by its name
         expected = _SCALARS if issubclass(self.root, (str, int, float)) else _INERT
-        if not all(type(arg) in expected or isinstance(arg, type) or type(arg) is self.root for arg in args):
+        if issubclass(self.root, str):
+            expected = expected - {bytes}
+        if not all(type(arg) in expected or issubclass(type(arg), type) or type(arg) is self.root for arg in args):
             raise self._asks_too_much()
         self._count(args, work)
 
-    def _check_size(self, arg: Any, inherits: bool, work: Work) -> None:
+    def _runs_the_interpreters(self, called: bool) -> bool:
+        """Whether the arguments reach a constructor of the interpreter: `__new__` of what is immutable, `__init__` of a
+        container."""
+        if self.root in _FILLED_BY_INIT:
+            return called and self.cls.__init__ is cast(Any, self.root).__init__
+        return isinstance(self.cls.__new__, BuiltinFunctionType) and self.cls.__new__ is not object.__new__
+
+    def _check_size(self, arg: Any, work: Work) -> None:
         """Count what a constructor would make of a few stored bytes: bytes of a size, an int of a Decimal."""
         if isinstance(arg, range):
-            if inherits:
-                work.spend(len(arg))
+            if self.root is not object and isinstance(self.cls.__new__, BuiltinFunctionType):
+                work.spend(8 * len(arg))
         elif isinstance(arg, Decimal):
             if issubclass(self.root, int):
                 work.spend(max(arg.adjusted(), 0) ** 2)  # digits; converting them takes the square of their number
@@ -178,7 +211,7 @@ class Recipe(NamedTuple):
 def recipe_for(cls: type[Any], key: str, gate: TypeGate) -> Recipe:
     """The recipe of a class that the gate admitted under `key`."""
     root = root_of(cls)
-    built_in = gate.is_built_in(key) or cls is root
+    built_in = gate.is_built_in(key) or type_key(cls) in INTERPRETER
     reduction = reduction_of(cls)
     if root is object and not built_in:
         reduction = None  # what the application's own class takes was for its class, at the time, to say
@@ -192,6 +225,7 @@ def recipe_for(cls: type[Any], key: str, gate: TypeGate) -> Recipe:
         built_in=built_in,
         reduction=reduction,
         root=root,
+        needs_state=cls is UUID,
         shared=cls not in NOT_SHARED and not isinstance(cls, EnumMeta) and not issubclass(cls, type),
     )
 

@@ -18,6 +18,7 @@ from uuid import UUID
 from ..allowlist import type_key
 from ..errors import CheckpointDecodeError
 from . import forms as f
+from .type_expressions import is_type_expression
 
 __all__ = ["Restore", "state_of"]
 
@@ -35,7 +36,7 @@ def state_of(cls: type[Any], root: type[Any], built_in: bool) -> tuple[Restore, 
         return _check_state, _set_attributes if cls is OrderedDict else _refuse_interpreter_state
     own = cast("Restore | None", getattr(cls, "__setstate__", None))
     if own is not None and own is _SET_BY_EXCEPTIONS:
-        return _check_state, _set_attributes if built_in else own
+        return (_check_state, _set_attributes) if built_in else (_take_any, _set_own_exception)
     if not built_in:
         return _take_any, own or _set_attributes
     if getattr(own, "__module__", None) == "dataclasses":
@@ -59,12 +60,26 @@ _PYDANTIC: Final = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_fiel
 
 def _check_state(made: Any, state: Any) -> None:
     """Refuse a state that is more than attributes: a dict, or the pair of one and of slots."""
+    for part in _parts(made, state):
+        _check_names(made, part)
+
+
+def _check_own_exception(made: Any, state: Any) -> None:
+    """Likewise of an exception of the application, which may have names of its own with underscores on both sides."""
+    for part in _parts(made, state):
+        _check_names(made, part, own=True)
+
+
+def _set_own_exception(made: Any, state: Any) -> None:
+    _check_own_exception(made, state)
+    _SET_BY_EXCEPTIONS(made, state)
+
+
+def _parts(made: Any, state: Any) -> list[Any]:
     parts = cast("tuple[Any, ...]", state if type(state) is tuple else (state,))
     if len(parts) > 2:
         raise _bad_state(made, "is no dict of attributes")
-    for part in parts:
-        if part is not None:
-            _check_names(made, part)
+    return [part for part in parts if part is not None]
 
 
 def _check_pydantic_state(made: Any, state: Any) -> None:
@@ -78,14 +93,34 @@ def _check_pydantic_state(made: Any, state: Any) -> None:
         raise _bad_state(made, "names its fields in what is no set")
 
 
-def _check_names(made: Any, attributes: Any) -> None:
+def _check_names(made: Any, attributes: Any, *, own: bool = False) -> None:
     if type(attributes) is not dict:
         raise _bad_state(made, "is no dict of attributes")
     for name, value in cast("dict[Any, Any]", attributes).items():
         if type(name) is not str:
             raise _bad_state(made, "has a name that is not text")
-        if name[:2] == "__" == name[-2:] and not (name == "__notes__" and _are_notes(made, value)):
+        dunder = name[:2] == "__" == name[-2:]
+        if dunder and not (_is_data(made, name, value) or (own and _is_own(made, name))):
             raise _bad_state(made, f"sets {name[:80]}")
+        if own and not dunder and _is_the_interpreters(f.type_of(made), name):
+            raise _bad_state(made, f"sets {name[:80]}")
+
+
+def _is_data(made: Any, name: str, value: Any) -> bool:
+    """The two names that Python itself gives to instances: the type expression that an instance of a generic class was
+    made by, and the notes of an exception."""
+    if name == "__orig_class__":
+        return is_type_expression(value)
+    return name == "__notes__" and _are_notes(made, value)
+
+
+def _is_own(made: Any, name: str) -> bool:
+    """Whether a name means nothing to Python, nor to the class of an exception."""
+    return not hasattr(f.type_of(made), name) and name not in _MEANING
+
+
+_MEANING: Final = frozenset({"__annotations__", "__call__", "__wrapped__", "__signature__", "__type_params__"})
+"""Names that tools of the standard library ask any object for."""
 
 
 def _are_notes(made: Any, value: Any) -> bool:
@@ -104,9 +139,15 @@ def _set_attributes(made: Any, state: Any) -> None:
     if attributes is not None:
         made.__dict__.update(attributes)
     for name, item in slots.items():
-        if name[:2] == "__" == name[-2:]:
+        if name[:2] == "__" == name[-2:] or _is_the_interpreters(f.type_of(made), name):
             raise _bad_state(made, f"sets {name[:80]}")
         setattr(made, name, item)
+
+
+def _is_the_interpreters(cls: type[Any], name: str) -> bool:
+    """Whether a name is one that the interpreter's part of a class looks after: setting `args` of an exception makes a
+    tuple of whatever it is given."""
+    return any(name in vars(base) for base in cls.__mro__ if not base.__flags__ & f.HEAP_TYPE)
 
 
 def _fields_setter(cls: type[Any], own: Restore) -> Restore:

@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 from ..errors import CheckpointDecodeError, CheckpointEncodeError
 from . import forms as f
 
-__all__ = ["MAX_TYPE_ARGUMENTS", "MAX_TYPE_DEPTH", "is_bare", "is_type_expression", "made", "taken_apart"]
+__all__ = ["MAX_TYPE_ARGUMENTS", "MAX_TYPE_DEPTH", "forget", "is_bare", "is_type_expression", "made", "taken_apart"]
 
 MAX_TYPE_DEPTH: Final = 16
 """How many type expressions may lie inside each other."""
@@ -63,9 +63,11 @@ def taken_apart(value: Any) -> tuple[str, str | type[Any] | None, list[Any]]:
     if name is not None:
         return f.TYPING, name, []
     args, origin = list(typing.get_args(value)), typing.get_origin(value)
+    if len(args) > MAX_TYPE_ARGUMENTS:
+        raise _too_many(value, args)
     if origin is typing.Literal:
         return f.GENERIC, "Literal", args
-    if not all(_is_argument(arg) for arg in args):
+    if not all(map(_is_argument, [*args, value])):
         raise _not_data(value)
     if type(value) is UnionType:
         return f.UNION, None, args
@@ -76,6 +78,13 @@ def taken_apart(value: Any) -> tuple[str, str | type[Any] | None, list[Any]]:
         raise _not_data(value)
     named = isinstance(alias, str) and isinstance(getattr(typing, alias, None), _BARE_ALIASES)
     return f.GENERIC, alias if named else cast(type[Any], origin), args
+
+
+def forget() -> None:
+    """Empty what `typing` keeps of the types that it was asked for: those of one checkpoint are not those of another,
+    nor of the application, even where they are equal."""
+    for clear in _typing._cleanups:
+        clear()
 
 
 def made(kind: str, origin: str | type[Any] | None, args: list[Any]) -> Any:
@@ -127,7 +136,9 @@ def _check_arguments(args: list[Any]) -> None:
 
 
 def _is_argument(arg: Any) -> bool:
-    return issubclass(type(arg), (type, EllipsisType)) or is_type_expression(arg)
+    if is_type_expression(arg):
+        return not getattr(arg, "__unpacked__", False)  # *tuple[str, ...], which no argument alone stands for
+    return arg is None or issubclass(type(arg), (type, EllipsisType))
 
 
 def _named(name: str) -> Any:
@@ -143,6 +154,13 @@ def _name_in_typing(value: Any) -> str | None:
         return next((name for name, bare in _BARE.items() if bare is value), None)
     name = getattr(value, "_name", None)
     return name if isinstance(name, str) and getattr(typing, name, None) is value else None
+
+
+def _too_many(value: Any, args: list[Any]) -> CheckpointEncodeError:
+    return CheckpointEncodeError(
+        f"The type expression {str(value)[:80]} … has {len(args):,} arguments; the limit is {MAX_TYPE_ARGUMENTS}. "
+        "Give the type a name: an enum, or a class."
+    )
 
 
 def _not_data(value: Any) -> CheckpointEncodeError:

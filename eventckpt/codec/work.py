@@ -7,20 +7,24 @@ So whatever is copied, hashed or compared is counted before it is done, and the 
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import Field
+from itertools import groupby, islice, pairwise
+from operator import eq
 from types import GetSetDescriptorType, MemberDescriptorType
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, TypeAlias, cast, get_args
 
 from ..errors import CheckpointDecodeError
+from ..records import FRAMEWORK, OPENAI
 from . import forms as f
 from .type_expressions import is_type_expression
 
-__all__ = ["MAX_WORK", "WORK_PER_BYTE", "Work"]
+__all__ = ["MAX_WORK", "WORK_PER_BYTE", "Work", "probes"]
 
-MAX_WORK: Final = 1_000_000
-"""Steps that any decode may take beyond reading its bytes: copying an item, hashing a part of a key, comparing it."""
+MAX_WORK: Final = 5_000_000
+"""Steps that any decode may take beyond reading its bytes: copying a byte, hashing a part of a key, comparing it. A
+step is what the interpreter does in about 15 ns."""
 WORK_PER_BYTE: Final = 8
 """As many more for each byte of the encoded checkpoint."""
 
@@ -30,10 +34,23 @@ _any_list, _any_dict = cast(Any, list), cast(Any, dict)
 
 _SEEDED: Final = frozenset({str, bytes})
 """Types that are hashed with a secret of the process, so that nobody can make hashes equal."""
-_LOOK: Final = 4
+_LOOK: Final = 16
 """Steps that it takes to look at a part of a key, in Python, against those that its hash takes."""
-_CALL: Final = 20
+_CALL: Final = 60
 """Likewise to hash or compare an object by methods of its class."""
+_ENTRY: Final = 16
+"""Likewise to copy an entry of a set or dict."""
+_MANY: Final = 2_000
+"""Keys from which on it matters where in its table a dict or set looks for them."""
+
+
+_TOO_MANY: Final = 30
+"""Places a key that a table has to look at beyond the first one; in one of ordinary keys it is less than one."""
+_A_WALK: Final = 500
+"""Places that no ordinary key is looked for at."""
+
+_Seen: TypeAlias = "dict[int, tuple[int, int]]"
+"""By the id of a value: how many steps it takes, and how deep it is."""
 
 
 class Work:
@@ -47,6 +64,8 @@ class Work:
         self._left = MAX_WORK + WORK_PER_BYTE * size
         self.wide = False
         """Whether an int beyond 64 bits was made: it takes longer to compare than others."""
+        self.decimals = False
+        """Whether a Decimal was made: comparing one with an int takes the square of its length."""
 
     def spend(self, steps: int) -> None:
         """Count work that is about to be done.
@@ -60,6 +79,18 @@ class Work:
                 "Stored values would take far more memory or time to make than their size allows for."
             )
 
+    def copy(self, value: Any) -> None:
+        """Count the copying of an argument by a constructor of the interpreter."""
+        cls = f.type_of(value)
+        if cls is int:
+            self.spend(value.bit_length() >> 3)
+        elif issubclass(cls, (dict, set, frozenset)):
+            self.spend(_ENTRY * len(value))
+        elif issubclass(cls, (list, tuple, deque)):
+            self.spend(4 * len(value))
+        elif issubclass(cls, (str, bytes, bytearray)):
+            self.spend(len(value))
+
     def check_keys(self, keys: list[Any]) -> None:
         """Count the hashing and comparing that a dict or set takes that gets these keys at once.
 
@@ -68,40 +99,110 @@ class Work:
         """
         if _SEEDED.issuperset(map(type, keys)):
             return
-        seen: dict[int, int] = {}
-        steps = [self._steps(key, seen, 0) for key in keys]
+        seen: _Seen = {}
+        steps = [  # of what takes one step there is too much to look at each
+            1 if type(key) in f.ATOMS and not self.wide else self._steps(key, seen, 0)[0] for key in keys
+        ]
         self.spend(sum(steps))
         hashes = list(map(hash, keys))
-        if len(set(hashes)) == len(hashes):
-            return
-        largest: dict[int, int] = {}
-        for hashed, cost in zip(hashes, steps, strict=True):
-            largest[hashed] = max(cost, largest.get(hashed, 0))
-        self.spend(sum(count * (count - 1) // 2 * largest[hashed] for hashed, count in Counter(hashes).items()))
+        # Sorted, not put into a dict: that would take what is to be found out here.
+        again = _repeated(hashes)
+        if again:
+            self._check_equal_hashes(keys, hashes, steps)
+        if len(hashes) >= _MANY:
+            self.spend(probes([hashed for index, hashed in enumerate(hashes) if index not in again]))
+
+    def _check_equal_hashes(self, keys: list[Any], hashes: list[int], steps: list[int]) -> None:
+        """Keys of one hash are compared each with each, by what they are hashed by and by more."""
+        seen: _Seen = {}
+        for _, group in groupby(sorted(range(len(keys)), key=hashes.__getitem__), key=hashes.__getitem__):
+            members = list(group)
+            if len(members) == 1:
+                continue
+            pairs = len(members) * (len(members) - 1) // 2
+            self.spend(pairs * max(steps[index] for index in members))
+            self.spend(pairs * max(self._steps(keys[index], seen, 0, shown=True)[0] for index in members))
 
     def check_shown(self, value: Any) -> None:
-        """Count the work of a text of `value`, which an error may make of it."""
-        self.spend(self._steps(value, {}, 0, shown=True))
+        """Count the work of a text of `value`, which an error may make of it, or of walking through all of it."""
+        self.spend(self._steps(value, {}, 0, shown=True)[0])
 
-    def _steps(self, value: Any, seen: dict[int, int], depth: int, *, shown: bool = False) -> int:
-        """How many steps it takes to hash a value, everything in it again wherever it stands."""
+    def _steps(
+        self, value: Any, seen: dict[int, tuple[int, int]], depth: int, *, shown: bool = False
+    ) -> tuple[int, int]:
+        """How many steps it takes to hash a value, everything in it again wherever it stands, and how deep it is."""
         cls = f.type_of(value)
-        if cls in f.ATOMS:
-            return 1 + (value.bit_length() ** 2 >> 14) if cls is int else 1  # which comparing it with a Decimal takes
-        known = seen.get(id(value))
-        if known is not None:
-            return known
-        if depth > f.MAX_DEPTH:
+        if cls in f.ATOMS or issubclass(cls, (int, str, bytes)):
+            return self._steps_of_atom(value, cls, shown), 0
+        known = seen.get(id(value), (1, 0))
+        if depth + known[1] > f.MAX_DEPTH:
             raise CheckpointDecodeError(f"Stored keys nest deeper than {f.MAX_DEPTH} levels.")
-        self.spend(_LOOK)
-        if cls is tuple and not self.wide and f.ATOMS.issuperset(map(type, value)):
-            return 1 + len(value)  # by far the most frequent: not worth a call for each of its parts
-        seen[id(value)] = 1  # where it holds itself, Python's own limit ends the hashing
-        steps, parts = _parts_shown(value, cls) if shown else _parts_hashed(value, cls)
+        if id(value) in seen:
+            return known
+        if cls is tuple and not (self.wide or shown) and f.ATOMS.issuperset(map(type, value)):
+            return 1 + 2 * len(value), 1  # by far the most frequent: not worth a call for each of its parts
+        seen[id(value)] = (1, 0)  # where it holds itself, Python's own limit ends the hashing
+        steps, found = _parts_shown(value, cls) if shown else _parts_hashed(value, cls)
+        parts, height = list(found), 0
+        self.spend(_LOOK * (1 + len(parts)))
         for part in parts:
-            steps += self._steps(part, seen, depth + 1, shown=shown)
-        seen[id(value)] = steps
-        return steps
+            inner, inner_height = self._steps(part, seen, depth + 1, shown=shown)
+            steps, height = steps + inner, max(height, 1 + inner_height)
+        seen[id(value)] = steps, height
+        return steps, height
+
+    def _steps_of_atom(self, value: Any, cls: type[Any], shown: bool) -> int:
+        if issubclass(cls, int):
+            bits = int.bit_length(value)
+            return 1 + (bits**2 >> 14 if self.decimals else bits >> 6)  # what comparing it with a Decimal takes
+        return 1 + len(value) if shown and issubclass(cls, (str, bytes)) else 1
+
+
+def _repeated(hashes: list[int]) -> set[int]:
+    """The indexes of hashes that stand before as well."""
+    ordered = sorted(hashes)
+    if not any(map(eq, ordered, islice(ordered, 1, None))):
+        return set()
+    indexes = sorted(range(len(hashes)), key=hashes.__getitem__)  # stable: the first of its kind comes first
+    return {later for one, later in pairwise(indexes) if hashes[one] == hashes[later]}
+
+
+def probes(hashes: list[int]) -> int:
+    """Steps that a dict or set takes to look for places for keys of these hashes, where that is far more than usual.
+
+    Ints can be chosen so that each is looked for behind all the others, without two of one hash: this follows the
+    interpreter's search, in tables of each size that they grow through, and ends early.
+    """
+    size, usable = 1 << 11, 0
+    while usable < len(hashes):
+        usable = size * 2 // 3
+        if any(_probes(hashes[:usable], size - 1, linear) >= _TOO_MANY * min(usable, len(hashes)) for linear in (0, 9)):
+            return MAX_WORK * len(hashes)
+        size <<= 1
+    return 0
+
+
+def _probes(hashes: list[int], mask: int, linear: int) -> int:
+    """How many places a table of `mask + 1` has looked at beyond one a key; a set looks at so many places behind the
+    first before it jumps."""
+    taken, found, limit = bytearray(mask + 1 + linear), 0, _TOO_MANY * len(hashes)
+    for hashed in hashes:
+        perturb = hashed & 0xFFFF_FFFF_FFFF_FFFF
+        place, before = perturb & mask, found
+        while taken[place]:
+            near = taken.find(0, place, place + 1 + linear) if linear else -1
+            found += 1
+            if near >= 0:
+                place = near
+                break
+            perturb >>= 5
+            place = (5 * place + perturb + 1) & mask
+            if found - before > _A_WALK:
+                return limit
+        taken[place] = 1
+        if found > limit:
+            break
+    return found
 
 
 def _parts_hashed(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
@@ -117,7 +218,9 @@ def _parts_hashed(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
         return 1, (value.start, value.stop, value.step)
     if is_type_expression(value):
         return _CALL, get_args(value)
-    return (_CALL, _fields_hashed(value, cls)) if _has_generated_hash(cls) else (1, ())
+    if cls.__module__.startswith((*FRAMEWORK, OPENAI)):
+        return _CALL, [part for _, part in _attributes(value, cls)]
+    return (_CALL, _fields_hashed(value, cls)) if _has_generated_hash(cls) else (_CALL, ())
 
 
 def _parts_shown(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
@@ -127,6 +230,8 @@ def _parts_shown(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:
         return 1, _any_list.__iter__(value)
     if issubclass(cls, set):
         return 1, _any_set.__iter__(value)
+    if issubclass(cls, type):
+        return 1, ()
     steps, parts = _parts_hashed(value, cls)
     return steps, (*parts, *(part for _, part in _attributes(value, cls)))
 

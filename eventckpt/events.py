@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from .text import described, is_unicode
+from .text import described, is_unicode, safe
 
 __all__ = [
     "MAX_RUN_ID",
@@ -162,6 +162,13 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     def stream(self) -> StreamId:
         """The key of the stream that this event belongs to."""
         return StreamId(self.workflow_name, self.run_id)
+
+    def named(self) -> str:
+        """This event as the message of an error names it. What is stored is shown in it, and not obeyed."""
+        return (
+            f"Checkpoint {safe(self.checkpoint_id)} (seq {self.seq} of run {self.run_id!r}, "
+            f"workflow {self.workflow_name!r})"
+        )
 
     def header(self) -> CheckpointEvent:
         """This event without its payload's data, as listings give it."""

@@ -9,9 +9,9 @@ import math
 from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
-from .text import described, is_unicode
+from .text import described, is_connection_string, is_unicode
 
-__all__ = ["choice", "function", "instance", "number", "text", "texts", "whole_number"]
+__all__ = ["choice", "function", "instance", "no_connection_string", "number", "text", "texts", "whole_number"]
 
 _T = TypeVar("_T")
 
@@ -43,6 +43,16 @@ def text(name: str, value: object, *, longest: int | None = None) -> str:
     if not is_unicode(value):
         raise ValueError(f"{name} is not valid Unicode: {described(value)}.")
     return value
+
+
+def no_connection_string(name: str, value: str, *, instead: str) -> None:
+    """Text that is used, and shown, as the name of a place. A connection string is none, and has a key in it.
+
+    Raises:
+        ValueError: it is one, or a URL with a password, which is not shown; `instead` says what to give.
+    """
+    if is_connection_string(value):
+        raise ValueError(f"{name} is a connection string, or a URL with a password, and is not shown. {instead}")
 
 
 def texts(name: str, value: object) -> list[str]:

@@ -6,13 +6,26 @@ forges a log line, and `str()` of somebody else's object may raise.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from itertools import groupby
 from typing import Final
 
-__all__ = ["described", "is_name", "is_unicode", "safe"]
+__all__ = ["described", "is_connection_string", "is_name", "is_unicode", "may_hold_a_key", "safe"]
 
 _WIDTH: Final = 120  # characters of a value in an error message
+_LOOKED_AT: Final = 4_096  # characters of a value that are searched for a key: what is quoted is far from their end
+_CONNECTION: Final = re.compile(
+    r"\b(?:account(?:key|endpoint)|sharedaccess\w{0,40})\s*=|://[^\s@]{1,512}@", re.IGNORECASE | re.ASCII
+)
+"""What only a connection string has, or a URL with a user and a password before its host."""
+_KEY: Final = re.compile(
+    # of a connection string, or of a signed URL
+    r"(?:\b(?:account|access|master|api_?)key|sharedaccess\w{0,40}|password|\bpwd|secret|\bsig)\s*="
+    r"|://[^\s@]{1,512}@"  # a user and a password before the host
+    r"|(?<![\w+/])[\w+/]{43,600}={1,2}(?!\w)",  # an account key by itself: base64 of 32 bytes or more
+    re.IGNORECASE | re.ASCII,
+)
 
 
 def safe(value: object) -> str:
@@ -30,10 +43,26 @@ def safe(value: object) -> str:
 
 
 def described(value: object) -> str:
-    """`value` as an error message quotes it: as Python writes it, safe to print, its end left out where it is long."""
+    """`value` as an error message quotes it: as Python writes it, safe to print, its end left out where it is long.
+
+    What may hold a key is not quoted at all: errors are logged, and shown to whoever did not set the value.
+    """
     # A long text is cut before it is quoted, and a huge int has no decimal digits that Python would print.
-    text = safe(_text_of(value[:_WIDTH] if type(value) is str else value, repr))
+    text = _text_of(value[:_LOOKED_AT] if type(value) is str else value, repr)
+    if may_hold_a_key(text):
+        return "a value that is not shown, as it may hold a key"
+    text = safe(_text_of(value[:_WIDTH], repr) if type(value) is str else text)
     return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+
+
+def may_hold_a_key(text: str) -> bool:
+    """Whether `text` looks like a connection string, a URL with a password, or an account key: not to be shown."""
+    return _KEY.search(text, 0, _LOOKED_AT) is not None
+
+
+def is_connection_string(text: str) -> bool:
+    """Whether `text` is a connection string, or a URL with a user and a password: it is no name of anything."""
+    return _CONNECTION.search(text, 0, _LOOKED_AT) is not None
 
 
 def is_name(value: object) -> bool:

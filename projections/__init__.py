@@ -1,6 +1,6 @@
 """Read models derived from the events, and the processor that keeps them up to date: the public names, nothing else."""
 
-from .batch import Batch, Handler
+from .batch import Batch, Handler, UpgradeNeededError
 from .engines import Engine, open_engine
 from .feeds import ChangeFeed, FeedRange
 from .latest import Difference, LatestProjection, compare
@@ -25,6 +25,7 @@ __all__ = [
     "ProcessorOptions",
     "RangeStats",
     "RangeStatus",
+    "UpgradeNeededError",
     "compare",
     "open_engine",
 ]

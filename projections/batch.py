@@ -10,7 +10,15 @@ from eventckpt import CheckpointEvent
 from .feeds import FeedRange
 from .leases import LeaseLostError
 
-__all__ = ["Batch", "Handler"]
+__all__ = ["Batch", "Handler", "UpgradeNeededError"]
+
+
+class UpgradeNeededError(Exception):
+    """Raised by a handler for events that only a newer version of it can handle.
+
+    That is no failed attempt, however often it happens: while workers are upgraded one by one, an older one waits, and
+    the range goes on where a newer one takes it over. Nothing is skipped, and nobody has to resume anything.
+    """
 
 
 class Batch(Sequence[CheckpointEvent]):
@@ -52,4 +60,4 @@ class Batch(Sequence[CheckpointEvent]):
 
 
 Handler: TypeAlias = Callable[[Batch], Awaitable[object]]
-"""Handles a batch completely, or raises: then the whole batch comes again."""
+"""Handles a batch completely, or raises: then the whole batch comes again. See also `UpgradeNeededError`."""

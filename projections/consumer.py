@@ -10,8 +10,9 @@ from typing import NamedTuple
 from eventckpt import CheckpointEvent
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
+from eventckpt.text import safe
 
-from .batch import Batch, Handler
+from .batch import Batch, Handler, UpgradeNeededError
 from .clock import Clock
 from .feeds import ChangeFeed, FeedPage, FeedRange
 from .holding import Holding
@@ -118,6 +119,10 @@ class Consumer:
                 error = await self._attempt(page.events)
                 if error is None:
                     return True
+                if isinstance(error, UpgradeNeededError):
+                    await holding.note_refusal(_described(error))
+                    await first(self._parts.clock.sleep(options.max_backoff), self._leaving.wait())
+                    continue
                 await holding.note_failure(_described(error))
                 if holding.attempts < options.max_attempts:
                     pause = min(options.max_backoff, options.backoff * 2 ** (holding.attempts - 1))
@@ -179,4 +184,4 @@ class Consumer:
 
 
 def _described(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:1000]
+    return f"{safe(type(error).__name__)}: {safe(error)}"[:1000]

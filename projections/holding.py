@@ -114,6 +114,12 @@ class Holding:
         self.error = error
         await self._try_to_write()
 
+    async def note_refusal(self, error: str) -> None:
+        """Show why the range does not go on, without counting it against any worker."""
+        if error != self.error:
+            self.error = error
+            await self._try_to_write()
+
     async def _try_to_write(self) -> None:
         try:
             await self._write()

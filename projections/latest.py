@@ -13,11 +13,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
+from eventckpt.chain import is_newer
 from eventckpt.log import logger_of
 from eventckpt.runs import advance, fold
 from eventckpt.storage.lineage import Lru
 from eventckpt.stores import RunStore
 
+from .batch import UpgradeNeededError
 from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 
 __all__ = ["Difference", "LatestProjection", "compare"]
@@ -50,6 +52,8 @@ class LatestProjection:
 
         Raises:
             CheckpointStoreError: the engine failed. Some runs may have been written; applying again is safe.
+            UpgradeNeededError: a newer version of eventckpt wrote some of the events. What came before them in their
+                runs, and the other runs, have been written.
         """
         by_stream: dict[StreamId, list[CheckpointEvent]] = {}
         for event in events:
@@ -58,26 +62,37 @@ class LatestProjection:
         stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
         infos.update(await self._runs.get(*stale) if stale else {})
         changed: list[RunInfo] = []
+        beyond: list[CheckpointEvent] = []
         for stream, new in by_stream.items():
             before = infos.get(stream)
-            after = await self._advanced(stream, before, new)
+            after = await self._advanced(stream, before, new, beyond)
             if after is not None and after is not before:
                 changed.append(after)
         written = await self._runs.put(*changed) if changed else 0
         for info in changed:
             self._known.put(info.stream, info)
         self.applied += written
+        if beyond:
+            raise _upgrade_needed(beyond)
         return written
 
     async def _advanced(
-        self, stream: StreamId, info: RunInfo | None, events: Sequence[CheckpointEvent]
+        self,
+        stream: StreamId,
+        info: RunInfo | None,
+        events: Sequence[CheckpointEvent],
+        beyond: list[CheckpointEvent],
     ) -> RunInfo | None:
-        """`info` after those of `events` that it has not seen."""
+        """`info` after those of `events` that it has not seen, up to the first that a newer version wrote: of that one
+        this version may know next to nothing, and it goes to `beyond`."""
         seq = info.seq if info else 0
         unseen: list[CheckpointEvent] = []
         for event in sorted(events, key=lambda each: each.seq):
             if event.seq <= seq:
                 continue
+            if is_newer(event):
+                beyond.append(event)
+                break
             if event.seq != seq + 1:
                 self.gaps += 1
                 logger.warning(
@@ -87,16 +102,27 @@ class LatestProjection:
                     event.seq,
                     seq,
                 )
-                return await self._folded(stream)
+                return await self._folded(stream, events, beyond)
             seq = event.seq
             unseen.append(event)
         if not unseen:
             return info
-        return advance(info, *unseen) or await self._folded(stream)  # only the log knows what was the latest before
+        # Where the latest was deleted, only the log knows what was the latest before.
+        return advance(info, *unseen) or await self._folded(stream, unseen, beyond)
 
-    async def _folded(self, stream: StreamId) -> RunInfo | None:
+    async def _folded(
+        self, stream: StreamId, events: Sequence[CheckpointEvent], beyond: list[CheckpointEvent]
+    ) -> RunInfo | None:
+        """The run as the log tells it, likewise; `beyond` gets what keeps it from including all of `events`."""
+        known: list[CheckpointEvent] = []
         async with aclosing(self._store.headers(stream)) as headers:
-            return fold([header async for header in headers])
+            async for header in headers:
+                if is_newer(header):
+                    if header.seq <= max(event.seq for event in events):
+                        beyond.append(header)
+                    break
+                known.append(header)
+        return fold(known)
 
 
 class Difference(NamedTuple):
@@ -104,7 +130,7 @@ class Difference(NamedTuple):
 
     stream: StreamId
     what: str
-    """`missing`, `behind`, `ahead`, `unknown`, or the fields that are wrong."""
+    """`missing`, `behind`, `ahead`, `unknown`, `newer`, or the fields that are wrong."""
 
 
 async def compare(store: EventStore, feed: ChangeFeed, runs: RunStore) -> AsyncGenerator[Difference, None]:
@@ -131,7 +157,10 @@ async def compare(store: EventStore, feed: ChangeFeed, runs: RunStore) -> AsyncG
 def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> str | None:
     if stored is None:
         return "missing"
-    upto = fold([header for header in headers if header.seq <= stored.seq])
+    known = [header for header in headers if header.seq <= stored.seq]
+    if any(map(is_newer, known)):
+        return "newer: a newer version of eventckpt wrote events of this run, and this one cannot judge them"
+    upto = fold(known)
     if upto is None or upto.seq != stored.seq:
         return f"ahead: the projection is at seq {stored.seq}, the log at {headers[-1].seq if headers else 0}"
     wrong = [
@@ -144,6 +173,14 @@ def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> s
     if headers[-1].seq > stored.seq:
         return f"behind: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
     return None
+
+
+def _upgrade_needed(beyond: Sequence[CheckpointEvent]) -> UpgradeNeededError:
+    first, runs = beyond[0], len({event.stream for event in beyond})
+    return UpgradeNeededError(
+        f"a newer version of eventckpt wrote events of {runs} runs here, such as seq {first.seq} of run "
+        f"{first.run_id!r}, workflow {first.workflow_name!r}: upgrade this worker"
+    )
 
 
 def _follow(info: RunInfo | None, events: Iterable[CheckpointEvent]) -> bool:

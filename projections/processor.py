@@ -17,6 +17,7 @@ from eventckpt import settings
 from eventckpt.closing import close_after
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
+from eventckpt.text import safe
 
 from .balance import Observer, share_of
 from .batch import Batch, Handler
@@ -169,7 +170,7 @@ class ChangeFeedProcessor:
         """
         leases = await self._leases.all()
         if owners := sorted({lease.owner for lease in leases if lease.owner}):
-            raise RuntimeError(f"Stop the workers first: {', '.join(owners)}.")
+            raise RuntimeError(f"Stop the workers first: {', '.join(map(safe, owners))}.")
         for lease in leases:
             await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
 
@@ -188,7 +189,7 @@ class ChangeFeedProcessor:
             try:
                 await self._parts.handler(Batch(FeedRange(low, high), [parked.event], lambda: False))
             except Exception as error:  # noqa: BLE001 - it stays parked, with its last error
-                said = f"{type(error).__name__}: {error}"[:1000]
+                said = f"{safe(type(error).__name__)}: {safe(error)}"[:1000]
                 await self._leases.park(
                     msgspec.structs.replace(parked, error=said, attempts=parked.attempts + 1)
                 )  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from agent_framework import SecretString
@@ -28,7 +30,7 @@ from .conftest import cosmos_account
 from .engines import COSMOS_DATABASE, Engine
 
 ENDPOINT = "https://account.example:443/"
-KEY = base64.b64encode(b"k" * 64).decode()
+KEY = base64.b64encode(b"key" * 21 + b"k").decode()
 NAN, INFINITY = float("nan"), float("inf")
 
 
@@ -48,6 +50,10 @@ class Wordless:
 
 NOT_TEXT: tuple[Any, ...] = (42, 1.5, True, b"text", ["text"], object(), Wordless())
 NOT_A_NAME: tuple[Any, ...] = (*NOT_TEXT, "", "   ", "\ud800")
+NOT_A_COSMOS_NAME: tuple[Any, ...] = (
+    *NOT_A_NAME, "x" * 256, "a/b", "a\\b", "a?b", "a#b", "ends in a space ", ".", "..", "db\n", "a\t", "\ra", "a\x00b",
+    "\x7f", "a\x85", "\x1b[2J", "a\u2028b",
+)  # fmt: skip
 NOT_A_WHOLE_NUMBER: tuple[Any, ...] = ("5", None, 1.5, True, NAN, [], Wordless())
 NOT_SECONDS: tuple[Any, ...] = ("5", None, True, NAN, INFINITY, -1, -INFINITY, 1j, [], Wordless())
 NOT_A_CHOICE: tuple[Any, ...] = ("other", "", None, 5, True, ["fork"], Wordless())
@@ -77,14 +83,16 @@ SQLITE: dict[str, tuple[Any, ...]] = {
 }
 COSMOS: dict[str, tuple[Any, ...]] = {
     "endpoint": (*NOT_A_NAME, "account", "ftp://account.example/", "https://", "https://:443/", "https://a:port/",
-                 "https://[a/", "https://a b/", "https://account.example\n/", "AccountEndpoint=https://a/;"),
-    "database_name": (*NOT_A_NAME, "x" * 256, "a/b", "a\\b", "a?b", "a#b", "ends in a space "),
-    "container_name": (*NOT_A_NAME, "x" * 256, "a/b", "a\\b", "a?b", "a#b", "ends in a space "),
+                 "https://[a/", "https://a b/", "https://account.example\n/", "AccountEndpoint=https://a/;",
+                 "http://u:p@host/", "https://u@host/", "https://@host/", "https://host/path", "https://host//",
+                 "https://host/?", "https://host/?a=b", "https://host/#", "https://host:443/.", "https://a\\b/"),
+    "database_name": NOT_A_COSMOS_NAME,
+    "container_name": NOT_A_COSMOS_NAME,
     "credential": ("", "  ", "no base64!", KEY[:-1], "é", SecretString("no base64!"), SecretString(""), b"key", 42,
                    True, [KEY], {"masterKey": KEY}, Identity, object(), Wordless()),
     "cosmos_client": ("client", 42, object(), Wordless(), BlockingClient),
     "container_client": ("container", 42, object(), Wordless()),
-    "env_file_path": (42, True, "", "missing.env", ["a.env"], object(), Wordless()),
+    "env_file_path": (42, True, "", "missing.env", ".", Path(), ["a.env"], object(), Wordless()),
     "env_file_encoding": (42, "", "no-such-encoding", object(), Wordless()),
 }  # fmt: skip
 PERIODS = ("poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin")
@@ -165,6 +173,51 @@ def test_a_key_that_is_wrong_is_not_shown(maker: str) -> None:
         with pytest.raises(ValueError, match="credential") as refusal:
             MAKERS[maker][0](credential=key)
         assert "secret key" not in repr(refusal.value)
+
+
+def connection_strings() -> list[str]:
+    return [
+        f"AccountEndpoint=https://x.documents.azure.com:443/;AccountKey={KEY};",
+        f"accountkey = {KEY}",
+        f"Endpoint=sb://x/;SharedAccessKeyName=root;SharedAccessKey={KEY}",
+        f"https://{quote(KEY)}@x.documents.azure.com:443/",
+        f"https://user:{quote(KEY)}@x.documents.azure.com:443/",
+        KEY,
+    ]
+
+
+@pytest.mark.parametrize("value", connection_strings())
+@pytest.mark.parametrize("name", ["endpoint", "database_name", "container_name", "env_file_path", "env_file_encoding"])
+@pytest.mark.parametrize("padding", ["", "x" * 100])
+def test_a_connection_string_is_refused_and_nothing_of_its_key_is_shown(name: str, value: str, padding: str) -> None:
+    if name.endswith("_name") and "/" not in value:
+        value += "/"  # a name that is refused
+    with pytest.raises(ValueError, match=name) as refusal:
+        CosmosCheckpointStorage(**on_cosmos(**{name: padding + value}))
+    said = "".join(traceback.format_exception_only(refusal.value)) + repr(refusal.value.__cause__)
+    assert KEY[:6] not in said
+    if name == "endpoint" and "=" in value.strip("=") and not padding:
+        assert "connection string" in said
+        assert "endpoint" in said
+        assert "credential apart" in said
+
+
+@pytest.mark.parametrize("value", [each for each in connection_strings() if each != KEY])
+def test_a_connection_string_is_no_path_of_a_file(value: str, tmp_path: Path) -> None:
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match="path is a connection string") as refusal:
+        SqliteCheckpointStorage(value)
+    assert KEY[:6] not in str(refusal.value)
+    assert files(tmp_path) == before
+
+
+def test_names_that_only_look_like_it_are_names(tmp_path: Path) -> None:
+    for name in ("day=5/monkey=1.db", "user@host.db", "key=a.db"):
+        SqliteCheckpointStorage(tmp_path / name)
+    for name in ("a.b", "...", "a=b", "bücher", "東京", "a b", "x" * 255, "user@host"):
+        CosmosEventStore(**on_cosmos(database_name=name, container_name=name))
+    for endpoint in ("https://host", "https://host/", "http://127.0.0.1:8081/", "https://[::1]:8081"):
+        CosmosEventStore(**on_cosmos(endpoint=endpoint))
 
 
 @pytest.mark.parametrize("credential", [Identity(), "key in the environment"])

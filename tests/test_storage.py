@@ -566,13 +566,36 @@ async def test_a_checkpoint_without_a_proper_name_is_refused(engine: Engine, fie
         await engine.storage().save(checkpoint(**fields))
 
 
-async def test_a_checkpoint_id_too_long_to_name_a_run_is_refused_unless_bound(engine: Engine) -> None:
-    storage = engine.storage()
-    long = checkpoint(checkpoint_id="x" * 300)
-    with pytest.raises(ValueError, match="255"):
+@pytest.mark.parametrize("name", ["x" * 256, "x" * 300, "x\n" * 200, "é" * 100_000])
+async def test_a_checkpoint_id_too_long_to_name_a_run_is_refused_unless_bound(engine: Engine, name: str) -> None:
+    told: list[Exception] = []
+    storage = engine.storage(on_save_error=lambda _, error: told.append(error))
+    long = checkpoint(checkpoint_id=name)
+    with pytest.raises(CheckpointEncodeError, match=rf"checkpoint_id .* 255 .* {len(name):,}") as refusal:
         await storage.save(long)
-    await storage.for_run("r").save(long)
-    assert await storage.load(long.checkpoint_id) == long
+    assert told == [refusal.value]
+    assert str(refusal.value).isprintable()
+    assert len(str(refusal.value)) < 500
+    assert await ids(storage) == []
+    if len(name) < 1000:
+        await storage.for_run("r").save(long)
+        assert await storage.load(long.checkpoint_id) == long
+        following = checkpoint(long, checkpoint_id=f"{name}2")
+        await storage.save(following)  # its run has a name
+        assert await storage.load(following.checkpoint_id) == following
+        await storage.save(checkpoint(checkpoint_id="y" * 255))
+
+
+@pytest.mark.parametrize("value", [None, {}, {"checkpoint_id": "a"}, "checkpoint", [], WorkflowCheckpoint])
+@pytest.mark.parametrize("run_id", [None, "r"])
+async def test_something_else_than_a_checkpoint_is_not_saved(engine: Engine, run_id: str | None, value: Any) -> None:
+    told: list[Exception] = []
+    storage = engine.storage(on_save_error=lambda _, error: told.append(error))
+    target = storage if run_id is None else storage.for_run(run_id)
+    with pytest.raises(TypeError, match=f"^save takes a WorkflowCheckpoint, not a {type(value).__name__}\\.$"):
+        await target.save(value)
+    assert told == []
+    assert await ids(storage) == []
 
 
 def test_options_are_checked_when_the_storage_is_made(engine: Engine) -> None:

@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 
+from .. import settings
+from ..chain import flaw_of, is_newer
 from ..codec.tree import Tree
 from ..errors import (
     CheckpointConflictError,
@@ -104,6 +106,9 @@ class Replayed(NamedTuple):
     """What the run amounts to after it."""
     problem: str
     """What is wrong with the event or its state; empty: nothing."""
+    newer: bool = False
+    """Whether that is only that a newer version wrote the event, or the snapshot it needs: this one cannot judge it,
+    and `info` lacks what it says."""
 
 
 class TypeUse(NamedTuple):
@@ -129,7 +134,7 @@ class CheckpointAudit:
             log.
 
     Raises:
-        ValueError: an argument is not of the form above.
+        ValueError, TypeError: an argument is not of the form above.
         CheckpointStoreError: `latest` is "projection", and the engine keeps none.
     """
 
@@ -141,8 +146,9 @@ class CheckpointAudit:
         actor: str | None = None,
         latest: Latest = "log",
     ) -> None:
-        if latest not in ("log", "projection"):
-            raise ValueError(f"latest is 'log' or 'projection', not {latest!r}.")
+        settings.choice("latest", latest, "log", "projection")
+        if actor is not None:
+            settings.text("actor", actor)
         self.store = store
         self._projection = store.runs() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
@@ -298,10 +304,15 @@ class CheckpointAudit:
     async def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
         """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
         folding = Folding()
+        beyond: set[int] = set()  # seqs of events that a newer version wrote
         async with aclosing(self.store.events(stream, lte=until)) as events:
             async for event in events:  # gaps are pruned or missing, which verify tells apart
                 header = event.header()
-                yield Replayed(header, folding.add(header), await self._replay_problem(event))
+                newer = is_newer(event) or (event.payload is not None and event.payload.base_seq in beyond)
+                if is_newer(event):
+                    beyond.add(event.seq)
+                problem = flaw_of(event) if is_newer(event) else await self._replay_problem(event)
+                yield Replayed(header, folding.add(header), problem, newer=newer and bool(problem))
 
     async def _replay_problem(self, event: CheckpointEvent) -> str:
         if event.type == "tombstone":

@@ -15,6 +15,7 @@ from agent_framework import WorkflowCheckpoint
 from ..errors import CheckpointTypeNotAllowedError
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
+from ..text import safe
 
 __all__ = ["Adopted", "LeftOut", "Source", "adopt"]
 
@@ -99,7 +100,7 @@ def _left_out(checkpoint_id: str, error: Exception) -> LeftOut:
 
 def _why(error: BaseException) -> str:
     """The reason at the bottom of an error, which names the type that was refused."""
-    said = [str(error)]
+    said = [safe(error)]
     while (error := error.__cause__ or error.__context__) is not None:  # pyright: ignore[reportAssignmentType] - ends at None
-        said.append(str(error))
+        said.append(safe(error))
     return said[0] if len(said) == 1 else f"{said[0]} ({said[-1]})"

@@ -21,6 +21,7 @@ from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 from ..allowlist import TypeGate, type_key, unpickled
 from ..codec import MAX_DEPTH, MAX_RAW_SIZE
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError
+from ..text import safe
 
 __all__ = ["Documents", "Folder", "decoded"]
 
@@ -61,12 +62,14 @@ class Folder:
     def _load(self, path: Path) -> WorkflowCheckpoint:
         try:
             if path.stat().st_size > MAX_RAW_SIZE:
-                raise CheckpointDecodeError(f"{path.name} is larger than {MAX_RAW_SIZE:,} bytes.")
+                raise CheckpointDecodeError(f"{safe(path.name)} is larger than {MAX_RAW_SIZE:,} bytes.")
             document: object = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
-            raise CheckpointNotFoundError(f"There is no {path.name}.") from error
+            raise CheckpointNotFoundError(f"There is no {safe(path.name)}.") from error
         except (OSError, ValueError, RecursionError) as error:  # among them what is no JSON or no UTF-8
-            raise CheckpointDecodeError(f"{path.name} is not valid JSON, or cannot be read: {error}") from error
+            raise CheckpointDecodeError(
+                f"{safe(path.name)} is not valid JSON, or cannot be read: {safe(error)}"
+            ) from error
         return decoded(document, self._gate)
 
 
@@ -134,7 +137,9 @@ def _unpickled(text: object, key: object, gate: TypeGate) -> Any:
     except WorkflowCheckpointException:
         raise
     except Exception as error:  # whatever a damaged pickle, or a class that has changed, comes to
-        raise CheckpointDecodeError(f"A stored {key!r} cannot be read: {type(error).__name__}: {error}") from error
+        raise CheckpointDecodeError(
+            f"A stored {key!r} cannot be read: {safe(type(error).__name__)}: {safe(error)}"
+        ) from error
     if type_key(type(value)) != key:
         raise CheckpointDecodeError(f"A stored {key!r} comes back as {type_key(type(value))!r}.")
     return value

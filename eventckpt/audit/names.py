@@ -14,6 +14,7 @@ from typing import Final
 from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundError
 from ..events import CheckpointEvent, StreamId
 from ..stores import AuditStore
+from ..text import safe
 
 __all__ = ["checkpoint_named", "run_named", "shown"]
 
@@ -69,7 +70,7 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
     located = await store.find(ids[0]) if ids else None
     if located is None:
         raise CheckpointNotFoundError(
-            f"No checkpoint found with ID {name}, or one that begins like that. "
+            f"No checkpoint found with ID {safe(name)}, or one that begins like that. "
             "`eventckpt history RUN` lists a run's checkpoints; RUN@SEQ names one by its position."
         )
     return located.event

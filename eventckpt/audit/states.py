@@ -17,6 +17,7 @@ from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointT
 from ..events import CheckpointEvent, StreamId
 from ..storage.payloads import BaseCache, Payloads, off_the_loop
 from ..stores import AuditStore
+from ..text import safe
 
 __all__ = ["ANY_TYPE", "Change", "States"]
 
@@ -75,12 +76,12 @@ class States:
             CheckpointDecodeError: they cannot be rebuilt; says which event it is.
         """
         if event.type == "tombstone":
-            raise CheckpointNotFoundError(f"{_where(event)} is a tombstone: it records a deletion and holds no state.")
+            raise CheckpointNotFoundError(f"{event.named()} is a tombstone: it records a deletion and holds no state.")
         held = self._held[1] if self._held and self._held[0] == event.stream else None
         try:
             raw, base = await self._payloads.read(event, held)
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(f"{_where(event)} cannot be read: {error}") from error
+            raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
         self._held = event.stream, base
         return raw
 
@@ -102,7 +103,7 @@ class States:
         try:
             return await off_the_loop(sum(map(len, raws)), read_trees, *raws, self.admits)
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(f"{_where(one)} and {_where(other)} cannot be read: {error}") from error
+            raise CheckpointDecodeError(f"{one.named()} and {other.named()} cannot be read: {safe(error)}") from error
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""
@@ -145,18 +146,12 @@ class States:
         try:
             return read_tree(raw, self.admits)
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(f"{_where(event)} cannot be read: {error}") from error
+            raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
 
     def _decoded(self, event: CheckpointEvent, raw: bytes) -> WorkflowCheckpoint:
         try:
             return self._codec.decode(raw)
         except CheckpointTypeNotAllowedError as error:
-            raise CheckpointTypeNotAllowedError(f"{_where(event)}: {error}", type_key=error.type_key) from error
+            raise error.about(f"{event.named()}: ") from error
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(f"{_where(event)} cannot be decoded: {error}") from error
-
-
-def _where(event: CheckpointEvent) -> str:
-    return (
-        f"Checkpoint {event.checkpoint_id} (seq {event.seq} of run {event.run_id!r}, workflow {event.workflow_name!r})"
-    )
+            raise CheckpointDecodeError(f"{event.named()} cannot be decoded: {safe(error)}") from error

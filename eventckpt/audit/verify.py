@@ -86,7 +86,10 @@ async def projection_problem(store: AuditStore, stream: StreamId) -> Problem | N
     document = (await store.runs().get(stream)).get(stream)
     if document is None:
         return None
-    then = fold([header async for header in store.headers(stream, lte=document.seq)])
+    headers = [header async for header in store.headers(stream, lte=document.seq)]
+    if any(map(is_newer, headers)):
+        return None  # this version cannot say what they amount to
+    then = fold(headers)
     if then is None or then.seq != document.seq:
         return None  # that event was pruned since, or is missing, which the log's own verdict tells
     wrong = [name for name in _POINTS_AT if getattr(document, name) != getattr(then, name)]

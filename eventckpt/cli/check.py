@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..audit import Verdict
+from ..text import may_hold_a_key
 from .output import Output
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
@@ -76,7 +77,8 @@ def register(app: typer.Typer) -> None:
         audit = await session.audit(allow=allow)
         for name in _SETTINGS:
             value = os.environ.get(name)
-            shown = "not set" if value is None else "set" if name.endswith("KEY") else value
+            hidden = name.endswith("KEY") or may_hold_a_key(value or "")
+            shown = "not set" if value is None else "set" if hidden else value
             session.out.record("setting", {"name": name, "value": shown})
             session.out.line(f"setting  {name}: {shown}")
         wrong = 0

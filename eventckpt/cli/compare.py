@@ -87,11 +87,12 @@ def register(app: typer.Typer) -> None:
         """Fold a run from its first event, rebuild each state, and compare it with what is stored."""
         audit = await session.audit()
         stream = await audit.run(run, workflow_name=workflow)
-        wrong = steps = 0
+        wrong = newer = steps = 0
         async with aclosing(audit.replay(stream, until=until)) as each:
             async for step in each:
                 steps += 1
-                wrong += bool(step.problem)
+                newer += step.newer
+                wrong += bool(step.problem) and not step.newer
                 info = step.info
                 session.out.record(
                     "step",
@@ -99,16 +100,22 @@ def register(app: typer.Typer) -> None:
                         "event": event_fields(step.event),
                         "run": msgspec.structs.asdict(info),
                         "problem": step.problem or None,
+                        "newer": step.newer,
                     },
                 )
                 waits = f", waits for {len(info.pending_requests)}" if info.pending_requests else ""
-                session.out.line(
-                    f"seq {step.event.seq}: superstep {info.iteration_count}, {info.status}{waits}"
-                    + (f"  WRONG: {step.problem}" if step.problem else "")
-                )
-        session.out.record("summary", {"steps": steps, "wrong": wrong})
-        session.out.line(f"{steps} events replayed; {wrong or 'none'} of them disagree with what is stored.")
-        return FOUND_WRONG if wrong else 0
+                state = f"superstep {info.iteration_count}, {info.status}{waits}"
+                if step.newer:
+                    session.out.line(f"seq {step.event.seq}: NEWER: {step.problem}")
+                else:
+                    said = f"  WRONG: {step.problem}" if step.problem else ""
+                    session.out.line(f"seq {step.event.seq}: {state}{said}")
+        session.out.record("summary", {"steps": steps, "wrong": wrong, "newer": newer})
+        session.out.line(
+            f"{steps} events replayed; {wrong or 'none'} of them disagree with what is stored."
+            + (f" {newer} need a newer version of eventckpt, and this one cannot judge them." if newer else "")
+        )
+        return FOUND_WRONG if wrong or newer else 0
 
 
 async def _two_events(

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
@@ -20,7 +20,7 @@ from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
 from .look import event_fields
 from .output import Output
-from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, Workflow, command
+from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, Workflow, command, made
 
 __all__ = ["register"]
 
@@ -240,18 +240,23 @@ async def _adopt_cosmos(
     try:
         from azure.core.exceptions import AzureError
         from azure.cosmos.aio import CosmosClient
+
+        from ..stores.cosmos.connection import target
     except ModuleNotFoundError as error:
         raise Failure(
             USAGE, f"import-from cosmos needs the cosmos extra ({error}): pip install 'eventckpt[cosmos]'"
         ) from error
     async with AsyncExitStack() as resources:
-        credential: Any = os.environ.get("AZURE_COSMOS_KEY")
-        if not credential:
+        credential: Any = None
+        if not os.environ.get("AZURE_COSMOS_KEY"):
             from azure.identity.aio import DefaultAzureCredential
 
             credential = await resources.enter_async_context(DefaultAzureCredential())
+        checked = made(
+            lambda: target(endpoint=endpoint, database_name=database, container_name=container, credential=credential)
+        )
         try:
-            client = await resources.enter_async_context(CosmosClient(endpoint, credential=credential))
+            client = await resources.enter_async_context(cast("CosmosClient", checked.client))
             items = client.get_database_client(database).get_container_client(container)
             source = Documents(lambda text, values: items.query_items(query=text, parameters=values), allow)
             return await audit.adopt(source, [each for name in workflows for each in await source.ids(name)])

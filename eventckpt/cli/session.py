@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Annotated, Any, Concatenate, Final, ParamSpec, get_type_hints
+from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_type_hints
 
 import typer
 from agent_framework import WorkflowCheckpointException
@@ -26,6 +26,7 @@ from ..errors import (
 )
 from ..stores import AuditStore
 from ..stores.sqlite import SqliteEventStore
+from ..text import is_connection_string
 from .output import Output
 
 __all__ = [
@@ -37,10 +38,12 @@ __all__ = [
     "Session",
     "Workflow",
     "command",
+    "made",
     "moment",
 ]
 
 _P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 FOUND_WRONG: Final = 1
 USAGE: Final = 2
@@ -90,7 +93,7 @@ class Session:
     ) -> CheckpointAudit:
         """The audit over the store; with `create`, the store may be a new one."""
         store = await self._open(create=create)
-        return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
+        return made(lambda: CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest))
 
     @property
     def location(self) -> str:
@@ -100,11 +103,17 @@ class Session:
         location = self.location
         if not location:
             raise Failure(USAGE, "Which store? Give --store PATH or ENDPOINT, or set EVENTCKPT_STORE.")
+        if is_connection_string(location):
+            raise Failure(
+                USAGE,
+                "--store (or EVENTCKPT_STORE, AZURE_COSMOS_ENDPOINT) is a connection string, or a URL with a password, "
+                "and is not shown. Give the endpoint alone, and the key in AZURE_COSMOS_KEY.",
+            )
         if location.startswith(("http://", "https://")):
             return await self._cosmos(location)
         if not create and not os.path.isfile(location):  # noqa: ASYNC240, PTH113 - nothing else runs yet
             raise Failure(STORE, f"There is no store at {location}. Check the path, or EVENTCKPT_STORE.")
-        return await self._resources.enter_async_context(SqliteEventStore(location))
+        return await self._resources.enter_async_context(made(lambda: SqliteEventStore(location)))
 
     async def _cosmos(self, endpoint: str) -> AuditStore:
         try:
@@ -118,8 +127,20 @@ class Session:
             from azure.identity.aio import DefaultAzureCredential
 
             credential = await self._resources.enter_async_context(DefaultAzureCredential())
-        store = CosmosEventStore(endpoint=endpoint, credential=credential)
+        store = made(lambda: CosmosEventStore(endpoint=endpoint, credential=credential))
         return await self._resources.enter_async_context(store)
+
+
+def made(make: Callable[[], _T]) -> _T:
+    """What is made from settings. One of the wrong form is the caller's to mend, and no fault of the program.
+
+    Raises:
+        Failure: a setting is of the wrong form; says which.
+    """
+    try:
+        return make()
+    except (TypeError, ValueError) as error:
+        raise Failure(USAGE, str(error)) from error
 
 
 def command(

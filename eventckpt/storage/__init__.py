@@ -20,7 +20,7 @@ from ..events import MAX_RUN_ID, StreamId
 from ..log import logger_of
 from ..stores import EventStore
 from ..stores.sqlite import SqliteEventStore
-from ..text import is_name
+from ..text import is_name, safe
 from . import telemetry
 from .lineage import Memory
 from .payloads import BaseCache, Payloads
@@ -69,11 +69,14 @@ class _Checkpoints:
 
         Raises:
             CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`; also where the
-                checkpoint could be stored but not loaded again.
+                checkpoint could be stored but not loaded again, and where its id is to name its run and is too long
+                for that (255 characters).
             CheckpointConflictError: another writer has continued the run, and `on_conflict` is "raise".
             CheckpointStoreError: the engine failed; nothing half-written is left.
-            ValueError: the checkpoint's id is to name its run and is too long for that (255 characters).
+            TypeError: it is no `WorkflowCheckpoint`.
         """
+        if not isinstance(checkpoint, WorkflowCheckpoint):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
+            raise TypeError(f"save takes a WorkflowCheckpoint, not a {safe(type(checkpoint).__name__)}.")
         checkpoint_id, workflow_name = checkpoint.checkpoint_id, checkpoint.workflow_name
         started = time.perf_counter()
         outcome = "failed"

@@ -149,10 +149,7 @@ class Reader:
 
     async def _decoded(self, event: CheckpointEvent, held: Base | None = None) -> tuple[WorkflowCheckpoint, Base]:
         """The checkpoint in `event` and the snapshot it rests on, or an error that names the event."""
-        where = (
-            f"Checkpoint {event.checkpoint_id} (seq {event.seq} of run {event.run_id!r}, "
-            f"workflow {event.workflow_name!r}) cannot be loaded: "
-        )
+        where = f"{event.named()} cannot be loaded: "
         outcome = "failed"
         try:
             raw, base = await self._payloads.read(event, held)
@@ -163,7 +160,7 @@ class Reader:
         except CheckpointTypeNotAllowedError as error:
             raise error.about(where) from error
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(f"{where}{error}") from error
+            raise CheckpointDecodeError(f"{where}{safe(error)}") from error
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
         return checkpoint, base

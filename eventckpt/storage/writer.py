@@ -19,9 +19,10 @@ from ..errors import (
     CheckpointTypeNotAllowedError,
     StreamConflict,
 )
-from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
+from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId
 from ..log import logger_of
 from ..stores import EventStore, Located
+from ..text import described, safe
 from . import telemetry
 from .compose import event_at, header_of, tombstone_after
 from .lineage import Head, Memory, Tip
@@ -97,7 +98,7 @@ class Writer:
         raw = self._codec.encode(checkpoint)
         # The place follows from what is known now, not from what other saves commit while this one is proved.
         place = await self._place(draft, run_id)
-        check_run_id(place.stream.run_id)
+        _check_name(place.stream, draft.checkpoint_id)
         await self._prove(draft, raw)
         place = place._replace(strand=self._memory.strand_after(draft.previous_checkpoint_id, strand))
         base = place.rests_on if place.rests_on and place.rests_on.stream == place.stream else None
@@ -164,7 +165,7 @@ class Writer:
             raise
         except CheckpointDecodeError as error:
             raise CheckpointEncodeError(
-                f"Checkpoint {draft.checkpoint_id} could be stored, but not loaded again: {error}"
+                f"Checkpoint {safe(draft.checkpoint_id)} could be stored, but not loaded again: {safe(error)}"
             ) from error
 
     async def _place(self, draft: CheckpointEvent, run_id: str | None) -> _Place:
@@ -230,7 +231,7 @@ class Writer:
         run_id, wanted = place.stream.run_id, place.head.seq + 1
         if self._on_conflict == "raise":
             raise _conflict_error(
-                place.stream, wanted, conflict.head, f"checkpoint {draft.checkpoint_id} was not saved"
+                place.stream, wanted, conflict.head, f"checkpoint {safe(draft.checkpoint_id)} was not saved"
             ) from conflict
         parent = place.parent
         point = parent.point if parent else ForkPoint(
@@ -272,13 +273,23 @@ class Writer:
         telemetry.stored.add(event.payload.stored_size if event.payload else 0)
 
 
+def _check_name(stream: StreamId, checkpoint_id: str) -> None:
+    """A run of its own takes its name from its first checkpoint, which as such may be of any length."""
+    if len(stream.run_id) > MAX_RUN_ID:
+        raise CheckpointEncodeError(
+            f"A checkpoint's checkpoint_id must have 1 to {MAX_RUN_ID} characters to name the run that it begins, and "
+            f"has {len(checkpoint_id):,}: {described(checkpoint_id)}. Nothing was saved: give it a shorter id, or save "
+            "through for_run, where the run has a name of its own."
+        )
+
+
 def _holds(event: CheckpointEvent, payload: Payload) -> bool:
     """Whether `event` is a checkpoint of the same content, however it is stored."""
     return event.payload is not None and event.payload.raw_sha256 == payload.raw_sha256
 
 
 def _conflict_error(stream: StreamId, seq: int, head: CheckpointEvent | None, what: str) -> CheckpointConflictError:
-    at = f"its head is seq {head.seq}, checkpoint {head.checkpoint_id}" if head else "its head is unknown"
+    at = f"its head is seq {head.seq}, checkpoint {safe(head.checkpoint_id)}" if head else "its head is unknown"
     return CheckpointConflictError(
         f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was continued by another writer: seq {seq} is "
         f"taken, {at}; {what}. Load the newest checkpoint and go on from there, or use on_conflict='fork'.",

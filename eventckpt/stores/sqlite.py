@@ -35,7 +35,7 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import SCHEMA, CheckpointEvent, EventSchema, StreamId
-from ..settings import choice, number
+from ..settings import choice, no_connection_string, number
 from ..text import described
 from . import AuditStore, Check, Located, RunStore
 from .sqlite_runs import SqliteRunStore
@@ -474,6 +474,7 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
         given = None
     if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
         raise TypeError(f"path is text or a pathlib.Path, not {described(path)}.")
+    no_connection_string("path", given, instead="Give the path of a file; Cosmos DB is an engine of its own.")
     if given.strip() in ("", ":memory:") or "\0" in given:
         raise ValueError(
             f"SqliteEventStore needs a file's path, which {described(given)} is not; for a throw-away store use a "

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from eventckpt import EventStore, SqliteEventStore
 from eventckpt.errors import CheckpointStoreError
-from eventckpt.text import safe
+from eventckpt.text import is_connection_string, safe
 
 from ..engines import Engine, open_engine
 from ..feeds import Start
@@ -233,6 +233,11 @@ async def _engine(store: str) -> AsyncGenerator[Engine, None]:
 
 @asynccontextmanager
 async def _opened(store: str) -> AsyncGenerator[EventStore, None]:
+    if is_connection_string(store):
+        raise typer.BadParameter(
+            "--store (or EVENTCKPT_STORE) is a connection string, or a URL with a password, and is not shown. Give the "
+            "endpoint alone, and the key in AZURE_COSMOS_KEY."
+        )
     if not store.startswith(("http://", "https://")):
         async with _made(SqliteEventStore, store) as opened:
             yield opened
@@ -255,7 +260,7 @@ async def _opened(store: str) -> AsyncGenerator[EventStore, None]:
 def _made(store: Callable[_P, EventStore], *args: _P.args, **kwargs: _P.kwargs) -> EventStore:
     try:
         return store(*args, **kwargs)
-    except (ValueError, SettingNotFoundError) as error:
+    except (TypeError, ValueError, SettingNotFoundError) as error:
         raise typer.BadParameter(safe(error)) from error
 
 

@@ -126,6 +126,75 @@ async def test_a_missing_store_or_setting_says_what_to_do(cli: Cli, tmp_path: Pa
     assert failed.of("error")[0]["code"] == 4
 
 
+SECRET = "C2y6yDjf5R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw=="
+CONNECTION = f"AccountEndpoint=https://x.documents.azure.com:443/;AccountKey={SECRET};"
+
+
+@pytest.mark.parametrize("where", ["--store", "EVENTCKPT_STORE", "AZURE_COSMOS_ENDPOINT"])
+@pytest.mark.parametrize(
+    "location", [CONNECTION, "https://me:secret-C2y6@x.documents.azure.com/", "db://me:C2y6@host/db"]
+)
+async def test_a_connection_string_as_store_is_refused_and_not_shown(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, location: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cli.env = {"EVENTCKPT_STORE": "", "AZURE_COSMOS_ENDPOINT": ""} | ({} if where == "--store" else {where: location})
+    for words in (["runs"], ["doctor"], ["import-from", "file", ".", "--trust-source"]):
+        option = ["--store", location] if where == "--store" else []
+        failed = await cli(*words, *option, code=2)
+        assert "is a connection string" in failed.err
+        assert "AZURE_COSMOS_KEY" in failed.err
+        assert "C2y6" not in failed.out + failed.err
+    assert not [name for name in os.listdir(tmp_path) if "Account" in name]  # noqa: PTH208 - names only
+
+
+async def test_the_doctor_lists_no_setting_that_may_hold_a_key(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=1)
+    store = cli.env["EVENTCKPT_STORE"]
+    for name in ("AZURE_COSMOS_ENDPOINT", "EVENTCKPT_STORE"):
+        cli.env |= {name: CONNECTION}
+        printed = await cli("doctor", "--store", store)
+        assert f"setting  {name}: set\n" in printed.out
+        assert "C2y6" not in printed.out + printed.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"AZURE_COSMOS_DATABASE_NAME": "db\n"}, "database_name"),
+        ({"AZURE_COSMOS_CONTAINER_NAME": ".."}, "container_name"),
+        ({"AZURE_COSMOS_KEY": "no base64!"}, "credential"),
+        ({"EVENTCKPT_STORE": "https://host/path"}, "endpoint"),
+    ],
+)
+async def test_a_setting_of_the_wrong_form_is_one_line_and_not_a_traceback(
+    cli: Cli, settings: dict[str, str], said: str
+) -> None:
+    cosmos = {"DATABASE_NAME": "d", "CONTAINER_NAME": "c", "KEY": SECRET}
+    cli.env = (
+        {"EVENTCKPT_STORE": "https://host/"} | {f"AZURE_COSMOS_{name}": cosmos[name] for name in cosmos} | settings
+    )
+    failed = await cli("runs", code=2)
+    assert failed.err.startswith("eventckpt: ")
+    assert said in failed.err
+    assert failed.err.count("\n") == 1
+
+
+async def test_an_allow_list_or_an_actor_of_the_wrong_form_is_one_line(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=1)
+    assert "module:qualname" in (await cli("show", "order-1@1", "--allow", "Order", code=2)).err
+    assert "actor is blank" in (await cli("fork", "order-1@1", "--as", "new", "--actor", " ", code=2)).err
+
+
+@pytest.mark.parametrize("endpoint", [CONNECTION, "https://me:C2y6@x.documents.azure.com/", "https://host/C2y6/?a"])
+async def test_the_endpoint_of_another_store_is_checked_likewise(cli: Cli, tmp_path: Path, endpoint: str) -> None:
+    cli.env |= {"AZURE_COSMOS_KEY": SECRET}
+    words = ["cosmos", "--trust-source", "--endpoint", endpoint, "--database", "d", "--container", "c", "-w", "w"]
+    failed = await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))
+    assert failed.err.startswith("eventckpt: endpoint")
+    assert SECRET[:8] not in failed.err
+
+
 async def test_a_state_that_cannot_be_read_has_its_own_exit_code(engine: Engine, cli: Cli) -> None:
     from eventckpt.stores.conformance import make_event
 

@@ -143,6 +143,16 @@ async def test_what_cannot_work_is_said_in_one_line(sqlite_rig: Rig) -> None:
     assert "Traceback" not in errors
 
 
+async def test_a_connection_string_as_store_is_refused_and_not_shown(sqlite_rig: Rig) -> None:
+    key = "C2y6yDjf5R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw=="
+    for store in (f"AccountEndpoint=https://x/;AccountKey={key}", f"https://me:{key[:30]}@x.documents.azure.com/"):
+        code, output, errors = await ended(sqlite_rig, "status", "--store", store)
+        assert code == 2
+        assert "connection string" in errors
+        assert key[:6] not in output + errors
+        assert "Traceback" not in errors
+
+
 # Rebuilding
 
 

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import inspect
 import os
+import unicodedata
 from importlib import metadata
 from typing import Any, Final, NamedTuple, TypedDict, cast
 from urllib.parse import urlsplit
@@ -21,7 +22,7 @@ from azure.core.credentials_async import AsyncTokenCredential
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
-from ...text import described
+from ...text import described, may_hold_a_key, safe
 
 __all__ = ["CosmosCredential", "Target", "target"]
 
@@ -31,6 +32,12 @@ CosmosCredential = str | SecretString | TokenCredential | AsyncTokenCredential
 _PREFIX: Final = "AZURE_COSMOS_"
 _LONGEST_NAME: Final = 255  # characters; the service takes no more
 _NOT_IN_A_NAME: Final = "/\\?#"
+_CONTROL: Final = frozenset({"Cc", "Zl", "Zp"})  # Unicode's categories of what ends a line or moves a cursor
+_STEPS: Final = (".", "..")  # of a path: a URL with one is another URL
+_APART: Final = (
+    "Give endpoint, such as https://my-account.documents.azure.com:443/, and credential apart: both are parts of the "
+    "connection string."
+)
 
 
 class Target(NamedTuple):
@@ -55,10 +62,10 @@ def target(
     database_name: str | None,
     container_name: str | None,
     credential: CosmosCredential | None,
-    cosmos_client: CosmosClient | None,
-    container_client: ContainerProxy | None,
-    env_file_path: str | None,
-    env_file_encoding: str | None,
+    cosmos_client: CosmosClient | None = None,
+    container_client: ContainerProxy | None = None,
+    env_file_path: str | None = None,
+    env_file_encoding: str | None = None,
 ) -> Target:
     """See `CosmosEventStore`, whose arguments these are."""
     if container_client is not None:
@@ -70,8 +77,8 @@ def target(
     if cosmos_client is not None:
         check.instance("cosmos_client", cosmos_client, CosmosClient, what="an async client of azure.cosmos.aio")
     identity = None if credential is None or isinstance(credential, (str, SecretString)) else _identity(credential)
-    if env_file_path is not None and not isinstance(env_file_path, os.PathLike):
-        check.text("env_file_path", env_file_path)
+    if env_file_path is not None:
+        _env_file(env_file_path)
     if env_file_encoding is not None:
         check.text("env_file_encoding", env_file_encoding)
     given = {"endpoint": endpoint, "database_name": database_name, "container_name": container_name}
@@ -90,6 +97,14 @@ def target(
     return Target(cosmos_client or _client(found, identity), *names)
 
 
+def _env_file(path: str | os.PathLike[str]) -> None:
+    """A folder would be read as a file without settings."""
+    if not isinstance(path, os.PathLike):
+        check.text("env_file_path", path)
+    if os.path.isdir(path):  # noqa: PTH112 - text or a path
+        raise ValueError(f"env_file_path is a folder, not a file of settings: {described(path)}.")
+
+
 def _loaded(**options: Any) -> _Settings:
     path, encoding = options["env_file_path"], options["env_file_encoding"]
     try:
@@ -97,14 +112,18 @@ def _loaded(**options: Any) -> _Settings:
     except SettingNotFoundError:
         raise
     except (OSError, LookupError, TypeError, UnicodeError) as error:
+        hidden = may_hold_a_key(safe(error))  # it quotes what was given
+        said = type(error).__name__ if hidden else safe(error)
         raise ValueError(
-            f"env_file_path {described(path)} cannot be read (env_file_encoding {described(encoding)}): {error}"
-        ) from error
+            f"env_file_path {described(path)} cannot be read (env_file_encoding {described(encoding)}): {said}"
+        ) from (None if hidden else error)
 
 
 def _name(name: str, value: object) -> str:
     name = f"{name} (or {_PREFIX}{name.upper()})"
     text = check.text(name, value, longest=_LONGEST_NAME)
+    if text in _STEPS or any(unicodedata.category(mark) in _CONTROL for mark in text):
+        raise ValueError(f"{name} holds no control characters, and is not . or .., unlike {described(text)}.")
     if text.endswith(" ") or any(mark in text for mark in _NOT_IN_A_NAME):
         raise ValueError(
             f"{name} holds none of {' '.join(_NOT_IN_A_NAME)} and does not end in a space, unlike {described(text)}."
@@ -115,15 +134,17 @@ def _name(name: str, value: object) -> str:
 def _endpoint(value: object) -> str:
     name = f"endpoint (or {_PREFIX}ENDPOINT)"
     text = check.text(name, value)
+    check.no_connection_string(name, text, instead=_APART)
     try:
         parts = urlsplit(text)
         whole = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        more = parts.username is not None or parts.path not in ("", "/") or any(mark in text for mark in "?#@\\")
     except ValueError:  # of a port that is no number, or of brackets that hold no address
-        whole = False
-    if not whole or not text.isprintable() or " " in text:
+        whole = more = False
+    if not whole or more or not text.isprintable() or " " in text:
         raise ValueError(
-            f"{name} is the URI of an account, such as https://my-account.documents.azure.com:443/, "
-            f"not {described(text)}."
+            f"{name} is the URI of an account, such as https://my-account.documents.azure.com:443/, without a user, "
+            f"path or query, not {described(text)}."
         )
     return text
 

@@ -27,8 +27,9 @@ from tests.framework_classes import framework_classes
 from tests.hostile import CORPUS, PAIR, PREY, PROOF, RAW, attacks, raw_with, watched
 
 CODEC = CheckpointCodec(app.ALLOWED)
-SECONDS, MEGABYTES = 0.5, 100
-"""What a refusal may take of the processor, and of memory."""
+SECONDS, MEGABYTES = 10, 100
+"""What a refusal may take of the processor, so that one which never ends is noticed on any machine, and of memory. What
+each takes is a benchmark."""
 
 ATTACKS = {name: raw_with(node) for name, node in CORPUS.items()} | RAW
 
@@ -59,7 +60,7 @@ def test_every_attack_that_was_found_is_refused_and_runs_nothing(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_a_refusal_costs_little_time(name: str) -> None:
+def test_every_refusal_ends(name: str) -> None:
     raw = ATTACKS[name]
     assert len(raw) <= 1_000_000
     _prepare()

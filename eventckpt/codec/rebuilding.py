@@ -181,6 +181,8 @@ class Recipe(NamedTuple):
     def _runs_the_interpreters(self, called: bool) -> bool:
         """Whether the arguments reach a constructor of the interpreter: `__new__` of what is immutable, `__init__` of a
         container."""
+        if issubclass(self.cls, BaseException):
+            return False  # which keeps them, and asks nothing
         if self.root in _FILLED_BY_INIT:
             return called and self.cls.__init__ is cast(Any, self.root).__init__
         return isinstance(self.cls.__new__, BuiltinFunctionType) and self.cls.__new__ is not object.__new__

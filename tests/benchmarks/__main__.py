@@ -15,6 +15,7 @@ def main() -> int:
     logging.disable(logging.WARNING)  # the framework's storages log every save
     met = [
         report("Codec, against the framework's", main_job.codec()),
+        report("Codec, against attackers", main_job.attacks()),
         report("Saves on SQLite (WAL, synchronous=FULL)", asyncio.run(main_job.saves())),
         report("Reads on SQLite", asyncio.run(main_job.reads())),
     ]

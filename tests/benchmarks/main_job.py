@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import sqlite3
@@ -16,11 +17,13 @@ from pathlib import Path
 from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpoint
 from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value, encode_checkpoint_value
 
-from eventckpt import CheckpointCodec, SqliteCheckpointStorage, StreamId
+from eventckpt import CheckpointCodec, CheckpointDecodeError, SqliteCheckpointStorage, StreamId
+from tests import checkpoint_types
+from tests.hostile import CORPUS, RAW, raw_with
 
 from .measure import Figure, alternately, alternately_async
 
-__all__ = ["codec", "reads", "saves"]
+__all__ = ["attacks", "codec", "reads", "saves"]
 
 WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "for", "was", "on", "are", "as", "with", "his", "they")
 
@@ -54,6 +57,21 @@ def codec() -> list[Figure]:
         Figure("encode 1,000 messages", _ms(ours_encode), _ms(theirs_encode), encoding, "≤ 1.0 ×", encoding <= 1.0),
         Figure("decode 1,000 messages", _ms(ours_decode), _ms(theirs_decode), decoding, "≤ 0.62 ×", decoding <= 0.62),
     ]
+
+
+def attacks() -> list[Figure]:
+    """What it costs to refuse each attack on the codec that was found, of at most 1 MB."""
+    codec, slowest, name_of_slowest = CheckpointCodec(checkpoint_types.ALLOWED), 0.0, ""
+    raws = {name: raw_with(node) for name, node in CORPUS.items()} | RAW
+    for name, raw in raws.items():
+        started = time.process_time()
+        with contextlib.suppress(CheckpointDecodeError):
+            codec.decode(raw)
+        took = time.process_time() - started
+        if took > slowest:
+            slowest, name_of_slowest = took, name
+    what = f"refuse the worst of {len(raws)} attacks ({name_of_slowest})"
+    return [Figure(what, _ms(slowest), "", slowest / 0.5, "≤ 500 ms of CPU", slowest <= 0.5)]
 
 
 async def saves() -> list[Figure]:

@@ -12,14 +12,15 @@ from contextlib import aclosing
 from typing import Final
 
 from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundError
-from ..events import CheckpointEvent, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..stores import AuditStore
 
-__all__ = ["checkpoint_named", "run_named", "shown"]
+__all__ = ["checkpoint_named", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
 _NEAR: Final = 3
+_DIGITS: Final = 100  # of a seq that is read as a number
 
 
 async def run_named(store: AuditStore, name: str, workflow_name: str | None = None) -> StreamId:
@@ -56,7 +57,7 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
     run, at, seq = name.rpartition("@")
     if at and seq.isdecimal():
         stream = await run_named(store, run, workflow_name)
-        events = await store.read(stream, int(seq))
+        events = await store.read(stream, seq_of(seq))
         if events:
             return events[0]
         raise CheckpointNotFoundError(
@@ -73,6 +74,11 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
             "`eventckpt history RUN` lists a run's checkpoints; RUN@SEQ names one by its position."
         )
     return located.event
+
+
+def seq_of(digits: str) -> int:
+    """The seq that somebody wrote. Of more digits than any has, it is one that no event has."""
+    return int(digits) if len(digits) <= _DIGITS else MAX_SEQ + 1
 
 
 def shown(stream: StreamId) -> str:

@@ -26,7 +26,7 @@ from .log import logger_of
 from .pickles import GETATTR, RECONSTRUCTOR, TYPE_OF, classes_of_states
 from .records import ADMITTED, FRAMEWORK, OPENAI, REFUSED, REVIEWED_MODULES, looks_like_a_record
 
-__all__ = ["INTERPRETER", "TypeGate", "can_be_allowed", "type_key", "unpickled"]
+__all__ = ["INTERPRETER", "TypeGate", "can_be_allowed", "is_admitted_by_name", "type_key", "unpickled"]
 
 logger = logger_of("eventckpt")
 
@@ -285,14 +285,32 @@ def _unsupported(what: str) -> UnsupportedFrameworkError:
     )
 
 
-# What the framework's own stores hold
+# What can be said of a key without importing anything for it
+
+
+def is_admitted_by_name(key: str) -> bool:
+    """Whether a gate without entries of the application would go on to look at what a key leads to. Of nearly all, it
+    then admits that; to know of the others, their modules would have to be imported, which bytes could ask for by the
+    thousand."""
+    if len(key) > _MAX_KEY or key in _NEVER:
+        return False
+    return (
+        key in INTERPRETER
+        or key in ADMITTED
+        or key.startswith(OPENAI)
+        or key in registered_types()
+        or (_is_framework(key) and key not in REFUSED and key.partition(":")[0] in REVIEWED_MODULES)
+    )
 
 
 def can_be_allowed(key: str) -> bool:
-    """Whether an entry of the application could admit a key, as far as one knows without importing anything for it."""
+    """Whether an entry of the application could admit a key."""
     module, _, name = key.partition(":")
     found: object = vars(sys.modules[module]).get(name) if module in sys.modules else None
     return key not in _NEVER and (found is None or isinstance(found, type))
+
+
+# What the framework's own stores hold
 
 
 def unpickled(data: bytes, gate: TypeGate) -> Any:

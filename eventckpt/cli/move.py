@@ -19,6 +19,7 @@ from ..audit.adopt import Adopted, LeftOut
 from ..audit.import_storage import Documents, Folder
 from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
+from ..text import described
 from .look import event_fields
 from .output import Output
 from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, Workflow, command
@@ -294,12 +295,14 @@ def _before(text: str | None) -> datetime | None:
     if text is None:
         return None
     units = {"d": "days", "h": "hours", "m": "minutes"}
-    if text[:-1].isdecimal() and text[-1:] in units:
-        return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
     try:
+        if text[:-1].isdecimal() and text[-1:] in units:
+            return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
         parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failure(USAGE, f"--older-than takes 30d, 12h, 90m or a time such as 2026-05-31, not {text!r}.") from None
+    except (ValueError, OverflowError):
+        raise Failure(
+            USAGE, f"--older-than takes 30d, 12h, 90m or a time such as 2026-05-31, not {described(text)}."
+        ) from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 

@@ -90,7 +90,10 @@ class Session:
     ) -> CheckpointAudit:
         """The audit over the store; with `create`, the store may be a new one."""
         store = await self._open(create=create)
-        return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
+        try:
+            return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
+        except ValueError as error:
+            raise Failure(USAGE, f"--allow: {error}") from error
 
     @property
     def location(self) -> str:

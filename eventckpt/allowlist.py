@@ -23,9 +23,18 @@ from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
 
 from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError, UnsupportedFrameworkError
 from .log import logger_of
+from .pickles import GETATTR, RECONSTRUCTOR, TYPE_OF, classes_of_states
 from .records import ADMITTED, FRAMEWORK, OPENAI, REFUSED, REVIEWED_MODULES, looks_like_a_record
 
-__all__ = ["INTERPRETER", "AnyGate", "TypeGate", "type_key", "unpickled"]
+__all__ = [
+    "INTERPRETER",
+    "AnyGate",
+    "TypeGate",
+    "can_be_allowed",
+    "is_admitted_by_name",
+    "type_key",
+    "unpickled",
+]
 
 logger = logger_of("eventckpt")
 
@@ -298,20 +307,46 @@ def _unsupported(what: str) -> UnsupportedFrameworkError:
     )
 
 
+# What can be said of a key without importing anything for it
+
+
+def is_admitted_by_name(key: str) -> bool:
+    """Whether a gate without entries of the application would go on to look at what a key leads to. Of nearly all, it
+    then admits that; to know of the others, their modules would have to be imported, which bytes could ask for by the
+    thousand."""
+    if len(key) > _MAX_KEY or key in _NEVER:
+        return False
+    return (
+        key in INTERPRETER
+        or key in ADMITTED
+        or key.startswith(OPENAI)
+        or key in registered_types()
+        or (_is_framework(key) and key not in REFUSED and key.partition(":")[0] in REVIEWED_MODULES)
+    )
+
+
+def can_be_allowed(key: str) -> bool:
+    """Whether an entry of the application could admit a key."""
+    module, _, name = key.partition(":")
+    found: object = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    return key not in _NEVER and (found is None or isinstance(found, type))
+
+
 # What the framework's own stores hold
 
 
 def unpickled(data: bytes, gate: TypeGate) -> Any:
     """The value of a pickle out of one of the framework's own stores. Whatever it names goes through the gate, and the
-    helpers that pickles need make nothing but what the gate admits.
+    helpers that pickles need make nothing but what the gate admits. Attributes are given to instances alone: a pickle
+    that would set those of a class, a function or the member of an enum is refused before any of it is run.
 
-    It can still cost more than it is, and give an admitted class any attributes: it is for sources that are trusted.
+    It can still cost more than it is, and give an instance any attributes: it is for sources that are trusted.
 
     Raises:
         CheckpointTypeNotAllowedError, CheckpointDecodeError: it names what is not admitted. Anything else where the
             pickle is damaged, or a class has changed.
     """
-    return _unpickler()(data, gate).load()
+    return _unpickler()(data, gate, classes_of_states(data)).load()
 
 
 @functools.cache
@@ -324,19 +359,20 @@ def _unpickler() -> Any:
         raise _unsupported("the restricted unpickler of checkpoints") from error
 
     class RecordUnpickler(restricted):
-        def __init__(self, data: bytes, gate: TypeGate) -> None:
+        def __init__(self, data: bytes, gate: TypeGate, with_state: frozenset[str]) -> None:
             restricted.__init__(self, data, frozenset())
             self._gate = gate
+            self._with_state = with_state
 
         def find_class(self, module: str, name: str) -> Any:
             key = f"{module}:{name}"
-            if key in ("builtins:getattr", "__builtin__:getattr"):
+            if key in GETATTR:
                 return self._nested
-            if key == "builtins:type":
+            if key == TYPE_OF:
                 return _type_of
-            if key == "copyreg:_reconstructor":
-                return restricted.find_class(self, module, name)
-            return self._gate.resolve(key)
+            if key == RECONSTRUCTOR:
+                return _reconstructed
+            return self._resolved(key)
 
         def _nested(self, outer: Any, name: Any) -> Any:
             """A class inside a class, or a member of an enum."""
@@ -344,9 +380,26 @@ def _unpickler() -> Any:
                 return outer.__members__[name]
             if not isinstance(outer, type) or not isinstance(name, str):
                 raise CheckpointDecodeError("A stored pickle asks for an attribute of something that is no class.")
-            return self._gate.resolve(f"{type_key(outer)}.{name}")
+            return self._resolved(f"{type_key(outer)}.{name}")
+
+        def _resolved(self, key: str) -> type[Any]:
+            found = self._gate.resolve(key)
+            if key in self._with_state and isinstance(found, EnumMeta):
+                raise CheckpointDecodeError(f"A stored pickle sets attributes of a member of {key!r}, which all share.")
+            return found
 
     return RecordUnpickler
+
+
+def _reconstructed(cls: Any, base: Any, state: Any) -> Any:
+    """What `copyreg._reconstructor` does, for classes alone: an instance may have been given any `__new__`."""
+    if not isinstance(cls, type) or not isinstance(base, type) or not issubclass(cls, base):
+        raise CheckpointDecodeError("A stored pickle makes an instance of something that is no class.")
+    make, initialize = cast(Any, base.__new__), cast(Any, base.__init__)
+    made = make(cls) if base is object else make(cls, state)
+    if initialize is not object.__init__:
+        initialize(made, state)
+    return made
 
 
 def _type_of(value: None) -> type[Any]:

@@ -17,6 +17,7 @@ from .text import described, is_unicode, safe
 
 __all__ = [
     "MAX_RUN_ID",
+    "MAX_SEQ",
     "NO_SUMMARY",
     "SCHEMA",
     "CheckpointEvent",
@@ -40,6 +41,8 @@ RunStatus: TypeAlias = Literal["running", "waiting", "idle"]
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
 
+MAX_SEQ: Final = (1 << 63) - 1
+"""No event has a later seq. What a header claims may be any number: beyond this one, there is no such event."""
 
 SCHEMA: Final = 1
 """The schema of the events that this version writes, and the latest that it reads."""

@@ -13,7 +13,7 @@ SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.
 
 LAYERS: list[set[str]] = [
     {"errors", "records", "text"},
-    {"events", "log", "settings"},
+    {"events", "log", "pickles", "settings"},
     {"allowlist", "chain", "closing", "delta", "runs"},
     {"codec", "stores"},
     {"storage"},

@@ -12,10 +12,10 @@ from typing import NamedTuple, Protocol
 
 from agent_framework import WorkflowCheckpoint
 
-from ..errors import CheckpointTypeNotAllowedError
+from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
-from ..text import safe
+from ..text import described, safe
 
 __all__ = ["Adopted", "LeftOut", "Source", "adopt"]
 
@@ -54,17 +54,21 @@ async def adopt(
     actor: str | None = None,
 ) -> Adopted:
     """Take these checkpoints over. Doing so again changes nothing."""
-    checkpoints: list[WorkflowCheckpoint] = []
+    checkpoints: dict[str, WorkflowCheckpoint] = {}
     left_out: list[LeftOut] = []
     for checkpoint_id in checkpoint_ids:
         try:
-            checkpoints.append(await source.load(checkpoint_id))
+            checkpoint = _with_texts(await source.load(checkpoint_id))
         except Exception as error:
             left_out.append(_left_out(checkpoint_id, error))
+            continue
+        if checkpoints.setdefault(checkpoint.checkpoint_id, checkpoint) is not checkpoint:
+            why = f"another checkpoint before it has the same id, {checkpoint.checkpoint_id!r}"
+            left_out.append(LeftOut(checkpoint_id, why))
     target = EventCheckpointStorage(store, allowed_checkpoint_types=list(allowed_types), actor=actor)
     runs: dict[str, None] = {}
     saved = 0
-    for checkpoint in _parents_first(checkpoints):
+    for checkpoint in _parents_first(checkpoints.values()):
         try:
             await target.save(checkpoint)
         except Exception as error:
@@ -77,15 +81,26 @@ async def adopt(
     return Adopted(len(checkpoint_ids), saved, tuple(runs), tuple(left_out))
 
 
+def _with_texts(checkpoint: WorkflowCheckpoint) -> WorkflowCheckpoint:
+    """A checkpoint whose names and times are what they should be: those of another store may be anything."""
+    for name in ("checkpoint_id", "workflow_name", "timestamp", "previous_checkpoint_id"):
+        value: object = getattr(checkpoint, name)
+        if type(value) is not str and not (value is None and name == "previous_checkpoint_id"):
+            raise CheckpointDecodeError(f"its {name} is {described(value)}, which is no text")
+    return checkpoint
+
+
 def _parents_first(checkpoints: Iterable[WorkflowCheckpoint]) -> list[WorkflowCheckpoint]:
     """By time, but nothing before what it follows: clocks may disagree, lineages do not."""
     waiting = {checkpoint.checkpoint_id: checkpoint for checkpoint in sorted(checkpoints, key=_time)}
     ordered: list[WorkflowCheckpoint] = []
     while waiting:
-        chain = [next(iter(waiting.values()))]
-        while (parent := waiting.get(chain[-1].previous_checkpoint_id or "")) is not None and parent not in chain:
-            chain.append(parent)
-        ordered += [waiting.pop(checkpoint.checkpoint_id) for checkpoint in reversed(chain)]
+        name: str | None = next(iter(waiting))
+        chain: dict[str, None] = {}
+        while name is not None and name in waiting and name not in chain:
+            chain[name] = None
+            name = waiting[name].previous_checkpoint_id
+        ordered += [waiting.pop(name) for name in reversed(chain)]
     return ordered
 
 

@@ -6,10 +6,10 @@ what follows it is not reported as changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from ..codec.tree import Form, Parts, Tree, extended, has_parts, same, same_leaf, step_to
+from ..codec.tree import Form, Parts, Tree, extended, has_parts, ordered_steps, same, same_leaf, step_to
 
 __all__ = ["IDENTITY", "Difference", "differences"]
 
@@ -64,7 +64,7 @@ def _between(path: str, before: Tree, after: Tree) -> _Found:
     if isinstance(before, dict) and isinstance(after, dict):
         return _of_maps(before, after, path)
     if isinstance(before, Form) and isinstance(after, Form) and before.name == after.name:
-        return _of_forms(before.parts, after.parts, path)
+        return _of_forms(before, after, path)
     if not has_parts(before) and not has_parts(after) and same_leaf(before, after):
         return iter(())
     return iter((Difference("changed", _plain(path), before, after),))
@@ -81,12 +81,22 @@ def _of_maps(before: dict[str, Tree], after: dict[str, Tree], path: str) -> _Fou
             yield Difference("added", _plain(extended(path, step_to(key))), None, part)
 
 
-def _of_forms(before: Sequence[tuple[str, Tree]], after: Sequence[tuple[str, Tree]], path: str) -> _Found:
-    if isinstance(before, Parts) and isinstance(after, Parts):
-        yield from _of_parts(dict(before.named), dict(after.named), path)
-        yield from _of_items(before.items, after.items, path)
+def _of_forms(before: Form, after: Form, path: str) -> _Found:
+    ours, theirs = before.parts, after.parts
+    if isinstance(ours, Parts) and isinstance(theirs, Parts):
+        yield from _of_parts(dict(ours.named), dict(theirs.named), path)
+        yield from _of_items(ours.items, theirs.items, path)
     else:
-        yield from _of_parts(dict(before), dict(after), path)
+        yield from _of_parts(dict(ours), dict(theirs), path)
+    yield from _of_order(ordered_steps(before), ordered_steps(after), path)
+
+
+def _of_order(before: list[str], after: list[str], path: str) -> _Found:
+    """Whether the keys that both have stand in another order, where that is a part of what they are in."""
+    both = set(before).intersection(after)
+    was, now = ([step for step in steps if step in both] for steps in (before, after))
+    if was != now:
+        yield Difference("changed", _plain(extended(path, ".(order)")), list[Tree](was), list[Tree](now))
 
 
 def _of_parts(before: dict[str, Tree], after: dict[str, Tree], path: str) -> _Found:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import msgspec
 
@@ -16,6 +16,9 @@ from ..events import CheckpointEvent, ForkPoint, check_run_id
 
 __all__ = ["fork_event"]
 
+_NEEDED: Final = frozenset({"workflow_name", "graph_signature_hash", "checkpoint_id", "state"})
+"""Fields that every checkpoint has."""
+
 
 def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str | None) -> CheckpointEvent:
     """The first event of run `run_id`: the checkpoint in `origin`, whose raw bytes are `raw`, under a new id.
@@ -24,14 +27,11 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
     """
     moment = datetime.now(UTC).isoformat()
     checkpoint_id = str(uuid.uuid4())
-    fields = unpack(raw)
-    if type(fields) is not dict:
-        raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
-    copied = cast("dict[str, Any]", fields) | {
-        "checkpoint_id": checkpoint_id,
-        "previous_checkpoint_id": origin.checkpoint_id,
-        "timestamp": moment,
-    }
+    copied = _copied(
+        origin,
+        raw,
+        {"checkpoint_id": checkpoint_id, "previous_checkpoint_id": origin.checkpoint_id, "timestamp": moment},
+    )
     return sealed(
         msgspec.structs.replace(
             origin,
@@ -41,7 +41,7 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
             previous_checkpoint_id=origin.checkpoint_id,
             timestamp=moment,
             recorded_at=moment,
-            payload=delta.encode(pack(copied)),
+            payload=delta.encode(copied),
             actor=actor,
             forked_from=ForkPoint(
                 workflow_name=origin.workflow_name,
@@ -52,3 +52,21 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
             previous_digest=origin.digest,
         )
     )
+
+
+def _copied(origin: CheckpointEvent, raw: bytes, changes: dict[str, str]) -> bytes:
+    """The raw bytes of a checkpoint with other fields.
+
+    Raises:
+        CheckpointDecodeError: they are no checkpoint; says which event it is.
+    """
+    where = f"Seq {origin.seq} of run {origin.run_id!r}, workflow {origin.workflow_name!r}, cannot be forked from"
+    try:
+        fields = unpack(raw)
+        if type(fields) is not dict or not _NEEDED.issubset(cast("dict[str, Any]", fields)):
+            raise CheckpointDecodeError("Its bytes are MessagePack, but not a checkpoint.")
+        return pack(cast("dict[str, Any]", fields) | changes)
+    except RecursionError as error:
+        raise CheckpointDecodeError(f"{where}: its values nest deeper than this version reads.") from error
+    except Exception as error:
+        raise CheckpointDecodeError(f"{where}: {error}") from error

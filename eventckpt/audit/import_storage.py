@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import stat
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
@@ -61,7 +62,10 @@ class Folder:
 
     def _load(self, path: Path) -> WorkflowCheckpoint:
         try:
-            if path.stat().st_size > MAX_RAW_SIZE:
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode):  # a pipe or a device, which reading might never end
+                raise CheckpointDecodeError(f"{safe(path.name)} is not a regular file.")
+            if found.st_size > MAX_RAW_SIZE:
                 raise CheckpointDecodeError(f"{safe(path.name)} is larger than {MAX_RAW_SIZE:,} bytes.")
             document: object = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:

@@ -49,12 +49,30 @@ async def lineage_of(store: AuditStore, stream: StreamId, *, forks: bool = True)
             nodes[parent] = Node(parent, None, [], [])
             roots.append(nodes[parent])
         nodes[parent].children.append(node)
+    _add_cycles(roots, nodes, parents)
     if forks:
         for first in await _forks_of(store, stream):
             origin = first.forked_from.checkpoint_id if first.forked_from else None
             if origin in nodes:
                 nodes[origin].forks.append(first)
     return roots
+
+
+def _add_cycles(roots: list[Node], nodes: dict[str, Node], parents: dict[str, str | None]) -> None:
+    """Checkpoints that follow each other in a circle, which only a forged lineage has, hang from no root: one of each
+    circle becomes one."""
+    reached = {node.checkpoint_id for _, _, node in walk(roots)}
+    for name in list(nodes):
+        if name in reached:
+            continue
+        above: dict[str, None] = {}
+        at: str | None = name
+        while at is not None and at not in above:
+            above[at] = None
+            at = parents.get(at)
+        root = nodes[at or name]
+        roots.append(root)
+        reached.update(node.checkpoint_id for _, _, node in walk([root]))
 
 
 def walk(roots: list[Node]) -> Iterator[tuple[int, bool, Node]]:

@@ -12,15 +12,18 @@ from contextlib import aclosing
 from typing import Final
 
 from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundError
-from ..events import CheckpointEvent, StreamId
-from ..stores import AuditStore
+from ..events import MAX_SEQ, CheckpointEvent, StreamId
+from ..stores import AuditStore, Located
 from ..text import safe
 
-__all__ = ["checkpoint_named", "run_named", "shown"]
+__all__ = ["checkpoint_named", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
+_COMPARED: Final = 80  # characters of a name that count for how near it is
+_WORK: Final = 3_000_000  # pairs of characters: comparing two names may take so many as both have together
 _NEAR: Final = 3
+_DIGITS: Final = 100  # of a seq that is read as a number
 
 
 async def run_named(store: AuditStore, name: str, workflow_name: str | None = None) -> StreamId:
@@ -51,29 +54,61 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
     Raises:
         CheckpointNotFoundError, RunNotFoundError, AmbiguousNameError: it means none, or several.
     """
-    located = await store.find(name) if name else None
+    located = await _found(store, name, workflow_name) if name else None
     if located is not None:
         return located.event
     run, at, seq = name.rpartition("@")
     if at and seq.isdecimal():
         stream = await run_named(store, run, workflow_name)
-        events = await store.read(stream, int(seq))
+        events = await store.read(stream, seq_of(seq))
         if events:
             return events[0]
         raise CheckpointNotFoundError(
             f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} has no event at seq {seq}; "
             "`eventckpt history` lists those there are."
         )
-    ids = await store.checkpoint_ids(name, limit=_CANDIDATES + 1) if name else []
+    ids = await _ids_with(store, name, workflow_name) if name else []
     if len(ids) > 1:
         raise _ambiguous("checkpoints", name, [repr(each) for each in ids])
-    located = await store.find(ids[0]) if ids else None
+    located = await _found(store, ids[0], workflow_name) if ids else None
     if located is None:
+        where = "" if workflow_name is None else f" in workflow {workflow_name!r}"
         raise CheckpointNotFoundError(
-            f"No checkpoint found with ID {safe(name)}, or one that begins like that. "
+            f"No checkpoint found with ID {safe(name)}, or one that begins like that{where}. "
             "`eventckpt history RUN` lists a run's checkpoints; RUN@SEQ names one by its position."
         )
     return located.event
+
+
+async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> Located | None:
+    """The newest event of a checkpoint, of a workflow's runs alone where one is given: others may have the same id."""
+    located = await store.find(checkpoint_id)
+    if located is None or workflow_name is None or located.event.workflow_name == workflow_name:
+        return located
+    async with aclosing(store.workflow_headers(workflow_name, desc=True)) as headers:
+        async for header in headers:
+            if header.checkpoint_id == checkpoint_id:
+                return await store.find(checkpoint_id, stream=header.stream)
+    return None
+
+
+async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None) -> list[str]:
+    ids = await store.checkpoint_ids(prefix, limit=_CANDIDATES + 1)
+    if workflow_name is None or not ids:
+        return ids
+    found: set[str] = set()
+    async with aclosing(store.workflow_headers(workflow_name)) as headers:
+        async for header in headers:
+            if header.checkpoint_id.startswith(prefix):
+                found.add(header.checkpoint_id)
+            if len(found) > _CANDIDATES:
+                break
+    return sorted(found)
+
+
+def seq_of(digits: str) -> int:
+    """The seq that somebody wrote. Of more digits than any has, it is one that no event has."""
+    return int(digits) if len(digits) <= _DIGITS else MAX_SEQ + 1
 
 
 def shown(stream: StreamId) -> str:
@@ -89,9 +124,11 @@ def _ambiguous(what: str, name: str, candidates: Sequence[str]) -> AmbiguousName
 
 async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
     by_id: dict[str, StreamId] = {}
+    wanted, work = name[:_COMPARED], 0
     async with aclosing(store.streams(workflow_name=workflow_name)) as streams:
         async for stream in streams:
-            by_id.setdefault(stream.run_id, stream)
-            if len(by_id) == _NEIGHBOURS:
+            by_id.setdefault(stream.run_id[:_COMPARED], stream)
+            work += len(wanted) * min(len(stream.run_id), _COMPARED)
+            if len(by_id) == _NEIGHBOURS or work > _WORK:
                 break
-    return [shown(by_id[near]) for near in difflib.get_close_matches(name, by_id, n=_NEAR, cutoff=0.6)]
+    return [shown(by_id[near]) for near in difflib.get_close_matches(wanted, by_id, n=_NEAR, cutoff=0.6)]

@@ -16,7 +16,7 @@ import msgspec
 
 from ..chain import sealed
 from ..errors import StreamConflict
-from ..events import CheckpointEvent, Pruned, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..runs import fold
 from ..stores import AuditStore
 from .moments import moment_of
@@ -63,6 +63,8 @@ def plan_for(
     stream = headers[0].stream
     info = fold(headers)
     nothing = Plan(stream, (), 0, len(headers), headers[-1].seq)
+    if headers[-1].seq >= MAX_SEQ:
+        return nothing._replace(refused="no event can follow its last one; see verify")
     if any(moment_of(header.recorded_at) is None for header in headers):
         return nothing._replace(refused="a header is damaged; see verify")
     if info is not None and info.pending_requests and not force:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 
 from agent_framework import WorkflowCheckpoint
 
-from ..allowlist import TypeGate
+from ..allowlist import is_admitted_by_name
 from ..codec import CheckpointCodec
 from ..codec.tree import Tree, parts_at, same
 from ..codec.tree_reader import read_tree, read_trees, types_in
@@ -51,23 +51,14 @@ class States:
         self._store = store
         self._shows_all = ANY_TYPE in allowed
         self._allowed = frozenset(allowed - {ANY_TYPE})
-        self._gate = TypeGate(storage_name="CheckpointAudit")
         self._codec = CheckpointCodec(self._allowed, storage_name="CheckpointAudit")
         self._payloads = Payloads(store, BaseCache(0))
         self._held: tuple[StreamId, Base] | None = None
         """The snapshot used last: the next event is likely to rest on it too."""
 
     def admits(self, key: str) -> bool:
-        """Whether a type is shown with what is in it. The application's own are not imported to find out."""
-        if self._shows_all or key in self._allowed:
-            return True
-        try:
-            self._gate.resolve(key)
-        except CheckpointTypeNotAllowedError:
-            return False
-        except CheckpointDecodeError:  # allowed by the framework, and not installed here
-            pass
-        return True
+        """Whether a type is shown with what is in it. Nothing is imported to find out."""
+        return self._shows_all or key in self._allowed or is_admitted_by_name(key)
 
     async def raw(self, event: CheckpointEvent) -> bytes:
         """The raw bytes in a whole event.

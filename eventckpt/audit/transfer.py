@@ -15,8 +15,9 @@ import msgspec
 
 from ..chain import is_newer, is_whole
 from ..errors import StreamConflict
-from ..events import CheckpointEvent, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, StreamId, check_run_id
 from ..stores import AuditStore
+from ..text import described
 
 __all__ = ["Imported", "export_lines", "import_lines"]
 
@@ -28,6 +29,8 @@ _BATCH_BYTES: Final = 8 * 1024 * 1024
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(CheckpointEvent)
 _any = msgspec.json.Decoder()
+_CHANGED: Final = "was changed: its digest does not match"
+_packer = msgspec.msgpack.Encoder()
 
 
 class Imported(NamedTuple):
@@ -91,13 +94,10 @@ class _Import:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             self.complete = self._is_end(number, line)
             return
-        if is_newer(event) or not is_whole(event):
-            what = (
-                "was written by a newer version of eventckpt; import it with that version"
-                if is_newer(event)
-                else "was changed: its digest does not match"
-            )
-            self.problems.append(f"line {number}: seq {event.seq} of run {event.run_id!r} {what}. It was left out.")
+        flaw = _flaw_of(event)
+        if flaw:
+            run = described(event.run_id)
+            self.problems.append(f"line {number}: seq {event.seq} of run {run} {flaw}. It was left out.")
             return
         if self._batch and (
             event.stream != self._batch[0].stream or len(self._batch) == _BATCH or self._size > _BATCH_BYTES
@@ -142,6 +142,24 @@ class _Import:
             return True
         self.problems.append(f"line {number} is not a whole event; it was left out.")
         return False
+
+
+def _flaw_of(event: CheckpointEvent) -> str:
+    """Why no store can keep an event as it is; empty where it can."""
+    if is_newer(event):
+        return "was written by a newer version of eventckpt; import it with that version"
+    if not 1 <= event.seq <= MAX_SEQ:
+        return "has a seq that no event has"
+    try:
+        check_run_id(event.run_id)
+        _packer.encode(event.header())
+    except OverflowError:
+        return _CHANGED
+    except UnicodeEncodeError:
+        return "holds text that is no Unicode"
+    except ValueError:
+        return "has a run id that no run has"
+    return "" if is_whole(event) else _CHANGED
 
 
 def _is_beginning(line: bytes) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..chain import flaw_of, is_newer, is_whole
 from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
-from ..events import CheckpointEvent, Pruned, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..runs import fold
 from ..stores import AuditStore
 
@@ -117,6 +117,8 @@ class _Run:
         self._needs: list[tuple[int, int]] = []
         """Deltas and the bases they need, as seqs."""
         self._removed = _Removed()
+        self._last_newer = 0
+        """The seq of the last event of a later schema, which may hold a record that cannot be read here."""
         self._problems: list[Problem] = []
         self.bad: set[int] = set()
 
@@ -127,6 +129,7 @@ class _Run:
             self._report(event.seq, "stray", f"it says that it belongs to run {event.run_id!r}")
         elif is_newer(event):
             self._report(event.seq, "newer", flaw_of(event))
+            self._last_newer = event.seq
         elif not is_whole(event):
             self._report(event.seq, "changed", _damage(event))
         else:
@@ -180,7 +183,10 @@ class _Run:
             self._report(link.seq, "reordered", f"it stands behind seq {previous.seq}")
             return
         problem = self._gap(previous, link)
-        if problem:
+        if problem and self._last_newer >= link.seq:
+            record = f"unless the event at seq {self._last_newer} has the record, which this version cannot judge"
+            self._report(previous.seq + 1, "newer", f"{problem}, {record}")
+        elif problem:
             self._report(previous.seq + 1, "missing", problem)
 
     def _gap(self, previous: _Link, link: _Link) -> str:
@@ -207,6 +213,8 @@ class _Run:
             return
         stream = StreamId(origin.workflow_name, origin.run_id)
         found = [header async for header in self._store.headers(stream, gt=origin.seq - 1, lte=origin.seq)]
+        if not found and not 0 < origin.seq <= MAX_SEQ:
+            self._report(1, "fork", f"it says that it follows seq {origin.seq}, which no event has")
         if not found:
             return  # pruned, or in another store: that run's own verdict tells
         if found[0].digest != link.previous_digest:

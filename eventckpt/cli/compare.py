@@ -10,6 +10,7 @@ import typer
 
 from ..audit import CheckpointAudit
 from ..audit.diff import Difference
+from ..audit.names import seq_of
 from ..events import CheckpointEvent, StreamId
 from .look import event_fields
 from .output import leaf_text, plain_tree, safe, tree_lines
@@ -130,7 +131,8 @@ async def _two_events(
     if len(names) != 1 or len(ends) != 2 or not all(end.isdecimal() for end in ends):
         raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST, such as --seq 3..7.")
     stream = await audit.run(names[0], workflow_name=workflow)
-    return await _at(audit, stream, int(ends[0])), await _at(audit, stream, int(ends[1]))
+    before, after = map(seq_of, ends)
+    return await _at(audit, stream, before), await _at(audit, stream, after)
 
 
 async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointEvent:

@@ -122,10 +122,10 @@ def register(app: typer.Typer) -> None:
             headers: list[CheckpointEvent] = []
             async with aclosing(audit.history(stream, desc=True)) as backwards:
                 async for header in backwards:
-                    headers.insert(0, header)
+                    headers.append(header)
                     if len(headers) == newest:
                         break
-            for header in headers:
+            for header in reversed(headers):
                 listing.add(event_fields(header), _event_row(header))
         else:
             async for header in audit.history(stream):

@@ -13,11 +13,13 @@ from typing import Annotated, Any, BinaryIO, cast
 
 import typer
 
+from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE, CheckpointAudit, Imported, Plan
-from ..audit.adopt import Adopted
+from ..audit.adopt import Adopted, LeftOut
 from ..audit.import_storage import Documents, Folder
 from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
+from ..text import described
 from .look import event_fields
 from .output import Output
 from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, Workflow, command, made
@@ -267,12 +269,19 @@ async def _adopt_cosmos(
 def _report_adopted(out: Output, adopted: Adopted) -> None:
     for left in adopted.left_out:
         out.record("left_out", left._asdict())
-        refused = f"it holds the type {left.type_key!r}; if you trust it, --allow {left.type_key}"
-        out.line(f"left out {left.checkpoint_id}: {refused if left.type_key else left.why}", style="red")
+        out.line(f"left out {left.checkpoint_id}: {_why_left_out(left)}", style="red")
     out.record("summary", {"found": adopted.found, "saved": adopted.saved, "runs": adopted.runs})
     out.line(f"{adopted.saved:,} of {adopted.found:,} checkpoints are in {len(adopted.runs):,} runs now:")
     for run in adopted.runs:
         out.line(f"  {run}")
+
+
+def _why_left_out(left: LeftOut) -> str:
+    if not left.type_key:
+        return left.why
+    if not can_be_allowed(left.type_key):
+        return f"it names {left.type_key!r}, which is no type that could be allowed"
+    return f"it holds the type {left.type_key!r}; if you trust it, --allow {left.type_key}"
 
 
 # Prune
@@ -291,12 +300,14 @@ def _before(text: str | None) -> datetime | None:
     if text is None:
         return None
     units = {"d": "days", "h": "hours", "m": "minutes"}
-    if text[:-1].isdecimal() and text[-1:] in units:
-        return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
     try:
+        if text[:-1].isdecimal() and text[-1:] in units:
+            return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
         parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failure(USAGE, f"--older-than takes 30d, 12h, 90m or a time such as 2026-05-31, not {text!r}.") from None
+    except (ValueError, OverflowError):
+        raise Failure(
+            USAGE, f"--older-than takes 30d, 12h, 90m or a time such as 2026-05-31, not {described(text)}."
+        ) from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from itertools import groupby, islice
 from types import NoneType
-from typing import Any, Final, TextIO, TypeVar, cast
+from typing import Any, BinaryIO, Final, TextIO, TypeVar, cast
 
 import msgspec
 from rich.console import Console
@@ -28,6 +28,7 @@ from ..text import safe
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
 
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
+_CELL: Final = 300  # characters of a cell, which all cells of its column are as wide as; a run id has 255
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
@@ -71,6 +72,9 @@ class Output:
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
         self._out: TextIO = sys.stdout
+        self._bytes: BinaryIO | None = getattr(self._out, "buffer", None)
+        if hasattr(self._out, "reconfigure"):  # it may be of any encoding, and be given what that has no letters for
+            cast(Any, self._out).reconfigure(errors="backslashreplace")
         self._console = Console(file=self._out, markup=False, highlight=False, emoji=False)
         self._errors = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
 
@@ -102,7 +106,7 @@ class Output:
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
         """Rows in columns: a table on a terminal, aligned text in a pipe."""
-        cells = [[safe(cell) for cell in row] for row in rows]
+        cells = [[shortened(safe(cell[: _CELL + 1]), _CELL) for cell in row] for row in rows]
         if self._console.is_terminal:
             table = Table(box=None, show_header=heads, pad_edge=False, header_style="bold")
             for column in columns:
@@ -121,8 +125,14 @@ class Output:
             self._write("  ".join(aligned).rstrip(), "")
 
     def bytes_lines(self, lines: Iterable[bytes]) -> None:
+        """Lines of JSON, in UTF-8 whatever the encoding of the output: they are to be read again."""
         for line in lines:
-            self._out.write(_safe_json(line.decode()) + "\n")
+            text = _safe_json(line.decode()) + "\n"
+            if self._bytes is None:
+                self._out.write(text)
+            else:
+                self._out.flush()
+                self._bytes.write(text.encode())
 
     @contextmanager
     def progress(self, what: str) -> Generator[Callable[[int], None], None, None]:

@@ -30,6 +30,7 @@ __all__ = [
     "children",
     "extended",
     "has_parts",
+    "ordered_steps",
     "parts_at",
     "parts_of",
     "read_tree",
@@ -43,6 +44,9 @@ __all__ = [
 MAX_PATH: Final = 500
 """Characters of a path. Of a longer one the beginning stays, and a digest of the rest that tells it from others: a key
 may be as long as the checkpoint, and would otherwise be repeated for each part behind it."""
+
+_UNORDERED: Final = frozenset({"dict", "set", "frozenset", "tuple", "collections:Counter", "collections:defaultdict"})
+"""Forms that are equal whatever the order of their keys, or have none."""
 
 _BRIEF: Final = 60  # characters of what stands for a key or an element
 
@@ -177,8 +181,8 @@ def extended(path: str, step: str) -> str:
     longer = path + step
     if len(longer) <= MAX_PATH:
         return longer
-    rest = hashlib.sha256(longer.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{longer[: MAX_PATH - 120]}…{rest}…{longer[-100:] if len(step) > 100 else step}"
+    rest = hashlib.sha256(longer.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return f"{longer[: MAX_PATH - 136]}…{rest}…{longer[-100:] if len(step) > 100 else step}"
 
 
 # Comparing
@@ -209,12 +213,26 @@ def _aligned(one: Tree, other: Tree) -> Iterable[tuple[Tree, Tree]] | None:
     if isinstance(one, dict) and isinstance(other, dict):
         return ((part, other[key]) for key, part in one.items()) if one.keys() == other.keys() else None
     if isinstance(one, Form) and isinstance(other, Form):
-        if one.name != other.name or len(one.parts) != len(other.parts):
-            return None
-        if any(step != their_step for (step, _), (their_step, _) in zip(one.parts, other.parts, strict=True)):
-            return None
-        return ((part, theirs) for (_, part), (_, theirs) in zip(one.parts, other.parts, strict=True))
+        return _aligned_forms(one, other) if one.name == other.name and len(one.parts) == len(other.parts) else None
     return () if same_leaf(one, other) else None
+
+
+def _aligned_forms(one: Form, other: Form) -> Iterable[tuple[Tree, Tree]] | None:
+    if all(step == their_step for (step, _), (their_step, _) in zip(one.parts, other.parts, strict=True)):
+        return ((part, theirs) for (_, part), (_, theirs) in zip(one.parts, other.parts, strict=True))
+    theirs = dict(other.parts)
+    if dict(one.parts).keys() != theirs.keys() or ordered_steps(one) != ordered_steps(other):
+        return None
+    return ((part, theirs[step]) for step, part in one.parts)
+
+
+def ordered_steps(form: Form) -> list[str]:
+    """The steps to the keys of a form, where their order is a part of what it is: of an `OrderedDict`, and of whatever
+    may be made like one. That of attributes and of the keys of a dict is not."""
+    if form.name in _UNORDERED:
+        return []
+    named = form.parts.named if isinstance(form.parts, Parts) else form.parts
+    return [step for step, _ in named if step.startswith("[")]
 
 
 def same_leaf(one: Tree, other: Tree) -> bool:
@@ -241,7 +259,7 @@ def brief(tree: Tree) -> str:
             kept.append(piece[: _BRIEF + 1])
             size += len(piece)
     text = "".join(kept)
-    return text if size <= _BRIEF else f"{text[:40]}…{digest.hexdigest()[:8]}"
+    return text if size <= _BRIEF else f"{text[:40]}…{digest.hexdigest()[:32]}"
 
 
 class _Said(str):
@@ -268,7 +286,7 @@ def _pieces(tree: Tree) -> Iterator[str]:
         elif isinstance(part, Form):
             waiting.append(_of_form(part))
         elif isinstance(part, Value):
-            yield part.text
+            yield f"{part.name}({part.text})"  # another type's key may have the same text
         elif isinstance(part, Opaque):
             yield f"{part.name} {part.digest}"
         else:

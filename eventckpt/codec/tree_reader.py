@@ -37,11 +37,13 @@ _DECIMAL_BITS: Final = 4096
 """Of an int that is shown in decimal; Python refuses to print very long ones that way."""
 _SAME: Final = Opaque("the same", 0, "")
 """What stands for the parts that two compared checkpoints have in common."""
-_LABELLED: Final = b"\xa3" + f.REF.encode()
+_LABELLED: Final = f.REF.encode()
 """In the bytes of every checkpoint with a reference."""
 _LOOKED_AT: Final = 8
 """How often the bytes of two checkpoints may be gone through in search of what they have in common, which saves reading
 it. A search at every level of a deep checkpoint would cost more than it saves."""
+
+_END: Final = object()
 
 _ONLY_STR = frozenset({str})
 
@@ -57,7 +59,7 @@ def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
         CheckpointDecodeError: the bytes are damaged, hostile or of an unknown version.
     """
     with _decode_errors():
-        return _Reader(admits).checkpoint(unpack(raw))
+        return _Reader(admits, has_labels=_LABELLED in raw).checkpoint(unpack(raw))
 
 
 def read_trees(one: bytes, other: bytes, admits: Callable[[str], bool]) -> tuple[dict[str, Tree], dict[str, Tree]]:
@@ -66,6 +68,9 @@ def read_trees(one: bytes, other: bytes, admits: Callable[[str], bool]) -> tuple
     with _decode_errors():
         ours, theirs = unpack(one), unpack(other)
         same = _equal_nodes(ours, theirs, _LOOKED_AT * (len(one) + len(other)))
+        for raw, root in ((one, ours), (other, theirs)):
+            if same and _LABELLED in raw:
+                _read_what_refers(root, same)
         return (
             _Reader(admits, same, has_labels=_LABELLED in one).checkpoint(ours),
             _Reader(admits, same, has_labels=_LABELLED in other).checkpoint(theirs),
@@ -159,6 +164,57 @@ def _look_into_maps(ours: dict[Any, Any], theirs: dict[Any, Any], same: set[int]
     elif ":" in str(ours.get(f.FORM)) and ours.get(f.FORM) == theirs.get(f.FORM):
         inside = iter(((ours.get(f.STATE), theirs.get(f.STATE)),))
     return cost, inside
+
+
+def _read_what_refers(root: Any, same: set[int]) -> None:
+    """Take out of `same` what holds a reference, and put in what is in there and holds none: a label may stand at
+    another place in the other checkpoint, and then the same bytes say something else."""
+    refer = _referring(root)
+    rest: list[Any] = [root]
+    while rest:
+        node = rest.pop()
+        inside = _shown_alone(node)
+        if id(node) in same and id(node) in refer:
+            same.discard(id(node))
+            same.update(map(id, inside))
+        if id(node) in refer:
+            rest += inside
+
+
+def _shown_alone(node: Any) -> list[Any]:
+    """The lists and maps in a node whose trees are no part of a text that stands for a key or an element."""
+    items: list[Any] = []
+    if type(node) is list:
+        items = cast("list[Any]", node)
+    elif type(node) is dict:
+        form = cast("dict[Any, Any]", node)
+        items = [form.get(f.STATE)] if f.FORM in form else list(form.values())
+    return [item for item in items if item and f.type_of(item) in (list, dict)]
+
+
+def _referring(root: Any) -> set[int]:
+    """The ids of the lists and maps that are references, or hold one at any depth."""
+    found: set[int] = set()
+    around: list[Any] = []
+    rest: list[Iterator[Any]] = [iter((root,))]
+    while rest:
+        node = next(rest[-1], _END)
+        if node is _END:
+            rest.pop()
+            done = around.pop() if around else None
+            if around and id(done) in found:
+                found.add(id(around[-1]))
+        elif type(node) is list or type(node) is dict:
+            inner = cast("list[Any] | dict[Any, Any]", node)
+            if type(inner) is dict and inner.get(f.FORM) == f.REF:
+                found.add(id(inner))
+            around.append(inner)
+            rest.append(iter(inner.values() if type(inner) is dict else _no_atoms(cast("list[Any]", inner))))
+    return found
+
+
+def _no_atoms(items: list[Any]) -> list[Any]:
+    return [] if f.ATOMS.issuperset(map(type, items)) else items
 
 
 def _equal_ends(ours: list[Any], theirs: list[Any]) -> tuple[int, int, int]:
@@ -276,15 +332,15 @@ class _Reader:
     def _set(self, node: dict[str, Any], path: _Path) -> _Work:
         """A set: the step to each element says what it is, so that two sets compare by content."""
         parts: list[tuple[str, Tree]] = []
-        seen: dict[str, int] = {}
+        steps, seen = _Steps(), set[str]()
         for index, item in enumerate(_listed(node, f.ITEMS)):
             is_atom = type(item) in f.ATOMS
             element = item if is_atom else (yield item, (path, index))
             text = brief(element)
-            seen[text] = number = seen.get(text, 0) + 1
-            if number > 1 and is_atom and item == item and "…" not in text:  # several NaN may be in a set
+            if text in seen and is_atom and item == item and "…" not in text:  # several NaN may be in a set
                 raise CheckpointDecodeError("A stored set holds an element twice; the event is damaged.")
-            parts.append((f"{{{text}}}" if number == 1 else f"{{{text}}}#{number}", element))
+            seen.add(text)
+            parts.append((steps.new(f"{{{text}}}"), element))
         return Form(node[f.FORM], tuple(parts))
 
     def _dict(self, node: dict[str, Any], path: _Path) -> _Work:
@@ -369,24 +425,40 @@ class _Reader:
 
     def _labels_in(self, node: Any, path: _Path) -> None:
         """Something outside may refer to what is in a node that is not taken apart."""
-        rest: list[Any] = [node]
+        rest: list[tuple[Any, _Path]] = [(node, path)]
         while rest:
-            inner = rest.pop()
+            inner, at = rest.pop()
             if type(inner) is list:
-                if not f.ATOMS.issuperset(map(type, cast("list[Any]", inner))):
-                    rest += cast("list[Any]", inner)
+                rest += ((item, (at, index)) for index, item in enumerate(_no_atoms(cast("list[Any]", inner))))
             elif type(inner) is dict:
                 form = cast("dict[Any, Any]", inner)
-                if form.get(f.FORM) != f.REF:
-                    self._label(form, path)
-                rest += form.values()
+                is_form = f.FORM in form
+                if is_form and form[f.FORM] != f.REF:
+                    self._label(form, at)
+                for key, item in form.items():
+                    if item and type(item) not in f.ATOMS:
+                        rest.append((item, _inside(at, key, item) if is_form else (at, step_to(str(key)))))
+
+    def _what_refs_mean(self, node: Any) -> str:
+        """Where the references in a node lead, in their order. Takes the numbers of labels out of the node, which are
+        those of their first use anywhere: they may differ where nothing does, and be the same where much does."""
+        inner, refs = _without_labels(node)
+        said: list[str] = []
+        for label in refs:
+            if label in inner:  # wherever the whole node stands
+                said.append(f"{inner[label]}")
+            elif label in self._labelled:
+                said.append(repr(self._text_of(self._labelled[label])))
+            else:
+                raise _leads_nowhere(label)
+        return hashlib.sha256("\n".join(said).encode("utf-8", "surrogatepass")).hexdigest() if said else ""
 
     def _ref(self, node: dict[str, Any], path: _Path) -> Tree | _Work:
         if f.ARGS in node or f.CALL in node or f.KWARGS in node:
             return self._ref_to_own(node, path)
         label = node.get(f.LABEL)
         if type(label) is not int or label not in self._labelled:
-            raise CheckpointDecodeError(f"A stored reference leads to {str(label)[:80]}, which is not there.")
+            raise _leads_nowhere(label)
         return Ref(self._text_of(self._labelled[label]).removeprefix("."))
 
     def _ref_to_own(self, node: dict[str, Any], path: _Path) -> _Work:
@@ -461,9 +533,12 @@ class _Reader:
         return parts
 
     def _opaque(self, name: str, node: dict[str, Any], path: _Path) -> Opaque:
-        self._labels_in(node, path)
+        refs = ""
+        if self._has_labels:
+            self._labels_in(node, path)
+            refs = self._what_refs_mean(node)
         packed = pack(node)
-        return Opaque(name, len(packed), hashlib.sha256(packed).hexdigest())
+        return Opaque(name, len(packed), hashlib.sha256(packed + refs.encode()).hexdigest())
 
     def _is_admitted(self, name: str) -> bool:
         if name not in self._admitted:
@@ -515,6 +590,41 @@ def _literal_text(tree: Tree) -> str | None:
     return repr(tree) if type(tree) in f.ATOMS else None
 
 
+def _inside(path: _Path, field: object, item: Any) -> _Path:
+    """Where a field of a form stands: attributes and items are those of the form itself."""
+    if field == f.ITEMS or (field == f.STATE and type(item) is dict and f.FORM not in item):
+        return path
+    return path, f"({field})"
+
+
+def _without_labels(node: Any) -> tuple[dict[int, int], list[int]]:
+    """Take the numbers of labels out of a node: at which of the forms inside each stood, counted in order, and what the
+    references inside lead to."""
+    inner: dict[int, int] = {}
+    refs: list[int] = []
+    forms = 0
+    rest: list[Any] = [node]
+    while rest:
+        item = rest.pop()
+        if type(item) is list:
+            rest += reversed(_no_atoms(cast("list[Any]", item)))
+        elif type(item) is dict:
+            form = cast("dict[Any, Any]", item)
+            if f.FORM in form:
+                forms += 1
+                label = form.pop(f.LABEL, None)
+                if form[f.FORM] == f.REF:
+                    refs.append(label)
+                elif type(label) is int:
+                    inner[label] = forms
+            rest += reversed(form.values())
+    return inner, refs
+
+
+def _leads_nowhere(label: object) -> CheckpointDecodeError:
+    return CheckpointDecodeError(f"A stored reference leads to {str(label)[:80]}, which is not there.")
+
+
 def _maps_in(state: Any) -> list[dict[str, Any]] | None:
     """The maps of attributes that a state is: one, or, where there are slots, a pair with the slots' own."""
     if type(state) is not dict:
@@ -540,12 +650,25 @@ def _unique(parts: list[tuple[str, Tree]]) -> list[tuple[str, Tree]]:
     """The parts, with steps that no two of them share."""
     if len({step for step, _ in parts}) == len(parts):
         return parts
-    seen: dict[str, int] = {}
-    made: list[tuple[str, Tree]] = []
-    for step, part in parts:
-        seen[step] = number = seen.get(step, 0) + 1
-        made.append((step if number == 1 else f"{step}#{number}", part))
-    return made
+    steps = _Steps()
+    return [(steps.new(step), part) for step, part in parts]
+
+
+class _Steps:
+    """Steps that no two parts share: of the same ones, all but the first have a number."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def new(self, step: str) -> str:
+        number = self._seen.get(step, 0) + 1
+        made = step if number == 1 else f"{step}#{number}"
+        while number > 1 and made in self._seen:  # which only a forged name looks like
+            number += 1
+            made = f"{step}#{number}"
+        self._seen[step] = number
+        self._seen.setdefault(made, 1)
+        return made
 
 
 def _listed(node: dict[str, Any], field: str) -> list[Any]:
@@ -622,31 +745,33 @@ def _of_datetime(node: dict[str, Any]) -> str | None:
 def _moment(cls: Any, args: list[Any], size: int) -> str | None:
     if not 1 <= len(args) <= 2 or type(args[0]) is not bytes or len(args[0]) != size:
         return None
-    if len(args) == 1:
-        return str(_made(cls, args[0]))
-    zone = _args_of_zone(args[1])
-    if isinstance(zone, str):
-        return f"{_made(cls, args[0])} {zone}"
-    return str(_made(cls, args[0], zone)) if zone is not None else None
+    zone, name = (None, "") if len(args) == 1 else _zone_of(args[1])
+    if len(args) == 2 and zone is None and not name:
+        return None
+    moment = _made(cls, args[0]) if zone is None else _made(cls, args[0], zone)
+    return f"{moment}{f' {name}' if name else ''}{' fold=1' if moment.fold else ''}"
 
 
-def _args_of_zone(node: Any) -> timezone | str | None:
-    """A fixed offset, or the name of a zone, whose rules are not read."""
+def _zone_of(node: Any) -> tuple[timezone | None, str]:
+    """A fixed offset and the name that it was given, or a named zone, whose rules are not read."""
     if type(node) is dict and cast(Any, node).get(f.FORM) == f.ZONE:
-        return _text(cast("dict[str, Any]", node), f.NAME)
+        return None, _text(cast("dict[str, Any]", node), f.NAME)
     return _fixed_zone(_args_of(node, "datetime:timezone"))
 
 
 def _of_timezone(node: dict[str, Any]) -> str | None:
-    zone = _fixed_zone(_args_of(node))
-    return None if zone is None else str(zone)
+    zone, name = _fixed_zone(_args_of(node))
+    if zone is None:
+        return None
+    offset = str(_made(timezone, zone.utcoffset(None)))
+    return f"{offset} {name}" if name else offset
 
 
-def _fixed_zone(args: list[Any]) -> timezone | None:
+def _fixed_zone(args: list[Any]) -> tuple[timezone | None, str]:
     offset = _duration(_args_of(args[0], "datetime:timedelta")) if args else None
     if offset is None or not _are(args[1:], (str,), len(args) - 1) or len(args) > 2:
-        return None
-    return _made(timezone, offset, *args[1:])
+        return None, ""
+    return _made(timezone, offset, *args[1:]), repr(args[1]) if len(args) == 2 else ""
 
 
 def _of_timedelta(node: dict[str, Any]) -> str | None:

@@ -13,8 +13,14 @@ from typing import NamedTuple, Self
 from ..closing import close_after
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, RunInfo, StreamId
+from ..text import is_unicode
 
-__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore"]
+__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist"]
+
+
+def can_exist(stream: StreamId) -> bool:
+    """Whether an engine can have a stream of this name."""
+    return is_unicode(stream.workflow_name) and is_unicode(stream.run_id)
 
 
 class Located(NamedTuple):
@@ -31,7 +37,8 @@ class EventStore(ABC):
 
     Reads see every append that was acknowledged before they began, by this store object. An event whose header
     cannot be read is still given, with what its key says and without a payload, so that one damaged event hides
-    no other.
+    no other. What is asked for may come out of a damaged event too: of a seq outside 64 bits, and of a name that is no
+    Unicode, there is no event.
 
     A store opens itself on first use; constructing one does no I/O. Nothing is lost when nobody calls `close`.
 

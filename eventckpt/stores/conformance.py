@@ -779,6 +779,37 @@ class AuditStoreConformance:
         await store.append(sixth)
         assert await store.read(STREAM, 6) == [sixth]
 
+    @pytest.mark.parametrize("seq", [0, -1, 10**12, 2**63 - 1, 2**63, 2**63 + 5, 2**64, 10**20, -(2**63), -(10**20)])
+    async def test_of_a_seq_that_no_event_can_have_there_is_none(self, seq: int) -> None:
+        store = await self.open_store()
+        events = await _append_chain(store, STREAM, 2)
+        assert await store.read(STREAM, seq) == []
+        assert await store.read(STREAM, seq, 1) == events[:1]
+        expected = events if seq <= 0 else []
+        assert await _events(store, STREAM, gt=seq) == expected
+        assert await _headers(store, STREAM, gt=seq) == [event.header() for event in expected]
+        expected = [] if seq <= 0 else events
+        assert await _events(store, STREAM, lte=seq) == expected
+        assert await _headers(store, STREAM, lte=seq) == [event.header() for event in expected]
+        assert await store.remove(STREAM, [seq]) == 0
+
+    async def test_of_a_name_that_is_no_unicode_there_is_nothing(self) -> None:
+        store = await self.open_store()
+        await _append_chain(store, STREAM, 1)
+        assert await store.find("\udcff") is None
+        assert await store.checkpoint_ids("\udcff", limit=3) == []
+        assert await _streams(store, prefix="\udcff") == await _streams(store, workflow_name="\udcff") == []
+        for stream in (StreamId("\udcff", "run"), StreamId("workflow", "\udcff")):
+            assert await store.find("x", stream=stream) is None
+            assert await store.read(stream, 1) == await _events(store, stream) == await _headers(store, stream) == []
+
+    async def test_any_number_of_last_events_is_all(self) -> None:
+        store = await self.open_store()
+        events = await _append_chain(store, STREAM, 2)
+        following = store.follow(last=10**20, poll=0.01)
+        assert [await anext(following), await anext(following)] == [event.header() for event in events]
+        await following.aclose()
+
     async def test_a_follower_gets_the_last_events_and_then_each_new_one(self) -> None:
         store, writer = await self.open_store(), await self.open_store()
         events = await _append_chain(writer, STREAM, 3)

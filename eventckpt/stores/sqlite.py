@@ -34,10 +34,10 @@ from ..errors import (
     StoreReadOnlyError,
     StreamConflict,
 )
-from ..events import SCHEMA, CheckpointEvent, EventSchema, StreamId
+from ..events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
 from ..settings import choice, no_connection_string, number
-from ..text import described
-from . import AuditStore, Check, Located, RunStore
+from ..text import described, is_unicode
+from . import AuditStore, Check, Located, RunStore, can_exist
 from .sqlite_runs import SqliteRunStore
 
 __all__ = ["MIGRATIONS", "SqliteEventStore"]
@@ -98,6 +98,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 _PAGE = 256  # rows that one query fetches
 _PAGE_BYTES = 8 * 1024 * 1024  # of whole events, after which a page is full
 _LAST_CHARACTERS = "\U0010ffff" * 255  # after every continuation of a prefix
+_MIN_SEQ: Final = -MAX_SEQ - 1
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 _GROUP = 512  # appends in one transaction: bounds how long other processes wait for the write lock
 _COLUMNS = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
@@ -169,7 +170,7 @@ class SqliteEventStore(AuditStore):
 
         def fetch(connection: sqlite3.Connection) -> list[CheckpointEvent]:
             only, key = _where(stream)
-            wanted = sorted(set(seqs))
+            wanted = sorted({seq for seq in seqs if _MIN_SEQ <= seq <= MAX_SEQ}) if can_exist(stream) else []
             rows: list[tuple[Any, ...]] = []
             for start in range(0, len(wanted), _PAGE):  # SQLite bounds the number of parameters
                 some = wanted[start : start + _PAGE]
@@ -184,6 +185,8 @@ class SqliteEventStore(AuditStore):
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
         """See `EventStore.find`."""
         only, key = _where(stream) if stream else ("", ())
+        if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):
+            return None
 
         def fetch(connection: sqlite3.Connection) -> Located | None:
             # Without the hint, SQLite takes the order for more selective than the id and walks through the workflow.
@@ -204,6 +207,8 @@ class SqliteEventStore(AuditStore):
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `EventStore.headers`."""
+        if not can_exist(stream):
+            return
         only, key = _where(stream)
         async with aclosing(self._pages(only, key, "seq", gt, lte, desc)) as rows:
             async for row in rows:
@@ -213,12 +218,16 @@ class SqliteEventStore(AuditStore):
         self, workflow_name: str, *, desc: bool = False
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `EventStore.workflow_headers`; the order is that of commits."""
+        if not is_unicode(workflow_name):
+            return
         async with aclosing(self._pages("AND workflow_name = ?", (workflow_name,), "position", 0, None, desc)) as rows:
             async for row in rows:
                 yield _event(row)
 
     async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
         """See `AuditStore.streams`; as of the moment when it begins."""
+        if not can_exist(StreamId(workflow_name or "", prefix)):
+            return
         if prefix:
             for row in await self._read(lambda connection: _streams_named(connection, workflow_name, prefix)):
                 yield StreamId(*row)
@@ -228,12 +237,14 @@ class SqliteEventStore(AuditStore):
             rows = await self._read(lambda connection, at=before: _streams_before(connection, workflow_name, at, top))
             for position, *names in rows:
                 yield StreamId(*names)
-                before = position - 1
+                before = max(position - 1, _MIN_SEQ)
             if len(rows) < _PAGE:
                 return
 
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """See `AuditStore.checkpoint_ids`."""
+        if not is_unicode(prefix):
+            return []
         rows = await self._read(
             lambda connection: connection.execute(
                 "SELECT DISTINCT checkpoint_id FROM events INDEXED BY events_by_checkpoint"
@@ -247,12 +258,12 @@ class SqliteEventStore(AuditStore):
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.events`."""
-        high = (1 << 63) - 1 if lte is None else lte
-        while True:
-            page, done = await self._read(lambda connection, low=gt: _whole_events(connection, stream, low, high))
+        low, high = _bounds(gt, lte)
+        while can_exist(stream):
+            page, done = await self._read(lambda connection, low=low: _whole_events(connection, stream, low, high))
             for seq, event in page:
                 yield event
-                gt = seq
+                low = seq
             if done:
                 return
 
@@ -266,7 +277,7 @@ class SqliteEventStore(AuditStore):
 
         def delete(connection: sqlite3.Connection) -> int:
             return connection.executemany(
-                f"DELETE FROM events WHERE seq = ? {only}", [(seq, *key) for seq in seqs]
+                f"DELETE FROM events WHERE seq = ? {only}", [(seq, *key) for seq in seqs if _MIN_SEQ <= seq <= MAX_SEQ]
             ).rowcount
 
         return max(0, await self.writing(delete)) if seqs else 0
@@ -339,7 +350,7 @@ class SqliteEventStore(AuditStore):
         self, only: str, key: tuple[Any, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         """Rows without data in the order of `column`, fetched a page at a time: no read stays open in between."""
-        low, high = gt, (1 << 63) - 1 if lte is None else lte
+        low, high = _bounds(gt, lte)
         order = "DESC" if desc else "ASC"
         while True:
             bounds = (low, high)
@@ -357,7 +368,7 @@ class SqliteEventStore(AuditStore):
             if len(rows) < _PAGE:
                 return
             last = rows[-1][_COLUMNS.split(", ").index(column)]
-            low, high = (low, last - 1) if desc else (last, high)
+            low, high = (low, max(last - 1, _MIN_SEQ)) if desc else (last, high)
 
     async def _read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         def job() -> _T:
@@ -576,7 +587,7 @@ def _append_one(connection: sqlite3.Connection, event: CheckpointEvent) -> Strea
         (event.workflow_name, event.run_id),
     ).fetchone()
     head_seq, head_digest = row or (0, event.previous_digest)  # a fork's first event continues another stream
-    if event.seq == head_seq + 1 and event.previous_digest == head_digest:
+    if event.seq == head_seq + 1 <= MAX_SEQ and event.previous_digest == head_digest:
         _insert(connection, event)
         return None
     if event.seq <= head_seq:
@@ -617,7 +628,9 @@ def _last_position(connection: sqlite3.Connection) -> int:
 
 
 def _position_before_last(connection: sqlite3.Connection, last: int) -> int:
-    row = connection.execute("SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (last,)).fetchone()
+    row = connection.execute(
+        "SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (min(last, MAX_SEQ),)
+    ).fetchone()
     return row[0] if row else 0
 
 
@@ -709,6 +722,12 @@ def _checks_of(connection: sqlite3.Connection, path: Path) -> Iterable[Check]:
         "; ".join(damage),
         "Copy the file and its -wal away; `sqlite3 FILE .recover` rescues what is readable.",
     )
+
+
+def _bounds(gt: int, lte: int | None) -> tuple[int, int]:
+    """The bounds of a listing as SQLite counts, in 64 bits."""
+    low, high = (min(max(bound, _MIN_SEQ), MAX_SEQ) for bound in (gt, MAX_SEQ if lte is None else lte))
+    return low, high
 
 
 def _where(stream: StreamId) -> tuple[str, tuple[str, str]]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import copyreg
 import json
+import pickle
 import subprocess
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -17,9 +20,13 @@ from uuid import UUID
 
 import pytest
 from agent_framework import Content, FileCheckpointStorage, Message, WorkflowCheckpoint, WorkflowEvent
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eventckpt import CheckpointDecodeError, CheckpointTypeNotAllowedError
+from eventckpt.allowlist import TypeGate, unpickled
 from eventckpt.audit.import_storage import Folder
+from eventckpt.pickles import classes_of_states
 
 
 class Kind(Enum):
@@ -196,6 +203,90 @@ PICKLES = {
         ),
     ),
 }
+
+# Pickles that change the process
+
+
+def with_slots(target: bytes, **attributes: bytes) -> bytes:
+    """A state that sets attributes one by one, whatever the target is."""
+    return target + b"(N" + mapping(**attributes) + b"tb"
+
+
+KIND = f"c{__name__}\nKind\n".encode()
+MEMBER = called(named("builtins", "getattr"), KIND, text("BIG"))
+NESTED = called(named("builtins", "getattr"), f"c{__name__}\nOrder\n".encode(), text("Line"))
+
+CHANGES = {
+    "a class": with_slots(MESSAGE, evil=text("yes")),
+    "a class by its texts": with_slots(text("agent_framework._types") + text("Message") + b"\x93", evil=text("yes")),
+    "a class out of the memo": MESSAGE + b"q\0" + b"0" + with_slots(b"h\0", evil=text("yes")),
+    "a class twice on the stack": with_slots(MESSAGE + b"2", evil=text("yes")),
+    "a class behind a mark that was taken back": with_slots(MESSAGE + b"(0", evil=text("yes")),
+    "a class inside a class": with_slots(NESTED, evil=text("yes")),
+    "a class inside a class by an instance": called(
+        named("copyreg", "_reconstructor"),
+        instance(MESSAGE, __new__=named("builtins", "getattr")),
+        instance(MESSAGE),
+        text("Line"),
+    )
+    + b"(N}tb",
+    "how checkpoints are made": with_slots(
+        named("agent_framework._workflows._checkpoint", "WorkflowCheckpoint"), from_dict=named("builtins", "dict")
+    ),
+    "a function": with_slots(named("copyreg", "_reconstructor"), __defaults__=b")"),
+    "our own function": with_slots(named("builtins", "type"), __defaults__=b")"),
+    "getattr": with_slots(named("builtins", "getattr"), evil=b"N"),
+    "a member": with_slots(MEMBER, evil=text("yes")),
+    "a member by its value": with_slots(called(KIND, text("big")), evil=text("yes")),
+    "a member by its class": with_slots(KIND + text("big") + b"\x85\x81", evil=text("yes")),
+    "the items of a class": MESSAGE + text("a") + text("b") + b"s",
+    "an extension": b"\x82\x01",
+    "an object outside": b"Px\n",
+    "a buffer outside": b"\x97",
+    "a call of what was made": called(instance(MESSAGE)),
+}
+
+
+@pytest.mark.parametrize("target", CHANGES)
+def test_a_pickle_that_would_change_the_process_is_refused_and_changes_nothing(target: str) -> None:
+    before = [(cls, dict(vars(cls))) for cls in (Message, WorkflowCheckpoint, Order.Line, Kind)]
+    member, helpers = dict(vars(Kind.BIG)), [dict(vars(copyreg._reconstructor)), copyreg._reconstructor.__defaults__]  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointDecodeError):
+        unpickled(b"\x80\x02" + CHANGES[target] + b".", TypeGate(ALLOWED))
+    assert [(cls, dict(vars(cls))) for cls, _ in before] == before
+    assert dict(vars(Kind.BIG)) == member
+    assert [dict(vars(copyreg._reconstructor)), copyreg._reconstructor.__defaults__] == helpers  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("protocol", range(2, 6))
+@pytest.mark.parametrize(
+    "value",
+    [
+        Order([Order.Line("a"), Order.Line("b")]),
+        [Order()] * 3,
+        Kind.BIG,
+        {"a": (1, 2.5, -7, 1 << 70, b"b" * 300, "t" * 2000, None, True)},
+        OrderedDict([(frozenset({1}), {2, 3})]),
+        Message("user", [Content.from_text("hello")]),
+        datetime(2026, 5, 31, tzinfo=UTC),
+        deque([1], maxlen=2),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_a_pickler_writes_is_read_in_each_protocol(value: object, protocol: int) -> None:
+    data = pickle.dumps(value, protocol)
+    if b"__builtin__" in data or b"copy_reg" in data or b"_codecs" in data:
+        pytest.skip("names of Python 2, which the framework's loader does not take either")
+    loaded = unpickled(data, TypeGate(ALLOWED))
+    assert repr(loaded) == repr(value) or vars(loaded).keys() == vars(value).keys()
+
+
+@settings(max_examples=300)
+@given(st.binary(max_size=60))
+def test_any_bytes_are_a_pickle_or_refused(data: bytes) -> None:
+    with contextlib.suppress(CheckpointDecodeError):
+        classes_of_states(data)
+
 
 READER = """
 import asyncio, importlib, sys

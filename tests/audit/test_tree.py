@@ -120,7 +120,7 @@ def test_a_reference_into_what_is_not_shown_leads_to_where_that_stands() -> None
     state = {"hidden": Box(shared), "seen": (shared,)}
     tree = read_tree(codec.encode(WorkflowCheckpoint("w", "g", state=state)), lambda key: key not in NAMES)["state"]
     assert isinstance(tree, dict)
-    assert tree["seen"] == Form("tuple", (("[0]", Ref("state.hidden")),))
+    assert tree["seen"] == Form("tuple", (("[0]", Ref("state.hidden.content")),))
 
 
 def test_references_do_not_make_a_tree_larger_than_its_bytes() -> None:

@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import os
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -311,3 +314,76 @@ async def test_a_source_that_nobody_vouches_for_is_not_read(cli: Cli, tmp_path: 
     failed = await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))
     assert "give --trust-source if nobody but you can" in failed.err
     assert not (tmp_path / "new.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("checkpoint_id", ["x"], "its checkpoint_id is ['x'], which is no text"),
+        ("timestamp", 5, "its timestamp is 5, which is no text"),
+        ("previous_checkpoint_id", ["x"], "its previous_checkpoint_id is ['x'], which is no text"),
+        ("workflow_name", None, "its workflow_name is None, which is no text"),
+        ("iteration_count", "many", "iteration_count"),
+        ("state", 5, "state"),
+    ],
+)
+async def test_a_document_with_a_header_of_another_kind_is_left_out_by_itself(
+    engine: Engine, cli: Cli, old: FileCheckpointStorage, field: str, value: object, said: str
+) -> None:
+    await old.save(checkpoint(checkpoint_id="good"))
+    fields = checkpoint(checkpoint_id="bad").to_dict() | {field: value}
+    Path(old.storage_path, "bad.json").write_text(json.dumps(fields), encoding="utf-8")
+    printed = await cli("import-from", "file", str(old.storage_path), "--trust-source", code=1)
+    [line] = [line for line in printed.out.splitlines() if line.startswith("left out")]
+    assert line.startswith("left out bad: ")
+    assert said in line
+    assert "1 of 2 checkpoints are in 1 runs now" in printed.out
+
+
+async def test_of_two_documents_with_one_id_the_second_is_left_out(cli: Cli, old: FileCheckpointStorage) -> None:
+    for name in ("one", "two", "three"):
+        fields = checkpoint(checkpoint_id="same", state={"name": name}).to_dict()
+        Path(old.storage_path, f"{name}.json").write_text(json.dumps(fields), encoding="utf-8")
+    printed = await cli("import-from", "file", str(old.storage_path), "--trust-source", code=1)
+    for name in ("three", "two"):
+        assert f"left out {name}: another checkpoint before it has the same id, 'same'" in printed.out
+    assert "1 of 3 checkpoints are in 1 runs now" in printed.out
+
+
+async def test_only_regular_files_are_read(cli: Cli, old: FileCheckpointStorage) -> None:
+    await old.save(checkpoint(checkpoint_id="good"))
+    os.mkfifo(Path(old.storage_path, "pipe.json"))
+    Path(old.storage_path, "device.json").symlink_to("/dev/zero")
+    Path(old.storage_path, "folder.json").mkdir()
+    printed = await cli("import-from", "file", str(old.storage_path), "--trust-source", code=1)
+    for name in ("device", "folder", "pipe"):
+        assert f"left out {name}: {name}.json is not a regular file." in printed.out
+    assert "1 of 4 checkpoints are in 1 runs now" in printed.out
+
+
+async def test_a_function_is_not_advised_to_be_allowed(cli: Cli, old: FileCheckpointStorage) -> None:
+    value = {"__pickled__": base64.b64encode(b"\x80\x02cposix\nsystem\n)R.").decode(), "__type__": "a:b"}
+    fields = checkpoint(checkpoint_id="bad").to_dict() | {"state": {"value": value}}
+    Path(old.storage_path, "bad.json").write_text(json.dumps(fields), encoding="utf-8")
+    printed = await cli("import-from", "file", str(old.storage_path), "--trust-source", code=1)
+    assert "left out bad: it names 'posix:system', which is no type that could be allowed\n" in printed.out
+
+
+async def test_a_line_that_no_store_can_keep_is_left_out_and_the_rest_is_imported(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    await order_run(engine, steps=2)
+    lines = await exported(cli, tmp_path / "events.jsonl")
+    event = json.loads(lines[1])
+    odd = [{"seq": 2**63}, {"seq": 0}, {"seq": -(2**63)}, {"run_id": ""}, {"run_id": "x" * 5000}]
+    odd += [{"run_id": "\ud800"}, {"workflow_name": "\ud800"}, {"checkpoint_id": "\ud800"}, {"actor": "\ud800"}]
+    forged = [json.dumps(event | change).encode() + b"\n" for change in odd]
+    file = tmp_path / "odd.jsonl"
+    file.write_bytes(b"".join([lines[0], *forged, *lines[1:]]))
+    printed = await cli.json("import", str(file), code=1, store=str(tmp_path / "new.db"))
+    [imported] = printed.of("imported")
+    assert (imported["events"], imported["added"], imported["complete"]) == (2, 2, True)
+    assert [re.findall(r"^line \d+", problem)[0] for problem in imported["problems"]] == [
+        f"line {n}" for n in range(2, 2 + len(odd))
+    ]
+    assert max(map(len, imported["problems"])) < 300

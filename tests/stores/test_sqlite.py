@@ -747,12 +747,6 @@ class TestGroups:
         assert seen < 1501
         assert await store.reading(count_events) == 1501
 
-    async def test_a_name_that_is_no_unicode_cannot_be_asked_for(self, store: SqliteEventStore) -> None:
-        with pytest.raises(CheckpointStoreError, match="surrogates"):
-            await store.find("\ud800")
-        with pytest.raises(CheckpointStoreError, match="surrogates"):
-            await headers(store, StreamId("workflow", "\ud800"))
-
 
 def count_events(connection: sqlite3.Connection) -> int:
     return connection.execute("SELECT count(*) FROM events").fetchone()[0]

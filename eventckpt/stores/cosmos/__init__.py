@@ -16,9 +16,10 @@ import msgspec
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ...errors import StreamConflict
-from ...events import CheckpointEvent, StreamId
+from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...log import logger_of
-from .. import AuditStore, Check, Located, RunStore
+from ...text import is_unicode
+from .. import AuditStore, Check, Located, RunStore, can_exist
 from . import connection, log
 from .connection import CosmosCredential
 from .container import PAGE, EventContainer, together
@@ -45,6 +46,7 @@ logger = logger_of("eventckpt")
 
 _POINT_READS: Final = 2
 """Events up to which each is read by itself; more are one query."""
+_SORTED: Final = 10**12
 _IDS: Final = 500  # ids in one query; the service bounds its text
 _NEWEST: Final = 10  # rows to begin with where most callers want only the first
 
@@ -125,7 +127,9 @@ class CosmosEventStore(AuditStore):
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`. Up to two are point reads, side by side; more are one query."""
-        key, names = partition_key_of(stream), sorted({item_id(seq) for seq in seqs})
+        if not can_exist(stream):
+            return []
+        key, names = partition_key_of(stream), sorted({item_id(seq) for seq in seqs if 0 <= seq <= MAX_SEQ})
         async with self._container.in_use():
             if len(names) <= _POINT_READS:
                 found = await together(*(partial(self._container.read, name, key) for name in names))
@@ -136,6 +140,8 @@ class CosmosEventStore(AuditStore):
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
         """See `EventStore.find`."""
+        if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):
+            return None
         async with self._container.in_use():
             if stream is not None:
                 key = partition_key_of(stream)
@@ -156,6 +162,8 @@ class CosmosEventStore(AuditStore):
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `EventStore.headers`."""
+        if not can_exist(stream):
+            return
         async with aclosing(self._listing(partition_key_of(stream), gt=gt, lte=lte, desc=desc)) as listing:
             async for header in listing:
                 yield header
@@ -165,6 +173,8 @@ class CosmosEventStore(AuditStore):
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `EventStore.workflow_headers`. Runs are told apart by their timestamps, and each is in order of seq: an
         event counts as no older than those before it in its run."""
+        if not is_unicode(workflow_name):
+            return
         listing = self._newest_first(workflow_name) if desc else self._oldest_first(workflow_name)
         async with aclosing(listing):
             async for header in listing:
@@ -195,15 +205,17 @@ class CosmosEventStore(AuditStore):
 
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """See `AuditStore.checkpoint_ids`."""
-        return await log.ids_with(self._container, prefix, limit)
+        return [] if not is_unicode(prefix) else await log.ids_with(self._container, prefix, limit)
 
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.events`."""
+        if not can_exist(stream):
+            return
         cursor = self._container.query(
             "SELECT * FROM c WHERE c.id > @gt AND c.id <= @lte ORDER BY c.id ASC",
-            {"@gt": item_id(gt), "@lte": AFTER_EVENTS if lte is None else item_id(lte)},
+            {"@gt": _before(gt), "@lte": _last(lte)},
             partition_key_of(stream),
         )
         last = ""
@@ -325,7 +337,7 @@ class CosmosEventStore(AuditStore):
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """The headers of a run, some at a time: each query begins where the last one ended. Who reads backwards mostly
         wants the first one only, and a query costs what it reads."""
-        low, high = item_id(gt), AFTER_EVENTS if lte is None else item_id(lte)
+        low, high = _before(gt), _last(lte)
         order, count = ("DESC", 1) if desc else ("ASC", PAGE)
         bounds = "c.id > @low AND c.id <= @high"
         while True:
@@ -396,6 +408,16 @@ class CosmosEventStore(AuditStore):
             async with aclosing(log.rows_of(self._container, cursor)) as rest:
                 async for row in rest:
                     yield row
+
+
+def _before(gt: int) -> str:
+    """What the ids of events behind `gt` sort after. Ids have twelve digits, and sort as their seqs do up to there."""
+    return item_id(max(gt, -1)) if gt < _SORTED else AFTER_EVENTS
+
+
+def _last(lte: int | None) -> str:
+    """What the ids of events up to `lte` sort before, or are."""
+    return AFTER_EVENTS if lte is None or lte >= _SORTED else item_id(max(lte, -1))
 
 
 def _later(event: CheckpointEvent, head: Item | None) -> CheckpointEvent:

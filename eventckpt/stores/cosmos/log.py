@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ...errors import CheckpointStoreError
 from ...events import CheckpointEvent, StreamId
-from .. import Check
+from .. import Check, can_exist
 from .container import Cursor, EventContainer, together
 from .items import AFTER_EVENTS, HEADER, INDEXING_POLICY, PART, PARTITION_KEY, Item, header_of, stream_of
 
@@ -25,6 +25,7 @@ _PAGE: Final = 100
 _IDS: Final = 500  # ids in one query; the service bounds its text
 _KEY_PREFIX: Final = 100  # characters of a run id's prefix that its partition key is searched for
 _NEWEST: Final = 256  # events that `follow` looks at to begin with
+_MOST: Final = (1 << 31) - 1  # rows that a query may ask for
 _LATE: Final = 10
 """Seconds by which an event of another physical partition may come to light after one with a later time."""
 
@@ -42,6 +43,8 @@ async def rows_of(container: EventContainer, cursor: Cursor) -> AsyncGenerator[I
 
 async def streams(container: EventContainer, workflow_name: str | None, prefix: str) -> AsyncGenerator[StreamId, None]:
     """See `AuditStore.streams`. The order is that of the service's clock, in whole seconds."""
+    if not can_exist(StreamId(workflow_name or "", prefix)):
+        return
     only, values = "", {"@end": AFTER_EVENTS}
     if workflow_name is not None:
         only, values = " AND c.workflow_name = @workflow", values | {"@workflow": workflow_name}
@@ -92,6 +95,7 @@ async def remove(container: EventContainer, key: str, names: list[str]) -> int:
 
 async def follow(container: EventContainer, last: int, poll: float) -> AsyncGenerator[CheckpointEvent, None]:
     """See `AuditStore.follow`. The order is that of the service's clock, and within a run that of seq."""
+    last = min(last, _MOST)
     many = max(last, _NEWEST)
     async with container.in_use():
         cursor = container.query_sorted(

@@ -251,17 +251,17 @@ def steps_of(count: int) -> list[Node]:
     ]
 
 
-def one_after_another() -> list[int]:
-    """Ints of different hashes, each of which a dict of 2^17 places looks for behind tens of thousands of others."""
-    size, chain, long = 1 << 17, [1], 58_000
+def one_after_another(size: int = 1 << 17, long: int = 58_000, many: int = 28_000, bits: int = 25) -> list[int]:
+    """Ints of different hashes, each of which a dict of so many places looks for behind most of the others."""
+    chain = [1]
     while len(chain) < long:
         chain.append((5 * chain[-1] + 1) & (size - 1))
     place_of = bytearray(size)
     for index, place in enumerate(chain):
         place_of[place] = 1 if index > long // 2 else 2
     draw, found = random.Random(1).getrandbits, set[int]()
-    while len(found) < 28_000:
-        number = draw(25)
+    while len(found) < many:
+        number = draw(bits)
         place, perturb = number & (size - 1), number
         while place_of[place] and perturb:
             perturb >>= 5
@@ -339,6 +339,49 @@ CORPUS |= {
         {"$": "dict", "d": [[key, None] for key in range(60_000)], "i": 1},
         *([{"$": "collections:Counter", "c": [ref(1)]}] * 600),
     ],
+    # what a second look found
+    "a_range_of_two_large_ints": {
+        "$": "builtins:range",
+        "c": [0, {"$": "int", "b": b"\x7f" * 640_000}, {"$": "int", "b": b"\x7f" * 320_000}],
+    },
+    "a_set_of_a_large_tuple_again_and_again": [
+        labelled_tuple([1] * 300_000, 1),
+        {"$": "set", "l": [ref(1)] * 60_000},
+    ],
+    "an_enum_called_with_many_numbers": [
+        {"$": "list", "l": [1.1234567890123e-300] * 10_000, "i": 1},
+        {"$": _A + "Colour", "c": [[ref(1)] * 20_000]},
+    ],
+    "few_chosen_ints_in_many_tallies": [
+        {"$": "list", "l": one_after_another(1 << 12, 1_000, 950, 20), "i": 1},
+        *([{"$": _A + "Tally", "c": [ref(1)]}] * 20_000),
+    ],
+    "unions_of_unions": {
+        "$": "union",
+        "l": [
+            {
+                "$": "union",
+                "l": [
+                    {
+                        "$": "generic",
+                        "n": "builtins:list",
+                        "l": [{"$": "ellipsis"} if (40 * group + each) >> bit & 1 else None for bit in range(13)],
+                    }
+                    for each in range(200)
+                ],
+            }
+            for group in range(40)
+        ],
+    },
+    "a_deque_set_by_index": [
+        {
+            "$": _A + "Recent",
+            "c": [{"$": "list", "l": [1] * 500_000, "i": 2}],
+            "d": [[250_000 + n, 1] for n in range(40_000)],
+        }
+    ],
+    "keywords_that_are_an_object": {"$": _A + "Point", "k": {"$": M, "s": {"keys": cls("builtins:list"), "x": 1}}},
+    "a_member_by_its_base": {"$": _A + "Kind", "b": "builtins:str", "a": ["zz"]},
     # setters
     "the_arguments_of_an_error_by_slots": {
         "$": ERROR,

@@ -219,6 +219,8 @@ def test_ordinary_sets_and_dicts_of_any_size_stay_within_the_limits() -> None:
         {2**n: n for n in range(2_000)},
         {2**250_000},
         {n << 22: n for n in range(20_000)},
+        {n << 17 for n in range(60_000)},
+        {1 << n for n in range(3_000)},
         [{app.FrozenPoint(tuple(range(1_000)), 1): n} for n in range(500)],
     ]
     again = CODEC.decode(CODEC.encode(checkpoint(values))).state["value"]

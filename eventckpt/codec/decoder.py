@@ -13,7 +13,7 @@ import zoneinfo
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import EnumMeta
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from agent_framework import WorkflowCheckpointException
 
@@ -28,6 +28,8 @@ __all__ = ["Decoder", "said", "zone_names"]
 
 _ABSENT = object()
 _EXPRESSION, _TYPING = 200, 2_000  # steps that it takes to make a type expression, by the interpreter or by typing
+MAX_DEQUES: Final = 10_000
+"""How many deques of one checkpoint may hold more than plain values."""
 _SHORT = 80  # characters of a name in the place that an error gives
 
 
@@ -57,6 +59,7 @@ class Decoder:
         self._work = Work(len(raw))
         self._dunders = b"__" in raw
         """Whether any text in it could be a name such as `__class__`: most checkpoints need not be looked through."""
+        self._deques = 0
         self.named_types = False
         """Whether `typing` was asked for a type, which it keeps."""
         self._expressions = 0
@@ -296,6 +299,15 @@ class Decoder:
             raise CheckpointDecodeError(f"A stored {expected!r} comes back as {type_key(f.type_of(made))!r}.")
         return made
 
+    def _count_deques(self, recipe: Recipe, items: list[Any]) -> None:
+        """Bound how many deques can lie inside each other by references: freeing a chain of them descends in C."""
+        if issubclass(recipe.cls, deque) and not f.ATOMS.issuperset(map(type, items)):
+            self._deques += 1
+            if self._deques > MAX_DEQUES:
+                raise CheckpointDecodeError(
+                    f"More than {MAX_DEQUES:,} stored deques hold something else than plain values."
+                )
+
     def _slots(self, node: dict[str, Any], depth: int) -> tuple[Any, Any]:
         """A state of attributes and slots: as deep as one of attributes alone."""
         for part in node[f.ITEMS]:
@@ -326,15 +338,18 @@ class Decoder:
                 self._map(keywords, depth)
             else:
                 keywords = self.value(keywords, depth + 1)
+            if f.type_of(keywords) is not dict or not all(map(_is_text, keywords)):
+                raise _malformed(node)
             made = recipe.make(called, args, keywords, self._work)
         self._label(node, made)
         if f.ITEMS in node:
             items = _listed(node, f.ITEMS)
             self._fill(items, depth)
+            self._count_deques(recipe, items)
             _extend(recipe, made, items)
         if f.PAIRS in node:
             holds_pairs = issubclass(recipe.cls, dict) or not recipe.built_in
-            if isinstance(made, (list, bytearray)) or not holds_pairs:
+            if isinstance(made, (list, bytearray, deque)) or not holds_pairs:
                 raise _malformed(node)  # list[slice] = list doubles it
             self._set_pairs(made, node, depth)
         return made
@@ -362,6 +377,10 @@ class Decoder:
     }
 
 
+def _is_text(value: Any) -> bool:
+    return type(value) is str
+
+
 def _is_pair(node: Any) -> bool:
     """Whether a state is the pair of attributes, or None, and slots, each as a map that stands for itself."""
     if type(node) is not dict or cast(dict[str, Any], node).get(f.FORM) != f.TUPLE:
@@ -371,7 +390,7 @@ def _is_pair(node: Any) -> bool:
 
 
 def _is_plain_map(node: Any) -> bool:
-    return node is None or (type(node) is dict and f.FORM not in node)
+    return node is None or (f.type_of(node) is dict and f.FORM not in node)
 
 
 def _extend(recipe: Recipe, made: Any, items: list[Any]) -> None:

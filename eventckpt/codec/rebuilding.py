@@ -15,7 +15,7 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time
 from decimal import Decimal
-from enum import EnumMeta
+from enum import Enum, EnumMeta, Flag
 from types import BuiltinFunctionType, NoneType
 from typing import Any, Final, NamedTuple, cast
 from uuid import UUID
@@ -35,6 +35,7 @@ _INERT: Final = f.ATOMS | {bytearray, list, tuple, dict, set, frozenset, Decimal
 _ITERABLE: Final = frozenset({list, tuple, dict, set, frozenset})
 _SCALARS: Final = frozenset({str, int, float, bool, bytes, Decimal})
 _FILLED_BY_INIT: Final = frozenset({list, dict, set, bytearray, deque, OrderedDict, defaultdict, Counter})
+_FLAG_BITS: Final = 1_024
 _BAD_DATES: Final[dict[type[Any], Callable[[Any], object]]] = {
     date: lambda made: date(made.year, made.month, made.day),
     time: lambda made: time(made.hour, made.minute, made.second, made.microsecond),
@@ -95,7 +96,9 @@ class Recipe(NamedTuple):
 
     def make_by_base(self, base: type[Any], args: list[Any], work: Work) -> Any:
         """What `copyreg._reconstructor(cls, base, state)` makes: the state is a value of the interpreter's `base`."""
-        if self.built_in or base not in REDUCTIONS or not issubclass(self.cls, base) or len(args) != 1:
+        if self.built_in or isinstance(self.cls, EnumMeta) or base not in REDUCTIONS or len(args) != 1:
+            raise self._is_built_from(base)
+        if not issubclass(self.cls, base):
             raise self._is_built_from(base)
         if base is object:
             return object.__new__(self.cls)
@@ -115,6 +118,8 @@ class Recipe(NamedTuple):
     def _count(self, args: list[Any], work: Work) -> None:
         """Count what a constructor of the interpreter copies, and hashes."""
         work.decimals = work.decimals or self.root is Decimal
+        if self.root is range:  # which divides to find its length
+            work.spend(max(map(int.bit_length, args)) * min(int.bit_length(args[2]), int.bit_length(args[1])) >> 8)
         for arg in args:
             work.copy(arg)
             if type(arg) in _ITERABLE:
@@ -144,12 +149,23 @@ class Recipe(NamedTuple):
             raise CheckpointDecodeError(f"A stored {type_key(self.cls)!r} is no member of it.")
         if self.built_in and type(args[0]) not in f.ATOMS:
             raise self._asks_too_much()
-        work.check_shown(args[0])  # the error of an enum shows the value that it has no member for
+        value = args[0]
         try:
-            work.check_keys(args)
+            work.check_keys([value])
+            known = value in self.cls._value2member_map_
         except TypeError:  # cannot be hashed: compared with each member
-            work.spend(len(self.cls.__members__))
-        return self.cls(args[0])
+            work.check_shown(value)
+            values = [member._value_ for member in self.cls.__members__.values()]
+            known = any(f.type_of(value) is type(each) and value == each for each in values)
+        if not known and not self._makes_members(value):  # its own error would show the value, whatever its length
+            raise CheckpointDecodeError(f"{type_key(self.cls)!r} has no member of a stored value now.")
+        return self.cls(value)
+
+    def _makes_members(self, value: Any) -> bool:
+        """Whether an enum is asked for a value that it has no member for: a combination of flags, or its own way."""
+        if issubclass(self.cls, Flag):
+            return type(value) is int and value.bit_length() <= _FLAG_BITS
+        return self.cls._missing_.__func__ is not Enum._missing_.__func__ and type(value) in f.ATOMS
 
     def _none_type(self, called: bool, args: list[Any]) -> Any:
         if self.cls is not type or not called or len(args) != 1 or args[0] is not None:

@@ -102,6 +102,10 @@ def made(kind: str, origin: str | type[Any] | None, args: list[Any]) -> Any:
             raise CheckpointDecodeError("A stored Literal holds what is neither a plain value nor an enum's member.")
         return cast(Any, typing.Literal)[tuple(args)]
     _check_arguments(args)
+    if kind == f.UNION or origin == "Union":  # which is flat: it has the members of the unions in it
+        members = sum(max(1, len(typing.get_args(arg))) for arg in args if _is_union(arg))
+        if members + len(args) > MAX_TYPE_ARGUMENTS:
+            raise CheckpointDecodeError(f"A stored union has more than {MAX_TYPE_ARGUMENTS} members.")
     if kind == f.UNION:
         if len(args) < 2:
             raise CheckpointDecodeError("A stored union has less than two members.")
@@ -121,6 +125,10 @@ def _of_class(origin: type[Any], args: tuple[Any, ...]) -> Any:
     if maker is typing.Generic:
         return cast(Any, origin)[args]
     return GenericAlias(origin, args)
+
+
+def _is_union(value: Any) -> bool:
+    return type(value) is UnionType or typing.get_origin(value) is typing.Union
 
 
 def _union(args: list[Any]) -> Any:

@@ -7,6 +7,7 @@ So whatever is copied, hashed or compared is counted before it is done, and the 
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import Field
@@ -20,7 +21,7 @@ from ..records import FRAMEWORK, OPENAI
 from . import forms as f
 from .type_expressions import is_type_expression
 
-__all__ = ["MAX_WORK", "WORK_PER_BYTE", "Work", "probes"]
+__all__ = ["MAX_WORK", "WORK_PER_BYTE", "Work", "are_chosen"]
 
 MAX_WORK: Final = 5_000_000
 """Steps that any decode may take beyond reading its bytes: copying a byte, hashing a part of a key, comparing it. A
@@ -38,16 +39,17 @@ _LOOK: Final = 16
 """Steps that it takes to look at a part of a key, in Python, against those that its hash takes."""
 _CALL: Final = 60
 """Likewise to hash or compare an object by methods of its class."""
+_TEXT: Final = 50
+"""Likewise to show a number."""
 _ENTRY: Final = 16
 """Likewise to copy an entry of a set or dict."""
-_MANY: Final = 2_000
+_MANY: Final = 64
 """Keys from which on it matters where in its table a dict or set looks for them."""
-
-
-_TOO_MANY: Final = 30
-"""Places a key that a table has to look at beyond the first one; in one of ordinary keys it is less than one."""
-_A_WALK: Final = 500
-"""Places that no ordinary key is looked for at."""
+_PART: Final = 1_024
+_PATIENCE, _USUAL = 0.02, 2e-6
+"""Seconds of the processor that putting keys into tables may take before it is looked into: in all, and for each."""
+_WALK: Final = 100
+"""Places at which hardly any key is looked for."""
 
 _Seen: TypeAlias = "dict[int, tuple[int, int]]"
 """By the id of a value: how many steps it takes, and how deep it is."""
@@ -62,6 +64,8 @@ class Work:
 
     def __init__(self, size: int) -> None:
         self._left = MAX_WORK + WORK_PER_BYTE * size
+        self._keys, self._seconds = 0, 0.0
+        self._texts = False
         self.wide = False
         """Whether an int beyond 64 bits was made: it takes longer to compare than others."""
         self.decimals = False
@@ -110,7 +114,25 @@ class Work:
         if again:
             self._check_equal_hashes(keys, hashes, steps)
         if len(hashes) >= _MANY:
-            self.spend(probes([hashed for index, hashed in enumerate(hashes) if index not in again]))
+            self._check_places(keys, hashes)
+
+    def _check_places(self, keys: list[Any], hashes: list[int]) -> None:
+        """Refuse keys that were chosen so that a table looks for each behind the others, without two of one hash.
+
+        To follow the search for every key would take longer than the search. So the keys are put into a table, a part
+        at a time; only where that took the processor far longer than it ever does is the search followed.
+        """
+        table: dict[Any, None] = {}
+        for start in range(0, len(keys), _PART):
+            part, started = keys[start : start + _PART], time.thread_time()
+            for key in part:
+                table[key] = None
+            self._keys += len(part)
+            self._seconds += time.thread_time() - started
+            if self._seconds > _PATIENCE + _USUAL * self._keys:
+                if are_chosen(hashes):
+                    self.spend(self._left + 1)
+                self._seconds = 0.0
 
     def _check_equal_hashes(self, keys: list[Any], hashes: list[int], steps: list[int]) -> None:
         """Keys of one hash are compared each with each, by what they are hashed by and by more."""
@@ -125,7 +147,9 @@ class Work:
 
     def check_shown(self, value: Any) -> None:
         """Count the work of a text of `value`, which an error may make of it, or of walking through all of it."""
+        self._texts = True
         self.spend(self._steps(value, {}, 0, shown=True)[0])
+        self._texts = False
 
     def _steps(
         self, value: Any, seen: dict[int, tuple[int, int]], depth: int, *, shown: bool = False
@@ -140,7 +164,9 @@ class Work:
         if id(value) in seen:
             return known
         if cls is tuple and not (self.wide or shown) and f.ATOMS.issuperset(map(type, value)):
-            return 1 + 2 * len(value), 1  # by far the most frequent: not worth a call for each of its parts
+            self.spend(len(value))  # by far the most frequent: not worth a call for each of its parts
+            seen[id(value)] = 1 + 2 * len(value), 1
+            return seen[id(value)]
         seen[id(value)] = (1, 0)  # where it holds itself, Python's own limit ends the hashing
         steps, found = _parts_shown(value, cls) if shown else _parts_hashed(value, cls)
         parts, height = list(found), 0
@@ -154,8 +180,12 @@ class Work:
     def _steps_of_atom(self, value: Any, cls: type[Any], shown: bool) -> int:
         if issubclass(cls, int):
             bits = int.bit_length(value)
+            if self._texts:
+                return _TEXT + (bits**2 >> 10)
             return 1 + (bits**2 >> 14 if self.decimals else bits >> 6)  # what comparing it with a Decimal takes
-        return 1 + len(value) if shown and issubclass(cls, (str, bytes)) else 1
+        if shown and issubclass(cls, (str, bytes)):
+            return 1 + len(value)
+        return _TEXT if self._texts else 1
 
 
 def _repeated(hashes: list[int]) -> set[int]:
@@ -167,42 +197,39 @@ def _repeated(hashes: list[int]) -> set[int]:
     return {later for one, later in pairwise(indexes) if hashes[one] == hashes[later]}
 
 
-def probes(hashes: list[int]) -> int:
-    """Steps that a dict or set takes to look for places for keys of these hashes, where that is far more than usual.
-
-    Ints can be chosen so that each is looked for behind all the others, without two of one hash: this follows the
-    interpreter's search, in tables of each size that they grow through, and ends early.
-    """
-    size, usable = 1 << 11, 0
+def are_chosen(hashes: list[int]) -> bool:
+    """Whether a dict or set of keys of these hashes looks for many of them at very many places, in a table of any of
+    the sizes that it grows through."""
+    size, usable = 1 << 7, 0
     while usable < len(hashes):
         usable = size * 2 // 3
-        if any(_probes(hashes[:usable], size - 1, linear) >= _TOO_MANY * min(usable, len(hashes)) for linear in (0, 9)):
-            return MAX_WORK * len(hashes)
+        if any(_long_walks(hashes[:usable], size - 1, linear) for linear in (0, 9)):
+            return True
         size <<= 1
-    return 0
+    return False
 
 
-def _probes(hashes: list[int], mask: int, linear: int) -> int:
-    """How many places a table of `mask + 1` has looked at beyond one a key; a set looks at so many places behind the
-    first before it jumps."""
-    taken, found, limit = bytearray(mask + 1 + linear), 0, _TOO_MANY * len(hashes)
+def _long_walks(hashes: list[int], mask: int, linear: int) -> bool:
+    """Whether a table of `mask + 1` places has many keys that are looked for at more than `_WALK` of them; a set looks
+    at so many places behind each before it jumps."""
+    taken, long = bytearray(mask + 1 + linear), 0
+    enough = min(500, len(hashes) // 8)
     for hashed in hashes:
         perturb = hashed & 0xFFFF_FFFF_FFFF_FFFF
-        place, before = perturb & mask, found
-        while taken[place]:
+        place, walked = perturb & mask, 0
+        while taken[place] and walked <= _WALK:
             near = taken.find(0, place, place + 1 + linear) if linear else -1
-            found += 1
             if near >= 0:
                 place = near
                 break
+            walked += 1
             perturb >>= 5
             place = (5 * place + perturb + 1) & mask
-            if found - before > _A_WALK:
-                return limit
         taken[place] = 1
-        if found > limit:
-            break
-    return found
+        long += walked > _WALK
+        if long > enough:
+            return True
+    return False
 
 
 def _parts_hashed(value: Any, cls: type[Any]) -> tuple[int, Iterable[Any]]:

@@ -93,7 +93,11 @@ class Session:
     ) -> CheckpointAudit:
         """The audit over the store; with `create`, the store may be a new one."""
         store = await self._open(create=create)
-        return made(lambda: CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest))
+        try:
+            return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
+        except (TypeError, ValueError) as error:
+            option = "--allow: " if "allowed_checkpoint_types" in str(error) else ""
+            raise Failure(USAGE, f"{option}{error}") from error
 
     @property
     def location(self) -> str:

@@ -200,12 +200,13 @@ def _repeated(hashes: list[int]) -> set[int]:
 def are_chosen(hashes: list[int]) -> bool:
     """Whether a dict or set of keys of these hashes looks for many of them at very many places, in a table of any of
     the sizes that it grows through."""
-    size, usable = 1 << 7, 0
-    while usable < len(hashes):
-        usable = size * 2 // 3
-        if any(_long_walks(hashes[:usable], size - 1, linear) for linear in (0, 9)):
-            return True
+    size = 1 << 7
+    while size * 2 // 3 < len(hashes):
         size <<= 1
+    while size >= 1 << 7:  # the largest first: there it takes longest
+        if any(_long_walks(hashes[: size * 2 // 3], size - 1, linear) for linear in (0, 9)):
+            return True
+        size >>= 1
     return False
 
 

@@ -45,7 +45,7 @@ _ENTRY: Final = 16
 """Likewise to copy an entry of a set or dict."""
 _MANY: Final = 64
 """Keys from which on it matters where in its table a dict or set looks for them."""
-_PART: Final = 1_024
+_PART: Final = 128
 _PATIENCE, _USUAL = 0.02, 2e-6
 """Seconds of the processor that putting keys into tables may take before it is looked into: in all, and for each."""
 _WALK: Final = 100

@@ -13,6 +13,7 @@ from ..chain import sealed
 from ..codec.messagepack import pack, unpack
 from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, ForkPoint, check_run_id
+from ..text import safe
 
 __all__ = ["fork_event"]
 
@@ -69,4 +70,4 @@ def _copied(origin: CheckpointEvent, raw: bytes, changes: dict[str, str]) -> byt
     except RecursionError as error:
         raise CheckpointDecodeError(f"{where}: its values nest deeper than this version reads.") from error
     except Exception as error:
-        raise CheckpointDecodeError(f"{where}: {error}") from error
+        raise CheckpointDecodeError(f"{where}: {safe(error)}") from error

@@ -21,6 +21,7 @@ from ..allowlist import TypeGate, type_key
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import type_expressions
+from .fields import bytes_of, listed, malformed, text_of
 from .rebuilding import Recipe, recipe_for
 from .work import Work
 
@@ -128,10 +129,10 @@ class Decoder:
 
     def _int(self, node: dict[str, Any], depth: int) -> int:
         self._work.wide = True
-        return int.from_bytes(_bytes(node), "big", signed=True)
+        return int.from_bytes(bytes_of(node), "big", signed=True)
 
     def _str(self, node: dict[str, Any], depth: int) -> str:
-        return _bytes(node).decode("utf-8", "surrogatepass")
+        return bytes_of(node).decode("utf-8", "surrogatepass")
 
     def _tuple(self, node: dict[str, Any], depth: int) -> tuple[Any, ...]:
         return tuple(self._items(node, depth))
@@ -142,7 +143,7 @@ class Decoder:
         return frozenset(items)
 
     def _items(self, node: dict[str, Any], depth: int) -> list[Any]:
-        items = _listed(node, f.ITEMS)
+        items = listed(node, f.ITEMS)
         self._fill(items, depth)
         return items
 
@@ -157,12 +158,12 @@ class Decoder:
         return made
 
     def _set_pairs(self, target: Any, node: dict[str, Any], depth: int) -> None:
-        pairs, at = _listed(node, f.PAIRS), -1
+        pairs, at = listed(node, f.PAIRS), -1
         try:
             for pair in pairs:
                 at += 1
                 if type(pair) is not list or len(cast(list[Any], pair)) != 2:
-                    raise _malformed(node)
+                    raise malformed(node)
                 key, item = cast(list[Any], pair)
                 if key and type(key) not in f.ATOMS:  # here, and not by _fill: a frame a level is dear
                     pair[0] = self.value(key, depth + 1)
@@ -184,20 +185,20 @@ class Decoder:
         return made
 
     def _bytearray(self, node: dict[str, Any], depth: int) -> bytearray:
-        made = bytearray(_bytes(node))
+        made = bytearray(bytes_of(node))
         self._label(node, made)
         return made
 
     def _array(self, node: dict[str, Any], depth: int) -> array.array[Any]:
         how = node.get(f.FORMAT)
         if type(how) is not int:
-            raise _malformed(node)
-        made = cast(Any, array)._array_reconstructor(array.array, _text(node, f.NAME), how, _bytes(node))
+            raise malformed(node)
+        made = cast(Any, array)._array_reconstructor(array.array, text_of(node, f.NAME), how, bytes_of(node))
         self._label(node, made)
         return made
 
     def _zone(self, node: dict[str, Any], depth: int) -> zoneinfo.ZoneInfo:
-        key = _text(node, f.NAME)
+        key = text_of(node, f.NAME)
         if key not in zone_names():
             raise CheckpointDecodeError(
                 f"A stored time zone is {key[:80]!r}, which is no name of the time zone database here. The package "
@@ -214,13 +215,13 @@ class Decoder:
     # Types
 
     def _type(self, node: dict[str, Any], depth: int) -> type[Any]:
-        return self._gate.resolve(_text(node, f.NAME))
+        return self._gate.resolve(text_of(node, f.NAME))
 
     def _expression(self, node: dict[str, Any], depth: int) -> Any:
         if depth > f.MAX_DEPTH or f.LABEL in node:
-            raise _malformed(node)
-        kind, args = node[f.FORM], _listed(node, f.ITEMS, [])
-        origin = None if kind == f.UNION else _text(node, f.NAME)
+            raise malformed(node)
+        kind, args = node[f.FORM], listed(node, f.ITEMS, [])
+        origin = None if kind == f.UNION else text_of(node, f.NAME)
         if origin is not None and ":" in origin:
             origin = self._gate.resolve(origin)
         self._expressions += 1
@@ -230,7 +231,7 @@ class Decoder:
             )
         for arg in args:  # written out each time: shared ones would be hashed again and again
             if type(arg) is dict and cast(dict[str, Any], arg).get(f.FORM) == f.REF:
-                raise _malformed(node)
+                raise malformed(node)
         self._fill(args, depth)
         self._expressions -= 1
         self.named_types = self.named_types or kind != f.UNION
@@ -238,8 +239,8 @@ class Decoder:
         return type_expressions.made(kind, origin, args)
 
     def _enum(self, node: dict[str, Any], depth: int) -> Any:
-        cls = self._gate.resolve(_text(node, f.EXPECT))
-        name = _text(node, f.NAME)
+        cls = self._gate.resolve(text_of(node, f.EXPECT))
+        name = text_of(node, f.NAME)
         if not isinstance(cls, EnumMeta) or name not in cls.__members__:
             raise CheckpointDecodeError(f"{type_key(cls)!r} has no member {name[:_SHORT]!r} now.")
         return cls.__members__[name]
@@ -250,7 +251,7 @@ class Decoder:
         label = node.get(f.LABEL)
         if label is not None:
             if type(label) is not int or not 0 < label <= self._last_label or label in self._labelled:
-                raise _malformed(node)
+                raise malformed(node)
             self._labelled[label] = made
 
     def _ref(self, node: dict[str, Any], depth: int) -> Any:
@@ -259,7 +260,7 @@ class Decoder:
                 self.value(node[field], depth)
         label = node.get(f.LABEL)
         if type(label) is not int:
-            raise _malformed(node)
+            raise malformed(node)
         if label not in self._labelled:
             raise CheckpointDecodeError(f"A stored reference leads to {label}, which is not there.")
         return self._labelled[label]
@@ -285,7 +286,7 @@ class Decoder:
                     recipe.check_plain_dicts(state)
                 recipe.restore(made, state)
             elif recipe.needs_state:
-                raise _malformed(node)
+                raise malformed(node)
         except (WorkflowCheckpointException, RecursionError):
             raise
         except Exception as error:
@@ -326,12 +327,12 @@ class Decoder:
     def _made(self, recipe: Recipe, node: dict[str, Any], depth: int) -> Any:
         """The object without its state."""
         if not f.OBJECT_FIELDS.issuperset(node) or (f.LABEL in node and not recipe.shared):
-            raise _malformed(node)
+            raise malformed(node)
         called = f.CALL in node
-        args = _listed(node, f.CALL if called else f.ARGS, [])
+        args = listed(node, f.CALL if called else f.ARGS, [])
         self._fill(args, depth)
         if f.BASE in node:
-            made = recipe.make_by_base(self._gate.resolve(_text(node, f.BASE)), args, self._work)
+            made = recipe.make_by_base(self._gate.resolve(text_of(node, f.BASE)), args, self._work)
         else:
             keywords = node.get(f.KWARGS, {})
             if f.type_of(keywords) is dict and f.FORM not in keywords:
@@ -339,18 +340,18 @@ class Decoder:
             else:
                 keywords = self.value(keywords, depth + 1)
             if f.type_of(keywords) is not dict or not all(map(_is_text, keywords)):
-                raise _malformed(node)
+                raise malformed(node)
             made = recipe.make(called, args, keywords, self._work)
         self._label(node, made)
         if f.ITEMS in node:
-            items = _listed(node, f.ITEMS)
+            items = listed(node, f.ITEMS)
             self._fill(items, depth)
             self._count_deques(recipe, items)
             _extend(recipe, made, items)
         if f.PAIRS in node:
             holds_pairs = issubclass(recipe.cls, dict) or not recipe.built_in
             if isinstance(made, (list, bytearray, deque)) or not holds_pairs:
-                raise _malformed(node)  # list[slice] = list doubles it
+                raise malformed(node)  # list[slice] = list doubles it
             self._set_pairs(made, node, depth)
         return made
 
@@ -416,30 +417,5 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}" if texts else type(error).__name__
 
 
-def _listed(node: dict[str, Any], field: str, default: Any = None) -> list[Any]:
-    values = node.get(field, default)
-    if type(values) is not list:
-        raise _malformed(node)
-    return cast(list[Any], values)
-
-
-def _bytes(node: dict[str, Any]) -> bytes:
-    raw = node.get(f.RAW)
-    if type(raw) is not bytes:
-        raise _malformed(node)
-    return raw
-
-
-def _text(node: dict[str, Any], field: str) -> str:
-    text = node.get(field)
-    if type(text) is not str:
-        raise _malformed(node)
-    return text
-
-
 def _too_deep() -> CheckpointDecodeError:
     return CheckpointDecodeError(f"Stored values nest deeper than {f.MAX_DEPTH} levels.")
-
-
-def _malformed(node: dict[str, Any]) -> CheckpointDecodeError:
-    return CheckpointDecodeError(f"A stored {str(node.get(f.FORM))[:80]!r} is malformed; the event is damaged.")

@@ -20,6 +20,7 @@ from uuid import UUID
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
+from .fields import bytes_of, listed, text_of
 from .messagepack import pack, unpack
 from .tree import Form, Opaque, Parts, Ref, Tree, Value, brief, extended, parts_of, step_to
 
@@ -322,10 +323,10 @@ class _Reader:
     # Kinds
 
     def _items(self, node: dict[str, Any], path: _Path) -> _Work:
-        return (yield from self._list(_listed(node, f.ITEMS), path))
+        return (yield from self._list(listed(node, f.ITEMS), path))
 
     def _tuple(self, node: dict[str, Any], path: _Path) -> _Work:
-        items = _listed(node, f.ITEMS)
+        items = listed(node, f.ITEMS)
         yield from self._list(items, path)
         return Form(f.TUPLE, Parts(items))
 
@@ -333,7 +334,7 @@ class _Reader:
         """A set: the step to each element says what it is, so that two sets compare by content."""
         parts: list[tuple[str, Tree]] = []
         steps, seen = _Steps(), set[str]()
-        for index, item in enumerate(_listed(node, f.ITEMS)):
+        for index, item in enumerate(listed(node, f.ITEMS)):
             is_atom = type(item) in f.ATOMS
             element = item if is_atom else (yield item, (path, index))
             text = brief(element)
@@ -344,7 +345,7 @@ class _Reader:
         return Form(node[f.FORM], tuple(parts))
 
     def _dict(self, node: dict[str, Any], path: _Path) -> _Work:
-        pairs = _listed(node, f.PAIRS)
+        pairs = listed(node, f.PAIRS)
         if not all(type(pair) is list and len(pair) == 2 for pair in pairs):
             raise CheckpointDecodeError("A stored dict is malformed; the event is damaged.")
         if not all(type(key) is str for key, _ in pairs) or len({key for key, _ in pairs}) != len(pairs):
@@ -365,35 +366,35 @@ class _Reader:
         return _unique(made)
 
     def _str(self, node: dict[str, Any], path: _Path) -> Tree:
-        return _bytes(node).decode("utf-8", "surrogatepass")
+        return bytes_of(node).decode("utf-8", "surrogatepass")
 
     def _int(self, node: dict[str, Any], path: _Path) -> Tree:
-        number = int.from_bytes(_bytes(node), "big", signed=True)
+        number = int.from_bytes(bytes_of(node), "big", signed=True)
         return number if number.bit_length() <= _DECIMAL_BITS else Value(f.INT, hex(number))
 
     def _bytearray(self, node: dict[str, Any], path: _Path) -> Tree:
-        return Form(f.BYTEARRAY, ((".bytes", _bytes(node)),))
+        return Form(f.BYTEARRAY, ((".bytes", bytes_of(node)),))
 
     def _array(self, node: dict[str, Any], path: _Path) -> Tree:
-        return Form(f.ARRAY, ((".typecode", _text(node, f.NAME)), (".bytes", _bytes(node))))
+        return Form(f.ARRAY, ((".typecode", text_of(node, f.NAME)), (".bytes", bytes_of(node))))
 
     def _named(self, node: dict[str, Any], path: _Path) -> Tree:
         """What its name says all of: a class, a name of `typing`, a time zone."""
-        return Value(node[f.FORM], _text(node, f.NAME))
+        return Value(node[f.FORM], text_of(node, f.NAME))
 
     def _ellipsis(self, node: dict[str, Any], path: _Path) -> Tree:
         return Value(f.ELLIPSIS, "...")
 
     def _enum(self, node: dict[str, Any], path: _Path) -> Tree:
-        key = _text(node, f.EXPECT)
-        return Value(key, _text(node, f.NAME)) if self._is_admitted(key) else self._opaque(key, node, path)
+        key = text_of(node, f.EXPECT)
+        return Value(key, text_of(node, f.NAME)) if self._is_admitted(key) else self._opaque(key, node, path)
 
     # Type expressions
 
     def _generic(self, node: dict[str, Any], path: _Path) -> _Work:
-        origin = _text(node, f.NAME).removeprefix("builtins:")
-        text_of = _literal_text if origin == "Literal" else _type_text
-        return (yield from self._expression(node, path, f"{origin}[", ", ", "]", text_of))
+        origin = text_of(node, f.NAME).removeprefix("builtins:")
+        shown = _literal_text if origin == "Literal" else _type_text
+        return (yield from self._expression(node, path, f"{origin}[", ", ", "]", shown))
 
     def _union(self, node: dict[str, Any], path: _Path) -> _Work:
         return (yield from self._expression(node, path, "", " | ", "", _type_text))
@@ -408,7 +409,7 @@ class _Reader:
         text_of: Callable[[Tree], str | None],
     ) -> _Work:
         """A type expression as text; with its parts where one of them has none."""
-        items = _listed(node, f.ITEMS)
+        items = listed(node, f.ITEMS)
         yield from self._list(items, path)
         texts = [text for item in items if (text := text_of(item)) is not None]
         if len(texts) < len(items):
@@ -498,15 +499,15 @@ class _Reader:
         parts: list[tuple[str, Tree]] = []
         for field in (f.ARGS, f.CALL):
             if field in node:
-                parts += yield from self._arguments(_listed(node, field), path)
+                parts += yield from self._arguments(listed(node, field), path)
         for field in (f.KWARGS, f.STATE):
             if field in node:
                 parts += yield from self._attributes(node[field], path)
         if f.PAIRS in node:
-            parts += yield from self._pairs(_listed(node, f.PAIRS), path)
+            parts += yield from self._pairs(listed(node, f.PAIRS), path)
         if f.ITEMS not in node:
             return Form(name, tuple(_unique(parts)))
-        items = _listed(node, f.ITEMS)
+        items = listed(node, f.ITEMS)
         yield from self._list(items, path)
         return Form(name, Parts(items, _unique(parts)))
 
@@ -671,31 +672,6 @@ class _Steps:
         return made
 
 
-def _listed(node: dict[str, Any], field: str) -> list[Any]:
-    values = node.get(field)
-    if type(values) is not list:
-        raise _malformed(node)
-    return cast("list[Any]", values)
-
-
-def _bytes(node: dict[str, Any]) -> bytes:
-    raw = node.get(f.RAW)
-    if type(raw) is not bytes:
-        raise _malformed(node)
-    return raw
-
-
-def _text(node: dict[str, Any], field: str) -> str:
-    text = node.get(field)
-    if type(text) is not str:
-        raise _malformed(node)
-    return text
-
-
-def _malformed(node: dict[str, Any]) -> CheckpointDecodeError:
-    return CheckpointDecodeError(f"A stored {str(node.get(f.FORM))[:80]!r} is malformed; the event is damaged.")
-
-
 # Values of the standard library that are best read as text
 #
 # Each function looks at the arguments that the type's own reduction gives, and at no more: whatever else is stored
@@ -755,7 +731,7 @@ def _moment(cls: Any, args: list[Any], size: int) -> str | None:
 def _zone_of(node: Any) -> tuple[timezone | None, str]:
     """A fixed offset and the name that it was given, or a named zone, whose rules are not read."""
     if type(node) is dict and cast(Any, node).get(f.FORM) == f.ZONE:
-        return None, _text(cast("dict[str, Any]", node), f.NAME)
+        return None, text_of(cast("dict[str, Any]", node), f.NAME)
     return _fixed_zone(_args_of(node, "datetime:timezone"))
 
 
@@ -807,7 +783,7 @@ def _of_uuid(node: dict[str, Any]) -> str | None:
         return None
     number: Any = cast(Any, state)["int"]
     if f.type_of(number) is dict and number.get(f.FORM) == f.INT:
-        raw = _bytes(cast("dict[str, Any]", number))
+        raw = bytes_of(cast("dict[str, Any]", number))
         number = int.from_bytes(raw, "big", signed=True) if len(raw) <= 17 else None
     return str(UUID(int=number)) if type(number) is int and 0 <= number < 1 << 128 else None
 

@@ -1,0 +1,39 @@
+"""The fields of a stored form, each of the type that it must have: for who decodes a form and who shows it alike."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ..errors import CheckpointDecodeError
+from . import forms as f
+
+__all__ = ["bytes_of", "listed", "malformed", "text_of"]
+
+
+def listed(node: dict[str, Any], field: str, default: Any = None) -> list[Any]:
+    """A field that holds a list."""
+    values = node.get(field, default)
+    if type(values) is not list:
+        raise malformed(node)
+    return cast(list[Any], values)
+
+
+def bytes_of(node: dict[str, Any]) -> bytes:
+    """The bytes of a number, a text or an array."""
+    raw = node.get(f.RAW)
+    if type(raw) is not bytes:
+        raise malformed(node)
+    return raw
+
+
+def text_of(node: dict[str, Any], field: str) -> str:
+    """A field that holds text."""
+    text = node.get(field)
+    if type(text) is not str:
+        raise malformed(node)
+    return text
+
+
+def malformed(node: dict[str, Any]) -> CheckpointDecodeError:
+    """What to raise where a form is not as it must be."""
+    return CheckpointDecodeError(f"A stored {str(node.get(f.FORM))[:80]!r} is malformed; the event is damaged.")

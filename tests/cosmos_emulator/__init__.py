@@ -3,5 +3,6 @@
 from .auth import EMULATOR_KEY
 from .faults import Faults, Rule
 from .server import CosmosEmulator, RequestRecord
+from .switches import Switches
 
-__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "RequestRecord", "Rule"]
+__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "RequestRecord", "Rule", "Switches"]

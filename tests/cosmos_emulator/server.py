@@ -19,6 +19,7 @@ from .faults import Action, Delay, Drop, Faults, Respond
 from .operations import Operations, Reply
 from .routes import Call
 from .storage import Container
+from .switches import Switches
 
 _ITEM_KINDS = frozenset({"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item"})
 
@@ -44,7 +45,8 @@ class CosmosEmulator:
     """An Azure Cosmos DB for NoSQL account on localhost, in memory.
 
     `partitions` is the number of physical partitions that new containers begin with, for all or by container id.
-    `clock` gives the time of writes and of expiry, in seconds.
+    `clock` gives the time of writes and of expiry, in seconds. `switches` say which rules it keeps and what goes wrong
+    with it; without, the environment does.
     """
 
     def __init__(
@@ -54,8 +56,10 @@ class CosmosEmulator:
         key: str = EMULATOR_KEY,
         partitions: int | Mapping[str, int] = 1,
         clock: Callable[[], float] = time.time,
+        switches: Switches | None = None,
     ) -> None:
         self.key = key
+        self.switches = Switches.from_environment() if switches is None else switches
         self.charges = Charges()
         self.requests: list[RequestRecord] = []
         self.faults = Faults()

@@ -1,0 +1,85 @@
+"""What a server is told to be: which rules of the service it keeps, and what goes wrong with it now and then.
+
+Rules are on unless switched off: a server without one of them is kinder than the service. What happens to an account
+only at times is off until it is switched on, as are the kinds of account that most are not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+ENVIRONMENT: Final = "COSMOS_EMULATOR_SWITCHES"
+"""The variable that holds switches for servers which are not told any, as `lag=0.3,late=0.2,sessions=off`."""
+
+
+@dataclass(frozen=True)
+class Switches:
+    """The switches of one server."""
+
+    # ---- rules
+    sessions: bool = True
+    """A session token that is ahead of its partition, or of another container, is refused: 404/1002."""
+    key_versions: bool = True
+    """In a partition key of version 1, or of none, the first 101 bytes count."""
+    sizes: bool = True
+    """A logical partition that is full refuses writes: 403/1014."""
+    charges: bool = True
+    """Request units are counted; without, everything costs nothing."""
+    refusals: bool = True
+    """What the server cannot do is refused by name (501); without, headers that ask for more are passed over."""
+
+    # ---- what happens at times
+    lag: float = 0.0
+    """The share of reads that a replica answers which is `lag_seconds` behind, unless a session token forbids it."""
+    lag_seconds: float = 0.2
+    empty_pages: float = 0.0
+    """The share of change feed pages that come with 200 and nothing in them, though there is more."""
+    late: float = 0.0
+    """Seconds after which a new database, container or offer is there for those who ask: 404/1003 before."""
+    throttling: int = 0
+    """Request units a second that each physical partition serves: 429 beyond. 0: any number."""
+    logical_partition_bytes: int = 20 * 1024**3
+    """What a logical partition holds; see `sizes`."""
+    seed: int = 0
+    """Of the draws."""
+
+    # ---- kinds of account
+    serverless: bool = False
+    """Throughput is not set by anyone: a header that does is refused (400)."""
+    regions: int = 1
+    """Regions that each write is charged for."""
+
+    @classmethod
+    def off(cls) -> Switches:
+        """No rule beyond the protocol, and nothing that goes wrong."""
+        rules = {each.name: False for each in fields(cls) if each.default is True}
+        return cls(**rules)
+
+    @classmethod
+    def of(cls, text: str) -> Switches:
+        """Switches as text: `name=value` or `name`, with commas between them; `on` and `off` for those that are true
+        or false."""
+        found: dict[str, Any] = {}
+        kinds = {each.name: type(each.default) for each in fields(cls)}
+        for part in filter(None, (part.strip() for part in text.split(","))):
+            name, _, value = part.replace("-", "_").partition("=")
+            if name not in kinds:
+                raise ValueError(f"There is no switch {name!r}; there are {', '.join(kinds)}.")
+            found[name] = _value(kinds[name], name, value)
+        return replace(cls(), **found)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Switches:
+        """What `ENVIRONMENT` says; else the rules, and nothing that goes wrong."""
+        return cls.of(environment.get(ENVIRONMENT, ""))
+
+
+def _value(kind: type, name: str, text: str) -> Any:
+    if kind is bool:
+        if text not in {"", "on", "off"}:
+            raise ValueError(f"The switch {name} is on or off, not {text!r}.")
+        return text != "off"
+    return kind(text)

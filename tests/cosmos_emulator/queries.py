@@ -60,7 +60,9 @@ def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: st
     if not ahead:
         return Page([], None)
     segment = ahead[0]
-    after = start.position if start and segment.low < start.high else None
+    after = start.position if start and start.position and segment.low < start.high else None
+    if after is not None and not query.accepts(after):
+        raise bad_request("Invalid continuation token.")
     following = _encode(ahead[1].low, ahead[1].low, ()) if len(ahead) > 1 else None
     page = Page([], following, segment.partition)
     room = LARGEST_PAGE
@@ -109,6 +111,8 @@ def _decode(continuation: str) -> _Start:
     try:
         low, high, values = json.loads(base64.b64decode(continuation, validate=True))
         position = tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError):
         raise bad_request("Invalid continuation token.") from None
+    if not isinstance(low, str) or not isinstance(high, str):
+        raise bad_request("Invalid continuation token.")
     return _Start(low, high, position)

@@ -373,7 +373,7 @@ async def test_batches_have_limits(one: ContainerProxy, operations: list[Any], s
         ("SELECT c.id, c.n AS number, {half: c.n / 2} AS more FROM c WHERE c.n = 3",
          [{"id": "i003", "number": 3, "more": {"half": 1.5}}]),
         ("SELECT c['n'], c.n + 1 FROM c WHERE c.n = 1", [{"n": 1, "$1": 2}]),
-        ("SELECT VALUE [c.n, c.missing, c.even] FROM c WHERE c.n = 1", [[1, False]]),
+        ("SELECT VALUE [c.n, c.missing, c.even] FROM c WHERE c.n = 1", [[1, None, False]]),
         ("SELECT TOP 2 VALUE c.n FROM c", [0, 1]),
         ("SELECT DISTINCT VALUE c.even FROM c", [True, False]),
         ("SELECT VALUE c.n FROM c ORDER BY c.n DESC OFFSET 1 LIMIT 2", [18, 17]),
@@ -410,9 +410,9 @@ async def test_arrays_are_searched_and_joined(one: ContainerProxy) -> None:
 async def test_values_of_all_types_have_one_order(one: ContainerProxy) -> None:
     for place, value in enumerate(["b", "a", 2, 1, True, False, None]):
         await one.create_item({"id": str(place), "pk": "p", "v": value})
-    await one.create_item({"id": "undefined", "pk": "p"})
+    await one.create_item({"id": "undefined", "pk": "p"})  # left out: no index names the path
     rows = await query(one, "SELECT VALUE c.id FROM c ORDER BY c.v", partition_key="p")
-    assert rows == ["undefined", "6", "5", "4", "3", "2", "1", "0"]
+    assert rows == ["6", "5", "4", "3", "2", "1", "0"]
     assert await query(one, "SELECT VALUE c.id FROM c ORDER BY c.v DESC", partition_key="p") == rows[::-1]
 
 
@@ -491,8 +491,7 @@ async def test_an_order_needs_its_index(client: CosmosClient) -> None:
 @pytest.mark.parametrize(
     ("text", "feature"),
     [
-        ("SELECT c.pk, COUNT(1) FROM c GROUP BY c.pk", "GROUP BY"),
-        ("SELECT * FROM c WHERE EXISTS(SELECT VALUE t FROM t IN c.tags)", "EXISTS"),
+        ("SELECT * FROM c WHERE EXISTS(SELECT VALUE t FROM t IN c.tags ORDER BY t.n)", "ORDER BY"),
         ("SELECT VALUE udf.tax(c.n) FROM c", "user-defined functions"),
         ("SELECT * FROM c WHERE ST_DISTANCE(c.a, c.b) < 1", "ST_DISTANCE"),
         ("SELECT * FROM (SELECT * FROM c)", "subqueries"),

@@ -37,13 +37,21 @@ class CosmosError(Exception):
     """A refusal, as the service words it: status, substatus and a JSON body with `code` and `message`."""
 
     def __init__(
-        self, status: int, message: str, *, substatus: int = 0, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        substatus: int = 0,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.substatus = substatus
         self.headers = dict(headers or {})
+        self.details = dict(details or {})
+        """What the body says beside code and message."""
 
     @property
     def code(self) -> str:

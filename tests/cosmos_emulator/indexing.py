@@ -51,6 +51,15 @@ class IndexingPolicy:
         ]
         return bool(matching) and max(matching)[2]
 
+    def keeps_undefined(self, order: Sequence[Sequence[str]]) -> bool:
+        """Whether an ORDER BY returns items without the value to be ordered by.
+
+        It needs an index that names the path; `/*` does not (documentation, "ORDER BY", 22 August 2024).
+        """
+        if len(order) != 1:
+            return True  # by a composite index, which names its paths
+        return any(parts and included and _fits(parts, exact, order[0]) for (parts, exact), included in self._rules)
+
     def check_order(self, order: Sequence[tuple[Sequence[str], bool]]) -> None:
         """Refuses an ORDER BY that no index serves. `order` holds (path, descending)."""
         if len(order) > 1:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,16 @@ from .feed import read_feed, starting_lsn, starting_time
 from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page
 from .routes import Call
-from .sql import compile_query, needs_client_merge, parse_query, partition_keys_in_filter, query_info
+from .sql import (
+    ALL_FEATURES,
+    aggregates_columns,
+    check_compositions,
+    compile_query,
+    needs_client_merge,
+    parse_query,
+    partition_keys_in_filter,
+    query_info,
+)
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
 from .transactions import Conditions, Outcome, Transaction
@@ -52,7 +61,10 @@ class Operations:
         self._endpoint = endpoint
 
     def perform(self, call: Call) -> Reply:
-        return getattr(self, call.kind)(call)
+        try:
+            return getattr(self, call.kind)(call)
+        except RecursionError:
+            raise unsupported("expressions nested this deeply") from None
 
     # ---- account, databases, containers
 
@@ -247,13 +259,8 @@ class Operations:
     def query_plan(self, call: Call) -> Reply:
         container, query, parameters = self._container(call), _query(call), _parameters(call)
         self._check_order(container, query)
-        ranges = [
-            {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
-            for low, high in _key_ranges(container, query, parameters)
-        ]
-        info = query_info(query, parameters)
-        plan = {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
-        return _json(200, plan, charge=0.0)
+        features = call.headers.get("x-ms-cosmos-supported-query-features", "").replace(" ", "").split(",")
+        return _json(200, _plan(container, query, parameters, features), charge=0.0)
 
     def query(self, call: Call) -> Reply:
         return self._run(call, _query(call))
@@ -264,10 +271,12 @@ class Operations:
     def _run(self, call: Call, query: Query) -> Reply:
         container, parameters = self._container(call), _parameters(call)
         self._check_order(container, query)
+        if "x-ms-documentdb-partitionkeyrangeid" not in call.headers:
+            check_compositions(query)
         segments = self._segments(call, container, query)
-        page = run_page(
-            compile_query(query, parameters), segments, call.headers.get("x-ms-continuation"), call.page_limit
-        )
+        drops = not container.policy.keeps_undefined([path_of(item.expression) or () for item in query.order_by])
+        compiled = compile_query(query, parameters, drops_undefined=drops)
+        page = run_page(compiled, segments, call.headers.get("x-ms-continuation"), call.page_limit)
         return _page_reply(call, container, page)
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
@@ -278,19 +287,17 @@ class Operations:
             return [_segment(container.partition(range_id), *_epk_filter(call))]
         if call.kind == "list_items":
             return [_segment(partition) for partition in container.live()]
-        if needs_client_merge(query):
-            raise CosmosError(
-                400,
-                "Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates, and the gateway cannot "
-                "serve this query: run it by its query plan.",
-                substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
-            )
-        ranges = _key_ranges(container, query, _parameters(call))
+        parameters = _parameters(call)
+        ranges = _key_ranges(container, query, parameters)
         if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
             raise bad_request(
                 "Cross partition query is required but disabled. Please set "
                 "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
             )
+        if aggregates_columns(query):
+            raise bad_request("Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates.")
+        if needs_client_merge(query):
+            raise _not_servable(_plan(container, query, parameters, ALL_FEATURES))
         return [_segment(partition) for partition in _covering(container, ranges)]
 
     def _key_segments(self, container: Container, components: Components) -> list[Segment]:
@@ -372,9 +379,34 @@ def _query(call: Call) -> Query:
 
 
 def _parameters(call: Call) -> dict[str, Any]:
-    if call.method != "POST":
-        return {}
-    return {each["name"]: each.get("value") for each in call.document.get("parameters") or []}
+    """The values by name; one that is named without a value is undefined, like one that is not named at all."""
+    given = (call.document.get("parameters") if call.method == "POST" else None) or []
+    names = [each.get("name") if isinstance(each, dict) else None for each in given] if isinstance(given, list) else [0]
+    if not all(isinstance(name, str) and name.startswith("@") for name in names):
+        raise bad_request("Parameter names should be in the format of symbol '@' followed by a valid identifier.")
+    if len(set(names)) < len(names):
+        raise bad_request("Specified duplicate parameter name.")
+    return {each["name"]: each["value"] for each in given if "value" in each}
+
+
+def _plan(container: Container, query: Query, parameters: dict[str, Any], features: Collection[str]) -> dict[str, Any]:
+    ranges = [
+        {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
+        for low, high in _key_ranges(container, query, parameters)
+    ]
+    info = query_info(query, parameters, features)
+    return {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
+
+
+def _not_servable(plan: dict[str, Any]) -> CosmosError:
+    """The gateway's refusal of a query that only a client can merge; the plan comes with it."""
+    return CosmosError(
+        400,
+        "The provided cross partition query can not be directly served by the gateway. This is a first chance "
+        "(internal) exception that all newer clients will know how to handle gracefully.",
+        substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
+        details={"additionalErrorInfo": json.dumps(plan)},
+    )
 
 
 def _conditions(call: Call) -> Conditions:

@@ -61,7 +61,9 @@ def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: st
     if not ahead:
         return Page([], None)
     segment = _first(ahead[0], begun)
-    after = next((each.position for each in begun if each.low <= segment.low < each.high), None)
+    after = next((each.position for each in begun if each.low <= segment.low < each.high), ()) or None
+    if after is not None and not query.accepts(after):
+        raise bad_request("Invalid continuation token.")
     later = _later(begun, segment.high)
     following = None
     if segment.high < ahead[0].high or len(ahead) > 1:
@@ -137,11 +139,11 @@ def _as_json(value: Any) -> list[Any]:
 def _decode(continuation: str) -> tuple[_Stretch, ...]:
     try:
         begun = tuple(
-            _Stretch(str(low), str(high), tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values))
+            _Stretch(low, high, tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values))
             for low, high, values in json.loads(base64.b64decode(continuation, validate=True))
         )
-    except (ValueError, TypeError, IndexError, KeyError):
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError):
         begun = ()
-    if not begun:
+    if not begun or not all(isinstance(each.low, str) and isinstance(each.high, str) for each in begun):
         raise bad_request("Invalid continuation token.")
     return begun

@@ -217,7 +217,7 @@ class CosmosEmulator:
 
 
 def _refusal(error: CosmosError, charge: float) -> Reply:
-    body = json.dumps({"code": error.code, "message": error.message}).encode()
+    body = json.dumps({"code": error.code, "message": error.message, **error.details}).encode()
     headers = {**error.headers, "x-ms-substatus": str(error.substatus)} if error.substatus else dict(error.headers)
     return Reply(error.status, body, charge, headers)
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from . import charges
 from .account import Account, Database
-from .batch import run_batch
+from .batch import BatchResult, run_batch
+from .bulk import run_bulk
 from .errors import (
     CONTAINER_RID_MISMATCH,
     CROSS_PARTITION_QUERY_NOT_SERVABLE,
@@ -204,19 +205,32 @@ class Operations:
         )
 
     def patch_item(self, call: Call) -> Reply:
-        return self._write(
-            call, lambda transaction: transaction.patch(self._id(call), call.document, _conditions(call))
-        )
+        return self._write(call, lambda transaction: transaction.patch(self._id(call), call.json, _conditions(call)))
 
     def delete_item(self, call: Call) -> Reply:
         return self._write(call, lambda transaction: transaction.delete(self._id(call), _conditions(call)))
 
     def batch(self, call: Call) -> Reply:
         container = self._container(call)
-        result = run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        result = (
+            self._bulk(call, container)
+            if call.is_bulk
+            else run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        )
         reply = _json(result.status, result.operations, charge=result.charge)
         reply.headers |= _session(call, result.partition_id, result.lsn)
         return reply
+
+    def _bulk(self, call: Call, container: Container) -> BatchResult:
+        named = "x-ms-documentdb-partitionkey" in call.headers
+        return run_bulk(
+            container,
+            call.json,
+            range_id=call.headers.get("x-ms-documentdb-partitionkeyrangeid"),
+            default=_key(call, container) if named else None,
+            continues=call.flag("x-ms-cosmos-batch-continue-on-error"),
+            minimal=call.minimal,
+        )
 
     def delete_items_of_key(self, call: Call) -> Reply:
         """Everything with one partition key, at once; the service takes its time in the background."""

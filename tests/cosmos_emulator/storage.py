@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,17 +72,25 @@ class Partition:
 
     def commit(self, key: str, changes: dict[str, Item | None]) -> int:
         """Applies one transaction under the next LSN; None removes an item."""
+        return self.commit_all({key: changes})
+
+    def commit_all(self, transactions: Mapping[str, dict[str, Item | None]]) -> int:
+        """Applies the transactions of several logical partitions under one LSN."""
         self.lsn += 1
-        for identifier, item in changes.items():
-            if item is None:
-                self._remove(key, identifier)
-                continue
-            item.lsn = self.lsn
-            self._put(item)
-            self.log.append((item.lsn, key, identifier))
+        for key, changes in transactions.items():
+            for identifier, item in changes.items():
+                self._change(key, identifier, item)
         if len(self.log) > 2 * self._count + _COMPACT_AFTER:
             self.log = [entry for entry in self.log if self.current(entry) is not None]
         return self.lsn
+
+    def _change(self, key: str, identifier: str, item: Item | None) -> None:
+        if item is None:
+            self._remove(key, identifier)
+            return
+        item.lsn = self.lsn
+        self._put(item)
+        self.log.append((item.lsn, key, identifier))
 
     def current(self, entry: tuple[int, str, str]) -> Item | None:
         """The item a log entry tells of, unless it has changed or gone since."""

@@ -634,10 +634,10 @@ async def test_a_reader_goes_on_after_a_split_and_a_merge(emulator: CosmosEmulat
     assert ids(after_merge) == ["i030"]
 
 
-async def test_full_fidelity_is_refused(one: ContainerProxy) -> None:
-    with pytest.raises(CosmosHttpResponseError) as refused:
+async def test_versions_and_deletes_are_kept_only_where_asked_for(one: ContainerProxy) -> None:
+    with pytest.raises(CosmosHttpResponseError, match="keeps no versions") as refused:
         await feed(one, mode="AllVersionsAndDeletes")
-    assert refused.value.status_code == 501
+    assert refused.value.status_code == 400
 
 
 # ---- charges

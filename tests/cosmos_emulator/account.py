@@ -14,13 +14,22 @@ from typing import Any
 from .errors import OWNER_NOT_FOUND, bad_request, conflict, not_found, unsupported
 from .partition_keys import PartitionKeyDefinition
 from .storage import Container, Partition
+from .versions import retention_of
 
 _RANGE_THROUGHPUT = 10_000
 """Request units per second that one physical partition can serve."""
 _DEFAULT_THROUGHPUT = 400
 _LEAST_AUTOSCALE = 1000
 _CONTAINER_SETTINGS = frozenset(
-    {"id", "partitionKey", "indexingPolicy", "defaultTtl", "uniqueKeyPolicy", "conflictResolutionPolicy"}
+    {
+        "id",
+        "partitionKey",
+        "indexingPolicy",
+        "defaultTtl",
+        "uniqueKeyPolicy",
+        "conflictResolutionPolicy",
+        "changeFeedPolicy",
+    }
 )
 
 
@@ -154,6 +163,7 @@ _FIXED_SETTINGS = frozenset({"partitionKey", "uniqueKeyPolicy", "conflictResolut
 def _check_settings(body: Mapping[str, Any]) -> None:
     if unknown := {key for key in body if body[key] and not key.startswith("_") and key not in _CONTAINER_SETTINGS}:
         raise unsupported(f"containers with {', '.join(sorted(unknown))}")
+    retention_of(body)
     ttl = body.get("defaultTtl")
     if ttl is not None and (not isinstance(ttl, int) or ttl == 0 or ttl < -1):
         raise bad_request(f"The value of defaultTtl '{ttl}' is invalid. It is -1 or a positive number of seconds.")

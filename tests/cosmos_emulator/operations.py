@@ -9,7 +9,8 @@ from typing import Any
 
 from . import charges
 from .account import Account, Database
-from .batch import run_batch
+from .batch import BatchResult, run_batch
+from .bulk import run_bulk
 from .errors import (
     CONTAINER_RID_MISMATCH,
     CROSS_PARTITION_QUERY_NOT_SERVABLE,
@@ -35,6 +36,7 @@ from .sql import (
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
 from .transactions import Conditions, Outcome, Transaction
+from .versions import MODE, read_versions
 
 
 @dataclass
@@ -204,19 +206,32 @@ class Operations:
         )
 
     def patch_item(self, call: Call) -> Reply:
-        return self._write(
-            call, lambda transaction: transaction.patch(self._id(call), call.document, _conditions(call))
-        )
+        return self._write(call, lambda transaction: transaction.patch(self._id(call), call.json, _conditions(call)))
 
     def delete_item(self, call: Call) -> Reply:
         return self._write(call, lambda transaction: transaction.delete(self._id(call), _conditions(call)))
 
     def batch(self, call: Call) -> Reply:
         container = self._container(call)
-        result = run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        result = (
+            self._bulk(call, container)
+            if call.is_bulk
+            else run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        )
         reply = _json(result.status, result.operations, charge=result.charge)
         reply.headers |= _session(call, result.partition_id, result.lsn)
         return reply
+
+    def _bulk(self, call: Call, container: Container) -> BatchResult:
+        named = "x-ms-documentdb-partitionkey" in call.headers
+        return run_bulk(
+            container,
+            call.json,
+            range_id=call.headers.get("x-ms-documentdb-partitionkeyrangeid"),
+            default=_key(call, container) if named else None,
+            continues=call.flag("x-ms-cosmos-batch-continue-on-error"),
+            minimal=call.minimal,
+        )
 
     def delete_items_of_key(self, call: Call) -> Reply:
         """Everything with one partition key, at once; the service takes its time in the background."""
@@ -308,10 +323,13 @@ class Operations:
         return [Segment(partition.low, partition.high, lambda: partition.logical(key).values(), partition)]
 
     def change_feed(self, call: Call) -> Reply:
-        if call.headers["A-IM"].lower() != "incremental feed":
+        mode = call.headers["A-IM"].lower()
+        if mode not in {"incremental feed", MODE}:
             raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
         container = self._container(call)
         partition, wanted = self._feed_scope(call, container)
+        if mode == MODE:
+            return self._versions(call, container, partition, wanted)
         since = call.headers.get("If-Modified-Since")
         page = read_feed(
             partition,
@@ -327,7 +345,17 @@ class Operations:
         body = _feed(container.rid, "Documents", page.encoded())
         return Reply(200, body, cost, {**headers, "x-ms-item-count": str(len(page.items))})
 
-    def _feed_scope(self, call: Call, container: Container) -> tuple[Partition, Callable[[Item], bool]]:
+    def _versions(self, call: Call, container: Container, partition: Partition, wanted: Callable[[Any], bool]) -> Reply:
+        page = read_versions(partition, call.headers, call.page_limit, wanted)
+        headers = {"etag": f'"{page.lsn}"', **_session(call, partition.id, partition.lsn)}
+        cost = charges.change_feed([version.current.size if version.current else 0 for version in page.versions])
+        if not page.versions:
+            return Reply(304, charge=cost, headers=headers)
+        rows = [version.encoded(container.definition.parts) for version in page.versions]
+        headers["x-ms-item-count"] = str(len(rows))
+        return Reply(200, _feed(container.rid, "Documents", rows), cost, headers)
+
+    def _feed_scope(self, call: Call, container: Container) -> tuple[Partition, Callable[[Any], bool]]:
         """The one partition a feed request reads, and which of its items."""
         low, high = _epk_filter(call)
         if "x-ms-documentdb-partitionkey" in call.headers:

@@ -63,6 +63,13 @@ class Call:
         return self.headers.get(header, "").lower() == "true"
 
     @property
+    def is_bulk(self) -> bool:
+        """Whether a batch's operations are each for themselves; clients say `x-ms-cosmos-batch-atomic: false`."""
+        names = ("x-ms-cosmos-batch-atomic", "x-ms-cosmos-is-batch-atomic")
+        said = [self.headers[name].lower() for name in names if name in self.headers]
+        return "false" in said or (not said and "x-ms-documentdb-partitionkey" not in self.headers)
+
+    @property
     def minimal(self) -> bool:
         return self.headers.get("Prefer", "").lower() == "return=minimal"
 

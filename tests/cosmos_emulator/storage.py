@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from . import partition_keys
 from .errors import bad_request, not_found, range_gone
 from .indexing import IndexingPolicy
 from .partition_keys import Components, PartitionKeyDefinition
+from .versions import VersionLog, retention_of
 
 _COMPACT_AFTER = 1000
 
@@ -56,6 +57,8 @@ class Partition:
     """The container's generation in which it came to be."""
     log: list[tuple[int, str, str]] = field(default_factory=list)
     """(LSN, logical partition, id) of every write, in order; entries of items that changed since are skipped."""
+    versions: VersionLog | None = None
+    """Every write and removal, where the container keeps them."""
     _logical: dict[str, dict[str, Item]] = field(default_factory=dict)
     _expiries: list[tuple[float, str, str]] = field(default_factory=list)
     _count: int = 0
@@ -72,17 +75,27 @@ class Partition:
 
     def commit(self, key: str, changes: dict[str, Item | None]) -> int:
         """Applies one transaction under the next LSN; None removes an item."""
+        return self.commit_all({key: changes})
+
+    def commit_all(self, transactions: Mapping[str, dict[str, Item | None]]) -> int:
+        """Applies the transactions of several logical partitions under one LSN."""
         self.lsn += 1
-        for identifier, item in changes.items():
-            if item is None:
-                self._remove(key, identifier)
-                continue
-            item.lsn = self.lsn
-            self._put(item)
-            self.log.append((item.lsn, key, identifier))
+        for key, changes in transactions.items():
+            for identifier, item in changes.items():
+                self._change(key, identifier, item)
         if len(self.log) > 2 * self._count + _COMPACT_AFTER:
             self.log = [entry for entry in self.log if self.current(entry) is not None]
         return self.lsn
+
+    def _change(self, key: str, identifier: str, item: Item | None) -> None:
+        if self.versions is not None:
+            self.versions.record(self.lsn, item, self.logical(key).get(identifier))
+        if item is None:
+            self._remove(key, identifier)
+            return
+        item.lsn = self.lsn
+        self._put(item)
+        self.log.append((item.lsn, key, identifier))
 
     def current(self, entry: tuple[int, str, str]) -> Item | None:
         """The item a log entry tells of, unless it has changed or gone since."""
@@ -103,6 +116,9 @@ class Partition:
             item = self._logical.get(key, {}).get(identifier)
             if item is not None and item.expires_at == moment:
                 self._remove(key, identifier)
+                if self.versions is not None:
+                    self.lsn += 1
+                    self.versions.record(self.lsn, None, item, expired=True)
 
     def adopt(self, items: Iterable[Item]) -> None:
         """Takes over another partition's items, with the LSNs they have."""
@@ -151,6 +167,7 @@ class Container:
         self.generation = 1
         self._next_range = partitions
         self._next_number = 0
+        self._keep_versions()
 
     def next_number(self) -> int:
         self._next_number += 1
@@ -159,8 +176,19 @@ class Container:
     def settings_changed(self) -> None:
         """Reads the container's document again after it was replaced."""
         self.policy = IndexingPolicy(self.document.get("indexingPolicy"))
+        self._keep_versions()
         for partition in self.partitions:
             partition.reschedule(lambda item: self.expiry(item.body, item.timestamp))
+
+    def _keep_versions(self) -> None:
+        retention = retention_of(self.document)
+        for partition in self.partitions:
+            if retention is None:
+                partition.versions = None
+            elif partition.versions is None:
+                partition.versions = VersionLog(self.clock, retention, partition.lsn)
+            else:
+                partition.versions.retention = retention
 
     def expiry(self, body: dict[str, Any], timestamp: int) -> float | None:
         """When an item ends: its own `ttl` before the container's default; never where the container has none."""
@@ -219,6 +247,8 @@ class Container:
 
     def merge(self, first: str, second: str) -> Partition:
         """Replaces two neighbours with one."""
+        if retention_of(self.document) is not None:
+            raise bad_request("Partitions of a container that keeps all versions and deletes are not merged.")
         parents = sorted((self.partition(first), self.partition(second)), key=lambda partition: partition.low)
         if parents[0].high != parents[1].low:
             raise bad_request(f"The ranges {first} and {second} are not neighbours.")
@@ -231,6 +261,8 @@ class Container:
         lsn = max(parent.lsn for parent in parents)
         child = Partition(str(self._next_range), low, high, tuple(ancestors), lsn, self.generation + 1)
         self._next_range += 1
+        if parents[0].versions is not None:
+            child.versions = parents[0].versions.part(child.holds)
         child.adopt(item for parent in parents for item in parent.items() if child.holds(item.effective_key))
         return child
 

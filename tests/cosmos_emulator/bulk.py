@@ -28,7 +28,7 @@ def run_bulk(
     minimal: bool,
 ) -> BatchResult:
     """`default` is the key of operations that name none; the range follows from it where the request names none."""
-    partition = _partition(container, range_id, default)
+    partition = bulk_partition(container, range_id, default)
     bulk = _Bulk(container, partition, default)
     results: list[dict[str, Any]] = []
     failed = False
@@ -74,7 +74,8 @@ class _Bulk:
         return self._container.definition.from_header(given)
 
 
-def _partition(container: Container, range_id: str | None, default: Components | None) -> Partition:
+def bulk_partition(container: Container, range_id: str | None, default: Components | None) -> Partition:
+    """The one partition of a request."""
     if range_id:
         return container.partition(range_id)
     if default is None:

@@ -10,7 +10,8 @@ from typing import Any
 from . import charges
 from .account import Account, Database
 from .batch import BatchResult, run_batch
-from .bulk import run_bulk
+from .bulk import bulk_partition, run_bulk
+from .empty_pages import EmptyPages
 from .errors import (
     CONTAINER_RID_MISMATCH,
     CROSS_PARTITION_QUERY_NOT_SERVABLE,
@@ -22,7 +23,9 @@ from .errors import (
 from .feed import read_feed, starting_lsn, starting_time
 from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page
+from .replicas import Replicas
 from .routes import Call
+from .sessions import check_session, seen_lsn
 from .sql import (
     ALL_FEATURES,
     aggregates_columns,
@@ -35,6 +38,7 @@ from .sql import (
 )
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
+from .switches import Switches
 from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
@@ -58,11 +62,15 @@ class _Plain:
 class Operations:
     """The protocol's verbs. `endpoint` is what the account says of itself."""
 
-    def __init__(self, account: Account, endpoint: Callable[[], str]) -> None:
+    def __init__(self, account: Account, endpoint: Callable[[], str], switches: Switches) -> None:
         self._account = account
         self._endpoint = endpoint
+        self._switches = switches
+        self._replicas = Replicas(switches)
+        self._empty_pages = EmptyPages(switches)
 
     def perform(self, call: Call) -> Reply:
+        call.lagging = self._replicas.lags(call.kind)
         try:
             return getattr(self, call.kind)(call)
         except RecursionError:
@@ -101,15 +109,15 @@ class Operations:
         return _resource(200, self._database(call).document)
 
     def delete_database(self, call: Call) -> Reply:
-        self._account.delete_database(call.segment(1))
+        self._account.delete_database(self._database(call))
         return Reply(204)
 
     def list_databases(self, call: Call) -> Reply:
-        documents = [database.document for database in self._account.databases.values()]
+        documents = [database.document for database in self._account.known_databases()]
         return self._listing(call, "Databases", documents, parse_query("SELECT * FROM c"))
 
     def query_databases(self, call: Call) -> Reply:
-        documents = [database.document for database in self._account.databases.values()]
+        documents = [database.document for database in self._account.known_databases()]
         return self._listing(call, "Databases", documents, _query(call))
 
     def create_container(self, call: Call) -> Reply:
@@ -133,11 +141,11 @@ class Operations:
         return Reply(204)
 
     def list_containers(self, call: Call) -> Reply:
-        documents = [container.document for container in self._database(call).containers.values()]
+        documents = [container.document for container in self._account.known_containers(self._database(call))]
         return self._listing(call, "DocumentCollections", documents, parse_query("SELECT * FROM c"))
 
     def query_containers(self, call: Call) -> Reply:
-        documents = [container.document for container in self._database(call).containers.values()]
+        documents = [container.document for container in self._account.known_containers(self._database(call))]
         return self._listing(call, "DocumentCollections", documents, _query(call))
 
     def read_ranges(self, call: Call) -> Reply:
@@ -175,13 +183,13 @@ class Operations:
     # ---- offers
 
     def list_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.offers.values(), parse_query("SELECT * FROM c"))
+        return self._listing(call, "Offers", self._account.known_offers(), parse_query("SELECT * FROM c"))
 
     def query_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.offers.values(), _query(call))
+        return self._listing(call, "Offers", self._account.known_offers(), _query(call))
 
     def read_offer(self, call: Call) -> Reply:
-        offers = [offer for offer in self._account.offers.values() if offer["_rid"] == call.segment(1)]
+        offers = [offer for offer in self._account.known_offers() if offer["_rid"] == call.segment(1)]
         if not offers:
             raise not_found(call.segment(1))
         return _resource(200, offers[0])
@@ -213,22 +221,24 @@ class Operations:
 
     def batch(self, call: Call) -> Reply:
         container = self._container(call)
-        result = (
-            self._bulk(call, container)
-            if call.is_bulk
-            else run_batch(container, _key(call, container), call.json, minimal=call.minimal)
-        )
+        result = self._bulk(call, container) if call.is_bulk else self._batch(call, container)
         reply = _json(result.status, result.operations, charge=result.charge)
         reply.headers |= _session(call, result.partition_id, result.lsn)
         return reply
 
+    def _batch(self, call: Call, container: Container) -> BatchResult:
+        self._served(call, container, container.locate(_key(call, container))[0])
+        return run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+
     def _bulk(self, call: Call, container: Container) -> BatchResult:
-        named = "x-ms-documentdb-partitionkey" in call.headers
+        default = _key(call, container) if "x-ms-documentdb-partitionkey" in call.headers else None
+        range_id = call.headers.get("x-ms-documentdb-partitionkeyrangeid")
+        self._served(call, container, bulk_partition(container, range_id, default))
         return run_bulk(
             container,
             call.json,
-            range_id=call.headers.get("x-ms-documentdb-partitionkeyrangeid"),
-            default=_key(call, container) if named else None,
+            range_id=range_id,
+            default=default,
             continues=call.flag("x-ms-cosmos-batch-continue-on-error"),
             minimal=call.minimal,
         )
@@ -239,6 +249,7 @@ class Operations:
             raise unsupported(f"the operation {call.segment(5)}")
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
+        self._served(call, container, transaction.partition)
         identifiers = list(transaction.partition.logical(transaction.key))
         for identifier in identifiers:
             transaction.delete(identifier, Conditions())
@@ -250,6 +261,7 @@ class Operations:
         """A transaction of one operation."""
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
+        transaction.partition = self._served(call, container, transaction.partition)
         outcome = operation(transaction)
         lsn = transaction.commit()
         reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
@@ -297,11 +309,11 @@ class Operations:
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
         """The partitions a request covers: by partition key, by range, or all that the filter leaves."""
         if "x-ms-documentdb-partitionkey" in call.headers:
-            return self._key_segments(container, _key(call, container))
+            return self._key_segments(call, container, _key(call, container))
         if range_id := call.headers.get("x-ms-documentdb-partitionkeyrangeid"):
-            return [_segment(container.partition(range_id), *_epk_filter(call))]
+            return [_segment(self._served(call, container, container.partition(range_id)), *_epk_filter(call))]
         if call.kind == "list_items":
-            return [_segment(partition) for partition in container.live()]
+            return [_segment(self._served(call, container, partition)) for partition in container.live()]
         parameters = _parameters(call)
         ranges = _key_ranges(container, query, parameters)
         if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
@@ -313,13 +325,15 @@ class Operations:
             raise bad_request("Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates.")
         if needs_client_merge(query):
             raise _not_servable(_plan(container, query, parameters, ALL_FEATURES))
-        return [_segment(partition) for partition in _covering(container, ranges)]
+        return [_segment(self._served(call, container, partition)) for partition in _covering(container, ranges)]
 
-    def _key_segments(self, container: Container, components: Components) -> list[Segment]:
+    def _key_segments(self, call: Call, container: Container, components: Components) -> list[Segment]:
         if container.definition.is_prefix(components):
             low, high = container.definition.effective_range(components)
-            return [_segment(partition, low, high) for partition in container.overlapping(low, high)]
-        partition, key = container.locate(components)
+            covered = container.overlapping(low, high)
+            return [_segment(self._served(call, container, partition), low, high) for partition in covered]
+        owner, key = container.locate(components)
+        partition = self._served(call, container, owner)
         return [Segment(partition.low, partition.high, lambda: partition.logical(key).values(), partition)]
 
     def change_feed(self, call: Call) -> Reply:
@@ -327,20 +341,17 @@ class Operations:
         if mode not in {"incremental feed", MODE}:
             raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
         container = self._container(call)
-        partition, wanted = self._feed_scope(call, container)
+        present, wanted = self._feed_scope(call, container)
+        partition = self._served(call, container, present)
         if mode == MODE:
-            return self._versions(call, container, partition, wanted)
+            return self._versions(call, container, present, wanted)
         since = call.headers.get("If-Modified-Since")
-        page = read_feed(
-            partition,
-            after=starting_lsn(call.headers.get("If-None-Match"), since, partition),
-            limit=call.page_limit,
-            since=starting_time(since),
-            wanted=wanted,
-        )
+        after, moment = starting_lsn(call.headers.get("If-None-Match"), since, partition), starting_time(since)
+        full = read_feed(partition, after=after, limit=call.page_limit, since=moment, wanted=wanted)
+        page = self._empty_pages.instead_of(full, after=after, from_time=moment is not None)
         headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
         cost = charges.change_feed([item.size for item in page.items])
-        if not page.items:
+        if not full.items:
             return Reply(304, charge=cost, headers=headers)
         body = _feed(container.rid, "Documents", page.encoded())
         return Reply(200, body, cost, {**headers, "x-ms-item-count": str(len(page.items))})
@@ -372,14 +383,22 @@ class Operations:
     # ---- shared
 
     def _database(self, call: Call) -> Database:
-        return self._account.database(call.segment(1))
+        return self._account.known(self._account.database(call.segment(1)), call.segment(1))
 
     def _container(self, call: Call) -> Container:
-        container = self._account.container(self._database(call), call.segment(3))
+        container = self._account.known(self._account.container(self._database(call), call.segment(3)), call.segment(3))
         intended = call.headers.get("x-ms-cosmos-intended-collection-rid")
         if intended and intended != container.rid:
             raise bad_request("The container has been recreated.", substatus=CONTAINER_RID_MISMATCH)
         return container
+
+    def _served(self, call: Call, container: Container, partition: Partition) -> Partition:
+        """The partition as the replica has it that answers; refused where none has what the client has seen."""
+        if self._switches.sessions and call.session:
+            check_session(call.session, container, partition, _owner(call)["x-ms-alt-content-path"])
+        if not call.lagging:
+            return partition
+        return self._replicas.view(partition, seen_lsn(call.session, partition), container.clock())
 
     def _check_order(self, container: Container, query: Query) -> None:
         container.policy.check_order([(path_of(item.expression) or (), item.descending) for item in query.order_by])

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from .errors import CosmosError, bad_request, unsupported
+from .sessions import parse_session
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """2 MB, and what an item's system properties and a batch's wrapping may add before the item itself is measured."""
@@ -33,6 +34,8 @@ class Call:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    lagging: bool = False
+    """Whether a replica answers that is behind; drawn when the request is carried out."""
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -61,6 +64,12 @@ class Call:
 
     def flag(self, header: str) -> bool:
         return self.headers.get(header, "").lower() == "true"
+
+    @cached_property
+    def session(self) -> dict[str, int]:
+        """The LSN that the client has seen of each range, by its session token."""
+        header = self.headers.get("x-ms-session-token")
+        return parse_session(header) if header else {}
 
     @property
     def is_bulk(self) -> bool:

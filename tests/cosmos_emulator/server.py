@@ -17,7 +17,9 @@ from .charges import REFUSED, Charges
 from .errors import CosmosError, bad_request
 from .faults import Action, Delay, Drop, Faults, Respond
 from .operations import Operations, Reply
+from .replicas import READS
 from .routes import Call
+from .sessions import reads_without_session
 from .storage import Container
 from .switches import Switches
 
@@ -40,12 +42,28 @@ class RequestRecord:
     headers: Mapping[str, str]
     """What the client sent."""
 
+    @property
+    def is_read(self) -> bool:
+        """Whether it reads items or the feed, so that a replica may answer it."""
+        return self.kind in READS
+
+    @property
+    def session_token(self) -> str | None:
+        """The session token that the client sent."""
+        return self.headers.get("x-ms-session-token")
+
+    @property
+    def container_path(self) -> str:
+        """`dbs/…/colls/…` of the container that it went to."""
+        return "/".join(self.path.split("/")[1:5])
+
 
 class CosmosEmulator:
     """An Azure Cosmos DB for NoSQL account on localhost, in memory.
 
     `partitions` is the number of physical partitions that new containers begin with, for all or by container id.
-    `clock` gives the time of writes and of expiry, in seconds. `switches` say which rules it keeps and what goes wrong
+    `clock` gives the time of writes and of expiry, in seconds; `monotonic` that of replicas that lag and of resources
+    that appear late. `switches` say which rules it keeps and what goes wrong
     with it; without, the environment does.
     """
 
@@ -57,6 +75,7 @@ class CosmosEmulator:
         partitions: int | Mapping[str, int] = 1,
         clock: Callable[[], float] = time.time,
         switches: Switches | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.key = key
         self.switches = Switches.from_environment() if switches is None else switches
@@ -64,8 +83,8 @@ class CosmosEmulator:
         self.requests: list[RequestRecord] = []
         self.faults = Faults()
         self._port = port
-        self._account = Account(partitions, clock)
-        self._operations = Operations(self._account, lambda: self.endpoint)
+        self._account = Account(partitions, clock, self.switches, monotonic)
+        self._operations = Operations(self._account, lambda: self.endpoint, self.switches)
         self._runner: web.AppRunner | None = None
 
     # ---- life
@@ -113,6 +132,11 @@ class CosmosEmulator:
     def merge(self, database: str, container: str, first: str, second: str) -> str:
         """Merges two neighbouring physical partitions; the id of the result."""
         return self.container(database, container).merge(first, second).id
+
+    def reads_without_session(self) -> list[RequestRecord]:
+        """Reads since the last `reset` that came after a write to the same container and brought no session token of
+        that container, so that a replica which lags may answer them. Whose write it was is not asked."""
+        return reads_without_session(self.requests)
 
     def reset(self) -> None:
         """Forgets the charges and the requests so far; data and faults stay."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import charges
-from .errors import CosmosError, bad_request, conflict, not_found, precondition_failed
+from .errors import CosmosError, bad_request, conflict, logical_partition_full, not_found, precondition_failed
 from .partition_keys import Components, key_of
 from .patch import Patch
 from .storage import Container, Item
@@ -54,6 +54,7 @@ class Transaction:
         self.components = components
         self.partition, self.key = container.locate(components)
         self.changes: dict[str, Item | None] = {}
+        self._growth = 0
 
     def commit(self) -> int:
         """Makes the changes visible and returns the partition's LSN; a transaction that only read takes none."""
@@ -63,11 +64,11 @@ class Transaction:
 
     def attempt(self, operation: Callable[[], Outcome]) -> Outcome:
         """An operation that leaves nothing behind where it fails."""
-        before = dict(self.changes)
+        before, growth = dict(self.changes), self._growth
         try:
             return operation()
         except CosmosError:
-            self.changes = before
+            self.changes, self._growth = before, growth
             raise
 
     # ---- operations
@@ -99,7 +100,7 @@ class Transaction:
         if new_id != identifier:
             if self._get(new_id) is not None:
                 raise conflict(new_id)
-            self.changes[identifier] = None
+            self._change(identifier, None)
         item = self._store(body, old)
         return Outcome(200, charges.replace(item.size, self._terms(item)), item)
 
@@ -114,7 +115,7 @@ class Transaction:
 
     def delete(self, identifier: str, conditions: Conditions) -> Outcome:
         conditions.check_write(self._existing(identifier))
-        self.changes[identifier] = None
+        self._change(identifier, None)
         return Outcome(204, charges.DELETE)
 
     # ---- inside
@@ -172,8 +173,22 @@ class Transaction:
             expires_at=container.expiry(body, now),
         )
         self._check_unique(item)
-        self.changes[item.id] = item
+        self._change(item.id, item)
+        self._check_size()
         return item
+
+    def _change(self, identifier: str, item: Item | None) -> None:
+        for size, sign in ((self._get(identifier), -1), (item, 1)):
+            self._growth += sign * (size.size if size else 0)
+        self.changes[identifier] = item
+
+    def _check_size(self) -> None:
+        """A full logical partition takes nothing that makes it larger. What gives room is welcome, be it too little."""
+        limit = self.container.logical_partition_bytes
+        if limit is None or self._growth <= 0:
+            return
+        if self.partition.bytes_of(self.key) + self._growth > limit:
+            raise logical_partition_full(limit)
 
     def _check_unique(self, item: Item) -> None:
         """A unique key holds within one logical partition."""

@@ -39,17 +39,11 @@ check("a batch in which one operation fails changes nothing", async ({ container
   assert.equal((await made.item("new", "a").read()).statusCode, 404);
 });
 
-check("a batch that asks for no bodies gets none of what it writes", async ({ container }) => {
+check("a batch that asks for no bodies gets none", async ({ container }) => {
   const { items } = await container("minimal");
-  const { result } = await items.batch(
-    [
-      { operationType: "Create", resourceBody: { id: "1", stream: "a" } },
-      { operationType: "Read", id: "1" },
-    ],
-    "a",
-    { contentResponseOnWriteEnabled: false },
-  );
-  assert.deepEqual(result.map(({ resourceBody }) => resourceBody?.id), [undefined, "1"]);
+  const create = { operationType: "Create", resourceBody: { id: "1", stream: "a" } };
+  const { result } = await items.batch([create], "a", { contentResponseOnWriteEnabled: false });
+  assert.deepEqual([result[0].statusCode, result[0].resourceBody], [201, undefined]);
   assert.ok(result[0].eTag);
 });
 

@@ -77,6 +77,7 @@ def trusted(authority: Path, address: str) -> Iterator[None]:
         "no_proxy": direct,
     }
     context = ssl.create_default_context(cafile=authority)
+    context.verify_flags |= ssl.VERIFY_X509_STRICT  # the default since Python 3.13
     with patch.dict(os.environ, variables), patch.object(aiohttp.connector, "_SSL_CONTEXT_VERIFIED", context):
         yield
 

@@ -190,6 +190,18 @@ async def test_another_process_trusts_it_by_ssl_cert_file_alone(
     assert "CERTIFICATE_VERIFY_FAILED" in does_not.stderr
 
 
+async def test_the_sdk_takes_no_path_of_an_authority(identity: Identity) -> None:
+    """Should it come to take one, `tls.trusted` is not needed any more."""
+    async with CosmosEmulator(identity=identity) as emulator:
+        options = {"connection_verify": str(emulator.authority), "retry_total": 0}
+        client = CosmosClient(emulator.endpoint, identity.async_credential(WHO), **options)
+        try:
+            with pytest.raises(ServiceRequestError, match="CERTIFICATE_VERIFY_FAILED"):
+                await client.__aenter__()
+        finally:
+            await client.close()
+
+
 async def test_the_account_names_the_address_that_it_is_served_at(emulator: CosmosEmulator, identity: Identity) -> None:
     identity.assign(WHO, READER)
     answer = await send(emulator, "GET", "/", signed(identity))

@@ -4,7 +4,8 @@ The words are the service's, from errors that its users quote:
 
 * 401: expired (cosmos-explorer issue 2038, 2025-01; sdk-for-js 22620), audience 5008 (sdk-for-java 42800, 2024-11),
   authority 5007 (dotnet-v3 3339, 2022-07), revoked 5013 (dotnet-v3's own tests, 2026), keys that are switched off
-  (ads-extension 120, 2024-11, substatus 0). The substatus of an expired token is not quoted anywhere: 0 here.
+  (ads-extension 120, 2024-11, substatus 0). The substatus of an expired token is not quoted anywhere: 0 here. One
+  report has 403/5300 for it (sdk-for-python 45886, 2026-03), without the body; all that have the body have 401.
 * 403: 5301 for a role that is missing (dotnet-v3 3110 and 3638, which has the names of the resource), 5300 for
   what no role allows (efcore 32197; `POST /offers` in dotnet-v3 4653, 2024-08).
 """

@@ -1,7 +1,8 @@
 """TLS for the server: a certificate made for it, and a way for clients to trust that one and no other.
 
 Not on 127.0.0.1: azure-cosmos switches verification off for that address and for `localhost` (4.17.1,
-`_asynchronous_request.py`), and a test there would pass with any certificate.
+`_asynchronous_request.py`), and a test there would pass with any certificate. Nor does the SDK take the path of an
+authority: `connection_verify` is on or off. So it is given by the environment, as aiohttp and requests read it.
 """
 
 from __future__ import annotations

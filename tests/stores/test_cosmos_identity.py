@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import threading
-from collections.abc import AsyncGenerator, Callable
+import traceback
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -191,6 +193,32 @@ async def test_a_token_that_is_revoked_in_the_middle_of_a_save_is_replaced(accou
     assert await stored_whole(store, event)
 
 
+async def reads_a_document(store: CosmosEventStore) -> None:
+    await store.runs("latest").get(STREAM)
+
+
+async def lists_leases(store: CosmosEventStore) -> None:
+    await open_engine(store).documents.starting_with("")
+
+
+async def reads_the_feed(store: CosmosEventStore) -> None:
+    feed = open_engine(store).feed
+    [whole] = await feed.ranges()
+    await feed.read(whole, None, start="beginning", limit=10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "use"), [("read_item", reads_a_document), ("query", lists_leases), ("change_feed", reads_the_feed)]
+)
+async def test_a_token_of_the_projector_that_ends_on_the_way_is_replaced(
+    account: IdentityAccount, clock: Clock, kind: str, use: Callable[[CosmosEventStore], Awaitable[None]]
+) -> None:
+    store = await account.store(account.principal(dict.fromkeys((EVENTS, PROJECTIONS, LEASES), CONTRIBUTOR)))
+    before(account, kind, lambda: setattr(clock, "now", clock.now + HOUR))
+    await use(store)
+    assert refused(account) == {401}
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -215,6 +243,23 @@ async def test_a_key_where_keys_are_switched_off_is_told_as_that(account: Identi
         with pytest.raises(StoreReadOnlyError, match="Local Authorization is disabled") as error:
             await store.append(make_event(STREAM, 1))
     assert "role assignment create" not in str(error.value)  # a key has no role
+
+
+async def test_no_token_shows_in_an_error_or_a_log(
+    account: IdentityAccount, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    principal = account.principal({EVENTS: READER})
+    store = await account.store(principal)
+    texts: list[str] = []
+    for prepare in (lambda: None, account.identity.revoke, lambda: account.identity.unassign(principal)):
+        prepare()
+        with pytest.raises(StoreReadOnlyError) as error:
+            await store.append(make_event(STREAM, 1))
+        texts += [*traceback.format_exception(error.value), repr(store), repr(vars(store))]
+    said = caplog.text + "".join(texts)
+    assert account.identity.directory.minted
+    assert [token for token in account.identity.directory.minted if token in said] == []
 
 
 # Rights

@@ -197,7 +197,7 @@ async def test_a_plan_lets_a_client_merge_the_groups_of_all_ranges(
 ) -> None:
     text = (
         "SELECT c.team, COUNT(1) AS n, SUM(c.n) AS s, MIN(c.n) AS low, MAX(c.n) AS high, AVG(c.n) AS mean FROM c "
-        "WHERE c.n != 'x' GROUP BY c.team"
+        "WHERE IS_NUMBER(c.n) GROUP BY c.team"
     )
     info = (await plan(emulator, text)).body["queryInfo"]
     assert info["groupByExpressions"] == ["c.team"]
@@ -285,3 +285,260 @@ async def test_a_group_by_has_at_most_21_aggregates(emulator: CosmosEmulator, ma
     columns = ", ".join(f"SUM(c.n{n}) AS s{n}" for n in range(22))
     answer = await plan(emulator, f"SELECT {columns} FROM c GROUP BY c.team")
     assert (answer.status, "at most 21" in answer.body["message"]) == (400, True)
+
+
+# ---- metrics
+
+
+async def metrics(container: ContainerProxy, text: str) -> tuple[Any, dict[str, str]]:
+    """What the client makes of the index metrics, and the query metrics."""
+    await rows(container, text, populate_index_metrics=True, populate_query_metrics=True)
+    headers = container.client_connection.last_response_headers
+    figures = dict(each.split("=") for each in headers["x-ms-documentdb-query-metrics"].split(";"))
+    return headers.get("x-ms-cosmos-index-utilization"), figures
+
+
+def specs(entries: list[Any]) -> list[Any]:
+    return [entry.get("IndexSpec") or entry["IndexSpecs"] for entry in entries]
+
+
+@pytest.mark.parametrize(
+    ("filter_and_order", "used", "potential", "composite"),
+    [
+        ("c.team = 'red' AND c.n > 0", ["/team/?", "/n/?"], [], [["/team ASC", "/n ASC"]]),
+        ("c.team = 'red' OR c.n > 0", ["/team/?", "/n/?"], [], []),
+        ("c.size.w = 1", [], ["/size/w/?"], []),
+        ("STARTSWITH(c.team, 'r') ORDER BY c.n DESC", ["/team/?", "/n/?"], [], []),
+        ("c.team = 'red' ORDER BY c.n DESC", ["/team/?", "/n/?"], [], [["/team ASC", "/n DESC"]]),
+        ("NOT IS_DEFINED(c.nothing) AND c.n IN (1, 2)", ["/nothing/?", "/n/?"], [], []),
+        ("UPPER(c.team) = 'RED'", [], [], []),
+        ("c.n + 1 = 2", [], [], []),
+    ],
+)
+async def test_index_metrics_go_by_the_query_and_the_policy(
+    client: CosmosClient, filter_and_order: str, used: Any, potential: Any, composite: Any
+) -> None:
+    policy = {"includedPaths": [{"path": "/*"}], "excludedPaths": [{"path": "/size/*"}]}
+    items = [{**item, "pk": "p"} for item in ITEMS]
+    one = await filled(client, "one", items, indexing_policy=policy)
+    found, figures = await metrics(one, f"SELECT * FROM c WHERE {filter_and_order}")
+    assert specs(found["UtilizedSingleIndexes"]) == used
+    assert specs(found["PotentialSingleIndexes"]) == potential
+    assert specs(found["PotentialCompositeIndexes"]) == composite
+    assert found["UtilizedCompositeIndexes"] == []
+    assert float(figures["indexUtilizationRatio"]) == (1 if used else 0)
+    assert float(figures["totalExecutionTimeInMs"]) >= 0
+
+
+async def test_a_composite_index_is_used_in_its_order_and_the_opposite(client: CosmosClient) -> None:
+    composites = [[{"path": "/team"}, {"path": "/n", "order": "descending"}]]
+    policy = {"includedPaths": [{"path": "/*"}], "compositeIndexes": composites}
+    one = await filled(client, "one", [{**item, "pk": "p"} for item in ITEMS], indexing_policy=policy)
+    for order in ("c.team ASC, c.n DESC", "c.team DESC, c.n ASC"):
+        found, _ = await metrics(one, f"SELECT * FROM c ORDER BY {order}")
+        assert len(found["UtilizedCompositeIndexes"]) == 1
+        assert found["PotentialCompositeIndexes"] == found["UtilizedSingleIndexes"] == []
+
+
+async def test_without_a_row_there_are_no_index_metrics(one: ContainerProxy) -> None:
+    assert (await metrics(one, "SELECT * FROM c WHERE c.n = 100"))[0] is None
+
+
+async def test_metrics_that_are_not_there_are_refused_by_name(emulator: CosmosEmulator, many: ContainerProxy) -> None:
+    for header in ("x-ms-cosmos-populateindexmetrics-v2", "x-ms-cosmos-populatequeryadvice"):
+        assert (await ask(emulator, "SELECT * FROM c", {header: "true"})).status == 501
+
+
+# ---- subqueries
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("SELECT VALUE c.id FROM c WHERE EXISTS(SELECT VALUE t FROM t IN c.tags WHERE t.n > 1)", ["a"]),
+        ("SELECT VALUE EXISTS(SELECT VALUE undefined) FROM c WHERE c.id = 'a'", [False]),
+        ("SELECT VALUE EXISTS(SELECT undefined) FROM c WHERE c.id = 'a'", [True]),
+        ("SELECT VALUE ARRAY(SELECT VALUE t.name FROM t IN c.tags) FROM c", [["x", "y"], ["x"], []]),
+        ("SELECT c.id, (SELECT VALUE COUNT(1) FROM t IN c.tags) AS n FROM c WHERE c.id = 'a'", [{"id": "a", "n": 2}]),
+        ("SELECT (SELECT COUNT(1) AS n, SUM(t.n) AS s FROM t IN c.tags) AS d FROM c WHERE c.id = 'a'",
+         [{"d": {"n": 2, "s": 3}}]),
+        ("SELECT VALUE (SELECT c.id WHERE c.id = 'b').id FROM c", ["b"]),
+        ("SELECT VALUE (SELECT VALUE CONCAT('ID-', c.id)) FROM c WHERE c.id = 'a'", ["ID-a"]),
+        ("SELECT VALUE t.name FROM c JOIN (SELECT VALUE t FROM t IN c.tags WHERE t.n > 1) AS t", ["y"]),
+        ("SELECT VALUE COUNT(1) FROM c JOIN (SELECT VALUE t FROM t IN c.tags) JOIN u IN c.tags", [5]),
+        ("SELECT VALUE [c.id, m.unit] FROM c JOIN m IN (SELECT VALUE [{unit: 'g', id: 'a'}]) WHERE m.id = c.id",
+         [["a", "g"]]),
+        ("SELECT VALUE s.n FROM c JOIN (SELECT VALUE {n: COUNT(1)} FROM t IN c.tags) s", None),
+        ("SELECT VALUE s.n FROM c JOIN (SELECT COUNT(1) AS n FROM t IN c.tags) s WHERE s.n > 0", [2, 1]),
+        ("SELECT VALUE ARRAY(SELECT DISTINCT VALUE t.n > 0 FROM t IN c.tags) FROM c WHERE c.id = 'a'", [[True]]),
+        ("SELECT VALUE ARRAY(SELECT TOP 1 VALUE t.n FROM t IN c.tags) FROM c WHERE c.id = 'a'", [[1]]),
+    ],
+)  # fmt: skip
+async def test_subqueries_see_the_row_around_them(client: CosmosClient, text: str, expected: Any) -> None:
+    items = [
+        {"id": "a", "pk": "p", "tags": [{"name": "x", "n": 1}, {"name": "y", "n": 2}]},
+        {"id": "b", "pk": "p", "tags": [{"name": "x", "n": 1}]},
+        {"id": "c", "pk": "p"},
+    ]
+    one = await filled(client, "one", items)
+    if expected is None:
+        assert "Compositions of aggregates" in str(await refusal(one, text))
+    else:
+        assert await rows(one, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "status"),
+    [
+        ("SELECT (SELECT VALUE t FROM t IN c.list) AS x FROM c", 400),  # more than one value
+        ("SELECT (SELECT VALUE c FROM other) AS x FROM c", 501),  # the container again
+        ("SELECT * FROM (SELECT VALUE c FROM c) AS c", 501),
+        ("SELECT * FROM c WHERE c.n IN (SELECT VALUE t FROM t IN c.list)", 501),
+        ("SELECT * FROM c WHERE EXISTS(SELECT VALUE x.y)", 400),  # no such name
+        ("SELECT SUM((SELECT VALUE 1)) AS s FROM c", 400),
+    ],
+)
+async def test_subqueries_that_are_refused(client: CosmosClient, text: str, status: int) -> None:
+    one = await filled(client, "one", [{"id": "a", "pk": "p", "n": 1, "list": [1, 2]}])
+    assert (await refusal(one, text)).status_code == status
+
+
+# ---- answers that are easily got wrong
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("c.missing ? 1 : 2", []),  # as other operators, undefined where its operand is
+        ("c.n ? 1 : 2", [2]),
+        ("c.yes ? 1 : 2", [1]),
+        ("[c.n, c.missing]", [[1, None]]),
+        ("{a: c.n, b: c.missing}", [{"a": 1}]),
+        ("@unnamed", []),
+        ("IS_DEFINED(@unnamed)", [False]),
+        ("0x1F", [31]),
+        ("7 % 4", [3]),
+        ("-7 % 4", [-3]),
+        ("1 / 3", [1 / 3]),
+        ("c.text LIKE '%20^%%' ESCAPE '^'", [True]),
+        ("c.text LIKE '%20!%' ESCAPE '!'", [False]),
+        ("c.text LIKE '%20[%]%'", [True]),
+        ("c.text LIKE '[^a-c]%'", [True]),
+        ("c.text LIKE '[\\\\d]%'", [False]),  # a set of two characters, not of digits
+        ("c.text LIKE '[z-a]%'", [False]),
+        ("c.text LIKE '%]%'", [False]),
+        ("c.text NOT LIKE '%40%'", [True]),
+        ("c.missing LIKE '%'", []),
+        ("STARTSWITH(c.text, 'SAVE')", [False]),
+        ("STARTSWITH(c.text, 'SAVE', true)", [True]),
+        ("CONTAINS(c.text, c.missing)", []),
+        ("ARRAY_CONTAINS(c.list, {a: 1}, true)", [True]),
+        ("ARRAY_CONTAINS(c.list, {a: 1})", [False]),
+        ("ARRAY_CONTAINS(c.list, 1.0)", [True]),
+        ("c.n = '1'", []),
+        ("c.n != '1'", []),
+        ("c.n != null", [True]),
+        ("c.missing != null", []),
+        ("NOT (c.n = '1')", []),
+        ("c.n IN ('1', 2)", []),
+        ("c.n IN ('1', 1)", [True]),
+        ("c.n NOT IN (2, 3)", [True]),
+        ("{a: 1} = {a: 1}", [True]),
+        ("{a: 1} != {a: 2}", []),
+        ("c.n < '1'", []),
+        ("c.list < c.list", []),
+        ("NOT c.missing", []),
+        ("c.missing AND false", [False]),
+        ("c.missing OR true", [True]),
+        ("c.missing OR false", []),
+        ("c.missing = c.missing", []),
+        ("null = null", [True]),
+        ("true = 1", []),
+        ("c.n BETWEEN 0 AND 'x'", []),
+        ("c.missing IN (1)", []),
+        ("c.none ?? 1", [None]),
+        ("IS_NULL(c.missing)", [False]),
+        ("c.big * c.big", []),  # beyond a double
+        ("TRIM(c.list)", []),
+        ("STRINGEQUALS('ß', 'SS', true)", [False]),
+        ("INDEX_OF('abcabc', 'a', 1)", [3]),
+    ],
+)
+async def test_expressions(client: CosmosClient, expression: str, expected: list[Any]) -> None:
+    item = {
+        "id": "a", "pk": "p", "n": 1, "yes": True, "none": None, "text": "save 20% now", "list": [{"a": 1, "b": 2}, 1],
+        "big": 1.5e300,
+    }  # fmt: skip
+    one = await filled(client, "one", [item])
+    assert await rows(one, f"SELECT VALUE {expression} FROM c") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "substatus"),
+    [
+        ("SELECT VALUE 1 / 0 FROM c", 4001),
+        ("SELECT VALUE c.n % 0 FROM c", 4001),
+        ("SELECT * FROM c /* all */", 0),
+        ("SELECT * FROM c;", 0),
+        ("SELECT VALUE c.id FROM c WHERE c.id LIKE 'a' ESCAPE 'ab'", 0),
+    ],
+)
+async def test_queries_that_the_service_refuses(one: ContainerProxy, text: str, substatus: int) -> None:
+    error = await refusal(one, text)
+    assert (error.status_code, error.sub_status or 0) == (400, substatus)
+
+
+async def test_a_query_is_known_by_its_content_type(emulator: CosmosEmulator, many: ContainerProxy) -> None:
+    place, crossing = "dbs/shop/colls/many/docs", {"x-ms-documentdb-query-enablecrosspartition": "true"}
+    typed = {"Content-Type": "application/query+json", **crossing}
+    assert (await send(emulator, "POST", place, {"query": "SELECT * FROM c"}, typed)).status == 200
+    plain = {"Content-Type": "application/sql", **crossing}
+    assert (await send(emulator, "POST", place, b"SELECT * FROM c", plain)).status == 501
+
+
+@pytest.mark.parametrize("text", ["c.n << 1", "c.n >>> 1", "c.n >> 1", "c.n ^ 1", "TRIM(c.team, 'r')", "COUNTIF(c.n)"])
+async def test_what_is_not_there_is_named(one: ContainerProxy, text: str) -> None:
+    assert (await refusal(one, f"SELECT VALUE {text} FROM c")).status_code == 501
+
+
+async def test_items_without_what_they_are_ordered_by_need_an_index_that_names_it(client: CosmosClient) -> None:
+    items = [{"id": "a", "pk": "p", "n": 1}, {"id": "b", "pk": "p"}]
+    plain = await filled(client, "plain", items)
+    named = {"includedPaths": [{"path": "/*"}, {"path": "/n/?"}]}
+    explicit = await filled(client, "explicit", items, indexing_policy=named)
+    text = "SELECT VALUE c.id FROM c ORDER BY c.n"
+    assert await rows(plain, text) == ["a"]
+    assert await rows(explicit, text) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        ({"query": "SELECT * FROM c", "parameters": [{"name": "n", "value": 1}]}, {}),
+        ({"query": "SELECT * FROM c", "parameters": [{"name": "@n"}, {"name": "@n"}]}, {}),
+        ({"query": "SELECT * FROM c", "parameters": {"@n": 1}}, {}),
+        ({"query": "SELECT * FROM c", "parameters": [7]}, {}),
+        ({"query": 7}, {}),
+        ([], {}),
+        ({"query": "SELECT * FROM c"}, {"x-ms-continuation": "nonsense"}),
+        ({"query": "SELECT * FROM c"}, {"x-ms-continuation": "W10="}),
+        ({"query": "SELECT * FROM c"}, {"x-ms-continuation": "WyIiLCJGRiIsW1sidmFsdWUiLCJhIl0sWyJ2YWx1ZSIsMV1dXQ=="}),
+        ({"query": "SELECT * FROM c ORDER BY c.n"}, {"x-ms-continuation": "WyIiLCJGRiIsW1sidmFsdWUiLDFdXV0="}),
+        ({"query": "SELECT TOP @n * FROM c", "parameters": [{"name": "@n", "value": "1"}]}, {}),
+        ({"query": "SELECT * FROM c OFFSET -1 LIMIT 1"}, {}),
+        ({"query": "SELECT VALUE '\\ud800x\\u12' FROM c"}, {}),
+    ],
+)
+async def test_malformed_queries_are_bad_requests(
+    emulator: CosmosEmulator, many: ContainerProxy, body: Any, headers: dict[str, str]
+) -> None:
+    asked = {"x-ms-documentdb-isquery": "true", "x-ms-documentdb-partitionkeyrangeid": "0", **headers}
+    assert (await send(emulator, "POST", "dbs/shop/colls/many/docs", body, asked)).status == 400
+
+
+@pytest.mark.parametrize("text", ["(" * 3000 + "1" + ")" * 3000, " OR ".join(["c.n = 1"] * 3000), "-" * 1 + "[" * 5000])
+async def test_a_query_nested_beyond_measure_is_refused_by_name(
+    emulator: CosmosEmulator, many: ContainerProxy, text: str
+) -> None:
+    answer = await ask(emulator, f"SELECT VALUE {text} FROM c", {})
+    assert (answer.status, "nested" in answer.body["message"]) == (501, True)

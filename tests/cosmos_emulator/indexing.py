@@ -60,12 +60,16 @@ class IndexingPolicy:
             return True  # by a composite index, which names its paths
         return any(parts and included and _fits(parts, exact, order[0]) for (parts, exact), included in self._rules)
 
+    def has_composite(self, order: Sequence[tuple[Sequence[str], bool]]) -> bool:
+        """Whether there is a composite index for this order, or for the opposite one."""
+        wanted = [(tuple(path), descending) for path, descending in order]
+        opposite = [(path, not descending) for path, descending in wanted]
+        return wanted in self._composites or opposite in self._composites
+
     def check_order(self, order: Sequence[tuple[Sequence[str], bool]]) -> None:
         """Refuses an ORDER BY that no index serves. `order` holds (path, descending)."""
         if len(order) > 1:
-            wanted = [(tuple(path), descending) for path, descending in order]
-            opposite = [(path, not descending) for path, descending in wanted]
-            if wanted not in self._composites and opposite not in self._composites:
+            if not self.has_composite(order):
                 raise bad_request(
                     "The order by query does not have a corresponding composite index that it can be served from."
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +22,7 @@ from .errors import (
     unsupported,
 )
 from .feed import read_feed, starting_lsn, starting_time
+from .index_metrics import index_metrics, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page
 from .replicas import Replicas
@@ -303,8 +305,15 @@ class Operations:
         segments = self._segments(call, container, query)
         drops = not container.policy.keeps_undefined([path_of(item.expression) or () for item in query.order_by])
         compiled = compile_query(query, parameters, drops_undefined=drops)
+        begun = time.perf_counter()
         page = run_page(compiled, segments, call.headers.get("x-ms-continuation"), call.page_limit)
-        return _page_reply(call, container, page)
+        reply = _page_reply(call, container, page)
+        if call.flag("x-ms-documentdb-populatequerymetrics"):
+            elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
+            reply.headers["x-ms-documentdb-query-metrics"] = page.metrics(elapsed, uses_index=used)
+        if page.rows and call.flag("x-ms-cosmos-populateindexmetrics"):
+            reply.headers["x-ms-cosmos-index-utilization"] = index_metrics(query, container.policy)
+        return reply
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
         """The partitions a request covers: by partition key, by range, or all that the filter leaves."""
@@ -527,8 +536,6 @@ def _page_reply(call: Call, container: Container, page: Page) -> Reply:
         headers |= _session(call, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
-    if call.flag("x-ms-documentdb-populatequerymetrics"):
-        headers["x-ms-documentdb-query-metrics"] = page.metrics
     return Reply(200, _feed(container.rid, "Documents", page.rows), page.charge, headers)
 
 

@@ -20,6 +20,18 @@ from .sql.values import UNDEFINED
 from .storage import Partition
 
 LARGEST_PAGE = 4 * 1024 * 1024
+_TIMES = (
+    "queryCompileTimeInMs",
+    "queryLogicalPlanBuildTimeInMs",
+    "queryPhysicalPlanBuildTimeInMs",
+    "queryOptimizationTimeInMs",
+    "VMExecutionTimeInMs",
+    "indexLookupTimeInMs",
+    "documentLoadTimeInMs",
+    "systemFunctionExecuteTimeInMs",
+    "userFunctionExecuteTimeInMs",
+    "writeOutputTimeInMs",
+)
 
 
 @dataclass(frozen=True)
@@ -45,13 +57,19 @@ class Page:
     def charge(self) -> float:
         return charges.query(self.bytes_read)
 
-    @property
-    def metrics(self) -> str:
-        """The part of the service's query metrics that holds here."""
-        return (
-            f"retrievedDocumentCount={self.documents_read};retrievedDocumentSize={self.bytes_read};"
-            f"outputDocumentCount={len(self.rows)};outputDocumentSize={sum(map(len, self.rows))}"
-        )
+    def metrics(self, milliseconds: float, *, uses_index: bool) -> str:
+        """The service's query metrics; of the times only the whole is measured."""
+        figures = {
+            "totalExecutionTimeInMs": f"{milliseconds:.2f}",
+            **dict.fromkeys(_TIMES, "0.00"),
+            "instructionCount": "0",
+            "retrievedDocumentCount": str(self.documents_read),
+            "retrievedDocumentSize": str(self.bytes_read),
+            "outputDocumentCount": str(len(self.rows)),
+            "outputDocumentSize": str(sum(map(len, self.rows))),
+            "indexUtilizationRatio": f"{float(uses_index):.2f}",
+        }
+        return ";".join(f"{name}={value}" for name, value in figures.items())
 
 
 def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None) -> Page:

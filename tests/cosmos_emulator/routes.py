@@ -17,11 +17,13 @@ LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """2 MB, and what an item's system properties and a batch's wrapping may add before the item itself is measured."""
 _EXACT_INTEGERS = 2**53
 _KNOWN_RESOURCES = ("dbs", "colls", "docs")
+_QUERY_TYPES = frozenset({"application/query+json", "application/sql"})
+"""Content types that make a POST a query on the service, whatever its headers say."""
 _REFUSED_HEADERS = {
     "x-ms-documentdb-pre-trigger-include": "triggers",
     "x-ms-documentdb-post-trigger-include": "triggers",
     "x-ms-indexing-directive": "indexing directives",
-    "x-ms-cosmos-populateindexmetrics": "index metrics",
+    "x-ms-cosmos-populateindexmetrics-v2": "index metrics as text",
     "x-ms-cosmos-populatequeryadvice": "query advice",
 }
 
@@ -70,6 +72,10 @@ class Call:
         """The LSN that the client has seen of each range, by its session token."""
         header = self.headers.get("x-ms-session-token")
         return parse_session(header) if header else {}
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
     @property
     def is_bulk(self) -> bool:
@@ -133,7 +139,7 @@ class Call:
             return "batch"
         if self.flag("x-ms-cosmos-is-query-plan-request"):
             return "query_plan"
-        if self.flag("x-ms-documentdb-isquery"):
+        if self.flag("x-ms-documentdb-isquery") or self.content_type in _QUERY_TYPES:
             return "query"
         return "upsert_item" if self.flag("x-ms-documentdb-is-upsert") else "create_item"
 
@@ -145,6 +151,8 @@ class Call:
         for header, feature in _REFUSED_HEADERS.items():
             if header in self.headers and self.headers[header].lower() != "false":
                 raise unsupported(feature)
+        if self.content_type == "application/sql":
+            raise unsupported("queries as plain text")
         if len(self.body) > LARGEST_REQUEST:
             raise CosmosError(413, "Request size is too large: a request has at most 2 MB.")
 

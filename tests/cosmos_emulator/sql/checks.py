@@ -39,6 +39,7 @@ def check_query(query: Query) -> None:
 def check_subquery(query: Query) -> None:
     if query.group_by or query.order_by or query.offset is not None:
         raise unsupported("GROUP BY, ORDER BY or OFFSET in a subquery")
+    check_compositions(query)
 
 
 def check_compositions(query: Query) -> None:

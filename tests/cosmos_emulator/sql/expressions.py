@@ -61,7 +61,20 @@ def _ordering(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
 
 
 def _equality(left: Any, right: Any) -> Any:
-    return UNDEFINED if left is UNDEFINED or right is UNDEFINED else equal(left, right)
+    """Undefined between two types, as the page "Equality and comparison operators" has it (11 June 2025).
+
+    Not with null: that `c.x != null` finds the items with a value is what every LINQ query with a null check rests on.
+    """
+    if left is UNDEFINED or right is UNDEFINED:
+        return UNDEFINED
+    if type_rank(left) != type_rank(right):
+        return False if left is None or right is None else UNDEFINED
+    return equal(left, right)
+
+
+def _inequality(left: Any, right: Any) -> Any:
+    """Of two arrays or two objects it is undefined, by the same page."""
+    return UNDEFINED if type_rank(left) == type_rank(right) > 4 else _negate(_equality(left, right))
 
 
 def _negate(value: Any) -> Any:
@@ -86,7 +99,7 @@ def _join_texts(left: Any, right: Any) -> Any:
 
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "=": _equality,
-    "!=": lambda left, right: _negate(_equality(left, right)),
+    "!=": _inequality,
     "<": _ordering(lambda left, right: left < right),
     "<=": _ordering(lambda left, right: left <= right),
     ">": _ordering(lambda left, right: left > right),
@@ -154,7 +167,7 @@ class Compiler:
         parts = [self.compile(item) for item in node.items]
 
         def array(environment: Environment) -> Any:
-            """What is undefined is null here: an array keeps its length."""
+            """What is undefined is null here: an array keeps its length (recorded on an account, October 2026)."""
             values = (part(environment) for part in parts)
             return [None if value is UNDEFINED else value for value in values]
 
@@ -203,10 +216,12 @@ class Compiler:
         operand, options = self.compile(node.operand), [self.compile(option) for option in node.options]
 
         def within(environment: Environment) -> Any:
-            value = operand(environment)
-            if value is UNDEFINED:
-                return UNDEFINED
-            return any(_equality(value, option(environment)) is True for option in options)
+            value, answer = operand(environment), False
+            for option in options:
+                answer = _or(answer, _equality(value, option(environment)))
+                if answer is True:
+                    return True
+            return UNDEFINED if value is UNDEFINED else answer
 
         return within
 

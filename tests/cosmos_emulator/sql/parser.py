@@ -275,7 +275,7 @@ class _Parser:
         left = self._additive()
         while self._take("||"):
             left = nodes.Binary("||", left, self._additive())
-        if self._is("&", "|", "^", "~"):
+        if self._is("&", "|", "^", "~", "<<", ">>", ">>>"):
             raise unsupported(f"the bitwise operator {self._now.text}")
         return left
 

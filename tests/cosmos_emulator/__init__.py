@@ -3,6 +3,16 @@
 from .auth import EMULATOR_KEY
 from .faults import Faults, Rule
 from .server import CosmosEmulator, RequestRecord
+from .statuses import NAMED_FAULTS, NamedFault
 from .switches import Switches
 
-__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "RequestRecord", "Rule", "Switches"]
+__all__ = [
+    "EMULATOR_KEY",
+    "NAMED_FAULTS",
+    "CosmosEmulator",
+    "Faults",
+    "NamedFault",
+    "RequestRecord",
+    "Rule",
+    "Switches",
+]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .charges import REFUSED
 from .errors import CosmosError, bad_request
 from .partition_keys import Components
 from .storage import Container
@@ -27,26 +28,33 @@ class BatchResult:
         return sum(operation["requestCharge"] for operation in self.operations)
 
 
-def run_batch(container: Container, components: Components, operations: Any, *, minimal: bool) -> BatchResult:
+def run_batch(
+    container: Container, components: Components, operations: Any, *, minimal: bool, strong: bool = False
+) -> BatchResult:
     if not isinstance(operations, list) or not operations:
         raise bad_request("Batch request has no operations.")
     if len(operations) > MOST_OPERATIONS:
         raise bad_request(f"Batch request has more operations than what is supported. At most {MOST_OPERATIONS}.")
-    transaction = Transaction(container, components)
+    transaction = Transaction(container, components, strong=strong)
     results: list[dict[str, Any]] = []
     for operation in operations:
         try:
             results.append(_success(_run(transaction, operation), minimal=minimal))
         except CosmosError as error:
-            failed = _failure(error.status, error.substatus, 1.0)
+            failed = _failure(error.status, error.substatus, container.prices.other(REFUSED))
             before = [_failure(424, 0, result["requestCharge"]) for result in results]
             after = [_failure(424, 0, 0.0) for _ in range(len(operations) - len(results) - 1)]
             return BatchResult(207, [*before, failed, *after], transaction.partition.lsn, transaction.partition.id)
     return BatchResult(200, results, transaction.commit(), transaction.partition.id)
 
 
-def _run(transaction: Transaction, operation: Mapping[str, Any]) -> Outcome:
-    conditions = Conditions(operation.get("ifMatch"), operation.get("ifNoneMatch"))
+def _run(transaction: Transaction, operation: Any) -> Outcome:
+    if not isinstance(operation, Mapping):
+        raise bad_request("A batch operation is an object.")
+    etags = operation.get("ifMatch"), operation.get("ifNoneMatch")
+    if not all(etag is None or isinstance(etag, str) for etag in etags):
+        raise bad_request("The etag of a batch operation is not a string.")
+    conditions = Conditions(*etags)
     kind, identifier, body = operation.get("operationType"), operation.get("id"), operation.get("resourceBody")
     content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     match kind:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from . import charges
 from .account import Account, Database
 from .batch import run_batch
+from .budgets import Budgets
 from .errors import (
     CONTAINER_RID_MISMATCH,
     CROSS_PARTITION_QUERY_NOT_SERVABLE,
@@ -20,12 +22,15 @@ from .errors import (
 )
 from .feed import read_feed, starting_lsn, starting_time
 from .partition_keys import FULL_MAX, FULL_MIN, Components
-from .queries import Page, Segment, run_page
+from .queries import LONGEST_QUERY, Page, Segment, run_page, scope_of
 from .routes import Call
+from .settings import objects
 from .sql import compile_query, needs_client_merge, parse_query, partition_keys_in_filter, query_info
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
 from .transactions import Conditions, Outcome, Transaction
+
+_EFFECTIVE_KEY = re.compile(r"[0-9A-Fa-f]*")
 
 
 @dataclass
@@ -47,9 +52,13 @@ class _Plain:
 class Operations:
     """The protocol's verbs. `endpoint` is what the account says of itself."""
 
-    def __init__(self, account: Account, endpoint: Callable[[], str]) -> None:
+    def __init__(
+        self, account: Account, endpoint: Callable[[], str], budgets: Budgets, consistency: str = "Session"
+    ) -> None:
         self._account = account
         self._endpoint = endpoint
+        self._consistency = consistency
+        self._budgets = budgets
 
     def perform(self, call: Call) -> Reply:
         return getattr(self, call.kind)(call)
@@ -73,7 +82,7 @@ class Operations:
                 "enableMultipleWriteLocations": False,
                 "userReplicationPolicy": replication,
                 "systemReplicationPolicy": replication,
-                "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+                "userConsistencyPolicy": {"defaultConsistencyLevel": self._consistency},
                 "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
                 "queryEngineConfiguration": "{}",
             },
@@ -161,13 +170,13 @@ class Operations:
     # ---- offers
 
     def list_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.offers.values(), parse_query("SELECT * FROM c"))
+        return self._listing(call, "Offers", self._account.listed_offers(), parse_query("SELECT * FROM c"))
 
     def query_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.offers.values(), _query(call))
+        return self._listing(call, "Offers", self._account.listed_offers(), _query(call))
 
     def read_offer(self, call: Call) -> Reply:
-        offers = [offer for offer in self._account.offers.values() if offer["_rid"] == call.segment(1)]
+        offers = [offer for offer in self._account.listed_offers() if offer["_rid"] == call.segment(1)]
         if not offers:
             raise not_found(call.segment(1))
         return _resource(200, offers[0])
@@ -201,7 +210,9 @@ class Operations:
 
     def batch(self, call: Call) -> Reply:
         container = self._container(call)
-        result = run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        key = _key(call, container)
+        self._budgets.admit(container.rid, container.locate(key)[0].id)
+        result = run_batch(container, key, call.json, minimal=call.minimal, strong=call.strong)
         reply = _json(result.status, result.operations, charge=result.charge)
         reply.headers |= _session(call, result.partition_id, result.lsn)
         return reply
@@ -212,17 +223,17 @@ class Operations:
             raise unsupported(f"the operation {call.segment(5)}")
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
+        self._budgets.admit(container.rid, transaction.partition.id)
         identifiers = list(transaction.partition.logical(transaction.key))
-        for identifier in identifiers:
-            transaction.delete(identifier, Conditions())
+        cost = sum(transaction.delete(identifier, Conditions()).charge for identifier in identifiers)
         lsn = transaction.commit()
-        cost = charges.DELETE * len(identifiers)
         return Reply(200, charge=cost, headers=_session(call, transaction.partition.id, lsn))
 
     def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
         """A transaction of one operation."""
         container = self._container(call)
-        transaction = Transaction(container, _key(call, container))
+        transaction = Transaction(container, _key(call, container), strong=call.strong)
+        self._budgets.admit(container.rid, transaction.partition.id)
         outcome = operation(transaction)
         lsn = transaction.commit()
         reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
@@ -265,9 +276,10 @@ class Operations:
         container, parameters = self._container(call), _parameters(call)
         self._check_order(container, query)
         segments = self._segments(call, container, query)
-        page = run_page(
-            compile_query(query, parameters), segments, call.headers.get("x-ms-continuation"), call.page_limit
-        )
+        continuation, scope = call.headers.get("x-ms-continuation"), scope_of(container.rid, _text(call))
+        page = run_page(compile_query(query, parameters), segments, continuation, call.page_limit, scope)
+        if page.partition is not None:
+            self._budgets.admit(container.rid, page.partition.id)
         return _page_reply(call, container, page)
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
@@ -305,6 +317,7 @@ class Operations:
             raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
         container = self._container(call)
         partition, wanted = self._feed_scope(call, container)
+        self._budgets.admit(container.rid, partition.id)
         since = call.headers.get("If-Modified-Since")
         page = read_feed(
             partition,
@@ -314,7 +327,7 @@ class Operations:
             wanted=wanted,
         )
         headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
-        cost = charges.change_feed([item.size for item in page.items])
+        cost = container.prices.read(charges.change_feed([item.size for item in page.items]), strong=call.strong)
         if not page.items:
             return Reply(304, charge=cost, headers=headers)
         body = _feed(container.rid, "Documents", page.encoded())
@@ -354,7 +367,8 @@ class Operations:
         plain = [_Plain(document, number) for number, document in enumerate(documents)]
         segment = Segment(FULL_MIN, FULL_MAX, lambda: plain)
         compiled = compile_query(query, _parameters(call))
-        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit)
+        scope = scope_of(name, _text(call))
+        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit, scope)
         headers = {"x-ms-item-count": str(len(page.rows))}
         if page.continuation:
             headers["x-ms-continuation"] = page.continuation
@@ -365,16 +379,27 @@ class Operations:
 
 
 def _query(call: Call) -> Query:
-    text = call.document.get("query")
+    text = _text(call)
+    if len(text.encode()) > LONGEST_QUERY:
+        raise bad_request(f"The SQL query text exceeded the maximum limit of {LONGEST_QUERY} bytes.")
+    return parse_query(text)
+
+
+def _text(call: Call) -> str:
+    """The text of a query; "" where a feed is listed."""
+    text = call.document.get("query") if call.method == "POST" else ""
     if not isinstance(text, str):
         raise bad_request("A query needs its text.")
-    return parse_query(text)
+    return text
 
 
 def _parameters(call: Call) -> dict[str, Any]:
     if call.method != "POST":
         return {}
-    return {each["name"]: each.get("value") for each in call.document.get("parameters") or []}
+    parameters = objects(call.document.get("parameters"), "The parameters of a query")
+    if not all(isinstance(each.get("name"), str) for each in parameters):
+        raise bad_request("A parameter of a query needs its name.")
+    return {each["name"]: each.get("value") for each in parameters}
 
 
 def _conditions(call: Call) -> Conditions:
@@ -388,7 +413,10 @@ def _key(call: Call, container: Container) -> Components:
 def _epk_filter(call: Call) -> tuple[str, str]:
     if call.headers.get("x-ms-read-key-type", "").lower() != "effectivepartitionkeyrange":
         return FULL_MIN, FULL_MAX
-    return call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
+    low, high = call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
+    if not (_EFFECTIVE_KEY.fullmatch(low) and _EFFECTIVE_KEY.fullmatch(high) and low.upper() <= high.upper()):
+        raise bad_request(f"The range of effective partition keys {low!r} to {high!r} is not valid.")
+    return low.upper(), high.upper()
 
 
 def _key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -> list[tuple[str, str]]:
@@ -450,7 +478,8 @@ def _page_reply(call: Call, container: Container, page: Page) -> Reply:
         headers["x-ms-continuation"] = page.continuation
     if call.flag("x-ms-documentdb-populatequerymetrics"):
         headers["x-ms-documentdb-query-metrics"] = page.metrics
-    return Reply(200, _feed(container.rid, "Documents", page.rows), page.charge, headers)
+    cost = container.prices.read(page.charge, strong=call.strong)
+    return Reply(200, _feed(container.rid, "Documents", page.rows), cost, headers)
 
 
 def _owner(call: Call) -> dict[str, str]:

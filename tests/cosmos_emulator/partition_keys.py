@@ -16,6 +16,8 @@ from typing import Any
 from azure.cosmos.partition_key import PartitionKey, _Undefined
 
 from .errors import PARTITION_KEY_MISMATCH, CosmosError, bad_request, unsupported
+from .payloads import parse
+from .settings import is_path
 
 FULL_MIN, FULL_MAX = "", "FF"
 _HASH_SPACE = 0x40 << 120  # the two top bits of a hash are always clear
@@ -39,15 +41,20 @@ class PartitionKeyDefinition:
 
     @classmethod
     def parse(cls, definition: Mapping[str, Any] | None) -> PartitionKeyDefinition:
-        if not definition or not definition.get("paths"):
+        if not isinstance(definition, dict) or not definition.get("paths"):
             raise bad_request("The partition key definition needs paths.")
-        paths, kind = tuple(definition["paths"]), definition.get("kind", "Hash")
-        if kind not in {"Hash", "MultiHash"}:
-            raise unsupported(f"partition keys of kind {kind}")
+        given, kind = definition["paths"], definition.get("kind", "Hash")
+        if not isinstance(given, list) or not all(map(is_path, given)):
+            raise bad_request(f"The partition key paths {given!r} are not valid.")
+        paths = tuple(given)
+        if kind == "Range":
+            raise unsupported("partition keys of kind Range")
+        if kind not in ("Hash", "MultiHash"):
+            raise bad_request(f"The partition key kind {kind!r} is not valid.")
         if len(paths) > (3 if kind == "MultiHash" else 1):
             raise bad_request(f"Too many partition key paths: {len(paths)} for the kind {kind}.")
-        if not all(path.startswith("/") for path in paths):
-            raise bad_request(f"The partition key paths {list(paths)} are not valid.")
+        if definition.get("version", 1) not in (1, 2) or isinstance(definition.get("version"), bool):
+            raise bad_request(f"The partition key version {definition['version']!r} is not valid.")
         return cls(paths, kind, definition.get("version", 1))
 
     @cached_property
@@ -62,10 +69,7 @@ class PartitionKeyDefinition:
         """The partition key of a request; shorter than the definition for a hierarchical prefix."""
         if header is None:
             raise bad_request("PartitionKey value must be supplied for this operation.")
-        try:
-            values = json.loads(header)
-        except ValueError:
-            raise bad_request(f"The partition key header {header!r} is not JSON.") from None
+        values = parse(header, "The partition key header")
         if not isinstance(values, list) or len(values) > len(self.paths):
             raise bad_request(f"Partition key {header} is invalid.")
         for value in values:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .errors import bad_request, precondition_failed
+from .payloads import as_number
 from .sql import compile_predicate
 from .sql.parser import parse_filter
 
@@ -22,6 +23,8 @@ def apply_patch(
     if not isinstance(operations, list) or not 1 <= len(operations) <= _MOST_OPERATIONS:
         raise bad_request(f"A patch has between 1 and {_MOST_OPERATIONS} operations.")
     if condition := instructions.get("condition"):
+        if not isinstance(condition, str):
+            raise bad_request("The condition of a patch is not a text.")
         alias, predicate = parse_filter(condition)
         if not compile_predicate(alias, predicate)(dict(body)):
             raise precondition_failed()
@@ -32,6 +35,8 @@ def apply_patch(
 
 
 def _apply(document: dict[str, Any], operation: Mapping[str, Any], key_paths: Sequence[tuple[str, ...]]) -> None:
+    if not isinstance(operation, Mapping):
+        raise bad_request("A patch operation is an object.")
     path = _steps(operation.get("path"))
     if path[0] in _SYSTEM or path in key_paths:
         raise bad_request(f"Cannot patch the system property or partition key '{operation['path']}'.")
@@ -78,9 +83,13 @@ def _parent(document: dict[str, Any], path: tuple[str, ...]) -> Any:
 def _child(parent: Any, step: str, path: tuple[str, ...]) -> Any:
     if isinstance(parent, dict) and step in parent:
         return parent[step]
-    if isinstance(parent, list) and step.isdigit() and int(step) < len(parent):
+    if isinstance(parent, list) and _is_index(step) and int(step) < len(parent):
         return parent[int(step)]
     raise bad_request(f"The patch path '/{'/'.join(path)}' does not exist.")
+
+
+def _is_index(step: str) -> bool:
+    return step.isascii() and step.isdigit() and len(step) < 10
 
 
 def _find(document: dict[str, Any], path: tuple[str, ...]) -> Any:
@@ -92,7 +101,7 @@ def _place(document: dict[str, Any], path: tuple[str, ...], value: Any, *, inser
     if isinstance(parent, dict):
         parent[last] = value
         return
-    if not isinstance(parent, list) or not (last == "-" or last.isdigit()):
+    if not isinstance(parent, list) or not (last == "-" or _is_index(last)):
         raise bad_request(f"The patch path '/{'/'.join(path)}' does not exist.")
     index = len(parent) if last == "-" else int(last)
     if index > len(parent) or (index == len(parent) and not insert and last != "-"):
@@ -115,4 +124,4 @@ def _increment(document: dict[str, Any], path: tuple[str, ...], by: Any) -> None
     numbers = [value for value in (before, by) if isinstance(value, int | float) and not isinstance(value, bool)]
     if len(numbers) != 2:
         raise bad_request("The patch operation 'incr' needs numbers.")
-    _place(document, path, before + by, insert=False)
+    _place(document, path, as_number(before + by), insert=False)

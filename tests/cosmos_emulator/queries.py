@@ -7,7 +7,9 @@ are neither repeated nor skipped however the container changes in between, split
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +21,8 @@ from .sql.values import UNDEFINED
 from .storage import Partition
 
 LARGEST_PAGE = 4 * 1024 * 1024
+LONGEST_QUERY = 512 * 1024
+"""Bytes of a query's text ("Service quotas" of Azure Cosmos DB's documentation, 2025)."""
 
 
 @dataclass(frozen=True)
@@ -53,22 +57,25 @@ class Page:
         )
 
 
-def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None) -> Page:
-    """The next page. It holds rows of one segment only, as the service's do, and may be empty."""
-    start = _decode(continuation) if continuation else None
+def run_page(
+    query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None, scope: str = ""
+) -> Page:
+    """The next page. It holds rows of one segment only, as the service's do, and may be empty. `scope` is what a
+    continuation belongs to: another container's, or another query's, is refused."""
+    start = _decode(continuation, scope, query) if continuation else None
     ahead = [segment for segment in segments if start is None or segment.high > start.low]
     if not ahead:
         return Page([], None)
     segment = ahead[0]
     after = start.position if start and segment.low < start.high else None
-    following = _encode(ahead[1].low, ahead[1].low, ()) if len(ahead) > 1 else None
+    following = _encode(scope, ahead[1].low, ahead[1].low, ()) if len(ahead) > 1 else None
     page = Page([], following, segment.partition)
     room = LARGEST_PAGE
     last: Position = ()
     for row in _rows_after(query, segment, after):
         encoded = encode(row)
         if page.rows and (len(page.rows) == limit or len(encoded) > room):
-            page.continuation = _encode(segment.low, segment.high, last)
+            page.continuation = _encode(scope, segment.low, segment.high, last)
             break
         page.rows.append(encoded)
         last, room = row.position, room - len(encoded)
@@ -100,15 +107,25 @@ class _Start:
     position: Position
 
 
-def _encode(low: str, high: str, position: Position) -> str:
+def scope_of(rid: str, text: str) -> str:
+    """A short name of a query in a container."""
+    return hashlib.blake2b(f"{rid} {text}".encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _encode(scope: str, low: str, high: str, position: Position) -> str:
     values = [["undefined"] if value is UNDEFINED else ["value", value] for value in position]
-    return base64.b64encode(json.dumps([low, high, values]).encode()).decode()
+    return base64.b64encode(json.dumps([scope, low, high, values]).encode()).decode()
 
 
-def _decode(continuation: str) -> _Start:
+def _decode(continuation: str, scope: str, query: CompiledQuery) -> _Start:
     try:
-        low, high, values = json.loads(base64.b64decode(continuation, validate=True))
-        position = tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values)
-    except (ValueError, TypeError, IndexError):
-        raise bad_request("Invalid continuation token.") from None
-    return _Start(low, high, position)
+        found, low, high, values = json.loads(base64.b64decode(continuation, validate=True))
+        position: Position = tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values)
+        if found == scope and isinstance(low, str) and isinstance(high, str) and (low < high) == bool(position):
+            if position:  # of another query it has another length, or no numbers at its end
+                *_, number, place = position
+                query.sort_key((*position[:-2], operator.index(number), operator.index(place)))
+            return _Start(low, high, position)
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError):
+        pass
+    raise bad_request("The continuation token specified in the request is malformed. Re-run the query without it.")

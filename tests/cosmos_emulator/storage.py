@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import partition_keys
+from .charges import Prices
 from .errors import bad_request, not_found, range_gone
 from .indexing import IndexingPolicy
 from .partition_keys import Components, PartitionKeyDefinition
@@ -146,6 +147,7 @@ class Container:
         self.clock = clock
         self.policy = IndexingPolicy(document.get("indexingPolicy"))
         self.unique_paths = _unique_paths(document)
+        self.prices = Prices()
         boundaries = partition_keys.initial_boundaries(partitions)
         self.partitions = [Partition(str(index), low, high) for index, (low, high) in enumerate(boundaries)]
         self.generation = 1

@@ -28,7 +28,11 @@ from .switches import Switches
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BROKEN_BODIES = (HttpProcessingError, web.RequestPayloadError)
 """What the body of a request may end in: chunks or compression that are not what they say."""
-_ITEM_KINDS = frozenset({"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item"})
+_ITEM_KINDS = frozenset(
+    {"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item", "batch"}
+)
+"""Requests for single items, which cost something even where they are refused."""
+_DATA_KINDS = _ITEM_KINDS | {"query", "list_items", "change_feed", "delete_items_of_key"}
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,9 @@ class CosmosEmulator:
                 resource_ids=call.resource_ids,
                 date=call.headers.get("x-ms-date", ""),
             )
-            call.strong = costs_twice(level_of(call.headers.get("x-ms-consistency-level"), self.switches.consistency))
+            if call.kind in _DATA_KINDS:
+                level = level_of(call.headers.get("x-ms-consistency-level"), self.switches.consistency)
+                call.strong = costs_twice(level)
             self._budgets.begin(call.kind)
             reply = self._operations.perform(call)
         except CosmosError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from typing import Any
 from . import charges
 from .account import Account, Database
 from .batch import BatchResult, run_batch
+from .budgets import Budgets
 from .bulk import bulk_partition, run_bulk
 from .empty_pages import EmptyPages
 from .errors import (
@@ -24,10 +26,11 @@ from .errors import (
 from .feed import read_feed, starting_lsn, starting_time
 from .index_metrics import index_metrics, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
-from .queries import Page, Segment, run_page
+from .queries import LONGEST_QUERY, Page, Segment, run_page, scope_of
 from .replicas import Replicas
 from .routes import Call
 from .sessions import check_session, seen_lsn
+from .settings import objects
 from .sql import (
     ALL_FEATURES,
     aggregates_columns,
@@ -43,6 +46,8 @@ from .storage import Container, Item, Partition
 from .switches import Switches
 from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
+
+_EFFECTIVE_KEY = re.compile(r"[0-9A-Fa-f]*")
 
 
 @dataclass
@@ -64,12 +69,14 @@ class _Plain:
 class Operations:
     """The protocol's verbs. `endpoint` is what the account says of itself."""
 
-    def __init__(self, account: Account, endpoint: Callable[[], str], switches: Switches) -> None:
+    def __init__(self, account: Account, endpoint: Callable[[], str], switches: Switches, budgets: Budgets) -> None:
         self._account = account
         self._endpoint = endpoint
         self._switches = switches
+        self._consistency = switches.consistency
         self._replicas = Replicas(switches)
         self._empty_pages = EmptyPages(switches)
+        self._budgets = budgets
 
     def perform(self, call: Call) -> Reply:
         call.lagging = self._replicas.lags(call.kind)
@@ -97,7 +104,7 @@ class Operations:
                 "enableMultipleWriteLocations": False,
                 "userReplicationPolicy": replication,
                 "systemReplicationPolicy": replication,
-                "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+                "userConsistencyPolicy": {"defaultConsistencyLevel": self._consistency},
                 "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
                 "queryEngineConfiguration": "{}",
             },
@@ -185,13 +192,13 @@ class Operations:
     # ---- offers
 
     def list_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.known_offers(), parse_query("SELECT * FROM c"))
+        return self._listing(call, "Offers", self._account.listed_offers(), parse_query("SELECT * FROM c"))
 
     def query_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.known_offers(), _query(call))
+        return self._listing(call, "Offers", self._account.listed_offers(), _query(call))
 
     def read_offer(self, call: Call) -> Reply:
-        offers = [offer for offer in self._account.known_offers() if offer["_rid"] == call.segment(1)]
+        offers = [offer for offer in self._account.listed_offers() if offer["_rid"] == call.segment(1)]
         if not offers:
             raise not_found(call.segment(1))
         return _resource(200, offers[0])
@@ -229,13 +236,18 @@ class Operations:
         return reply
 
     def _batch(self, call: Call, container: Container) -> BatchResult:
-        self._served(call, container, container.locate(_key(call, container))[0])
-        return run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        key = _key(call, container)
+        partition = container.locate(key)[0]
+        self._budgets.admit(container.rid, partition.id)
+        self._served(call, container, partition)
+        return run_batch(container, key, call.json, minimal=call.minimal, strong=call.strong)
 
     def _bulk(self, call: Call, container: Container) -> BatchResult:
         default = _key(call, container) if "x-ms-documentdb-partitionkey" in call.headers else None
         range_id = call.headers.get("x-ms-documentdb-partitionkeyrangeid")
-        self._served(call, container, bulk_partition(container, range_id, default))
+        partition = bulk_partition(container, range_id, default)
+        self._budgets.admit(container.rid, partition.id)
+        self._served(call, container, partition)
         return run_bulk(
             container,
             call.json,
@@ -243,6 +255,7 @@ class Operations:
             default=default,
             continues=call.flag("x-ms-cosmos-batch-continue-on-error"),
             minimal=call.minimal,
+            strong=call.strong,
         )
 
     def delete_items_of_key(self, call: Call) -> Reply:
@@ -252,17 +265,17 @@ class Operations:
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
         self._served(call, container, transaction.partition)
+        self._budgets.admit(container.rid, transaction.partition.id)
         identifiers = list(transaction.partition.logical(transaction.key))
-        for identifier in identifiers:
-            transaction.delete(identifier, Conditions())
+        cost = sum(transaction.delete(identifier, Conditions()).charge for identifier in identifiers)
         lsn = transaction.commit()
-        cost = charges.DELETE * len(identifiers)
         return Reply(200, charge=cost, headers=_session(call, transaction.partition.id, lsn))
 
     def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
         """A transaction of one operation."""
         container = self._container(call)
-        transaction = Transaction(container, _key(call, container))
+        transaction = Transaction(container, _key(call, container), strong=call.strong)
+        self._budgets.admit(container.rid, transaction.partition.id)
         transaction.partition = self._served(call, container, transaction.partition)
         outcome = operation(transaction)
         lsn = transaction.commit()
@@ -306,7 +319,10 @@ class Operations:
         drops = not container.policy.keeps_undefined([path_of(item.expression) or () for item in query.order_by])
         compiled = compile_query(query, parameters, drops_undefined=drops)
         begun = time.perf_counter()
-        page = run_page(compiled, segments, call.headers.get("x-ms-continuation"), call.page_limit)
+        continuation, scope = call.headers.get("x-ms-continuation"), scope_of(container.rid, _text(call))
+        page = run_page(compiled, segments, continuation, call.page_limit, scope)
+        if page.partition is not None:
+            self._budgets.admit(container.rid, page.partition.id)
         reply = _page_reply(call, container, page)
         if call.flag("x-ms-documentdb-populatequerymetrics"):
             elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
@@ -351,6 +367,7 @@ class Operations:
             raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
         container = self._container(call)
         present, wanted = self._feed_scope(call, container)
+        self._budgets.admit(container.rid, present.id)
         partition = self._served(call, container, present)
         if mode == MODE:
             return self._versions(call, container, present, wanted)
@@ -359,7 +376,7 @@ class Operations:
         full = read_feed(partition, after=after, limit=call.page_limit, since=moment, wanted=wanted)
         page = self._empty_pages.instead_of(full, after=after, from_time=moment is not None)
         headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
-        cost = charges.change_feed([item.size for item in page.items])
+        cost = container.prices.read(charges.change_feed([item.size for item in page.items]), strong=call.strong)
         if not full.items:
             return Reply(304, charge=cost, headers=headers)
         body = _feed(container.rid, "Documents", page.encoded())
@@ -368,7 +385,8 @@ class Operations:
     def _versions(self, call: Call, container: Container, partition: Partition, wanted: Callable[[Any], bool]) -> Reply:
         page = read_versions(partition, call.headers, call.page_limit, wanted)
         headers = {"etag": f'"{page.lsn}"', **_session(call, partition.id, partition.lsn)}
-        cost = charges.change_feed([version.current.size if version.current else 0 for version in page.versions])
+        sizes = [version.current.size if version.current else 0 for version in page.versions]
+        cost = container.prices.read(charges.change_feed(sizes), strong=call.strong)
         if not page.versions:
             return Reply(304, charge=cost, headers=headers)
         rows = [version.encoded(container.definition.parts) for version in page.versions]
@@ -417,7 +435,8 @@ class Operations:
         plain = [_Plain(document, number) for number, document in enumerate(documents)]
         segment = Segment(FULL_MIN, FULL_MAX, lambda: plain)
         compiled = compile_query(query, _parameters(call))
-        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit)
+        scope = scope_of(name, _text(call))
+        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit, scope)
         headers = {"x-ms-item-count": str(len(page.rows))}
         if page.continuation:
             headers["x-ms-continuation"] = page.continuation
@@ -428,16 +447,24 @@ class Operations:
 
 
 def _query(call: Call) -> Query:
-    text = call.document.get("query")
+    text = _text(call)
+    if len(text.encode()) > LONGEST_QUERY:
+        raise bad_request(f"The SQL query text exceeded the maximum limit of {LONGEST_QUERY} bytes.")
+    return parse_query(text)
+
+
+def _text(call: Call) -> str:
+    """The text of a query; "" where a feed is listed."""
+    text = call.document.get("query") if call.method == "POST" else ""
     if not isinstance(text, str):
         raise bad_request("A query needs its text.")
-    return parse_query(text)
+    return text
 
 
 def _parameters(call: Call) -> dict[str, Any]:
     """The values by name; one that is named without a value is undefined, like one that is not named at all."""
-    given = (call.document.get("parameters") if call.method == "POST" else None) or []
-    names = [each.get("name") if isinstance(each, dict) else None for each in given] if isinstance(given, list) else [0]
+    given = objects(call.document.get("parameters") if call.method == "POST" else None, "The parameters of a query")
+    names = [each.get("name") for each in given]
     if not all(isinstance(name, str) and name.startswith("@") for name in names):
         raise bad_request("Parameter names should be in the format of symbol '@' followed by a valid identifier.")
     if len(set(names)) < len(names):
@@ -476,7 +503,10 @@ def _key(call: Call, container: Container) -> Components:
 def _epk_filter(call: Call) -> tuple[str, str]:
     if call.headers.get("x-ms-read-key-type", "").lower() != "effectivepartitionkeyrange":
         return FULL_MIN, FULL_MAX
-    return call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
+    low, high = call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
+    if not (_EFFECTIVE_KEY.fullmatch(low) and _EFFECTIVE_KEY.fullmatch(high) and low.upper() <= high.upper()):
+        raise bad_request(f"The range of effective partition keys {low!r} to {high!r} is not valid.")
+    return low.upper(), high.upper()
 
 
 def _key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -> list[tuple[str, str]]:
@@ -536,7 +566,8 @@ def _page_reply(call: Call, container: Container, page: Page) -> Reply:
         headers |= _session(call, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
-    return Reply(200, _feed(container.rid, "Documents", page.rows), page.charge, headers)
+    cost = container.prices.read(page.charge, strong=call.strong)
+    return Reply(200, _feed(container.rid, "Documents", page.rows), cost, headers)
 
 
 def _owner(call: Call) -> dict[str, str]:

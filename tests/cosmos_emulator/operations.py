@@ -21,7 +21,7 @@ from .errors import (
     unsupported,
 )
 from .feed import read_feed, starting_lsn, starting_time
-from .index_metrics import index_metrics, uses_index
+from .index_metrics import index_metrics, index_metrics_v2, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page
 from .routes import Call
@@ -39,6 +39,11 @@ from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
 from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
+
+_INDEX_METRICS = {
+    "x-ms-cosmos-populateindexmetrics": index_metrics,
+    "x-ms-cosmos-populateindexmetrics-v2": index_metrics_v2,
+}
 
 
 @dataclass
@@ -299,8 +304,9 @@ class Operations:
         if call.flag("x-ms-documentdb-populatequerymetrics"):
             elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
             reply.headers["x-ms-documentdb-query-metrics"] = page.metrics(elapsed, uses_index=used)
-        if page.rows and call.flag("x-ms-cosmos-populateindexmetrics"):
-            reply.headers["x-ms-cosmos-index-utilization"] = index_metrics(query, container.policy)
+        for asked, metrics in _INDEX_METRICS.items():
+            if page.rows and call.flag(asked):
+                reply.headers["x-ms-cosmos-index-utilization"] = metrics(query, container.policy)
         return reply
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:

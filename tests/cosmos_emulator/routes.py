@@ -22,7 +22,6 @@ _REFUSED_HEADERS = {
     "x-ms-documentdb-pre-trigger-include": "triggers",
     "x-ms-documentdb-post-trigger-include": "triggers",
     "x-ms-indexing-directive": "indexing directives",
-    "x-ms-cosmos-populateindexmetrics-v2": "index metrics as text",
     "x-ms-cosmos-populatequeryadvice": "query advice",
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,29 +17,22 @@ from .bulk import bulk_partition, run_bulk
 from .empty_pages import EmptyPages
 from .errors import (
     CONTAINER_RID_MISMATCH,
-    CROSS_PARTITION_QUERY_NOT_SERVABLE,
-    CosmosError,
     bad_request,
     not_found,
     unsupported,
 )
 from .feed import read_feed, starting_lsn, starting_time
-from .index_metrics import index_metrics, uses_index
+from .index_metrics import index_metrics, index_metrics_v2, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
-from .queries import LONGEST_QUERY, Page, Segment, run_page, scope_of
+from .queries import Page, Segment, run_page, scope_of
+from .query_requests import check_servable, key_ranges, query_plan, query_text, read_parameters, read_query
 from .replicas import Replicas
 from .routes import Call
 from .sessions import check_session, seen_lsn
-from .settings import objects
 from .sql import (
-    ALL_FEATURES,
-    aggregates_columns,
     check_compositions,
     compile_query,
-    needs_client_merge,
     parse_query,
-    partition_keys_in_filter,
-    query_info,
 )
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
@@ -48,6 +41,10 @@ from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
 _EFFECTIVE_KEY = re.compile(r"[0-9A-Fa-f]*")
+_INDEX_METRICS = {
+    "x-ms-cosmos-populateindexmetrics": index_metrics,
+    "x-ms-cosmos-populateindexmetrics-v2": index_metrics_v2,
+}
 
 
 @dataclass
@@ -127,7 +124,7 @@ class Operations:
 
     def query_databases(self, call: Call) -> Reply:
         documents = [database.document for database in self._account.known_databases()]
-        return self._listing(call, "Databases", documents, _query(call))
+        return self._listing(call, "Databases", documents, read_query(call))
 
     def create_container(self, call: Call) -> Reply:
         container = self._account.create_container(self._database(call), call.document, call.headers)
@@ -155,7 +152,7 @@ class Operations:
 
     def query_containers(self, call: Call) -> Reply:
         documents = [container.document for container in self._account.known_containers(self._database(call))]
-        return self._listing(call, "DocumentCollections", documents, _query(call))
+        return self._listing(call, "DocumentCollections", documents, read_query(call))
 
     def read_ranges(self, call: Call) -> Reply:
         """The physical partitions: those younger than the etag, or 304. Clients read this until the 304."""
@@ -181,7 +178,7 @@ class Operations:
 
     def query_conflicts(self, call: Call) -> Reply:
         self._container(call)
-        return self._listing(call, "Conflicts", [], _query(call))
+        return self._listing(call, "Conflicts", [], read_query(call))
 
     def read_conflict(self, call: Call) -> Reply:
         raise not_found(call.segment(5))
@@ -195,7 +192,7 @@ class Operations:
         return self._listing(call, "Offers", self._account.listed_offers(), parse_query("SELECT * FROM c"))
 
     def query_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.listed_offers(), _query(call))
+        return self._listing(call, "Offers", self._account.listed_offers(), read_query(call))
 
     def read_offer(self, call: Call) -> Reply:
         offers = [offer for offer in self._account.listed_offers() if offer["_rid"] == call.segment(1)]
@@ -299,19 +296,19 @@ class Operations:
     # ---- queries and feeds
 
     def query_plan(self, call: Call) -> Reply:
-        container, query, parameters = self._container(call), _query(call), _parameters(call)
+        container, query, parameters = self._container(call), read_query(call), read_parameters(call)
         self._check_order(container, query)
         features = call.headers.get("x-ms-cosmos-supported-query-features", "").replace(" ", "").split(",")
-        return _json(200, _plan(container, query, parameters, features), charge=0.0)
+        return _json(200, query_plan(container, query, parameters, features), charge=0.0)
 
     def query(self, call: Call) -> Reply:
-        return self._run(call, _query(call))
+        return self._run(call, read_query(call))
 
     def list_items(self, call: Call) -> Reply:
         return self._run(call, parse_query("SELECT * FROM c"))
 
     def _run(self, call: Call, query: Query) -> Reply:
-        container, parameters = self._container(call), _parameters(call)
+        container, parameters = self._container(call), read_parameters(call)
         self._check_order(container, query)
         if "x-ms-documentdb-partitionkeyrangeid" not in call.headers:
             check_compositions(query)
@@ -319,7 +316,7 @@ class Operations:
         drops = not container.policy.keeps_undefined([path_of(item.expression) or () for item in query.order_by])
         compiled = compile_query(query, parameters, drops_undefined=drops)
         begun = time.perf_counter()
-        continuation, scope = call.headers.get("x-ms-continuation"), scope_of(container.rid, _text(call))
+        continuation, scope = call.headers.get("x-ms-continuation"), scope_of(container.rid, query_text(call))
         page = run_page(compiled, segments, continuation, call.page_limit, scope)
         if page.partition is not None:
             self._budgets.admit(container.rid, page.partition.id)
@@ -327,8 +324,9 @@ class Operations:
         if call.flag("x-ms-documentdb-populatequerymetrics"):
             elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
             reply.headers["x-ms-documentdb-query-metrics"] = page.metrics(elapsed, uses_index=used)
-        if page.rows and call.flag("x-ms-cosmos-populateindexmetrics"):
-            reply.headers["x-ms-cosmos-index-utilization"] = index_metrics(query, container.policy)
+        for asked, metrics in _INDEX_METRICS.items():
+            if page.rows and call.flag(asked):
+                reply.headers["x-ms-cosmos-index-utilization"] = metrics(query, container.policy)
         return reply
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
@@ -339,17 +337,14 @@ class Operations:
             return [_segment(self._served(call, container, container.partition(range_id)), *_epk_filter(call))]
         if call.kind == "list_items":
             return [_segment(self._served(call, container, partition)) for partition in container.live()]
-        parameters = _parameters(call)
-        ranges = _key_ranges(container, query, parameters)
+        parameters = read_parameters(call)
+        ranges = key_ranges(container, query, parameters)
         if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
             raise bad_request(
                 "Cross partition query is required but disabled. Please set "
                 "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
             )
-        if aggregates_columns(query):
-            raise bad_request("Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates.")
-        if needs_client_merge(query):
-            raise _not_servable(_plan(container, query, parameters, ALL_FEATURES))
+        check_servable(container, query, parameters)
         return [_segment(self._served(call, container, partition)) for partition in _covering(container, ranges)]
 
     def _key_segments(self, call: Call, container: Container, components: Components) -> list[Segment]:
@@ -434,8 +429,8 @@ class Operations:
         """Databases, containers and offers, queried or listed in pages."""
         plain = [_Plain(document, number) for number, document in enumerate(documents)]
         segment = Segment(FULL_MIN, FULL_MAX, lambda: plain)
-        compiled = compile_query(query, _parameters(call))
-        scope = scope_of(name, _text(call))
+        compiled = compile_query(query, read_parameters(call))
+        scope = scope_of(name, query_text(call))
         page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit, scope)
         headers = {"x-ms-item-count": str(len(page.rows))}
         if page.continuation:
@@ -444,52 +439,6 @@ class Operations:
 
 
 # ---- reading requests
-
-
-def _query(call: Call) -> Query:
-    text = _text(call)
-    if len(text.encode()) > LONGEST_QUERY:
-        raise bad_request(f"The SQL query text exceeded the maximum limit of {LONGEST_QUERY} bytes.")
-    return parse_query(text)
-
-
-def _text(call: Call) -> str:
-    """The text of a query; "" where a feed is listed."""
-    text = call.document.get("query") if call.method == "POST" else ""
-    if not isinstance(text, str):
-        raise bad_request("A query needs its text.")
-    return text
-
-
-def _parameters(call: Call) -> dict[str, Any]:
-    """The values by name; one that is named without a value is undefined, like one that is not named at all."""
-    given = objects(call.document.get("parameters") if call.method == "POST" else None, "The parameters of a query")
-    names = [each.get("name") for each in given]
-    if not all(isinstance(name, str) and name.startswith("@") for name in names):
-        raise bad_request("Parameter names should be in the format of symbol '@' followed by a valid identifier.")
-    if len(set(names)) < len(names):
-        raise bad_request("Specified duplicate parameter name.")
-    return {each["name"]: each["value"] for each in given if "value" in each}
-
-
-def _plan(container: Container, query: Query, parameters: dict[str, Any], features: Collection[str]) -> dict[str, Any]:
-    ranges = [
-        {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
-        for low, high in _key_ranges(container, query, parameters)
-    ]
-    info = query_info(query, parameters, features)
-    return {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
-
-
-def _not_servable(plan: dict[str, Any]) -> CosmosError:
-    """The gateway's refusal of a query that only a client can merge; the plan comes with it."""
-    return CosmosError(
-        400,
-        "The provided cross partition query can not be directly served by the gateway. This is a first chance "
-        "(internal) exception that all newer clients will know how to handle gracefully.",
-        substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
-        details={"additionalErrorInfo": json.dumps(plan)},
-    )
 
 
 def _conditions(call: Call) -> Conditions:
@@ -507,17 +456,6 @@ def _epk_filter(call: Call) -> tuple[str, str]:
     if not (_EFFECTIVE_KEY.fullmatch(low) and _EFFECTIVE_KEY.fullmatch(high) and low.upper() <= high.upper()):
         raise bad_request(f"The range of effective partition keys {low!r} to {high!r} is not valid.")
     return low.upper(), high.upper()
-
-
-def _key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where rows of the query can be: everywhere, or at the keys that its filter names."""
-    definition = container.definition
-    keys = None
-    if len(definition.parts) == 1:
-        keys = partition_keys_in_filter(query, definition.parts[0], parameters)
-    if keys is None or any(isinstance(key, dict | list) for key in keys):
-        return [(FULL_MIN, FULL_MAX)]
-    return sorted(definition.effective_range((key,)) for key in keys)
 
 
 def _covering(container: Container, ranges: Sequence[tuple[str, str]]) -> list[Partition]:

@@ -40,7 +40,6 @@ _NOT_FALSE: Final[Mapping[str, str]] = {
     "x-ms-documentdb-post-trigger-include": "triggers",
     "x-ms-documentdb-post-trigger-exclude": "triggers",
     "x-ms-indexing-directive": "indexing directives",
-    "x-ms-cosmos-populateindexmetrics-v2": "index metrics as text",
     "x-ms-cosmos-populatequeryadvice": "query advice",
     "x-ms-documentdb-script-enable-logging": "stored procedures",
     "x-ms-cosmos-is-client-encrypted": "client-side encryption",

@@ -24,7 +24,7 @@ from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page
 from .replicas import Replicas
 from .routes import Call
-from .sessions import check_session, seen_lsn
+from .sessions import TOLD_WITH_A_SESSION, check_session, seen_lsn
 from .sql import compile_query, needs_client_merge, parse_query, partition_keys_in_filter, query_info
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
@@ -234,7 +234,12 @@ class Operations:
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
         transaction.partition = self._served(call, container, transaction.partition)
-        outcome = operation(transaction)
+        try:
+            outcome = operation(transaction)
+        except CosmosError as error:
+            if error.status in TOLD_WITH_A_SESSION:
+                error.headers |= _session(call, transaction.partition.id, transaction.partition.lsn)
+            raise
         lsn = transaction.commit()
         reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
         if outcome.item is not None:

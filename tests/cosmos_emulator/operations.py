@@ -17,6 +17,7 @@ from .bulk import bulk_partition, run_bulk
 from .empty_pages import EmptyPages
 from .errors import (
     CONTAINER_RID_MISMATCH,
+    CosmosError,
     bad_request,
     not_found,
     unsupported,
@@ -28,12 +29,8 @@ from .queries import Page, Segment, run_page, scope_of
 from .query_requests import check_servable, key_ranges, query_plan, query_text, read_parameters, read_query
 from .replicas import Replicas
 from .routes import Call
-from .sessions import check_session, seen_lsn
-from .sql import (
-    check_compositions,
-    compile_query,
-    parse_query,
-)
+from .sessions import TOLD_WITH_A_SESSION, check_session, seen_lsn
+from .sql import check_compositions, compile_query, parse_query
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
 from .switches import Switches
@@ -274,7 +271,12 @@ class Operations:
         transaction = Transaction(container, _key(call, container), strong=call.strong)
         self._budgets.admit(container.rid, transaction.partition.id)
         transaction.partition = self._served(call, container, transaction.partition)
-        outcome = operation(transaction)
+        try:
+            outcome = operation(transaction)
+        except CosmosError as error:
+            if error.status in TOLD_WITH_A_SESSION:
+                error.headers |= _session(call, transaction.partition.id, transaction.partition.lsn)
+            raise
         lsn = transaction.commit()
         reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
         if outcome.item is not None:

@@ -26,7 +26,15 @@ from .feed import read_feed, starting_lsn, starting_time
 from .index_metrics import index_metrics, index_metrics_v2, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page, scope_of
-from .query_requests import check_servable, key_ranges, query_plan, query_text, read_parameters, read_query
+from .query_requests import (
+    check_crossing,
+    check_servable,
+    key_ranges,
+    query_plan,
+    query_text,
+    read_parameters,
+    read_query,
+)
 from .replicas import Replicas
 from .routes import Call
 from .sessions import TOLD_WITH_A_SESSION, check_session, seen_lsn
@@ -175,6 +183,8 @@ class Operations:
 
     def query_conflicts(self, call: Call) -> Reply:
         self._container(call)
+        if "x-ms-documentdb-partitionkey" not in call.headers:
+            check_crossing(call)
         return self._listing(call, "Conflicts", [], read_query(call))
 
     def read_conflict(self, call: Call) -> Reply:
@@ -341,11 +351,8 @@ class Operations:
             return [_segment(self._served(call, container, partition)) for partition in container.live()]
         parameters = read_parameters(call)
         ranges = key_ranges(container, query, parameters)
-        if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
-            raise bad_request(
-                "Cross partition query is required but disabled. Please set "
-                "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
-            )
+        if ranges == [(FULL_MIN, FULL_MAX)]:
+            check_crossing(call)
         check_servable(container, query, parameters)
         return [_segment(self._served(call, container, partition)) for partition in _covering(container, ranges)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Collection
 from typing import Any
@@ -50,14 +51,12 @@ def read_parameters(call: Call) -> dict[str, Any]:
 
 
 def key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where rows of the query can be: everywhere, or at the keys that its filter names."""
+    """Where rows of the query can be: everywhere, or at the whole keys that its filter names."""
     definition = container.definition
-    keys = None
-    if len(definition.parts) == 1:
-        keys = partition_keys_in_filter(query, definition.parts[0], parameters)
-    if keys is None or any(isinstance(key, dict | list) for key in keys):
+    levels = [partition_keys_in_filter(query, path, parameters) for path in definition.parts]
+    if any(level is None or any(isinstance(key, dict | list) for key in level) for level in levels):
         return [(FULL_MIN, FULL_MAX)]
-    return sorted(definition.effective_range((key,)) for key in keys)
+    return sorted(map(definition.effective_range, itertools.product(*filter(None, levels))))
 
 
 def query_plan(
@@ -69,6 +68,15 @@ def query_plan(
     ]
     info = query_info(query, parameters, features)
     return {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
+
+
+def check_crossing(call: Call) -> None:
+    """Whether a request may go to all partitions: only if it says so."""
+    if not call.flag("x-ms-documentdb-query-enablecrosspartition"):
+        raise bad_request(
+            "Cross partition query is required but disabled. Please set "
+            "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
+        )
 
 
 def check_servable(container: Container, query: Query, parameters: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Which partitions a query of the test server may look at: one that its key or its filter names, or all if it says so."""
+"""Which partitions a query of the test server may look at: those that a key or a filter names, or all if it says so."""
 
 from __future__ import annotations
 

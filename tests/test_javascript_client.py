@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .cosmos_emulator import CosmosEmulator
+from .cosmos_emulator import CosmosEmulator, Switches
 
 FOLDER = Path(__file__).parent / "javascript"
 OLDEST_NODE = 20
@@ -69,7 +69,7 @@ def sentences() -> list[str]:
 async def test_every_check_of_the_javascript_client_holds() -> None:
     node()
     install()
-    async with CosmosEmulator() as emulator:
+    async with CosmosEmulator(switches=Switches()) as emulator:
         code, lines = await printed(emulator.endpoint, emulator.key)
 
     written = sentences()
@@ -82,7 +82,7 @@ async def test_a_check_that_fails_is_told_and_ends_the_script_with_1() -> None:
     """A server that gives every write of one kind a wrong status is noticed."""
     node()
     install()
-    async with CosmosEmulator() as emulator:
+    async with CosmosEmulator(switches=Switches()) as emulator:
         emulator.faults.respond(403, kind="patch_item")
         code, lines = await printed(emulator.endpoint, emulator.key)
 

@@ -13,14 +13,14 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
-from .cosmos_emulator import CosmosEmulator
+from .cosmos_emulator import CosmosEmulator, Switches
 
 IDS = [str(number) for number in range(10, 50)]
 
 
 @pytest.fixture
 async def emulator() -> AsyncGenerator[CosmosEmulator, None]:
-    async with CosmosEmulator(partitions=2) as emulator:
+    async with CosmosEmulator(partitions=2, switches=Switches()) as emulator:
         yield emulator
 
 

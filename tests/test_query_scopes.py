@@ -8,7 +8,7 @@ import pytest
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import CosmosClient
 
-from .cosmos_emulator import CosmosEmulator
+from .cosmos_emulator import CosmosEmulator, Switches
 from .cosmos_emulator.wire import Answer, send
 
 CITIES = [("Oslo", "0150"), ("Oslo", "0250"), ("Bergen", "5003")]
@@ -19,7 +19,7 @@ CROSSING = {"x-ms-documentdb-query-enablecrosspartition": "true"}
 async def emulator() -> AsyncGenerator[CosmosEmulator, None]:
     """With a container of hierarchical keys in two physical partitions."""
     async with (
-        CosmosEmulator(partitions=2) as emulator,
+        CosmosEmulator(partitions=2, switches=Switches()) as emulator,
         CosmosClient(emulator.endpoint, emulator.key) as client,
     ):
         database = await client.create_database("shop")

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from tests.cosmos_emulator.auth import EMULATOR_KEY
+from tests.cosmos_emulator.switches import ENVIRONMENT
 
 from . import outcomes
 from .download import ROOT
@@ -106,9 +107,12 @@ def read(written: Path) -> dict[str, Outcome]:
 
 @contextmanager
 def server(said: IO[str]) -> Generator[str, None, None]:
-    """A test server as a process; its endpoint. What it complains of goes to `said`."""
+    """A test server as a process, with all rules and nothing that goes wrong; what it complains of goes to `said`."""
     command = [sys.executable, "-m", "tests.cosmos_emulator", "--port", "0"]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=said, text=True) as process:
+    environment = {name: value for name, value in os.environ.items() if name != ENVIRONMENT}
+    with subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=said, text=True
+    ) as process:
         try:
             assert process.stdout is not None
             endpoint = process.stdout.readline().strip()

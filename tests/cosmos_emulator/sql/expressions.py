@@ -214,9 +214,12 @@ class Compiler:
 
     def _compile_in(self, node: nodes.In) -> Expression:
         operand, options = self.compile(node.operand), [self.compile(option) for option in node.options]
+        texts = self._texts(node.options)
 
         def within(environment: Environment) -> Any:
             value, answer = operand(environment), False
+            if texts is not None and isinstance(value, str):
+                return value in texts
             for option in options:
                 answer = _or(answer, _equality(value, option(environment)))
                 if answer is True:
@@ -224,6 +227,13 @@ class Compiler:
             return UNDEFINED if value is UNDEFINED else answer
 
         return within
+
+    def _texts(self, options: Sequence[nodes.Node]) -> frozenset[str] | None:
+        """The options where all are constant texts: a client that reads many items asks for a thousand of them."""
+        if not all(isinstance(option, nodes.Literal | nodes.Parameter) for option in options):
+            return None
+        values = [self.compile(option)({}) for option in options]
+        return frozenset(values) if all(isinstance(value, str) for value in values) else None
 
     def _compile_like(self, node: nodes.Like) -> Expression:
         operand, pattern = self.compile(node.operand), self.compile(node.pattern)

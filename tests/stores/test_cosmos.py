@@ -52,7 +52,7 @@ from eventckpt.chain import digest_of, sealed
 from eventckpt.errors import StoreFormatError, StoreReadOnlyError, StoreUnavailableError, StreamConflict
 from eventckpt.events import Summary
 from eventckpt.stores.conformance import EventStoreConformance, make_event
-from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of
+from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of, requests
 
 from ..conftest import cosmos_account
 from ..cosmos_emulator import CosmosEmulator
@@ -480,7 +480,7 @@ async def test_an_identity_that_may_not_write_can_read_and_is_told_its_role(
 async def test_no_secret_shows_in_a_text_of_the_store(
     emulator: CosmosEmulator, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "PATIENCE", 0.1)
+    monkeypatch.setattr(requests, "PATIENCE", 0.1)
     caplog.set_level(logging.DEBUG)
     texts: list[str] = []
     for status, kind in ((403, "create_item"), (429, "create_item"), (400, "create_item"), (401, "read_container")):
@@ -566,7 +566,7 @@ async def test_who_may_not_create_the_container_is_told_how_it_is_done(
 async def test_a_container_that_was_deleted_under_the_store_is_named_missing(
     store: CosmosEventStore, client: CosmosClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "PATIENCE", 0.5)
+    monkeypatch.setattr(requests, "PATIENCE", 0.5)
     await append_chain(store, 1)
     await client.get_database_client(settings["database_name"]).delete_container(settings["container_name"])
     for use in (store.append(make_event(STREAM, 1)), headers(store)):
@@ -1072,7 +1072,7 @@ async def test_a_replica_that_lags_behind_is_not_taken_for_an_empty_run(
 async def test_a_service_that_stays_away_is_reported_in_bounded_time(
     emulator: CosmosEmulator, store: CosmosEventStore, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "PATIENCE", 0.1)  # no argument of the store: nobody else has a reason to set it
+    monkeypatch.setattr(requests, "PATIENCE", 0.1)  # no argument of the store: nobody else has a reason to set it
     events = await append_chain(store, 1)
     with emulator.faults.respond(status), pytest.raises(StoreUnavailableError, match=rf"{status}.*again is safe"):
         await store.append(make_event(STREAM, 2, previous=events[0]))
@@ -1087,7 +1087,7 @@ async def test_the_service_decides_how_long_a_throttled_request_waits(
     began = time.monotonic()
     await store.append(make_event(STREAM, 2, previous=events[0]))
     assert time.monotonic() - began >= 0.3
-    monkeypatch.setattr(container, "PATIENCE", 1.0)
+    monkeypatch.setattr(requests, "PATIENCE", 1.0)
     emulator.faults.respond(449, headers={"x-ms-retry-after-ms": "60000"}, kind="create_item")
     with pytest.raises(StoreUnavailableError):  # at once: what would come after the wait is past all patience
         await store.append(make_event(STREAM, 3, previous=events[0]))

@@ -262,7 +262,7 @@ class Container:
         """The default consistency of the account."""
         async with self._connections.in_use():
             connection: Any = (await self._found()).client_connection
-            account: Any = await ask(connection.GetDatabaseAccount, self._where)
+            account = cast(Any, await ask(connection.GetDatabaseAccount, self._where))
         return str((account.ConsistencyPolicy or {}).get("defaultConsistencyLevel"))
 
     async def service_time(self) -> float:

@@ -76,8 +76,9 @@ class Refusal(NamedTuple):
 
 
 _ROLE: Final = (
-    "A key must be the account's own; any other identity needs the role 'Cosmos DB Built-in Data Contributor', "
-    "or one that may read, query, write and delete items: az cosmosdb sql role assignment create --resource-group … --account-name … --scope / --principal-id … "
+    "A key must be the account's own; any other identity needs the role 'Cosmos DB Built-in Data Contributor', or one "
+    "of your own that may read, query, write and delete items: az cosmosdb sql role assignment create "
+    "--resource-group … --account-name … --scope / --principal-id … "
     "--role-definition-id 00000000-0000-0000-0000-000000000002"
 )
 _AGAIN: Final = "Trying again is safe."

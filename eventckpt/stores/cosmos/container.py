@@ -262,8 +262,9 @@ class Container:
         """The default consistency of the account."""
         async with self._connections.in_use():
             connection: Any = (await self._found()).client_connection
-            account = cast(Any, await ask(connection.GetDatabaseAccount, self._where))
-        return str((account.ConsistencyPolicy or {}).get("defaultConsistencyLevel"))
+            account = await ask(connection.GetDatabaseAccount, self._where)
+            policy: Mapping[str, Any] = account.ConsistencyPolicy or {}
+        return str(policy.get("defaultConsistencyLevel"))
 
     async def service_time(self) -> float:
         """The present by the service's clock, which is the one that `_ts` is from."""

@@ -49,8 +49,8 @@ logger = logger_of("eventckpt")
 _T = TypeVar("_T")
 
 PATIENCE = 30.0
-"""Seconds for which a request is sent again, on top of the SDK's own attempts. Then the caller hears of it: a workflow
-should learn that its checkpoints are not being saved before it has gone on for minutes."""
+"""Seconds for which a request is sent again, the SDK's own attempts among them, which for some refusals go on for
+minutes. Then the caller hears of it: a workflow should learn soon that its checkpoints are not being saved."""
 TOKEN_PATIENCE = 3.0
 """Seconds for which a credential that gave no token is asked again: it may be a fault of the way to it, but mostly it
 is a setting, which a person is waiting to hear of."""
@@ -215,10 +215,17 @@ async def ask(
         CosmosHttpResponseError: one of `answers`.
         CheckpointStoreError: any other error of the SDK, translated; it passes no more, or not within `PATIENCE`.
     """
-    started, pause = time.monotonic(), FIRST_PAUSE
+    started, pause, last = time.monotonic(), FIRST_PAUSE, None
     while True:
         try:
-            return await request()
+            async with asyncio.timeout(max(0.0, started + PATIENCE - time.monotonic())):
+                return await request()
+        except TimeoutError as error:
+            answered = "" if last is None else f", and {said_by(last)} before"
+            raise StoreUnavailableError(
+                f"Cosmos DB on {where} gave no answer that ends the request for {time.monotonic() - started:.0f} s"
+                f"{answered}. {_HEALTH}"
+            ) from (last or error)
         except AzureError as error:
             status = status_of(error)
             if status in answers and (status != 404 or is_missing_item(error)):
@@ -228,6 +235,7 @@ async def ask(
             if not passes(error) or time.monotonic() + wait > started + patience:
                 raise translated(error, where, time.monotonic() - started) from error
             logger.debug("Cosmos DB answered %s; asking again in %.2f s", said_by(error), wait)
+            last = error
         await asyncio.sleep(wait)
         pause = min(2 * pause, LONGEST_PAUSE)
 

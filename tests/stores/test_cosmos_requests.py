@@ -175,7 +175,7 @@ def test_no_sub_status_is_told_as_another_ones_cause(status: int, substatus: int
 @pytest.mark.parametrize(
     ("status", "substatus", "error", "words"),
     [
-        (403, 1014, StoreFullError, "20 GB.*eventckpt prune"),
+        (403, 1014, StoreFullError, "20 GB.*eventckpt fork"),
         (403, 5300, StoreReadOnlyError, "Identities read and write items.*account key"),
         (404, 1003, StoreFormatError, "does not exist.*az cosmosdb sql container create"),
         (429, 3200, StoreUnavailableError, "Raise the throughput"),
@@ -193,14 +193,14 @@ async def test_each_cause_has_its_own_advice(
     error: type[CheckpointStoreError],
     words: str,
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 1.5)  # the SDK repeats a throttled query often
+    monkeypatch.setattr(requests, "PATIENCE", 0.3)
     monkeypatch.setattr(container, "SETTLING", 0.0)
     pause = 1 if status == 429 else None
     with (
-        emulator.faults.respond(status, substatus=substatus, retry_after_ms=pause, kind="query"),
+        emulator.faults.respond(status, substatus=substatus, retry_after_ms=pause, kind="read_item"),
         pytest.raises(error, match=words),
     ):
-        await list_headers(store)
+        await read(store)
 
 
 async def test_a_missing_container_passes_just_after_opening(emulator: CosmosEmulator, store: CosmosEventStore) -> None:

@@ -100,8 +100,8 @@ REFUSALS: Final[Mapping[tuple[int, int | None], Refusal]] = {
         "logical partition full",
         False,
         StoreFullError,
-        "A run is one logical partition, and those hold 20 GB. Remove its older checkpoints with `eventckpt prune`, or "
-        "go on in a new run.",
+        "A run is one logical partition, and those hold 20 GB. Go on in a new run: `eventckpt fork` begins one at any "
+        "checkpoint. A run that is pruned before it is full stays small; one that is full takes no record of it.",
     ),
     (403, 5300): Refusal(
         "an identity cannot create",

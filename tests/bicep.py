@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 __all__ = ["Resource", "resources"]
 
 _TOKEN: Final = re.compile(
-    r"""\s+ | //[^\n]* | (?P<text>'(?:[^'\\]|\\.)*') | (?P<number>\d+)
+    r"""\s+ | //[^\n]* | @\w+\([^)\n]*\) | (?P<text>'(?:[^'\\]|\\.)*') | (?P<number>\d+)
     | (?P<name>[A-Za-z_][\w.]*(?:\([^()\n]*\)(?:\.\w+)*)?) | (?P<mark>[{}\[\]:=,])""",
     re.VERBOSE,
 )

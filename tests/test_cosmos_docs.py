@@ -265,8 +265,7 @@ def test_what_a_status_means_is_what_the_page_says(row: list[str]) -> None:
     status, sub_status, called, again, error, _ = (cell.strip() for cell in row)
     refusal = requests.refusal_of(refused(int(status), sub_status))
     said = (called, again == "yes", code(error)[0])
-    passes = refusal.passes or (status, sub_status) == ("404", "0")
-    assert said == (refusal.name, passes, refusal.error.__name__)
+    assert said == (refusal.name, refusal.passes, refusal.error.__name__)
 
 
 def test_the_page_has_every_status_that_the_code_knows() -> None:

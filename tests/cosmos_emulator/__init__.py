@@ -2,7 +2,8 @@
 
 from .auth import EMULATOR_KEY
 from .faults import Faults, Rule
+from .identity import Identity
 from .server import CosmosEmulator, RequestRecord
 from .switches import Switches
 
-__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "RequestRecord", "Rule", "Switches"]
+__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "Identity", "RequestRecord", "Rule", "Switches"]

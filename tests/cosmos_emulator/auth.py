@@ -23,7 +23,7 @@ def check_signature(
     if kind != "master":
         raise _unauthorized(f"authorization of type {kind!r}; this account takes its master key")
     expected = (_signature(key, method, resource_type, resource_id, date) for resource_id in resource_ids)
-    if not any(hmac.compare_digest(signature.encode(), given.encode()) for signature in expected):
+    if not any(hmac.compare_digest(signature.encode(), given.encode(errors="replace")) for signature in expected):
         raise _unauthorized("a signature that the account key does not give")
 
 

@@ -45,7 +45,9 @@ def run_batch(container: Container, components: Components, operations: Any, *, 
     return BatchResult(200, results, transaction.commit(), transaction.partition.id)
 
 
-def _run(transaction: Transaction, operation: Mapping[str, Any]) -> Outcome:
+def _run(transaction: Transaction, operation: Any) -> Outcome:
+    if not isinstance(operation, Mapping):
+        raise bad_request("A batch operation is a JSON object.")
     conditions = Conditions(operation.get("ifMatch"), operation.get("ifNoneMatch"))
     kind, identifier, body = operation.get("operationType"), operation.get("id"), operation.get("resourceBody")
     content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}

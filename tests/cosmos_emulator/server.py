@@ -7,7 +7,10 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
@@ -16,10 +19,12 @@ from .auth import EMULATOR_KEY, check_signature
 from .charges import REFUSED, Charges
 from .errors import CosmosError, bad_request
 from .faults import Action, Delay, Drop, Faults, Respond
+from .identity import Identity
 from .operations import Operations, Reply
 from .routes import Call
 from .storage import Container
 from .switches import Switches
+from .tls import Certificate, host, trusted
 
 _ITEM_KINDS = frozenset({"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item"})
 
@@ -46,7 +51,8 @@ class CosmosEmulator:
 
     `partitions` is the number of physical partitions that new containers begin with, for all or by container id.
     `clock` gives the time of writes and of expiry, in seconds. `switches` say which rules it keeps and what goes wrong
-    with it; without, the environment does.
+    with it; without, the environment does. With an `identity` it serves tokens beside the key, over TLS: `authority`
+    is then the file with what a client has to trust, and `trusted()` has it trusted.
     """
 
     def __init__(
@@ -57,12 +63,16 @@ class CosmosEmulator:
         partitions: int | Mapping[str, int] = 1,
         clock: Callable[[], float] = time.time,
         switches: Switches | None = None,
+        identity: Identity | None = None,
     ) -> None:
         self.key = key
         self.switches = Switches.from_environment() if switches is None else switches
         self.charges = Charges()
         self.requests: list[RequestRecord] = []
         self.faults = Faults()
+        self.identity = identity
+        self._certificate: Certificate | None = None
+        self._host = "127.0.0.1" if identity is None else host()
         self._port = port
         self._account = Account(partitions, clock)
         self._operations = Operations(self._account, lambda: self.endpoint)
@@ -76,7 +86,9 @@ class CosmosEmulator:
         app.router.add_route("*", "/{path:.*}", self._handle)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self._port)
+        self._certificate = None if self.identity is None else Certificate(self._host)
+        context = None if self._certificate is None else self._certificate.context
+        site = web.TCPSite(self._runner, self._host, self._port, ssl_context=context)
         await site.start()
         self._port = self._runner.addresses[0][1]
 
@@ -84,6 +96,9 @@ class CosmosEmulator:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+        if self._certificate is not None:
+            self._certificate.close()
+            self._certificate = None
 
     async def __aenter__(self) -> CosmosEmulator:
         await self.start()
@@ -94,13 +109,34 @@ class CosmosEmulator:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self._port}/"
+        if self.identity is None:
+            return f"http://{self._host}:{self._port}/"
+        return f"https://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}/"
+
+    @property
+    def authority(self) -> Path:
+        """The file with the certificate that a client has to trust."""
+        if self._certificate is None:
+            raise RuntimeError("The server was given no identity, or does not run: there is no certificate.")
+        return self._certificate.authority
+
+    def trusted(self) -> AbstractContextManager[None]:
+        """A block within which clients trust this server's certificate, and no other."""
+        return trusted(self.authority, self._host)
 
     # ---- what tests reach for
 
     def container(self, database: str, container: str) -> Container:
         """A container's partitions and items, for a look behind the protocol."""
         return self._account.container(self._account.database(database), container)
+
+    def provision(self, database: str, container: str, partition_key: str, **settings: Any) -> Container:
+        """Makes a container, and its database, as the management plane does: by nobody's key or token."""
+        if database not in self._account.databases:
+            self._account.create_database({"id": database}, {})
+        key = {"paths": [partition_key], "kind": "Hash", "version": 2}
+        body = {"id": container, "partitionKey": key, **settings}
+        return self._account.create_container(self._account.database(database), body, {})
 
     def ranges(self, database: str, container: str) -> list[str]:
         """The ids of a container's physical partitions, in key order."""
@@ -137,17 +173,23 @@ class CosmosEmulator:
     def _answer(self, call: Call) -> Reply:
         try:
             call.check()
-            check_signature(
-                self.key,
-                call.headers.get("authorization"),
-                method=call.method,
-                resource_type=call.resource_type,
-                resource_ids=call.resource_ids,
-                date=call.headers.get("x-ms-date", ""),
-            )
+            self._authorize(call)
             return self._operations.perform(call)
         except CosmosError as error:
             return _refusal(error, REFUSED if call.kind in _ITEM_KINDS and error.status in {404, 409, 412} else 0.0)
+
+    def _authorize(self, call: Call) -> None:
+        """By a token, on a server with identities; else by the account's key."""
+        if self.identity is not None and self.identity.authorize(call, self._account, self.endpoint):
+            return
+        check_signature(
+            self.key,
+            call.headers.get("authorization"),
+            method=call.method,
+            resource_type=call.resource_type,
+            resource_ids=call.resource_ids,
+            date=call.headers.get("x-ms-date", ""),
+        )
 
     async def _suffer(
         self, request: web.Request, call: Call, action: Action, charge: float

@@ -440,12 +440,12 @@ class Container:
         except CosmosHttpResponseError:
             pass
         except StoreReadOnlyError as error:
-            raise self._missing() from error
+            raise self._missing("; an identity cannot create it, whatever its role") from error
 
-    def _missing(self) -> StoreFormatError:
+    def _missing(self, why: str = "") -> StoreFormatError:
         return StoreFormatError(
-            f"Container {self._name!r} of database {self._database_name!r} does not exist, and this store could not "
-            f"create it (an identity cannot, whatever its role). Create it: {self._command}"
+            f"Container {self._name!r} of database {self._database_name!r} does not exist{why}. "
+            f"Create it: {self._command}"
         )
 
     @property

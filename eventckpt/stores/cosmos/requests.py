@@ -76,10 +76,13 @@ class Refusal(NamedTuple):
 
 
 _ROLE: Final = (
-    "A key must be the account's own; any other identity needs the role 'Cosmos DB Built-in Data Contributor', or one "
-    "of your own that may read, query, write and delete items: az cosmosdb sql role assignment create "
-    "--resource-group … --account-name … --scope / --principal-id … "
-    "--role-definition-id 00000000-0000-0000-0000-000000000002"
+    "It needs the role 'Cosmos DB Built-in Data Contributor', or one that may read, query, write and delete items as "
+    "docs/cosmos.md lists it: az cosmosdb sql role assignment create --resource-group … --account-name … --scope / "
+    "--principal-id … --role-definition-id 00000000-0000-0000-0000-000000000002"
+)
+_SIGN_IN: Final = (
+    "A key must be the account's own, and keys may be switched off there. An identity must be of the account's tenant "
+    "and signed in; no role helps here."
 )
 _AGAIN: Final = "Trying again is safe."
 _THROUGHPUT: Final = f"{_AGAIN} Raise the throughput of the container, or send less at a time."
@@ -92,7 +95,7 @@ def _passing(name: str, advice: str = _HEALTH) -> Refusal:
 
 REFUSALS: Final[Mapping[tuple[int, int | None], Refusal]] = {
     (400, None): Refusal("bad request", False, CheckpointStoreError, ""),
-    (401, None): Refusal("unauthorized", False, StoreReadOnlyError, _ROLE),
+    (401, None): Refusal("unauthorized", False, StoreReadOnlyError, _SIGN_IN),
     (403, None): Refusal("forbidden", False, StoreReadOnlyError, _ROLE),
     (403, 3): _passing("write forbidden", f"{_AGAIN} Another region is becoming the one that writes."),
     (403, 1008): _passing("database account not found", f"{_AGAIN} A region of the account is being added or removed."),
@@ -110,6 +113,7 @@ REFUSALS: Final[Mapping[tuple[int, int | None], Refusal]] = {
         "Identities read and write items, whatever their role; databases and containers are made with an account key, "
         "or with az, Bicep or the portal.",
     ),
+    (403, 5301): Refusal("role missing", False, StoreReadOnlyError, _ROLE),
     (404, None): _passing("not found", f"{_AGAIN} A replica may not have heard of it yet."),
     (404, _SESSION_NOT_AVAILABLE): _passing(
         "read session not available",
@@ -215,7 +219,8 @@ async def ask(
         CosmosHttpResponseError: one of `answers`.
         CheckpointStoreError: any other error of the SDK, translated; it passes no more, or not within `PATIENCE`.
     """
-    started, pause, last = time.monotonic(), FIRST_PAUSE, None
+    started, pause = time.monotonic(), FIRST_PAUSE
+    last: AzureError | None = None
     while True:
         try:
             async with asyncio.timeout(max(0.0, started + PATIENCE - time.monotonic())):
@@ -230,6 +235,9 @@ async def ask(
             status = status_of(error)
             if status in answers and (status != 404 or is_missing_item(error)):
                 raise
+            if status == 401 and (last is None or status_of(last) != 401):
+                last = error  # a token may end on the way; the SDK lets it go, and does not ask again by itself
+                continue
             patience = TOKEN_PATIENCE if refusal_of(error) is _NO_TOKEN else PATIENCE
             wait = max(pause * random.uniform(0.5, 1), _wished_pause(error))  # noqa: S311 - jitter
             if not passes(error) or time.monotonic() + wait > started + patience:

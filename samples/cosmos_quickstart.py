@@ -3,13 +3,14 @@
 Shows: `CosmosCheckpointStorage` with its settings from the environment or a `.env` file; runs bound with `for_run`; the
 log, read by one query that transfers no state. The workflow is in `incident.py`, as for `quickstart.py`.
 
-Run it:   python samples/cosmos_quickstart.py                       on the emulator of the test suite, which it starts
+Run it:   python samples/cosmos_quickstart.py                       on the test server of the checkout, which it starts
           AZURE_COSMOS_ENDPOINT=… AZURE_COSMOS_KEY=… AZURE_COSMOS_DATABASE_NAME=… AZURE_COSMOS_CONTAINER_NAME=… \\
               python samples/cosmos_quickstart.py                   on an account
           python samples/cosmos_quickstart.py --env-file .env       likewise, with these settings in a file
-          python samples/cosmos_quickstart.py --emulator            on the emulator, whatever the environment says
+          python samples/cosmos_quickstart.py --emulator            on the test server, whatever the environment says
 You see:  what `quickstart.py` shows. Each demonstration is a run of its own, and on an account it stays there. The exit
           code is 0 only if nothing was done twice and the result is that of a run which nobody killed.
+Needs:    an account, or the checkout: the test server is in tests/cosmos_emulator, which no package has.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from quickstart import KILL, REPORT, die, note, render, undisturbed
 from eventckpt import CheckpointEvent, CosmosCheckpointStorage, StreamId
 
 ROOT = Path(__file__).parent.parent
+SERVER = "tests/cosmos_emulator"
 ENDPOINT = "AZURE_COSMOS_ENDPOINT"
 
 
@@ -105,22 +107,25 @@ async def look(env_file: str | None, run_id: str) -> tuple[list[CheckpointEvent]
 
 @contextmanager
 def emulator() -> Generator[None, None, None]:
-    """The emulator of the test suite on a free port of this machine, and the settings that lead to it."""
+    """The repository's test server on a free port of this machine, and the settings that lead to it."""
+    if not (ROOT / SERVER).is_dir():
+        sys.exit(f"The test server is not here: it needs the checkout, with {SERVER}. {ENDPOINT} may name an account.")
     key = base64.b64encode(os.urandom(64)).decode()
-    command = [sys.executable, "-m", "tests.cosmos_emulator", "--port", "0", "--key", key]
+    command = [sys.executable, "-m", SERVER.replace("/", "."), "--port", "0", "--key", key]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             endpoint = process.stdout.readline().strip()
             if not endpoint:
-                raise RuntimeError("The emulator did not start.")
+                raise RuntimeError("The test server did not start.")
             os.environ |= {
                 ENDPOINT: endpoint,
                 "AZURE_COSMOS_KEY": key,
                 "AZURE_COSMOS_DATABASE_NAME": "samples",
                 "AZURE_COSMOS_CONTAINER_NAME": "checkpoints",
             }
-            print(f"The emulator listens on {endpoint} and keeps everything in memory.")
+            print(f"This uses the test server of the checkout ({SERVER}), and no account: {ENDPOINT} would name one.")
+            print(f"It listens on {endpoint} and keeps everything in memory.")
             yield
         finally:
             process.terminate()
@@ -128,7 +133,7 @@ def emulator() -> Generator[None, None, None]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A workflow survives the death of its process, on Azure Cosmos DB.")
-    parser.add_argument("--emulator", action="store_true", help=f"start an emulator; the default without {ENDPOINT}")
+    parser.add_argument("--emulator", action="store_true", help=f"on the test server; the default without {ENDPOINT}")
     parser.add_argument("--env-file", help="a .env file with the AZURE_COSMOS_* settings of an account")
     parser.add_argument("--run", help=argparse.SUPPRESS)
     parser.add_argument("--journal", type=Path, help=argparse.SUPPRESS)

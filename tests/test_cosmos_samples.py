@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import uuid
@@ -30,13 +31,13 @@ ROOT = SAMPLES.parent
 SETTINGS = ("ENDPOINT", "KEY", "DATABASE_NAME", "CONTAINER_NAME")
 
 
-async def quickstart(*options: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+async def quickstart(*options: str | Path, folder: Path = SAMPLES, **settings: str) -> subprocess.CompletedProcess[str]:
     """The sample in another process, with these AZURE_COSMOS_* settings and no others in its environment."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AZURE_COSMOS_")}
     environment |= {f"AZURE_COSMOS_{name}": value for name, value in settings.items()}
     return await asyncio.to_thread(
         subprocess.run,
-        [sys.executable, SAMPLES / "cosmos_quickstart.py", *options],
+        [sys.executable, folder / "cosmos_quickstart.py", *options],
         env=environment,
         capture_output=True,
         text=True,
@@ -92,6 +93,7 @@ async def test_the_quickstart_needs_no_account_and_leaves_no_emulator_behind() -
     ]
     assert section(text, "THE RESULT")[0] == "Incident 4471: card payments refused on the night of 11 June"
     assert [line[:3] for line in section(text, "CHECKED")] == ["yes"] * 4
+    assert "uses the test server of the checkout (tests/cosmos_emulator), and no account" in text
     endpoint = urlsplit(re.search(r"http://\S+", text)[0])
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(endpoint.hostname, endpoint.port)
@@ -102,8 +104,25 @@ async def test_the_quickstart_uses_the_account_that_the_environment_names() -> N
         settings = account(endpoint, key)
         text = printed(await quickstart(**settings))
 
-        assert "The emulator listens" not in text
+        assert "test server" not in text
         assert await logged(settings, text) == [1, 2, 3, 4, 5, 6]
+
+
+async def test_the_test_server_is_used_beside_an_account_where_it_is_asked_for() -> None:
+    text = printed(await quickstart("--emulator", ENDPOINT="http://nowhere.invalid/"))
+
+    assert "uses the test server of the checkout" in text
+
+
+async def test_without_a_checkout_and_an_account_the_quickstart_says_what_it_needs(tmp_path: Path) -> None:
+    alone = tmp_path / "samples"
+    shutil.copytree(SAMPLES, alone)
+
+    ended = await quickstart(folder=alone)
+
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "needs the checkout, with tests/cosmos_emulator" in ended.stderr
+    assert "AZURE_COSMOS_ENDPOINT may name an account" in ended.stderr
 
 
 async def test_the_quickstart_takes_its_settings_from_a_file(tmp_path: Path) -> None:

@@ -8,19 +8,30 @@ import json
 import math
 import struct
 import uuid
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from .errors import OWNER_NOT_FOUND, bad_request, conflict, not_found, unsupported
+from .lateness import Lateness
 from .partition_keys import PartitionKeyDefinition
-from .storage import Container, Partition
+from .storage import Container
+from .switches import Switches
+from .versions import retention_of
 
 _RANGE_THROUGHPUT = 10_000
 """Request units per second that one physical partition can serve."""
 _DEFAULT_THROUGHPUT = 400
 _LEAST_AUTOSCALE = 1000
 _CONTAINER_SETTINGS = frozenset(
-    {"id", "partitionKey", "indexingPolicy", "defaultTtl", "uniqueKeyPolicy", "conflictResolutionPolicy"}
+    {
+        "id",
+        "partitionKey",
+        "indexingPolicy",
+        "defaultTtl",
+        "uniqueKeyPolicy",
+        "conflictResolutionPolicy",
+        "changeFeedPolicy",
+    }
 )
 
 
@@ -34,13 +45,43 @@ class Database:
         return self.document["_rid"]
 
 
+_Resource = TypeVar("_Resource", Database, Container)
+
+
 class Account:
-    def __init__(self, partitions: int | Mapping[str, int], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        partitions: int | Mapping[str, int],
+        clock: Callable[[], float],
+        switches: Switches,
+        monotonic: Callable[[], float],
+    ) -> None:
         self.databases: dict[str, Database] = {}
         self.offers: dict[str, dict[str, Any]] = {}
         self._partitions = partitions
         self._clock = clock
+        self._switches = switches
+        self._monotonic = monotonic
         self._serial = itertools.count(1)
+        self._container_numbers = itertools.count()
+        self._lateness = Lateness(switches.late, monotonic)
+
+    # ---- what has been heard of
+
+    def known(self, resource: _Resource, name: str) -> _Resource:
+        """The database or container, unless it is too new for those who ask."""
+        if not self._lateness.is_known(resource.rid):
+            raise not_found(name, substatus=OWNER_NOT_FOUND)
+        return resource
+
+    def known_databases(self) -> list[Database]:
+        return [database for database in self.databases.values() if self._lateness.is_known(database.rid)]
+
+    def known_containers(self, database: Database) -> list[Container]:
+        return [container for container in database.containers.values() if self._lateness.is_known(container.rid)]
+
+    def known_offers(self) -> list[dict[str, Any]]:
+        return [offer for offer in self.offers.values() if self._lateness.is_known(offer["_rid"])]
 
     # ---- databases
 
@@ -52,6 +93,7 @@ class Account:
         links = {"_colls": "colls/", "_users": "users/"}
         database = Database(self._stamped({"id": name}, rid, f"dbs/{rid}/", links))
         self.databases[name] = database
+        self._lateness.created(rid)
         if content := _throughput(headers):
             self._offer(database.document, content)
         return database
@@ -59,8 +101,7 @@ class Account:
     def database(self, name: str) -> Database:
         return _by_name_or_rid(self.databases, name)
 
-    def delete_database(self, name: str) -> None:
-        database = self.database(name)
+    def delete_database(self, database: Database) -> None:
         del self.databases[database.document["id"]]
         for document in (database.document, *(container.document for container in database.containers.values())):
             self.offers.pop(document["_rid"], None)
@@ -77,9 +118,17 @@ class Account:
         document = self._stamped(dict(body), rid, f"dbs/{database.rid}/colls/{rid}/", _CONTAINER_LINKS)
         document.setdefault("conflictResolutionPolicy", _LAST_WRITER_WINS)
         content = _throughput(headers)
-        container = Container(document, self._range_count(name, content), self._clock)
+        container = Container(
+            document,
+            self._range_count(name, content),
+            self._clock,
+            number=next(self._container_numbers),
+            switches=self._switches,
+            monotonic=self._monotonic,
+        )
         document["indexingPolicy"] = container.policy.document
         database.containers[name] = container
+        self._lateness.created(rid)
         if content or database.rid not in self.offers:
             self._offer(document, content or {"offerThroughput": _DEFAULT_THROUGHPUT})
         return container
@@ -110,7 +159,7 @@ class Account:
 
     def replace_offer(self, rid: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """New throughput; a container that needs more physical partitions for it splits at once."""
-        offer = next((offer for offer in self.offers.values() if offer["_rid"] == rid), None)
+        offer = next((offer for offer in self.known_offers() if offer["_rid"] == rid), None)
         if offer is None:
             raise not_found(rid)
         content = body.get("content") or {}
@@ -132,6 +181,7 @@ class Account:
             "id": rid,
         }
         self.offers[resource["_rid"]] = self._stamped(document, rid, f"offers/{rid}/", {})
+        self._lateness.created(rid)
 
     def _stamped(
         self, document: Mapping[str, Any], rid: str, self_link: str, links: Mapping[str, str]
@@ -154,6 +204,7 @@ _FIXED_SETTINGS = frozenset({"partitionKey", "uniqueKeyPolicy", "conflictResolut
 def _check_settings(body: Mapping[str, Any]) -> None:
     if unknown := {key for key in body if body[key] and not key.startswith("_") and key not in _CONTAINER_SETTINGS}:
         raise unsupported(f"containers with {', '.join(sorted(unknown))}")
+    retention_of(body)
     ttl = body.get("defaultTtl")
     if ttl is not None and (not isinstance(ttl, int) or ttl == 0 or ttl < -1):
         raise bad_request(f"The value of defaultTtl '{ttl}' is invalid. It is -1 or a positive number of seconds.")
@@ -207,15 +258,8 @@ def _ranges_for(content: Mapping[str, Any]) -> int:
 
 def _grow(container: Container, count: int) -> None:
     while len(container.partitions) < count:
-        container.split(_widest(container.partitions).id)
-
-
-def _widest(partitions: Iterable[Partition]) -> Partition:
-    def width(partition: Partition) -> int:
-        high = 0x40 << 24 if partition.high == "FF" else int(partition.high[:8], 16)
-        return high - int(partition.low[:8] or "0", 16)
-
-    return max(partitions, key=width)
+        widest = max(container.partitions, key=lambda each: container.definition.width(each.low, each.high))
+        container.split(widest.id)
 
 
 def _etag() -> str:

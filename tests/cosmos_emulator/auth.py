@@ -6,7 +6,7 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Iterable
-from urllib.parse import parse_qs, unquote
+from urllib.parse import parse_qs, quote, unquote
 
 from .errors import CosmosError
 
@@ -25,6 +25,12 @@ def check_signature(
     expected = (_signature(key, method, resource_type, resource_id, date) for resource_id in resource_ids)
     if not any(hmac.compare_digest(signature.encode(), given.encode(errors="replace")) for signature in expected):
         raise _unauthorized("a signature that the account key does not give")
+
+
+def authorization(key: str, method: str, resource_type: str, resource_id: str, date: str) -> str:
+    """The header of a signed request, for clients that send plain HTTP."""
+    signature = _signature(key, method, resource_type, resource_id, date)
+    return quote(f"type=master&ver=1.0&sig={signature}", safe="")
 
 
 def _signature(key: str, method: str, resource_type: str, resource_id: str, date: str) -> str:

@@ -28,47 +28,64 @@ class BatchResult:
 
 
 def run_batch(container: Container, components: Components, operations: Any, *, minimal: bool) -> BatchResult:
-    if not isinstance(operations, list) or not operations:
-        raise bad_request("Batch request has no operations.")
-    if len(operations) > MOST_OPERATIONS:
-        raise bad_request(f"Batch request has more operations than what is supported. At most {MOST_OPERATIONS}.")
+    checked_operations(operations)
     transaction = Transaction(container, components)
     results: list[dict[str, Any]] = []
     for operation in operations:
         try:
-            results.append(_success(_run(transaction, operation), minimal=minimal))
+            results.append(success(run_operation(transaction, operation), minimal=minimal))
         except CosmosError as error:
-            failed = _failure(error.status, error.substatus, 1.0)
-            before = [_failure(424, 0, result["requestCharge"]) for result in results]
-            after = [_failure(424, 0, 0.0) for _ in range(len(operations) - len(results) - 1)]
-            return BatchResult(207, [*before, failed, *after], transaction.partition.lsn, transaction.partition.id)
+            dependent = CosmosError(424, "")
+            before = [failure(dependent, result["requestCharge"]) for result in results]
+            after = [failure(dependent, 0.0) for _ in range(len(operations) - len(results) - 1)]
+            return BatchResult(
+                207, [*before, failure(error, 1.0), *after], transaction.partition.lsn, transaction.partition.id
+            )
     return BatchResult(200, results, transaction.commit(), transaction.partition.id)
 
 
-def _run(transaction: Transaction, operation: Any) -> Outcome:
-    if not isinstance(operation, Mapping):
-        raise bad_request("A batch operation is a JSON object.")
+def checked_operations(operations: Any) -> list[Mapping[str, Any]]:
+    if not isinstance(operations, list) or not operations:
+        raise bad_request("Batch request has no operations.")
+    if len(operations) > MOST_OPERATIONS:
+        raise bad_request(f"Batch request has more operations than what is supported. At most {MOST_OPERATIONS}.")
+    if not all(isinstance(operation, Mapping) for operation in operations):
+        raise bad_request("The operations of a batch are objects.")
+    return operations
+
+
+def run_operation(transaction: Transaction, operation: Mapping[str, Any]) -> Outcome:
     conditions = Conditions(operation.get("ifMatch"), operation.get("ifNoneMatch"))
-    kind, identifier, body = operation.get("operationType"), operation.get("id"), operation.get("resourceBody")
-    content: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
-    match kind:
+    match operation.get("operationType"):
         case "Create":
-            return transaction.create(content, conditions)
+            return transaction.create(_body(operation), conditions)
         case "Upsert":
-            return transaction.upsert(content, conditions)
+            return transaction.upsert(_body(operation), conditions)
         case "Read":
-            return transaction.read(str(identifier), conditions)
+            return transaction.read(_id(operation), conditions)
         case "Replace":
-            return transaction.replace(str(identifier), content, conditions)
+            return transaction.replace(_id(operation), _body(operation), conditions)
         case "Patch":
-            return transaction.patch(str(identifier), content, conditions)
+            return transaction.patch(_id(operation), operation.get("resourceBody"), conditions)
         case "Delete":
-            return transaction.delete(str(identifier), conditions)
-        case _:
+            return transaction.delete(_id(operation), conditions)
+        case kind:
             raise bad_request(f"The batch operation {kind!r} is not known.")
 
 
-def _success(outcome: Outcome, *, minimal: bool) -> dict[str, Any]:
+def _id(operation: Mapping[str, Any]) -> str:
+    if not isinstance(operation.get("id"), str):
+        raise bad_request(f"The batch operation {operation.get('operationType')} needs the id of an item.")
+    return operation["id"]
+
+
+def _body(operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    if not isinstance(operation.get("resourceBody"), Mapping):
+        raise bad_request(f"The batch operation {operation.get('operationType')} needs the body of an item.")
+    return operation["resourceBody"]
+
+
+def success(outcome: Outcome, *, minimal: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"statusCode": outcome.status, "requestCharge": round(outcome.charge, 2)}
     if outcome.item is not None:
         result["eTag"] = outcome.item.etag
@@ -77,5 +94,12 @@ def _success(outcome: Outcome, *, minimal: bool) -> dict[str, Any]:
     return result
 
 
-def _failure(status: int, substatus: int, charge: float) -> dict[str, Any]:
-    return {"statusCode": status, "subStatusCode": substatus, "requestCharge": charge}
+def failure(error: CosmosError, charge: float) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "statusCode": error.status,
+        "subStatusCode": error.substatus,
+        "requestCharge": charge,
+    }
+    if pause := error.headers.get("x-ms-retry-after-ms"):
+        result["retryAfterMilliseconds"] = int(pause)
+    return result

@@ -28,7 +28,9 @@ _CODES = {
 
 PARTITION_KEY_MISMATCH = 1001
 PARTITION_KEY_RANGE_GONE = 1002
+READ_SESSION_NOT_AVAILABLE = 1002
 OWNER_NOT_FOUND = 1003
+LOGICAL_PARTITION_FULL = 1014
 CROSS_PARTITION_QUERY_NOT_SERVABLE = 1004
 CONTAINER_RID_MISMATCH = 1024
 
@@ -37,13 +39,21 @@ class CosmosError(Exception):
     """A refusal, as the service words it: status, substatus and a JSON body with `code` and `message`."""
 
     def __init__(
-        self, status: int, message: str, *, substatus: int = 0, headers: Mapping[str, str] | None = None
+        self,
+        status: int,
+        message: str,
+        *,
+        substatus: int = 0,
+        headers: Mapping[str, str] | None = None,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.message = message
         self.substatus = substatus
         self.headers = dict(headers or {})
+        self.details = dict(details or {})
+        """What the body says beside code and message."""
 
     @property
     def code(self) -> str:
@@ -64,6 +74,13 @@ def conflict(what: str) -> CosmosError:
 
 def precondition_failed() -> CosmosError:
     return CosmosError(412, "Operation cannot be performed because one of the specified precondition is not met.")
+
+
+def logical_partition_full(limit: int) -> CosmosError:
+    """As the page "Troubleshoot forbidden exceptions" has it (Microsoft's documentation of Azure Cosmos DB, 2026)."""
+    return CosmosError(
+        403, f"Partition key reached maximum size of {limit / 1024**3:g} GB", substatus=LOGICAL_PARTITION_FULL
+    )
 
 
 def range_gone(range_id: str) -> CosmosError:

@@ -32,7 +32,10 @@ class FeedPage:
 def read_feed(
     partition: Partition, *, after: int, limit: int | None, since: float | None, wanted: Callable[[Item], bool]
 ) -> FeedPage:
-    """The next items after an LSN; `since` leaves out what was last written before that moment."""
+    """The next items after an LSN; `since` leaves out what was last written before that moment.
+
+    A replica that has not come to that LSN has nothing, and sends nobody back to where it is itself.
+    """
     page: list[Item] = []
     size = 0
     for item in partition.after(after):
@@ -43,7 +46,7 @@ def read_feed(
             return FeedPage(page, page[-1].lsn)
         page.append(item)
         size += item.size
-    return FeedPage(page, partition.lsn)
+    return FeedPage(page, partition.reached(after))
 
 
 def starting_lsn(etag: str | None, since: str | None, partition: Partition) -> int:

@@ -51,12 +51,25 @@ class IndexingPolicy:
         ]
         return bool(matching) and max(matching)[2]
 
+    def keeps_undefined(self, order: Sequence[Sequence[str]]) -> bool:
+        """Whether an ORDER BY returns items without the value to be ordered by.
+
+        It needs an index that names the path; `/*` does not (documentation, "ORDER BY", 22 August 2024).
+        """
+        if len(order) != 1:
+            return True  # by a composite index, which names its paths
+        return any(parts and included and _fits(parts, exact, order[0]) for (parts, exact), included in self._rules)
+
+    def has_composite(self, order: Sequence[tuple[Sequence[str], bool]]) -> bool:
+        """Whether there is a composite index for this order, or for the opposite one."""
+        wanted = [(tuple(path), descending) for path, descending in order]
+        opposite = [(path, not descending) for path, descending in wanted]
+        return wanted in self._composites or opposite in self._composites
+
     def check_order(self, order: Sequence[tuple[Sequence[str], bool]]) -> None:
         """Refuses an ORDER BY that no index serves. `order` holds (path, descending)."""
         if len(order) > 1:
-            wanted = [(tuple(path), descending) for path, descending in order]
-            opposite = [(path, not descending) for path, descending in wanted]
-            if wanted not in self._composites and opposite not in self._composites:
+            if not self.has_composite(order):
                 raise bad_request(
                     "The order by query does not have a corresponding composite index that it can be served from."
                 )

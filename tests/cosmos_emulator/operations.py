@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import charges
 from .account import Account, Database
-from .batch import run_batch
+from .batch import BatchResult, run_batch
+from .bulk import bulk_partition, run_bulk
+from .empty_pages import EmptyPages
 from .errors import (
     CONTAINER_RID_MISMATCH,
     CROSS_PARTITION_QUERY_NOT_SERVABLE,
@@ -19,13 +22,27 @@ from .errors import (
     unsupported,
 )
 from .feed import read_feed, starting_lsn, starting_time
+from .index_metrics import index_metrics, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
 from .queries import Page, Segment, run_page
+from .replicas import Replicas
 from .routes import Call
-from .sql import compile_query, needs_client_merge, parse_query, partition_keys_in_filter, query_info
+from .sessions import check_session, seen_lsn
+from .sql import (
+    ALL_FEATURES,
+    aggregates_columns,
+    check_compositions,
+    compile_query,
+    needs_client_merge,
+    parse_query,
+    partition_keys_in_filter,
+    query_info,
+)
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
+from .switches import Switches
 from .transactions import Conditions, Outcome, Transaction
+from .versions import MODE, read_versions
 
 
 @dataclass
@@ -47,12 +64,19 @@ class _Plain:
 class Operations:
     """The protocol's verbs. `endpoint` is what the account says of itself."""
 
-    def __init__(self, account: Account, endpoint: Callable[[], str]) -> None:
+    def __init__(self, account: Account, endpoint: Callable[[], str], switches: Switches) -> None:
         self._account = account
         self._endpoint = endpoint
+        self._switches = switches
+        self._replicas = Replicas(switches)
+        self._empty_pages = EmptyPages(switches)
 
     def perform(self, call: Call) -> Reply:
-        return getattr(self, call.kind)(call)
+        call.lagging = self._replicas.lags(call.kind)
+        try:
+            return getattr(self, call.kind)(call)
+        except RecursionError:
+            raise unsupported("expressions nested this deeply") from None
 
     # ---- account, databases, containers
 
@@ -87,15 +111,15 @@ class Operations:
         return _resource(200, self._database(call).document)
 
     def delete_database(self, call: Call) -> Reply:
-        self._account.delete_database(call.segment(1))
+        self._account.delete_database(self._database(call))
         return Reply(204)
 
     def list_databases(self, call: Call) -> Reply:
-        documents = [database.document for database in self._account.databases.values()]
+        documents = [database.document for database in self._account.known_databases()]
         return self._listing(call, "Databases", documents, parse_query("SELECT * FROM c"))
 
     def query_databases(self, call: Call) -> Reply:
-        documents = [database.document for database in self._account.databases.values()]
+        documents = [database.document for database in self._account.known_databases()]
         return self._listing(call, "Databases", documents, _query(call))
 
     def create_container(self, call: Call) -> Reply:
@@ -119,11 +143,11 @@ class Operations:
         return Reply(204)
 
     def list_containers(self, call: Call) -> Reply:
-        documents = [container.document for container in self._database(call).containers.values()]
+        documents = [container.document for container in self._account.known_containers(self._database(call))]
         return self._listing(call, "DocumentCollections", documents, parse_query("SELECT * FROM c"))
 
     def query_containers(self, call: Call) -> Reply:
-        documents = [container.document for container in self._database(call).containers.values()]
+        documents = [container.document for container in self._account.known_containers(self._database(call))]
         return self._listing(call, "DocumentCollections", documents, _query(call))
 
     def read_ranges(self, call: Call) -> Reply:
@@ -161,13 +185,13 @@ class Operations:
     # ---- offers
 
     def list_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.offers.values(), parse_query("SELECT * FROM c"))
+        return self._listing(call, "Offers", self._account.known_offers(), parse_query("SELECT * FROM c"))
 
     def query_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.offers.values(), _query(call))
+        return self._listing(call, "Offers", self._account.known_offers(), _query(call))
 
     def read_offer(self, call: Call) -> Reply:
-        offers = [offer for offer in self._account.offers.values() if offer["_rid"] == call.segment(1)]
+        offers = [offer for offer in self._account.known_offers() if offer["_rid"] == call.segment(1)]
         if not offers:
             raise not_found(call.segment(1))
         return _resource(200, offers[0])
@@ -192,19 +216,34 @@ class Operations:
         )
 
     def patch_item(self, call: Call) -> Reply:
-        return self._write(
-            call, lambda transaction: transaction.patch(self._id(call), call.document, _conditions(call))
-        )
+        return self._write(call, lambda transaction: transaction.patch(self._id(call), call.json, _conditions(call)))
 
     def delete_item(self, call: Call) -> Reply:
         return self._write(call, lambda transaction: transaction.delete(self._id(call), _conditions(call)))
 
     def batch(self, call: Call) -> Reply:
         container = self._container(call)
-        result = run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        result = self._bulk(call, container) if call.is_bulk else self._batch(call, container)
         reply = _json(result.status, result.operations, charge=result.charge)
         reply.headers |= _session(call, result.partition_id, result.lsn)
         return reply
+
+    def _batch(self, call: Call, container: Container) -> BatchResult:
+        self._served(call, container, container.locate(_key(call, container))[0])
+        return run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+
+    def _bulk(self, call: Call, container: Container) -> BatchResult:
+        default = _key(call, container) if "x-ms-documentdb-partitionkey" in call.headers else None
+        range_id = call.headers.get("x-ms-documentdb-partitionkeyrangeid")
+        self._served(call, container, bulk_partition(container, range_id, default))
+        return run_bulk(
+            container,
+            call.json,
+            range_id=range_id,
+            default=default,
+            continues=call.flag("x-ms-cosmos-batch-continue-on-error"),
+            minimal=call.minimal,
+        )
 
     def delete_items_of_key(self, call: Call) -> Reply:
         """Everything with one partition key, at once; the service takes its time in the background."""
@@ -212,6 +251,7 @@ class Operations:
             raise unsupported(f"the operation {call.segment(5)}")
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
+        self._served(call, container, transaction.partition)
         identifiers = list(transaction.partition.logical(transaction.key))
         for identifier in identifiers:
             transaction.delete(identifier, Conditions())
@@ -223,6 +263,7 @@ class Operations:
         """A transaction of one operation."""
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
+        transaction.partition = self._served(call, container, transaction.partition)
         outcome = operation(transaction)
         lsn = transaction.commit()
         reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
@@ -247,13 +288,8 @@ class Operations:
     def query_plan(self, call: Call) -> Reply:
         container, query, parameters = self._container(call), _query(call), _parameters(call)
         self._check_order(container, query)
-        ranges = [
-            {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
-            for low, high in _key_ranges(container, query, parameters)
-        ]
-        info = query_info(query, parameters)
-        plan = {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
-        return _json(200, plan, charge=0.0)
+        features = call.headers.get("x-ms-cosmos-supported-query-features", "").replace(" ", "").split(",")
+        return _json(200, _plan(container, query, parameters, features), charge=0.0)
 
     def query(self, call: Call) -> Reply:
         return self._run(call, _query(call))
@@ -264,63 +300,82 @@ class Operations:
     def _run(self, call: Call, query: Query) -> Reply:
         container, parameters = self._container(call), _parameters(call)
         self._check_order(container, query)
+        if "x-ms-documentdb-partitionkeyrangeid" not in call.headers:
+            check_compositions(query)
         segments = self._segments(call, container, query)
-        page = run_page(
-            compile_query(query, parameters), segments, call.headers.get("x-ms-continuation"), call.page_limit
-        )
-        return _page_reply(call, container, page)
+        drops = not container.policy.keeps_undefined([path_of(item.expression) or () for item in query.order_by])
+        compiled = compile_query(query, parameters, drops_undefined=drops)
+        begun = time.perf_counter()
+        page = run_page(compiled, segments, call.headers.get("x-ms-continuation"), call.page_limit)
+        reply = _page_reply(call, container, page)
+        if call.flag("x-ms-documentdb-populatequerymetrics"):
+            elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
+            reply.headers["x-ms-documentdb-query-metrics"] = page.metrics(elapsed, uses_index=used)
+        if page.rows and call.flag("x-ms-cosmos-populateindexmetrics"):
+            reply.headers["x-ms-cosmos-index-utilization"] = index_metrics(query, container.policy)
+        return reply
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
         """The partitions a request covers: by partition key, by range, or all that the filter leaves."""
         if "x-ms-documentdb-partitionkey" in call.headers:
-            return self._key_segments(container, _key(call, container))
+            return self._key_segments(call, container, _key(call, container))
         if range_id := call.headers.get("x-ms-documentdb-partitionkeyrangeid"):
-            return [_segment(container.partition(range_id), *_epk_filter(call))]
+            return [_segment(self._served(call, container, container.partition(range_id)), *_epk_filter(call))]
         if call.kind == "list_items":
-            return [_segment(partition) for partition in container.live()]
-        if needs_client_merge(query):
-            raise CosmosError(
-                400,
-                "Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates, and the gateway cannot "
-                "serve this query: run it by its query plan.",
-                substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
-            )
-        ranges = _key_ranges(container, query, _parameters(call))
+            return [_segment(self._served(call, container, partition)) for partition in container.live()]
+        parameters = _parameters(call)
+        ranges = _key_ranges(container, query, parameters)
         if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
             raise bad_request(
                 "Cross partition query is required but disabled. Please set "
                 "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
             )
-        return [_segment(partition) for partition in _covering(container, ranges)]
+        if aggregates_columns(query):
+            raise bad_request("Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates.")
+        if needs_client_merge(query):
+            raise _not_servable(_plan(container, query, parameters, ALL_FEATURES))
+        return [_segment(self._served(call, container, partition)) for partition in _covering(container, ranges)]
 
-    def _key_segments(self, container: Container, components: Components) -> list[Segment]:
+    def _key_segments(self, call: Call, container: Container, components: Components) -> list[Segment]:
         if container.definition.is_prefix(components):
             low, high = container.definition.effective_range(components)
-            return [_segment(partition, low, high) for partition in container.overlapping(low, high)]
-        partition, key = container.locate(components)
+            covered = container.overlapping(low, high)
+            return [_segment(self._served(call, container, partition), low, high) for partition in covered]
+        owner, key = container.locate(components)
+        partition = self._served(call, container, owner)
         return [Segment(partition.low, partition.high, lambda: partition.logical(key).values(), partition)]
 
     def change_feed(self, call: Call) -> Reply:
-        if call.headers["A-IM"].lower() != "incremental feed":
+        mode = call.headers["A-IM"].lower()
+        if mode not in {"incremental feed", MODE}:
             raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
         container = self._container(call)
-        partition, wanted = self._feed_scope(call, container)
+        present, wanted = self._feed_scope(call, container)
+        partition = self._served(call, container, present)
+        if mode == MODE:
+            return self._versions(call, container, present, wanted)
         since = call.headers.get("If-Modified-Since")
-        page = read_feed(
-            partition,
-            after=starting_lsn(call.headers.get("If-None-Match"), since, partition),
-            limit=call.page_limit,
-            since=starting_time(since),
-            wanted=wanted,
-        )
+        after, moment = starting_lsn(call.headers.get("If-None-Match"), since, partition), starting_time(since)
+        full = read_feed(partition, after=after, limit=call.page_limit, since=moment, wanted=wanted)
+        page = self._empty_pages.instead_of(full, after=after, from_time=moment is not None)
         headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
         cost = charges.change_feed([item.size for item in page.items])
-        if not page.items:
+        if not full.items:
             return Reply(304, charge=cost, headers=headers)
         body = _feed(container.rid, "Documents", page.encoded())
         return Reply(200, body, cost, {**headers, "x-ms-item-count": str(len(page.items))})
 
-    def _feed_scope(self, call: Call, container: Container) -> tuple[Partition, Callable[[Item], bool]]:
+    def _versions(self, call: Call, container: Container, partition: Partition, wanted: Callable[[Any], bool]) -> Reply:
+        page = read_versions(partition, call.headers, call.page_limit, wanted)
+        headers = {"etag": f'"{page.lsn}"', **_session(call, partition.id, partition.lsn)}
+        cost = charges.change_feed([version.current.size if version.current else 0 for version in page.versions])
+        if not page.versions:
+            return Reply(304, charge=cost, headers=headers)
+        rows = [version.encoded(container.definition.parts) for version in page.versions]
+        headers["x-ms-item-count"] = str(len(rows))
+        return Reply(200, _feed(container.rid, "Documents", rows), cost, headers)
+
+    def _feed_scope(self, call: Call, container: Container) -> tuple[Partition, Callable[[Any], bool]]:
         """The one partition a feed request reads, and which of its items."""
         low, high = _epk_filter(call)
         if "x-ms-documentdb-partitionkey" in call.headers:
@@ -337,14 +392,22 @@ class Operations:
     # ---- shared
 
     def _database(self, call: Call) -> Database:
-        return self._account.database(call.segment(1))
+        return self._account.known(self._account.database(call.segment(1)), call.segment(1))
 
     def _container(self, call: Call) -> Container:
-        container = self._account.container(self._database(call), call.segment(3))
+        container = self._account.known(self._account.container(self._database(call), call.segment(3)), call.segment(3))
         intended = call.headers.get("x-ms-cosmos-intended-collection-rid")
         if intended and intended != container.rid:
             raise bad_request("The container has been recreated.", substatus=CONTAINER_RID_MISMATCH)
         return container
+
+    def _served(self, call: Call, container: Container, partition: Partition) -> Partition:
+        """The partition as the replica has it that answers; refused where none has what the client has seen."""
+        if self._switches.sessions and call.session:
+            check_session(call.session, container, partition, _owner(call)["x-ms-alt-content-path"])
+        if not call.lagging:
+            return partition
+        return self._replicas.view(partition, seen_lsn(call.session, partition), container.clock())
 
     def _check_order(self, container: Container, query: Query) -> None:
         container.policy.check_order([(path_of(item.expression) or (), item.descending) for item in query.order_by])
@@ -372,9 +435,34 @@ def _query(call: Call) -> Query:
 
 
 def _parameters(call: Call) -> dict[str, Any]:
-    if call.method != "POST":
-        return {}
-    return {each["name"]: each.get("value") for each in call.document.get("parameters") or []}
+    """The values by name; one that is named without a value is undefined, like one that is not named at all."""
+    given = (call.document.get("parameters") if call.method == "POST" else None) or []
+    names = [each.get("name") if isinstance(each, dict) else None for each in given] if isinstance(given, list) else [0]
+    if not all(isinstance(name, str) and name.startswith("@") for name in names):
+        raise bad_request("Parameter names should be in the format of symbol '@' followed by a valid identifier.")
+    if len(set(names)) < len(names):
+        raise bad_request("Specified duplicate parameter name.")
+    return {each["name"]: each["value"] for each in given if "value" in each}
+
+
+def _plan(container: Container, query: Query, parameters: dict[str, Any], features: Collection[str]) -> dict[str, Any]:
+    ranges = [
+        {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
+        for low, high in _key_ranges(container, query, parameters)
+    ]
+    info = query_info(query, parameters, features)
+    return {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
+
+
+def _not_servable(plan: dict[str, Any]) -> CosmosError:
+    """The gateway's refusal of a query that only a client can merge; the plan comes with it."""
+    return CosmosError(
+        400,
+        "The provided cross partition query can not be directly served by the gateway. This is a first chance "
+        "(internal) exception that all newer clients will know how to handle gracefully.",
+        substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
+        details={"additionalErrorInfo": json.dumps(plan)},
+    )
 
 
 def _conditions(call: Call) -> Conditions:
@@ -448,8 +536,6 @@ def _page_reply(call: Call, container: Container, page: Page) -> Reply:
         headers |= _session(call, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
-    if call.flag("x-ms-documentdb-populatequerymetrics"):
-        headers["x-ms-documentdb-query-metrics"] = page.metrics
     return Reply(200, _feed(container.rid, "Documents", page.rows), page.charge, headers)
 
 

@@ -7,20 +7,28 @@ from __future__ import annotations
 
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any
 
-from azure.cosmos.partition_key import PartitionKey, _Undefined
+from azure.cosmos.partition_key import PartitionKey, _to_hex_encoded_binary_string_v1, _Undefined
 
 from .errors import PARTITION_KEY_MISMATCH, CosmosError, bad_request, unsupported
 
 FULL_MIN, FULL_MAX = "", "FF"
 _HASH_SPACE = 0x40 << 120  # the two top bits of a hash are always clear
+_NARROW_HASH_SPACE = 1 << 32
 _LONGEST_KEY = 2048
 _PATH_PART = re.compile(r'/(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|([^/]*))')
+
+PREFIX_BYTES = 101
+"""What counts of a string in a partition key of version 1. Keys that share it are one logical partition (Microsoft's
+documentation of Azure Cosmos DB, "Create containers with large partition key", read in April 2026): one id for both,
+unique keys and the limit on size over both. The SDK hashes the first 100 characters, so where a key is not ASCII its
+own idea of the physical partition may differ from the one here."""
 
 Components = tuple[Any, ...]
 """One value per path; the empty object `{}` stands for a value that is not there."""
@@ -36,9 +44,12 @@ class PartitionKeyDefinition:
     paths: tuple[str, ...]
     kind: str
     version: int
+    prefixes: bool = False
+    """Whether only the first bytes of a string count."""
 
     @classmethod
-    def parse(cls, definition: Mapping[str, Any] | None) -> PartitionKeyDefinition:
+    def parse(cls, definition: Mapping[str, Any] | None, *, key_versions: bool = True) -> PartitionKeyDefinition:
+        """A definition without a version has version 1, as the service reads it; the SDK always sends one."""
         if not definition or not definition.get("paths"):
             raise bad_request("The partition key definition needs paths.")
         paths, kind = tuple(definition["paths"]), definition.get("kind", "Hash")
@@ -48,7 +59,10 @@ class PartitionKeyDefinition:
             raise bad_request(f"Too many partition key paths: {len(paths)} for the kind {kind}.")
         if not all(path.startswith("/") for path in paths):
             raise bad_request(f"The partition key paths {list(paths)} are not valid.")
-        return cls(paths, kind, definition.get("version", 1))
+        version = definition.get("version", 1)
+        if isinstance(version, bool) or version not in (1, 2):
+            raise bad_request(f"The partition key definition version '{version}' is invalid. It is 1 or 2.")
+        return cls(paths, kind, version, key_versions and version == 1 and kind == "Hash")
 
     @cached_property
     def parts(self) -> tuple[tuple[str, ...], ...]:
@@ -83,8 +97,48 @@ class PartitionKeyDefinition:
         if key_of(own) != key_of(components):
             raise mismatch()
 
+    def boundaries(self, count: int) -> list[tuple[str, str]]:
+        """The hash space cut into `count` equal ranges."""
+        cuts = [FULL_MIN, *(self._hash(self._space * index // count) for index in range(1, count)), FULL_MAX]
+        return list(pairwise(cuts))
+
+    def middle(self, low: str, high: str) -> str:
+        """The hash in the middle of a range."""
+        return self._hash((self._number(low) + self._number(high)) // 2)
+
+    def width(self, low: str, high: str) -> int:
+        """How much of the hash space a range holds."""
+        return self._number(high) - self._number(low)
+
+    @property
+    def _space(self) -> int:
+        return _HASH_SPACE if self._is_wide else _NARROW_HASH_SPACE
+
+    @property
+    def _is_wide(self) -> bool:
+        return self.version == 2 or self.kind == "MultiHash"
+
+    def _hash(self, number: int) -> str:
+        return f"{number:032X}" if self._is_wide else _narrow(number)
+
+    def _number(self, boundary: str) -> int:
+        """The place of a boundary in the hash space."""
+        if boundary == FULL_MAX:
+            return self._space
+        if self._is_wide:
+            return int(boundary[:32].ljust(32, "0"), 16)
+        return bisect_left(range(self._space), boundary, key=_narrow)
+
+    def logical_key(self, components: Components) -> str:
+        """The logical partition of these values, as a dictionary key."""
+        return key_of(self._counting(components))
+
     def effective_key(self, components: Components) -> str:
-        return _effective_key(json.dumps(components), self.kind, self.version)
+        return _effective_key(json.dumps(self._counting(components)), self.kind, self.version)
+
+    def _counting(self, components: Components) -> Components:
+        """What of the values counts. See `PREFIX_BYTES`."""
+        return tuple(map(_prefix, components)) if self.prefixes else components
 
     def effective_range(self, components: Components) -> tuple[str, str]:
         """Where items with this key, or with a key that begins with these values, can be: [from, to)."""
@@ -106,25 +160,9 @@ def key_of(components: Sequence[Any]) -> str:
     return json.dumps(numbers, sort_keys=True)
 
 
-def initial_boundaries(count: int) -> list[tuple[str, str]]:
-    """The hash space cut into `count` equal ranges."""
-    cuts = [FULL_MIN, *(_hexadecimal(_HASH_SPACE * index // count) for index in range(1, count)), FULL_MAX]
-    return list(pairwise(cuts))
-
-
-def middle(low: str, high: str) -> str:
-    """The hash in the middle of a range."""
-    start = _number(low)
-    end = _HASH_SPACE if high == FULL_MAX else _number(high)
-    return _hexadecimal((start + end) // 2)
-
-
-def _number(boundary: str) -> int:
-    return int(boundary[:32].ljust(32, "0"), 16)
-
-
-def _hexadecimal(number: int) -> str:
-    return f"{number:032X}"
+def _narrow(number: int) -> str:
+    """A hash of version 1, of 32 bits, as an effective key begins with it."""
+    return _to_hex_encoded_binary_string_v1([float(number)]).upper()
 
 
 @lru_cache(maxsize=65536)
@@ -140,6 +178,12 @@ def _value_at(body: Mapping[str, Any], path: Sequence[str]) -> Any:
             return {}
         value = value[part]
     return {} if isinstance(value, dict | list) else value
+
+
+def _prefix(value: Any) -> Any:
+    if not isinstance(value, str) or len(value) * 4 <= PREFIX_BYTES:
+        return value
+    return value.encode("utf-8", "surrogatepass")[:PREFIX_BYTES].decode("utf-8", "ignore")
 
 
 def _check(value: Any) -> None:

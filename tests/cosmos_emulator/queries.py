@@ -10,6 +10,7 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from . import charges
 from .errors import bad_request
@@ -19,6 +20,18 @@ from .sql.values import UNDEFINED
 from .storage import Partition
 
 LARGEST_PAGE = 4 * 1024 * 1024
+_TIMES = (
+    "queryCompileTimeInMs",
+    "queryLogicalPlanBuildTimeInMs",
+    "queryPhysicalPlanBuildTimeInMs",
+    "queryOptimizationTimeInMs",
+    "VMExecutionTimeInMs",
+    "indexLookupTimeInMs",
+    "documentLoadTimeInMs",
+    "systemFunctionExecuteTimeInMs",
+    "userFunctionExecuteTimeInMs",
+    "writeOutputTimeInMs",
+)
 
 
 @dataclass(frozen=True)
@@ -44,31 +57,42 @@ class Page:
     def charge(self) -> float:
         return charges.query(self.bytes_read)
 
-    @property
-    def metrics(self) -> str:
-        """The part of the service's query metrics that holds here."""
-        return (
-            f"retrievedDocumentCount={self.documents_read};retrievedDocumentSize={self.bytes_read};"
-            f"outputDocumentCount={len(self.rows)};outputDocumentSize={sum(map(len, self.rows))}"
-        )
+    def metrics(self, milliseconds: float, *, uses_index: bool) -> str:
+        """The service's query metrics; of the times only the whole is measured."""
+        figures = {
+            "totalExecutionTimeInMs": f"{milliseconds:.2f}",
+            **dict.fromkeys(_TIMES, "0.00"),
+            "instructionCount": "0",
+            "retrievedDocumentCount": str(self.documents_read),
+            "retrievedDocumentSize": str(self.bytes_read),
+            "outputDocumentCount": str(len(self.rows)),
+            "outputDocumentSize": str(sum(map(len, self.rows))),
+            "indexUtilizationRatio": f"{float(uses_index):.2f}",
+        }
+        return ";".join(f"{name}={value}" for name, value in figures.items())
 
 
 def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None) -> Page:
     """The next page. It holds rows of one segment only, as the service's do, and may be empty."""
-    start = _decode(continuation) if continuation else None
-    ahead = [segment for segment in segments if start is None or segment.high > start.low]
+    begun = _decode(continuation) if continuation else ()
+    ahead = [segment for segment in segments if not begun or segment.high > begun[0].low]
     if not ahead:
         return Page([], None)
-    segment = ahead[0]
-    after = start.position if start and segment.low < start.high else None
-    following = _encode(ahead[1].low, ahead[1].low, ()) if len(ahead) > 1 else None
+    segment = _first(ahead[0], begun)
+    after = next((each.position for each in begun if each.low <= segment.low < each.high), ()) or None
+    if after is not None and not query.accepts(after):
+        raise bad_request("Invalid continuation token.")
+    later = _later(begun, segment.high)
+    following = None
+    if segment.high < ahead[0].high or len(ahead) > 1:
+        following = _encode(later or (_Stretch(segment.high, segment.high, ()),))
     page = Page([], following, segment.partition)
     room = LARGEST_PAGE
     last: Position = ()
     for row in _rows_after(query, segment, after):
         encoded = encode(row)
         if page.rows and (len(page.rows) == limit or len(encoded) > room):
-            page.continuation = _encode(segment.low, segment.high, last)
+            page.continuation = _encode((_Stretch(segment.low, segment.high, last), *later))
             break
         page.rows.append(encoded)
         last, room = row.position, room - len(encoded)
@@ -94,21 +118,50 @@ def _rows_after(query: CompiledQuery, segment: Segment, after: Position | None) 
 
 
 @dataclass(frozen=True)
-class _Start:
+class _Stretch:
+    """A stretch of the hash space that has been read up to a position; one of no width says where to begin."""
+
     low: str
     high: str
     position: Position
 
 
-def _encode(low: str, high: str, position: Position) -> str:
-    values = [["undefined"] if value is UNDEFINED else ["value", value] for value in position]
-    return base64.b64encode(json.dumps([low, high, values]).encode()).decode()
+def _first(segment: Segment, begun: Sequence[_Stretch]) -> Segment:
+    """The first part of a segment that is read from one position: after a merge it may have more."""
+    low = max(segment.low, begun[0].low) if begun else segment.low
+    bounds = (bound for each in begun for bound in (each.low, each.high) if low < bound < segment.high)
+    high = min(bounds, default=segment.high)
+    if (low, high) == (segment.low, segment.high):
+        return segment
+
+    def within() -> Iterable[Document]:
+        return (document for document in segment.documents() if low <= getattr(document, "effective_key", low) < high)
+
+    return Segment(low, high, within, segment.partition)
 
 
-def _decode(continuation: str) -> _Start:
+def _later(begun: Sequence[_Stretch], high: str) -> tuple[_Stretch, ...]:
+    """What was begun beyond a bound: the children of a partition are read from where the parent was left."""
+    return tuple(_Stretch(max(each.low, high), each.high, each.position) for each in begun if each.high > high)
+
+
+def _encode(begun: Sequence[_Stretch]) -> str:
+    content = [(each.low, each.high, [_as_json(value) for value in each.position]) for each in begun]
+    return base64.b64encode(json.dumps(content).encode()).decode()
+
+
+def _as_json(value: Any) -> list[Any]:
+    return ["undefined"] if value is UNDEFINED else ["value", value]
+
+
+def _decode(continuation: str) -> tuple[_Stretch, ...]:
     try:
-        low, high, values = json.loads(base64.b64decode(continuation, validate=True))
-        position = tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values)
-    except (ValueError, TypeError, IndexError):
-        raise bad_request("Invalid continuation token.") from None
-    return _Start(low, high, position)
+        begun = tuple(
+            _Stretch(low, high, tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values))
+            for low, high, values in json.loads(base64.b64decode(continuation, validate=True))
+        )
+    except (ValueError, TypeError, IndexError, KeyError, RecursionError):
+        begun = ()
+    if not begun or not all(isinstance(each.low, str) and isinstance(each.high, str) for each in begun):
+        raise bad_request("Invalid continuation token.")
+    return begun

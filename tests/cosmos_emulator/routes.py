@@ -11,16 +11,19 @@ from typing import Any
 from urllib.parse import unquote
 
 from .errors import CosmosError, bad_request, unsupported
+from .sessions import parse_session
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """2 MB, and what an item's system properties and a batch's wrapping may add before the item itself is measured."""
 _EXACT_INTEGERS = 2**53
 _KNOWN_RESOURCES = ("dbs", "colls", "docs")
+_QUERY_TYPES = frozenset({"application/query+json", "application/sql"})
+"""Content types that make a POST a query on the service, whatever its headers say."""
 _REFUSED_HEADERS = {
     "x-ms-documentdb-pre-trigger-include": "triggers",
     "x-ms-documentdb-post-trigger-include": "triggers",
     "x-ms-indexing-directive": "indexing directives",
-    "x-ms-cosmos-populateindexmetrics": "index metrics",
+    "x-ms-cosmos-populateindexmetrics-v2": "index metrics as text",
     "x-ms-cosmos-populatequeryadvice": "query advice",
 }
 
@@ -33,6 +36,8 @@ class Call:
     path: str
     headers: Mapping[str, str]
     body: bytes
+    lagging: bool = False
+    """Whether a replica answers that is behind; drawn when the request is carried out."""
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -61,6 +66,23 @@ class Call:
 
     def flag(self, header: str) -> bool:
         return self.headers.get(header, "").lower() == "true"
+
+    @cached_property
+    def session(self) -> dict[str, int]:
+        """The LSN that the client has seen of each range, by its session token."""
+        header = self.headers.get("x-ms-session-token")
+        return parse_session(header) if header else {}
+
+    @property
+    def content_type(self) -> str:
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether a batch's operations are each for themselves; clients say `x-ms-cosmos-batch-atomic: false`."""
+        names = ("x-ms-cosmos-batch-atomic", "x-ms-cosmos-is-batch-atomic")
+        said = [self.headers[name].lower() for name in names if name in self.headers]
+        return "false" in said or (not said and "x-ms-documentdb-partitionkey" not in self.headers)
 
     @property
     def minimal(self) -> bool:
@@ -117,7 +139,7 @@ class Call:
             return "batch"
         if self.flag("x-ms-cosmos-is-query-plan-request"):
             return "query_plan"
-        if self.flag("x-ms-documentdb-isquery"):
+        if self.flag("x-ms-documentdb-isquery") or self.content_type in _QUERY_TYPES:
             return "query"
         return "upsert_item" if self.flag("x-ms-documentdb-is-upsert") else "create_item"
 
@@ -129,6 +151,8 @@ class Call:
         for header, feature in _REFUSED_HEADERS.items():
             if header in self.headers and self.headers[header].lower() != "false":
                 raise unsupported(feature)
+        if self.content_type == "application/sql":
+            raise unsupported("queries as plain text")
         if len(self.body) > LARGEST_REQUEST:
             raise CosmosError(413, "Request size is too large: a request has at most 2 MB.")
 

@@ -21,7 +21,9 @@ from .errors import CosmosError, bad_request
 from .faults import Action, Delay, Drop, Faults, Respond
 from .identity import Identity
 from .operations import Operations, Reply
+from .replicas import READS
 from .routes import Call
+from .sessions import reads_without_session
 from .storage import Container
 from .switches import Switches
 from .tls import Certificate, host, trusted
@@ -45,12 +47,28 @@ class RequestRecord:
     headers: Mapping[str, str]
     """What the client sent."""
 
+    @property
+    def is_read(self) -> bool:
+        """Whether it reads items or the feed, so that a replica may answer it."""
+        return self.kind in READS
+
+    @property
+    def session_token(self) -> str | None:
+        """The session token that the client sent."""
+        return self.headers.get("x-ms-session-token")
+
+    @property
+    def container_path(self) -> str:
+        """`dbs/…/colls/…` of the container that it went to."""
+        return "/".join(self.path.split("/")[1:5])
+
 
 class CosmosEmulator:
     """An Azure Cosmos DB for NoSQL account on localhost, in memory.
 
     `partitions` is the number of physical partitions that new containers begin with, for all or by container id.
-    `clock` gives the time of writes and of expiry, in seconds. `switches` say which rules it keeps and what goes wrong
+    `clock` gives the time of writes and of expiry, in seconds; `monotonic` that of replicas that lag and of resources
+    that appear late. `switches` say which rules it keeps and what goes wrong
     with it; without, the environment does. With an `identity` it serves tokens beside the key, over TLS: `authority`
     is then the file with what a client has to trust, and `trusted()` has it trusted.
     """
@@ -63,6 +81,7 @@ class CosmosEmulator:
         partitions: int | Mapping[str, int] = 1,
         clock: Callable[[], float] = time.time,
         switches: Switches | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
         identity: Identity | None = None,
     ) -> None:
         self.key = key
@@ -74,8 +93,8 @@ class CosmosEmulator:
         self._certificate: Certificate | None = None
         self._host = "127.0.0.1" if identity is None else host()
         self._port = port
-        self._account = Account(partitions, clock)
-        self._operations = Operations(self._account, lambda: self.endpoint)
+        self._account = Account(partitions, clock, self.switches, monotonic)
+        self._operations = Operations(self._account, lambda: self.endpoint, self.switches)
         self._runner: web.AppRunner | None = None
 
     # ---- life
@@ -149,6 +168,11 @@ class CosmosEmulator:
     def merge(self, database: str, container: str, first: str, second: str) -> str:
         """Merges two neighbouring physical partitions; the id of the result."""
         return self.container(database, container).merge(first, second).id
+
+    def reads_without_session(self) -> list[RequestRecord]:
+        """Reads since the last `reset` that came after a write to the same container and brought no session token of
+        that container, so that a replica which lags may answer them. Whose write it was is not asked."""
+        return reads_without_session(self.requests)
 
     def reset(self) -> None:
         """Forgets the charges and the requests so far; data and faults stay."""
@@ -259,7 +283,7 @@ class CosmosEmulator:
 
 
 def _refusal(error: CosmosError, charge: float) -> Reply:
-    body = json.dumps({"code": error.code, "message": error.message}).encode()
+    body = json.dumps({"code": error.code, "message": error.message, **error.details}).encode()
     headers = {**error.headers, "x-ms-substatus": str(error.substatus)} if error.substatus else dict(error.headers)
     return Reply(error.status, body, charge, headers)
 

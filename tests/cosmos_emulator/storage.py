@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import partition_keys
 from .errors import bad_request, not_found, range_gone
+from .history import History
 from .indexing import IndexingPolicy
 from .partition_keys import Components, PartitionKeyDefinition
+from .sessions import STRETCH, first_lsn
+from .switches import Switches
+from .versions import VersionLog, retention_of
 
 _COMPACT_AFTER = 1000
 
@@ -37,6 +41,8 @@ class Item:
     timestamp: int
     expires_at: float | None = None
     lsn: int = 0
+    position: int = 0
+    """Its place in the transaction that wrote it."""
 
     @property
     def size(self) -> int:
@@ -54,11 +60,22 @@ class Partition:
     lsn: int = 0
     born: int = 0
     """The container's generation in which it came to be."""
+    first_lsn: int = 0
+    """Where its LSNs began, or those of the partitions it came from."""
+    history: History | None = None
+    """Its last transactions, where replicas lag."""
     log: list[tuple[int, str, str]] = field(default_factory=list)
     """(LSN, logical partition, id) of every write, in order; entries of items that changed since are skipped."""
+    versions: VersionLog | None = None
+    """Every write and removal, where the container keeps them."""
     _logical: dict[str, dict[str, Item]] = field(default_factory=dict)
     _expiries: list[tuple[float, str, str]] = field(default_factory=list)
     _count: int = 0
+    _bytes: dict[str, int] = field(default_factory=dict)
+
+    def reached(self, place: int) -> int:
+        """Where a reader of the feed is who began at a place and got everything."""
+        return self.lsn
 
     def holds(self, effective_key: str) -> bool:
         return self.low <= effective_key < self.high
@@ -66,23 +83,45 @@ class Partition:
     def logical(self, key: str) -> dict[str, Item]:
         return self._logical.get(key, {})
 
+    def bytes_of(self, key: str) -> int:
+        """What the items of a logical partition take."""
+        return self._bytes.get(key, 0)
+
+    def logical_keys(self) -> dict[str, None]:
+        """The logical partitions that hold anything, in the order in which they came to be."""
+        return dict.fromkeys(self._logical)
+
     def items(self) -> Iterator[Item]:
         for logical in self._logical.values():
             yield from logical.values()
 
     def commit(self, key: str, changes: dict[str, Item | None]) -> int:
         """Applies one transaction under the next LSN; None removes an item."""
+        return self.commit_all({key: changes})
+
+    def commit_all(self, transactions: Mapping[str, dict[str, Item | None]]) -> int:
+        """Applies the transactions of several logical partitions under one LSN."""
         self.lsn += 1
-        for identifier, item in changes.items():
-            if item is None:
-                self._remove(key, identifier)
-                continue
-            item.lsn = self.lsn
-            self._put(item)
-            self.log.append((item.lsn, key, identifier))
+        position = 0
+        for key, changes in transactions.items():
+            if self.history is not None:
+                self._remember(self.history, key, changes)
+            for identifier, item in changes.items():
+                self._change(key, identifier, item, position)
+                position += 1
         if len(self.log) > 2 * self._count + _COMPACT_AFTER:
             self.log = [entry for entry in self.log if self.current(entry) is not None]
         return self.lsn
+
+    def _change(self, key: str, identifier: str, item: Item | None, position: int) -> None:
+        if self.versions is not None:
+            self.versions.record(self.lsn, item, self.logical(key).get(identifier))
+        if item is None:
+            self._remove(key, identifier)
+            return
+        item.lsn, item.position = self.lsn, position
+        self._put(item)
+        self.log.append((item.lsn, key, identifier))
 
     def current(self, entry: tuple[int, str, str]) -> Item | None:
         """The item a log entry tells of, unless it has changed or gone since."""
@@ -103,13 +142,15 @@ class Partition:
             item = self._logical.get(key, {}).get(identifier)
             if item is not None and item.expires_at == moment:
                 self._remove(key, identifier)
+                if self.versions is not None:
+                    self.lsn += 1
+                    self.versions.record(self.lsn, None, item, expired=True)
 
     def adopt(self, items: Iterable[Item]) -> None:
         """Takes over another partition's items, with the LSNs they have."""
         for item in items:
             self._put(item)
-            self.log.append((item.lsn, item.key, item.id))
-        self.log.sort()
+        self.log = [(item.lsn, item.key, item.id) for item in sorted(self.items(), key=_place)]
 
     def reschedule(self, expiry_of: Callable[[Item], float | None]) -> None:
         """Computes every expiry anew, after the container's default has changed."""
@@ -117,10 +158,20 @@ class Partition:
         for item in self.items():
             item.expires_at = expiry_of(item)
             self._schedule(item)
+        for item in self.history.items() if self.history else ():
+            item.expires_at = expiry_of(item)
+
+    def _remember(self, history: History, key: str, changes: dict[str, Item | None]) -> None:
+        logical = self._logical.get(key, {})
+        before = {identifier: logical.get(identifier) for identifier in changes}
+        any_item = next(item for item in (*changes.values(), *before.values()) if item is not None)
+        history.record(self.lsn, key, any_item.effective_key, before)
 
     def _put(self, item: Item) -> None:
         logical = self._logical.setdefault(item.key, {})
-        self._count += item.id not in logical
+        replaced = logical.get(item.id)
+        self._count += replaced is None
+        self._bytes[item.key] = self.bytes_of(item.key) + item.size - (replaced.size if replaced else 0)
         logical[item.id] = item
         self._schedule(item)
 
@@ -130,27 +181,51 @@ class Partition:
 
     def _remove(self, key: str, identifier: str) -> None:
         logical = self._logical.get(key, {})
-        if logical.pop(identifier, None) is not None:
+        if (removed := logical.pop(identifier, None)) is not None:
             self._count -= 1
+            self._bytes[key] -= removed.size
             if not logical:
-                del self._logical[key]
+                del self._logical[key], self._bytes[key]
+
+
+def _place(item: Item) -> tuple[int, int]:
+    return item.lsn, item.position
 
 
 class Container:
     """A container's partitions and the settings that decide how items are kept."""
 
-    def __init__(self, document: dict[str, Any], partitions: int, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        document: dict[str, Any],
+        partitions: int,
+        clock: Callable[[], float],
+        *,
+        number: int,
+        switches: Switches,
+        monotonic: Callable[[], float],
+    ) -> None:
         self.document = document
         self.rid: str = document["_rid"]
-        self.definition = PartitionKeyDefinition.parse(document.get("partitionKey"))
+        self.definition = PartitionKeyDefinition.parse(document.get("partitionKey"), key_versions=switches.key_versions)
+        self.logical_partition_bytes = switches.logical_partition_bytes if switches.sizes else None
         self.clock = clock
         self.policy = IndexingPolicy(document.get("indexingPolicy"))
         self.unique_paths = _unique_paths(document)
-        boundaries = partition_keys.initial_boundaries(partitions)
-        self.partitions = [Partition(str(index), low, high) for index, (low, high) in enumerate(boundaries)]
+        boundaries = self.definition.boundaries(partitions)
+        first = first_lsn(number) if switches.sessions else 0
+        self.partitions = [
+            _new_partition(index, bounds, first + index * STRETCH if first else 0)
+            for index, bounds in enumerate(boundaries)
+        ]
+        if switches.lag:
+            for partition in self.partitions:
+                partition.history = History(switches.lag_seconds, monotonic)
         self.generation = 1
         self._next_range = partitions
+        self._range_ids = {partition.id for partition in self.partitions}
         self._next_number = 0
+        self._keep_versions()
 
     def next_number(self) -> int:
         self._next_number += 1
@@ -159,8 +234,19 @@ class Container:
     def settings_changed(self) -> None:
         """Reads the container's document again after it was replaced."""
         self.policy = IndexingPolicy(self.document.get("indexingPolicy"))
+        self._keep_versions()
         for partition in self.partitions:
             partition.reschedule(lambda item: self.expiry(item.body, item.timestamp))
+
+    def _keep_versions(self) -> None:
+        retention = retention_of(self.document)
+        for partition in self.partitions:
+            if retention is None:
+                partition.versions = None
+            elif partition.versions is None:
+                partition.versions = VersionLog(self.clock, retention, partition.lsn)
+            else:
+                partition.versions.retention = retention
 
     def expiry(self, body: dict[str, Any], timestamp: int) -> float | None:
         """When an item ends: its own `ttl` before the container's default; never where the container has none."""
@@ -189,6 +275,10 @@ class Container:
                 return partition
         raise range_gone(range_id)
 
+    def had_range(self, range_id: str) -> bool:
+        """Whether a partition of this id is there or was there before it split or merged."""
+        return range_id in self._range_ids
+
     def overlapping(self, low: str, high: str) -> list[Partition]:
         return [partition for partition in self.live() if partition.low < high and low < partition.high]
 
@@ -196,7 +286,7 @@ class Container:
         """The partition and the logical key of a full partition key."""
         if self.definition.is_prefix(components):
             raise partition_keys.mismatch()
-        return self.owner(self.definition.effective_key(components)), partition_keys.key_of(components)
+        return self.owner(self.definition.effective_key(components)), self.definition.logical_key(components)
 
     def find(self, components: Components, identifier: str) -> tuple[Partition, Item]:
         partition, key = self.locate(components)
@@ -210,7 +300,7 @@ class Container:
     def split(self, range_id: str, at: str | None = None) -> tuple[Partition, Partition]:
         """Replaces a partition with two, cut in the middle of its range or at a given effective key."""
         parent = self.partition(range_id)
-        cut = at or partition_keys.middle(parent.low, parent.high)
+        cut = at or self.definition.middle(parent.low, parent.high)
         if not parent.low < cut < parent.high:
             raise bad_request(f"{cut!r} does not lie inside the range {range_id}.")
         lower, upper = self._child((parent,), parent.low, cut), self._child((parent,), cut, parent.high)
@@ -219,6 +309,8 @@ class Container:
 
     def merge(self, first: str, second: str) -> Partition:
         """Replaces two neighbours with one."""
+        if retention_of(self.document) is not None:
+            raise bad_request("Partitions of a container that keeps all versions and deletes are not merged.")
         parents = sorted((self.partition(first), self.partition(second)), key=lambda partition: partition.low)
         if parents[0].high != parents[1].low:
             raise bad_request(f"The ranges {first} and {second} are not neighbours.")
@@ -229,8 +321,14 @@ class Container:
     def _child(self, parents: tuple[Partition, ...], low: str, high: str) -> Partition:
         ancestors = [name for parent in parents for name in (*parent.parents, parent.id)]
         lsn = max(parent.lsn for parent in parents)
-        child = Partition(str(self._next_range), low, high, tuple(ancestors), lsn, self.generation + 1)
+        first = min(parent.first_lsn for parent in parents)
+        child = Partition(str(self._next_range), low, high, tuple(ancestors), lsn, self.generation + 1, first)
+        if parents[0].history is not None:  # after a merge none: two orders of LSNs cannot be undone as one
+            child.history = parents[0].history.within(low, high if len(parents) == 1 else low)
         self._next_range += 1
+        if parents[0].versions is not None:
+            child.versions = parents[0].versions.part(child.holds)
+        self._range_ids.add(child.id)
         child.adopt(item for parent in parents for item in parent.items() if child.holds(item.effective_key))
         return child
 
@@ -238,6 +336,10 @@ class Container:
         kept = [partition for partition in self.partitions if partition not in parents]
         self.partitions = sorted([*kept, *children], key=lambda partition: partition.low)
         self.generation += 1
+
+
+def _new_partition(index: int, bounds: tuple[str, str], lsn: int) -> Partition:
+    return Partition(str(index), *bounds, lsn=lsn, first_lsn=lsn)
 
 
 def _unique_paths(document: dict[str, Any]) -> list[list[tuple[str, ...]]]:

@@ -9,14 +9,14 @@ import base64
 import json
 import struct
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from . import charges
-from .errors import CosmosError, bad_request, conflict, not_found, precondition_failed
+from .errors import CosmosError, bad_request, conflict, logical_partition_full, not_found, precondition_failed
 from .partition_keys import Components, key_of
-from .patch import apply_patch
+from .patch import Patch
 from .storage import Container, Item
 
 LARGEST_ITEM = 2 * 1024 * 1024
@@ -53,13 +53,23 @@ class Transaction:
         self.container = container
         self.components = components
         self.partition, self.key = container.locate(components)
-        self._changes: dict[str, Item | None] = {}
+        self.changes: dict[str, Item | None] = {}
+        self._growth = 0
 
     def commit(self) -> int:
         """Makes the changes visible and returns the partition's LSN; a transaction that only read takes none."""
-        if self._changes:
-            return self.partition.commit(self.key, self._changes)
+        if self.changes:
+            return self.partition.commit(self.key, self.changes)
         return self.partition.lsn
+
+    def attempt(self, operation: Callable[[], Outcome]) -> Outcome:
+        """An operation that leaves nothing behind where it fails."""
+        before, growth = dict(self.changes), self._growth
+        try:
+            return operation()
+        except CosmosError:
+            self.changes, self._growth = before, growth
+            raise
 
     # ---- operations
 
@@ -90,28 +100,29 @@ class Transaction:
         if new_id != identifier:
             if self._get(new_id) is not None:
                 raise conflict(new_id)
-            self._changes[identifier] = None
+            self._change(identifier, None)
         item = self._store(body, old)
         return Outcome(200, charges.replace(item.size, self._terms(item)), item)
 
-    def patch(self, identifier: str, instructions: Mapping[str, Any], conditions: Conditions) -> Outcome:
+    def patch(self, identifier: str, instructions: Any, conditions: Conditions) -> Outcome:
         old = self._existing(identifier)
         conditions.check_write(old)
-        body = apply_patch(old.body, instructions, self.container.definition.parts)
+        patch = Patch.parse(instructions)
+        body = patch.apply(old.body, self.container.definition.parts)
+        self.container.definition.check_same(self.components, body)
         item = self._store(body, old)
-        count = len(instructions["operations"])
-        return Outcome(200, charges.patch(item.size, self._terms(item), count), item)
+        return Outcome(200, charges.patch(item.size, self._terms(item), len(patch.operations)), item)
 
     def delete(self, identifier: str, conditions: Conditions) -> Outcome:
         conditions.check_write(self._existing(identifier))
-        self._changes[identifier] = None
+        self._change(identifier, None)
         return Outcome(204, charges.DELETE)
 
     # ---- inside
 
     def _get(self, identifier: str) -> Item | None:
-        if identifier in self._changes:
-            return self._changes[identifier]
+        if identifier in self.changes:
+            return self.changes[identifier]
         return self.partition.logical(self.key).get(identifier)
 
     def _existing(self, identifier: str) -> Item:
@@ -162,14 +173,28 @@ class Transaction:
             expires_at=container.expiry(body, now),
         )
         self._check_unique(item)
-        self._changes[item.id] = item
+        self._change(item.id, item)
+        self._check_size()
         return item
+
+    def _change(self, identifier: str, item: Item | None) -> None:
+        for size, sign in ((self._get(identifier), -1), (item, 1)):
+            self._growth += sign * (size.size if size else 0)
+        self.changes[identifier] = item
+
+    def _check_size(self) -> None:
+        """A full logical partition takes nothing that makes it larger. What gives room is welcome, be it too little."""
+        limit = self.container.logical_partition_bytes
+        if limit is None or self._growth <= 0:
+            return
+        if self.partition.bytes_of(self.key) + self._growth > limit:
+            raise logical_partition_full(limit)
 
     def _check_unique(self, item: Item) -> None:
         """A unique key holds within one logical partition."""
         for paths in self.container.unique_paths:
             wanted = _values(item.body, paths)
-            present = {**self.partition.logical(self.key), **self._changes}
+            present = {**self.partition.logical(self.key), **self.changes}
             for other in present.values():
                 if other is not None and other.number != item.number and _values(other.body, paths) == wanted:
                     raise CosmosError(409, "Unique index constraint violation.")

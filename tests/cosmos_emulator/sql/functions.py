@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import bad_request
+from ..errors import bad_request, unsupported
 from .values import UNDEFINED, equal, matches_partially
 
 
@@ -37,9 +37,14 @@ def _text_test(test: Callable[[str, str], bool]) -> Callable[..., Any]:
     def apply(text: Any, part: Any, ignore_case: Any = False) -> Any:
         if not isinstance(text, str) or not isinstance(part, str) or not isinstance(ignore_case, bool):
             return UNDEFINED
-        return test(text.casefold(), part.casefold()) if ignore_case else test(text, part)
+        return test(_folded(text), _folded(part)) if ignore_case else test(text, part)
 
     return apply
+
+
+def _folded(text: str) -> str:
+    """Without case, one character for one: the service does not take ß for ss."""
+    return "".join(lower if len(lower := letter.lower()) == 1 else letter for letter in text)
 
 
 def _on_number(function: Callable[[Any], Any]) -> Callable[..., Any]:
@@ -82,6 +87,12 @@ def _right(text: Any, length: Any) -> Any:
     return text[max(0, len(text) - int(length)) :] if length > 0 else ""
 
 
+def _index_of(text: Any, part: Any, start: Any = 0) -> Any:
+    if not isinstance(text, str) or not isinstance(part, str) or not _is_number(start):
+        return UNDEFINED
+    return text.find(part, max(0, int(start)))
+
+
 def _replace(text: Any, old: Any, new: Any) -> Any:
     return text.replace(old, new)
 
@@ -93,6 +104,8 @@ def _round(value: float) -> float:
 
 def check_arity(name: str, arguments: Sequence[Any]) -> None:
     """An aggregate takes one argument; a scalar function what it declares."""
+    if name == "TRIM" and len(arguments) == 2:
+        raise unsupported("TRIM of given characters")
     fewest, most = (FUNCTIONS[name].fewest, FUNCTIONS[name].most) if name in FUNCTIONS else (1, 1)
     if not fewest <= len(arguments) <= most:
         raise bad_request(f"The {name} function takes {fewest} to {most} arguments, not {len(arguments)}.")
@@ -118,11 +131,11 @@ FUNCTIONS: dict[str, Function] = {
     "LOWER": Function(_on_text(str.lower), 1, 1),
     "UPPER": Function(_on_text(str.upper), 1, 1),
     "TRIM": Function(_on_text(str.strip), 1, 1),
-    "CONCAT": Function(_concat, 2, 100),
+    "CONCAT": Function(_concat, 2, 10_000),
     "SUBSTRING": Function(_substring, 3, 3),
     "LEFT": Function(_left, 2, 2),
     "RIGHT": Function(_right, 2, 2),
-    "INDEX_OF": Function(_on_text(str.find, 2), 2, 2),
+    "INDEX_OF": Function(_index_of, 2, 3),
     "REPLACE": Function(_on_text(_replace, 3), 3, 3),
     "ABS": Function(_on_number(abs), 1, 1),
     "FLOOR": Function(_on_number(math.floor), 1, 1),

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import bad_request
+from .values import as_number
+
+_LONGEST_NUMBER = 400
+"""Digits that Python may read as an integer at once; more of them are beyond a double anyway."""
 
 RESERVED = frozenset(
     {
@@ -46,12 +50,12 @@ RESERVED = frozenset(
 
 _TOKEN = re.compile(
     r"""
-    (?P<space>\s+|--[^\n]*|/\*.*?\*/)
-  | (?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
+    (?P<space>\s+|--[^\n]*)
+  | (?P<number>0[xX][0-9a-fA-F]+|\d+(?:\.\d*)?(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?)
   | (?P<string>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")
   | (?P<parameter>@[A-Za-z_][A-Za-z0-9_]*)
   | (?P<word>[^\W\d]\w*)
-  | (?P<symbol><=|>=|!=|<>|\|\||\?\?|[-+*/%=<>(){}\[\],.:?&|^~!])
+  | (?P<symbol>>>>|<<|>>|<=|>=|!=|<>|\|\||\?\?|[-+*/%=<>(){}\[\],.:?&|^~!])
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -87,10 +91,16 @@ def tokenize(text: str) -> list[Token]:
 
 def _value(kind: str, text: str) -> Any:
     if kind == "number":
-        return int(text) if text.isdigit() else float(text)
+        return _number(text)
     if kind == "string":
         return _unescape(text)
     return None
+
+
+def _number(text: str) -> Any:
+    if text[:2].lower() == "0x":
+        return as_number(int(text, 16))
+    return as_number(int(text)) if text.isdigit() and len(text) < _LONGEST_NUMBER else as_number(float(text))
 
 
 def _unescape(text: str) -> str:

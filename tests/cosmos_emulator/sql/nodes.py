@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, TypeGuard
 
 AGGREGATES = frozenset({"COUNT", "SUM", "MIN", "MAX", "AVG"})
 
@@ -109,6 +110,7 @@ class In(Node):
 class Like(Node):
     operand: Node
     pattern: Node
+    escape: Node | None = None
 
 
 @dataclass(frozen=True)
@@ -116,9 +118,17 @@ class Call(Node):
     name: str
     arguments: tuple[Node, ...]
 
-    @property
-    def is_aggregate(self) -> bool:
-        return self.name in AGGREGATES
+
+@dataclass(frozen=True)
+class Subquery(Node):
+    """`(SELECT …)`, `EXISTS(SELECT …)` or `ARRAY(SELECT …)`. It has no children: what is in it is its own affair."""
+
+    kind: str
+    """`EXISTS`, `ARRAY`, or "" for one value."""
+    query: Query
+
+    def children(self) -> Iterator[Node]:
+        return iter(())
 
 
 @dataclass(frozen=True)
@@ -129,7 +139,7 @@ class SelectItem(Node):
 
 @dataclass(frozen=True)
 class Source(Node):
-    """`FROM alias` (path is None), `FROM path AS alias`, or with `iterate`: `alias IN path`."""
+    """`FROM alias` (path is None), `FROM path AS alias`, or `alias IN path` (`iterate`). A path can be a subquery."""
 
     alias: str
     path: Node | None = None
@@ -149,6 +159,7 @@ class Query(Node):
     is_value: bool
     sources: tuple[Source, ...]
     where: Node | None = None
+    group_by: tuple[Node, ...] = ()
     order_by: tuple[OrderItem, ...] = ()
     distinct: bool = False
     top: Node | None = None
@@ -157,8 +168,22 @@ class Query(Node):
 
     @property
     def aggregates(self) -> list[Call]:
-        calls = (node for item in self.items for node in item.walk())
-        return [node for node in calls if isinstance(node, Call) and node.is_aggregate]
+        return [node for item in self.items for node in item.walk() if is_aggregate(node)]
+
+    @property
+    def is_grouped(self) -> bool:
+        """Whether its rows stand for groups of documents; without GROUP BY all of them are one group."""
+        return bool(self.group_by or self.aggregates)
+
+    @property
+    def columns(self) -> list[tuple[str, Node]]:
+        """What a row is made of, by name; expressions without a name are `$1`, `$2` and so on."""
+        unnamed = itertools.count(1)
+        return [(item.alias or f"${next(unnamed)}", item.expression) for item in self.items]
+
+
+def is_aggregate(node: Node) -> TypeGuard[Call]:
+    return isinstance(node, Call) and node.name in AGGREGATES
 
 
 def path_of(node: Node) -> tuple[str, ...] | None:

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from ..errors import CosmosError, bad_request, unsupported
 from . import nodes
+from .checks import check_query, check_subquery
 from .functions import FUNCTIONS, check_arity
 from .lexer import RESERVED, Token, tokenize
 from .nodes import AGGREGATES, Node, Query
@@ -90,37 +91,33 @@ class _Parser:
 
     # ---- the statement
 
-    def query(self) -> Query:
+    def query(self, *, nested: bool = False) -> Query:
         self.expect("SELECT")
         distinct = self._take("DISTINCT") is not None
         top = self._count() if self._take("TOP") else None
         is_value = self._take("VALUE") is not None
         items = () if not is_value and self._take("*") else self._select_items(is_value)
-        if not self._is("FROM"):
+        if not self._is("FROM") and not nested:
             raise unsupported("a query without FROM") if self._now.kind == "end" else self._syntax_error()
-        sources = self._sources()
+        sources = self._sources() if self._take("FROM") else ()
         where = self.expression() if self._take("WHERE") else None
-        if self._is("GROUP"):
-            raise unsupported("GROUP BY")
+        group_by = self._group_keys() if self._take("GROUP") else ()
         order_by = self._order_items() if self._take("ORDER") else ()
         offset = limit = None
         if self._take("OFFSET"):
             offset = self._count()
             self.expect("LIMIT")
             limit = self._count()
-        query = Query(items, is_value, sources, where, order_by, distinct, top, offset, limit)
-        self._check(query)
+        query = Query(items, is_value, sources, where, group_by, order_by, distinct, top, offset, limit)
+        check_query(query)
         return query
 
-    def _check(self, query: Query) -> None:
-        if not query.items and len(query.sources) != 1:
-            raise bad_request("'SELECT *' is only valid with a single input set.")
-        if query.top is not None and query.offset is not None:
-            raise bad_request("'TOP' is not allowed together with 'OFFSET LIMIT'.")
-        misplaced = [query.where, *(item.expression for item in query.order_by)]
-        for node in (part for root in misplaced if root for part in root.walk()):
-            if isinstance(node, nodes.Call) and node.is_aggregate:
-                raise bad_request(f"The aggregate {node.name} is only allowed in the SELECT clause.")
+    def _subquery(self, kind: str = "") -> nodes.Subquery:
+        """From `SELECT` to the closing parenthesis."""
+        query = self.query(nested=True)
+        self.expect(")")
+        check_subquery(query)
+        return nodes.Subquery(kind, query)
 
     def _count(self) -> Node:
         token = self._next()
@@ -150,20 +147,28 @@ class _Parser:
         return nodes.SelectItem(expression, expression.name if isinstance(expression, nodes.Name) else None)
 
     def _sources(self) -> tuple[nodes.Source, ...]:
-        self.expect("FROM")
         sources = [self.source()]
         while self._take("JOIN"):
-            sources.append(self.source())
+            sources.append(self._joined())
         if self._is(","):
             raise unsupported("several inputs in FROM")
         return tuple(sources)
+
+    def _joined(self) -> nodes.Source:
+        """`JOIN (SELECT …) AS x`, each row of it; or a path."""
+        if not self._take("("):
+            return self.source()
+        rows = self._subquery("ARRAY")
+        named = self._take("AS") or (self._now.kind == "word" and self._now.keyword not in RESERVED)
+        return nodes.Source(self._identifier() if named else "", rows, iterate=True)
 
     def source(self) -> nodes.Source:
         if self._is("("):
             raise unsupported("subqueries in FROM")
         name = self._identifier()
         if self._take("IN"):
-            return nodes.Source(name, self._path(self._identifier()), iterate=True)
+            rows = self._subquery() if self._take("(") else self._path(self._identifier())
+            return nodes.Source(name, rows, iterate=True)
         path = self._path(name)
         alias = None
         if self._take("AS") or (self._now.kind == "word" and self._now.keyword not in RESERVED):
@@ -182,6 +187,13 @@ class _Parser:
             if not isinstance(node, nodes.Property):
                 raise unsupported("computed paths in FROM")
         return node
+
+    def _group_keys(self) -> tuple[Node, ...]:
+        self.expect("BY")
+        keys = [self.expression()]
+        while self._take(","):
+            keys.append(self.expression())
+        return tuple(keys)
 
     def _order_items(self) -> tuple[nodes.OrderItem, ...]:
         self.expect("BY")
@@ -256,15 +268,14 @@ class _Parser:
             return nodes.Between(operand, low, self._concatenation())
         self.expect("LIKE")
         pattern = self._concatenation()
-        if self._is("ESCAPE"):
-            raise unsupported("LIKE … ESCAPE")
-        return nodes.Like(operand, pattern)
+        escape = self._concatenation() if self._take("ESCAPE") else None
+        return nodes.Like(operand, pattern, escape)
 
     def _concatenation(self) -> Node:
         left = self._additive()
         while self._take("||"):
             left = nodes.Binary("||", left, self._additive())
-        if self._is("&", "|", "^", "~"):
+        if self._is("&", "|", "^", "~", "<<", ">>", ">>>"):
             raise unsupported(f"the bitwise operator {self._now.text}")
         return left
 
@@ -320,14 +331,14 @@ class _Parser:
 
     def _parenthesised(self) -> Node:
         if self._is("SELECT"):
-            raise unsupported("subqueries")
+            return self._subquery()
         inner = self.expression()
         self.expect(")")
         return inner
 
     def _list_until(self, closing: str) -> tuple[Node, ...]:
         if self._is("SELECT"):
-            raise unsupported("subqueries")
+            raise unsupported("a subquery as a list")
         items: list[Node] = []
         while not self._take(closing):
             if items:
@@ -353,7 +364,9 @@ class _Parser:
         if self._is("UDF") and following.text == ".":
             raise unsupported("user-defined functions")
         if self._is("EXISTS", "ARRAY") and following.text == "(":
-            raise unsupported(f"{self._now.keyword}(subquery)")
+            kind = self._next().keyword
+            self._next()
+            return self._subquery(kind)
         if following.text != "(":
             return nodes.Name(self._identifier())
         name = self._next().keyword

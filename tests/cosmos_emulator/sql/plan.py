@@ -1,48 +1,99 @@
 """What a client must do itself when a query spans ranges: the plan, in the words the SDK's execution context reads.
 
 The service answers a cross-partition ORDER BY, TOP, DISTINCT, OFFSET or aggregate with "not servable"; the client then
-asks for this plan, runs the rewritten query on every range, and merges.
+asks for this plan, runs the rewritten query on every range, and merges. The members and the rewritten queries are those
+that the tests of azure-cosmos-dotnet-v3 (`QueryPlanRetrieverTests`) and azure-sdk-for-rust show for the service's own
+planner; a client names what it can merge, and is refused what it cannot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ..errors import bad_request, unsupported
+from ..errors import bad_request
 from . import nodes
-from .nodes import Node, Query, path_of
+from .aggregates import PLAN_NAMES, partial
+from .checks import check_compositions
+from .nodes import Node, Query, is_aggregate, path_of
 from .render import expression, render
 from .values import UNDEFINED, hashable
 
-_AGGREGATE_NAMES = {"COUNT": "Count", "SUM": "Sum", "MIN": "Min", "MAX": "Max", "AVG": "Average"}
+ALL_FEATURES = frozenset(
+    {
+        "Aggregate",
+        "Distinct",
+        "GroupBy",
+        "MultipleAggregates",
+        "MultipleOrderBy",
+        "NonValueAggregate",
+        "OffsetAndLimit",
+        "OrderBy",
+        "Top",
+    }
+)
+"""What a client may say that it can merge, by the service's names."""
+ORDER_FILTER = "{documentdb-formattableorderbyquery-filter}"
+"""Where a client writes which rows of a range it has had; `true` for all of them."""
 
 
 def needs_client_merge(query: Query) -> bool:
     """Whether the answers of several ranges are more than their concatenation."""
     return bool(
-        query.order_by or query.distinct or query.aggregates or query.top is not None or query.offset is not None
+        query.order_by or query.distinct or query.is_grouped or query.top is not None or query.offset is not None
     )
 
 
-def query_info(query: Query, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The `queryInfo` of a plan. One row, an aggregate's, has no order to keep."""
-    order_by = () if query.aggregates else query.order_by
+def aggregates_columns(query: Query) -> bool:
+    """Whether a gateway refuses it over several partitions without a word of plans: clients know that refusal."""
+    return bool(query.aggregates) and (not query.is_value or bool(query.group_by))
+
+
+def query_info(query: Query, parameters: Mapping[str, Any], features: Collection[str]) -> dict[str, Any]:
+    """The `queryInfo` of a plan for a client with these features. One row, an aggregate's, has no order to keep."""
+    check_compositions(query)
+    _check_features(query, features)
+    order_by = () if query.is_grouped else query.order_by
     counts = {name: _count(getattr(query, name), parameters) for name in ("top", "offset", "limit")}
+    columns = query.columns if query.is_grouped and not query.is_value else []
     return {
         "distinctType": _distinct_type(query),
         **counts,
         "orderBy": ["Descending" if item.descending else "Ascending" for item in order_by],
         "orderByExpressions": [expression(item.expression) for item in order_by],
-        "groupByExpressions": [],
-        "groupByAliases": [],
-        "aggregates": [_AGGREGATE_NAMES[call.name] for call in query.aggregates],
-        "groupByAliasToAggregateType": {},
+        "groupByExpressions": list(map(expression, query.group_by)),
+        "groupByAliases": [name for name, _ in columns],
+        "aggregates": [PLAN_NAMES[call.name] for call in query.aggregates] if query.is_value else [],
+        "groupByAliasToAggregateType": {name: _plan_name(node) for name, node in columns},
         "rewrittenQuery": _rewritten(query, counts),
         "hasSelectValue": query.is_value,
+        "dCountInfo": None,
         "hasNonStreamingOrderBy": False,
     }
+
+
+def _check_features(query: Query, features: Collection[str]) -> None:
+    count = len(query.aggregates)
+    needed = {
+        "Aggregate": query.is_value and count == 1,
+        "Distinct": query.distinct,
+        "GroupBy": bool(query.group_by),
+        "MultipleAggregates": count > 1,
+        "MultipleOrderBy": len(query.order_by) > 1,
+        "NonValueAggregate": count > 0 and not query.is_value,
+        "OffsetAndLimit": query.offset is not None,
+        "OrderBy": len(query.order_by) == 1,
+        "Top": query.top is not None,
+    }
+    if missing := [feature for feature, needs in needed.items() if needs and feature not in features]:
+        raise bad_request(
+            "Query contains the following features, which the calling client does not support: " + " ".join(missing)
+        )
+
+
+def _plan_name(node: Node) -> str | None:
+    return PLAN_NAMES[node.name] if is_aggregate(node) else None
 
 
 def _count(node: Node | None, parameters: Mapping[str, Any]) -> int | None:
@@ -64,27 +115,24 @@ def _distinct_type(query: Query) -> str:
 
 def _rewritten(query: Query, counts: Mapping[str, int | None]) -> str:
     """What runs on each range; "" where the query itself will do."""
-    if query.aggregates:
-        return _rewritten_aggregate(query)
+    if query.is_grouped:
+        return render(_with_groups(query))
     if query.offset is not None:  # each range must deliver what may be skipped elsewhere
         together = (counts["offset"] or 0) + (counts["limit"] or 0)
         query = replace(query, offset=nodes.Literal(0), limit=nodes.Literal(together))
     if query.distinct:  # only the client knows which rows the other ranges have had
         query = replace(query, top=None, offset=None, limit=None)
     if query.order_by:
-        return render(_with_order_values(query))
+        return render(_with_order_values(query), also=ORDER_FILTER)
     return render(query) if query.offset is not None or query.distinct else ""
 
 
 def _with_order_values(query: Query) -> Query:
     """Rows as the SDK merges them: `_rid`, `orderByItems` to compare by, `payload` to return."""
     root = nodes.Name(query.sources[0].alias)
-    values = nodes.ArrayLiteral(
-        tuple(nodes.ObjectLiteral((("item", item.expression),)) for item in query.order_by),
-    )
     items = (
         nodes.SelectItem(nodes.Property(root, "_rid"), "_rid"),
-        nodes.SelectItem(values, "orderByItems"),
+        nodes.SelectItem(_items(item.expression for item in query.order_by), "orderByItems"),
         nodes.SelectItem(_payload(query, root), "payload"),
     )
     return replace(query, items=items, is_value=False, distinct=False)
@@ -93,31 +141,30 @@ def _with_order_values(query: Query) -> Query:
 def _payload(query: Query, root: Node) -> Node:
     if not query.items:
         return root
+    return query.items[0].expression if query.is_value else nodes.ObjectLiteral(tuple(query.columns))
+
+
+def _with_groups(query: Query) -> Query:
+    """What a range knows of each group: `groupByItems`, by which the client knows it again, and a `payload` of parts.
+
+    Only the client has whole groups, so it makes them distinct and counts them off. One VALUE without groups is the
+    payload alone.
+    """
+    parts = [(name, partial(node) if is_aggregate(node) else node) for name, node in query.columns]
+    payload: Node = nodes.ObjectLiteral(tuple(parts))
     if query.is_value:
-        return query.items[0].expression
-    unnamed = 0
-    entries: list[tuple[str, Node]] = []
-    for item in query.items:
-        if item.alias is None:
-            unnamed += 1
-        entries.append((item.alias or f"${unnamed}", item.expression))
-    return nodes.ObjectLiteral(tuple(entries))
+        payload = nodes.ArrayLiteral((parts[0][1],)) if query.aggregates else parts[0][1]
+    items = [nodes.SelectItem(_items(query.group_by), "groupByItems")] if query.group_by else []
+    alone = query.is_value and not query.group_by
+    items.append(nodes.SelectItem(payload, None if alone else "payload"))
+    return replace(
+        query, items=tuple(items), is_value=alone, order_by=(), distinct=False, top=None, offset=None, limit=None
+    )
 
 
-def _rewritten_aggregate(query: Query) -> str:
-    """`SELECT VALUE [{"item": partial}]`, the shape in which the SDK's aggregators take a range's part."""
-    calls = query.aggregates
-    if not query.is_value or query.items[0].expression != calls[0]:
-        return ""  # the SDK refuses it from the plan alone
-    if query.distinct or query.offset is not None:
-        raise unsupported("an aggregate together with DISTINCT or OFFSET over several partitions")
-    argument = calls[0].arguments
-    partial: Node = calls[0]
-    if calls[0].name == "AVG":
-        sums = (("sum", nodes.Call("SUM", argument)), ("count", nodes.Call("COUNT", argument)))
-        partial = nodes.ObjectLiteral(sums)
-    rows = nodes.ArrayLiteral((nodes.ObjectLiteral((("item", partial),)),))
-    return render(replace(query, items=(nodes.SelectItem(rows, None),), order_by=()))
+def _items(values: Iterable[Node]) -> Node:
+    """`[{"item": …}]`: what is undefined leaves an empty object in its place."""
+    return nodes.ArrayLiteral(tuple(nodes.ObjectLiteral((("item", value),)) for value in values))
 
 
 # ---- which partition keys a filter admits

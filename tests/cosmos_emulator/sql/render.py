@@ -6,11 +6,13 @@ import json
 from typing import Any
 
 from . import nodes
+from .lexer import RESERVED
 from .nodes import Node, Query
 from .values import UNDEFINED
 
 
-def render(query: Query) -> str:
+def render(query: Query, *, also: str = "") -> str:
+    """The query; `also` is a condition that is added to its filter as it stands."""
     parts = ["SELECT"]
     if query.distinct:
         parts.append("DISTINCT")
@@ -19,8 +21,13 @@ def render(query: Query) -> str:
     parts.append(_projection(query))
     if query.sources:
         parts.append("FROM " + " JOIN ".join(map(_source, query.sources)))
-    if query.where is not None:
-        parts.append(f"WHERE {expression(query.where)}")
+    conditions = [] if query.where is None else [expression(query.where)]
+    if also:
+        conditions.append(also)
+    if conditions:
+        parts.append(f"WHERE ({' AND '.join(conditions)})")
+    if query.group_by:
+        parts.append("GROUP BY " + _list(query.group_by))
     if query.order_by:
         parts.append("ORDER BY " + ", ".join(map(_order_item, query.order_by)))
     if query.offset is not None and query.limit is not None:
@@ -39,6 +46,8 @@ def _projection(query: Query) -> str:
 def _source(source: nodes.Source) -> str:
     if source.path is None:
         return source.alias
+    if isinstance(source.path, nodes.Subquery):
+        return f"({render(source.path.query)})" + (f" AS {source.alias}" if source.alias else "")
     path = expression(source.path)
     return f"{source.alias} IN {path}" if source.iterate else f"{path} AS {source.alias}"
 
@@ -54,7 +63,7 @@ def expression(node: Node) -> str:
         case nodes.Parameter() | nodes.Name():
             return node.name
         case nodes.Property():
-            return f"{expression(node.base)}[{json.dumps(node.key)}]"
+            return expression(node.base) + (f".{node.key}" if _plain(node.key) else f"[{json.dumps(node.key)}]")
         case nodes.Index():
             return f"{expression(node.base)}[{expression(node.key)}]"
         case nodes.ArrayLiteral():
@@ -63,6 +72,8 @@ def expression(node: Node) -> str:
             return "{" + ", ".join(f"{json.dumps(key)}: {expression(value)}" for key, value in node.entries) + "}"
         case nodes.Call():
             return f"{node.name}({_list(node.arguments)})"
+        case nodes.Subquery():
+            return f"{node.kind}({render(node.query)})"
         case _:
             return f"({_operation(node)})"
 
@@ -80,9 +91,15 @@ def _operation(node: Node) -> str:
         case nodes.In():
             return f"{expression(node.operand)} IN ({_list(node.options)})"
         case nodes.Like():
-            return f"{expression(node.operand)} LIKE {expression(node.pattern)}"
+            escape = "" if node.escape is None else f" ESCAPE {expression(node.escape)}"
+            return f"{expression(node.operand)} LIKE {expression(node.pattern)}{escape}"
         case _:
             raise TypeError(f"no text for {type(node).__name__}")
+
+
+def _plain(key: str) -> bool:
+    """Whether a property can follow a dot."""
+    return key.isascii() and key.isidentifier() and key.upper() not in RESERVED
 
 
 def _list(items: tuple[Node, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 
@@ -17,6 +18,7 @@ class _Undefined:
 
 
 UNDEFINED = _Undefined()
+_EXACT_INTEGERS = 2**53
 
 
 def type_rank(value: Any) -> int:
@@ -61,6 +63,22 @@ def matches_partially(value: Any, pattern: Any) -> bool:
     if isinstance(value, dict) and isinstance(pattern, dict):
         return all(key in value and matches_partially(value[key], part) for key, part in pattern.items())
     return equal(value, pattern)
+
+
+def as_number(value: float) -> Any:
+    """A result as JSON can hold it: a double; undefined beyond its range; whole ones that are exact as integers."""
+    if isinstance(value, int):
+        return value if abs(value) <= _EXACT_INTEGERS else _as_double(value)
+    if math.isnan(value) or math.isinf(value):
+        return UNDEFINED
+    return int(value) if value.is_integer() and abs(value) <= _EXACT_INTEGERS else value
+
+
+def _as_double(value: int) -> Any:
+    try:
+        return int(float(value))
+    except OverflowError:
+        return UNDEFINED
 
 
 def hashable(value: Any) -> str:

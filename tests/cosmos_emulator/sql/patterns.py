@@ -1,0 +1,48 @@
+"""LIKE's patterns as regular expressions.
+
+Source: "Keywords in Azure Cosmos DB for NoSQL", section LIKE (22 August 2024): % is any text, _ any character, [a-c]
+and [^a-c] sets of characters; a wildcard in brackets, or after the ESCAPE character, stands for itself.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import Any
+
+from ..errors import bad_request
+
+
+@lru_cache(maxsize=512)
+def like_pattern(pattern: str, escape: Any = None) -> re.Pattern[str]:
+    if escape is not None and (not isinstance(escape, str) or len(escape) != 1):
+        raise bad_request("The ESCAPE of a LIKE is one character.")
+    parts: list[str] = []
+    rest = pattern
+    while rest:
+        first, rest = rest[0], rest[1:]
+        if first == escape and rest:
+            parts.append(re.escape(rest[0]))
+            rest = rest[1:]
+        elif first == "[" and (end := rest.find("]", 1)) > 0:
+            parts.append(_set(rest[:end]))
+            rest = rest[end + 1 :]
+        else:
+            parts.append({"%": ".*", "_": "."}.get(first) or re.escape(first))
+    return re.compile("".join(parts), re.DOTALL)
+
+
+def _set(content: str) -> str:
+    """The inside of the brackets; ranges that run backwards hold nothing."""
+    negated, members = (True, content[1:]) if content.startswith("^") and len(content) > 1 else (False, content)
+    ranges: list[str] = []
+    while members:
+        low, high = members[0], members[0]
+        if len(members) > 2 and members[1] == "-":
+            high, members = members[2], members[2:]
+        members = members[1:]
+        if low <= high:
+            ranges.append(f"{re.escape(low)}-{re.escape(high)}")
+    if not ranges:
+        return "." if negated else "(?!)"
+    return f"[{'^' if negated else ''}{''.join(ranges)}]"

@@ -45,6 +45,11 @@ from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
 
+_TELLING = frozenset({404, 409, 412})
+"""Refusals whose session token counts: clients of the service keep it (azure-cosmos-dotnet-v3, GatewayStoreModel), so
+that whoever was told that an id is taken can read what took it."""
+
+
 @dataclass
 class Reply:
     status: int
@@ -264,7 +269,12 @@ class Operations:
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
         transaction.partition = self._served(call, container, transaction.partition)
-        outcome = operation(transaction)
+        try:
+            outcome = operation(transaction)
+        except CosmosError as error:
+            if error.status in _TELLING:
+                error.headers |= _session(call, transaction.partition.id, transaction.partition.lsn)
+            raise
         lsn = transaction.commit()
         reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
         if outcome.item is not None:

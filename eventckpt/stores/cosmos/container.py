@@ -140,7 +140,8 @@ class Container:
         self._database_name = database_name
         self._name = name
         self._given = given
-        self._neighbour = beside
+        self._first = beside
+        self._neighbours: dict[str, Container] = {}
         self._proxy: ContainerProxy | None = None
         self._rid = ""
         self._opened_at = 0.0
@@ -150,14 +151,18 @@ class Container:
         self._answered = False
 
     def beside(self, suffix: str, layout: Layout) -> Container:
-        """The container of the same database whose name is this one's and `suffix`."""
-        return Container(
-            layout,
-            self._connections,
-            database_name=self._database_name,
-            name=f"{self._name}{suffix}",
-            beside=self,
-        )
+        """The container of the same database whose name is this one's and `suffix`: always the same object, since what
+        one user of a store has written is what another one must find."""
+        found = self._neighbours.get(suffix)
+        if found is None:
+            found = self._neighbours[suffix] = Container(
+                layout,
+                self._connections,
+                database_name=self._database_name,
+                name=f"{self._name}{suffix}",
+                beside=self,
+            )
+        return found
 
     @asynccontextmanager
     async def in_use(self) -> AsyncGenerator[None, None]:
@@ -415,9 +420,9 @@ class Container:
 
     async def _database(self) -> DatabaseProxy:
         """Where it is found and made."""
-        if self._neighbour is not None:
-            async with self._neighbour.in_use():
-                proxy = self._neighbour.proxy
+        if self._first is not None:
+            async with self._first.in_use():
+                proxy = self._first.proxy
             link = str(cast(Any, proxy).database_link)
             return DatabaseProxy(proxy.client_connection, link.partition("/")[2])
         if self._connections.client is None:
@@ -427,7 +432,7 @@ class Container:
     async def _make(self) -> None:
         """Create the container, and its database where that is missing too."""
         database, client = await self._database(), self._connections.client
-        if self._neighbour is None and client is not None:
+        if self._first is None and client is not None:
             await self._made(lambda: client.create_database(self._database_name))
         key = PartitionKey(self._layout.partition_key, version=KEY_VERSION)
         policy = self._layout.indexing_policy

@@ -44,7 +44,6 @@ from .switches import Switches
 from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
-
 _TELLING = frozenset({404, 409, 412})
 """Refusals whose session token counts: clients of the service keep it (azure-cosmos-dotnet-v3, GatewayStoreModel), so
 that whoever was told that an id is taken can read what took it."""

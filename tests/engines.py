@@ -8,6 +8,8 @@ from typing import Any
 
 from eventckpt import CosmosEventStore, EventCheckpointStorage, EventStore, SqliteEventStore
 
+from .cosmos_emulator import CosmosEmulator
+
 COSMOS_DATABASE = "eventckpt-tests"
 
 
@@ -26,6 +28,11 @@ class Engine(ABC):
     def storage(self, **options: Any) -> EventCheckpointStorage:
         """A storage over another store object."""
         return EventCheckpointStorage(self.open(), **options)
+
+    @abstractmethod
+    def settle(self) -> None:
+        """A moment goes by: what one store has written is there for the others to see, whichever replica they ask. A
+        store sees its own writes without it."""
 
     async def close(self) -> None:
         for store in self._stores:
@@ -47,6 +54,10 @@ class CosmosEngine(Engine):
             "container_name": container_name,
         }
 
+    def settle(self) -> None:
+        if (emulator := CosmosEmulator.at(self.settings["endpoint"])) is not None:
+            emulator.catch_up()
+
     def _open(self) -> EventStore:
         return CosmosEventStore(**self.settings)
 
@@ -55,6 +66,9 @@ class SqliteEngine(Engine):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+
+    def settle(self) -> None:
+        """A file has no replicas."""
 
     def _open(self) -> EventStore:
         return SqliteEventStore(self.path)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -29,6 +30,9 @@ from .switches import Switches
 from .tls import Certificate, host, trusted
 
 _ITEM_KINDS = frozenset({"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item"})
+
+
+_running: WeakValueDictionary[str, CosmosEmulator] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,7 @@ class CosmosEmulator:
         site = web.TCPSite(self._runner, self._host, self._port, ssl_context=context)
         await site.start()
         self._port = self._runner.addresses[0][1]
+        _running[self.endpoint] = self
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -168,6 +173,19 @@ class CosmosEmulator:
     def merge(self, database: str, container: str, first: str, second: str) -> str:
         """Merges two neighbouring physical partitions; the id of the result."""
         return self.container(database, container).merge(first, second).id
+
+    @staticmethod
+    def at(endpoint: str) -> CosmosEmulator | None:
+        """The emulator of this process that serves at an endpoint."""
+        return _running.get(endpoint)
+
+    def catch_up(self) -> None:
+        """A moment goes by: every replica has heard of what was written so far."""
+        for database in self._account.databases.values():
+            for container in database.containers.values():
+                for partition in container.partitions:
+                    if partition.history is not None:
+                        partition.history.forget()
 
     def reads_without_session(self) -> list[RequestRecord]:
         """Reads since the last `reset` that came after a write to the same container and brought no session token of

@@ -20,8 +20,9 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
 
-from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError
+from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError, StoreUnavailableError
 from ...text import safe
+from . import requests
 from .items import Item
 from .requests import ask, headers_of, is_missing_owner, is_session_ahead, refusal_of, status_of
 from .session import Session, enter
@@ -34,6 +35,8 @@ AT_ONCE: Final = 8
 """Requests that one operation sends in parallel."""
 PAGE: Final = 1000
 """Rows of a page. The service ends one earlier at 4 MB."""
+GIVEN: Final = 2.0
+"""Seconds for which a container that is given is waited for: who gives it may just have made it."""
 SETTLING: Final = 10.0
 """Seconds after opening for which a missing container passes: just after one was made, another gateway may not know."""
 
@@ -379,7 +382,8 @@ class Container:
         properties = await self._look(container)
         if properties is None and self._given is None:
             await self._make()
-            properties = dict(await ask(container.read, self._where, passes=_is_late))
+        if properties is None:  # it may have been made a moment ago, by us or by who gives it, and be known only here
+            properties = await self._look(container, until=GIVEN if self._given else requests.PATIENCE)
         if properties is None:
             raise self._missing()
         self._check(properties)
@@ -391,14 +395,17 @@ class Container:
         await ask(lambda: enter(container.client_connection), self._where)
         return container
 
-    async def _look(self, container: ContainerProxy) -> dict[str, Any] | None:
-        """Its settings; None where it, or its database, is not there."""
+    async def _look(self, container: ContainerProxy, until: float = 0.0) -> dict[str, Any] | None:
+        """Its settings; None where it, or its database, is not there, nor comes to be known for `until` seconds."""
         try:
+            if until:
+                return dict(await ask(container.read, self._where, passes=_is_late, patience=until))
             return dict(await ask(container.read, self._where, answers={404}))
-        except CosmosHttpResponseError:
-            return None
-        except StoreFormatError:  # what is missing is the database, or another gateway has not heard of the container
-            return None
+        except (CosmosHttpResponseError, StoreFormatError, StoreUnavailableError) as error:
+            cause = error if isinstance(error, AzureError) else error.__cause__
+            if isinstance(cause, AzureError) and status_of(cause) == 404:
+                return None
+            raise
 
     def _check(self, properties: Mapping[str, Any]) -> None:
         definition = cast("dict[str, Any]", properties.get("partitionKey", {}))

@@ -205,6 +205,7 @@ async def ask(
     *,
     answers: Collection[int] = (),
     passes: Callable[[AzureError], bool] = lambda error: refusal_of(error).passes,
+    patience: float | None = None,
 ) -> _T:
     """Send a request, again after refusals that pass, and no earlier than the service asks for.
 
@@ -214,6 +215,7 @@ async def ask(
         answers: statuses that the caller understands: they are raised as they are. A 404 is one only where it says that
             an item is missing.
         passes: whether an error may be gone a little later.
+        patience: seconds for which it is sent again; None: `PATIENCE`.
 
     Raises:
         CosmosHttpResponseError: one of `answers`.
@@ -221,9 +223,10 @@ async def ask(
     """
     started, pause = time.monotonic(), FIRST_PAUSE
     last: AzureError | None = None
+    longest = PATIENCE if patience is None else patience
     while True:
         try:
-            async with asyncio.timeout(max(0.0, started + PATIENCE - time.monotonic())):
+            async with asyncio.timeout(max(0.0, started + longest - time.monotonic())):
                 return await request()
         except TimeoutError as error:
             answered = "" if last is None else f", and {said_by(last)} before"
@@ -238,9 +241,9 @@ async def ask(
             if status == 401 and (last is None or status_of(last) != 401):
                 last = error  # a token may end on the way; the SDK lets it go, and does not ask again by itself
                 continue
-            patience = TOKEN_PATIENCE if refusal_of(error) is _NO_TOKEN else PATIENCE
+            enough = min(longest, TOKEN_PATIENCE) if refusal_of(error) is _NO_TOKEN else longest
             wait = max(pause * random.uniform(0.5, 1), _wished_pause(error))  # noqa: S311 - jitter
-            if not passes(error) or time.monotonic() + wait > started + patience:
+            if not passes(error) or time.monotonic() + wait > started + enough:
                 raise translated(error, where, time.monotonic() - started) from error
             logger.debug("Cosmos DB answered %s; asking again in %.2f s", said_by(error), wait)
             last = error

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-framework lint bench clean
+.PHONY: demo test test-framework sdk-tests lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
@@ -13,6 +13,10 @@ test: .venv/ready
 # VERSIONS="1.20.0 1.21.0"; without them the oldest and the newest that pyproject.toml admits.
 test-framework: .venv/ready
 	$(BIN)/python -m tests.framework_versions $(OPTIONS) $(VERSIONS)
+
+# Microsoft's own tests for azure-cosmos, downloaded in the version that is installed, against the test server.
+sdk-tests: .venv/ready
+	$(BIN)/python -m tests.sdk_tests $(FILES)
 
 lint: .venv/ready
 	$(BIN)/ruff check .
@@ -29,4 +33,4 @@ bench: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-framework
+	rm -rf .venv .venv-framework .sdk-tests tests/javascript/node_modules

@@ -125,7 +125,8 @@ async def test_a_bulk_request_is_one_place_in_the_feed(emulator: CosmosEmulator,
     await bulk(emulator, [operation("Create", "1", key) for key in (first, second, third)])
     pages = many.query_items_change_feed(start_time="Beginning", max_item_count=1).by_page()
     found = [[item["_lsn"] async for item in page] async for page in pages]
-    assert [page for page in found if page] == [[1, 1, 1]]
+    [page] = [page for page in found if page]
+    assert page == [page[0]] * 3
 
 
 @LARGE

@@ -252,6 +252,19 @@ async def test_what_the_sdk_takes_for_one_session_of_two_containers_is_refused(
     assert emulator.reads_without_session() == refused
 
 
+async def test_a_refusal_brings_the_token_of_what_it_tells(one: ContainerProxy) -> None:
+    token = await written(one)
+    etag = {"etag": '"other"', "match_condition": MatchConditions.IfNotModified}
+    for attempt in (
+        one.create_item({"id": "a", "pk": "p"}),
+        one.read_item("b", "p"),
+        one.replace_item("a", {"id": "a", "pk": "p"}, **etag),
+    ):
+        with pytest.raises(CosmosHttpResponseError) as error:
+            await attempt
+        assert error.value.headers["x-ms-session-token"] == token
+
+
 async def test_without_the_rule_a_token_is_not_compared(clock: Clock) -> None:
     async with (
         CosmosEmulator(switches=Switches(sessions=False)) as emulator,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from azure.cosmos import PartitionKey
@@ -345,8 +346,20 @@ async def test_without_a_row_there_are_no_index_metrics(one: ContainerProxy) -> 
 
 
 async def test_metrics_that_are_not_there_are_refused_by_name(emulator: CosmosEmulator, many: ContainerProxy) -> None:
-    for header in ("x-ms-cosmos-populateindexmetrics-v2", "x-ms-cosmos-populatequeryadvice"):
-        assert (await ask(emulator, "SELECT * FROM c", {header: "true"})).status == 501
+    advice = {"x-ms-cosmos-populatequeryadvice": "true"}
+    assert (await ask(emulator, "SELECT * FROM c", advice)).status == 501
+
+
+async def test_index_metrics_have_a_second_form(emulator: CosmosEmulator, one: ContainerProxy) -> None:
+    asked = {"x-ms-cosmos-populateindexmetrics-V2": "true", "x-ms-documentdb-partitionkey": '["p"]'}
+    answer = await ask(emulator, "SELECT * FROM c WHERE c.team = 'red' AND c.n > 0", asked, "one")
+    assert json.loads(unquote(answer.headers["x-ms-cosmos-index-utilization"])) == {
+        "UtilizedIndexes": {"SingleIndexes": [{"IndexSpec": "/team/?"}, {"IndexSpec": "/n/?"}]},
+        "PotentialIndexes": {
+            "SingleIndexes": [],
+            "CompositeIndexes": [{"IndexSpecs": ["/team ASC", "/n ASC"], "IndexImpactScore": "High"}],
+        },
+    }
 
 
 # ---- subqueries
@@ -480,6 +493,8 @@ async def test_expressions(client: CosmosClient, expression: str, expected: list
         ("SELECT VALUE c.n % 0 FROM c", 4001),
         ("SELECT * FROM c /* all */", 0),
         ("SELECT * FROM c;", 0),
+        ("SELECT VALUE t FROM c JOIN t IN c.tags ORDER BY t.n", 0),
+        ("SELECT VALUE t FROM t IN c.tags ORDER BY t", 0),
         ("SELECT VALUE c.id FROM c WHERE c.id LIKE 'a' ESCAPE 'ab'", 0),
     ],
 )

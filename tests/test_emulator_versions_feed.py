@@ -71,11 +71,14 @@ def told(entries: list[Any]) -> list[tuple[str, str]]:
     return [(each["metadata"]["operationType"], each.get("current", each["metadata"]).get("id")) for each in entries]
 
 
-async def test_every_version_and_every_delete_is_told_in_order(one: ContainerProxy, clock: Clock) -> None:
+async def test_every_version_and_every_delete_is_told_in_order(
+    emulator: CosmosEmulator, one: ContainerProxy, clock: Clock
+) -> None:
     await one.create_item({"id": "before", "pk": "p"})
     nothing, token = await feed(one, mode=MODE)
     assert nothing == []
     await one.create_item({"id": "a", "pk": "p", "n": 1})
+    lsn = emulator.container("shop", "one").partitions[0].lsn
     clock.now += 5
     await one.upsert_item({"id": "a", "pk": "p", "n": 2})
     await one.patch_item("a", "p", [{"op": "incr", "path": "/n", "value": 1}])
@@ -83,16 +86,16 @@ async def test_every_version_and_every_delete_is_told_in_order(one: ContainerPro
     found, _ = await feed(one, continuation=token)
     assert told(found) == [("create", "a"), ("replace", "a"), ("replace", "a"), ("delete", "a")]
     assert [each["current"]["n"] for each in found[:3]] == [1, 2, 3]
-    assert found[0]["metadata"] == {"operationType": "create", "lsn": 2, "crts": 1_700_000_000}
+    assert found[0]["metadata"] == {"operationType": "create", "lsn": lsn, "crts": 1_700_000_000}
     assert found[1]["metadata"] == {
-        "operationType": "replace", "lsn": 3, "crts": 1_700_000_005, "previousImageLSN": 2
+        "operationType": "replace", "lsn": lsn + 1, "crts": 1_700_000_005, "previousImageLSN": lsn
     }  # fmt: skip
     assert found[3] == {
         "metadata": {
             "operationType": "delete",
-            "lsn": 5,
+            "lsn": lsn + 3,
             "crts": 1_700_000_005,
-            "previousImageLSN": 4,
+            "previousImageLSN": lsn + 2,
             "id": "a",
             "partitionKey": {"pk": "p"},
         }
@@ -154,7 +157,7 @@ async def test_only_what_is_kept_can_be_read(
     await one.create_item({"id": "a", "pk": "p"})
     clock.now += 601
     await one.create_item({"id": "b", "pk": "p"})
-    with pytest.raises(CosmosHttpResponseError, match="before the retention") as refused:
+    with pytest.raises(CosmosHttpResponseError, match="within the retention period") as refused:
         await feed(one, continuation=token)
     assert refused.value.status_code == 400
     await shop.replace_container("one", PartitionKey("/pk"), default_ttl=-1)  # without the policy
@@ -164,11 +167,12 @@ async def test_only_what_is_kept_can_be_read(
 async def test_it_begins_when_the_policy_is_set(emulator: CosmosEmulator, shop: DatabaseProxy) -> None:
     one = await shop.create_container("one", PartitionKey("/pk"))
     await one.create_item({"id": "a", "pk": "p"})
+    lsn = emulator.container("shop", "one").partitions[0].lsn
     settings = await one.read()
     body = {**settings, "changeFeedPolicy": KEPT}
     assert (await send(emulator, "PUT", "dbs/shop/colls/one", body)).status == 200
-    assert (await by_hand(emulator, If_None_Match='"0"')).status == 400  # before it kept anything
-    assert (await by_hand(emulator, If_None_Match='"1"')).status == 304
+    assert (await by_hand(emulator, If_None_Match=f'"{lsn - 1}"')).status == 400  # before it kept anything
+    assert (await by_hand(emulator, If_None_Match=f'"{lsn}"')).status == 304
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,17 @@ from .auth import EMULATOR_KEY
 from .faults import Faults, Rule
 from .identity import Identity
 from .server import CosmosEmulator, RequestRecord
+from .statuses import NAMED_FAULTS, NamedFault
 from .switches import Switches
 
-__all__ = ["EMULATOR_KEY", "CosmosEmulator", "Faults", "Identity", "RequestRecord", "Rule", "Switches"]
+__all__ = [
+    "EMULATOR_KEY",
+    "NAMED_FAULTS",
+    "CosmosEmulator",
+    "Faults",
+    "Identity",
+    "NamedFault",
+    "RequestRecord",
+    "Rule",
+    "Switches",
+]

@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import base64
 import itertools
-import json
 import math
 import struct
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from .errors import OWNER_NOT_FOUND, bad_request, conflict, not_found, unsupported
+from .charges import Prices
+from .errors import OWNER_NOT_FOUND, bad_request, conflict, not_found
 from .lateness import Lateness
+from .offers import DEFAULT_THROUGHPUT, no_offers, replaced_content, throughput_of
 from .partition_keys import PartitionKeyDefinition
+from .settings import CONTAINER_SETTINGS, check_container
 from .storage import Container
 from .switches import Switches
-from .versions import retention_of
 
 _RANGE_THROUGHPUT = 10_000
 """Request units per second that one physical partition can serve."""
-_DEFAULT_THROUGHPUT = 400
-_LEAST_AUTOSCALE = 1000
-_CONTAINER_SETTINGS = frozenset(
-    {
-        "id",
-        "partitionKey",
-        "indexingPolicy",
-        "defaultTtl",
-        "uniqueKeyPolicy",
-        "conflictResolutionPolicy",
-        "changeFeedPolicy",
-    }
-)
 
 
 class Database:
@@ -58,6 +46,8 @@ class Account:
     ) -> None:
         self.databases: dict[str, Database] = {}
         self.offers: dict[str, dict[str, Any]] = {}
+        self.prices = Prices()
+        self.serverless = False
         self._partitions = partitions
         self._clock = clock
         self._switches = switches
@@ -94,7 +84,7 @@ class Account:
         database = Database(self._stamped({"id": name}, rid, f"dbs/{rid}/", links))
         self.databases[name] = database
         self._lateness.created(rid)
-        if content := _throughput(headers):
+        if content := throughput_of(headers, serverless=self.serverless, resource="database"):
             self._offer(database.document, content)
         return database
 
@@ -110,14 +100,14 @@ class Account:
 
     def create_container(self, database: Database, body: Mapping[str, Any], headers: Mapping[str, str]) -> Container:
         name = _checked_name(body)
-        _check_settings(body)
+        check_container(body)
         PartitionKeyDefinition.parse(body.get("partitionKey"))
         if name in database.containers:
             raise conflict(name)
         rid = _rid(_bytes(database.rid) + struct.pack(">I", 0x80000000 | next(self._serial)))
         document = self._stamped(dict(body), rid, f"dbs/{database.rid}/colls/{rid}/", _CONTAINER_LINKS)
         document.setdefault("conflictResolutionPolicy", _LAST_WRITER_WINS)
-        content = _throughput(headers)
+        content = throughput_of(headers, serverless=self.serverless, resource="container")
         container = Container(
             document,
             self._range_count(name, content),
@@ -127,22 +117,23 @@ class Account:
             monotonic=self._monotonic,
         )
         document["indexingPolicy"] = container.policy.document
+        container.prices = self.prices
         database.containers[name] = container
         self._lateness.created(rid)
-        if content or database.rid not in self.offers:
-            self._offer(document, content or {"offerThroughput": _DEFAULT_THROUGHPUT})
+        if content or (database.rid not in self.offers and not self.serverless):
+            self._offer(document, content or {"offerThroughput": DEFAULT_THROUGHPUT})
         return container
 
     def container(self, database: Database, name: str) -> Container:
         return _by_name_or_rid(database.containers, name)
 
     def replace_container(self, database: Database, container: Container, body: Mapping[str, Any]) -> None:
-        _check_settings(body)
+        check_container(body)
         old = container.document
         if body.get("id") != old["id"] or not _same_key(body.get("partitionKey"), old["partitionKey"]):
             raise bad_request("The id and the partition key of a container cannot be changed.")
         kept = {key: value for key, value in old.items() if key.startswith("_") or key in _FIXED_SETTINGS}
-        settings = {key: value for key, value in body.items() if key in _CONTAINER_SETTINGS}
+        settings = {key: value for key, value in body.items() if key in CONTAINER_SETTINGS}
         container.document = {**settings, **kept, "_etag": _etag(), "_ts": int(self._clock())}
         container.settings_changed()
         container.document["indexingPolicy"] = container.policy.document
@@ -157,13 +148,18 @@ class Account:
 
     # ---- offers
 
+    def listed_offers(self) -> list[dict[str, Any]]:
+        """All there are; a serverless account refuses to speak of them."""
+        if self.serverless:
+            raise no_offers()
+        return self.known_offers()
+
     def replace_offer(self, rid: str, body: Mapping[str, Any]) -> dict[str, Any]:
         """New throughput; a container that needs more physical partitions for it splits at once."""
-        offer = next((offer for offer in self.known_offers() if offer["_rid"] == rid), None)
+        offer = next((offer for offer in self.listed_offers() if offer["_rid"] == rid), None)
         if offer is None:
             raise not_found(rid)
-        content = body.get("content") or {}
-        offer["content"] = {**offer["content"], **content, "isOfferReplacePending": False}
+        offer["content"] = replaced_content(offer["content"], body)
         for database in self.databases.values():
             for container in database.containers.values():
                 if container.rid == offer["offerResourceId"]:
@@ -201,17 +197,8 @@ _LAST_WRITER_WINS = {"mode": "LastWriterWins", "conflictResolutionPath": "/_ts",
 _FIXED_SETTINGS = frozenset({"partitionKey", "uniqueKeyPolicy", "conflictResolutionPolicy"})
 
 
-def _check_settings(body: Mapping[str, Any]) -> None:
-    if unknown := {key for key in body if body[key] and not key.startswith("_") and key not in _CONTAINER_SETTINGS}:
-        raise unsupported(f"containers with {', '.join(sorted(unknown))}")
-    retention_of(body)
-    ttl = body.get("defaultTtl")
-    if ttl is not None and (not isinstance(ttl, int) or ttl == 0 or ttl < -1):
-        raise bad_request(f"The value of defaultTtl '{ttl}' is invalid. It is -1 or a positive number of seconds.")
-
-
 def _same_key(given: Mapping[str, Any] | None, kept: Mapping[str, Any]) -> bool:
-    return given is not None and (given.get("paths"), given.get("kind")) == (kept.get("paths"), kept.get("kind"))
+    return isinstance(given, dict) and (given.get("paths"), given.get("kind")) == (kept.get("paths"), kept.get("kind"))
 
 
 def _checked_name(body: Mapping[str, Any]) -> str:
@@ -233,22 +220,6 @@ def _by_name_or_rid(resources: Mapping[str, Any], name: str) -> Any:
         if resource.rid == name:
             return resource
     raise not_found(name, substatus=OWNER_NOT_FOUND)
-
-
-def _throughput(headers: Mapping[str, str]) -> dict[str, Any]:
-    if settings := headers.get("x-ms-cosmos-offer-autopilot-settings"):
-        autoscale = json.loads(settings)
-        _check_throughput(autoscale.get("maxThroughput", 0), _LEAST_AUTOSCALE)
-        return {"offerAutopilotSettings": autoscale, "offerThroughput": _DEFAULT_THROUGHPUT}
-    if throughput := headers.get("x-ms-offer-throughput"):
-        _check_throughput(int(throughput), _DEFAULT_THROUGHPUT)
-        return {"offerThroughput": int(throughput)}
-    return {}
-
-
-def _check_throughput(requested: int, least: int) -> None:
-    if requested < least:
-        raise bad_request(f"Requested throughput {requested} is less than required minimum throughput {least}.")
 
 
 def _ranges_for(content: Mapping[str, Any]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from .charges import REFUSED
 from .errors import CosmosError, bad_request
 from .partition_keys import Components
 from .storage import Container
@@ -27,20 +28,21 @@ class BatchResult:
         return sum(operation["requestCharge"] for operation in self.operations)
 
 
-def run_batch(container: Container, components: Components, operations: Any, *, minimal: bool) -> BatchResult:
+def run_batch(
+    container: Container, components: Components, operations: Any, *, minimal: bool, strong: bool = False
+) -> BatchResult:
     checked_operations(operations)
-    transaction = Transaction(container, components)
+    transaction = Transaction(container, components, strong=strong)
     results: list[dict[str, Any]] = []
     for operation in operations:
         try:
             results.append(success(run_operation(transaction, operation), minimal=minimal))
         except CosmosError as error:
             dependent = CosmosError(424, "")
+            failed = failure(error, container.prices.other(REFUSED))
             before = [failure(dependent, result["requestCharge"]) for result in results]
             after = [failure(dependent, 0.0) for _ in range(len(operations) - len(results) - 1)]
-            return BatchResult(
-                207, [*before, failure(error, 1.0), *after], transaction.partition.lsn, transaction.partition.id
-            )
+            return BatchResult(207, [*before, failed, *after], transaction.partition.lsn, transaction.partition.id)
     return BatchResult(200, results, transaction.commit(), transaction.partition.id)
 
 
@@ -55,7 +57,10 @@ def checked_operations(operations: Any) -> list[Mapping[str, Any]]:
 
 
 def run_operation(transaction: Transaction, operation: Mapping[str, Any]) -> Outcome:
-    conditions = Conditions(operation.get("ifMatch"), operation.get("ifNoneMatch"))
+    etags = operation.get("ifMatch"), operation.get("ifNoneMatch")
+    if not all(etag is None or isinstance(etag, str) for etag in etags):
+        raise bad_request("The etag of a batch operation is not a string.")
+    conditions = Conditions(*etags)
     match operation.get("operationType"):
         case "Create":
             return transaction.create(_body(operation), conditions)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .batch import BatchResult, checked_operations, failure, run_operation, success
+from .charges import REFUSED
 from .errors import CosmosError, bad_request, range_gone
 from .partition_keys import Components
 from .storage import Container, Partition
@@ -26,10 +27,11 @@ def run_bulk(
     default: Components | None,
     continues: bool,
     minimal: bool,
+    strong: bool = False,
 ) -> BatchResult:
     """`default` is the key of operations that name none; the range follows from it where the request names none."""
     partition = bulk_partition(container, range_id, default)
-    bulk = _Bulk(container, partition, default)
+    bulk = _Bulk(container, partition, default, strong)
     results: list[dict[str, Any]] = []
     failed = False
     for operation in checked_operations(operations):
@@ -41,7 +43,7 @@ def run_bulk(
             outcome = transaction.attempt(lambda operation=operation, to=transaction: run_operation(to, operation))
             results.append(success(outcome, minimal=minimal))
         except CosmosError as error:
-            results.append(failure(error, 1.0))
+            results.append(failure(error, container.prices.other(REFUSED)))
             failed = True
     return BatchResult(207 if failed else 200, results, bulk.commit(), partition.id)
 
@@ -49,14 +51,15 @@ def run_bulk(
 class _Bulk:
     """One transaction for each logical partition, so that operations see what those before them did."""
 
-    def __init__(self, container: Container, partition: Partition, default: Components | None) -> None:
+    def __init__(self, container: Container, partition: Partition, default: Components | None, strong: bool) -> None:
         self._container = container
         self._partition = partition
         self._default = default
+        self._strong = strong
         self._transactions: dict[str, Transaction] = {}
 
     def transaction(self, operation: Mapping[str, Any]) -> Transaction:
-        transaction = Transaction(self._container, self._key(operation))
+        transaction = Transaction(self._container, self._key(operation), strong=self._strong)
         if transaction.partition is not self._partition:
             raise range_gone(self._partition.id)  # a client with an old map of the ranges
         return self._transactions.setdefault(transaction.key, transaction)

@@ -1,10 +1,28 @@
-"""What a request costs, from the service's published figures, so that costs can be compared within one run.
+"""What a request costs, by the service's published rules, so that costs can be compared within one run.
 
-Source: Azure Cosmos DB documentation, "Request Units in Azure Cosmos DB" and the capacity planner's table of point
-reads and inserts by item size (one region, session consistency). Sizes between two rows are interpolated.
+Sources, of Azure Cosmos DB's documentation:
 
-What is ours: a replace is two inserts (the old terms go, the new ones come); a query pays for what it *reads* to
-make its page, not only for what it returns, because a projection still loads its documents.
+* "Understanding Request Units Consumption" (21 April 2026): the table of point reads and writes by size, which holds
+  for session and eventual consistency and is called *illustrative*, as are the examples. A create is "document size"
+  and "0.2 × 10 (indexing)"; a replace "5.0 (deletion) + 5.0 (insertion) + 0.2 × 2 (index deletion) + 0.2 × 2 (index
+  insertion)", of "modified indexed terms" alone; a patch that, and "0.4 * 2 (base charge for patch)", for it "scales
+  with the number of modified properties"; a delete "5.0 (document size) + 0.2 × 10 (index removal)". "Write RU
+  consumption increases with the number of regions configured"; reads are paid for where they are served. A feed costs
+  "approximately the same RUs as reading those five documents individually".
+* "Indexing policies" (8 May 2025): "All explicitly included paths have values added to the index for each item in the
+  container, even if the path is undefined for a given item", and a composite index has a value for each item likewise:
+  so both are terms of every item. `indexing.py` counts them.
+* "Optimize request cost" (26 August 2021): with strong or bounded staleness "the RU cost of any read operation (point
+  read or query) is doubled".
+* "Request rate too large" (18 July 2025): charges "include requests that don't complete successfully due to application
+  errors such as 400, 412, and 449".
+
+What is our reading: sizes between two rows are interpolated, and a size is that of the item as JSON; the terms of `id`
+and `_ts`, which no policy names, are in the table's price; the deletion of a replace is priced by the old item's size
+and the insertion by the new one's; a write in N regions costs N times as much; what is refused costs 1 RU, and a
+throttled request what traces in the SDKs' issues show (`THROTTLED`); a query pays for what it *reads* to make its page,
+not only for what it returns, because a projection still loads its documents; a delete by partition key, which the
+service runs in the background, is charged to its request; metadata cost 1 RU.
 """
 
 from __future__ import annotations
@@ -33,10 +51,12 @@ TABLE: tuple[tuple[int, float, float], ...] = (
 
 INDEXED_TERM = 0.2
 PATCHED_PROPERTY = 0.4
-DELETE = 7.0
 NOT_MODIFIED = 1.0
 REFUSED = 1.0
-"""A point operation that ends in 404, 409 or 412: the service still looked."""
+"""An operation on items that ends in one of `REFUSALS`: the service still looked."""
+REFUSALS = frozenset({400, 404, 409, 412, 449})
+THROTTLED = 0.38
+"""What a 429 says that it cost: Azure/azure-sdk-for-java issue 20288 (March 2021); no page has the figure."""
 METADATA = 1.0
 """A database, container or offer. What gateways keep in memory (account, ranges, query plans) costs nothing."""
 QUERY_PARTITION = 2.8
@@ -66,12 +86,18 @@ def insert(size: int, terms: int) -> float:
     return _interpolated(size, 2) + INDEXED_TERM * terms
 
 
-def replace(size: int, terms: int) -> float:
-    return 2 * insert(size, terms)
+def delete(size: int, terms: int) -> float:
+    """As much as the insert: the document goes, and its terms."""
+    return insert(size, terms)
 
 
-def patch(size: int, terms: int, properties: int) -> float:
-    return replace(size, terms) + PATCHED_PROPERTY * properties
+def replace(old_size: int, size: int, terms_out: int, terms_in: int) -> float:
+    """The old document and the new one, and the terms that the one has and the other has not."""
+    return delete(old_size, terms_out) + insert(size, terms_in)
+
+
+def patch(old_size: int, size: int, terms_out: int, terms_in: int, properties: int) -> float:
+    return replace(old_size, size, terms_out, terms_in) + PATCHED_PROPERTY * properties
 
 
 def query(bytes_read: int) -> float:
@@ -81,6 +107,24 @@ def query(bytes_read: int) -> float:
 
 def change_feed(sizes: list[int]) -> float:
     return FEED_CALL + sum(map(point_read, sizes))
+
+
+@dataclass(frozen=True)
+class Prices:
+    """What an account makes of the list: its regions multiply writes, and reads that are more than session double."""
+
+    on: bool = True
+    regions: int = 1
+
+    def write(self, charge: float) -> float:
+        return charge * self.regions if self.on else 0.0
+
+    def read(self, charge: float, *, strong: bool) -> float:
+        return (2 * charge if strong else charge) if self.on else 0.0
+
+    def other(self, charge: float) -> float:
+        """Metadata, refusals."""
+        return charge if self.on else 0.0
 
 
 @dataclass

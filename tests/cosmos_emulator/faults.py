@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
 
 from .routes import Call
+from .statuses import NAMED_FAULTS
 
 
 class Match(TypedDict, total=False):
@@ -41,6 +42,9 @@ class Respond:
     substatus: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     applied: bool = False
+    message: str = "An injected fault."
+    names_container: bool = False
+    """Whether the answer tells which container it is about."""
 
 
 @dataclass(frozen=True)
@@ -119,17 +123,28 @@ class Faults:
 
     def respond(
         self,
-        status: int,
+        status: int | None = None,
         *,
+        name: str | None = None,
         substatus: int = 0,
         retry_after_ms: int | None = None,
         headers: Mapping[str, str] | None = None,
         applied: bool = False,
         **match: Unpack[Match],
     ) -> Rule:
-        """Answers with a status (429, 449, 408, 410, 503, …) instead of, or after, doing the work."""
-        extra = {} if retry_after_ms is None else {"x-ms-retry-after-ms": str(retry_after_ms)}
-        return self._add(Respond(status, substatus, {**extra, **(headers or {})}, applied), match)
+        """Answers with a status (429, 449, 408, 410, 503, …), or by a name of `NAMED_FAULTS`, instead of, or after,
+        doing the work."""
+        extra = {**({} if retry_after_ms is None else {"x-ms-retry-after-ms": str(retry_after_ms)}), **(headers or {})}
+        if name is not None:
+            named = NAMED_FAULTS[name]
+            said = Respond(
+                named.status, named.substatus, {**named.headers, **extra}, applied, named.message, named.names_container
+            )
+        elif status is not None:
+            said = Respond(status, substatus, extra, applied)
+        else:
+            raise TypeError("A fault needs its status or its name.")
+        return self._add(said, match)
 
     def delay(
         self,

@@ -5,6 +5,7 @@ A page never cuts a transaction in two, because the etag to continue from is an 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,8 @@ from email.utils import parsedate_to_datetime
 from .errors import bad_request
 from .queries import LARGEST_PAGE
 from .storage import Item, Partition
+
+_LSN = re.compile(r"[0-9]{1,18}")
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,9 @@ def starting_lsn(etag: str | None, since: str | None, partition: Partition) -> i
         return 0
     if etag.strip('"') == "*":
         return 0 if since else partition.lsn
-    try:
-        return int(etag.strip('"'))
-    except ValueError:
-        raise bad_request(f"The change feed etag {etag} is not valid.") from None
+    if not _LSN.fullmatch(etag.strip('"')):
+        raise bad_request(f"The change feed etag {etag!r} is not valid.")
+    return int(etag.strip('"'))
 
 
 def starting_time(header: str | None) -> float | None:
@@ -66,5 +68,5 @@ def starting_time(header: str | None) -> float | None:
         return None
     try:
         return parsedate_to_datetime(header).timestamp()
-    except ValueError:
+    except (ValueError, TypeError, OverflowError, IndexError):
         raise bad_request(f"If-Modified-Since {header!r} is not a date.") from None

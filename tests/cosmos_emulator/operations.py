@@ -3,50 +3,53 @@
 from __future__ import annotations
 
 import json
+import re
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import charges
 from .account import Account, Database
 from .batch import BatchResult, run_batch
+from .budgets import Budgets
 from .bulk import bulk_partition, run_bulk
 from .empty_pages import EmptyPages
 from .errors import (
     CONTAINER_RID_MISMATCH,
-    CROSS_PARTITION_QUERY_NOT_SERVABLE,
     CosmosError,
     bad_request,
     not_found,
     unsupported,
 )
 from .feed import read_feed, starting_lsn, starting_time
-from .index_metrics import index_metrics, uses_index
+from .index_metrics import index_metrics, index_metrics_v2, uses_index
 from .partition_keys import FULL_MAX, FULL_MIN, Components
-from .queries import Page, Segment, run_page
+from .queries import Page, Segment, run_page, scope_of
+from .query_requests import (
+    check_crossing,
+    check_servable,
+    key_ranges,
+    query_plan,
+    query_text,
+    read_parameters,
+    read_query,
+)
 from .replicas import Replicas
 from .routes import Call
-from .sessions import check_session, seen_lsn
-from .sql import (
-    ALL_FEATURES,
-    aggregates_columns,
-    check_compositions,
-    compile_query,
-    needs_client_merge,
-    parse_query,
-    partition_keys_in_filter,
-    query_info,
-)
+from .sessions import TOLD_WITH_A_SESSION, check_session, seen_lsn
+from .sql import check_compositions, compile_query, parse_query
 from .sql.nodes import Query, path_of
 from .storage import Container, Item, Partition
 from .switches import Switches
 from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
-_TELLING = frozenset({404, 409, 412})
-"""Refusals whose session token counts: clients of the service keep it (azure-cosmos-dotnet-v3, GatewayStoreModel), so
-that whoever was told that an id is taken can read what took it."""
+_EFFECTIVE_KEY = re.compile(r"[0-9A-Fa-f]*")
+_INDEX_METRICS = {
+    "x-ms-cosmos-populateindexmetrics": index_metrics,
+    "x-ms-cosmos-populateindexmetrics-v2": index_metrics_v2,
+}
 
 
 @dataclass
@@ -68,12 +71,14 @@ class _Plain:
 class Operations:
     """The protocol's verbs. `endpoint` is what the account says of itself."""
 
-    def __init__(self, account: Account, endpoint: Callable[[], str], switches: Switches) -> None:
+    def __init__(self, account: Account, endpoint: Callable[[], str], switches: Switches, budgets: Budgets) -> None:
         self._account = account
         self._endpoint = endpoint
         self._switches = switches
+        self._consistency = switches.consistency
         self._replicas = Replicas(switches)
         self._empty_pages = EmptyPages(switches)
+        self._budgets = budgets
 
     def perform(self, call: Call) -> Reply:
         call.lagging = self._replicas.lags(call.kind)
@@ -101,7 +106,7 @@ class Operations:
                 "enableMultipleWriteLocations": False,
                 "userReplicationPolicy": replication,
                 "systemReplicationPolicy": replication,
-                "userConsistencyPolicy": {"defaultConsistencyLevel": "Session"},
+                "userConsistencyPolicy": {"defaultConsistencyLevel": self._consistency},
                 "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
                 "queryEngineConfiguration": "{}",
             },
@@ -124,7 +129,7 @@ class Operations:
 
     def query_databases(self, call: Call) -> Reply:
         documents = [database.document for database in self._account.known_databases()]
-        return self._listing(call, "Databases", documents, _query(call))
+        return self._listing(call, "Databases", documents, read_query(call))
 
     def create_container(self, call: Call) -> Reply:
         container = self._account.create_container(self._database(call), call.document, call.headers)
@@ -152,7 +157,7 @@ class Operations:
 
     def query_containers(self, call: Call) -> Reply:
         documents = [container.document for container in self._account.known_containers(self._database(call))]
-        return self._listing(call, "DocumentCollections", documents, _query(call))
+        return self._listing(call, "DocumentCollections", documents, read_query(call))
 
     def read_ranges(self, call: Call) -> Reply:
         """The physical partitions: those younger than the etag, or 304. Clients read this until the 304."""
@@ -178,7 +183,9 @@ class Operations:
 
     def query_conflicts(self, call: Call) -> Reply:
         self._container(call)
-        return self._listing(call, "Conflicts", [], _query(call))
+        if "x-ms-documentdb-partitionkey" not in call.headers:
+            check_crossing(call)
+        return self._listing(call, "Conflicts", [], read_query(call))
 
     def read_conflict(self, call: Call) -> Reply:
         raise not_found(call.segment(5))
@@ -189,13 +196,13 @@ class Operations:
     # ---- offers
 
     def list_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.known_offers(), parse_query("SELECT * FROM c"))
+        return self._listing(call, "Offers", self._account.listed_offers(), parse_query("SELECT * FROM c"))
 
     def query_offers(self, call: Call) -> Reply:
-        return self._listing(call, "Offers", self._account.known_offers(), _query(call))
+        return self._listing(call, "Offers", self._account.listed_offers(), read_query(call))
 
     def read_offer(self, call: Call) -> Reply:
-        offers = [offer for offer in self._account.known_offers() if offer["_rid"] == call.segment(1)]
+        offers = [offer for offer in self._account.listed_offers() if offer["_rid"] == call.segment(1)]
         if not offers:
             raise not_found(call.segment(1))
         return _resource(200, offers[0])
@@ -233,13 +240,18 @@ class Operations:
         return reply
 
     def _batch(self, call: Call, container: Container) -> BatchResult:
-        self._served(call, container, container.locate(_key(call, container))[0])
-        return run_batch(container, _key(call, container), call.json, minimal=call.minimal)
+        key = _key(call, container)
+        partition = container.locate(key)[0]
+        self._budgets.admit(container.rid, partition.id)
+        self._served(call, container, partition)
+        return run_batch(container, key, call.json, minimal=call.minimal, strong=call.strong)
 
     def _bulk(self, call: Call, container: Container) -> BatchResult:
         default = _key(call, container) if "x-ms-documentdb-partitionkey" in call.headers else None
         range_id = call.headers.get("x-ms-documentdb-partitionkeyrangeid")
-        self._served(call, container, bulk_partition(container, range_id, default))
+        partition = bulk_partition(container, range_id, default)
+        self._budgets.admit(container.rid, partition.id)
+        self._served(call, container, partition)
         return run_bulk(
             container,
             call.json,
@@ -247,6 +259,7 @@ class Operations:
             default=default,
             continues=call.flag("x-ms-cosmos-batch-continue-on-error"),
             minimal=call.minimal,
+            strong=call.strong,
         )
 
     def delete_items_of_key(self, call: Call) -> Reply:
@@ -256,22 +269,22 @@ class Operations:
         container = self._container(call)
         transaction = Transaction(container, _key(call, container))
         self._served(call, container, transaction.partition)
+        self._budgets.admit(container.rid, transaction.partition.id)
         identifiers = list(transaction.partition.logical(transaction.key))
-        for identifier in identifiers:
-            transaction.delete(identifier, Conditions())
+        cost = sum(transaction.delete(identifier, Conditions()).charge for identifier in identifiers)
         lsn = transaction.commit()
-        cost = charges.DELETE * len(identifiers)
         return Reply(200, charge=cost, headers=_session(call, transaction.partition.id, lsn))
 
     def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
         """A transaction of one operation."""
         container = self._container(call)
-        transaction = Transaction(container, _key(call, container))
+        transaction = Transaction(container, _key(call, container), strong=call.strong)
+        self._budgets.admit(container.rid, transaction.partition.id)
         transaction.partition = self._served(call, container, transaction.partition)
         try:
             outcome = operation(transaction)
         except CosmosError as error:
-            if error.status in _TELLING:
+            if error.status in TOLD_WITH_A_SESSION:
                 error.headers |= _session(call, transaction.partition.id, transaction.partition.lsn)
             raise
         lsn = transaction.commit()
@@ -295,19 +308,19 @@ class Operations:
     # ---- queries and feeds
 
     def query_plan(self, call: Call) -> Reply:
-        container, query, parameters = self._container(call), _query(call), _parameters(call)
+        container, query, parameters = self._container(call), read_query(call), read_parameters(call)
         self._check_order(container, query)
         features = call.headers.get("x-ms-cosmos-supported-query-features", "").replace(" ", "").split(",")
-        return _json(200, _plan(container, query, parameters, features), charge=0.0)
+        return _json(200, query_plan(container, query, parameters, features), charge=0.0)
 
     def query(self, call: Call) -> Reply:
-        return self._run(call, _query(call))
+        return self._run(call, read_query(call))
 
     def list_items(self, call: Call) -> Reply:
         return self._run(call, parse_query("SELECT * FROM c"))
 
     def _run(self, call: Call, query: Query) -> Reply:
-        container, parameters = self._container(call), _parameters(call)
+        container, parameters = self._container(call), read_parameters(call)
         self._check_order(container, query)
         if "x-ms-documentdb-partitionkeyrangeid" not in call.headers:
             check_compositions(query)
@@ -315,13 +328,17 @@ class Operations:
         drops = not container.policy.keeps_undefined([path_of(item.expression) or () for item in query.order_by])
         compiled = compile_query(query, parameters, drops_undefined=drops)
         begun = time.perf_counter()
-        page = run_page(compiled, segments, call.headers.get("x-ms-continuation"), call.page_limit)
+        continuation, scope = call.headers.get("x-ms-continuation"), scope_of(container.rid, query_text(call))
+        page = run_page(compiled, segments, continuation, call.page_limit, scope)
+        if page.partition is not None:
+            self._budgets.admit(container.rid, page.partition.id)
         reply = _page_reply(call, container, page)
         if call.flag("x-ms-documentdb-populatequerymetrics"):
             elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
             reply.headers["x-ms-documentdb-query-metrics"] = page.metrics(elapsed, uses_index=used)
-        if page.rows and call.flag("x-ms-cosmos-populateindexmetrics"):
-            reply.headers["x-ms-cosmos-index-utilization"] = index_metrics(query, container.policy)
+        for asked, metrics in _INDEX_METRICS.items():
+            if page.rows and call.flag(asked):
+                reply.headers["x-ms-cosmos-index-utilization"] = metrics(query, container.policy)
         return reply
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:
@@ -332,17 +349,11 @@ class Operations:
             return [_segment(self._served(call, container, container.partition(range_id)), *_epk_filter(call))]
         if call.kind == "list_items":
             return [_segment(self._served(call, container, partition)) for partition in container.live()]
-        parameters = _parameters(call)
-        ranges = _key_ranges(container, query, parameters)
-        if ranges == [(FULL_MIN, FULL_MAX)] and not call.flag("x-ms-documentdb-query-enablecrosspartition"):
-            raise bad_request(
-                "Cross partition query is required but disabled. Please set "
-                "x-ms-documentdb-query-enablecrosspartition to true, or specify x-ms-documentdb-partitionkey."
-            )
-        if aggregates_columns(query):
-            raise bad_request("Cross partition query only supports 'VALUE <AggregateFunc>' for aggregates.")
-        if needs_client_merge(query):
-            raise _not_servable(_plan(container, query, parameters, ALL_FEATURES))
+        parameters = read_parameters(call)
+        ranges = key_ranges(container, query, parameters)
+        if ranges == [(FULL_MIN, FULL_MAX)]:
+            check_crossing(call)
+        check_servable(container, query, parameters)
         return [_segment(self._served(call, container, partition)) for partition in _covering(container, ranges)]
 
     def _key_segments(self, call: Call, container: Container, components: Components) -> list[Segment]:
@@ -360,6 +371,7 @@ class Operations:
             raise unsupported(f"the change feed mode {call.headers['A-IM']!r}")
         container = self._container(call)
         present, wanted = self._feed_scope(call, container)
+        self._budgets.admit(container.rid, present.id)
         partition = self._served(call, container, present)
         if mode == MODE:
             return self._versions(call, container, present, wanted)
@@ -368,7 +380,7 @@ class Operations:
         full = read_feed(partition, after=after, limit=call.page_limit, since=moment, wanted=wanted)
         page = self._empty_pages.instead_of(full, after=after, from_time=moment is not None)
         headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
-        cost = charges.change_feed([item.size for item in page.items])
+        cost = container.prices.read(charges.change_feed([item.size for item in page.items]), strong=call.strong)
         if not full.items:
             return Reply(304, charge=cost, headers=headers)
         body = _feed(container.rid, "Documents", page.encoded())
@@ -377,7 +389,8 @@ class Operations:
     def _versions(self, call: Call, container: Container, partition: Partition, wanted: Callable[[Any], bool]) -> Reply:
         page = read_versions(partition, call.headers, call.page_limit, wanted)
         headers = {"etag": f'"{page.lsn}"', **_session(call, partition.id, partition.lsn)}
-        cost = charges.change_feed([version.current.size if version.current else 0 for version in page.versions])
+        sizes = [version.current.size if version.current else 0 for version in page.versions]
+        cost = container.prices.read(charges.change_feed(sizes), strong=call.strong)
         if not page.versions:
             return Reply(304, charge=cost, headers=headers)
         rows = [version.encoded(container.definition.parts) for version in page.versions]
@@ -425,8 +438,9 @@ class Operations:
         """Databases, containers and offers, queried or listed in pages."""
         plain = [_Plain(document, number) for number, document in enumerate(documents)]
         segment = Segment(FULL_MIN, FULL_MAX, lambda: plain)
-        compiled = compile_query(query, _parameters(call))
-        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit)
+        compiled = compile_query(query, read_parameters(call))
+        scope = scope_of(name, query_text(call))
+        page = run_page(compiled, [segment], call.headers.get("x-ms-continuation"), call.page_limit, scope)
         headers = {"x-ms-item-count": str(len(page.rows))}
         if page.continuation:
             headers["x-ms-continuation"] = page.continuation
@@ -434,44 +448,6 @@ class Operations:
 
 
 # ---- reading requests
-
-
-def _query(call: Call) -> Query:
-    text = call.document.get("query")
-    if not isinstance(text, str):
-        raise bad_request("A query needs its text.")
-    return parse_query(text)
-
-
-def _parameters(call: Call) -> dict[str, Any]:
-    """The values by name; one that is named without a value is undefined, like one that is not named at all."""
-    given = (call.document.get("parameters") if call.method == "POST" else None) or []
-    names = [each.get("name") if isinstance(each, dict) else None for each in given] if isinstance(given, list) else [0]
-    if not all(isinstance(name, str) and name.startswith("@") for name in names):
-        raise bad_request("Parameter names should be in the format of symbol '@' followed by a valid identifier.")
-    if len(set(names)) < len(names):
-        raise bad_request("Specified duplicate parameter name.")
-    return {each["name"]: each["value"] for each in given if "value" in each}
-
-
-def _plan(container: Container, query: Query, parameters: dict[str, Any], features: Collection[str]) -> dict[str, Any]:
-    ranges = [
-        {"min": low, "max": high, "isMinInclusive": True, "isMaxInclusive": False}
-        for low, high in _key_ranges(container, query, parameters)
-    ]
-    info = query_info(query, parameters, features)
-    return {"partitionedQueryExecutionInfoVersion": 2, "queryInfo": info, "queryRanges": ranges}
-
-
-def _not_servable(plan: dict[str, Any]) -> CosmosError:
-    """The gateway's refusal of a query that only a client can merge; the plan comes with it."""
-    return CosmosError(
-        400,
-        "The provided cross partition query can not be directly served by the gateway. This is a first chance "
-        "(internal) exception that all newer clients will know how to handle gracefully.",
-        substatus=CROSS_PARTITION_QUERY_NOT_SERVABLE,
-        details={"additionalErrorInfo": json.dumps(plan)},
-    )
 
 
 def _conditions(call: Call) -> Conditions:
@@ -485,18 +461,10 @@ def _key(call: Call, container: Container) -> Components:
 def _epk_filter(call: Call) -> tuple[str, str]:
     if call.headers.get("x-ms-read-key-type", "").lower() != "effectivepartitionkeyrange":
         return FULL_MIN, FULL_MAX
-    return call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
-
-
-def _key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -> list[tuple[str, str]]:
-    """Where rows of the query can be: everywhere, or at the keys that its filter names."""
-    definition = container.definition
-    keys = None
-    if len(definition.parts) == 1:
-        keys = partition_keys_in_filter(query, definition.parts[0], parameters)
-    if keys is None or any(isinstance(key, dict | list) for key in keys):
-        return [(FULL_MIN, FULL_MAX)]
-    return sorted(definition.effective_range((key,)) for key in keys)
+    low, high = call.headers.get("x-ms-start-epk", FULL_MIN), call.headers.get("x-ms-end-epk", FULL_MAX)
+    if not (_EFFECTIVE_KEY.fullmatch(low) and _EFFECTIVE_KEY.fullmatch(high) and low.upper() <= high.upper()):
+        raise bad_request(f"The range of effective partition keys {low!r} to {high!r} is not valid.")
+    return low.upper(), high.upper()
 
 
 def _covering(container: Container, ranges: Sequence[tuple[str, str]]) -> list[Partition]:
@@ -545,7 +513,8 @@ def _page_reply(call: Call, container: Container, page: Page) -> Reply:
         headers |= _session(call, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
-    return Reply(200, _feed(container.rid, "Documents", page.rows), page.charge, headers)
+    cost = container.prices.read(page.charge, strong=call.strong)
+    return Reply(200, _feed(container.rid, "Documents", page.rows), cost, headers)
 
 
 def _owner(call: Call) -> dict[str, str]:

@@ -17,6 +17,8 @@ from typing import Any
 from azure.cosmos.partition_key import PartitionKey, _to_hex_encoded_binary_string_v1, _Undefined
 
 from .errors import PARTITION_KEY_MISMATCH, CosmosError, bad_request, unsupported
+from .payloads import parse
+from .settings import is_path
 
 FULL_MIN, FULL_MAX = "", "FF"
 _HASH_SPACE = 0x40 << 120  # the two top bits of a hash are always clear
@@ -50,15 +52,18 @@ class PartitionKeyDefinition:
     @classmethod
     def parse(cls, definition: Mapping[str, Any] | None, *, key_versions: bool = True) -> PartitionKeyDefinition:
         """A definition without a version has version 1, as the service reads it; the SDK always sends one."""
-        if not definition or not definition.get("paths"):
+        if not isinstance(definition, dict) or not definition.get("paths"):
             raise bad_request("The partition key definition needs paths.")
-        paths, kind = tuple(definition["paths"]), definition.get("kind", "Hash")
-        if kind not in {"Hash", "MultiHash"}:
-            raise unsupported(f"partition keys of kind {kind}")
+        given, kind = definition["paths"], definition.get("kind", "Hash")
+        if not isinstance(given, list) or not all(map(is_path, given)):
+            raise bad_request(f"The partition key paths {given!r} are not valid.")
+        paths = tuple(given)
+        if kind == "Range":
+            raise unsupported("partition keys of kind Range")
+        if kind not in ("Hash", "MultiHash"):
+            raise bad_request(f"The partition key kind {kind!r} is not valid.")
         if len(paths) > (3 if kind == "MultiHash" else 1):
             raise bad_request(f"Too many partition key paths: {len(paths)} for the kind {kind}.")
-        if not all(path.startswith("/") for path in paths):
-            raise bad_request(f"The partition key paths {list(paths)} are not valid.")
         version = definition.get("version", 1)
         if isinstance(version, bool) or version not in (1, 2):
             raise bad_request(f"The partition key definition version '{version}' is invalid. It is 1 or 2.")
@@ -76,10 +81,7 @@ class PartitionKeyDefinition:
         """The partition key of a request; shorter than the definition for a hierarchical prefix."""
         if header is None:
             raise bad_request("PartitionKey value must be supplied for this operation.")
-        try:
-            values = json.loads(header)
-        except ValueError:
-            raise bad_request(f"The partition key header {header!r} is not JSON.") from None
+        values = parse(header, "The partition key header")
         if not isinstance(values, list) or len(values) > len(self.paths):
             raise bad_request(f"Partition key {header} is invalid.")
         for value in values:

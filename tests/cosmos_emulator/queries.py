@@ -7,6 +7,7 @@ are neither repeated nor skipped however the container changes in between, split
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ _TIMES = (
     "userFunctionExecuteTimeInMs",
     "writeOutputTimeInMs",
 )
+LONGEST_QUERY = 512 * 1024
+"""Bytes of a query's text ("Service quotas" of Azure Cosmos DB's documentation, 2025)."""
 
 
 @dataclass(frozen=True)
@@ -72,27 +75,28 @@ class Page:
         return ";".join(f"{name}={value}" for name, value in figures.items())
 
 
-def run_page(query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None) -> Page:
-    """The next page. It holds rows of one segment only, as the service's do, and may be empty."""
-    begun = _decode(continuation) if continuation else ()
+def run_page(
+    query: CompiledQuery, segments: Sequence[Segment], continuation: str | None, limit: int | None, scope: str = ""
+) -> Page:
+    """The next page. It holds rows of one segment only, as the service's do, and may be empty. `scope` is what a
+    continuation belongs to: another container's, or another query's, is refused."""
+    begun = _decode(continuation, scope, query) if continuation else ()
     ahead = [segment for segment in segments if not begun or segment.high > begun[0].low]
     if not ahead:
         return Page([], None)
     segment = _first(ahead[0], begun)
     after = next((each.position for each in begun if each.low <= segment.low < each.high), ()) or None
-    if after is not None and not query.accepts(after):
-        raise bad_request("Invalid continuation token.")
     later = _later(begun, segment.high)
     following = None
     if segment.high < ahead[0].high or len(ahead) > 1:
-        following = _encode(later or (_Stretch(segment.high, segment.high, ()),))
+        following = _encode(scope, later or (_Stretch(segment.high, segment.high, ()),))
     page = Page([], following, segment.partition)
     room = LARGEST_PAGE
     last: Position = ()
     for row in _rows_after(query, segment, after):
         encoded = encode(row)
         if page.rows and (len(page.rows) == limit or len(encoded) > room):
-            page.continuation = _encode((_Stretch(segment.low, segment.high, last), *later))
+            page.continuation = _encode(scope, (_Stretch(segment.low, segment.high, last), *later))
             break
         page.rows.append(encoded)
         last, room = row.position, room - len(encoded)
@@ -145,23 +149,36 @@ def _later(begun: Sequence[_Stretch], high: str) -> tuple[_Stretch, ...]:
     return tuple(_Stretch(max(each.low, high), each.high, each.position) for each in begun if each.high > high)
 
 
-def _encode(begun: Sequence[_Stretch]) -> str:
+def scope_of(rid: str, text: str) -> str:
+    """A short name of a query in a container."""
+    return hashlib.blake2b(f"{rid} {text}".encode(errors="replace"), digest_size=8).hexdigest()
+
+
+def _encode(scope: str, begun: Sequence[_Stretch]) -> str:
     content = [(each.low, each.high, [_as_json(value) for value in each.position]) for each in begun]
-    return base64.b64encode(json.dumps(content).encode()).decode()
+    return base64.b64encode(json.dumps([scope, content]).encode()).decode()
 
 
 def _as_json(value: Any) -> list[Any]:
     return ["undefined"] if value is UNDEFINED else ["value", value]
 
 
-def _decode(continuation: str) -> tuple[_Stretch, ...]:
+def _decode(continuation: str, scope: str, query: CompiledQuery) -> tuple[_Stretch, ...]:
     try:
+        found, content = json.loads(base64.b64decode(continuation, validate=True))
         begun = tuple(
             _Stretch(low, high, tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values))
-            for low, high, values in json.loads(base64.b64decode(continuation, validate=True))
+            for low, high, values in content
         )
+        if begun and found == scope and all(_is_right(each, query) for each in begun):
+            return begun
     except (ValueError, TypeError, IndexError, KeyError, RecursionError):
-        begun = ()
-    if not begun or not all(isinstance(each.low, str) and isinstance(each.high, str) for each in begun):
-        raise bad_request("Invalid continuation token.")
-    return begun
+        pass
+    raise bad_request("The continuation token specified in the request is malformed. Re-run the query without it.")
+
+
+def _is_right(begun: _Stretch, query: CompiledQuery) -> bool:
+    """Whether the query could have left off there."""
+    if not isinstance(begun.low, str) or not isinstance(begun.high, str):
+        return False
+    return query.accepts(begun.position) if begun.low < begun.high else not begun.position

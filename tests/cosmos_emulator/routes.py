@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,21 +10,16 @@ from typing import Any
 from urllib.parse import unquote
 
 from .errors import CosmosError, bad_request, unsupported
+from .payloads import parse_body
+from .refusals import check_headers, check_path, check_priority
 from .sessions import parse_session
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """2 MB, and what an item's system properties and a batch's wrapping may add before the item itself is measured."""
-_EXACT_INTEGERS = 2**53
-_KNOWN_RESOURCES = ("dbs", "colls", "docs")
+_LARGEST_PAGE_SIZE = 2**31 - 1
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,10}")
 _QUERY_TYPES = frozenset({"application/query+json", "application/sql"})
 """Content types that make a POST a query on the service, whatever its headers say."""
-_REFUSED_HEADERS = {
-    "x-ms-documentdb-pre-trigger-include": "triggers",
-    "x-ms-documentdb-post-trigger-include": "triggers",
-    "x-ms-indexing-directive": "indexing directives",
-    "x-ms-cosmos-populateindexmetrics-v2": "index metrics as text",
-    "x-ms-cosmos-populatequeryadvice": "query advice",
-}
 
 
 @dataclass
@@ -38,6 +32,8 @@ class Call:
     body: bytes
     lagging: bool = False
     """Whether a replica answers that is behind; drawn when the request is carried out."""
+    strong: bool = False
+    """Whether it is served with more than session consistency, which makes reads dearer."""
 
     @cached_property
     def segments(self) -> tuple[str, ...]:
@@ -94,21 +90,17 @@ class Call:
         value = self.headers.get("x-ms-max-item-count")
         if value is None:
             return 100
-        try:
-            number = int(value)
-        except ValueError:
-            raise bad_request(f"The page size {value!r} is not a number.") from None
+        number = int(value) if _WHOLE_NUMBER.fullmatch(value) else 0
+        if number != -1 and not 0 < number <= _LARGEST_PAGE_SIZE:
+            raise bad_request(
+                f"The specified page size {value!r} is invalid. Ensure to provide a positive page size that is less "
+                f"than or equal to '{_LARGEST_PAGE_SIZE}' or -1 for dynamic page size."
+            )
         return number if number > 0 else None
 
     @cached_property
     def json(self) -> Any:
-        """The body. Numbers are doubles in the service, so an integer beyond 2^53 loses its last digits here too."""
-        if not self.body:
-            return None
-        try:
-            return json.loads(self.body, parse_int=_as_double, parse_float=_finite, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            raise bad_request("The request body is not valid JSON.") from None
+        return parse_body(self.body) if self.body else None
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -143,16 +135,16 @@ class Call:
             return "query"
         return "upsert_item" if self.flag("x-ms-documentdb-is-upsert") else "create_item"
 
-    def check(self) -> None:
+    def check(self, *, refusals: bool = True) -> None:
         """Refuses what the request asks for and the emulator does not have, by name."""
         if self.kind == "unsupported":
-            unknown = [part for part in self.segments[::2] if part not in _KNOWN_RESOURCES]
-            raise unsupported(f"{self.method} of {'/'.join(unknown) or '/'.join(self.segments[::2])}")
-        for header, feature in _REFUSED_HEADERS.items():
-            if header in self.headers and self.headers[header].lower() != "false":
-                raise unsupported(feature)
+            types = self.segments[::2]
+            check_path(self.method, types, "/".join(types) in (_FEEDS if len(self.segments) % 2 else _RESOURCES))
+        if refusals:
+            check_headers(self.headers)
         if self.content_type == "application/sql":
             raise unsupported("queries as plain text")
+        check_priority(self.headers)
         if len(self.body) > LARGEST_REQUEST:
             raise CosmosError(413, "Request size is too large: a request has at most 2 MB.")
 
@@ -173,19 +165,3 @@ _RESOURCES: dict[str, dict[str, str]] = {
     "dbs/colls/conflicts": {"GET": "read_conflict", "DELETE": "delete_conflict"},
     "offers": {"GET": "read_offer", "PUT": "replace_offer"},
 }
-
-
-def _as_double(text: str) -> int:
-    number = int(text)
-    return number if abs(number) <= _EXACT_INTEGERS else int(float(text))
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(text)
-    return number
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(name)

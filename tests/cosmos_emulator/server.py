@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +14,13 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from .account import Account
 from .auth import EMULATOR_KEY, check_signature
-from .charges import REFUSED, Charges
+from .budgets import Budgets
+from .charges import REFUSALS, REFUSED, THROTTLED, Charges, Prices
+from .consistency import costs_twice, level_of
 from .errors import CosmosError, bad_request
 from .faults import Action, Delay, Drop, Faults, Respond
 from .identity import Identity
@@ -25,11 +28,19 @@ from .operations import Operations, Reply
 from .replicas import READS
 from .routes import Call
 from .sessions import reads_without_session
+from .statuses import NAMED_FAULTS
 from .storage import Container
 from .switches import Switches
 from .tls import Certificate, host, trusted
 
-_ITEM_KINDS = frozenset({"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item"})
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_BROKEN_BODIES = (HttpProcessingError, web.RequestPayloadError)
+"""What the body of a request may end in: chunks or compression that are not what they say."""
+_ITEM_KINDS = frozenset(
+    {"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item", "batch"}
+)
+"""Requests for single items, which cost something even where they are refused."""
+_DATA_KINDS = _ITEM_KINDS | {"query", "list_items", "change_feed", "delete_items_of_key"}
 
 
 _running: WeakValueDictionary[str, CosmosEmulator] = WeakValueDictionary()
@@ -71,10 +82,10 @@ class CosmosEmulator:
     """An Azure Cosmos DB for NoSQL account on localhost, in memory.
 
     `partitions` is the number of physical partitions that new containers begin with, for all or by container id.
-    `clock` gives the time of writes and of expiry, in seconds; `monotonic` that of replicas that lag and of resources
-    that appear late. `switches` say which rules it keeps and what goes wrong
-    with it; without, the environment does. With an `identity` it serves tokens beside the key, over TLS: `authority`
-    is then the file with what a client has to trust, and `trusted()` has it trusted.
+    `clock` gives the time of writes and of expiry, in seconds; `monotonic` that of replicas that lag, of resources
+    that appear late and of budgets. `switches` say which rules it keeps and what goes wrong with it; without, the
+    environment does. With an `identity` it serves tokens beside the key, over TLS: `authority` is then the file with
+    what a client has to trust, and `trusted()` has it trusted.
     """
 
     def __init__(
@@ -84,8 +95,8 @@ class CosmosEmulator:
         key: str = EMULATOR_KEY,
         partitions: int | Mapping[str, int] = 1,
         clock: Callable[[], float] = time.time,
-        switches: Switches | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        switches: Switches | None = None,
         identity: Identity | None = None,
     ) -> None:
         self.key = key
@@ -94,19 +105,24 @@ class CosmosEmulator:
         self.requests: list[RequestRecord] = []
         self.faults = Faults()
         self.identity = identity
+        self.failures: list[Exception] = []
+        """What no request should have caused; `stop` raises it."""
         self._certificate: Certificate | None = None
         self._host = "127.0.0.1" if identity is None else host()
         self._port = port
         self._account = Account(partitions, clock, self.switches, monotonic)
-        self._operations = Operations(self._account, lambda: self.endpoint, self.switches)
+        self._account.prices = Prices(self.switches.charges, self.switches.regions)
+        self._budgets = Budgets(self.switches.throttling, serverless=self.switches.serverless, clock=monotonic)
+        self._account.serverless = self.switches.serverless
+        self._operations = Operations(self._account, lambda: self.endpoint, self.switches, self._budgets)
         self._runner: web.AppRunner | None = None
 
     # ---- life
 
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
-        app.router.add_route("*", "/_emulator/{verb}", self._admin)
-        app.router.add_route("*", "/{path:.*}", self._handle)
+        app.router.add_route("*", "/_emulator/{verb}", self._guarded(self._admin))
+        app.router.add_route("*", "/{path:.*}", self._guarded(self._handle))
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         self._certificate = None if self.identity is None else Certificate(self._host)
@@ -123,6 +139,9 @@ class CosmosEmulator:
         if self._certificate is not None:
             self._certificate.close()
             self._certificate = None
+        if self.failures:
+            failures, self.failures = self.failures, []
+            raise ExceptionGroup("The emulator could not answer some requests", failures)
 
     async def __aenter__(self) -> CosmosEmulator:
         await self.start()
@@ -199,9 +218,26 @@ class CosmosEmulator:
 
     # ---- requests
 
+    def _guarded(self, handler: Handler) -> Handler:
+        """The handler, whose defects are answered as the service answers its own, and kept for `stop` to raise."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            except web.HTTPException as refusal:
+                error = CosmosError(refusal.status, refusal.reason)
+            except Exception as failure:
+                self.failures.append(failure)
+                error = NAMED_FAULTS["internal_error"].error()
+            return self._respond(_call(request, b""), _refusal(error, 0.0))
+
+        return handle
+
     async def _handle(self, request: web.Request) -> web.StreamResponse:
-        path = request.raw_path.partition("?")[0]
-        call = Call(request.method, path, request.headers, await request.read())
+        try:
+            call = _call(request, await request.read())
+        except (web.HTTPRequestEntityTooLarge, *_BROKEN_BODIES) as error:
+            return self._respond(_call(request, b""), _refusal(_unreadable(error), 0.0))
         actions = self.faults.actions(call)
         for action in (action for action in actions if not action.applied):
             if (response := await self._suffer(request, call, action, 0.0)) is not None:
@@ -214,11 +250,21 @@ class CosmosEmulator:
 
     def _answer(self, call: Call) -> Reply:
         try:
-            call.check()
+            call.check(refusals=self.switches.refusals)
             self._authorize(call)
-            return self._operations.perform(call)
+            if call.kind in _DATA_KINDS:
+                level = level_of(call.headers.get("x-ms-consistency-level"), self.switches.consistency)
+                call.strong = costs_twice(level)
+            self._budgets.begin(call.kind)
+            reply = self._operations.perform(call)
         except CosmosError as error:
-            return _refusal(error, REFUSED if call.kind in _ITEM_KINDS and error.status in {404, 409, 412} else 0.0)
+            reply = _refusal(error, _price(call, error))
+        except RecursionError:
+            reply = _refusal(bad_request("The request is nested too deeply."), 0.0)
+        if not self.switches.charges:
+            reply.charge = 0.0
+        self._budgets.spend(reply.charge)
+        return reply
 
     def _authorize(self, call: Call) -> None:
         """By a token, on a server with identities; else by the account's key."""
@@ -247,16 +293,16 @@ class CosmosEmulator:
                     request.transport.abort()
                 return web.Response(status=500)  # never sent: the connection is gone
             case Respond():
-                error = CosmosError(
-                    action.status, "An injected fault.", substatus=action.substatus, headers=action.headers
-                )
+                error = CosmosError(action.status, action.message, substatus=action.substatus, headers=action.headers)
+                if action.names_container:
+                    error.headers["x-ms-alt-content-path"] = "/".join(call.path.strip("/").split("/")[:4])
                 return self._respond(call, _refusal(error, charge))
 
     def _respond(self, call: Call, reply: Reply) -> web.Response:
         self._record(call, reply)
         headers = {
             "x-ms-request-charge": f"{round(reply.charge, 2):g}",
-            "x-ms-activity-id": call.headers.get("x-ms-activity-id") or str(uuid.uuid4()),
+            "x-ms-activity-id": _activity(call.headers.get("x-ms-activity-id")),
             "x-ms-serviceversion": "version=emulator",
             "x-ms-gatewayversion": "version=emulator",
             **reply.headers,
@@ -287,6 +333,8 @@ class CosmosEmulator:
                 self.reset()
                 return web.json_response({})
             place = query["database"], query["container"]
+            if verb == "merge" and query["ranges"].count(",") != 1:
+                raise bad_request("A merge takes two ranges.")
             if verb == "split":
                 self.split(*place, query["range"], at=query.get("at"))
             elif verb == "merge":
@@ -298,6 +346,28 @@ class CosmosEmulator:
             return web.json_response({"message": f"The parameter {missing} is missing."}, status=400)
         except CosmosError as error:
             return web.json_response({"message": error.message}, status=error.status)
+
+
+def _call(request: web.Request, body: bytes) -> Call:
+    return Call(request.method, request.raw_path.partition("?")[0], request.headers, body)
+
+
+def _unreadable(error: Exception) -> CosmosError:
+    return (NAMED_FAULTS["too_large"] if isinstance(error, web.HTTPException) else NAMED_FAULTS["malformed"]).error()
+
+
+def _activity(given: str | None) -> str:
+    """The client's id of the request where it is one; else a new one."""
+    try:
+        return str(uuid.UUID(given))
+    except (ValueError, TypeError, AttributeError):
+        return str(uuid.uuid4())
+
+
+def _price(call: Call, error: CosmosError) -> float:
+    if error.status == 429:
+        return THROTTLED
+    return REFUSED if call.kind in _ITEM_KINDS and error.status in REFUSALS else 0.0
 
 
 def _refusal(error: CosmosError, charge: float) -> Reply:

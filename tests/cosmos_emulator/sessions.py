@@ -30,6 +30,10 @@ FIRST_BLOCK = 10**12
 STRETCH = BLOCK // 100
 """How far apart the physical partitions of a new container begin, so that tokens of two ranges differ as well."""
 
+TOLD_WITH_A_SESSION = frozenset({404, 409, 412})
+"""Refusals of an item that bring the partition's session token: who is told what is there, or is not, has seen it. The
+.NET SDK takes the token from these (`GatewayStoreModel` in Azure/azure-cosmos-dotnet-v3), the Python SDK (4.17.1) only
+from answers that succeed."""
 _WRITES = frozenset(
     {"create_item", "upsert_item", "replace_item", "patch_item", "delete_item", "batch", "delete_items_of_key"}
 )

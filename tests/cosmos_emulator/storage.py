@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import partition_keys
+from .charges import Prices
 from .errors import bad_request, not_found, range_gone
 from .history import History
 from .indexing import IndexingPolicy
@@ -212,6 +213,7 @@ class Container:
         self.clock = clock
         self.policy = IndexingPolicy(document.get("indexingPolicy"))
         self.unique_paths = _unique_paths(document)
+        self.prices = Prices()
         boundaries = self.definition.boundaries(partitions)
         first = first_lsn(number) if switches.sessions else 0
         self.partitions = [

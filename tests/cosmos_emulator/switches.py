@@ -51,11 +51,13 @@ class Switches:
     """Throughput is not set by anyone: a header that does is refused (400)."""
     regions: int = 1
     """Regions that each write is charged for."""
+    consistency: str = "Session"
+    """The account's level; a request may ask for less."""
 
     @classmethod
     def off(cls) -> Switches:
         """No rule beyond the protocol, and nothing that goes wrong."""
-        rules = {each.name: False for each in fields(cls) if each.default is True}
+        rules: dict[str, Any] = {each.name: False for each in fields(cls) if each.default is True}
         return cls(**rules)
 
     @classmethod

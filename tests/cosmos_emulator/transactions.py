@@ -9,6 +9,7 @@ import base64
 import json
 import struct
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from . import charges
 from .errors import CosmosError, bad_request, conflict, logical_partition_full, not_found, precondition_failed
 from .partition_keys import Components, key_of
 from .patch import Patch
+from .settings import is_ttl
 from .storage import Container, Item
 
 LARGEST_ITEM = 2 * 1024 * 1024
@@ -49,9 +51,12 @@ class Outcome:
 
 
 class Transaction:
-    def __init__(self, container: Container, components: Components) -> None:
+    def __init__(self, container: Container, components: Components, *, strong: bool = False) -> None:
         self.container = container
         self.components = components
+        self.strong = strong
+        """Whether reads are more than session consistent, which doubles their price."""
+        self._prices = container.prices
         self.partition, self.key = container.locate(components)
         self.changes: dict[str, Item | None] = {}
         self._growth = 0
@@ -78,20 +83,19 @@ class Transaction:
         if self._get(identifier) is not None:
             raise conflict(identifier)
         item = self._store(body, None)
-        return Outcome(201, charges.insert(item.size, self._terms(item)), item)
+        return Outcome(201, self._price(None, item), item)
 
     def upsert(self, body: Mapping[str, Any], conditions: Conditions) -> Outcome:
         old = self._get(self._checked_id(body))
         conditions.check_write(old)
         item = self._store(body, old)
-        price = charges.insert if old is None else charges.replace
-        return Outcome(201 if old is None else 200, price(item.size, self._terms(item)), item)
+        return Outcome(201 if old is None else 200, self._price(old, item), item)
 
     def read(self, identifier: str, conditions: Conditions) -> Outcome:
         item = self._existing(identifier)
         if conditions.unchanged(item):
-            return Outcome(304, charges.NOT_MODIFIED, item)
-        return Outcome(200, charges.point_read(item.size), item)
+            return Outcome(304, self._prices.other(charges.NOT_MODIFIED), item)
+        return Outcome(200, self._prices.read(charges.point_read(item.size), strong=self.strong), item)
 
     def replace(self, identifier: str, body: Mapping[str, Any], conditions: Conditions) -> Outcome:
         old = self._existing(identifier)
@@ -102,7 +106,7 @@ class Transaction:
                 raise conflict(new_id)
             self._change(identifier, None)
         item = self._store(body, old)
-        return Outcome(200, charges.replace(item.size, self._terms(item)), item)
+        return Outcome(200, self._price(old, item), item)
 
     def patch(self, identifier: str, instructions: Any, conditions: Conditions) -> Outcome:
         old = self._existing(identifier)
@@ -111,12 +115,13 @@ class Transaction:
         body = patch.apply(old.body, self.container.definition.parts)
         self.container.definition.check_same(self.components, body)
         item = self._store(body, old)
-        return Outcome(200, charges.patch(item.size, self._terms(item), len(patch.operations)), item)
+        return Outcome(200, self._price(old, item, patched=len(patch.operations)), item)
 
     def delete(self, identifier: str, conditions: Conditions) -> Outcome:
-        conditions.check_write(self._existing(identifier))
+        old = self._existing(identifier)
+        conditions.check_write(old)
         self._change(identifier, None)
-        return Outcome(204, charges.DELETE)
+        return Outcome(204, self._price(old, None))
 
     # ---- inside
 
@@ -131,8 +136,17 @@ class Transaction:
             raise not_found(identifier)
         return item
 
-    def _terms(self, item: Item) -> int:
-        return self.container.policy.terms(item.body)
+    def _price(self, old: Item | None, new: Item | None, *, patched: int = 0) -> float:
+        """What it costs to put one item in another's place."""
+        if not self._prices.on:
+            return 0.0
+        out, added = (self.container.policy.terms(item.body) if item else Counter() for item in (old, new))
+        if old is None:
+            return self._prices.write(charges.insert(new.size, added.total())) if new else 0.0
+        if new is None:
+            return self._prices.write(charges.delete(old.size, out.total()))
+        modified = (out - added).total(), (added - out).total()
+        return self._prices.write(charges.patch(old.size, new.size, *modified, patched))
 
     def _checked_id(self, body: Mapping[str, Any]) -> str:
         self.container.definition.check_same(self.components, body)
@@ -236,7 +250,7 @@ def _parts(value: Any) -> list[Any]:
 
 
 def _check_ttl(ttl: Any) -> None:
-    if not isinstance(ttl, int) or isinstance(ttl, bool) or ttl < -1 or ttl == 0:
+    if not is_ttl(ttl):
         raise bad_request(f"The input ttl '{ttl}' is invalid. It is -1 or a positive number of seconds.")
 
 

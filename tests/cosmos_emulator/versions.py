@@ -67,7 +67,7 @@ class VersionLog:
     def after(self, lsn: int) -> list[Version]:
         self._forget()
         if lsn < self.horizon:
-            raise bad_request("The change feed is read from before the retention of all its versions and deletes.")
+            raise _outside_retention()
         return self._entries[bisect_right(self._entries, lsn, key=lambda entry: entry.lsn) :]
 
     def part(self, holds: Callable[[str], bool]) -> VersionLog:
@@ -125,7 +125,7 @@ def read_versions(
 def _start(headers: Mapping[str, str], partition: Partition) -> int:
     etag = headers.get("If-None-Match", "").strip('"')
     if "If-Modified-Since" in headers or not etag:
-        raise _no_such_start()
+        raise _outside_retention()  # the beginning, or a time
     if etag == "*":
         return partition.lsn
     if not (etag.isascii() and etag.isdigit()):
@@ -133,8 +133,8 @@ def _start(headers: Mapping[str, str], partition: Partition) -> int:
     return int(etag)
 
 
-def _no_such_start() -> CosmosError:
-    return bad_request("All versions and deletes are read from now, or from a continuation.")
+def _outside_retention() -> CosmosError:
+    return bad_request("You must read the change feed from within the retention period.")
 
 
 def _key_of(body: Mapping[str, Any], paths: Iterable[tuple[str, ...]]) -> dict[str, Any]:

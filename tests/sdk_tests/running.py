@@ -46,6 +46,9 @@ class FileRun:
     complaints: list[str] = field(default_factory=list)
     """What is wrong beside the tests: the file did not end, the server failed."""
 
+    def count(self, outcome: str) -> int:
+        return sum(each.outcome == outcome for each in self.tests.values())
+
 
 def run_files(folder: Path, names: Iterable[str], *, jobs: int, limit: float) -> Generator[FileRun, None, None]:
     """Each file's outcomes, in the order of the names, as soon as they are known."""

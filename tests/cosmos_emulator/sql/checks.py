@@ -30,6 +30,8 @@ def check_query(query: Query) -> None:
     for node in (part for root in misplaced if root for part in root.walk()):
         if is_aggregate(node):
             raise bad_request(f"The aggregate {node.name} is only allowed in the SELECT clause.")
+    for item in query.order_by:
+        _check_order(query, item.expression)
     if query.group_by:
         _check_groups(query)
     if query.is_grouped:
@@ -53,6 +55,16 @@ def check_compositions(query: Query) -> None:
 def _check_names(names: Iterable[str]) -> None:
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise bad_request(f"The property name '{repeated[0]}' is specified more than once in the SELECT clause.")
+
+
+def _check_order(query: Query, path: Node) -> None:
+    """Only what the documents have can order them: an account refuses the elements of a joined array (2026)."""
+    root = path
+    while isinstance(root, nodes.Property):
+        root = root.base
+    iterated = {source.alias for source in query.sources if source.iterate}
+    if isinstance(root, nodes.Name) and root.name in iterated:
+        raise bad_request(f"ORDER BY '{expression(path)}' is not supported: it is not a property of the items.")
 
 
 def _check_groups(query: Query) -> None:

@@ -109,6 +109,8 @@ class _Parser:
             self.expect("LIMIT")
             limit = self._count()
         query = Query(items, is_value, sources, where, group_by, order_by, distinct, top, offset, limit)
+        if nested:
+            check_subquery(query)
         check_query(query)
         return query
 
@@ -116,7 +118,6 @@ class _Parser:
         """From `SELECT` to the closing parenthesis."""
         query = self.query(nested=True)
         self.expect(")")
-        check_subquery(query)
         return nodes.Subquery(kind, query)
 
     def _count(self) -> Node:

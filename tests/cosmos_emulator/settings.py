@@ -1,0 +1,71 @@
+"""The settings of a container, checked for their shape before anything reads them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from .errors import bad_request
+from .refusals import CONTAINER_FEATURES, check_settings
+from .versions import retention_of
+
+CONTAINER_SETTINGS: Final = frozenset(
+    {
+        "id",
+        "partitionKey",
+        "indexingPolicy",
+        "defaultTtl",
+        "uniqueKeyPolicy",
+        "conflictResolutionPolicy",
+        "changeFeedPolicy",
+    }
+)
+LONGEST_TTL: Final = 2**31 - 1
+_MOST_UNIQUE_KEYS, _MOST_UNIQUE_PATHS = 10, 16
+"""Limits of "Service quotas" (Azure Cosmos DB's documentation, 2025)."""
+
+
+def check_container(body: Mapping[str, Any]) -> None:
+    check_settings(body, CONTAINER_FEATURES, CONTAINER_SETTINGS, "containers")
+    retention_of(body)
+    ttl = body.get("defaultTtl")
+    if ttl is not None and not is_ttl(ttl):
+        raise bad_request(f"The value of defaultTtl '{ttl}' is invalid. It is -1 or a positive number of seconds.")
+    _check_unique_keys(body.get("uniqueKeyPolicy"))
+    policy = body.get("conflictResolutionPolicy")
+    if policy is not None and not isinstance(policy, dict):
+        raise bad_request("The conflict resolution policy is not valid.")
+
+
+def is_ttl(value: Any) -> bool:
+    """-1, or a positive number of seconds that a 32-bit integer holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and (value == -1 or 0 < value <= LONGEST_TTL)
+
+
+def is_path(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("/") and len(value) > 1
+
+
+def objects(value: Any, what: str) -> list[dict[str, Any]]:
+    """A list of JSON objects; [] where there is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise bad_request(f"{what} must be a list of objects.")
+    return value
+
+
+def _check_unique_keys(policy: Any) -> None:
+    if policy is None:
+        return
+    if not isinstance(policy, dict):
+        raise bad_request("The unique key policy is not valid.")
+    keys = objects(policy.get("uniqueKeys"), "uniqueKeys")
+    for key in keys:
+        paths = key.get("paths")
+        if not isinstance(paths, list) or not paths or not all(map(is_path, paths)):
+            raise bad_request("A unique key needs paths.")
+        if len(paths) > _MOST_UNIQUE_PATHS:
+            raise bad_request(f"A unique key has at most {_MOST_UNIQUE_PATHS} paths.")
+    if len(keys) > _MOST_UNIQUE_KEYS:
+        raise bad_request(f"A container has at most {_MOST_UNIQUE_KEYS} unique keys.")

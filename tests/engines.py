@@ -55,11 +55,16 @@ class CosmosEngine(Engine):
         }
 
     def settle(self) -> None:
-        if (emulator := CosmosEmulator.at(self.settings["endpoint"])) is not None:
-            emulator.catch_up()
+        catch_up(self.settings["endpoint"])
 
     def _open(self) -> EventStore:
         return CosmosEventStore(**self.settings)
+
+
+def catch_up(endpoint: str) -> None:
+    """A moment goes by on the emulator at `endpoint`, if there is one: all its replicas have heard of everything."""
+    if (emulator := CosmosEmulator.at(endpoint)) is not None:
+        emulator.catch_up()
 
 
 class SqliteEngine(Engine):

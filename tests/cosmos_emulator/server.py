@@ -249,6 +249,8 @@ class CosmosEmulator:
         return self._respond(call, reply)
 
     def _answer(self, call: Call) -> Reply:
+        if call.kind == "account" and self.switches.clients_wait:
+            self.catch_up()
         try:
             call.check(refusals=self.switches.refusals)
             self._authorize(call)

@@ -57,6 +57,7 @@ from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, p
 from ..conftest import cosmos_account
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
+from ..engines import catch_up
 
 STREAM = StreamId("workflow", "run")
 WORKFLOW = "orders"
@@ -103,8 +104,13 @@ async def store(settings: Settings) -> AsyncGenerator[CosmosEventStore, None]:
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncGenerator[CosmosClient, None]:
-    """The SDK itself, for a look behind the store and for changes that it would not make."""
-    async with CosmosClient(settings["endpoint"], settings["credential"]) as opened:
+    """The SDK itself, for a look behind the store and for changes that it would not make, each a moment later."""
+
+    def a_moment_later(_: Any) -> None:
+        catch_up(settings["endpoint"])
+
+    hooks = {"raw_request_hook": a_moment_later, "raw_response_hook": a_moment_later}
+    async with CosmosClient(settings["endpoint"], settings["credential"], **hooks) as opened:
         yield opened
 
 

@@ -220,6 +220,9 @@ class TestCosmosConformance(EventStoreConformance):
     async def open_store(self) -> EventStore:
         return await self.opened.enter_async_context(CosmosEventStore(**self.settings))
 
+    async def settle(self) -> None:
+        catch_up(self.settings["endpoint"])
+
     async def test_a_gap_is_a_conflict_that_tells_the_head(self) -> None:
         store = await self.open_store()
         events = await append_chain(store, 2)
@@ -472,12 +475,11 @@ async def test_a_wrong_key_is_named_as_such(settings: Settings) -> None:
             await store.append(make_event(STREAM, 1))
 
 
-@pytest.mark.parametrize("status", [401, 403])
 async def test_an_identity_that_may_not_write_can_read_and_is_told_its_role(
-    emulator: CosmosEmulator, store: CosmosEventStore, status: int
+    emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
     events = await append_chain(store, 1)
-    emulator.faults.respond(status, kind="create_item")
+    emulator.faults.respond(403, kind="create_item")
     with pytest.raises(StoreReadOnlyError, match="Built-in Data Contributor"):
         await store.append(make_event(STREAM, 2, previous=events[0]))
     assert await store.read(STREAM, 1) == events
@@ -518,6 +520,7 @@ async def test_database_and_container_are_created_once_as_the_engine_needs_them(
         stores = [await stack.enter_async_context(CosmosEventStore(**settings)) for _ in range(5)]
         events = [make_event(StreamId("workflow", f"run {number}"), 1) for number in range(5)]
         await asyncio.gather(*(store.append(event) for store, event in zip(stores, events, strict=True)))
+        emulator.catch_up()
         for event in events:
             assert await stores[0].read(event.stream, 1) == [event]
     created = [record.kind for record in emulator.requests if record.status == 201]
@@ -1022,6 +1025,7 @@ async def test_races_between_two_writers_under_faults_have_one_winner_and_one_fo
         async def race(number: int) -> tuple[str, list[WorkflowCheckpoint]]:
             run_id = f"race {number}"
             [root] = await saves(writers[0].for_run(run_id), 1)
+            emulator.catch_up()
             await writers[1].for_run(run_id, workflow_name=WORKFLOW).load(root.checkpoint_id)
             rivals = [checkpoint(root, state={"writer": each}) for each in range(2)]
             await asyncio.gather(
@@ -1078,7 +1082,7 @@ async def test_a_replica_that_lags_behind_is_not_taken_for_an_empty_run(
 async def test_a_service_that_stays_away_is_reported_in_bounded_time(
     emulator: CosmosEmulator, store: CosmosEventStore, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.1)  # no argument of the store: nobody else has a reason to set it
+    monkeypatch.setattr(requests, "PATIENCE", 1.5)  # no argument of the store: nobody else has a reason to set it
     events = await append_chain(store, 1)
     with emulator.faults.respond(status), pytest.raises(StoreUnavailableError, match=rf"{status}.*again is safe"):
         await store.append(make_event(STREAM, 2, previous=events[0]))
@@ -1174,6 +1178,7 @@ async def test_clocks_that_disagree_change_neither_the_order_of_a_run_nor_what_i
             elsewhere = make_event(StreamId("workflow", "elsewhere"), 1)
             elsewhere = sealed(msgspec.structs.replace(elsewhere, timestamp="2033"))
             await one.append(elsewhere)
+            emulator.catch_up()
             for store in (one, other):
                 assert await headers(store) == headers_of(events)
                 assert await headers(store, desc=True) == headers_of(events)[::-1]

@@ -8,6 +8,8 @@ from typing import Any
 
 from eventckpt import CosmosEventStore, EventCheckpointStorage, EventStore, SqliteEventStore
 
+from .cosmos_emulator import CosmosEmulator
+
 COSMOS_DATABASE = "eventckpt-tests"
 
 
@@ -26,6 +28,11 @@ class Engine(ABC):
     def storage(self, **options: Any) -> EventCheckpointStorage:
         """A storage over another store object."""
         return EventCheckpointStorage(self.open(), **options)
+
+    @abstractmethod
+    def settle(self) -> None:
+        """A moment goes by: what one store has written is there for the others to see, whichever replica they ask. A
+        store sees its own writes without it."""
 
     async def close(self) -> None:
         for store in self._stores:
@@ -47,14 +54,26 @@ class CosmosEngine(Engine):
             "container_name": container_name,
         }
 
+    def settle(self) -> None:
+        catch_up(self.settings["endpoint"])
+
     def _open(self) -> EventStore:
         return CosmosEventStore(**self.settings)
+
+
+def catch_up(endpoint: str) -> None:
+    """A moment goes by on the emulator at `endpoint`, if there is one: all its replicas have heard of everything."""
+    if (emulator := CosmosEmulator.at(endpoint)) is not None:
+        emulator.catch_up()
 
 
 class SqliteEngine(Engine):
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.path = path
+
+    def settle(self) -> None:
+        """A file has no replicas."""
 
     def _open(self) -> EventStore:
         return SqliteEventStore(self.path)

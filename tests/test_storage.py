@@ -399,11 +399,13 @@ async def test_a_hundred_races_have_one_winner_and_one_fork_each(engine: Engine)
     writers = [engine.storage() for _ in range(2)]
     for number in range(100):
         [root] = await chain_of(writers[0].for_run(f"race-{number}"), 1)
+        engine.settle()
         runs = [writer.for_run(f"race-{number}", workflow_name=WORKFLOW) for writer in writers]
         for run in runs:
             await run.load(root.checkpoint_id)
         rivals = [checkpoint(root), checkpoint(root)]
         await asyncio.gather(*(run.save(each) for run, each in zip(runs, rivals, strict=True)))
+        engine.settle()
         winners = [event.checkpoint_id for event in (await history(writers[0].store, f"race-{number}"))[1:]]
         forks = [each for each in rivals if each.checkpoint_id not in winners]
         assert (len(winners), len(forks)) == (1, 1)
@@ -497,7 +499,9 @@ async def test_a_deleted_checkpoint_saved_again_is_back(engine: Engine, deleted_
     storage = engine.storage()
     [saved] = await chain_of(storage, 1)
     await (storage if deleted_by == "the same process" else engine.storage()).delete(saved.checkpoint_id)
+    engine.settle()
     await (storage if saved_by == "the same process" else engine.storage()).save(saved)
+    engine.settle()
     assert await storage.load(saved.checkpoint_id) == saved
     assert await ids(storage) == [saved.checkpoint_id]
 
@@ -509,6 +513,7 @@ async def test_deletions_and_saves_at_once_lose_nothing(engine: Engine) -> None:
     await asyncio.gather(
         chain_of(storage.for_run("more"), 10), *(other.delete(each.checkpoint_id) for each in saved[:5])
     )
+    engine.settle()
     assert len(await ids(storage)) == 15
 
 

@@ -248,6 +248,7 @@ async def test_each_superstep_is_stored_before_the_next_one_begins(engine: Engin
 
     class Watched(Chain):
         async def enter(self, name: str) -> None:
+            engine.settle()
             seen.append((name, [event.seq for event in await log(storage, Chain.NAME)]))
 
     await Watched().workflow.run([], checkpoint_storage=engine.storage().for_run(RUN))

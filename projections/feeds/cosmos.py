@@ -10,95 +10,115 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any, Final, NamedTuple, cast
 from urllib.parse import urlsplit
 
 from azure.cosmos.aio import ContainerProxy
 
 from eventckpt import CheckpointEvent, CosmosEventStore
-from eventckpt.stores.cosmos.beside import asked
 from eventckpt.stores.cosmos.items import header_of, is_part
+from eventckpt.stores.cosmos.session import lsn_of
 
 from . import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, Start
 from .continuation import sdk_continuation, sdk_range
 
 __all__ = ["CosmosChangeFeed"]
 
-_START = {"beginning": "Beginning", "now": "Now"}
+_START: Final = {"beginning": "Beginning", "now": "Now"}
+_EMPTY_PAGES: Final = 10
+"""Pages with nothing in them that `lag` follows; then it says how far the partition is ahead."""
 
 
 class CosmosChangeFeed(ChangeFeed):
     """See `ChangeFeed`. The store is used, not closed."""
 
     def __init__(self, store: CosmosEventStore) -> None:
-        self._store = store
-        self._rid: str | None = None
+        self._container = store.events_container
 
     async def identity(self) -> str:
         """See `ChangeFeed.identity`; as .NET writes it: host, and the resource ids of database and container."""
-        container = await self._store.container()
-        rid = await self._container_rid(container)
+        async with self._container.in_use():
+            rid = self._container.rid
+            connection = cast(Any, self._container.proxy).client_connection
         database_rid = base64.b64encode(base64.b64decode(rid.replace("-", "/"))[:4]).decode().replace("/", "-")
-        host = urlsplit(str(cast(Any, container.client_connection).url_connection)).hostname
-        return f"{host}_{database_rid}_{rid}"
+        return f"{urlsplit(str(connection.url_connection)).hostname}_{database_rid}_{rid}"
 
     async def ranges(self) -> list[FeedRange]:
         """See `ChangeFeed.ranges`; asks the service."""
-        container = await self._store.container()
-        return await asked(lambda: _ranges(container, refresh=True), "the feed's ranges")
+        async with self._container.in_use():
+            return await self._container.ask(lambda proxy, _: _ranges(proxy, refresh=True))
 
     async def read(self, feed_range: FeedRange, continuation: str | None, *, start: Start, limit: int) -> FeedPage:
         """See `ChangeFeed.read`."""
-        items, headers = await self._page(feed_range, continuation, start, limit)
-        events: list[CheckpointEvent] = [header_of(item) for item in items if not is_part(str(item.get("id")))]
-        etag = headers["etag"]
-        behind = _session_lsn(headers["x-ms-session-token"]) - int(etag.strip('"')) if items else 0
-        charge = float(headers.get("x-ms-request-charge", 0))
-        return FeedPage(events, etag, charge, behind=max(0, behind))
+        page = await self._page(feed_range, continuation, start, limit)
+        events: list[CheckpointEvent] = [header_of(item) for item in page.items if not is_part(str(item.get("id")))]
+        # A page with nothing in it is not the end of the feed: only "not modified" is.
+        behind = 0 if page.is_end else max(page.lsn - _lsn(page.etag), 0 if page.items else 1)
+        return FeedPage(events, page.etag, page.charge, behind=behind)
 
     async def lag(self, feed_range: FeedRange, continuation: str | None, *, start: Start) -> int:
         """See `ChangeFeed.lag`; counts transactions, of the whole physical partition."""
-        items, headers = await self._page(feed_range, continuation, start, 1)
-        if not items:
+        page = await self._page(feed_range, continuation, start, 1)
+        for _ in range(_EMPTY_PAGES):
+            if page.items or page.is_end:
+                break
+            page = await self._page(feed_range, page.etag, start, 1)
+        if page.is_end:
             return 0
-        return max(0, _session_lsn(headers["x-ms-session-token"]) - (int(items[0]["_lsn"]) - 1))
+        before = int(page.items[0]["_lsn"]) - 1 if page.items else _lsn(page.etag)
+        return max(1, page.lsn - before)
 
-    async def _page(
-        self, feed_range: FeedRange, continuation: str | None, start: Start, limit: int
-    ) -> tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]:
-        container = await self._store.container()
+    async def _page(self, feed_range: FeedRange, continuation: str | None, start: Start, limit: int) -> _Page:
         scope: dict[str, Any]
-        if continuation is None:
-            scope = {"feed_range": sdk_range(feed_range), "start_time": _START[start]}
-        else:
-            scope = {"continuation": sdk_continuation(await self._container_rid(container), feed_range, continuation)}
+        async with self._container.in_use():
+            if continuation is None:
+                scope = {"feed_range": sdk_range(feed_range), "start_time": _START[start]}
+            else:
+                scope = {"continuation": sdk_continuation(self._container.rid, feed_range, continuation)}
+            return await self._container.ask(partial(_read, feed_range, scope | {"max_item_count": limit}))
 
-        async def attempt() -> tuple[Sequence[Mapping[str, Any]], Mapping[str, str]]:
-            headers: dict[str, str] = {}
 
-            def note(answer: Mapping[str, str], _: object) -> None:
-                headers.clear()
-                headers.update({name.lower(): value for name, value in answer.items()})
+class _Page(NamedTuple):
+    """One answer of the service."""
 
-            pages = cast(Any, container).query_items_change_feed(
-                **scope, max_item_count=limit, response_hook=note
-            ).by_page()  # fmt: skip
-            try:
-                items = [item async for item in await anext(pages)]
-            except StopAsyncIteration:
-                items = []
-            # From the SDK's memory, without a request: it is up to date if this read met a split.
-            current = [each for each in await _ranges(container, refresh=False) if each.overlaps(feed_range)]
-            if len(current) > 1:
-                raise FeedRangeGoneError(feed_range, current)
-            return items, headers
+    items: Sequence[Mapping[str, Any]]
+    etag: str
+    lsn: int
+    """Of the partition, where it answered."""
+    charge: float
+    is_end: bool
+    """Whether the service said that nothing has changed, rather than given a page that happens to be empty."""
 
-        return await asked(attempt, f"the feed range {feed_range.token}")
 
-    async def _container_rid(self, container: ContainerProxy) -> str:
-        if self._rid is None:
-            self._rid = str((await asked(container.read, "the container of events"))["_rid"])
-        return self._rid
+async def _read(
+    feed_range: FeedRange, scope: Mapping[str, Any], proxy: ContainerProxy, options: Mapping[str, Any]
+) -> _Page:
+    """One page, or what the range was split into meanwhile."""
+    answers: list[tuple[Mapping[str, str], object]] = []
+
+    def note(headers: Mapping[str, str], body: object) -> None:
+        options["response_hook"](headers, body)
+        # The SDK puts its own continuation over the service's etag in the same mapping later.
+        answers.append(({name.lower(): value for name, value in headers.items()}, body))
+
+    feed: Any = cast(Any, proxy).query_items_change_feed(**{**options, **scope, "response_hook": note})
+    try:
+        items = [item async for item in await anext(feed.by_page())]
+    except StopAsyncIteration:
+        items = []
+    # From the SDK's memory, without a request: it is up to date if this read met a split.
+    current = [each for each in await _ranges(proxy, refresh=False) if each.overlaps(feed_range)]
+    if len(current) > 1:
+        raise FeedRangeGoneError(feed_range, current)
+    headers, body = answers[-1]
+    return _Page(
+        items,
+        headers["etag"],
+        lsn_of(headers["x-ms-session-token"]),
+        float(headers.get("x-ms-request-charge", 0)),
+        is_end=not body,
+    )
 
 
 async def _ranges(container: ContainerProxy, *, refresh: bool) -> list[FeedRange]:
@@ -107,7 +127,5 @@ async def _ranges(container: ContainerProxy, *, refresh: bool) -> list[FeedRange
     return sorted(FeedRange(str(each["min"]), str(each["max"])) for each in bounds)
 
 
-def _session_lsn(token: str) -> int:
-    """The LSN in a session token: `<range>:<version>#<lsn>` and then, with several regions, `#<region>=<lsn>`…"""
-    parts = token.split(",")[0].partition(":")[2].split("#")
-    return int(parts[1] if len(parts) > 1 else parts[0])
+def _lsn(etag: str) -> int:
+    return int(etag.strip('"'))

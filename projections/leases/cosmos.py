@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from azure.core import MatchConditions
-from azure.cosmos.exceptions import CosmosHttpResponseError
-
 from eventckpt import CosmosEventStore
-from eventckpt.stores.cosmos.beside import SideContainer
+from eventckpt.stores.cosmos.container import Layout
 
 from .documents import Document, Documents
 
@@ -22,67 +19,42 @@ LEASE_INDEXING: Final[dict[str, Any]] = {
     "excludedPaths": [{"path": "/*"}],
 }
 
-_MISSING: Final = 404
-_REFUSED: Final = frozenset({404, 409, 412})
+_LAYOUT: Final = Layout("leases", "/id", LEASE_INDEXING)
 
 
 class CosmosDocuments(Documents):
     """See `Documents`. The store is used, not closed."""
 
     def __init__(self, store: CosmosEventStore) -> None:
-        self._container = SideContainer(
-            store.container, "-leases", partition_key="/id", indexing_policy=LEASE_INDEXING
-        )  # fmt: skip
+        self._container = store.events_container.beside("-leases", _LAYOUT)
 
     async def starting_with(self, prefix: str) -> list[Document]:
         """See `Documents.starting_with`."""
-        rows = self._container.query("SELECT * FROM c WHERE STARTSWITH(c.id, @prefix)", {"@prefix": prefix})
-        return sorted([row async for row in rows], key=lambda row: str(row["id"]))
+        async with self._container.in_use():
+            rows = await self._container.query(
+                "SELECT * FROM c WHERE STARTSWITH(c.id, @prefix)", {"@prefix": prefix}
+            ).rows()
+        return sorted(rows, key=lambda row: str(row["id"]))
 
     async def read(self, name: str) -> Document | None:
         """See `Documents.read`."""
-        try:
-            return dict(await self._container.ask(lambda container: container.read_item(name, name)))
-        except CosmosHttpResponseError as error:
-            if error.status_code != _MISSING:
-                raise
-            return None
+        async with self._container.in_use():
+            return await self._container.read(name, name)
 
     async def create(self, document: Document) -> Document | None:
         """See `Documents.create`."""
-        try:
-            answer = await self._container.ask(lambda container: container.create_item(document, no_response=True))
-        except CosmosHttpResponseError as error:
-            if error.status_code not in _REFUSED:
-                raise
-            return None
-        return {**document, "_etag": str(answer.get_response_headers()["etag"])}
+        async with self._container.in_use():
+            etag = await self._container.create_only(document)
+        return None if etag is None else {**document, "_etag": etag}
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `Documents.replace`."""
         body = {name: value for name, value in document.items() if not name.startswith("_")}
-        try:
-            answer = await self._container.ask(
-                lambda container: container.replace_item(
-                    str(body["id"]), body, etag=etag, match_condition=MatchConditions.IfNotModified, no_response=True
-                )
-            )
-        except CosmosHttpResponseError as error:
-            if error.status_code not in _REFUSED:
-                raise
-            return None
-        return {**body, "_etag": str(answer.get_response_headers()["etag"])}
+        async with self._container.in_use():
+            written = await self._container.replace(body, etag)
+        return None if written is None else {**body, "_etag": written}
 
     async def delete(self, name: str, etag: str) -> bool:
         """See `Documents.delete`."""
-        try:
-            await self._container.ask(
-                lambda container: container.delete_item(
-                    name, name, etag=etag, match_condition=MatchConditions.IfNotModified
-                )
-            )
-        except CosmosHttpResponseError as error:
-            if error.status_code not in _REFUSED:
-                raise
-            return error.status_code == _MISSING
-        return True
+        async with self._container.in_use():
+            return await self._container.remove(name, name, etag) != "changed"

@@ -5,7 +5,8 @@ no other function uses. It needs an infinite retry policy: without one, a failed
 and what it was given is never seen again. Repetition does no harm, and a gap repairs itself with the next event.
 
 Deploy:    func azure functionapp publish NAME        (Python v2 programming model)
-Settings:  COSMOS__accountEndpoint, COSMOS__credential=managedidentity (the trigger's connection),
+Settings:  COSMOS__accountEndpoint, COSMOS__credential=managedidentity (the trigger's connection; its roles are in
+           docs/cosmos.md, and it creates no container),
            AZURE_COSMOS_ENDPOINT, AZURE_COSMOS_DATABASE_NAME, AZURE_COSMOS_CONTAINER_NAME, and AZURE_COSMOS_KEY where
            keys are allowed.
 """

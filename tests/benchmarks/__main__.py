@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import audit, cosmos, deltas, main_job, projector
+from . import audit, capacity, cosmos, deltas, main_job, projector
 from .measure import report
 
 
@@ -24,6 +24,7 @@ def main() -> int:
     met.append(report("Workloads where deltas gain little", asyncio.run(deltas.plain_snapshots())))
     met.append(report("Cosmos DB: the saves of the conversation, in request units", asyncio.run(cosmos.charges())))
     met.append(report("Cosmos DB: one operation after 300 supersteps", asyncio.run(cosmos.operations())))
+    met.append(report("Cosmos DB: saves until a run's logical partition is full", asyncio.run(capacity.capacity())))
     met.append(report("Cosmos DB: client time of a save of the conversation", asyncio.run(cosmos.client_time())))
     met.append(report("Audits", [*asyncio.run(audit.commands()), *asyncio.run(audit.diffs())]))
     met.append(report("The projector", asyncio.run(projector.figures())))

@@ -45,6 +45,10 @@ class History:
         since = self._monotonic() - self._seconds
         return [entry for entry in self._entries if entry.moment > since and entry.lsn > seen]
 
+    def forget(self) -> None:
+        """Every replica has heard of everything."""
+        self._entries.clear()
+
     def within(self, low: str, high: str) -> History:
         """The part that concerns a stretch of the hash space."""
         part = History(self._seconds, self._monotonic)

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -40,6 +41,9 @@ _ITEM_KINDS = frozenset(
 )
 """Requests for single items, which cost something even where they are refused."""
 _DATA_KINDS = _ITEM_KINDS | {"query", "list_items", "change_feed", "delete_items_of_key"}
+
+
+_running: WeakValueDictionary[str, CosmosEmulator] = WeakValueDictionary()
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,7 @@ class CosmosEmulator:
         site = web.TCPSite(self._runner, self._host, self._port, ssl_context=context)
         await site.start()
         self._port = self._runner.addresses[0][1]
+        _running[self.endpoint] = self
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -188,6 +193,19 @@ class CosmosEmulator:
         """Merges two neighbouring physical partitions; the id of the result."""
         return self.container(database, container).merge(first, second).id
 
+    @staticmethod
+    def at(endpoint: str) -> CosmosEmulator | None:
+        """The emulator of this process that serves at an endpoint."""
+        return _running.get(endpoint)
+
+    def catch_up(self) -> None:
+        """A moment goes by: every replica has heard of what was written so far."""
+        for database in self._account.databases.values():
+            for container in database.containers.values():
+                for partition in container.partitions:
+                    if partition.history is not None:
+                        partition.history.forget()
+
     def reads_without_session(self) -> list[RequestRecord]:
         """Reads since the last `reset` that came after a write to the same container and brought no session token of
         that container, so that a replica which lags may answer them. Whose write it was is not asked."""
@@ -231,6 +249,8 @@ class CosmosEmulator:
         return self._respond(call, reply)
 
     def _answer(self, call: Call) -> Reply:
+        if call.kind == "account" and self.switches.clients_wait:
+            self.catch_up()
         try:
             call.check(refusals=self.switches.refusals)
             self._authorize(call)

@@ -35,6 +35,8 @@ class Switches:
     lag: float = 0.0
     """The share of reads that a replica answers which is `lag_seconds` behind, unless a session token forbids it."""
     lag_seconds: float = 0.2
+    clients_wait: bool = False
+    """A client that asks for the account begins a moment after what was written before: no replica lags by that."""
     empty_pages: float = 0.0
     """The share of change feed pages that come with 200 and nothing in them, though there is more."""
     late: float = 0.0

@@ -52,11 +52,12 @@ from eventckpt.chain import digest_of, sealed
 from eventckpt.errors import StoreFormatError, StoreReadOnlyError, StoreUnavailableError, StreamConflict
 from eventckpt.events import Summary
 from eventckpt.stores.conformance import EventStoreConformance, make_event
-from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of
+from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of, requests
 
 from ..conftest import cosmos_account
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
+from ..engines import catch_up
 
 STREAM = StreamId("workflow", "run")
 WORKFLOW = "orders"
@@ -103,8 +104,13 @@ async def store(settings: Settings) -> AsyncGenerator[CosmosEventStore, None]:
 
 @pytest.fixture
 async def client(settings: Settings) -> AsyncGenerator[CosmosClient, None]:
-    """The SDK itself, for a look behind the store and for changes that it would not make."""
-    async with CosmosClient(settings["endpoint"], settings["credential"]) as opened:
+    """The SDK itself, for a look behind the store and for changes that it would not make, each a moment later."""
+
+    def a_moment_later(_: Any) -> None:
+        catch_up(settings["endpoint"])
+
+    hooks = {"raw_request_hook": a_moment_later, "raw_response_hook": a_moment_later}
+    async with CosmosClient(settings["endpoint"], settings["credential"], **hooks) as opened:
         yield opened
 
 
@@ -213,6 +219,9 @@ class TestCosmosConformance(EventStoreConformance):
 
     async def open_store(self) -> EventStore:
         return await self.opened.enter_async_context(CosmosEventStore(**self.settings))
+
+    async def settle(self) -> None:
+        catch_up(self.settings["endpoint"])
 
     async def test_a_gap_is_a_conflict_that_tells_the_head(self) -> None:
         store = await self.open_store()
@@ -403,7 +412,7 @@ async def test_token_credentials_are_asked_and_a_sync_one_off_the_event_loop(
         CosmosEventStore(**{**settings, "endpoint": endpoint, "credential": credential}) as store,
     ):
         # The emulator has no directory to check tokens with and refuses them all.
-        with pytest.raises(StoreReadOnlyError, match="Cosmos DB Built-in Data Contributor"):
+        with pytest.raises(StoreReadOnlyError, match="An identity must be of the account's tenant"):
             await store.append(make_event(STREAM, 1))
     assert credential.scopes
     assert (threading.get_ident() in credential.threads) == (kind is not SyncCredential)
@@ -462,16 +471,15 @@ async def test_a_credential_that_gives_no_token_is_told_from_a_service_that_is_d
 async def test_a_wrong_key_is_named_as_such(settings: Settings) -> None:
     wrong = base64.b64encode(b"another key altogether").decode()
     async with CosmosEventStore(**{**settings, "credential": wrong}) as store:
-        with pytest.raises(StoreReadOnlyError, match=r"refused the identity.*Built-in Data Contributor"):
+        with pytest.raises(StoreReadOnlyError, match=r"refused the identity.*A key must be the account's own"):
             await store.append(make_event(STREAM, 1))
 
 
-@pytest.mark.parametrize("status", [401, 403])
 async def test_an_identity_that_may_not_write_can_read_and_is_told_its_role(
-    emulator: CosmosEmulator, store: CosmosEventStore, status: int
+    emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
     events = await append_chain(store, 1)
-    emulator.faults.respond(status, kind="create_item")
+    emulator.faults.respond(403, kind="create_item")
     with pytest.raises(StoreReadOnlyError, match="Built-in Data Contributor"):
         await store.append(make_event(STREAM, 2, previous=events[0]))
     assert await store.read(STREAM, 1) == events
@@ -480,7 +488,7 @@ async def test_an_identity_that_may_not_write_can_read_and_is_told_its_role(
 async def test_no_secret_shows_in_a_text_of_the_store(
     emulator: CosmosEmulator, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "PATIENCE", 0.1)
+    monkeypatch.setattr(requests, "PATIENCE", 0.1)
     caplog.set_level(logging.DEBUG)
     texts: list[str] = []
     for status, kind in ((403, "create_item"), (429, "create_item"), (400, "create_item"), (401, "read_container")):
@@ -512,6 +520,7 @@ async def test_database_and_container_are_created_once_as_the_engine_needs_them(
         stores = [await stack.enter_async_context(CosmosEventStore(**settings)) for _ in range(5)]
         events = [make_event(StreamId("workflow", f"run {number}"), 1) for number in range(5)]
         await asyncio.gather(*(store.append(event) for store, event in zip(stores, events, strict=True)))
+        emulator.catch_up()
         for event in events:
             assert await stores[0].read(event.stream, 1) == [event]
     created = [record.kind for record in emulator.requests if record.status == 201]
@@ -566,7 +575,7 @@ async def test_who_may_not_create_the_container_is_told_how_it_is_done(
 async def test_a_container_that_was_deleted_under_the_store_is_named_missing(
     store: CosmosEventStore, client: CosmosClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "PATIENCE", 0.5)
+    monkeypatch.setattr(requests, "PATIENCE", 0.5)
     await append_chain(store, 1)
     await client.get_database_client(settings["database_name"]).delete_container(settings["container_name"])
     for use in (store.append(make_event(STREAM, 1)), headers(store)):
@@ -1016,6 +1025,7 @@ async def test_races_between_two_writers_under_faults_have_one_winner_and_one_fo
         async def race(number: int) -> tuple[str, list[WorkflowCheckpoint]]:
             run_id = f"race {number}"
             [root] = await saves(writers[0].for_run(run_id), 1)
+            emulator.catch_up()
             await writers[1].for_run(run_id, workflow_name=WORKFLOW).load(root.checkpoint_id)
             rivals = [checkpoint(root, state={"writer": each}) for each in range(2)]
             await asyncio.gather(
@@ -1072,7 +1082,7 @@ async def test_a_replica_that_lags_behind_is_not_taken_for_an_empty_run(
 async def test_a_service_that_stays_away_is_reported_in_bounded_time(
     emulator: CosmosEmulator, store: CosmosEventStore, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "PATIENCE", 0.1)  # no argument of the store: nobody else has a reason to set it
+    monkeypatch.setattr(requests, "PATIENCE", 1.5)  # no argument of the store: nobody else has a reason to set it
     events = await append_chain(store, 1)
     with emulator.faults.respond(status), pytest.raises(StoreUnavailableError, match=rf"{status}.*again is safe"):
         await store.append(make_event(STREAM, 2, previous=events[0]))
@@ -1087,7 +1097,7 @@ async def test_the_service_decides_how_long_a_throttled_request_waits(
     began = time.monotonic()
     await store.append(make_event(STREAM, 2, previous=events[0]))
     assert time.monotonic() - began >= 0.3
-    monkeypatch.setattr(container, "PATIENCE", 1.0)
+    monkeypatch.setattr(requests, "PATIENCE", 1.0)
     emulator.faults.respond(449, headers={"x-ms-retry-after-ms": "60000"}, kind="create_item")
     with pytest.raises(StoreUnavailableError):  # at once: what would come after the wait is past all patience
         await store.append(make_event(STREAM, 3, previous=events[0]))
@@ -1168,6 +1178,7 @@ async def test_clocks_that_disagree_change_neither_the_order_of_a_run_nor_what_i
             elsewhere = make_event(StreamId("workflow", "elsewhere"), 1)
             elsewhere = sealed(msgspec.structs.replace(elsewhere, timestamp="2033"))
             await one.append(elsewhere)
+            emulator.catch_up()
             for store in (one, other):
                 assert await headers(store) == headers_of(events)
                 assert await headers(store, desc=True) == headers_of(events)[::-1]

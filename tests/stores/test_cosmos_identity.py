@@ -310,9 +310,12 @@ async def test_the_doctor_tells_a_reader_what_is_missing_and_what_holds(account:
     checks = await (await account.store(account.principal({EVENTS: READER}))).checks()
     assert {check.name: check.ok for check in checks if check.name != "access"} == {
         "partition key": True,
+        "partition key version": True,
         "indexes": True,
+        "composite index": True,
         "index size": True,
         "expiry": True,
+        "consistency": True,
         "reading": True,
     }
     [access] = [check for check in checks if check.name == "access"]

@@ -22,7 +22,7 @@ from ...text import is_unicode
 from .. import AuditStore, Check, Located, RunStore, can_exist
 from . import connection, log
 from .connection import CosmosCredential
-from .container import PAGE, EventContainer, together
+from .container import PAGE, Connections, Container, Layout, together
 from .items import (
     AFTER_EVENTS,
     HEADER,
@@ -44,6 +44,7 @@ __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventS
 
 logger = logger_of("eventckpt")
 
+_LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY)
 _POINT_READS: Final = 2
 """Events up to which each is read by itself; more are one query."""
 _SORTED: Final = 10**12
@@ -102,12 +103,14 @@ class CosmosEventStore(AuditStore):
         )
         self.database_name = target.database_name
         self.container_name = target.container_name
-        self._container = EventContainer(
-            target.client,
-            container_client,
+        owned = target.client is not None and cosmos_client is None
+        self._connections = Connections(target.client, owned=owned, name=target.container_name)
+        self._container = Container(
+            _LAYOUT,
+            self._connections,
             database_name=target.database_name,
-            container_name=target.container_name,
-            owns_client=target.client is not None and cosmos_client is None,
+            name=target.container_name,
+            given=container_client,
         )
 
     async def append(self, event: CheckpointEvent) -> None:
@@ -196,7 +199,7 @@ class CosmosEventStore(AuditStore):
                 used = await self._parts_in_use(key)
                 # Only as it was before its run was read: a save that puts the part again meanwhile keeps it.
                 orphans = [part for name, part in by_name.items() if used is not None and name not in used]
-                removed += sum(await together(*(partial(self._container.remove, part) for part in orphans)))
+                removed += sum(await together(*(partial(log.is_removed, self._container, part) for part in orphans)))
         return removed
 
     def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
@@ -255,16 +258,21 @@ class CosmosEventStore(AuditStore):
 
     def runs(self, name: str | None = None) -> RunStore:
         """See `EventStore.runs`. The documents are in the container `<container_name>-projections`."""
-        return CosmosRunStore(self.container, name)
+        return CosmosRunStore(self._container, name)
+
+    @property
+    def events_container(self) -> Container:
+        """Our own container of events: for its change feed, and for containers beside it."""
+        return self._container
 
     async def container(self) -> ContainerProxy:
-        """The SDK's container of events, opened: for its change feed, and for containers beside it."""
+        """The SDK's container of events, opened."""
         async with self._container.in_use():
             return self._container.proxy
 
     async def close(self) -> None:
         """See `EventStore.close`. A client or container that was passed in stays open."""
-        await self._container.close()
+        await self._connections.close()
 
     # Inside an operation
 
@@ -394,7 +402,7 @@ class CosmosEventStore(AuditStore):
         values = {"@name": workflow_name}
         async with self._container.in_use():
             select = f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name AND"
-            order = f"ORDER BY {self._container.newest_first}"
+            order = f"ORDER BY {self._container.newest_first('workflow_name', 'timestamp')}"
             newest = self._container.query_sorted(f"{select} IS_STRING(c.timestamp) {order}", values, page=_NEWEST)
             rows = await newest.page() or []
         for row in rows:

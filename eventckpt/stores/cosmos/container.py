@@ -1,107 +1,105 @@
-"""The container behind a store: opened on first use, asked until it answers, closed when nobody needs it any more.
+"""A container of ours: opened on first use, made where it is missing, and asked with what was seen of it before.
 
-Every request that the engine sends goes through here, so that what may go wrong on the way is dealt with once. All
-of them may be sent again: they read, or they write under ids that the content decides.
+The events are in one, projections and leases in others beside it. All are opened, made, read and written here, over the
+connections of one store: from their first use until the store is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.core.exceptions import AzureError
 from azure.cosmos import PartitionKey
-from azure.cosmos.aio import ContainerProxy, CosmosClient
+from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
 
 from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError, StoreUnavailableError
-from ...log import logger_of
-from .items import INDEXING_POLICY, PARTITION_KEY, Item
+from ...text import safe
+from . import requests
+from .items import Item
+from .requests import ask, headers_of, is_missing_owner, is_session_ahead, refusal_of, status_of
+from .session import Session, enter
 
-__all__ = ["Cursor", "EventContainer", "together"]
-
-logger = logger_of("eventckpt")
+__all__ = ["KEY_VERSION", "PAGE", "Connections", "Container", "Cursor", "Layout", "serves", "together"]
 
 _T = TypeVar("_T")
-
-PATIENCE = 30.0
-"""Seconds for which a request is sent again, on top of the SDK's own attempts. Then the caller hears of it: a workflow
-should learn that its checkpoints are not being saved before it has gone on for minutes."""
-FIRST_PAUSE = 0.02
-LONGEST_PAUSE = 2.0
 
 AT_ONCE: Final = 8
 """Requests that one operation sends in parallel."""
 PAGE: Final = 1000
 """Rows of a page. The service ends one earlier at 4 MB."""
+GIVEN: Final = 2.0
+"""Seconds for which a container that is given is waited for: who gives it may just have made it."""
+SETTLING: Final = 10.0
+"""Seconds after opening for which a missing container passes: just after one was made, another gateway may not know."""
 
-# Throttled, timed out, moved, contended; and what a gateway on the way may answer.
-_PASSING: Final = frozenset({408, 410, 429, 449, 500, 502, 503, 504})
-_SESSION_NOT_AVAILABLE: Final = 1002  # of a 404: a replica that has not caught up yet
-_OWNER_NOT_FOUND: Final = 1003  # of a 404: not the item is missing but its container
-_COMPOSITE: Final = [part["path"] for part in INDEXING_POLICY["compositeIndexes"][0]]
+KEY_VERSION: Final = 2
+"""Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
+containers with large partition keys"). ARM, Bicep and az make version 1 unless told otherwise."""
+
+_Removal: TypeAlias = Literal["removed", "missing", "changed"]
+_Creation: TypeAlias = Callable[[], Awaitable[object]]
 
 
-class EventContainer:
-    """One container, given or found by name.
+class Layout(NamedTuple):
+    """What a container is made with."""
+
+    holds: str
+    partition_key: str
+    """The path of the property that is the key."""
+    indexing_policy: dict[str, Any]
+
+
+class Connections:
+    """A client's connections, for as long as its store may use them.
 
     Args:
-        client: where to find and create it; not needed where it is given.
-        given: the container, made and kept by somebody else.
-        owns_client: whether `close` closes the client.
+        client: where containers are found and made; None where one is given.
+        owned: whether `close` closes the client.
+        name: of the container of events, for errors.
     """
 
-    def __init__(
-        self,
-        client: CosmosClient | None,
-        given: ContainerProxy | None,
-        *,
-        database_name: str,
-        container_name: str,
-        owns_client: bool,
-    ) -> None:
+    def __init__(self, client: CosmosClient | None, *, owned: bool, name: str) -> None:
         self._client = client
-        self._given = given
-        self._database_name = database_name
-        self._container_name = container_name
-        self._owns_client = owns_client
-        self._proxy: ContainerProxy | None = None
-        self._has_composite = False
+        self._owned = owned
+        self._name = name
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = asyncio.Lock()
         self._closed = False
         self._users = 0
         self._unused = asyncio.Event()
         self._unused.set()
 
+    @property
+    def client(self) -> CosmosClient | None:
+        """The client, until it is closed."""
+        return self._client
+
     @asynccontextmanager
     async def in_use(self) -> AsyncGenerator[None, None]:
-        """The time of one operation, which may send several requests: the container is open, and `close` waits.
+        """The time of one operation, which may send several requests; `close` waits for its end.
 
         Raises:
-            CheckpointStoreError: the store was closed, belongs to another event loop, or cannot be opened.
+            CheckpointStoreError: the store was closed, or belongs to another event loop.
         """
         if self._closed:
-            raise CheckpointStoreError(f"The store on container {self._container_name!r} was closed; make a new one.")
+            raise CheckpointStoreError(f"The store on container {self._name!r} was closed; make a new one.")
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
             raise CheckpointStoreError(
-                f"The store on container {self._container_name!r} was opened in another event loop, and its "
-                "connections belong to that one. Make a store for each asyncio.run, and close it there."
+                f"The store on container {self._name!r} was opened in another event loop, and its connections belong "
+                "to that one. Make a store for each asyncio.run, and close it there."
             )
         self._loop = loop
         self._users += 1
         self._unused.clear()
         try:
-            if self._proxy is None:
-                await self._open()
             yield
         finally:
             self._users -= 1
@@ -114,54 +112,134 @@ class EventContainer:
         if self._loop not in (None, asyncio.get_running_loop()):
             return  # the connections went with their loop
         await self._unused.wait()
-        async with self._lock:
-            if self._owns_client and self._client is not None:
-                await self._client.close()
-                self._client = None
+        client, self._client = self._client, None
+        if self._owned and client is not None:
+            await client.close()
+
+
+class Container:
+    """One container.
+
+    Args:
+        layout: what it is made with, and must have been made with.
+        connections: of the store that it belongs to.
+        database_name, name: where it is.
+        given: the container, made and kept by somebody else; None: it is found by its name, and made.
+        beside: a container of the same database, through which that is found.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        connections: Connections,
+        *,
+        database_name: str,
+        name: str,
+        given: ContainerProxy | None = None,
+        beside: Container | None = None,
+    ) -> None:
+        self._layout = layout
+        self._connections = connections
+        self._database_name = database_name
+        self._name = name
+        self._given = given
+        self._first = beside
+        self._neighbours: dict[str, Container] = {}
+        self._proxy: ContainerProxy | None = None
+        self._rid = ""
+        self._opened_at = 0.0
+        self._has_composite = False
+        self._lock = asyncio.Lock()
+        self._session = Session()
+        self._answered = False
+
+    def beside(self, suffix: str, layout: Layout) -> Container:
+        """The container of the same database whose name is this one's and `suffix`: always the same object, since what
+        one user of a store has written is what another one must find."""
+        found = self._neighbours.get(suffix)
+        if found is None:
+            found = self._neighbours[suffix] = Container(
+                layout,
+                self._connections,
+                database_name=self._database_name,
+                name=f"{self._name}{suffix}",
+                beside=self,
+            )
+        return found
+
+    @asynccontextmanager
+    async def in_use(self) -> AsyncGenerator[None, None]:
+        """The time of one operation, which may send several requests: the container is open, and `close` waits.
+
+        Raises:
+            CheckpointStoreError: the store was closed, belongs to another event loop, or cannot be opened.
+        """
+        async with self._connections.in_use():
+            if self._proxy is None:
+                async with self._lock:
+                    if self._proxy is None:
+                        await self._open()
+            yield
 
     # Requests
 
     async def create(self, body: Item) -> Item | None:
         """Create an item. Where its id is taken, perhaps by an earlier attempt of ours, the item that has it."""
+        key = self._key_of(body)
 
         async def attempt() -> Item | None:
             try:
-                await self._opened.create_item(body, no_response=True, retry_write=3)
-            except CosmosResourceExistsError:
-                return await self._opened.read_item(body["id"], body["stream"])  # a 404 here is a replica lagging
+                await self.proxy.create_item(body, retry_write=3, **self._write(key))
+            except CosmosResourceExistsError as taken:
+                self._session.note(headers_of(taken), key)
+                return await self.proxy.read_item(body["id"], key, **self._read(key))  # a 404 is a replica lagging
+            self._answered = True
             return None
 
-        return await self._ask(attempt)
+        return await self._ask(attempt, body)
+
+    async def create_only(self, body: Item) -> str | None:
+        """Create an item; its etag, or None where its id is taken."""
+        return await self._changed(lambda: self.proxy.create_item(body, **self._write(self._key_of(body))), body)
+
+    async def replace(self, body: Item, etag: str) -> str | None:
+        """Write an item over the state with this etag; the new one, or None where there is another state or none."""
+        options = _unless_changed(etag) | self._write(self._key_of(body))
+        return await self._changed(lambda: self.proxy.replace_item(str(body["id"]), body, **options), body)
 
     async def put(self, body: Item) -> None:
         """Create an item or write it once more, which makes it young again."""
-        await self._ask(lambda: self._opened.upsert_item(body, no_response=True, retry_write=3))
+        options = self._write(self._key_of(body))
+        await self._ask(lambda: self.proxy.upsert_item(body, retry_write=3, **options), body)
+        self._answered = True
 
     async def read(self, name: str, key: str) -> Item | None:
         """The item with this id in a logical partition; None if there is none."""
-        return await self._ask(lambda: self._opened.read_item(name, key), missing=True)
 
-    async def remove(self, item: Item) -> bool:
-        """Delete an item unless it was written again since it was read."""
+        async def attempt() -> Item:
+            return await self.proxy.read_item(name, key, **self._read(key))
 
-        async def attempt() -> bool:
-            try:
-                await self._opened.delete_item(
-                    item["id"], item["stream"], etag=item["_etag"], match_condition=MatchConditions.IfNotModified
-                )
-            except CosmosHttpResponseError as error:
-                if error.status_code != 412:
-                    raise
-                return False
-            return True
+        try:
+            return await self._ask(attempt, {"id": name, self._key_name: key}, answers={404})
+        except CosmosHttpResponseError as error:
+            self._session.note(headers_of(error), key)
+            return None
 
-        return await self._ask(attempt, missing=True) or False
-
-    async def service_time(self) -> float:
-        """The present by the service's clock, which is the one that `_ts` is from."""
-        properties = await self._ask(self._opened.read)
-        date = properties.get_response_headers()["Date"] if properties else ""
-        return parsedate_to_datetime(date).timestamp()
+    async def remove(self, name: str, key: str, etag: str | None = None) -> _Removal:
+        """Delete an item; with an etag only if it was not written again since that was read."""
+        options: dict[str, Any] = {"response_hook": self._session.hook(key)}
+        if etag is not None:
+            options |= _unless_changed(etag)
+        try:
+            await self._ask(
+                lambda: self.proxy.delete_item(name, key, **options),
+                {"id": name, self._key_name: key},
+                answers={404, 412},
+            )
+        except CosmosHttpResponseError as error:
+            self._session.note(headers_of(error), key)
+            return "missing" if status_of(error) == 404 else "changed"
+        return "removed"
 
     def query(self, text: str, values: Mapping[str, object], key: str | None = None) -> Cursor:
         """The rows of a query in pages; of one logical partition, or, if it sorts nothing, of all."""
@@ -175,123 +253,221 @@ class EventContainer:
         """
         return Cursor(self._ask, lambda: self._pages(text, values, None, page), resumes=False)
 
+    async def ask(self, request: Callable[[ContainerProxy, dict[str, Any]], Awaitable[_T]]) -> _T:
+        """Send a request of a form that this class has no method for.
+
+        Args:
+            request: gets the container, and the options that each read over several partition keys carries.
+        """
+        return await self._ask(lambda: request(self.proxy, self._read(None)))
+
+    async def settings(self) -> dict[str, Any] | None:
+        """What the service says of the container, which is neither opened nor made; None where it is not there."""
+        async with self._connections.in_use():
+            return await self._look(await self._found())
+
+    async def consistency(self) -> str:
+        """The default consistency of the account."""
+        async with self._connections.in_use():
+            connection: Any = (await self._found()).client_connection
+            account = await ask(connection.GetDatabaseAccount, self._where)
+            policy: Mapping[str, Any] = account.ConsistencyPolicy or {}
+        return str(policy.get("defaultConsistencyLevel"))
+
+    async def service_time(self) -> float:
+        """The present by the service's clock, which is the one that `_ts` is from."""
+        properties: Any = await self._ask(self.proxy.read)
+        return parsedate_to_datetime(properties.get_response_headers()["Date"]).timestamp()
+
+    def newest_first(self, first: str, second: str) -> str:
+        """How to sort by `second` what is filtered by `first`. With the filter's own property in front, the service
+        uses the composite index; a container made by hand may lack it."""
+        return f"c.{first} DESC, c.{second} DESC" if self._has_composite else f"c.{second} DESC"
+
     @property
-    def newest_first(self) -> str:
-        """How to sort the events of a workflow. With the filter's own property in front, the service uses the
-        composite index; a container made by hand may lack it."""
-        return "c.workflow_name DESC, c.timestamp DESC" if self._has_composite else "c.timestamp DESC"
+    def rid(self) -> str:
+        """The service's id of the container; another one, if it is made anew under its name."""
+        return self._rid
+
+    @property
+    def name(self) -> str:
+        """The container's id."""
+        return self._name
 
     @property
     def proxy(self) -> ContainerProxy:
         """The SDK's container; while it is in use."""
-        return self._opened
-
-    @property
-    def _opened(self) -> ContainerProxy:
         if self._proxy is None:
             raise AssertionError("a request outside of in_use")
         return self._proxy
 
+    # Inside a request
+
+    @property
+    def _key_name(self) -> str:
+        return self._layout.partition_key.removeprefix("/")
+
+    def _key_of(self, body: Item) -> str:
+        return str(body[self._key_name])
+
+    def _read(self, key: str | None) -> dict[str, Any]:
+        """What every read carries: what was seen before; and what its answer shows is remembered."""
+
+        def note(headers: Mapping[str, Any], _: object) -> None:
+            self._session.note(headers, key)
+            self._answered = True
+
+        token = self._session.token(key)
+        return {"response_hook": note} | ({} if token is None else {"session_token": token})
+
+    def _write(self, key: str) -> dict[str, Any]:
+        """What every write carries. The first one asks for its body: from an answer without, the SDK does not learn
+        which container its own session token is of, and gives it to other containers."""
+        return {"no_response": self._answered, "response_hook": self._session.hook(key)}
+
     def _pages(self, text: str, values: Mapping[str, object], key: str | None, page: int) -> Any:
         parameters = [{"name": name, "value": value} for name, value in values.items()]
         scope: dict[str, Any] = {} if key is None else {"partition_key": key}
-        return self._opened.query_items(text, parameters=parameters, max_item_count=page, **scope).by_page()
+        options = scope | self._read(key)
+        return self.proxy.query_items(text, parameters=parameters, max_item_count=page, **options).by_page()
 
-    async def _ask(self, request: Callable[[], Awaitable[_T]], *, missing: bool = False) -> _T | None:
-        """Send a request, again after faults that pass. `missing`: what is not there is an answer, None."""
-        started, pause = time.monotonic(), FIRST_PAUSE
-        while True:
-            try:
-                return await request()
-            except AzureError as error:
-                if missing and _is_missing(error):
-                    return None
-                wait = max(pause * random.uniform(0.5, 1), _wished_pause(error))  # noqa: S311 - jitter
-                if not _passes(error) or time.monotonic() + wait > started + PATIENCE:
-                    raise self._translated(error) from error
-                logger.debug("Cosmos DB answered %s; asking again in %.2f s", _said(error), wait)
-            await asyncio.sleep(wait)
-            pause = min(2 * pause, LONGEST_PAUSE)
+    async def _changed(self, write: Callable[[], Awaitable[Any]], body: Item) -> str | None:
+        """The etag that a write gives; None where its condition does not hold."""
+        try:
+            answer: Any = await self._ask(write, body, answers={404, 409, 412})
+        except CosmosHttpResponseError as error:
+            self._session.note(headers_of(error), self._key_of(body))
+            return None
+        self._answered = True
+        return str(answer.get_response_headers()["etag"])
 
-    def _translated(self, error: AzureError) -> CheckpointStoreError:
-        """What to tell the user."""
-        where = f"container {self._container_name!r} of database {self._database_name!r}"
-        match _status(error):
-            case 401 | 403:
-                return StoreReadOnlyError(
-                    f"Cosmos DB refused the identity on {where}: {_said(error)}. A key must be the account's own; any "
-                    "other identity needs the role 'Cosmos DB Built-in Data Contributor': az cosmosdb sql role "
-                    "assignment create --resource-group … --account-name … --scope / --principal-id … "
-                    "--role-definition-id 00000000-0000-0000-0000-000000000002"
-                )
-            case 404:
-                return self._missing()
-            case 413:
-                return CheckpointStoreError(f"An event is too large for {where}: its header alone exceeds 2 MB.")
-            case _ if isinstance(error, ClientAuthenticationError):
-                return StoreReadOnlyError(f"The credential gives no token for {where}: {_said(error)}")
-            case _ if _passes(error):
-                return StoreUnavailableError(
-                    f"Cosmos DB on {where} could not be reached or did not serve for {PATIENCE:.0f} s: {_said(error)}. "
-                    "Trying again is safe. For 429, raise the throughput; otherwise see the service's health."
-                )
-            case _:
-                return CheckpointStoreError(f"Cosmos DB refused a request on {where}: {_said(error)}")
+    async def _ask(
+        self, request: Callable[[], Awaitable[_T]], about: Item | None = None, answers: set[int] | None = None
+    ) -> _T:
+        where = self._where
+        if about is not None:
+            where = f"{safe(about['id'])!r} of partition {safe(self._key_of(about))!r}, {where}"
+        try:
+            return await ask(request, where, answers=answers or set(), passes=self._passes)
+        except CheckpointStoreError as error:
+            cause = error.__cause__
+            if isinstance(cause, AzureError) and is_missing_owner(cause):
+                raise self._missing() from cause
+            if isinstance(cause, AzureError) and is_session_ahead(cause):
+                await self._check_same()
+            raise
+
+    def _passes(self, error: AzureError) -> bool:
+        if is_missing_owner(error):
+            return self._proxy is not None and time.monotonic() < self._opened_at + SETTLING
+        return refusal_of(error).passes
+
+    async def _check_same(self) -> None:
+        """A container that was made anew begins to count anew: what was seen of the old one never comes."""
+        properties = await ask(self.proxy.read, self._where)
+        if str(properties["_rid"]) != self._rid:
+            raise StoreFormatError(
+                f"Container {self._name!r} of database {self._database_name!r} was deleted and made anew while this "
+                "store was open: what it knows is of the old one, which is gone. Make a new store."
+            )
+
+    @property
+    def _where(self) -> str:
+        return f"container {self._name!r} of database {self._database_name!r}"
 
     # Opening
 
     async def _open(self) -> None:
-        async with self._lock:
-            if self._proxy is not None:
-                return
-            container = self._given or self._named()
-            properties = await self._ask(container.read, missing=True)
-            if properties is None and self._given is None:
-                await self._make()
-                properties = await self._ask(container.read, missing=True)
-            if properties is None:
-                raise self._missing()
-            paths = cast("dict[str, Any]", properties.get("partitionKey", {})).get("paths")
-            if paths != [PARTITION_KEY]:
-                raise StoreFormatError(
-                    f"Container {self._container_name!r} is partitioned by {paths}, events need {PARTITION_KEY!r}. "
-                    "Give the store a container of its own; the one of agent_framework_azure_cosmos cannot be shared."
-                )
-            policy = cast("dict[str, Any]", properties.get("indexingPolicy", {}))
-            composites = cast("list[list[dict[str, Any]]]", policy.get("compositeIndexes", []))
-            self._has_composite = _COMPOSITE in [[part.get("path") for part in index] for index in composites]
-            self._proxy = container
+        container = await self._found()
+        properties = await self._look(container)
+        if properties is None and self._given is None:
+            await self._make()
+        if properties is None:  # it may have been made a moment ago, by us or by who gives it, and be known only here
+            properties = await self._look(container, until=GIVEN if self._given else requests.PATIENCE)
+        if properties is None:
+            raise self._missing()
+        self._check(properties)
+        self._rid, self._opened_at, self._proxy = str(properties["_rid"]), time.monotonic(), container
 
-    def _named(self) -> ContainerProxy:
-        if self._client is None:
+    async def _found(self) -> ContainerProxy:
+        """The container, whether it is there or not, of a client that was entered."""
+        container = self._given or (await self._database()).get_container_client(self._name)
+        await ask(lambda: enter(container.client_connection), self._where)
+        return container
+
+    async def _look(self, container: ContainerProxy, until: float = 0.0) -> dict[str, Any] | None:
+        """Its settings; None where it, or its database, is not there, nor comes to be known for `until` seconds."""
+        try:
+            if until:
+                return dict(await ask(container.read, self._where, passes=_is_late, patience=until))
+            return dict(await ask(container.read, self._where, answers={404}))
+        except (CosmosHttpResponseError, StoreFormatError, StoreUnavailableError) as error:
+            cause = error if isinstance(error, AzureError) else error.__cause__
+            if isinstance(cause, AzureError) and status_of(cause) == 404:
+                return None
+            raise
+
+    def _check(self, properties: Mapping[str, Any]) -> None:
+        definition = cast("dict[str, Any]", properties.get("partitionKey", {}))
+        paths, version = definition.get("paths"), definition.get("version", 1)
+        if paths != [self._layout.partition_key]:
+            raise StoreFormatError(
+                f"Container {self._name!r} is partitioned by {safe(paths)}, {self._layout.holds} need "
+                f"{self._layout.partition_key!r}. Give the store a container of its own; the one of "
+                "agent_framework_azure_cosmos cannot be shared."
+            )
+        if version != KEY_VERSION:
+            raise StoreFormatError(
+                f"Container {self._name!r} has a partition key of version {safe(version)}, of which only the first 101 "
+                f"bytes count: long names would mix runs. The version cannot be changed. Make another container with "
+                f"--partition-key-version {KEY_VERSION}, and copy the items into it: {self._command}"
+            )
+        policy = cast("dict[str, Any]", properties.get("indexingPolicy", {}))
+        self._has_composite = serves(policy, self._layout.indexing_policy)
+
+    async def _database(self) -> DatabaseProxy:
+        """Where it is found and made."""
+        if self._first is not None:
+            async with self._first.in_use():
+                proxy = self._first.proxy
+            link = str(cast(Any, proxy).database_link)
+            return DatabaseProxy(proxy.client_connection, link.partition("/")[2])
+        if self._connections.client is None:
             raise AssertionError("neither a client nor a container")
-        return self._client.get_database_client(self._database_name).get_container_client(self._container_name)
+        return self._connections.client.get_database_client(self._database_name)
 
     async def _make(self) -> None:
         """Create the container, and its database where that is missing too."""
-        client = self._client
-        if client is None:
-            return
-        try:
-            await self._ask(lambda: _unless_there(client.create_database(self._database_name)))
-            database = client.get_database_client(self._database_name)
-            await self._ask(
-                lambda: _unless_there(
-                    database.create_container(
-                        self._container_name, PartitionKey(PARTITION_KEY), indexing_policy=INDEXING_POLICY
-                    )
-                )
-            )
-        except StoreReadOnlyError as error:
-            raise self._missing() from error
+        database, client = await self._database(), self._connections.client
+        if self._first is None and client is not None:
+            await self._made(lambda: client.create_database(self._database_name))
+        key = PartitionKey(self._layout.partition_key, version=KEY_VERSION)
+        policy = self._layout.indexing_policy
+        await self._made(lambda: database.create_container(self._name, key, indexing_policy=policy))
 
-    def _missing(self) -> StoreFormatError:
-        account = "--resource-group … --account-name …"
+    async def _made(self, creation: _Creation) -> None:
+        """Of two processes that create something at once, one finds it done."""
+        try:
+            await ask(creation, self._where, answers={409}, passes=_is_late)
+        except CosmosHttpResponseError:
+            pass
+        except StoreReadOnlyError as error:
+            raise self._missing("; an identity cannot create it, whatever its role") from error
+
+    def _missing(self, why: str = "") -> StoreFormatError:
         return StoreFormatError(
-            f"Container {self._container_name!r} of database {self._database_name!r} does not exist, and this store "
-            f"could not create it. Create it: az cosmosdb sql database create {account} --name {self._database_name}; "
-            f"az cosmosdb sql container create {account} --database-name {self._database_name} "
-            f"--name {self._container_name} --partition-key-path {PARTITION_KEY} --idx '{json.dumps(INDEXING_POLICY)}'"
+            f"Container {self._name!r} of database {self._database_name!r} does not exist{why}. "
+            f"Create it: {self._command}"
+        )
+
+    @property
+    def _command(self) -> str:
+        account = "--resource-group … --account-name …"
+        return (
+            f"az cosmosdb sql database create {account} --name {self._database_name}; "
+            f"az cosmosdb sql container create {account} --database-name {self._database_name} --name {self._name} "
+            f"--partition-key-path {self._layout.partition_key} --partition-key-version {KEY_VERSION} "
+            f"--idx '{json.dumps(self._layout.indexing_policy)}'"
         )
 
 
@@ -350,43 +526,25 @@ async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
     return [task.result() for task in tasks]
 
 
-async def _unless_there(creation: Awaitable[object]) -> None:
-    """Of two processes that create something at once, one finds it done."""
-    try:
-        await creation
-    except CosmosResourceExistsError:
-        pass
+def _unless_changed(etag: str) -> dict[str, Any]:
+    return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
 
 
-def _status(error: AzureError) -> int | None:
-    return error.status_code if isinstance(error, CosmosHttpResponseError) else None
+def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a container's indexing policy has the composite index of `wanted`: paths and orders, or all of them the
+    other way round, which the service reads backwards ("Indexing policies in Azure Cosmos DB")."""
+    have = [_orders(index) for index in cast("list[list[dict[str, Any]]]", policy.get("compositeIndexes") or [])]
+    return all(
+        any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
+        for needed in cast("list[list[dict[str, Any]]]", wanted.get("compositeIndexes") or [])
+    )
 
 
-def _passes(error: AzureError) -> bool:
-    """Whether the same request may succeed a little later."""
-    status = _status(error)
-    if status is None:
-        return not isinstance(error, ClientAuthenticationError)  # the connection's
-    return status in _PASSING or (status == 404 and _sub_status(error) != _OWNER_NOT_FOUND)
+def _orders(index: list[dict[str, Any]], *, turned: bool = False) -> list[tuple[str, bool]]:
+    """The paths of a composite index, and whether each descends."""
+    return [(str(part.get("path")), (part.get("order") == "descending") is not turned) for part in index]
 
 
-def _is_missing(error: AzureError) -> bool:
-    return _status(error) == 404 and _sub_status(error) != _SESSION_NOT_AVAILABLE
-
-
-def _sub_status(error: AzureError) -> int:
-    return int(getattr(error, "sub_status", None) or 0)
-
-
-def _wished_pause(error: AzureError) -> float:
-    """Seconds that the service asks to wait for."""
-    headers = cast("Mapping[str, str]", getattr(error, "headers", None) or {})
-    wish = headers.get("x-ms-retry-after-ms", "0")
-    return int(wish) / 1000 if wish.isdecimal() else 0.0
-
-
-def _said(error: AzureError) -> str:
-    """The service's words on one line."""
-    status = _status(error)
-    words = " ".join(str(error.message).split())[:300]
-    return f"{status}, {words}" if status else f"{type(error).__name__}, {words}"
+def _is_late(error: AzureError) -> bool:
+    """A container that was just made, or the database of one, may take a moment to be known."""
+    return is_missing_owner(error) or refusal_of(error).passes

@@ -10,27 +10,28 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import quote
 
 from ...errors import CheckpointStoreError
 from ...events import CheckpointEvent, StreamId
 from .. import Check, can_exist
-from .container import Cursor, EventContainer, together
+from .container import KEY_VERSION, Container, Cursor, serves, together
 from .items import AFTER_EVENTS, HEADER, INDEXING_POLICY, PART, PARTITION_KEY, Item, header_of, stream_of
 
-__all__ = ["checks", "follow", "ids_with", "remove", "rows_of", "streams"]
+__all__ = ["checks", "follow", "ids_with", "is_removed", "remove", "rows_of", "streams"]
 
 _PAGE: Final = 100
 _IDS: Final = 500  # ids in one query; the service bounds its text
 _KEY_PREFIX: Final = 100  # characters of a run id's prefix that its partition key is searched for
 _NEWEST: Final = 256  # events that `follow` looks at to begin with
 _MOST: Final = (1 << 31) - 1  # rows that a query may ask for
+_READS_OWN_WRITES: Final = frozenset({"Session", "BoundedStaleness", "Strong"})
 _LATE: Final = 10
 """Seconds by which an event of another physical partition may come to light after one with a later time."""
 
 
-async def rows_of(container: EventContainer, cursor: Cursor) -> AsyncGenerator[Item, None]:
+async def rows_of(container: Container, cursor: Cursor) -> AsyncGenerator[Item, None]:
     """The rows of a query. Each page is an operation of its own: `close` does not wait for whoever reads them."""
     while True:
         async with container.in_use():
@@ -41,7 +42,7 @@ async def rows_of(container: EventContainer, cursor: Cursor) -> AsyncGenerator[I
             yield row
 
 
-async def streams(container: EventContainer, workflow_name: str | None, prefix: str) -> AsyncGenerator[StreamId, None]:
+async def streams(container: Container, workflow_name: str | None, prefix: str) -> AsyncGenerator[StreamId, None]:
     """See `AuditStore.streams`. The order is that of the service's clock, in whole seconds."""
     if not can_exist(StreamId(workflow_name or "", prefix)):
         return
@@ -66,7 +67,7 @@ async def streams(container: EventContainer, workflow_name: str | None, prefix: 
                 yield stream_of(row)
 
 
-async def ids_with(container: EventContainer, prefix: str, limit: int) -> list[str]:
+async def ids_with(container: Container, prefix: str, limit: int) -> list[str]:
     """See `AuditStore.checkpoint_ids`."""
     cursor = container.query(
         "SELECT c.checkpoint_id FROM c WHERE STARTSWITH(c.checkpoint_id, @prefix)", {"@prefix": prefix}
@@ -80,7 +81,7 @@ async def ids_with(container: EventContainer, prefix: str, limit: int) -> list[s
     return sorted(found)
 
 
-async def remove(container: EventContainer, key: str, names: list[str]) -> int:
+async def remove(container: Container, key: str, names: list[str]) -> int:
     """Delete these events of a partition; how many were there. Their parts are left to `remove_orphaned_parts`."""
     removed = 0
     async with container.in_use():
@@ -89,11 +90,16 @@ async def remove(container: EventContainer, key: str, names: list[str]) -> int:
             items = await container.query(
                 f"SELECT c.id, c.stream, c._etag FROM c WHERE c.id IN ({', '.join(marks)})", marks, key
             ).rows()
-            removed += sum(await together(*(partial(container.remove, item) for item in items)))
+            removed += sum(await together(*(partial(is_removed, container, item) for item in items)))
     return removed
 
 
-async def follow(container: EventContainer, last: int, poll: float) -> AsyncGenerator[CheckpointEvent, None]:
+async def is_removed(container: Container, item: Item) -> bool:
+    """Delete an item unless it was written again since it was read; whether it was."""
+    return await container.remove(item["id"], item["stream"], item["_etag"]) == "removed"
+
+
+async def follow(container: Container, last: int, poll: float) -> AsyncGenerator[CheckpointEvent, None]:
     """See `AuditStore.follow`. The order is that of the service's clock, and within a run that of seq."""
     last = min(last, _MOST)
     many = max(last, _NEWEST)
@@ -124,48 +130,63 @@ async def follow(container: EventContainer, last: int, poll: float) -> AsyncGene
         await asyncio.sleep(poll)
 
 
-async def checks(container: EventContainer) -> list[Check]:
+async def checks(container: Container) -> list[Check]:
     """See `AuditStore.checks`. Writes a part that belongs to no event, and deletes it."""
     found: list[Check] = []
     try:
+        properties = await container.settings()
+        if properties is None:
+            return [Check("container", False, f"{container.name} does not exist", "The first save creates it.")]
+        found += [*_layout(properties), _consistency(await container.consistency())]
         async with container.in_use():
-            properties = cast("dict[str, Any]", await container.proxy.read())
-            found += _layout(properties)
             await container.query("SELECT TOP 1 c.id FROM c", {}, "").rows()
             found.append(Check("reading", True, "the identity can query"))
             probe = {"id": f"{PART}-{'0' * 64}", "stream": "doctor", "type": PART, "data": ""}
             await container.put(probe)
             written = await container.read(probe["id"], probe["stream"])
-            removed = written is not None and await container.remove(written)
+            removed = written is not None and await is_removed(container, written)
             found.append(
                 Check("writing", removed, "the identity can write and delete", "Allow it to delete, for prune.")
             )
     except CheckpointStoreError as error:
         found.append(Check("access", False, str(error), "Everything above this line holds."))
-    except Exception as error:
-        found.append(Check("access", False, f"{type(error).__name__}: {error}", "Check endpoint, key and names."))
     return found
 
 
 def _layout(properties: dict[str, Any]) -> list[Check]:
-    paths = properties.get("partitionKey", {}).get("paths")
-    indexed = {str(path["path"]) for path in properties.get("indexingPolicy", {}).get("includedPaths", [])}
+    definition = properties.get("partitionKey", {})
+    paths, version = definition.get("paths"), definition.get("version", 1)
+    policy = properties.get("indexingPolicy", {})
+    indexed = {str(path["path"]) for path in policy.get("includedPaths", [])}
     wanted = {str(path["path"]) for path in INDEXING_POLICY["includedPaths"]}
     missing = [] if "/*" in indexed else sorted(wanted - indexed)
     expires = properties.get("defaultTtl")
+    remedy = "Set eventckpt.stores.cosmos.INDEXING_POLICY."
     return [
         Check("partition key", paths == [PARTITION_KEY], f"{paths}", f"Events need a container with {PARTITION_KEY}."),
+        Check(
+            "partition key version",
+            version == KEY_VERSION,
+            f"version {version}" + (": only the first 101 bytes of a key count" if version == 1 else ""),
+            f"Make a container with --partition-key-version {KEY_VERSION}; the version cannot be changed later.",
+        ),
         Check(
             "indexes",
             not missing,
             f"missing: {', '.join(missing)}" if missing else "every path that is filtered by",
-            "Set eventckpt.stores.cosmos.INDEXING_POLICY.",
+            remedy,
+        ),
+        Check(
+            "composite index",
+            serves(policy, INDEXING_POLICY),
+            "workflow name and timestamp, in one order" if serves(policy, INDEXING_POLICY) else "missing or mixed",
+            f"{remedy} Without it, the unbound get_latest costs more.",
         ),
         Check(
             "index size",
             "/*" not in indexed,
             "every path is indexed, 0.2 RU a write for each" if "/*" in indexed else "nothing that is not needed",
-            "Set eventckpt.stores.cosmos.INDEXING_POLICY.",
+            remedy,
         ),
         Check(
             "expiry",
@@ -174,6 +195,15 @@ def _layout(properties: dict[str, Any]) -> list[Check]:
             "Events that expire are gaps that nobody recorded: turn it off, and use prune.",
         ),
     ]
+
+
+def _consistency(level: str) -> Check:
+    return Check(
+        "consistency",
+        level in _READS_OWN_WRITES,
+        f"the account's default is {level}",
+        "A storage may not find what it has just saved: set the account's default consistency to Session.",
+    )
 
 
 def _in_order(rows: list[Item]) -> list[Item]:

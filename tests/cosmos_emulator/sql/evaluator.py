@@ -57,11 +57,12 @@ class CompiledQuery:
         self.query = query
         self._selection = Selection(query, parameters)
         self._drops_undefined = drops_undefined
-        self._descending = [] if query.is_grouped else [item.descending for item in query.order_by]
+        self._is_grouped = query.is_grouped
+        self._descending = [] if self._is_grouped else [item.descending for item in query.order_by]
 
     def rows(self, documents: Iterable[Document]) -> list[Row]:
         """Every row of the answer over these documents, in order."""
-        if self.query.is_grouped:
+        if self._is_grouped:
             rows = self._group_rows(documents)
         else:
             rows = [row for document in documents for row in self._rows_of(document)]
@@ -72,22 +73,21 @@ class CompiledQuery:
 
     def sort_key(self, position: Position) -> tuple[Any, ...]:
         """Orders positions: by the ORDER BY values, ties in the direction of the first of them."""
+        if self._is_grouped or not self._descending:
+            return position
         *values, number, place = position
-        if self.query.is_grouped:
-            return (number, place)
         keys = [
             _Descending(sort_key(value)) if descending else sort_key(value)
             for value, descending in zip(values, self._descending, strict=True)
         ]
-        backwards = bool(self._descending) and self._descending[0]
-        return (*keys, -number if backwards else number, place)
+        return (*keys, -number if self._descending[0] else number, place)
 
     def accepts(self, position: Position) -> bool:
         """Whether this can be the position of one of its rows: continuations come from outside."""
         if len(position) != len(self._descending) + 2:
             return False
         number, place = position[-2:]
-        return type(place) is int and type(number) is (str if self.query.is_grouped else int)
+        return type(place) is int and type(number) is (str if self._is_grouped else int)
 
     def _rows_of(self, document: Document) -> Iterable[Row]:
         selection = self._selection

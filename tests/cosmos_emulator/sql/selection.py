@@ -26,6 +26,9 @@ class Selection:
         self._parameters = parameters
         self._aliases = aliases
         self._sources = [(source, compiler.compile(source.path) if source.path else None) for source in query.sources]
+        first = query.sources[0] if query.sources else None
+        self._whole = first.alias if first and first.path is None and not outer else ""
+        self._joined = self._sources[1:] if self._whole else self._sources
         self._where = compiler.compile(query.where) if query.where else None
         self._keys = [compiler.compile(key) for key in query.group_by]
         self._distinct = query.distinct
@@ -38,8 +41,8 @@ class Selection:
 
     def environments(self, outer: Environment, body: Any) -> list[Environment]:
         """The bindings of the FROM clause that pass the filter: one, or one for each element joined in."""
-        found = [outer]
-        for source, path in self._sources:
+        found = [{self._whole: body}] if self._whole else [outer]
+        for source, path in self._joined:
             found = [joined for each in found for joined in _bind(each, source, path, body)]
         where = self._where
         return found if where is None else [each for each in found if where(each) is True]

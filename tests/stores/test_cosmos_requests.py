@@ -1,0 +1,273 @@
+"""What the Cosmos DB engine makes of each answer that the service may give: each is told for what it is, sent again
+where that may help, and never taken for another one's cause."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from eventckpt import CosmosEventStore, StreamId
+from eventckpt.errors import (
+    CheckpointStoreError,
+    StoreFormatError,
+    StoreFullError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
+from eventckpt.stores.conformance import make_event
+from eventckpt.stores.cosmos import container, requests
+from eventckpt.stores.cosmos.requests import REFUSALS, Refusal
+from projections.leases.cosmos import CosmosDocuments
+
+from ..cosmos_emulator import CosmosEmulator
+from ..engines import COSMOS_DATABASE
+
+STREAM = StreamId("workflow", "run")
+EVENT = make_event(STREAM, 1)
+OTHER = None
+"""Stands for any sub-status that the table does not name."""
+
+Operation = Callable[[CosmosEventStore], Awaitable[Any]]
+
+
+@pytest.fixture
+async def emulator() -> AsyncGenerator[CosmosEmulator, None]:
+    async with CosmosEmulator() as running:
+        yield running
+
+
+@pytest.fixture
+async def store(emulator: CosmosEmulator) -> AsyncGenerator[CosmosEventStore, None]:
+    """With one event, and opened."""
+    async with opened(emulator) as store:
+        await store.append(EVENT)
+        yield store
+
+
+def opened(emulator: CosmosEmulator, name: str = "events") -> CosmosEventStore:
+    return CosmosEventStore(
+        endpoint=emulator.endpoint, credential=emulator.key, database_name=COSMOS_DATABASE, container_name=name
+    )
+
+
+async def append(store: CosmosEventStore) -> None:
+    await store.append(EVENT)  # once more: it is there already, and that is fine
+
+
+async def read(store: CosmosEventStore) -> Any:
+    return await store.read(STREAM, 1)
+
+
+async def list_headers(store: CosmosEventStore) -> Any:
+    return [header async for header in store.headers(STREAM)]
+
+
+async def write_a_lease(store: CosmosEventStore) -> Any:
+    return await CosmosDocuments(store).create({"id": "lease"})
+
+
+OPERATIONS: dict[str, tuple[Operation, str]] = {
+    "append": (append, "create_item"),
+    "read": (read, "read_item"),
+    "list": (list_headers, "query"),
+    "lease": (write_a_lease, "create_item"),
+}
+
+
+def meaning(status: int, substatus: int) -> Refusal | None:
+    return REFUSALS.get((status, substatus)) or REFUSALS.get((status, None))
+
+
+def is_an_answer(operation: str, status: int, substatus: int) -> bool:
+    """Whether it is no refusal, but what was asked for."""
+    match status:
+        case 404:
+            return substatus == 0 and operation in {"read", "lease"}
+        case 409:
+            return operation in {"append", "lease"}
+        case 412:
+            return operation == "lease"
+        case _:
+            return False
+
+
+ROWS = [(status, substatus if substatus is not None else 0) for status, substatus in REFUSALS]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("status", "substatus"), ROWS)
+async def test_a_refusal_is_told_for_what_it_is(
+    emulator: CosmosEmulator,
+    store: CosmosEventStore,
+    monkeypatch: pytest.MonkeyPatch,
+    operation: str,
+    status: int,
+    substatus: int,
+) -> None:
+    if is_an_answer(operation, status, substatus):
+        return
+    monkeypatch.setattr(requests, "PATIENCE", 0.15)
+    monkeypatch.setattr(container, "SETTLING", 0.0)
+    use, kind = OPERATIONS[operation]
+    refusal = meaning(status, substatus)
+    assert refusal is not None
+    with emulator.faults.respond(status, substatus=substatus, kind=kind) as rule:
+        with pytest.raises(CheckpointStoreError) as caught:
+            await use(store)
+        assert rule.hits >= 1
+    assert type(caught.value) is refusal.error
+    said = str(caught.value)
+    assert "container 'events" in said.lower()
+    assert COSMOS_DATABASE in said
+    if "gave no answer" not in said and (status, substatus) != (404, 1003):  # those say so in words of their own
+        assert f"{status}/{substatus}" in said if substatus else re.search(rf"\b{status}\b", said)
+        assert refusal.advice in said
+    await use(store)  # it was the service's, not ours to keep
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize(("status", "substatus"), [row for row in ROWS if (found := meaning(*row)) and found.passes])
+async def test_a_refusal_that_passes_is_not_heard_of(
+    emulator: CosmosEmulator, store: CosmosEventStore, operation: str, status: int, substatus: int
+) -> None:
+    if is_an_answer(operation, status, substatus):
+        return
+    use, kind = OPERATIONS[operation]
+    with emulator.faults.respond(status, substatus=substatus, kind=kind, times=2) as rule:
+        await use(store)
+        assert rule.hits == 2
+
+
+@hypothesis_settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    status=st.sampled_from(
+        [400, 401, 403, 404, 405, 408, 410, 413, 423, 424, 428, 429, 449, 451, 500, 501, 502, 503, 504]
+    ),
+    substatus=st.one_of(st.integers(0, 22_000), st.sampled_from([key[1] or 0 for key in REFUSALS])),
+)
+def test_no_sub_status_is_told_as_another_ones_cause(status: int, substatus: int) -> None:
+    """The sub-status alone decides between the rows of a status; what the table does not name is told by its status."""
+    from azure.cosmos.exceptions import CosmosHttpResponseError
+
+    error = CosmosHttpResponseError(status_code=status, message="words", sub_status=substatus)
+    refusal = requests.refusal_of(error)
+    named = [key for key in REFUSALS if key[0] == status and key[1] == substatus]
+    if named:
+        assert refusal is REFUSALS[named[0]]
+    else:
+        assert refusal in (REFUSALS.get((status, OTHER)), requests._OTHER)
+    told = requests.translated(error, "container 'c'")
+    assert type(told) is refusal.error
+    others = {row.advice for row in REFUSALS.values() if row.advice and row.advice != refusal.advice}
+    assert not any(advice in str(told) and advice not in refusal.advice for advice in others)
+
+
+@pytest.mark.parametrize(
+    ("status", "substatus", "error", "words"),
+    [
+        (403, 1014, StoreFullError, "20 GB.*eventckpt fork"),
+        (403, 5300, StoreReadOnlyError, "Identities read and write items.*account key"),
+        (404, 1003, StoreFormatError, "does not exist.*az cosmosdb sql container create"),
+        (429, 3200, StoreUnavailableError, "Raise the throughput"),
+        (429, 3201, StoreUnavailableError, "keep one storage for many runs"),
+        (404, 1002, StoreUnavailableError, "No replica has come as far"),
+        (410, 1007, StoreUnavailableError, "being split"),
+    ],
+)
+async def test_each_cause_has_its_own_advice(
+    emulator: CosmosEmulator,
+    store: CosmosEventStore,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    substatus: int,
+    error: type[CheckpointStoreError],
+    words: str,
+) -> None:
+    monkeypatch.setattr(requests, "PATIENCE", 0.3)
+    monkeypatch.setattr(container, "SETTLING", 0.0)
+    pause = 1 if status == 429 else None
+    with (
+        emulator.faults.respond(status, substatus=substatus, retry_after_ms=pause, kind="read_item"),
+        pytest.raises(error, match=words),
+    ):
+        await read(store)
+
+
+async def test_a_missing_container_passes_just_after_opening(emulator: CosmosEmulator, store: CosmosEventStore) -> None:
+    """Another gateway may not have heard of a container that was just made."""
+    with emulator.faults.respond(404, substatus=1003, kind="read_item", times=3) as rule:
+        assert len(await read(store)) == 1
+        assert rule.hits == 3
+
+
+@pytest.mark.parametrize("kind", ["create_item", "read_item", "query"])
+async def test_a_service_that_never_answers_is_told_of_in_bounded_time(
+    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(requests, "PATIENCE", 0.3)
+    use = {found: operation for operation, found in reversed(OPERATIONS.values())}[kind]
+    never, began = asyncio.Event(), time.monotonic()
+    with emulator.faults.delay(until=never, kind=kind):
+        with pytest.raises(StoreUnavailableError, match="gave no answer"):
+            await use(store)
+        assert time.monotonic() - began < 5
+        never.set()
+
+
+async def test_a_refusal_that_the_sdk_repeats_for_minutes_is_told_of_in_bounded_time(
+    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK asks again for two minutes after 403/3."""
+    monkeypatch.setattr(requests, "PATIENCE", 1.5)
+    began = time.monotonic()
+    with emulator.faults.respond(403, substatus=3, kind="create_item"), pytest.raises(StoreUnavailableError):
+        await append(store)
+    assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("wish", ["9" * 5000, "-1", "1e9", "²", "", "soon"])
+async def test_a_pause_that_is_no_number_is_not_waited_for(
+    emulator: CosmosEmulator, store: CosmosEventStore, wish: str
+) -> None:
+    headers = {"x-ms-retry-after-ms": wish}
+    try:
+        headers["x-ms-retry-after-ms"].encode("latin-1")
+    except UnicodeEncodeError:
+        return
+    with emulator.faults.respond(449, headers=headers, kind="create_item", times=1):
+        await append(store)
+
+
+class _Fickle:
+    """A credential that fails so often, then gives tokens."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+
+    async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        if self.failures:
+            self.failures -= 1
+            raise ClientAuthenticationError("the way to the identity is down")
+        return AccessToken("token", 4_000_000_000)
+
+
+async def test_a_token_that_fails_once_is_asked_for_again() -> None:
+    attempts = _Fickle(2)
+    assert (await requests.ask(lambda: attempts.get_token(), "container 'c'")).token == "token"
+
+
+async def test_a_credential_that_gives_no_token_is_told_of_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(requests, "TOKEN_PATIENCE", 0.1)
+    attempts = _Fickle(1_000)
+    with pytest.raises(StoreReadOnlyError, match="gives no token for container 'c'"):
+        await requests.ask(lambda: attempts.get_token(), "container 'c'")

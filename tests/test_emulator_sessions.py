@@ -651,7 +651,7 @@ async def _page(container: ContainerProxy, **scope: Any) -> tuple[list[dict[str,
 async def _raw_page(
     emulator: CosmosEmulator, etag: str | None, since: float | None = None
 ) -> tuple[int, str, list[str]]:
-    """One page of the feed by plain HTTP, since the SDK keeps the etag of an empty page to itself: status, etag, ids."""
+    """One page of the feed by plain HTTP, since the SDK keeps the etag of an empty one to itself: status, etag, ids."""
     date = formatdate(usegmt=True)
     headers = {
         "authorization": authorization(emulator.key, "GET", "docs", "dbs/shop/colls/one", date),

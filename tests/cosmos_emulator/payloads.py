@@ -35,6 +35,14 @@ def parse(text: str, what: str) -> Any:
     return value
 
 
+def number(text: str) -> int | float:
+    """A number in a query's text, as a double holds it."""
+    try:
+        return _as_double(text) if text.isascii() and text.isdigit() else _finite(text)
+    except ValueError:
+        raise bad_request(f"The number {text[:40]} is beyond what a double holds.") from None
+
+
 def as_number(value: int | float) -> int | float:
     """The result of a calculation, as a double holds it."""
     try:

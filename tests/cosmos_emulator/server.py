@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .account import Account
-from .auth import EMULATOR_KEY, check_signature
+from .auth import EMULATOR_KEY, check_date, check_signature
 from .budgets import Budgets
 from .charges import REFUSALS, REFUSED, THROTTLED, Charges, Prices
 from .consistency import costs_twice, level_of
@@ -90,8 +90,8 @@ class CosmosEmulator:
     async def start(self) -> None:
         app = web.Application(client_max_size=64 * 1024 * 1024)
         app.router.add_route("*", "/_emulator/{verb}", self._guarded(self._admin))
-        app.router.add_route("*", "/{path:.*}", self._guarded(self._handle))
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        app.router.add_route("*", r"/{path:[\s\S]*}", self._guarded(self._handle))
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, auto_decompress=False)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
         await site.start()
@@ -182,6 +182,7 @@ class CosmosEmulator:
                 resource_ids=call.resource_ids,
                 date=call.headers.get("x-ms-date", ""),
             )
+            check_date(call.headers.get("x-ms-date", ""), time.time())
             if call.kind in _DATA_KINDS:
                 level = level_of(call.headers.get("x-ms-consistency-level"), self.switches.consistency)
                 call.strong = costs_twice(level)

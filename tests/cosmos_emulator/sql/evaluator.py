@@ -8,9 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Protocol
 
-from ..errors import bad_request
+from ..errors import CosmosError, bad_request
+from ..payloads import as_number
 from . import nodes
 from .functions import FUNCTIONS
 from .nodes import Node, Query
@@ -21,6 +23,8 @@ Expression = Callable[[Environment], Any]
 Position = tuple[Any, ...]
 
 _AGGREGATES = "\0aggregates"
+_MOST_BINDINGS = 100_000
+"""Of one document, by its joins; the service gives up after five seconds."""
 
 
 class Document(Protocol):
@@ -53,9 +57,17 @@ def _arithmetic(operator: str) -> Callable[[Any, Any], Any]:
     operation = operations[operator]
 
     def apply(left: Any, right: Any) -> Any:
-        return operation(left, right) if type_rank(left) == type_rank(right) == 3 else UNDEFINED
+        return _double(operation, left, right) if type_rank(left) == type_rank(right) == 3 else UNDEFINED
 
     return apply
+
+
+def _double(operation: Callable[..., Any], *operands: Any) -> Any:
+    """The result as a double; where no double has it, undefined (ours: JSON has no infinity)."""
+    try:
+        return as_number(operation(*operands))
+    except (OverflowError, CosmosError):
+        return UNDEFINED
 
 
 def _ordering(test: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
@@ -118,13 +130,23 @@ def _member(base: Any, key: Any) -> Any:
 
 
 def _like(pattern: str) -> re.Pattern[str]:
-    """% is any text, _ any character, [a-c] and [^a-c] character sets."""
-    parts = re.split(r"(%|_|\[[^\]]+\])", pattern)
-    translated = {"%": ".*", "_": "."}
-    expression = "".join(
-        translated.get(part, part if part.startswith("[") and part.endswith("]") else re.escape(part)) for part in parts
-    )
-    return re.compile(expression, re.DOTALL)
+    """% is any text, _ any character, [a-c] and [^a-c] character sets. What is between two % is taken where it is found
+    first, once and for all: it has one length, so a later place never helps, and no pattern takes forever."""
+    stretches = [""]
+    for part in re.split(r"(%|_|\[[^\]]+\])", pattern):
+        if part == "%":
+            stretches.append("")
+        elif part == "_":
+            stretches[-1] += "."
+        else:
+            stretches[-1] += part if part.startswith("[") and part.endswith("]") else re.escape(part)
+    first, *middle = stretches
+    last = ".*" + middle.pop() if middle else ""
+    expression = first + "".join(f"(?>.*?{stretch})" for stretch in middle if stretch) + last
+    try:
+        return re.compile(expression, re.DOTALL)
+    except re.error:
+        raise bad_request(f"The LIKE pattern {pattern!r} is not valid.") from None
 
 
 class _Compiler:
@@ -257,8 +279,8 @@ def _aggregate(name: str, values: Sequence[Any]) -> Any:
     if any(type_rank(value) != 3 for value in values):
         return UNDEFINED
     if name == "SUM":
-        return sum(values)
-    return sum(values) / len(values) if values else UNDEFINED
+        return _double(sum, values)
+    return _double(lambda: sum(values) / len(values)) if values else UNDEFINED
 
 
 # ---- the query
@@ -323,7 +345,10 @@ class CompiledQuery:
         """The bindings of the FROM clause that pass the filter: one, or one for each element joined in."""
         environments: list[Environment] = [{}]
         for source, path in self._sources:
-            environments = [joined for outer in environments for joined in _bind(outer, source, path, body)]
+            bound = (joined for outer in environments for joined in _bind(outer, source, path, body))
+            environments = list(islice(bound, _MOST_BINDINGS + 1))
+            if len(environments) > _MOST_BINDINGS:
+                raise CosmosError(408, "Request timed out.")
         where = self._where
         return environments if where is None else [each for each in environments if where(each) is True]
 

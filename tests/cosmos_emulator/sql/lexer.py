@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import bad_request
+from ..payloads import number
 
 RESERVED = frozenset(
     {
@@ -87,7 +88,7 @@ def tokenize(text: str) -> list[Token]:
 
 def _value(kind: str, text: str) -> Any:
     if kind == "number":
-        return int(text) if text.isdigit() else float(text)
+        return number(text)
     if kind == "string":
         return _unescape(text)
     return None

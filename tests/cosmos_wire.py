@@ -61,6 +61,10 @@ class Answer:
         return int(self.headers.get("x-ms-substatus", "0"))
 
     @property
+    def code(self) -> str:
+        return json.loads(self.body)["code"]
+
+    @property
     def message(self) -> str:
         return json.loads(self.body)["message"]
 

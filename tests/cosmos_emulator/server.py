@@ -131,7 +131,13 @@ class CosmosEmulator:
         return [partition.id for partition in self.container(database, container).split(range_id, at)]
 
     def merge(self, database: str, container: str, first: str, second: str) -> str:
-        """Merges two neighbouring physical partitions; the id of the result."""
+        """Merges two neighbouring physical partitions; the id of the result.
+
+        No Python SDK lives to see this on the service: once partition merge is enabled on an account, "requests from
+        other SDKs (…, any Python SDK, …) will be blocked and fail" ("Merge partitions (preview)", 5 December 2025),
+        whether or not anything is merged. `faults.respond(name="merge_enabled")` is that account. What a reader does
+        after a merge can be tried here all the same.
+        """
         return self.container(database, container).merge(first, second).id
 
     def reset(self) -> None:

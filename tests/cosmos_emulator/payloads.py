@@ -27,7 +27,7 @@ def parse_body(raw: bytes) -> Any:
 
 def parse(text: str, what: str) -> Any:
     try:
-        value = json.loads(text, parse_int=_as_double, parse_float=_finite, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise bad_request(f"{what} is not valid JSON.") from None
     if not text.isascii() or ("\\u" in text and _SURROGATE.search(text)):
@@ -75,3 +75,6 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_as_double, parse_float=_finite, parse_constant=_no_constant)

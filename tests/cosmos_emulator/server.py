@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
@@ -28,6 +29,7 @@ from .switches import Switches
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _BROKEN_BODIES = (HttpProcessingError, web.RequestPayloadError)
 """What the body of a request may end in: chunks or compression that are not what they say."""
+_ACTIVITY = re.compile(r"[0-9a-fA-F-]{32,36}")
 _ITEM_KINDS = frozenset(
     {"create_item", "upsert_item", "read_item", "replace_item", "patch_item", "delete_item", "batch"}
 )
@@ -282,10 +284,7 @@ def _unreadable(error: Exception) -> CosmosError:
 
 def _activity(given: str | None) -> str:
     """The client's id of the request where it is one; else a new one."""
-    try:
-        return str(uuid.UUID(given))
-    except (ValueError, TypeError, AttributeError):
-        return str(uuid.uuid4())
+    return given if given and _ACTIVITY.fullmatch(given) else str(uuid.uuid4())
 
 
 def _price(call: Call, error: CosmosError) -> float:

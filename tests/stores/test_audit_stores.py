@@ -19,3 +19,6 @@ class TestAuditStores(AuditStoreConformance):
         store = self.engine.open()
         assert isinstance(store, AuditStore)
         return store
+
+    async def settle(self) -> None:
+        self.engine.settle()

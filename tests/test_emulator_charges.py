@@ -18,6 +18,7 @@ from tests.cosmos_emulator.charges import insert, point_read
 from tests.cosmos_emulator.indexing import IndexingPolicy
 
 PRICES = Switches()
+NO_INDEX: Any = {"indexingMode": "none", "automatic": False}
 TEN_TERMS = {f"p{n}": n for n in range(9)}  # and the partition key
 
 
@@ -78,9 +79,7 @@ async def test_an_item_that_is_put_back_unchanged_pays_for_no_term() -> None:
 
 async def test_a_replace_deletes_the_old_size_and_inserts_the_new_one() -> None:
     async with account() as (emulator, database):
-        container = await database.create_container(
-            "one", PartitionKey("/pk"), indexing_policy={"indexingMode": "none", "automatic": False}
-        )
+        container = await database.create_container("one", PartitionKey("/pk"), indexing_policy=NO_INDEX)
         small = await container.create_item({"id": "a", "pk": "p"})
         large = await container.replace_item("a", {"id": "a", "pk": "p", "data": "x" * 100_000})
         sizes = [len(json.dumps(dict(each), separators=(",", ":"))) for each in (small, large)]

@@ -209,6 +209,15 @@ async def test_what_makes_it_no_larger_is_taken(new: ContainerProxy) -> None:
     await refused(new.create_item(item("e")))
 
 
+async def test_what_is_too_large_already_may_shrink(emulator: CosmosEmulator, new: ContainerProxy) -> None:
+    for name in "abc":
+        await new.create_item(item(name))
+    emulator.container("shop", "new").logical_partition_bytes = 1000
+    await new.replace_item("a", item("a", size=500))
+    await new.delete_item("b", "p")
+    await refused(new.replace_item("a", item("a", size=600)))
+
+
 async def test_a_batch_that_would_not_fit_leaves_nothing(new: ContainerProxy) -> None:
     with pytest.raises(CosmosBatchOperationError) as error:
         await new.execute_item_batch([("create", (item(name),)) for name in "abcdef"], "p")

@@ -77,7 +77,7 @@ def precondition_failed() -> CosmosError:
 
 
 def logical_partition_full(limit: int) -> CosmosError:
-    """As the page "Troubleshoot forbidden exceptions" has it (Microsoft's documentation of Azure Cosmos DB, 2026)."""
+    """As the page "Troubleshoot forbidden exceptions" of the service's documentation has it (read in November 2026)."""
     return CosmosError(
         403, f"Partition key reached maximum size of {limit / 1024**3:g} GB", substatus=LOGICAL_PARTITION_FULL
     )

@@ -28,9 +28,9 @@ _PATH_PART = re.compile(r'/(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|([^/]*)
 
 PREFIX_BYTES = 101
 """What counts of a string in a partition key of version 1. Keys that share it are one logical partition (Microsoft's
-documentation of Azure Cosmos DB, "Create containers with large partition key", read in April 2026): one id for both,
-unique keys and the limit on size over both. The SDK hashes the first 100 characters, so where a key is not ASCII its
-own idea of the physical partition may differ from the one here."""
+documentation of Azure Cosmos DB, "Create containers with large partition key", read in November 2026): unique keys and
+the limit on size hold over both. That an id does too is our reading of it. The SDK hashes the first 100 characters, so
+where a key is not ASCII its own idea of the physical partition may differ from the one here."""
 
 Components = tuple[Any, ...]
 """One value per path; the empty object `{}` stands for a value that is not there."""

@@ -27,23 +27,12 @@ def parse_body(raw: bytes) -> Any:
 
 def parse(text: str, what: str) -> Any:
     try:
-        value = json.loads(text, parse_int=_as_double, parse_float=_finite, parse_constant=_no_constant)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError):
         raise bad_request(f"{what} is not valid JSON.") from None
     if not text.isascii() or ("\\u" in text and _SURROGATE.search(text)):
         _check_unicode(value, what)
     return value
-
-
-def as_number(value: int | float) -> int | float:
-    """The result of a calculation, as a double holds it."""
-    try:
-        number = value if isinstance(value, int) and abs(value) <= _EXACT_INTEGERS else float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise bad_request("The result of a calculation is not a number.")
-    return int(number) if isinstance(value, int) else number
 
 
 def _check_unicode(value: Any, what: str) -> None:
@@ -67,3 +56,6 @@ def _finite(text: str) -> float:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=_as_double, parse_float=_finite, parse_constant=_no_constant)

@@ -34,7 +34,7 @@ _PATHS: Final[Mapping[str, str]] = {
     "throughputbuckets": "throughput buckets",
 }
 _KNOWN: Final = frozenset({"dbs", "colls", "docs", "pkranges", "conflicts", "offers"})
-_NOT_FALSE: Final[Mapping[str, str]] = {
+ASKING_HEADERS: Final[Mapping[str, str]] = {
     "x-ms-documentdb-pre-trigger-include": "triggers",
     "x-ms-documentdb-pre-trigger-exclude": "triggers",
     "x-ms-documentdb-post-trigger-include": "triggers",
@@ -87,7 +87,7 @@ def check_path(method: str, types: tuple[str, ...], known_here: bool) -> None:
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    for name, feature in _NOT_FALSE.items():
+    for name, feature in ASKING_HEADERS.items():
         if name in headers and headers[name].lower() != "false":
             raise unsupported(feature)
 

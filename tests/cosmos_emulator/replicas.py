@@ -1,9 +1,10 @@
 """Replicas that lag: a share of reads sees a partition as it was a moment ago, as eventual reads of the service may.
 
-The page "Consistency levels" (Microsoft's documentation of Azure Cosmos DB, read in April 2026) says that a session
-guarantees a client its own writes, and that everybody else reads eventually. So a token forbids a replica that has not
-reached its LSN; without a token anything goes. A lagging replica answers whole and honest: what it does not have is 404
-with substatus 0, its feed ends where it ends, and its session token is its own LSN.
+The page "Troubleshoot not found exceptions" (Microsoft's documentation of Azure Cosmos DB, read in November 2026) says
+that a session token guarantees a read from a replica which has the change, and that a client without it may read before
+the write of another. So a token forbids a replica that has not reached its LSN; without a token anything goes. A
+lagging replica answers whole and honest: what it does not have is 404 with substatus 0, its feed ends where it ends,
+and its session token is its own LSN.
 """
 
 from __future__ import annotations

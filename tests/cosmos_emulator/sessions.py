@@ -1,12 +1,13 @@
 """Session tokens: what a client has already seen, so that no replica shows it less.
 
 A token is `range:version#lsn`, with `#region=lsn` for each further region, or `range:lsn` as older clients write it;
-several are joined by commas. Which form is right, the 400 and its sentence are those that Entity Framework's tests
-against the service expect (dotnet/efcore, CosmosSessionTokensTest, 2026). Azure/azure-cosmos-dotnet-v3 #5281 (2025)
-says what a token of another container gets: 404/1002 until the client gives up.
+several are joined by commas. The form is the one that the Python SDK (4.17.1) parses; a malformed token is 400 with the
+sentence that Entity Framework's tests of its Cosmos DB provider expect (read in November 2026), on writes as well.
+Azure/azure-cosmos-dotnet-v3 #5281 (2025) says what a token of another container gets: 404/1002 until the client gives
+up.
 
 The service cannot tell a foreign token whose number is low, and answers it with a read that promises nothing. Here the
-LSNs of each container lie in a block of their own, so every foreign token is refused, whether it is ahead or behind.
+LSNs of each container lie in a block of their own, so a foreign token is refused whether it is ahead or behind.
 Blocks go down from one container to the next: a container that is made anew under its old name begins lower than the
 old one ended, as on the service, so what was kept of the old one is not good by luck.
 """

@@ -108,6 +108,8 @@ def _unescape(text: str) -> str:
     body = text[1:-1].replace("\\'", "'")
     body = re.sub(r'(\\.)|"', lambda found: found.group(1) or '\\"', body)
     try:
-        return json.loads(f'"{body}"', strict=False)
+        value = json.loads(f'"{body}"', strict=False)
+        value.encode()  # a lone surrogate is no text
+        return value
     except ValueError:
         raise bad_request(f"Syntax error, invalid string literal {text}.") from None

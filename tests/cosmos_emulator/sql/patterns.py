@@ -17,19 +17,29 @@ from ..errors import bad_request
 def like_pattern(pattern: str, escape: Any = None) -> re.Pattern[str]:
     if escape is not None and (not isinstance(escape, str) or len(escape) != 1):
         raise bad_request("The ESCAPE of a LIKE is one character.")
-    parts: list[str] = []
+    stretches: list[list[str]] = [[]]
     rest = pattern
     while rest:
         first, rest = rest[0], rest[1:]
         if first == escape and rest:
-            parts.append(re.escape(rest[0]))
+            stretches[-1].append(re.escape(rest[0]))
             rest = rest[1:]
         elif first == "[" and (end := rest.find("]", 1)) > 0:
-            parts.append(_set(rest[:end]))
+            stretches[-1].append(_set(rest[:end]))
             rest = rest[end + 1 :]
+        elif first == "%":
+            stretches.append([])
         else:
-            parts.append({"%": ".*", "_": "."}.get(first) or re.escape(first))
-    return re.compile("".join(parts), re.DOTALL)
+            stretches[-1].append("." if first == "_" else re.escape(first))
+    return re.compile(_joined(["".join(parts) for parts in stretches]), re.DOTALL)
+
+
+def _joined(stretches: list[str]) -> str:
+    """What is between two % is taken where it is found first, once and for all: it has one length, so a later place
+    never helps, and no pattern takes forever."""
+    first, *middle = stretches
+    last = f".*{middle.pop()}" if middle else ""
+    return first + "".join(f"(?>.*?{stretch})" for stretch in middle if stretch) + last
 
 
 def _set(content: str) -> str:

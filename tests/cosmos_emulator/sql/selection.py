@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
-from ..errors import bad_request, unsupported
+from ..errors import CosmosError, bad_request, unsupported
 from . import nodes
 from .aggregates import aggregate
 from .expressions import AGGREGATED, Compiler, Environment, Expression, object_of
 from .nodes import Query
 from .values import UNDEFINED, hashable
+
+_MOST_BINDINGS = 100_000
+"""Of one document, by its joins; the service gives up after five seconds."""
 
 
 class Selection:
@@ -43,7 +47,10 @@ class Selection:
         """The bindings of the FROM clause that pass the filter: one, or one for each element joined in."""
         found = [{self._whole: body}] if self._whole else [outer]
         for source, path in self._joined:
-            found = [joined for each in found for joined in _bind(each, source, path, body)]
+            bound = (joined for each in found for joined in _bind(each, source, path, body))
+            found = list(islice(bound, _MOST_BINDINGS + 1))
+            if len(found) > _MOST_BINDINGS:
+                raise CosmosError(408, "Request timed out.")
         where = self._where
         return found if where is None else [each for each in found if where(each) is True]
 

@@ -50,8 +50,8 @@ class _Indexes:
 def index_metrics(query: Query, policy: IndexingPolicy, keys: Sequence[tuple[str, ...]] = ()) -> str:
     """The header's value for `x-ms-cosmos-populateindexmetrics`: base64 of JSON.
 
-    `keys` are the paths of a partition key that the request names. Where a query has no filter and no order, Microsoft's
-    `test_populate_index_metrics` (azure-cosmos 4.17.1) finds them among the indexes; else they are left out.
+    `keys` are the paths of a partition key that the request names. Where a query has no filter and no order, a test of
+    azure-cosmos 4.17.1 (`test_populate_index_metrics`) finds them among the indexes; else they are left out.
     """
     found = _indexes(query, policy)
     for path in () if query.where or query.order_by else keys:

@@ -47,6 +47,7 @@ def good(method: str, path: str, body: Any = None, **headers: str) -> Request:
     return Request(method, path, headers, b"" if body is None else json.dumps(body).encode())
 
 
+PLAN = {"x-ms-cosmos-is-query-plan-request": "true", "x-ms-cosmos-supported-query-features": "OrderBy,Top"}
 GOOD: Final = (
     good("GET", "/"),
     good("POST", "/dbs", {"id": "other"}, **{"x-ms-offer-throughput": "400"}),
@@ -71,7 +72,7 @@ GOOD: Final = (
     good("POST", DOCS, SQL, **KEY, **QUERY),
     good("POST", DOCS, SQL, **QUERY, **{"x-ms-documentdb-partitionkeyrangeid": "0", "x-ms-max-item-count": "1"}),
     good("POST", DOCS, {"query": "SELECT * FROM c"}, **QUERY, **{"x-ms-documentdb-query-enablecrosspartition": "true"}),
-    good("POST", DOCS, SQL, **QUERY, **{"x-ms-cosmos-is-query-plan-request": "true"}),
+    good("POST", DOCS, SQL, **QUERY, **PLAN),
     good("GET", DOCS, **{"x-ms-max-item-count": "10"}),
     good("GET", DOCS, **FEED, **{"If-None-Match": '"0"'}),
     good("GET", DOCS, **FEED, **{"If-Modified-Since": formatdate(0, usegmt=True)}),

@@ -233,6 +233,34 @@ def test_each_role_allows_the_data_actions_that_are_listed_for_it() -> None:
         assert used <= (READER_ACTIONS if granted[place] == READER else ACTIONS), place
 
 
+@pytest.mark.parametrize(
+    ("file", "who", "container"),
+    [
+        ("workflows", "PROGRAM", "checkpoints"),
+        ("projector-events", "WORKER", "checkpoints"),
+        ("projector-projections", "WORKER", "checkpoints-projections"),
+        ("projector-leases", "WORKER", "checkpoints-leases"),
+    ],
+)
+def test_the_role_files_hold_the_data_actions_that_are_listed(file: str, who: str, container: str) -> None:
+    assert actions_of_the_file(file) == actions_of_the_table()[who, container]
+
+
+def test_the_role_for_maintenance_is_the_programs_and_may_delete() -> None:
+    assert actions_of_the_file("maintenance") == actions_of_the_file("workflows") | {"items/delete"}
+
+
+def actions_of_the_file(name: str) -> set[str]:
+    """What a file of docs/roles allows beside reading metadata, as the page writes it."""
+    role = json.loads((DOCS / "roles" / f"{name}.json").read_text())
+    prefix = "Microsoft.DocumentDB/databaseAccounts/"
+    actions = {
+        action.removeprefix(prefix) for permission in role["Permissions"] for action in permission["DataActions"]
+    }
+    assert "readMetadata" in actions
+    return {action.removeprefix("sqlDatabases/containers/") for action in actions - {"readMetadata"}}
+
+
 def test_no_wider_role_is_given_than_the_data_actions_ask_for() -> None:
     actions = actions_of_the_table()
     contributors = {(who, container) for who, container, role in roles_of_the_table() if role == CONTRIBUTOR}

@@ -367,6 +367,7 @@ class Case(NamedTuple):
 
 
 KEY = {"x-ms-documentdb-partitionkey": '["a"]'}
+EVERYWHERE = {"x-ms-documentdb-query-enablecrosspartition": "true"}
 QUERY = {"x-ms-documentdb-isquery": "true", "Content-Type": "application/query+json"}
 TEXT = {"query": "SELECT * FROM c"}
 ITEM = {"id": "1", "pk": "a"}
@@ -403,7 +404,7 @@ CASES: dict[str, Case] = {
     "list_items": Case("GET", DOCS, (EXECUTE_QUERY, READ_CHANGE_FEED)),
     "change_feed": Case("GET", DOCS, (READ_CHANGE_FEED,), headers=FEED),
     "list_conflicts": Case("GET", f"{PLACE}/conflicts", (MANAGE_CONFLICTS,)),
-    "query_conflicts": Case("POST", f"{PLACE}/conflicts", (MANAGE_CONFLICTS,), headers=QUERY, body=TEXT),
+    "query_conflicts": Case("POST", f"{PLACE}/conflicts", (MANAGE_CONFLICTS,), headers=QUERY | EVERYWHERE, body=TEXT),
     "read_conflict": Case("GET", f"{PLACE}/conflicts/x", (MANAGE_CONFLICTS,), 404),
     "delete_conflict": Case("DELETE", f"{PLACE}/conflicts/x", (MANAGE_CONFLICTS,), 404),
     "batch": Case("POST", DOCS, (CREATE, UPSERT, READ, REPLACE, DELETE), 200, BATCH, ONE_OF_EACH),

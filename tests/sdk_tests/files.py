@@ -4,8 +4,8 @@ Left out are the files that need what no test server can be: several regions (av
 failover, excluded and preferred locations, health checks, multi-master), Entra ID as a service of its own (`test_aad*`,
 the semantic reranker), vector, full-text and hybrid search, a global secondary index, a proxy; and those that never ask
 a server (`*_unit*`, `test_pk_range_drain*`, routing maps, murmur hashes, encodings of bodies and answers), or look at
-the client by patching it (retries, caches, logging, user agents, timeouts by a transport of their own). Computed properties
-are left out as well: the server refuses them by name. A file that a new version brings is run when it is named here.
+the client by patching it (retries, caches, logging, user agents, timeouts by a transport of their own). Computed
+properties are left out too: the server refuses them by name. A new version's files are run once they are named here.
 """
 
 from __future__ import annotations

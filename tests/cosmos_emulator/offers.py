@@ -54,7 +54,10 @@ def no_offers() -> CosmosError:
 def _autoscale(settings: Any) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise bad_request("The autopilot settings are not valid.")
-    _checked(settings.get("maxThroughput"), _LEAST_AUTOSCALE, 1000)
+    most = settings.get("maxThroughput")
+    if isinstance(most, int) and most < _LEAST_AUTOSCALE:  # in the words that Microsoft's `test_auto_scale` looks for
+        raise bad_request(f"Requested throughput {most} is less than required minimum throughput {_LEAST_AUTOSCALE}.")
+    _checked(most, _LEAST_AUTOSCALE, 1000)
     return settings
 
 

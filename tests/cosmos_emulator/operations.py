@@ -336,9 +336,10 @@ class Operations:
         if call.flag("x-ms-documentdb-populatequerymetrics"):
             elapsed, used = (time.perf_counter() - begun) * 1000, uses_index(query, container.policy)
             reply.headers["x-ms-documentdb-query-metrics"] = page.metrics(elapsed, uses_index=used)
+        keys = container.definition.parts if "x-ms-documentdb-partitionkey" in call.headers else ()
         for asked, metrics in _INDEX_METRICS.items():
             if page.rows and call.flag(asked):
-                reply.headers["x-ms-cosmos-index-utilization"] = metrics(query, container.policy)
+                reply.headers["x-ms-cosmos-index-utilization"] = metrics(query, container.policy, keys)
         return reply
 
     def _segments(self, call: Call, container: Container, query: Query) -> list[Segment]:

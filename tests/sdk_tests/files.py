@@ -3,7 +3,9 @@
 Left out are the files that need what no test server can be: several regions (availability strategy, circuit breaker,
 failover, excluded and preferred locations, health checks, multi-master), Entra ID as a service of its own (`test_aad*`,
 the semantic reranker), vector, full-text and hybrid search, a global secondary index, a proxy; and those that never ask
-a server (`*_unit*`, routing maps, murmur hashes, encodings of bodies and answers).
+a server (`*_unit*`, `test_pk_range_drain*`, routing maps, murmur hashes, encodings of bodies and answers), or look at
+the client by patching it (retries, caches, logging, user agents, timeouts by a transport of their own). Computed
+properties are left out too: the server refuses them by name. A new version's files are run once they are named here.
 """
 
 from __future__ import annotations
@@ -92,4 +94,4 @@ BEFORE: dict[tuple[str, ...], int] = {
     ("crud_container_async",): 13,
     ("crud_response_payload_on_write_disabled_async",): 24,
 }
-"""Tests of azure-cosmos 4.17.1 that passed in October 2026, by file or by group of files; fewer is a fault."""
+"""Tests of azure-cosmos 4.17.1 that passed before this command, by file or by group of files: fewer is a fault."""

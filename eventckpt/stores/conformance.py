@@ -539,6 +539,7 @@ class EventStoreConformance:
                     pytest.fail("a conflict did not tell the head")
 
         await asyncio.gather(*map(write, range(6)))
+        await self.settle()
         headers = await _headers(stores[0], STREAM)
         assert [header.seq for header in headers] == list(range(1, 31))
         assert [header.previous_digest for header in headers] == ["", *(header.digest for header in headers[:-1])]

@@ -20,7 +20,7 @@ import traceback
 import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from agent_framework.exceptions import SettingNotFoundError
 from azure.core.credentials import AccessToken
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient
-from azure.cosmos.exceptions import CosmosResourceNotFoundError
+from azure.cosmos.exceptions import CosmosResourceExistsError, CosmosResourceNotFoundError
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -121,6 +121,19 @@ def items(client: CosmosClient, settings: Settings) -> ContainerProxy:
 
 def container_of(client: CosmosClient, settings: Settings) -> ContainerProxy:
     return client.get_database_client(settings["database_name"]).get_container_client(settings["container_name"])
+
+
+async def create_container(client: CosmosClient, settings: Settings, key: str) -> None:
+    """As somebody else would, who waits until a database that was just made is known."""
+    database = client.get_database_client(settings["database_name"])
+    with suppress(CosmosResourceExistsError):
+        await client.create_database(settings["database_name"])
+    for _ in range(100):
+        with suppress(CosmosResourceNotFoundError):
+            await database.create_container(settings["container_name"], PartitionKey(key))
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("the database does not come to be known")
 
 
 async def append_chain(
@@ -315,10 +328,7 @@ async def test_a_client_that_is_given_is_used_and_left_open(client: CosmosClient
 async def test_a_container_that_is_given_is_used_and_left_open(
     client: CosmosClient, items: ContainerProxy, settings: Settings
 ) -> None:
-    await client.create_database_if_not_exists(settings["database_name"])
-    await client.get_database_client(settings["database_name"]).create_container(
-        settings["container_name"], PartitionKey("/stream")
-    )
+    await create_container(client, settings, "/stream")
     async with CosmosCheckpointStorage(container_client=items) as storage:
         saved = await saves(storage, 2)
         assert await storage.get_latest(workflow_name=WORKFLOW) == saved[-1]  # whatever its indexing policy
@@ -542,8 +552,7 @@ async def test_a_container_that_is_there_is_opened_with_one_request(
 
 
 async def test_a_container_with_another_partition_key_is_refused(client: CosmosClient, settings: Settings) -> None:
-    database = await client.create_database_if_not_exists(settings["database_name"])
-    await database.create_container(settings["container_name"], PartitionKey("/workflow_name"))
+    await create_container(client, settings, "/workflow_name")
     async with CosmosEventStore(**settings) as store:
         with pytest.raises(StoreFormatError, match=r"partitioned by \['/workflow_name'\], events need '/stream'"):
             await store.append(make_event(STREAM, 1))

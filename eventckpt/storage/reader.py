@@ -6,6 +6,7 @@ payload is decided on headers alone.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -14,7 +15,12 @@ from agent_framework import WorkflowCheckpoint
 
 from ..codec import CheckpointCodec
 from ..delta import Base
-from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
+from ..errors import (
+    CheckpointDecodeError,
+    CheckpointNotFoundError,
+    CheckpointTypeNotAllowedError,
+    StoreUnavailableError,
+)
 from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
 from ..stores import EventStore, Located, RunStore
@@ -27,6 +33,8 @@ __all__ = ["Reader"]
 
 logger = logger_of("eventckpt")
 
+_PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
+"""Seconds between two looks for an event that is listed and is not there."""
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 
 
@@ -77,6 +85,29 @@ class Reader:
             return None
         if run_id is None and self._runs is not None:
             return await self._projected(self._runs, workflow_name)
+        found = await self._newest_live(workflow_name, run_id)
+        for pause in _PAUSES:
+            if found is None:
+                return None
+            header, head = found
+            before = self._memory.head(header.stream)
+            for event in await self._store.read(header.stream, header.seq):
+                checkpoint, _ = await self._decoded(event)
+                self._memory.read(event, head, before=before, to_go_on=False)
+                return checkpoint
+            # Removed since it was listed, or a replica that lags was asked: the listing tells, and an older one is not
+            # given for it.
+            await asyncio.sleep(pause)
+            found = await self._newest_live(workflow_name, run_id)
+        if found is None:
+            return None
+        raise StoreUnavailableError(
+            f"{found[0].named()} is listed, and cannot be read: replicas that lag have not heard of it. "
+            "Trying again is safe."
+        )
+
+    async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent, Head] | None:
+        """The header of the live checkpoint committed last, and the head of its run."""
         dead: set[tuple[StreamId, str]] = set()
         heads: dict[StreamId, Head] = {}
         async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
@@ -84,11 +115,7 @@ class Reader:
                 head = heads.setdefault(header.stream, Head.of(header))
                 key = (header.stream, header.checkpoint_id)
                 if header.type == "checkpoint" and key not in dead:
-                    before = self._memory.head(header.stream)
-                    for event in await self._store.read(header.stream, header.seq):
-                        checkpoint, _ = await self._decoded(event)
-                        self._memory.read(event, head, before=before, to_go_on=False)
-                        return checkpoint
+                    return header, head
                 dead.add(key)
         return None
 

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from azure.cosmos.aio import ContainerProxy
 
 from eventckpt import CheckpointEvent, CosmosEventStore
+from eventckpt.stores.cosmos.container import mapping
 from eventckpt.stores.cosmos.items import header_of, is_part
 from eventckpt.stores.cosmos.session import lsn_of
 
@@ -26,6 +27,7 @@ from .continuation import sdk_continuation, sdk_range
 __all__ = ["CosmosChangeFeed"]
 
 _START: Final = {"beginning": "Beginning", "now": "Now"}
+_NOT_MODIFIED: Final = 304
 _EMPTY_PAGES: Final = 10
 """Pages with nothing in them that `lag` follows; then it says how far the partition is ahead."""
 
@@ -95,14 +97,21 @@ async def _read(
     feed_range: FeedRange, scope: Mapping[str, Any], proxy: ContainerProxy, options: Mapping[str, Any]
 ) -> _Page:
     """One page, or what the range was split into meanwhile."""
-    answers: list[tuple[Mapping[str, str], object]] = []
+    answers: list[tuple[int, dict[str, str]]] = []
 
-    def note(headers: Mapping[str, str], body: object) -> None:
-        options["response_hook"](headers, body)
+    def heard(answer: Any) -> None:
+        options["raw_response_hook"](answer)
         # The SDK puts its own continuation over the service's etag in the same mapping later.
-        answers.append(({name.lower(): value for name, value in headers.items()}, body))
+        headers: Mapping[str, str] = answer.http_response.headers
+        answers.append((int(answer.http_response.status_code), {name.lower(): headers[name] for name in headers}))
 
-    feed: Any = cast(Any, proxy).query_items_change_feed(**{**options, **scope, "response_hook": note})
+    bodies: list[object] = []
+
+    def noted(_: object, body: object) -> None:
+        bodies.append(body)
+
+    hooks = {"raw_response_hook": heard, "response_hook": noted}
+    feed: Any = cast(Any, proxy).query_items_change_feed(**{**options, **scope, **hooks})
     try:
         items = [item async for item in await anext(feed.by_page())]
     except StopAsyncIteration:
@@ -111,14 +120,19 @@ async def _read(
     current = [each for each in await _ranges(proxy, refresh=False) if each.overlaps(feed_range)]
     if len(current) > 1:
         raise FeedRangeGoneError(feed_range, current)
-    headers, body = answers[-1]
-    return _Page(
+    status, headers = next(answer for answer in reversed(answers) if "etag" in answer[1])
+    is_end = status == _NOT_MODIFIED
+    if not is_end and not isinstance(mapping(bodies[-1]).get("Documents"), list):
+        raise ValueError("a page of the feed without a list of documents")
+    page = _Page(
         items,
         headers["etag"],
         lsn_of(headers["x-ms-session-token"]),
         float(headers.get("x-ms-request-charge", 0)),
-        is_end=not body,
+        is_end,
     )
+    _lsn(page.etag)  # raises where it is no number: what cannot be continued from is no page
+    return page
 
 
 async def _ranges(container: ContainerProxy, *, refresh: bool) -> list[FeedRange]:

@@ -27,6 +27,7 @@ from eventckpt.errors import (
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import container, requests
 from eventckpt.stores.cosmos.requests import REFUSALS, Refusal
+from projections.feeds.cosmos import CosmosChangeFeed
 from projections.leases.cosmos import CosmosDocuments
 
 from ..cosmos_emulator import CosmosEmulator
@@ -230,9 +231,123 @@ async def test_a_refusal_that_the_sdk_repeats_for_minutes_is_told_of_in_bounded_
     """The SDK asks again for two minutes after 403/3."""
     monkeypatch.setattr(requests, "PATIENCE", 1.5)
     began = time.monotonic()
-    with emulator.faults.respond(403, substatus=3, kind="create_item"), pytest.raises(StoreUnavailableError):
+    with (
+        emulator.faults.respond(403, substatus=3, kind="create_item"),
+        pytest.raises(StoreUnavailableError, match=r"403/3 \(write forbidden\).*Another region"),
+    ):
         await append(store)
     assert time.monotonic() - began < 10
+
+
+async def test_throttling_that_outlasts_the_time_is_told_as_throttling(
+    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The SDK waits as long as it is told to, and tells nobody."""
+    monkeypatch.setattr(requests, "PATIENCE", 1.0)
+    with (
+        emulator.faults.respond(429, substatus=3200, retry_after_ms=400, kind="create_item"),
+        pytest.raises(StoreUnavailableError, match=r"429/3200.*Raise the throughput"),
+    ):
+        await append(store)
+
+
+async def test_callers_that_wait_for_the_same_opening_hear_of_its_failure_together(
+    emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PATIENCE", 0.4)
+    async with opened(emulator) as store:
+        never, began = asyncio.Event(), time.monotonic()
+        with emulator.faults.delay(until=never):
+            results = await asyncio.gather(*(read(store) for _ in range(10)), return_exceptions=True)
+            assert time.monotonic() - began < 2
+            never.set()
+        assert [type(result) for result in results] == [StoreUnavailableError] * 10
+        assert await read(store) == []
+
+
+async def test_a_cause_that_is_known_is_not_replaced_by_that_of_a_look_at_the_container(
+    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(requests, "PATIENCE", 0.3)
+    with (
+        emulator.faults.respond(404, substatus=1002, kind="read_item"),
+        emulator.faults.respond(429, substatus=3201, kind="read_container"),
+        pytest.raises(StoreUnavailableError, match="404/1002"),
+    ):
+        await read(store)
+
+
+async def test_a_document_whose_answer_was_lost_is_written_once_and_counts_as_ours(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    documents = CosmosDocuments(store)
+    await documents.create({"id": "first"})
+    with emulator.faults.respond(408, applied=True, kind="create_item", times=1):
+        created = await documents.create({"id": "lease", "owner": "me"})
+    assert created is not None
+    with emulator.faults.respond(408, applied=True, kind="replace_item", times=1):
+        replaced = await documents.replace({"id": "lease", "owner": "you"}, created["_etag"])
+    assert replaced is not None
+    assert await documents.replace({"id": "lease", "owner": "they"}, created["_etag"]) is None
+    assert await documents.create({"id": "lease", "owner": "they"}) is None
+    with emulator.faults.respond(408, applied=True, kind="delete_item", times=1):
+        assert await documents.delete("lease", replaced["_etag"])
+
+
+class _Senseless(CosmosEmulator):
+    """Answers one kind of request in a form that the service never uses."""
+
+    kind, body, times = "", b"", 0
+
+    def _respond(self, call: Any, reply: Any) -> Any:
+        if call.kind == self.kind and self.times:
+            self.times -= 1
+            reply.status, reply.body = 200, self.body
+        return super()._respond(call, reply)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"null", b"5", b'"x"', b"[5]", b'{"Documents":null}', b'{"Documents":[5]}']
+)
+@pytest.mark.parametrize("operation", ["read", "list"])
+async def test_an_answer_that_makes_no_sense_is_an_error_of_ours_and_one_of_them_passes(
+    operation: str, body: bytes
+) -> None:
+    use, kind = OPERATIONS[operation]
+    async with _Senseless() as emulator, opened(emulator) as store:
+        await append(store)
+        emulator.kind, emulator.body, emulator.times = kind, body, 1
+        assert len(await use(store)) == 1
+        emulator.times = 1_000
+        with pytest.raises(CheckpointStoreError):
+            await use(store)
+        emulator.times = 0
+        assert len(await use(store)) == 1
+
+
+@pytest.mark.parametrize("body", [b"", b"null", b"{}", b'{"Documents":5}'])
+async def test_a_page_of_the_feed_that_makes_no_sense_is_not_its_end(body: bytes) -> None:
+    async with _Senseless() as emulator, opened(emulator) as store:
+        await append(store)
+        feed = CosmosChangeFeed(store)
+        [everything] = await feed.ranges()
+        emulator.kind, emulator.body, emulator.times = "change_feed", body, 1
+        page = await feed.read(everything, None, start="beginning", limit=10)
+        assert [event.seq for event in page.events] == [1]
+        emulator.times = 1_000
+        with pytest.raises(CheckpointStoreError):
+            await feed.read(everything, None, start="beginning", limit=10)
+
+
+async def test_a_key_that_the_service_repeats_is_not_repeated_by_us(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    with (
+        emulator.faults.respond(403, kind="read_item", message=f"AccountKey={emulator.key}"),
+        pytest.raises(StoreReadOnlyError) as caught,
+    ):
+        await read(store)
+    assert emulator.key not in str(caught.value)
 
 
 @pytest.mark.parametrize("wish", ["9" * 5000, "-1", "1e9", "²", "", "soon"])

@@ -274,6 +274,90 @@ async def test_a_container_that_was_made_anew_is_told_as_such(
             await store.read(STREAM, 1)
 
 
+@pytest.mark.parametrize("times", [2, 3])
+async def test_a_container_of_many_partitions_remembers_them_all(times: int) -> None:
+    """Past two answers of 404/1002 the SDK has no tokens, and stumbles over its own books."""
+    async with (
+        CosmosEmulator(switches=LONG_AGO, partitions=130) as emulator,
+        CosmosCheckpointStorage(**where(emulator)) as storage,
+    ):
+        for number in range(200):
+            await storage.for_run(f"run {number}").save(checkpoint(n=number))
+        with emulator.faults.respond(
+            404,
+            substatus=1002,
+            headers={"x-ms-alt-content-path": f"dbs/{DATABASE}/colls/checkpoints"},
+            kind="query",
+            times=times,
+        ):
+            newest = await storage.get_latest(workflow_name="workflow")
+        assert newest is not None
+        assert newest.state == {"n": 199}
+        assert len(await storage.list_checkpoint_ids(workflow_name="workflow")) == 200
+
+
+async def test_saves_into_a_container_that_was_made_anew_are_refused(emulator: CosmosEmulator) -> None:
+    """The SDK sends them to the new one by itself, where what they rest on is gone."""
+    async with CosmosCheckpointStorage(**where(emulator)) as storage:
+        run = storage.for_run("r")
+        first = await run.save(checkpoint(n=1))
+        second = await run.save(checkpoint(first, n=2))
+        async with CosmosClient(emulator.endpoint, emulator.key) as client:
+            await client.get_database_client(DATABASE).delete_container("checkpoints")
+            async with CosmosCheckpointStorage(**where(emulator)) as other:
+                await other.for_run("another").save(checkpoint(n=0))
+        for _ in range(2):
+            with pytest.raises(StoreFormatError, match="made anew"):
+                await run.save(checkpoint(second, n=3))
+
+
+# One replica that has not heard of an item
+
+
+@pytest.mark.parametrize("level", ["Session", "Eventual"])
+async def test_the_newest_checkpoint_never_gives_way_to_an_older_one(level: str) -> None:
+    async with CosmosEmulator(switches=Switches(consistency=level)) as emulator:
+        async with CosmosCheckpointStorage(**where(emulator)) as storage:
+            first = await storage.for_run("r").save(checkpoint(n=1))
+            second = await storage.for_run("r").save(checkpoint(first, n=2))
+        async with CosmosCheckpointStorage(**where(emulator), on_conflict="raise") as storage:
+            run = storage.for_run("r")
+            with emulator.faults.respond(404, kind="read_item", times=2) as rule:
+                latest = await run.get_latest(workflow_name="workflow")
+                assert latest is not None
+                assert latest.checkpoint_id == second
+                assert rule.hits == 2
+            with emulator.faults.respond(404, kind="read_item", times=1):
+                assert (await storage.load(second)).state == {"n": 2}
+
+
+async def test_what_stays_out_of_reach_is_said_rather_than_replaced_by_an_older_one(
+    emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventckpt.storage.reader._PAUSES", (0.0, 0.01))
+    async with CosmosCheckpointStorage(**where(emulator)) as storage:
+        run = storage.for_run("r")
+        first = await run.save(checkpoint(n=1))
+        await run.save(checkpoint(first, n=2))
+        with (
+            emulator.faults.respond(404, kind="read_item"),
+            pytest.raises(StoreUnavailableError, match="is listed, and cannot be read"),
+        ):
+            await run.get_latest(workflow_name="workflow")
+
+
+async def test_a_part_that_one_replica_has_not_heard_of_is_asked_for_again(emulator: CosmosEmulator) -> None:
+    async with CosmosEventStore(**where(emulator)) as store:
+        event = make_event(STREAM, 1, data=bytes(range(256)) * 8_000)
+        await store.append(event)
+        with emulator.faults.respond(404, kind="read_item", where=lambda call: "part-" in call.path, times=3) as rule:
+            [found] = await store.read(STREAM, 1)
+            assert rule.hits == 3
+        assert found.payload is not None
+        assert event.payload is not None
+        assert found.payload.data == event.payload.data
+
+
 # Tokens
 
 tokens = st.builds(
@@ -323,7 +407,7 @@ def test_a_read_of_one_partition_carries_no_other_ones_token() -> None:
 def test_a_container_with_very_many_partitions_is_left_to_the_sdk_where_the_right_one_is_not_known() -> None:
     """A gateway takes only so long a header."""
     session = Session()
-    for number in range(101):
+    for number in range(1_000):
         session.note({"x-ms-session-token": f"{number}:-1#7"}, f"key {number}")
     assert session.token() is None
     assert session.token("another") is None

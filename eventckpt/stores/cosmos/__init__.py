@@ -154,7 +154,7 @@ class CosmosEventStore(AuditStore):
                 if newest is None:
                     return None
                 key = str(newest["stream"])
-                event_item = partial(self._container.read, str(newest["id"]), key)
+                event_item = partial(self._container.read, str(newest["id"]), key, known=True)
             found, head = await together(event_item, partial(self._head, key))
             if found is None:
                 return None
@@ -285,7 +285,7 @@ class CosmosEventStore(AuditStore):
         if event.payload.parts:
             key = str(item["stream"])
             names = [name for name in event.payload.parts if is_part(name)]
-            parts = await together(*(partial(self._container.read, name, key) for name in names))
+            parts = await together(*(partial(self._container.read, name, key, known=True) for name in names))
             data = b"".join(data_of(part) for part in parts if part and part.get("type") == PART)
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
 

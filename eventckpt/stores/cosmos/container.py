@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from azure.core import MatchConditions
@@ -24,7 +25,7 @@ from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError
 from ...text import safe
 from . import requests
 from .items import Item
-from .requests import ask, headers_of, is_missing_owner, is_session_ahead, refusal_of, status_of
+from .requests import ask, hear, is_missing_item, is_missing_owner, is_session_ahead, refusal_of, status_of
 from .session import Session, enter
 
 __all__ = ["KEY_VERSION", "PAGE", "Connections", "Container", "Cursor", "Layout", "serves", "together"]
@@ -37,12 +38,18 @@ PAGE: Final = 1000
 """Rows of a page. The service ends one earlier at 4 MB."""
 GIVEN: Final = 2.0
 """Seconds for which a container that is given is waited for: who gives it may just have made it."""
+KNOWN: Final = 3.0
+"""Seconds for which an item is asked for that was there a moment ago."""
 SETTLING: Final = 10.0
 """Seconds after opening for which a missing container passes: just after one was made, another gateway may not know."""
 
 KEY_VERSION: Final = 2
 """Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
 containers with large partition keys"). ARM, Bicep and az make version 1 unless told otherwise."""
+
+_RID: Final = "x-ms-content-path"
+"""The header with the service's id of the container that an answer is about."""
+_ANOTHER_CONTAINER: Final = (400, "1024")  # the SDK looks the container up again, and sends the request to the new one
 
 _Removal: TypeAlias = Literal["removed", "missing", "changed"]
 _Creation: TypeAlias = Callable[[], Awaitable[object]]
@@ -149,9 +156,11 @@ class Container:
         self._rid = ""
         self._opened_at = 0.0
         self._has_composite = False
-        self._lock = asyncio.Lock()
+        self._opening: asyncio.Task[None] | None = None
+        self._waiting = 0
         self._session = Session()
         self._answered = False
+        self._may_be_another = False
 
     def beside(self, suffix: str, layout: Layout) -> Container:
         """The container of the same database whose name is this one's and `suffix`: always the same object, since what
@@ -176,9 +185,7 @@ class Container:
         """
         async with self._connections.in_use():
             if self._proxy is None:
-                async with self._lock:
-                    if self._proxy is None:
-                        await self._open()
+                await self._open_once()
             yield
 
     # Requests
@@ -190,8 +197,7 @@ class Container:
         async def attempt() -> Item | None:
             try:
                 await self.proxy.create_item(body, retry_write=3, **self._write(key))
-            except CosmosResourceExistsError as taken:
-                self._session.note(headers_of(taken), key)
+            except CosmosResourceExistsError:
                 return await self.proxy.read_item(body["id"], key, **self._read(key))  # a 404 is a replica lagging
             self._answered = True
             return None
@@ -200,12 +206,12 @@ class Container:
 
     async def create_only(self, body: Item) -> str | None:
         """Create an item; its etag, or None where its id is taken."""
-        return await self._changed(lambda: self.proxy.create_item(body, **self._write(self._key_of(body))), body)
+        return await self._changed(self.proxy.create_item, body, self._write(self._key_of(body)))
 
     async def replace(self, body: Item, etag: str) -> str | None:
         """Write an item over the state with this etag; the new one, or None where there is another state or none."""
         options = _unless_changed(etag) | self._write(self._key_of(body))
-        return await self._changed(lambda: self.proxy.replace_item(str(body["id"]), body, **options), body)
+        return await self._changed(partial(self.proxy.replace_item, str(body["id"])), body, options)
 
     async def put(self, body: Item) -> None:
         """Create an item or write it once more, which makes it young again."""
@@ -213,32 +219,47 @@ class Container:
         await self._ask(lambda: self.proxy.upsert_item(body, retry_write=3, **options), body)
         self._answered = True
 
-    async def read(self, name: str, key: str) -> Item | None:
-        """The item with this id in a logical partition; None if there is none."""
+    async def read(self, name: str, key: str, *, known: bool = False) -> Item | None:
+        """The item with this id in a logical partition; None if there is none.
+
+        Args:
+            known: the item was there a moment ago. A replica that lags may not have heard of it, so it is asked for
+                again, for some seconds, before it counts as removed meanwhile.
+        """
 
         async def attempt() -> Item:
-            return await self.proxy.read_item(name, key, **self._read(key))
+            item = await self.proxy.read_item(name, key, **self._read(key))
+            if item["id"] != name:
+                raise ValueError("another item than the one that was asked for")
+            return item
 
+        about = {"id": name, self._key_name: key}
         try:
-            return await self._ask(attempt, {"id": name, self._key_name: key}, answers={404})
-        except CosmosHttpResponseError as error:
-            self._session.note(headers_of(error), key)
+            if known:
+                return await self._ask(attempt, about, patience=min(KNOWN, requests.PATIENCE))
+            return await self._ask(attempt, about, answers={404})
+        except CosmosHttpResponseError:
             return None
+        except StoreUnavailableError as error:
+            if isinstance(error.__cause__, AzureError) and is_missing_item(error.__cause__):
+                return None
+            raise
 
     async def remove(self, name: str, key: str, etag: str | None = None) -> _Removal:
         """Delete an item; with an etag only if it was not written again since that was read."""
-        options: dict[str, Any] = {"response_hook": self._session.hook(key)}
-        if etag is not None:
-            options |= _unless_changed(etag)
+        options = self._heard(key) | ({} if etag is None else _unless_changed(etag))
+        attempts: list[str] = []
+
+        async def attempt() -> None:
+            attempts.append(name)
+            await self.proxy.delete_item(name, key, **options)
+
         try:
-            await self._ask(
-                lambda: self.proxy.delete_item(name, key, **options),
-                {"id": name, self._key_name: key},
-                answers={404, 412},
-            )
+            await self._ask(attempt, {"id": name, self._key_name: key}, answers={404, 412})
         except CosmosHttpResponseError as error:
-            self._session.note(headers_of(error), key)
-            return "missing" if status_of(error) == 404 else "changed"
+            if status_of(error) == 412:
+                return "changed"
+            return "missing" if len(attempts) == 1 else "removed"  # by an attempt of ours whose answer was lost
         return "removed"
 
     def query(self, text: str, values: Mapping[str, object], key: str | None = None) -> Cursor:
@@ -270,14 +291,21 @@ class Container:
         """The default consistency of the account."""
         async with self._connections.in_use():
             connection: Any = (await self._found()).client_connection
-            account = await ask(connection.GetDatabaseAccount, self._where)
-            policy: Mapping[str, Any] = account.ConsistencyPolicy or {}
-        return str(policy.get("defaultConsistencyLevel"))
+
+            async def attempt() -> str:
+                account = await connection.GetDatabaseAccount()
+                return str(mapping(account.ConsistencyPolicy).get("defaultConsistencyLevel"))
+
+            return await ask(attempt, self._where)
 
     async def service_time(self) -> float:
         """The present by the service's clock, which is the one that `_ts` is from."""
-        properties: Any = await self._ask(self.proxy.read)
-        return parsedate_to_datetime(properties.get_response_headers()["Date"]).timestamp()
+
+        async def attempt() -> float:
+            properties: Any = await self.proxy.read()
+            return parsedate_to_datetime(properties.get_response_headers()["Date"]).timestamp()
+
+        return await self._ask(attempt)
 
     def newest_first(self, first: str, second: str) -> str:
         """How to sort by `second` what is filtered by `first`. With the filter's own property in front, the service
@@ -311,51 +339,78 @@ class Container:
         return str(body[self._key_name])
 
     def _read(self, key: str | None) -> dict[str, Any]:
-        """What every read carries: what was seen before; and what its answer shows is remembered."""
-
-        def note(headers: Mapping[str, Any], _: object) -> None:
-            self._session.note(headers, key)
-            self._answered = True
-
+        """What every read carries: what was seen before."""
         token = self._session.token(key)
-        return {"response_hook": note} | ({} if token is None else {"session_token": token})
+        return self._heard(key) | ({} if token is None else {"session_token": token})
 
     def _write(self, key: str) -> dict[str, Any]:
         """What every write carries. The first one asks for its body: from an answer without, the SDK does not learn
         which container its own session token is of, and gives it to other containers."""
-        return {"no_response": self._answered, "response_hook": self._session.hook(key)}
+        return self._heard(key) | {"no_response": self._answered}
+
+    def _heard(self, key: str | None) -> dict[str, Any]:
+        """The option by which the SDK shows each answer as it comes, those of its own attempts among them."""
+
+        def heard(response: Any) -> None:
+            status, headers = int(response.http_response.status_code), response.http_response.headers
+            hear(status, headers)
+            self._session.note(headers, key)
+            self._answered = self._answered or (status == 200 and response.http_request.method != "DELETE")
+            rid = headers.get(_RID)
+            self._may_be_another |= _is_of_another(status, headers) or bool(rid and self._rid and rid != self._rid)
+
+        return {"raw_response_hook": heard}
 
     def _pages(self, text: str, values: Mapping[str, object], key: str | None, page: int) -> Any:
         parameters = [{"name": name, "value": value} for name, value in values.items()]
         scope: dict[str, Any] = {} if key is None else {"partition_key": key}
-        options = scope | self._read(key)
+        options: dict[str, Any] = scope | self._read(key) | {"response_hook": _check_documents}
         return self.proxy.query_items(text, parameters=parameters, max_item_count=page, **options).by_page()
 
-    async def _changed(self, write: Callable[[], Awaitable[Any]], body: Item) -> str | None:
+    async def _changed(
+        self, write: Callable[..., Awaitable[Any]], body: Item, options: Mapping[str, Any]
+    ) -> str | None:
         """The etag that a write gives; None where its condition does not hold."""
+        attempts: list[Item] = []
+
+        async def attempt() -> str:
+            attempts.append(body)
+            answer = await write(body, **options)
+            self._answered = True
+            return str(answer.get_response_headers()["etag"])
+
         try:
-            answer: Any = await self._ask(write, body, answers={404, 409, 412})
-        except CosmosHttpResponseError as error:
-            self._session.note(headers_of(error), self._key_of(body))
-            return None
-        self._answered = True
-        return str(answer.get_response_headers()["etag"])
+            return await self._ask(attempt, body, answers={404, 409, 412})
+        except CosmosHttpResponseError:
+            if len(attempts) == 1:
+                return None
+        # The answer to an earlier attempt may have been lost: then what is there is what was to be written.
+        found = await self.read(str(body["id"]), self._key_of(body), known=True)
+        same = found is not None and all(found.get(name) == value for name, value in body.items())
+        return str(found["_etag"]) if found is not None and same else None
 
     async def _ask(
-        self, request: Callable[[], Awaitable[_T]], about: Item | None = None, answers: set[int] | None = None
+        self,
+        request: Callable[[], Awaitable[_T]],
+        about: Item | None = None,
+        answers: set[int] | None = None,
+        patience: float | None = None,
     ) -> _T:
         where = self._where
         if about is not None:
             where = f"{safe(about['id'])!r} of partition {safe(self._key_of(about))!r}, {where}"
         try:
-            return await ask(request, where, answers=answers or set(), passes=self._passes)
+            answer = await ask(request, where, answers=answers or set(), passes=self._passes, patience=patience)
         except CheckpointStoreError as error:
             cause = error.__cause__
             if isinstance(cause, AzureError) and is_missing_owner(cause):
                 raise self._missing() from cause
-            if isinstance(cause, AzureError) and is_session_ahead(cause):
+            if self._may_be_another or (isinstance(cause, AzureError) and is_session_ahead(cause)):
                 await self._check_same()
             raise
+        if self._may_be_another:
+            await self._check_same()
+        return answer
 
     def _passes(self, error: AzureError) -> bool:
         if is_missing_owner(error):
@@ -363,9 +418,15 @@ class Container:
         return refusal_of(error).passes
 
     async def _check_same(self) -> None:
-        """A container that was made anew begins to count anew: what was seen of the old one never comes."""
-        properties = await ask(self.proxy.read, self._where)
+        """A container that was made anew begins to count anew: what was seen of the old one never comes, and what a
+        save rests on is gone."""
+        self._may_be_another = False
+        try:
+            properties = await ask(self.proxy.read, self._where, patience=min(KNOWN, requests.PATIENCE))
+        except CheckpointStoreError:
+            return  # what was on its way to the caller says more
         if str(properties["_rid"]) != self._rid:
+            self._may_be_another = True
             raise StoreFormatError(
                 f"Container {self._name!r} of database {self._database_name!r} was deleted and made anew while this "
                 "store was open: what it knows is of the old one, which is gone. Make a new store."
@@ -376,6 +437,22 @@ class Container:
         return f"container {self._name!r} of database {self._database_name!r}"
 
     # Opening
+
+    async def _open_once(self) -> None:
+        """Open it, together with whoever waits for that too: all hear of the same failure at the same time."""
+        if self._opening is None:
+            self._opening = asyncio.create_task(self._open())
+        opening = self._opening
+        self._waiting += 1
+        try:
+            await asyncio.shield(opening)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._opening = None
+                if not opening.done():
+                    opening.cancel()
+                    await asyncio.wait([opening])
 
     async def _open(self) -> None:
         container = await self._found()
@@ -408,7 +485,7 @@ class Container:
             raise
 
     def _check(self, properties: Mapping[str, Any]) -> None:
-        definition = cast("dict[str, Any]", properties.get("partitionKey", {}))
+        definition = mapping(properties.get("partitionKey"))
         paths, version = definition.get("paths"), definition.get("version", 1)
         if paths != [self._layout.partition_key]:
             raise StoreFormatError(
@@ -422,8 +499,7 @@ class Container:
                 f"bytes count: long names would mix runs. The version cannot be changed. Make another container with "
                 f"--partition-key-version {KEY_VERSION}, and copy the items into it: {self._command}"
             )
-        policy = cast("dict[str, Any]", properties.get("indexingPolicy", {}))
-        self._has_composite = serves(policy, self._layout.indexing_policy)
+        self._has_composite = serves(mapping(properties.get("indexingPolicy")), self._layout.indexing_policy)
 
     async def _database(self) -> DatabaseProxy:
         """Where it is found and made."""
@@ -501,13 +577,14 @@ class Cursor:
         if self._pages is None:
             self._pages = self._begin()
         try:
-            return [row async for row in await anext(self._pages)]
+            rows = [row async for row in await anext(self._pages)]
         except StopAsyncIteration:
             return None
         except AzureError:
             if not self._resumes:
                 self._pages = None
             raise
+        return rows
 
 
 async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
@@ -526,6 +603,22 @@ async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
     return [task.result() for task in tasks]
 
 
+def _check_documents(_: object, body: object) -> None:
+    """What has no list of objects is no page: the SDK would take some of it for an empty one."""
+    documents = mapping(body).get("Documents")
+    if not isinstance(documents, list) or not all(isinstance(row, dict) for row in cast("list[object]", documents)):
+        raise TypeError("a page without a list of objects")
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """`value` where it is a JSON object; else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def _is_of_another(status: int, headers: Mapping[str, Any]) -> bool:
+    return (status, headers.get("x-ms-substatus")) == _ANOTHER_CONTAINER
+
+
 def _unless_changed(etag: str) -> dict[str, Any]:
     return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
 
@@ -533,16 +626,18 @@ def _unless_changed(etag: str) -> dict[str, Any]:
 def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether a container's indexing policy has the composite index of `wanted`: paths and orders, or all of them the
     other way round, which the service reads backwards ("Indexing policies in Azure Cosmos DB")."""
-    have = [_orders(index) for index in cast("list[list[dict[str, Any]]]", policy.get("compositeIndexes") or [])]
+    given = policy.get("compositeIndexes")
+    have = [_orders(index) for index in cast("list[Any]", given if isinstance(given, list) else [])]
     return all(
         any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
         for needed in cast("list[list[dict[str, Any]]]", wanted.get("compositeIndexes") or [])
     )
 
 
-def _orders(index: list[dict[str, Any]], *, turned: bool = False) -> list[tuple[str, bool]]:
+def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:
     """The paths of a composite index, and whether each descends."""
-    return [(str(part.get("path")), (part.get("order") == "descending") is not turned) for part in index]
+    parts = [mapping(part) for part in cast("list[Any]", index if isinstance(index, list) else [])]
+    return [(str(part.get("path")), (part.get("order") == "descending") is not turned) for part in parts]
 
 
 def _is_late(error: AzureError) -> bool:

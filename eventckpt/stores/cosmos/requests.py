@@ -14,6 +14,7 @@ import random
 import re
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from azure.core.exceptions import AzureError, ClientAuthenticationError
@@ -27,13 +28,13 @@ from ...errors import (
     StoreUnavailableError,
 )
 from ...log import logger_of
-from ...text import safe
+from ...text import may_hold_a_key, safe
 
 __all__ = [
     "REFUSALS",
     "Refusal",
     "ask",
-    "headers_of",
+    "hear",
     "is_missing_item",
     "is_missing_owner",
     "is_session_ahead",
@@ -58,6 +59,10 @@ FIRST_PAUSE = 0.02
 LONGEST_PAUSE = 2.0
 
 _LONGEST_WORDS: Final = 300  # characters of the service's own text in an error
+_MISUNDERSTANDINGS: Final = 3
+"""How often an answer may make no sense before the caller hears of it: a proxy on the way may give one once."""
+_SENSELESS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+"""What the SDK raises where an answer has another form than it expects; so do we."""
 
 _MISSING_ITEM: Final = 0
 _SESSION_NOT_AVAILABLE: Final = 1002
@@ -174,11 +179,6 @@ def is_missing_item(error: AzureError) -> bool:
     return status_of(error) == 404 and sub_status_of(error) == _MISSING_ITEM
 
 
-def headers_of(error: AzureError) -> Mapping[str, Any]:
-    """The headers of the answer; none where there was no answer."""
-    return cast("Mapping[str, Any]", getattr(error, "headers", None) or {})
-
-
 def is_missing_owner(error: AzureError) -> bool:
     """Whether the service says that it has no such container, or database."""
     return status_of(error) == 404 and sub_status_of(error) == _OWNER_NOT_FOUND
@@ -197,6 +197,25 @@ def status_of(error: AzureError) -> int | None:
 def sub_status_of(error: AzureError) -> int:
     """What the service adds to the status; 0 where it adds nothing."""
     return int(getattr(error, "sub_status", None) or 0)
+
+
+class _Heard:
+    """The last answer to a request that was no success; the SDK repeats some for minutes before it tells."""
+
+    status = 0
+    sub_status = 0
+
+
+_heard: ContextVar[_Heard | None] = ContextVar("_heard", default=None)
+
+
+def hear(status: int, headers: Mapping[str, Any]) -> None:
+    """Take note of an answer on the wire: each of the SDK's own attempts brings one."""
+    heard = _heard.get()
+    if heard is not None and status >= 400:
+        sub_status = str(headers.get("x-ms-substatus", ""))
+        heard.status = status
+        heard.sub_status = int(sub_status) if re.fullmatch("[0-9]{1,6}", sub_status) else 0
 
 
 async def ask(
@@ -223,17 +242,24 @@ async def ask(
     """
     started, pause = time.monotonic(), FIRST_PAUSE
     last: AzureError | None = None
+    senseless = 0
+    heard = _Heard()
+    _heard.set(heard)
     longest = PATIENCE if patience is None else patience
     while True:
         try:
             async with asyncio.timeout(max(0.0, started + longest - time.monotonic())):
                 return await request()
         except TimeoutError as error:
-            answered = "" if last is None else f", and {said_by(last)} before"
-            raise StoreUnavailableError(
-                f"Cosmos DB on {where} gave no answer that ends the request for {time.monotonic() - started:.0f} s"
-                f"{answered}. {_HEALTH}"
-            ) from (last or error)
+            raise _unanswered(where, time.monotonic() - started, heard) from (last or error)
+        except _SENSELESS as error:
+            senseless += 1
+            if senseless == _MISUNDERSTANDINGS:
+                raise StoreUnavailableError(
+                    f"Cosmos DB on {where} gave an answer that makes no sense "
+                    f"({type(error).__name__}: {shown(str(error))}). {_HEALTH}"
+                ) from error
+            wait = pause
         except AzureError as error:
             status = status_of(error)
             if status in answers and (status != 404 or is_missing_item(error)):
@@ -249,6 +275,29 @@ async def ask(
             last = error
         await asyncio.sleep(wait)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _unanswered(where: str, seconds: float, heard: _Heard) -> StoreUnavailableError:
+    """What to tell where time is over before the SDK has told anything."""
+    if not heard.status:
+        return StoreUnavailableError(f"Cosmos DB on {where} gave no answer for {seconds:.0f} s. {_HEALTH}")
+    key = (heard.status, heard.sub_status)
+    refusal = REFUSALS.get(key) or REFUSALS.get((heard.status, None)) or _OTHER
+    return StoreUnavailableError(
+        f"Cosmos DB on {where} did not serve for {seconds:.0f} s: {_number(*key)} ({refusal.name}). "
+        f"{refusal.advice or _HEALTH}"
+    )
+
+
+def _number(status: int, sub_status: int) -> str:
+    return f"{status}/{sub_status}" if sub_status else f"{status}"
+
+
+def shown(words: str) -> str:
+    """Somebody's words, on one line and not too many. A key that they repeat stays a secret."""
+    if may_hold_a_key(words):
+        return "its words are not shown, as they may hold a key"
+    return safe(" ".join(words.split())[:_LONGEST_WORDS]).rstrip(".")
 
 
 def translated(error: AzureError, where: str, seconds: float = 0.0) -> CheckpointStoreError:
@@ -267,15 +316,14 @@ def translated(error: AzureError, where: str, seconds: float = 0.0) -> Checkpoin
 
 def said_by(error: AzureError) -> str:
     """The service's words on one line."""
-    status = status_of(error)
-    words = safe(" ".join(str(error.message).split())[:_LONGEST_WORDS]).rstrip(".")
+    status, words = status_of(error), shown(str(error.message))
     if status is None:
         return f"{type(error).__name__}, {words}"
-    number = f"{status}/{sub_status_of(error)}" if sub_status_of(error) else f"{status}"
-    return f"{number} ({refusal_of(error).name}), {words}"
+    return f"{_number(status, sub_status_of(error))} ({refusal_of(error).name}), {words}"
 
 
 def _wished_pause(error: AzureError) -> float:
     """Seconds that the service asks to wait for."""
-    wish = str(headers_of(error).get("x-ms-retry-after-ms", "0"))
+    headers = cast("Mapping[str, Any]", getattr(error, "headers", None) or {})
+    wish = str(headers.get("x-ms-retry-after-ms", "0"))
     return int(wish) / 1000 if re.fullmatch("[0-9]{1,9}", wish) else 0.0

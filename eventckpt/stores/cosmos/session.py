@@ -13,7 +13,7 @@ Sources: azure-cosmos 4.17.1, `_session.py` and `aio/_retry_utility_async.py`; "
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 __all__ = ["Session", "enter", "lsn_of"]
@@ -21,9 +21,9 @@ __all__ = ["Session", "enter", "lsn_of"]
 _TOKEN: Final = "x-ms-session-token"  # noqa: S105 - the name of a header
 _KEYS: Final = 10_000
 """Partition keys of which is remembered in which physical partition they lie; forgetting costs a longer header."""
-_MOST: Final = 100
-"""Physical partitions whose tokens go along where the right one is not known; beyond, the SDK finds it by itself, since
-a gateway takes only so long a header."""
+_LONGEST: Final = 6_000
+"""Characters of the tokens of all partitions, which go along where the right one is not known: some 200 partitions, or
+two million RU/s. Beyond, the SDK finds the right one by itself, since a gateway takes only so long a header."""
 
 
 class _Token(NamedTuple):
@@ -88,10 +88,6 @@ class Session:
             if len(self._partitions) > _KEYS:
                 self._partitions.popitem(last=False)
 
-    def hook(self, key: str | None = None) -> Callable[[Mapping[str, Any], object], None]:
-        """What the SDK calls with the headers of an answer that went well."""
-        return lambda headers, _: self.note(headers, key)
-
     def token(self, key: str | None = None) -> str | None:
         """What a read carries; None before anything was seen, or where the SDK knows it better.
 
@@ -101,9 +97,10 @@ class Session:
         partition = self._partitions.get(key) if key is not None else None
         if partition in self._tokens:
             return f"{partition}:{self._tokens[partition].text}"
-        if len(self._tokens) > _MOST:
+        if len(self._tokens) * 8 > _LONGEST:  # not worth writing out
             return None
-        return ",".join(f"{each}:{token.text}" for each, token in self._tokens.items()) or None
+        everything = ",".join(f"{each}:{token.text}" for each, token in self._tokens.items())
+        return everything if 0 < len(everything) <= _LONGEST else None
 
     def forget(self) -> None:
         """Begin anew: the container is another one."""

@@ -236,7 +236,7 @@ class Operations:
         container = self._container(call)
         result = self._bulk(call, container) if call.is_bulk else self._batch(call, container)
         reply = _json(result.status, result.operations, charge=result.charge)
-        reply.headers |= _session(call, result.partition_id, result.lsn)
+        reply.headers |= _session(call, container, result.partition_id, result.lsn)
         return reply
 
     def _batch(self, call: Call, container: Container) -> BatchResult:
@@ -273,7 +273,7 @@ class Operations:
         identifiers = list(transaction.partition.logical(transaction.key))
         cost = sum(transaction.delete(identifier, Conditions()).charge for identifier in identifiers)
         lsn = transaction.commit()
-        return Reply(200, charge=cost, headers=_session(call, transaction.partition.id, lsn))
+        return Reply(200, charge=cost, headers=_session(call, container, transaction.partition.id, lsn))
 
     def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
         """A transaction of one operation."""
@@ -285,10 +285,12 @@ class Operations:
             outcome = operation(transaction)
         except CosmosError as error:
             if error.status in TOLD_WITH_A_SESSION:
-                error.headers |= _session(call, transaction.partition.id, transaction.partition.lsn)
+                error.headers |= _session(call, container, transaction.partition.id, transaction.partition.lsn)
             raise
         lsn = transaction.commit()
-        reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
+        reply = Reply(
+            outcome.status, charge=outcome.charge, headers=_session(call, container, transaction.partition.id, lsn)
+        )
         if outcome.item is not None:
             reply.headers["etag"] = outcome.item.etag
             silent = outcome.status == 304 or (call.minimal and call.method != "GET")
@@ -380,7 +382,7 @@ class Operations:
         after, moment = starting_lsn(call.headers.get("If-None-Match"), since, partition), starting_time(since)
         full = read_feed(partition, after=after, limit=call.page_limit, since=moment, wanted=wanted)
         page = self._empty_pages.instead_of(full, after=after, from_time=moment is not None)
-        headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
+        headers = {"etag": page.etag, **_session(call, container, partition.id, partition.lsn)}
         cost = container.prices.read(charges.change_feed([item.size for item in page.items]), strong=call.strong)
         if not full.items:
             return Reply(304, charge=cost, headers=headers)
@@ -389,7 +391,7 @@ class Operations:
 
     def _versions(self, call: Call, container: Container, partition: Partition, wanted: Callable[[Any], bool]) -> Reply:
         page = read_versions(partition, call.headers, call.page_limit, wanted)
-        headers = {"etag": f'"{page.lsn}"', **_session(call, partition.id, partition.lsn)}
+        headers = {"etag": f'"{page.lsn}"', **_session(call, container, partition.id, partition.lsn)}
         sizes = [version.current.size if version.current else 0 for version in page.versions]
         cost = container.prices.read(charges.change_feed(sizes), strong=call.strong)
         if not page.versions:
@@ -511,7 +513,7 @@ def _feed(rid: str, name: str, rows: Sequence[bytes]) -> bytes:
 def _page_reply(call: Call, container: Container, page: Page) -> Reply:
     headers = {"x-ms-item-count": str(len(page.rows))}
     if page.partition is not None:
-        headers |= _session(call, page.partition.id, page.partition.lsn)
+        headers |= _session(call, container, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
     cost = container.prices.read(page.charge, strong=call.strong)
@@ -522,11 +524,14 @@ def _owner(call: Call) -> dict[str, str]:
     return {"x-ms-alt-content-path": "/".join(call.segments[:4])}
 
 
-def _session(call: Call, partition_id: str, lsn: int) -> dict[str, str]:
+def _session(call: Call, container: Container, partition_id: str, lsn: int) -> dict[str, str]:
+    """How far the client has seen, and of which container: `x-ms-content-path` is its resource id (`OwnerId` in the
+    SDKs for .NET and Java), which another container of the same name does not have."""
     return {
         "x-ms-session-token": f"{partition_id}:-1#{lsn}",
         "x-ms-documentdb-partitionkeyrangeid": partition_id,
         "lsn": str(lsn),
+        "x-ms-content-path": container.rid,
         **_owner(call),
     }
 

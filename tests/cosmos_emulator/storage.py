@@ -165,8 +165,9 @@ class Partition:
     def _remember(self, history: History, key: str, changes: dict[str, Item | None]) -> None:
         logical = self._logical.get(key, {})
         before = {identifier: logical.get(identifier) for identifier in changes}
-        any_item = next(item for item in (*changes.values(), *before.values()) if item is not None)
-        history.record(self.lsn, key, any_item.effective_key, before)
+        touched = next((item for item in (*changes.values(), *before.values()) if item is not None), None)
+        if touched is not None:  # else what came and went within the transaction leaves nothing to think away
+            history.record(self.lsn, key, touched.effective_key, before)
 
     def _put(self, item: Item) -> None:
         logical = self._logical.setdefault(item.key, {})

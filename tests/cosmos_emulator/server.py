@@ -246,6 +246,9 @@ class CosmosEmulator:
             call = _call(request, await request.read())
         except (web.HTTPRequestEntityTooLarge, *_BROKEN_BODIES) as error:
             return self._respond(_call(request, b""), _refusal(_unreadable(error), 0.0))
+        except ConnectionResetError:  # the client left in the middle of the body: nobody is there to be answered
+            self._record(_call(request, b""), Reply(0, charge=0.0))
+            return web.Response(status=400)
         actions = self.faults.actions(call)
         for action in (action for action in actions if not action.applied):
             if (response := await self._suffer(request, call, action, 0.0)) is not None:

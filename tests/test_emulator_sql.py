@@ -557,3 +557,18 @@ async def test_a_query_nested_beyond_measure_is_refused_by_name(
 ) -> None:
     answer = await ask(emulator, f"SELECT VALUE {text} FROM c", {})
     assert (answer.status, "nested" in answer.body["message"]) == (501, True)
+
+
+async def test_an_escape_that_is_no_character_is_refused_whatever_it_is(one: ContainerProxy) -> None:
+    for escape in ("c.size", "['a']", "'ab'", "c.nothing", "1"):
+        with pytest.raises(CosmosHttpResponseError, match="ESCAPE of a LIKE is one character") as error:
+            await rows(one, f"SELECT * FROM c WHERE c.team LIKE 'x' ESCAPE {escape}", partition_key="p")
+        assert error.value.status_code == 400
+
+
+async def test_a_sum_beyond_the_range_of_doubles_is_undefined(client: CosmosClient) -> None:
+    numbers = [17 * 10**307, 17 * 10**307, 0.5]
+    big = await filled(client, "big", [{"id": str(n), "pk": "p", "n": number} for n, number in enumerate(numbers)])
+    for name in ("SUM", "AVG"):
+        assert await rows(big, f"SELECT VALUE {name}(c.n) FROM c", partition_key="p") == []
+    assert await rows(big, "SELECT VALUE SUM(c.n) FROM c WHERE c.n < 1", partition_key="p") == [0.5]

@@ -46,6 +46,7 @@ from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
 _EFFECTIVE_KEY = re.compile(r"[0-9A-Fa-f]*")
+_GENERATION = re.compile(r"[0-9]{1,18}")
 _INDEX_METRICS = {
     "x-ms-cosmos-populateindexmetrics": index_metrics,
     "x-ms-cosmos-populateindexmetrics-v2": index_metrics_v2,
@@ -163,8 +164,7 @@ class Operations:
         """The physical partitions: those younger than the etag, or 304. Clients read this until the 304."""
         container = self._container(call)
         etag = f'"{container.generation}"'
-        known = (call.headers.get("If-None-Match") or '"0"').strip('"')
-        since = int(known) if known.isdigit() else 0
+        since = _generation(call.headers.get("If-None-Match"))
         if since >= container.generation:
             return Reply(304, charge=0.0, headers={"etag": etag})
         ranges = [_range(container, partition) for partition in container.live() if partition.born > since or not since]
@@ -455,6 +455,14 @@ class Operations:
 
 def _conditions(call: Call) -> Conditions:
     return Conditions(call.headers.get("If-Match"), call.headers.get("If-None-Match"))
+
+
+def _generation(etag: str | None) -> int:
+    """How far a client knows the physical partitions, by the etag that it was given."""
+    known = (etag or "").strip('"') or "0"
+    if not _GENERATION.fullmatch(known):
+        raise bad_request(f"The etag {known[:40]!r} of partition key ranges is not valid.")
+    return int(known)
 
 
 def _key(call: Call, container: Container) -> Components:

@@ -82,7 +82,7 @@ class Operations:
         self._budgets = budgets
 
     def perform(self, call: Call) -> Reply:
-        call.lagging = self._replicas.lags(call.kind)
+        call.lagging = self._replicas.lags(call.kind, strong=call.strong)
         try:
             return getattr(self, call.kind)(call)
         except RecursionError:

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .account import Account
-from .auth import EMULATOR_KEY, check_date, check_signature
+from .auth import EMULATOR_KEY, check_date, check_key, check_signature
 from .budgets import Budgets
 from .charges import REFUSALS, REFUSED, THROTTLED, Charges, Prices
 from .consistency import costs_twice, level_of
@@ -101,10 +101,14 @@ class CosmosEmulator:
         switches: Switches | None = None,
         identity: Identity | None = None,
     ) -> None:
+        check_key(key)
+        if any(count < 1 for count in ([partitions] if isinstance(partitions, int) else partitions.values())):
+            raise ValueError(f"A container begins with one physical partition or more, not {partitions!r}.")
         self.key = key
         self.switches = Switches.from_environment() if switches is None else switches
         self.charges = Charges()
         self.requests: list[RequestRecord] = []
+        """Since the last `reset`, without bound: tests read all of them. A server that lives long wants a `reset`."""
         self.faults = Faults()
         self.identity = identity
         self.failures: list[Exception] = []
@@ -135,6 +139,8 @@ class CosmosEmulator:
         _running[self.endpoint] = self
 
     async def stop(self) -> None:
+        if _running.get(self.endpoint) is self:
+            del _running[self.endpoint]
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None

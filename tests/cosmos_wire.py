@@ -74,10 +74,10 @@ class Wire:
 
     def __init__(self, emulator: CosmosEmulator) -> None:
         self.emulator = emulator
-        self._port = int(emulator.endpoint.rstrip("/").rpartition(":")[2])
+        self.port = int(emulator.endpoint.rstrip("/").rpartition(":")[2])
 
     async def send(self, request: Request) -> Answer:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
             async with asyncio.timeout(LONGEST_ANSWER):
                 writer.write(request.encoded())

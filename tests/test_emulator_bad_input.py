@@ -6,6 +6,7 @@ name, with the answer that each must get.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import time
@@ -17,10 +18,10 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.bad_requests import CONTAINER, DEEP, DOCS, GOOD, HEADER_VALUES, ITEM, KEY, QUERY, good, spoiled
+from tests.bad_requests import CONTAINER, DEEP, DOCS, FEED, GOOD, HEADER_VALUES, ITEM, KEY, QUERY, good, spoiled
 from tests.cosmos_emulator import CosmosEmulator, Switches
 from tests.cosmos_emulator.refusals import ASKING_HEADERS, CONTAINER_FEATURES, INDEX_FEATURES
-from tests.cosmos_wire import Answer, Request, Wire
+from tests.cosmos_wire import LONGEST_ANSWER, Answer, Request, Wire
 
 AUTOSCALE: Final = "x-ms-cosmos-offer-autopilot-settings"
 STATUSES: Final = frozenset(
@@ -164,6 +165,39 @@ async def test_too_large_is_413_whatever_its_size(wire: Wire) -> None:
         answer = await wire.ask("POST", DOCS, b'{"id": "a", "pk": "p", "d": "%b"}' % (b"x" * size), **KEY)
         assert (answer.status, answer.code) == (413, "RequestEntityTooLarge")
         assert "Request size is too large" in answer.message
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_a_client_that_leaves_in_the_middle_of_a_body_is_no_defect(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch, chunked: bool
+) -> None:
+    noticed = asyncio.Event()
+    monkeypatch.setattr(wire.emulator, "_record", lambda call, reply: noticed.set())
+    request = Request("POST", DOCS, KEY, b"x" * 100).signed().encoded()[:-50]
+    if chunked:
+        request = request.replace(b"Content-Length: 100", b"Transfer-Encoding: chunked")[:-50] + b"9\r\nabc"
+    _, writer = await asyncio.open_connection("127.0.0.1", wire.port)
+    writer.write(request)
+    await writer.drain()
+    writer.close()
+    async with asyncio.timeout(LONGEST_ANSWER):
+        await noticed.wait()
+    assert wire.emulator.failures == []
+    assert (await wire.ask("GET", "/dbs/d")).status == 200
+
+
+@pytest.mark.parametrize("etag", ['"²"', '"' + "9" * 5000 + '"', '"-1"', '"x"'])
+async def test_an_etag_that_is_no_place_is_a_bad_request(wire: Wire, etag: str) -> None:
+    settings = {**CONTAINER, "id": "kept", "changeFeedPolicy": {"retentionDuration": 5}}
+    assert (await wire.ask("POST", "/dbs/d/colls", settings)).status == 201
+    versions = {"A-IM": "Full-Fidelity Feed", "x-ms-cosmos-changefeed-wire-format-version": "2021-09-15"}
+    for path, headers in (
+        ("/dbs/d/colls/c/pkranges", {}),
+        (DOCS, FEED),
+        ("/dbs/d/colls/kept/docs", {**FEED, **versions}),
+    ):
+        answer = await wire.ask("GET", path, None, **{**headers, "If-None-Match": etag})
+        assert answer.status == 400, (path, answer)
 
 
 async def test_chunks_that_are_none_are_a_bad_request(wire: Wire) -> None:

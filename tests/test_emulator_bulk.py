@@ -10,7 +10,7 @@ import pytest
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
-from tests.cosmos_emulator import CosmosEmulator
+from tests.cosmos_emulator import CosmosEmulator, Switches
 from tests.cosmos_emulator.wire import Answer, send
 
 ITEMS = "dbs/shop/colls/many/docs"
@@ -118,6 +118,19 @@ async def test_a_failed_operation_leaves_nothing_behind(emulator: CosmosEmulator
     answer = await bulk(emulator, operations)
     assert codes(answer) == [201, 400, 200]
     assert (await many.read_item("1", key))["id"] == "1"
+
+
+@pytest.mark.parametrize("atomic", ["true", "false"])
+async def test_what_comes_and_goes_within_a_batch_is_nothing_to_a_replica_that_lags(atomic: str) -> None:
+    async with CosmosEmulator(switches=Switches(lag=1.0, lag_seconds=60)) as emulator:
+        emulator.provision("shop", "many", "/pk")
+        written = [operation("Create", "x"), operation("Delete", "x"), operation("Create", "y")]
+        key = {"x-ms-documentdb-partitionkey": '["a"]'} if atomic == "true" else {}
+        for operations in (written[:2], written):
+            answer = await bulk(emulator, operations, **{"x-ms-cosmos-batch-atomic": atomic, **key})
+            assert (answer.status, codes(answer)) == (200, [201, 204, 201][: len(operations)])
+        listed = await send(emulator, "GET", ITEMS, headers={"x-ms-documentdb-partitionkey": '["a"]'})
+        assert listed.body["Documents"] == []
 
 
 async def test_a_bulk_request_is_one_place_in_the_feed(emulator: CosmosEmulator, many: ContainerProxy) -> None:

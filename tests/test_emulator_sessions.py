@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from email.utils import formatdate
 from typing import Any
 
@@ -155,6 +155,30 @@ async def test_a_token_ahead_of_the_partition_is_refused(emulator: CosmosEmulato
     with pytest.raises(CosmosResourceNotFoundError) as error:
         await names(one, partition_key="p", session_token=ahead)
     assert status(error) == (404, 1002)
+
+
+async def test_answers_about_items_tell_which_container_of_that_name_it_is(
+    emulator: CosmosEmulator, database: DatabaseProxy, one: ContainerProxy
+) -> None:
+    told: list[str] = []
+
+    def hook(headers: Mapping[str, Any], *_: Any) -> None:
+        told.append(headers["x-ms-content-path"])
+
+    async def ask(container: ContainerProxy) -> None:
+        await container.create_item({"id": "a", "pk": "p"}, response_hook=hook)
+        await container.read_item("a", "p", response_hook=hook)
+        await names(container, partition_key="p", response_hook=hook)
+        with pytest.raises(CosmosResourceNotFoundError) as error:
+            await container.read_item("nobody", "p")
+        told.append(error.value.headers["x-ms-content-path"])
+
+    await ask(one)
+    old = emulator.container("shop", "one").rid
+    await database.delete_container("one")
+    await ask(await database.create_container("one", PartitionKey("/pk")))
+    assert told == [old] * 4 + [emulator.container("shop", "one").rid] * 4
+    assert told[0] != told[-1]
 
 
 async def test_the_token_of_another_container_is_refused_whichever_is_further(

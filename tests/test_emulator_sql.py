@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import unquote
@@ -557,3 +558,74 @@ async def test_a_query_nested_beyond_measure_is_refused_by_name(
 ) -> None:
     answer = await ask(emulator, f"SELECT VALUE {text} FROM c", {})
     assert (answer.status, "nested" in answer.body["message"]) == (501, True)
+
+
+async def test_an_escape_that_is_no_character_is_refused_whatever_it_is(one: ContainerProxy) -> None:
+    for escape in ("c.size", "['a']", "'ab'", "c.nothing", "1"):
+        with pytest.raises(CosmosHttpResponseError, match="ESCAPE of a LIKE is one character") as error:
+            await rows(one, f"SELECT * FROM c WHERE c.team LIKE 'x' ESCAPE {escape}", partition_key="p")
+        assert error.value.status_code == 400
+
+
+async def test_a_sum_beyond_the_range_of_doubles_is_undefined(client: CosmosClient) -> None:
+    numbers = [17 * 10**307, 17 * 10**307, 0.5]
+    big = await filled(client, "big", [{"id": str(n), "pk": "p", "n": number} for n, number in enumerate(numbers)])
+    for name in ("SUM", "AVG"):
+        assert await rows(big, f"SELECT VALUE {name}(c.n) FROM c", partition_key="p") == []
+    assert await rows(big, "SELECT VALUE SUM(c.n) FROM c WHERE c.n < 1", partition_key="p") == [0.5]
+
+
+# ---- what one request may take
+
+
+async def test_lists_over_the_levels_of_a_key_are_all_partitions_beyond_a_thousand_keys(
+    emulator: CosmosEmulator, client: CosmosClient
+) -> None:
+    database = await client.create_database("shop")
+    levels = PartitionKey(["/a", "/b", "/c"], kind="MultiHash")
+    container = await database.create_container("many", levels)
+    await container.create_item({"id": "1", "a": 39, "b": 39, "c": 39})
+    query = "SELECT VALUE c.id FROM c WHERE c.a IN ({0}) AND c.b IN ({0}) AND c.c IN ({0})"
+    few, lots = (query.format(",".join(map(str, range(40 - count, 40)))) for count in (2, 40))
+    for text, status in ((few, 200), (lots, 400)):
+        alone = await ask(emulator, text, {"x-ms-documentdb-query-enablecrosspartition": "false"})
+        assert alone.status == status
+    begun = time.process_time()
+    assert [row async for row in container.query_items(few)] == ["1"]
+    assert [row async for row in container.query_items(lots)] == ["1"]
+    assert time.process_time() - begun < 2
+
+
+EXPLOSIVE = [
+    "SELECT VALUE COUNT(1) FROM c JOIN x IN c.l WHERE "
+    "EXISTS(SELECT VALUE 1 FROM y IN c.l JOIN z IN c.l JOIN w IN c.l WHERE w < 0)",
+    "SELECT VALUE COUNT(1) FROM c JOIN x IN c.l JOIN y IN c.l JOIN z IN c.l JOIN w IN c.l",
+    "SELECT VALUE LENGTH(REPLACE(c.s, 'a', REPLACE(c.s, 'a', 'aaaaaaaaaa'))) FROM c JOIN x IN c.l JOIN y IN c.l",
+]
+
+
+@pytest.mark.parametrize("query", EXPLOSIVE)
+async def test_a_request_that_multiplies_without_end_times_out(
+    emulator: CosmosEmulator, client: CosmosClient, query: str
+) -> None:
+    wide = await filled(client, "wide", [{"id": "1", "pk": "p", "l": list(range(40)), "s": "a" * 200}])
+    answer = await ask(emulator, query, {"x-ms-documentdb-partitionkey": '["p"]'}, container="wide")
+    assert answer.status == 408
+    assert await rows(wide, "SELECT VALUE c.id FROM c", partition_key="p") == ["1"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "LENGTH(REPLACE(REPLACE(REPLACE(c.s, 'a', c.s), 'a', c.s), 'a', c.s))",
+        f"LENGTH(CONCAT({', '.join(['c.s'] * 11)}))",
+        "LENGTH(" + " || ".join(["c.s"] * 11) + ")",
+        f"[{', '.join(['c.s'] * 21)}]",
+        f"ARRAY_LENGTH([{', '.join(['c.s'] * 21)}])",
+    ],
+)
+async def test_a_query_makes_no_value_beyond_what_an_item_or_a_page_holds(client: CosmosClient, value: str) -> None:
+    wide = await filled(client, "wide", [{"id": "1", "pk": "p", "s": "a" * 200_000}])
+    with pytest.raises(CosmosHttpResponseError, match="A query makes a") as error:
+        await rows(wide, f"SELECT VALUE {value} FROM c", partition_key="p")
+    assert error.value.status_code == 400

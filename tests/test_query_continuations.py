@@ -6,7 +6,10 @@ of the hash space how far it has been read.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import base64
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any
 
 import pytest
 from azure.cosmos import PartitionKey
@@ -87,3 +90,62 @@ async def test_a_token_that_is_none_is_refused(container: ContainerProxy, token:
     with pytest.raises(CosmosHttpResponseError, match="continuation") as refused:
         await anext(container.query_items("SELECT * FROM c", partition_key="10").by_page(token))
     assert refused.value.status_code == 400
+
+
+# ---- TOP, OFFSET and LIMIT over the pages of one logical partition, where data change after the first of them
+
+
+async def ranked(container: ContainerProxy, query: str, between: Callable[[], Awaitable[None]]) -> list[int]:
+    """The numbers of all pages of two, with a change after the first one."""
+    pager: Any = container.query_items(query, partition_key="p", max_item_count=2).by_page()
+    found: list[int] = [number async for number in await anext(pager)]
+    await between()
+    return found + [number async for page in pager async for number in page]
+
+
+@pytest.fixture
+async def ranks(container: ContainerProxy) -> ContainerProxy:
+    """Ten to eighty, in steps of ten."""
+    for number in range(10, 90, 10):
+        await container.create_item({"id": f"n{number}", "stream": "p", "n": number})
+    return container
+
+
+@pytest.mark.parametrize(
+    ("query", "removed", "added", "expected"),
+    [
+        ("SELECT TOP 4 VALUE c.n FROM c", [10, 20], [], [10, 20, 30, 40]),
+        ("SELECT TOP 4 VALUE c.n FROM c ORDER BY c.n", [], [1, 2, 3], [10, 20, 30, 40]),
+        ("SELECT TOP 4 VALUE c.n FROM c ORDER BY c.n", [10, 20, 30], [], [10, 20, 40, 50]),
+        ("SELECT VALUE c.n FROM c ORDER BY c.n OFFSET 1 LIMIT 4", [], [1, 2], [20, 30, 40, 50]),
+        ("SELECT VALUE c.n FROM c ORDER BY c.n OFFSET 2 LIMIT 4", [10, 20], [], [30, 40, 50, 60]),
+        ("SELECT DISTINCT TOP 3 VALUE c.n FROM c ORDER BY c.n", [], [1, 25], [10, 20, 25]),
+        ("SELECT TOP 2 VALUE c.n FROM c", [10], [15], [10, 20]),
+        ("SELECT VALUE c.n FROM c OFFSET 6 LIMIT 2", [10], [15], [70, 80]),
+    ],
+)
+async def test_what_top_offset_and_limit_leave_holds_over_all_pages(
+    ranks: ContainerProxy, query: str, removed: list[int], added: list[int], expected: list[int]
+) -> None:
+    async def change() -> None:
+        for number in removed:
+            await ranks.delete_item(f"n{number}", "p")
+        for number in added:
+            await ranks.create_item({"id": f"n{number}", "stream": "p", "n": number})
+
+    assert await ranked(ranks, query, change) == expected
+
+
+@pytest.mark.parametrize("counts", [[], [0], [0, 4], [1, 1], [0, -1], [0, True], [0, "1"], [0, 1, 2]])
+async def test_a_token_that_counts_what_the_query_does_not_give_is_refused(
+    ranks: ContainerProxy, counts: list[object]
+) -> None:
+    query = "SELECT TOP 4 VALUE c.n FROM c"
+    pager: Any = ranks.query_items(query, partition_key="p", max_item_count=2).by_page()
+    await anext(pager)
+    scope, begun, *told = json.loads(base64.b64decode(pager.continuation_token))
+    assert told == [0, 2]
+    token = base64.b64encode(json.dumps([scope, begun, *counts]).encode()).decode()
+    with pytest.raises(CosmosHttpResponseError) as error:
+        await anext(ranks.query_items(query, partition_key="p", max_item_count=2).by_page(token))
+    assert error.value.status_code == 400

@@ -15,6 +15,16 @@ EMULATOR_KEY = "C2y6yDjf5/R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPM
 """The key that every Cosmos emulator has; it is published and protects nothing."""
 
 
+def check_key(key: str) -> None:
+    """Refuses (ValueError) an account key that could sign nothing."""
+    try:
+        base64.b64decode(key, validate=True)
+    except ValueError:
+        raise ValueError("The account key is not base64.") from None
+    if not key:
+        raise ValueError("The account key is empty.")
+
+
 _LONGEST_SKEW = 15 * 60
 
 

@@ -46,6 +46,7 @@ from .transactions import Conditions, Outcome, Transaction
 from .versions import MODE, read_versions
 
 _EFFECTIVE_KEY = re.compile(r"[0-9A-Fa-f]*")
+_GENERATION = re.compile(r"[0-9]{1,18}")
 _INDEX_METRICS = {
     "x-ms-cosmos-populateindexmetrics": index_metrics,
     "x-ms-cosmos-populateindexmetrics-v2": index_metrics_v2,
@@ -81,7 +82,7 @@ class Operations:
         self._budgets = budgets
 
     def perform(self, call: Call) -> Reply:
-        call.lagging = self._replicas.lags(call.kind)
+        call.lagging = self._replicas.lags(call.kind, strong=call.strong)
         try:
             return getattr(self, call.kind)(call)
         except RecursionError:
@@ -163,8 +164,7 @@ class Operations:
         """The physical partitions: those younger than the etag, or 304. Clients read this until the 304."""
         container = self._container(call)
         etag = f'"{container.generation}"'
-        known = (call.headers.get("If-None-Match") or '"0"').strip('"')
-        since = int(known) if known.isdigit() else 0
+        since = _generation(call.headers.get("If-None-Match"))
         if since >= container.generation:
             return Reply(304, charge=0.0, headers={"etag": etag})
         ranges = [_range(container, partition) for partition in container.live() if partition.born > since or not since]
@@ -236,7 +236,7 @@ class Operations:
         container = self._container(call)
         result = self._bulk(call, container) if call.is_bulk else self._batch(call, container)
         reply = _json(result.status, result.operations, charge=result.charge)
-        reply.headers |= _session(call, result.partition_id, result.lsn)
+        reply.headers |= _session(call, container, result.partition_id, result.lsn)
         return reply
 
     def _batch(self, call: Call, container: Container) -> BatchResult:
@@ -273,7 +273,7 @@ class Operations:
         identifiers = list(transaction.partition.logical(transaction.key))
         cost = sum(transaction.delete(identifier, Conditions()).charge for identifier in identifiers)
         lsn = transaction.commit()
-        return Reply(200, charge=cost, headers=_session(call, transaction.partition.id, lsn))
+        return Reply(200, charge=cost, headers=_session(call, container, transaction.partition.id, lsn))
 
     def _write(self, call: Call, operation: Callable[[Transaction], Outcome]) -> Reply:
         """A transaction of one operation."""
@@ -285,10 +285,12 @@ class Operations:
             outcome = operation(transaction)
         except CosmosError as error:
             if error.status in TOLD_WITH_A_SESSION:
-                error.headers |= _session(call, transaction.partition.id, transaction.partition.lsn)
+                error.headers |= _session(call, container, transaction.partition.id, transaction.partition.lsn)
             raise
         lsn = transaction.commit()
-        reply = Reply(outcome.status, charge=outcome.charge, headers=_session(call, transaction.partition.id, lsn))
+        reply = Reply(
+            outcome.status, charge=outcome.charge, headers=_session(call, container, transaction.partition.id, lsn)
+        )
         if outcome.item is not None:
             reply.headers["etag"] = outcome.item.etag
             silent = outcome.status == 304 or (call.minimal and call.method != "GET")
@@ -380,7 +382,7 @@ class Operations:
         after, moment = starting_lsn(call.headers.get("If-None-Match"), since, partition), starting_time(since)
         full = read_feed(partition, after=after, limit=call.page_limit, since=moment, wanted=wanted)
         page = self._empty_pages.instead_of(full, after=after, from_time=moment is not None)
-        headers = {"etag": page.etag, **_session(call, partition.id, partition.lsn)}
+        headers = {"etag": page.etag, **_session(call, container, partition.id, partition.lsn)}
         cost = container.prices.read(charges.change_feed([item.size for item in page.items]), strong=call.strong)
         if not full.items:
             return Reply(304, charge=cost, headers=headers)
@@ -389,7 +391,7 @@ class Operations:
 
     def _versions(self, call: Call, container: Container, partition: Partition, wanted: Callable[[Any], bool]) -> Reply:
         page = read_versions(partition, call.headers, call.page_limit, wanted)
-        headers = {"etag": f'"{page.lsn}"', **_session(call, partition.id, partition.lsn)}
+        headers = {"etag": f'"{page.lsn}"', **_session(call, container, partition.id, partition.lsn)}
         sizes = [version.current.size if version.current else 0 for version in page.versions]
         cost = container.prices.read(charges.change_feed(sizes), strong=call.strong)
         if not page.versions:
@@ -455,6 +457,14 @@ def _conditions(call: Call) -> Conditions:
     return Conditions(call.headers.get("If-Match"), call.headers.get("If-None-Match"))
 
 
+def _generation(etag: str | None) -> int:
+    """How far a client knows the physical partitions, by the etag that it was given."""
+    known = (etag or "").strip('"') or "0"
+    if not _GENERATION.fullmatch(known):
+        raise bad_request(f"The etag {known[:40]!r} of partition key ranges is not valid.")
+    return int(known)
+
+
 def _key(call: Call, container: Container) -> Components:
     return container.definition.from_header(call.headers.get("x-ms-documentdb-partitionkey"))
 
@@ -511,7 +521,7 @@ def _feed(rid: str, name: str, rows: Sequence[bytes]) -> bytes:
 def _page_reply(call: Call, container: Container, page: Page) -> Reply:
     headers = {"x-ms-item-count": str(len(page.rows))}
     if page.partition is not None:
-        headers |= _session(call, page.partition.id, page.partition.lsn)
+        headers |= _session(call, container, page.partition.id, page.partition.lsn)
     if page.continuation:
         headers["x-ms-continuation"] = page.continuation
     cost = container.prices.read(page.charge, strong=call.strong)
@@ -522,11 +532,14 @@ def _owner(call: Call) -> dict[str, str]:
     return {"x-ms-alt-content-path": "/".join(call.segments[:4])}
 
 
-def _session(call: Call, partition_id: str, lsn: int) -> dict[str, str]:
+def _session(call: Call, container: Container, partition_id: str, lsn: int) -> dict[str, str]:
+    """How far the client has seen, and of which container: `x-ms-content-path` is its resource id (`OwnerId` in the
+    SDKs for .NET and Java), which another container of the same name does not have."""
     return {
         "x-ms-session-token": f"{partition_id}:-1#{lsn}",
         "x-ms-documentdb-partitionkeyrangeid": partition_id,
         "lsn": str(lsn),
+        "x-ms-content-path": container.rid,
         **_owner(call),
     }
 

@@ -1,7 +1,8 @@
 """Pages of a query over one or more partitions, and the continuation that says where the next page begins.
 
 A page is computed anew from the items of the moment; the continuation is the position of the last row returned, so rows
-are neither repeated nor skipped however the container changes in between, splits included.
+are neither repeated nor skipped however the container changes in between, splits included. It also counts what OFFSET
+has skipped and what TOP or LIMIT has given, so that these hold over all pages.
 """
 
 from __future__ import annotations
@@ -80,36 +81,43 @@ def run_page(
 ) -> Page:
     """The next page. It holds rows of one segment only, as the service's do, and may be empty. `scope` is what a
     continuation belongs to: another container's, or another query's, is refused."""
-    begun = _decode(continuation, scope, query) if continuation else ()
+    begun, told = _decode(continuation, scope, query) if continuation else ((), _Told())
     ahead = [segment for segment in segments if not begun or segment.high > begun[0].low]
     if not ahead:
         return Page([], None)
     segment = _first(ahead[0], begun)
     after = next((each.position for each in begun if each.low <= segment.low < each.high), ()) or None
     later = _later(begun, segment.high)
-    following = None
-    if segment.high < ahead[0].high or len(ahead) > 1:
-        following = _encode(scope, later or (_Stretch(segment.high, segment.high, ()),))
-    page = Page([], following, segment.partition)
+    page = Page([], None, segment.partition)
     room = LARGEST_PAGE
     last: Position = ()
-    for row in _rows_after(query, segment, after):
+    rows = _rows_after(query, segment, after)
+    skipped = min(query.offset - told.skipped, len(rows))
+    told = _Told(told.skipped + skipped, told.given)
+    for row in rows[skipped:]:
+        if (left := told.left(query)) is not None and len(page.rows) == left:
+            return page
         encoded = encode(row)
         if page.rows and (len(page.rows) == limit or len(encoded) > room):
-            page.continuation = _encode(scope, (_Stretch(segment.low, segment.high, last), *later))
-            break
+            rest = (_Stretch(segment.low, segment.high, last), *later)
+            page.continuation = _encode(scope, rest, told.and_given(page))
+            return page
         page.rows.append(encoded)
         last, room = row.position, room - len(encoded)
         if row.document is not None:  # an aggregate is answered from the index
             page.documents_read += 1
             page.bytes_read += getattr(row.document, "size", len(encoded))
+    told = told.and_given(page)
+    if told.left(query) != 0 and (segment.high < ahead[0].high or len(ahead) > 1):
+        page.continuation = _encode(scope, later or (_Stretch(segment.high, segment.high, ()),), told)
     return page
 
 
 def encode(row: Row) -> bytes:
     """A row as JSON; a whole document as it is stored."""
-    if row.document is not None and row.value is row.document.body and hasattr(row.document, "raw"):
-        return row.document.raw
+    raw: bytes | None = getattr(row.document, "raw", None)
+    if raw is not None and row.document is not None and row.value is row.document.body:
+        return raw
     return json.dumps(row.value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -128,6 +136,27 @@ class _Stretch:
     low: str
     high: str
     position: Position
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What pages so far have skipped and given: OFFSET, TOP and LIMIT are of the whole answer."""
+
+    skipped: int = 0
+    given: int = 0
+
+    def left(self, query: CompiledQuery) -> int | None:
+        """Rows that are still to be given at most."""
+        return None if query.limit is None else query.limit - self.given
+
+    def and_given(self, page: Page) -> _Told:
+        return _Told(self.skipped, self.given + len(page.rows))
+
+    def is_right(self, query: CompiledQuery) -> bool:
+        """Whether the query could have come to there."""
+        if not all(type(count) is int and count >= 0 for count in (self.skipped, self.given)):
+            return False
+        return self.skipped <= query.offset and (query.limit is None or self.given < query.limit)
 
 
 def _first(segment: Segment, begun: Sequence[_Stretch]) -> Segment:
@@ -154,24 +183,25 @@ def scope_of(rid: str, text: str) -> str:
     return hashlib.blake2b(f"{rid} {text}".encode(errors="replace"), digest_size=8).hexdigest()
 
 
-def _encode(scope: str, begun: Sequence[_Stretch]) -> str:
+def _encode(scope: str, begun: Sequence[_Stretch], told: _Told) -> str:
     content = [(each.low, each.high, [_as_json(value) for value in each.position]) for each in begun]
-    return base64.b64encode(json.dumps([scope, content]).encode()).decode()
+    return base64.b64encode(json.dumps([scope, content, told.skipped, told.given]).encode()).decode()
 
 
 def _as_json(value: Any) -> list[Any]:
     return ["undefined"] if value is UNDEFINED else ["value", value]
 
 
-def _decode(continuation: str, scope: str, query: CompiledQuery) -> tuple[_Stretch, ...]:
+def _decode(continuation: str, scope: str, query: CompiledQuery) -> tuple[tuple[_Stretch, ...], _Told]:
     try:
-        found, content = json.loads(base64.b64decode(continuation, validate=True))
+        found, content, skipped, given = json.loads(base64.b64decode(continuation, validate=True))
         begun = tuple(
             _Stretch(low, high, tuple(UNDEFINED if value[0] == "undefined" else value[1] for value in values))
             for low, high, values in content
         )
-        if begun and found == scope and all(_is_right(each, query) for each in begun):
-            return begun
+        told = _Told(skipped, given)
+        if begun and found == scope and told.is_right(query) and all(_is_right(each, query) for each in begun):
+            return begun, told
     except (ValueError, TypeError, IndexError, KeyError, RecursionError):
         pass
     raise bad_request("The continuation token specified in the request is malformed. Re-run the query without it.")

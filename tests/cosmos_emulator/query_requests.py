@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Collection
 from typing import Any
 
@@ -22,6 +23,10 @@ from .sql import (
     query_info,
 )
 from .storage import Container
+
+_MOST_KEYS = 1000
+"""Whole keys that a filter may name, by its lists for each level, before all partitions are asked: the SDKs read many
+items by lists of this length."""
 
 
 def read_query(call: Call) -> Query:
@@ -55,6 +60,8 @@ def key_ranges(container: Container, query: Query, parameters: dict[str, Any]) -
     definition = container.definition
     levels = [partition_keys_in_filter(query, path, parameters) for path in definition.parts]
     if any(level is None or any(isinstance(key, dict | list) for key in level) for level in levels):
+        return [(FULL_MIN, FULL_MAX)]
+    if math.prod(len(level or ()) for level in levels) > _MOST_KEYS:
         return [(FULL_MIN, FULL_MAX)]
     return sorted(map(definition.effective_range, itertools.product(*filter(None, levels))))
 

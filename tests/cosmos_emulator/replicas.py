@@ -4,7 +4,9 @@ The page "Troubleshoot not found exceptions" (Microsoft's documentation of Azure
 that a session token guarantees a read from a replica which has the change, and that a client without it may read before
 the write of another. So a token forbids a replica that has not reached its LSN; without a token anything goes. A
 lagging replica answers whole and honest: what it does not have is 404 with substatus 0, its feed ends where it ends,
-and its session token is its own LSN.
+and its session token is its own LSN. Reads that are served with strong or bounded staleness ask two replicas, and see
+what was written in the region that is written ("Consistency levels", Azure Cosmos DB's documentation, 2025): none of
+them meets a replica that is behind.
 """
 
 from __future__ import annotations
@@ -73,9 +75,9 @@ class Replicas:
         self._share = switches.lag
         self._random = Random(switches.seed)
 
-    def lags(self, kind: str) -> bool:
-        """Whether this request meets a replica that is behind."""
-        return self._share > 0 and kind in READS and self._random.random() < self._share
+    def lags(self, kind: str, *, strong: bool) -> bool:
+        """Whether this request meets a replica that is behind; `strong` is more than session consistency."""
+        return self._share > 0 and kind in READS and not strong and self._random.random() < self._share
 
     @staticmethod
     def view(partition: Partition, seen: int, now: float) -> Partition:

@@ -18,7 +18,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from .account import Account
-from .auth import EMULATOR_KEY, check_date, check_signature
+from .auth import EMULATOR_KEY, check_date, check_key, check_signature
 from .budgets import Budgets
 from .charges import REFUSALS, REFUSED, THROTTLED, Charges, Prices
 from .consistency import costs_twice, level_of
@@ -101,10 +101,14 @@ class CosmosEmulator:
         switches: Switches | None = None,
         identity: Identity | None = None,
     ) -> None:
+        check_key(key)
+        if any(count < 1 for count in ([partitions] if isinstance(partitions, int) else partitions.values())):
+            raise ValueError(f"A container begins with one physical partition or more, not {partitions!r}.")
         self.key = key
         self.switches = Switches.from_environment() if switches is None else switches
         self.charges = Charges()
         self.requests: list[RequestRecord] = []
+        """Since the last `reset`, without bound: tests read all of them. A server that lives long wants a `reset`."""
         self.faults = Faults()
         self.identity = identity
         self.failures: list[Exception] = []
@@ -135,6 +139,8 @@ class CosmosEmulator:
         _running[self.endpoint] = self
 
     async def stop(self) -> None:
+        if _running.get(self.endpoint) is self:
+            del _running[self.endpoint]
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -246,6 +252,9 @@ class CosmosEmulator:
             call = _call(request, await request.read())
         except (web.HTTPRequestEntityTooLarge, *_BROKEN_BODIES) as error:
             return self._respond(_call(request, b""), _refusal(_unreadable(error), 0.0))
+        except ConnectionResetError:  # the client left in the middle of the body: nobody is there to be answered
+            self._record(_call(request, b""), Reply(0, charge=0.0))
+            return web.Response(status=400)
         actions = self.faults.actions(call)
         for action in (action for action in actions if not action.applied):
             if (response := await self._suffer(request, call, action, 0.0)) is not None:

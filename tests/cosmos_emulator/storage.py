@@ -7,6 +7,7 @@ go on counting from the parent's LSN, so a reader's place in the parent is a pla
 from __future__ import annotations
 
 import heapq
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from .sessions import STRETCH, first_lsn
 from .switches import Switches
 from .versions import VersionLog, retention_of
 
+_EFFECTIVE_KEY = re.compile(r"[0-9A-F]+")
 _COMPACT_AFTER = 1000
 
 
@@ -165,8 +167,9 @@ class Partition:
     def _remember(self, history: History, key: str, changes: dict[str, Item | None]) -> None:
         logical = self._logical.get(key, {})
         before = {identifier: logical.get(identifier) for identifier in changes}
-        any_item = next(item for item in (*changes.values(), *before.values()) if item is not None)
-        history.record(self.lsn, key, any_item.effective_key, before)
+        touched = next((item for item in (*changes.values(), *before.values()) if item is not None), None)
+        if touched is not None:  # else what came and went within the transaction leaves nothing to think away
+            history.record(self.lsn, key, touched.effective_key, before)
 
     def _put(self, item: Item) -> None:
         logical = self._logical.setdefault(item.key, {})
@@ -302,7 +305,9 @@ class Container:
     def split(self, range_id: str, at: str | None = None) -> tuple[Partition, Partition]:
         """Replaces a partition with two, cut in the middle of its range or at a given effective key."""
         parent = self.partition(range_id)
-        cut = at or self.definition.middle(parent.low, parent.high)
+        cut = self.definition.middle(parent.low, parent.high) if at is None else at.upper()
+        if not _EFFECTIVE_KEY.fullmatch(cut):
+            raise bad_request(f"{at!r} is not an effective key.")
         if not parent.low < cut < parent.high:
             raise bad_request(f"{cut!r} does not lie inside the range {range_id}.")
         lower, upper = self._child((parent,), parent.low, cut), self._child((parent,), cut, parent.high)

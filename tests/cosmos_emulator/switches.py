@@ -6,10 +6,13 @@ only at times is off until it is switched on, as are the kinds of account that m
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final
+
+from .consistency import LEVELS
 
 ENVIRONMENT: Final = "COSMOS_EMULATOR_SWITCHES"
 """The variable that holds switches for servers which are not told any, as `lag=0.3,late=0.2,sessions=off`."""
@@ -56,6 +59,19 @@ class Switches:
     consistency: str = "Session"
     """The account's level; a request may ask for less."""
 
+    def __post_init__(self) -> None:
+        """Refuses values that mean nothing, which would make a server kinder than it was told to be."""
+        for name in ("lag", "empty_pages"):
+            _check(name, 0 <= getattr(self, name) <= 1, "a share from 0 to 1", self)
+        for name in ("lag_seconds", "late"):
+            seconds = getattr(self, name)
+            _check(name, math.isfinite(seconds) and seconds >= 0, "a number of seconds, 0 or more", self)
+        for name, least in (("throttling", 0), ("logical_partition_bytes", 0), ("regions", 1)):
+            _check(name, getattr(self, name) >= least, f"a number, {least} or more", self)
+        _check("consistency", self.consistency in LEVELS, f"one of {', '.join(LEVELS)}", self)
+        if self.throttling and not self.charges:
+            raise ValueError("The switches throttling and charges=off exclude each other: nothing costs anything then.")
+
     @classmethod
     def off(cls) -> Switches:
         """No rule beyond the protocol, and nothing that goes wrong."""
@@ -69,7 +85,8 @@ class Switches:
         found: dict[str, Any] = {}
         kinds = {each.name: type(each.default) for each in fields(cls)}
         for part in filter(None, (part.strip() for part in text.split(","))):
-            name, _, value = part.replace("-", "_").partition("=")
+            name, _, value = part.partition("=")
+            name, value = name.strip().replace("-", "_"), value.strip()
             if name not in kinds:
                 raise ValueError(f"There is no switch {name!r}; there are {', '.join(kinds)}.")
             found[name] = _value(kinds[name], name, value)
@@ -86,4 +103,12 @@ def _value(kind: type, name: str, text: str) -> Any:
         if text not in {"", "on", "off"}:
             raise ValueError(f"The switch {name} is on or off, not {text!r}.")
         return text != "off"
-    return kind(text)
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"The switch {name} is a number, not {text!r}.") from None
+
+
+def _check(name: str, right: bool, what: str, switches: Switches) -> None:
+    if not right:
+        raise ValueError(f"The switch {name} is {what}, not {getattr(switches, name)!r}.")

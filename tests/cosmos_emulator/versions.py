@@ -9,6 +9,7 @@ removal is its metadata alone; accounts that merge partitions have no such feed.
 from __future__ import annotations
 
 import json
+import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MODE = "full-fidelity feed"
 _WIRE_FORMAT = "2021-09-15"
 """The only form of the answer that today's clients ask for: metadata apart, with `crts`."""
+_LSN = re.compile(r"[0-9]{1,18}")
 _LARGEST_PAGE = 4 * 1024 * 1024
 
 
@@ -128,8 +130,8 @@ def _start(headers: Mapping[str, str], partition: Partition) -> int:
         raise _outside_retention()  # the beginning, or a time
     if etag == "*":
         return partition.lsn
-    if not (etag.isascii() and etag.isdigit()):
-        raise bad_request(f"The change feed etag {etag} is not valid.")
+    if not _LSN.fullmatch(etag):
+        raise bad_request(f"The change feed etag {etag[:40]!r} is not valid.")
     return int(etag)
 
 

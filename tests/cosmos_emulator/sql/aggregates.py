@@ -28,9 +28,10 @@ def aggregate(name: str, values: Sequence[Any]) -> Any:
         return (min if name == "MIN" else max)(values, key=sort_key)
     if any(type_rank(value) != 3 for value in values):
         return UNDEFINED
+    total = as_number(sum(map(float, values)))  # in doubles, as the service adds: beyond their range is undefined
     if name == "SUM":
-        return as_number(sum(values))
-    return as_number(sum(values) / len(values)) if values else UNDEFINED
+        return total
+    return as_number(total / len(values)) if values and total is not UNDEFINED else UNDEFINED
 
 
 def partial(call: Call) -> Node:

@@ -13,7 +13,7 @@ from ..errors import bad_request
 from . import nodes
 from .expressions import Compiler
 from .nodes import Node, Query
-from .selection import Selection, take
+from .selection import Selection
 from .values import UNDEFINED, hashable, sort_key
 
 Position = tuple[Any, ...]
@@ -61,7 +61,7 @@ class CompiledQuery:
         self._descending = [] if self._is_grouped else [item.descending for item in query.order_by]
 
     def rows(self, documents: Iterable[Document]) -> list[Row]:
-        """Every row of the answer over these documents, in order."""
+        """Every row of the answer over these documents, in order, before OFFSET, LIMIT and TOP."""
         if self._is_grouped:
             rows = self._group_rows(documents)
         else:
@@ -69,7 +69,17 @@ class CompiledQuery:
         rows.sort(key=lambda row: self.sort_key(row.position))
         if self.query.distinct:
             rows = _without_repetitions(rows)
-        return take(rows, self._selection)
+        return rows
+
+    @property
+    def offset(self) -> int:
+        """Rows that the answer leaves out."""
+        return self._selection.offset
+
+    @property
+    def limit(self) -> int | None:
+        """The most rows that the answer has, over all pages."""
+        return self._selection.limit
 
     def sort_key(self, position: Position) -> tuple[Any, ...]:
         """Orders positions: by the ORDER BY values, ties in the direction of the first of them."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import bad_request
 from . import nodes
+from .budget import Budget, checked_size, length_of_replaced
 from .functions import FUNCTIONS
 from .nodes import Node
 from .patterns import like_pattern
@@ -93,10 +94,6 @@ def _or(left: Any, right: Any) -> Any:
     return False if left is False and right is False else UNDEFINED
 
 
-def _join_texts(left: Any, right: Any) -> Any:
-    return left + right if isinstance(left, str) and isinstance(right, str) else UNDEFINED
-
-
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "=": _equality,
     "!=": _inequality,
@@ -106,10 +103,16 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     ">=": _ordering(lambda left, right: left >= right),
     "AND": _and,
     "OR": _or,
-    "||": _join_texts,
     "??": lambda left, right: right if left is UNDEFINED else left,
     **{operator: _arithmetic(operator) for operator in "+-*/%"},
 }
+
+
+_LENGTHS: dict[str, Callable[..., int]] = {
+    "CONCAT": lambda *texts: sum(map(len, texts)),
+    "REPLACE": length_of_replaced,
+}
+"""How long the texts become that are longer than their parts."""
 
 
 def _member(base: Any, key: Any) -> Any:
@@ -123,7 +126,8 @@ def _member(base: Any, key: Any) -> Any:
 class Compiler:
     """Turns one query's expressions into closures, collecting the aggregates it meets on the way.
 
-    `nested` compiles the subqueries; a parameter without a value is undefined, as on the service.
+    `nested` compiles the subqueries; a parameter without a value is undefined, as on the service. The `budget` is that
+    of the whole request.
     """
 
     def __init__(
@@ -131,7 +135,9 @@ class Compiler:
         parameters: Mapping[str, Any],
         aliases: Sequence[str],
         nested: Callable[[nodes.Subquery], Expression] | None = None,
+        budget: Budget | None = None,
     ) -> None:
+        self._budget = budget or Budget()
         self._parameters = parameters
         self._aliases = set(aliases)
         self._nested = nested
@@ -169,7 +175,7 @@ class Compiler:
         def array(environment: Environment) -> Any:
             """What is undefined is null here: an array keeps its length (recorded on an account, October 2026)."""
             values = (part(environment) for part in parts)
-            return [None if value is UNDEFINED else value for value in values]
+            return checked_size([None if value is UNDEFINED else value for value in values])
 
         return array
 
@@ -185,6 +191,8 @@ class Compiler:
         return lambda environment: multiply(sign, operand(environment))
 
     def _compile_binary(self, node: nodes.Binary) -> Expression:
+        if node.operator == "||":
+            return self._compile_growing("CONCAT", (node.left, node.right))
         left, right, apply = self.compile(node.left), self.compile(node.right), _BINARY[node.operator]
         if node.operator == "AND":  # the right side is not needed once the left is false
             return lambda environment: (
@@ -257,13 +265,29 @@ class Compiler:
             slot = len(self.aggregates)
             self.aggregates.append((node.name, self.compile(node.arguments[0])))
             return lambda environment: environment[AGGREGATED][slot]
+        if node.name in _LENGTHS:
+            return self._compile_growing(node.name, node.arguments)
         arguments, apply = [self.compile(argument) for argument in node.arguments], FUNCTIONS[node.name].apply
         return lambda environment: apply(*(argument(environment) for argument in arguments))
+
+    def _compile_growing(self, name: str, operands: Sequence[Node]) -> Expression:
+        """A function whose text is longer than its parts: its length is known, and allowed, before it is made."""
+        arguments, apply, length = list(map(self.compile, operands)), FUNCTIONS[name].apply, _LENGTHS[name]
+        budget = self._budget
+
+        def grow(environment: Environment) -> Any:
+            texts = [argument(environment) for argument in arguments]
+            if not all(isinstance(text, str) for text in texts):
+                return UNDEFINED
+            budget.build(length(*texts))
+            return apply(*texts)
+
+        return grow
 
 
 def object_of(entries: Sequence[tuple[str, Expression]]) -> Expression:
     def build(environment: Environment) -> dict[str, Any]:
         values = ((key, value(environment)) for key, value in entries)
-        return {key: value for key, value in values if value is not UNDEFINED}
+        return checked_size({key: value for key, value in values if value is not UNDEFINED})
 
     return build

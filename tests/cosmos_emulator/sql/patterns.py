@@ -13,10 +13,14 @@ from typing import Any
 from ..errors import bad_request
 
 
-@lru_cache(maxsize=512)
 def like_pattern(pattern: str, escape: Any = None) -> re.Pattern[str]:
     if escape is not None and (not isinstance(escape, str) or len(escape) != 1):
         raise bad_request("The ESCAPE of a LIKE is one character.")
+    return _compiled(pattern, escape)
+
+
+@lru_cache(maxsize=512)
+def _compiled(pattern: str, escape: str | None) -> re.Pattern[str]:
     stretches: list[list[str]] = [[]]
     rest = pattern
     while rest:

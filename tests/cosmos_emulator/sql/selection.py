@@ -3,30 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
-from ..errors import CosmosError, bad_request, unsupported
+from ..errors import bad_request, unsupported
 from . import nodes
 from .aggregates import aggregate
+from .budget import Budget, checked_size
 from .expressions import AGGREGATED, Compiler, Environment, Expression, object_of
 from .nodes import Query
 from .values import UNDEFINED, hashable
 
-_MOST_BINDINGS = 100_000
-"""Of one document, by its joins; the service gives up after five seconds."""
-
 
 class Selection:
-    """A SELECT bound to its parameters. `outer` are the names that the query around a subquery gives it."""
+    """A SELECT bound to its parameters. `outer` are the names that the query around a subquery gives it; the `budget`
+    is that of the whole request."""
 
-    def __init__(self, query: Query, parameters: Mapping[str, Any], outer: Sequence[str] = ()) -> None:
+    def __init__(
+        self, query: Query, parameters: Mapping[str, Any], outer: Sequence[str] = (), budget: Budget | None = None
+    ) -> None:
+        self._budget = budget or Budget()
         if outer and any(source.path is None and source.alias not in outer for source in query.sources):
             raise unsupported("a subquery over the container")
         aliases = [*outer, *(source.alias for source in query.sources)]
         if not outer:
             aliases += [_root_of(source) for source in query.sources[:1]]
-        compiler = Compiler(parameters, aliases, self._nested)
+        compiler = Compiler(parameters, aliases, self._nested, self._budget)
         self._parameters = parameters
         self._aliases = aliases
         self._sources = [(source, compiler.compile(source.path) if source.path else None) for source in query.sources]
@@ -47,12 +48,14 @@ class Selection:
         """The bindings of the FROM clause that pass the filter: one, or one for each element joined in."""
         found = [{self._whole: body}] if self._whole else [outer]
         for source, path in self._joined:
-            bound = (joined for each in found for joined in _bind(each, source, path, body))
-            found = list(islice(bound, _MOST_BINDINGS + 1))
-            if len(found) > _MOST_BINDINGS:
-                raise CosmosError(408, "Request timed out.")
+            found = list(self._counted(joined for each in found for joined in _bind(each, source, path, body)))
         where = self._where
         return found if where is None else [each for each in found if where(each) is True]
+
+    def _counted(self, rows: Iterable[Environment]) -> Iterable[Environment]:
+        for row in rows:
+            self._budget.bind()
+            yield row
 
     def groups(self, environments: Iterable[Environment]) -> dict[str, Any]:
         """The value of each group, by a text that is the same for equal keys. Undefined keys are a group as well."""
@@ -80,12 +83,12 @@ class Selection:
         return take(rows, self)
 
     def _nested(self, node: nodes.Subquery) -> Expression:
-        rows = Selection(node.query, self._parameters, self._aliases)._values
+        rows = Selection(node.query, self._parameters, self._aliases, self._budget)._values
         match node.kind:
             case "EXISTS":
                 return lambda environment: bool(rows(environment))
             case "ARRAY":
-                return rows
+                return lambda environment: checked_size(rows(environment))
             case _:
                 return lambda environment: _single(rows(environment))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -10,12 +11,13 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
-from eventckpt import CosmosCheckpointStorage, CosmosEventStore, StreamId
+from eventckpt import CosmosCheckpointStorage, CosmosEventStore, RunInfo, StreamId
 from eventckpt.audit import CheckpointAudit
-from eventckpt.errors import StoreFullError
+from eventckpt.errors import StoreFullError, StoreUnavailableError
 from eventckpt.events import MAX_SEQ
 from eventckpt.stores.conformance import make_event
-from projections import LatestProjection, compare, open_engine
+from projections import Difference, LatestProjection, ProcessorOptions, compare, open_engine
+from projections.projector import Projector
 
 from ..cosmos_emulator import CosmosEmulator
 
@@ -142,3 +144,140 @@ async def test_no_event_is_written_where_it_would_not_be_found(storage: CosmosCh
     with pytest.raises(StoreFullError, match="beyond"):
         await storage.store.append(make_event(STREAM, MAX_SEQ + 1))
     assert [header async for header in storage.store.headers(STREAM)] == []
+
+
+# Documents of the projection
+
+ESCAPE = "\x1b[31m\r\nforged"
+
+DAMAGED: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    "another run": lambda body: {**body, "run_id": "r2"},
+    "another workflow": lambda body: {**body, "workflow_name": "other"},
+    "a run that is no text": lambda body: {**body, "run_id": 5},
+    "a seq that is text": lambda body: {**body, "seq": "x"},
+    "a seq beyond the last": lambda body: {**body, "seq": 1e30},
+    "a seq below the first": lambda body: {**body, "seq": -1},
+    "a time that is a number": lambda body: {**body, "timestamp": 5},
+    "a digest that is a list": lambda body: {**body, "digest": [1]},
+    "a status that there is not": lambda body: {**body, "status": ESCAPE},
+    "no fields": lambda body: {"id": body["id"], "stream": body["stream"]},
+    "no digest": lambda body: {name: value for name, value in body.items() if name != "digest"},
+    "a later time": lambda body: {**body, "timestamp": "2099", "messages": [ESCAPE]},
+}
+
+
+async def apply_all(storage: CosmosCheckpointStorage, *runs: str) -> int:
+    projection = LatestProjection(storage.store)
+    return sum(
+        [await projection.apply([header async for header in storage.store.headers(StreamId("w", run))]) for run in runs]
+    )
+
+
+@pytest.fixture
+async def documents(storage: CosmosCheckpointStorage, client: CosmosClient) -> ContainerProxy:
+    """The documents of two runs, each with a checkpoint; the first one has another since."""
+    await storage.for_run("r1").save(checkpoint(name="a"))
+    await storage.for_run("r2").save(checkpoint(name="b"))
+    await apply_all(storage, "r1", "r2")
+    await storage.for_run("r1").save(checkpoint("a", name="c"))
+    return container(client, "-projections")
+
+
+@pytest.mark.parametrize("damage", DAMAGED.values(), ids=DAMAGED)
+async def test_a_damaged_document_is_as_if_there_were_none_and_is_written_over(
+    storage: CosmosCheckpointStorage,
+    emulator: CosmosEmulator,
+    documents: ContainerProxy,
+    damage: Callable[[dict[str, Any]], dict[str, Any]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await documents.upsert_item(damage(await documents.read_item("latest", "w|r1")))
+    engine, runs = open_engine(storage.store), storage.store.runs()
+    other = StreamId("w", "r2")
+    with caplog.at_level(logging.WARNING, "eventckpt"):
+        assert list(await runs.get(STREAM, other)) == [other]
+        assert [info.run_id async for info in runs.all()] == ["r2"]
+        assert [info.run_id async for info in runs.all("w")] == ["r2"]
+    [said] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert "w|r1" in said
+    assert said.isprintable()
+    newest = await runs.newest("w")
+    assert newest is not None
+    assert newest.run_id == "r2"
+    found = [each async for each in compare(storage.store, engine.feed, runs)]
+    assert found == [Difference(STREAM, "missing")]
+    emulator.reset()
+    assert await apply_all(storage, "r1") == 1
+    assert len(emulator.requests) < 10
+    assert [each async for each in compare(storage.store, engine.feed, runs)] == []
+
+
+async def test_the_newest_run_is_found_behind_many_documents_that_do_not_count(
+    storage: CosmosCheckpointStorage, documents: ContainerProxy
+) -> None:
+    for number in range(25):
+        claim = {"id": "latest", "workflow_name": "w", "timestamp": f"2099-{number}"}
+        await documents.upsert_item(claim | ({"stream": f"w|x{number}"} if number else {}))
+    runs = storage.store.runs()
+    newest = await runs.newest("w")
+    assert newest is not None
+    assert newest.run_id in {"r1", "r2"}
+    assert {info.run_id async for info in runs.all()} == {"r1", "r2"}
+    await runs.clear()
+    assert [info async for info in runs.all()] == []
+
+
+async def test_a_document_that_others_write_all_the_time_ends_with_an_error_that_says_what_to_do(
+    storage: CosmosCheckpointStorage, emulator: CosmosEmulator, documents: ContainerProxy
+) -> None:
+    emulator.reset()
+    with (
+        emulator.faults.respond(412, kind="replace_item", container="events-projections"),
+        pytest.raises(StoreUnavailableError, match=r"'latest' of run 'r1', workflow 'w'.*remove the item"),
+    ):
+        await apply_all(storage, "r1")
+    assert len(emulator.requests) < 60
+    assert await apply_all(storage, "r1") == 1
+
+
+async def test_two_writers_of_one_document_end_with_the_newer_one(
+    storage: CosmosCheckpointStorage, emulator: CosmosEmulator, documents: ContainerProxy
+) -> None:
+    info = (await storage.store.runs().get(STREAM))[STREAM]
+    async with CosmosEventStore(**where(emulator)) as other:
+        await other.runs().put(RunInfo(workflow_name="w", run_id="r1", seq=9, digest="x"))
+    assert await storage.store.runs().put(info) == 0
+    assert (await storage.store.runs().get(STREAM))[STREAM].seq == 9
+
+
+POINTERS: dict[str, dict[str, Any]] = {
+    "no name": {},
+    "null": {"projection": None},
+    "a number": {"projection": 5},
+    "a list": {"projection": ["a"]},
+    "empty": {"projection": ""},
+    "no id": {"projection": "a/b"},
+    "control characters": {"projection": ESCAPE},
+    "too long": {"projection": "x" * 3000},
+}
+
+
+@pytest.mark.parametrize("pointer", POINTERS.values(), ids=POINTERS)
+async def test_a_pointer_that_names_no_projection_is_said_and_repaired(
+    storage: CosmosCheckpointStorage,
+    documents: ContainerProxy,
+    pointer: dict[str, Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await documents.upsert_item({"id": "active", "stream": "latest", **pointer})
+    runs = storage.store.runs()
+    with caplog.at_level(logging.WARNING, "eventckpt"):
+        assert await runs.active() == "latest"
+    [said] = [record.getMessage() for record in caplog.records]
+    assert "names no projection" in said
+    assert said.isprintable()
+    assert len(said) < 400
+    assert len([info async for info in runs.all()]) == 2
+    engine = open_engine(storage.store)
+    assert await Projector(engine, ProcessorOptions(poll_interval=0.1)).rebuild(lambda *_: None) == "latest-2"
+    assert await storage.store.runs().active() == "latest-2"

@@ -57,7 +57,8 @@ class LatestProjection:
         """
         by_stream: dict[StreamId, list[CheckpointEvent]] = {}
         for event in events:
-            by_stream.setdefault(event.stream, []).append(event)
+            if event.seq > 0:  # else it is an item among the events that is none
+                by_stream.setdefault(event.stream, []).append(event)
         infos = {stream: known for stream in by_stream if (known := self._known.get(stream))}
         stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
         infos.update(await self._runs.get(*stale) if stale else {})
@@ -199,6 +200,7 @@ async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:
             waiting += [(part, continuation) for part in feed_range.cut(gone.ranges)]
             continue
         for event in page.events:
-            yield event.stream
+            if event.seq > 0:
+                yield event.stream
         if page.behind or page.continuation != continuation:
             waiting.append((feed_range, page.continuation))

@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
-from ...errors import StreamConflict
+from ...errors import StoreFullError, StreamConflict
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...log import logger_of
 from ...text import is_unicode
@@ -33,9 +33,11 @@ from .items import (
     damaged,
     data_of,
     header_of,
+    is_event,
     is_part,
     item_id,
     items_of,
+    key_of,
     partition_key_of,
 )
 from .runs import CosmosRunStore
@@ -115,6 +117,8 @@ class CosmosEventStore(AuditStore):
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`."""
+        if event.seq > MAX_SEQ:  # it would be written, and never be found
+            raise StoreFullError(f"{event.named()} would come after the last seq: no event has one beyond {MAX_SEQ}.")
         body, parts = items_of(event)
         async with self._container.in_use():
             # Parts first: the event is the commit point, and a part that nobody refers to is harmless. They are put,
@@ -132,7 +136,7 @@ class CosmosEventStore(AuditStore):
         """See `EventStore.read`. Up to two are point reads, side by side; more are one query."""
         if not can_exist(stream):
             return []
-        key, names = partition_key_of(stream), sorted({item_id(seq) for seq in seqs if 0 <= seq <= MAX_SEQ})
+        key, names = partition_key_of(stream), sorted({item_id(seq) for seq in seqs if 1 <= seq <= MAX_SEQ})
         async with self._container.in_use():
             if len(names) <= _POINT_READS:
                 found = await together(*(partial(self._container.read, name, key) for name in names))
@@ -193,7 +197,8 @@ class CosmosEventStore(AuditStore):
             ).rows()
             candidates: dict[str, dict[str, Item]] = {}
             for part in parts:
-                candidates.setdefault(str(part["stream"]), {})[str(part["id"])] = part
+                if (key := key_of(part)) is not None:
+                    candidates.setdefault(key, {})[str(part["id"])] = part
             removed = 0
             for key, by_name in candidates.items():
                 used = await self._parts_in_use(key)
@@ -225,7 +230,7 @@ class CosmosEventStore(AuditStore):
         async with aclosing(log.rows_of(self._container, cursor)) as rows:
             async for row in rows:
                 name = str(row["id"])
-                if name > last:  # the SDK begins again after a split
+                if name > last and is_event(row):  # the SDK begins again after a split
                     last = name
                     async with self._container.in_use():
                         event = await self._whole(row)
@@ -290,17 +295,26 @@ class CosmosEventStore(AuditStore):
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
 
     async def _head(self, key: str) -> Item | None:
-        rows = self._container.query(
-            f"SELECT TOP 1 {HEADER} FROM c WHERE c.id < @end ORDER BY c.id DESC", {"@end": AFTER_EVENTS}, key
-        )
-        return next(iter(await rows.rows()), None)
+        return await self._last_event(HEADER, "", {}, key)
 
     async def _newest_in(self, key: str, checkpoint_id: str) -> Item | None:
         """The newest event of a checkpoint id in a run, whole but for its parts."""
-        rows = self._container.query(
-            "SELECT TOP 1 * FROM c WHERE c.checkpoint_id = @id ORDER BY c.id DESC", {"@id": checkpoint_id}, key
-        )
-        return next(iter(await rows.rows()), None)
+        return await self._last_event("*", "c.checkpoint_id = @id AND ", {"@id": checkpoint_id}, key)
+
+    async def _last_event(self, what: str, only: str, values: Mapping[str, object], key: str) -> Item | None:
+        """The last event of a run that a condition holds for: one row of one query, unless something that is no event
+        was put behind it."""
+        end, count = AFTER_EVENTS, 1
+        while True:
+            rows = await self._container.query(
+                f"SELECT TOP {count} {what} FROM c WHERE {only}c.id < @end ORDER BY c.id DESC",
+                {**values, "@end": end},
+                key,
+            ).rows()
+            found = next(filter(is_event, rows), None)
+            if found is not None or len(rows) < count:
+                return found
+            end, count = str(rows[-1]["id"]), min(10 * count, PAGE)
 
     async def _newest_anywhere(self, checkpoint_id: str) -> Item | None:
         """Id and stream of the newest event of a checkpoint id: in a run by id, between runs by the service's clock."""
@@ -308,7 +322,7 @@ class CosmosEventStore(AuditStore):
             "SELECT c.id, c.stream, c._ts, c.recorded_at FROM c WHERE c.checkpoint_id = @id", {"@id": checkpoint_id}
         ).rows()
         newest: dict[str, Item] = {}
-        for row in sorted(rows, key=lambda row: str(row["id"])):
+        for row in sorted(filter(is_event, rows), key=lambda row: str(row["id"])):
             newest[str(row["stream"])] = row
         return max(newest.values(), key=lambda row: (row["_ts"], str(row.get("recorded_at"))), default=None)
 
@@ -355,7 +369,7 @@ class CosmosEventStore(AuditStore):
                     {"@low": low, "@high": high},
                     key,
                 ).rows()
-            for row in rows:
+            for row in filter(is_event, rows):
                 yield header_of(row)
             if len(rows) < count:
                 return
@@ -372,7 +386,8 @@ class CosmosEventStore(AuditStore):
         runs: dict[str, dict[str, CheckpointEvent]] = {}
         async with aclosing(log.rows_of(self._container, cursor)) as rows:
             async for row in rows:
-                runs.setdefault(str(row["stream"]), {})[str(row["id"])] = header_of(row)
+                if is_event(row):
+                    runs.setdefault(str(row["stream"]), {})[str(row["id"])] = header_of(row)
         for _, header in sorted(_by_time(runs), key=lambda pair: pair[0]):
             yield header
 
@@ -385,6 +400,8 @@ class CosmosEventStore(AuditStore):
         lowest: dict[str, int] = {}
         async with aclosing(self._by_falling_timestamp(workflow_name)) as rows:
             async for row in rows:
+                if not is_event(row):
+                    continue
                 key, header = str(row["stream"]), header_of(row)
                 given = lowest.get(key)
                 if given is not None and header.seq >= given:

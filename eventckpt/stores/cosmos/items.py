@@ -17,7 +17,8 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from ...events import CheckpointEvent, StreamId
+from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...text import is_unicode
 
 __all__ = [
     "AFTER_EVENTS",
@@ -29,10 +30,14 @@ __all__ = [
     "damaged",
     "data_of",
     "header_of",
+    "is_event",
+    "is_in",
     "is_part",
     "item_id",
     "items_of",
+    "key_of",
     "partition_key_of",
+    "seq_of",
     "stream_of",
 ]
 
@@ -70,6 +75,7 @@ _PART_BYTES: Final = 384_000  # of data; 512,000 in base64
 _MAX_KEY: Final = 2_000  # characters of a partition key, all of them ASCII; the service takes 2,048 bytes
 _HASHED: Final = "*"
 """Marks a key that was cut; `quote` never leaves it in a name, so no other key looks like one."""
+_MOST_DIGITS: Final = len(str(MAX_SEQ))
 _PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
 
 
@@ -86,6 +92,26 @@ def partition_key_of(stream: StreamId) -> str:
 def item_id(seq: int) -> str:
     """The id of an event: sorts as its seq does."""
     return f"{seq:012d}"
+
+
+def seq_of(name: object) -> int | None:
+    """The seq of the event with this id; None where it is the id of no event, as one with other digits or more of them
+    than any seq has."""
+    if not isinstance(name, str) or len(name) > _MOST_DIGITS or not (name.isascii() and name.isdecimal()):
+        return None
+    seq = int(name)
+    return seq if 1 <= seq <= MAX_SEQ and item_id(seq) == name else None
+
+
+def key_of(item: Mapping[str, Any]) -> str | None:
+    """The partition key of an item; None where it has none, or one that is no text: then it belongs to no run."""
+    key = item.get("stream")
+    return key if isinstance(key, str) else None
+
+
+def is_event(item: Mapping[str, Any]) -> bool:
+    """Whether an item lies where an event does. What it holds may be damaged; what lies elsewhere is not ours."""
+    return key_of(item) is not None and seq_of(item.get("id")) is not None
 
 
 def is_part(name: str) -> bool:
@@ -124,9 +150,15 @@ def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
     except msgspec.ValidationError:
         pass
     else:
-        if item_id(event.seq) == item.get("id") and partition_key_of(event.stream) == item.get("stream"):
+        if seq_of(item.get("id")) == event.seq and is_in(event.stream, item):
             return event
     return damaged(item)
+
+
+def is_in(stream: StreamId, item: Mapping[str, Any]) -> bool:
+    """Whether an item, whatever it claims, is kept under the partition key of `stream`."""
+    named = is_unicode(stream.workflow_name) and is_unicode(stream.run_id)
+    return named and partition_key_of(stream) == item.get("stream")
 
 
 def stream_of(item: Mapping[str, Any]) -> StreamId:
@@ -139,13 +171,14 @@ def stream_of(item: Mapping[str, Any]) -> StreamId:
 
 
 def damaged(item: Mapping[str, Any]) -> CheckpointEvent:
-    """What the key of an item says, and its schema, where the rest cannot be read or believed."""
-    name, stream = str(item.get("id")), stream_of(item)
+    """What the key of an item says, and its schema, where the rest cannot be read or believed. What is no event has
+    seq 0, which no event has."""
+    stream = stream_of(item)
     return CheckpointEvent.unreadable(
         kind=item.get("type"),
         workflow_name=stream.workflow_name,
         run_id=stream.run_id,
-        seq=int(name) if name.isdecimal() else 0,
+        seq=(seq_of(item.get("id")) or 0) if key_of(item) is not None else 0,
         checkpoint_id=item.get("checkpoint_id"),
         digest=item.get("digest"),
         schema=item.get("schema"),

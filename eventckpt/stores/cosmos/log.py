@@ -17,7 +17,18 @@ from ...errors import CheckpointStoreError
 from ...events import CheckpointEvent, StreamId
 from .. import Check, can_exist
 from .container import KEY_VERSION, Container, Cursor, serves, together
-from .items import AFTER_EVENTS, HEADER, INDEXING_POLICY, PART, PARTITION_KEY, Item, header_of, stream_of
+from .items import (
+    AFTER_EVENTS,
+    HEADER,
+    INDEXING_POLICY,
+    PART,
+    PARTITION_KEY,
+    Item,
+    header_of,
+    is_event,
+    key_of,
+    stream_of,
+)
 
 __all__ = ["checks", "follow", "ids_with", "is_removed", "remove", "rows_of", "streams"]
 
@@ -54,15 +65,15 @@ async def streams(container: Container, workflow_name: str | None, prefix: str) 
         only += " AND (CONTAINS(c.stream, @key) OR CONTAINS(c.stream, '*')) AND STARTSWITH(c.run_id, @prefix)"
         values |= {"@prefix": prefix, "@key": f"|{quote(prefix, safe='')[:_KEY_PREFIX]}"}
     cursor = container.query_sorted(
-        f"SELECT c.stream, c.workflow_name, c.run_id FROM c WHERE c.id < @end{only} ORDER BY c._ts DESC",
+        f"SELECT c.id, c.stream, c.workflow_name, c.run_id FROM c WHERE c.id < @end{only} ORDER BY c._ts DESC",
         values,
         page=_PAGE,
     )
     seen: set[str] = set()
     async with aclosing(rows_of(container, cursor)) as rows:
         async for row in rows:
-            key = str(row["stream"])
-            if key not in seen:
+            key = key_of(row)
+            if key is not None and key not in seen and is_event(row):
                 seen.add(key)
                 yield stream_of(row)
 
@@ -70,12 +81,13 @@ async def streams(container: Container, workflow_name: str | None, prefix: str) 
 async def ids_with(container: Container, prefix: str, limit: int) -> list[str]:
     """See `AuditStore.checkpoint_ids`."""
     cursor = container.query(
-        "SELECT c.checkpoint_id FROM c WHERE STARTSWITH(c.checkpoint_id, @prefix)", {"@prefix": prefix}
+        "SELECT c.id, c.stream, c.checkpoint_id FROM c WHERE STARTSWITH(c.checkpoint_id, @prefix)", {"@prefix": prefix}
     )
     found: set[str] = set()
     async with aclosing(rows_of(container, cursor)) as rows:
         async for row in rows:
-            found.add(str(row["checkpoint_id"]))
+            if is_event(row):
+                found.add(str(row["checkpoint_id"]))
             if len(found) == limit:
                 break
     return sorted(found)
@@ -113,7 +125,8 @@ async def follow(container: Container, last: int, poll: float) -> AsyncGenerator
     seen = {_name(row): _moment(row) for row in newest}
     # Older ones than those just read count as known, even where they are of the same second.
     lowest = _moment(newest[0]) + 1 if len(newest) >= many else 0
-    for row in newest[len(newest) - last :]:
+    events = [row for row in newest if is_event(row)]
+    for row in events[max(0, len(events) - last) :]:
         yield header_of(row)
     while True:
         since = max(lowest, max(seen.values(), default=0) - _LATE)
@@ -125,7 +138,8 @@ async def follow(container: Container, last: int, poll: float) -> AsyncGenerator
         for row in _in_order(rows):
             if _name(row) not in seen:
                 seen[_name(row)] = _moment(row)
-                yield header_of(row)
+                if is_event(row):
+                    yield header_of(row)
         seen = {name: moment for name, moment in seen.items() if moment >= since}
         await asyncio.sleep(poll)
 
@@ -208,11 +222,11 @@ def _consistency(level: str) -> Check:
 
 def _in_order(rows: list[Item]) -> list[Item]:
     unique = {_name(row): row for row in rows}
-    return sorted(unique.values(), key=lambda row: (_moment(row), str(row["stream"]), str(row["id"])))
+    return sorted(unique.values(), key=lambda row: (_moment(row), *_name(row)))
 
 
 def _name(row: Item) -> tuple[str, str]:
-    return str(row["stream"]), str(row["id"])
+    return key_of(row) or "", str(row["id"])
 
 
 def _moment(row: Item) -> int:

@@ -2,6 +2,10 @@
 
 The item's id is the name of the projection and its partition key that of the run's events, so that one run is one
 point read, and several projections can stand side by side while one of them is rebuilt.
+
+A document counts only where it is whole and says of which run it is what its key says. Anyone who can write to the
+container can change it, and the log can make it anew: so a document that does not count is as if there were none, and
+is written over.
 """
 
 from __future__ import annotations
@@ -11,17 +15,22 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, cast
+from typing import Any, Final, TypeGuard, cast
 
 import msgspec
 
-from ...events import RunInfo, StreamId
+from ...errors import StoreUnavailableError
+from ...events import MAX_SEQ, RunInfo, StreamId
+from ...log import logger_of
+from ...text import described, is_unicode, safe
 from .. import RunStore
 from . import log
 from .container import Container, Layout, together
-from .items import partition_key_of
+from .items import Item, is_in, key_of, partition_key_of
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
+
+logger = logger_of("eventckpt")
 
 PROJECTION_INDEXING: Final[dict[str, Any]] = {
     "indexingMode": "consistent",
@@ -34,12 +43,19 @@ PROJECTION_INDEXING: Final[dict[str, Any]] = {
     ],
 }
 
-_FIELDS: Final = ", ".join(f"c.{field.encode_name}" for field in msgspec.structs.fields(RunInfo))
+_FIELDS: Final = ", ".join(
+    f"c.{name}" for name in ("stream", *(field.encode_name for field in msgspec.structs.fields(RunInfo)))
+)
 _LAYOUT: Final = Layout("projections", "/stream", PROJECTION_INDEXING)
 _MEMORY: Final = 10_000  # runs whose etag is remembered, so that writing on needs no read
 _NEWEST: Final = 10  # rows of a page where one is wanted
+_ROUNDS: Final = 20
+"""Attempts to write a document that others write too. Each that fails was won by another writer; so many in a row are
+no race."""
 _LATEST: Final = "latest"
 _POINTER: Final = "active"
+_LONGEST: Final = 200  # characters of a projection's name, which is part of the ids of its leases
+_NO_NAME: Final = frozenset("/\\?#")  # the service takes none of these in an id
 _POINTER_AGE: Final = 5.0
 """Seconds for which a reader goes on with the projection it knows to be in use; the old one stays readable."""
 
@@ -52,6 +68,7 @@ class CosmosRunStore(RunStore):
         self._name = name
         self._known: tuple[str, float] | None = None
         self._etags: OrderedDict[tuple[str, StreamId], tuple[int, str]] = OrderedDict()
+        self._left_out: set[tuple[str, str]] = set()
 
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
         """See `RunStore.get`."""
@@ -69,27 +86,33 @@ class CosmosRunStore(RunStore):
     async def newest(self, workflow_name: str) -> RunInfo | None:
         """See `RunStore.newest`; runs are told apart by the timestamps of their checkpoints."""
         async with self._container.in_use():
+            name, count = await self._in_use(), 1
             order = self._container.newest_first("workflow_name", "timestamp")
-            rows = await self._container.query_sorted(
-                f"SELECT TOP 1 {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp > ''"
-                f" ORDER BY {order}",
-                {"@workflow": workflow_name, "@id": await self._in_use()},
-                page=_NEWEST,
-            ).rows()
-        found = [msgspec.convert(row, RunInfo) for row in rows]
-        return found[0] if found else None
+            while True:
+                rows = await self._container.query_sorted(
+                    f"SELECT TOP {count} {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id"
+                    f" AND c.timestamp > '' ORDER BY {order}",
+                    {"@workflow": workflow_name, "@id": name},
+                    page=max(count, _NEWEST),
+                ).rows()
+                found = next(filter(None, (self._counting(name, row) for row in rows)), None)
+                if found is not None or len(rows) < count:
+                    return found
+                count *= 10  # what is newest does not count
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
         async with self._container.in_use():
-            values: dict[str, object] = {"@id": await self._in_use()}
+            name = await self._in_use()
+        values: dict[str, object] = {"@id": name}
         only = ""
         if workflow_name is not None:
             only, values["@workflow"] = " AND c.workflow_name = @workflow", workflow_name
         cursor = self._container.query(f"SELECT {_FIELDS} FROM c WHERE c.id = @id{only}", values)
         async with aclosing(log.rows_of(self._container, cursor)) as rows:
             async for row in rows:
-                yield msgspec.convert(row, RunInfo)
+                if (info := self._counting(name, row)) is not None:
+                    yield info
 
     async def clear(self) -> None:
         """See `RunStore.clear`."""
@@ -98,13 +121,24 @@ class CosmosRunStore(RunStore):
             self._etags.clear()
             cursor = self._container.query("SELECT c.stream FROM c WHERE c.id = @id", {"@id": name})
             while (page := await cursor.page()) is not None:
-                await together(*(partial(self._container.remove, name, str(row["stream"])) for row in page))
+                keys = filter(None, map(key_of, page))
+                await together(*(partial(self._container.remove, name, key) for key in keys))
 
     async def active(self) -> str:
         """See `RunStore.active`."""
         async with self._container.in_use():
             pointer = await self._container.read(_POINTER, _LATEST)
-        return _LATEST if pointer is None else str(pointer["projection"])
+        name = pointer.get("projection") if pointer is not None else _LATEST
+        if _is_name(name):
+            return name
+        logger.warning(
+            "The pointer %r of container %r names no projection, but %s; %r is in use until one is activated.",
+            _POINTER,
+            self._container.name,
+            described(name),
+            _LATEST,
+        )
+        return _LATEST
 
     async def activate(self, name: str) -> None:
         """See `RunStore.activate`. Readers notice within seconds."""
@@ -123,15 +157,24 @@ class CosmosRunStore(RunStore):
         item = await self._container.read(name, partition_key_of(stream))
         if item is None:
             return None
-        info = msgspec.convert(item, RunInfo)
-        self._remember(name, info, str(item["_etag"]))
+        info = self._counting(name, item)
+        self._remember(name, stream, info.seq if info else 0, str(item["_etag"]))
+        return info
+
+    def _counting(self, name: str, item: Item) -> RunInfo | None:
+        """The document in an item; None where it does not count, which is said once."""
+        info = _info(item)
+        key = key_of(item) or ""
+        if info is None and (name, key) not in self._left_out:
+            self._left_out.add((name, key))
+            logger.warning("The document %r of the run with key %s is damaged and left out.", name, safe(key))
         return info
 
     async def _put(self, name: str, info: RunInfo) -> bool:
         """Create or replace under the condition that nobody else has written since; then look, and try again."""
         key = partition_key_of(info.stream)
         body = {**cast("dict[str, Any]", msgspec.to_builtins(info)), "id": name, "stream": key}
-        while True:
+        for _ in range(_ROUNDS):
             known = self._etags.pop((name, info.stream), None)
             if known is None:
                 etag = await self._container.create_only(body)
@@ -140,14 +183,35 @@ class CosmosRunStore(RunStore):
             else:
                 etag = None  # what is remembered may have been cleared since
             if etag is not None:
-                self._remember(name, info, etag)
+                self._remember(name, info.stream, info.seq, etag)
                 return True
             stored = await self._read(name, info.stream)
             if stored is not None and stored.seq >= info.seq:
                 return False
+        raise StoreUnavailableError(
+            f"The document {name!r} of run {info.run_id!r}, workflow {info.workflow_name!r}, was written by something "
+            f"else at each of {_ROUNDS} attempts. Trying again is safe. If it goes on, look for what else writes to "
+            f"the container {self._container.name!r}, and remove the item {name!r} with the partition key {safe(key)}."
+        )
 
-    def _remember(self, name: str, info: RunInfo, etag: str) -> None:
-        self._etags[name, info.stream] = (info.seq, etag)
-        self._etags.move_to_end((name, info.stream))
+    def _remember(self, name: str, stream: StreamId, seq: int, etag: str) -> None:
+        self._etags[name, stream] = (seq, etag)
+        self._etags.move_to_end((name, stream))
         if len(self._etags) > _MEMORY:
             self._etags.popitem(last=False)
+
+
+def _info(item: Item) -> RunInfo | None:
+    """The document in an item, if it is whole and of the run that its key is of."""
+    try:
+        info = msgspec.convert(item, RunInfo)
+    except msgspec.ValidationError:
+        return None
+    return info if 1 <= info.seq <= MAX_SEQ and is_in(info.stream, item) else None
+
+
+def _is_name(value: object) -> TypeGuard[str]:
+    """Whether a projection can be called so."""
+    if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST:
+        return False
+    return is_unicode(value) and value.isprintable() and not _NO_NAME.intersection(value)

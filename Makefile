@@ -2,13 +2,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-framework sdk-tests lint bench clean
+.PHONY: demo test test-adverse test-framework sdk-tests lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# The storage and projector suites once more, on a test server where what happens at times happens all the time: replicas
+# lag, gateways are late, pages are empty, partitions throttle. Of the storage suites no replica ever catches up by itself,
+# so that each test says where one process needs another one's writes; the projector's workers wait for them.
+ADVERSE := late=0.2,empty-pages=0.3,throttling=10000,clients-wait
+STORAGE := tests/stores/test_cosmos.py tests/stores/test_audit_stores.py tests/test_storage.py tests/test_workflows.py \
+	tests/test_delta.py
+test-adverse: .venv/ready
+	COSMOS_EMULATOR_SWITCHES=lag=1,lag-seconds=3600,$(ADVERSE) $(BIN)/python -m pytest -k "not sqlite" $(STORAGE)
+	COSMOS_EMULATOR_SWITCHES=lag=0.5,$(ADVERSE) $(BIN)/python -m pytest -k "not sqlite" tests/projections
 
 # VERSIONS="1.20.0 1.21.0"; without them the oldest and the newest that pyproject.toml admits.
 test-framework: .venv/ready

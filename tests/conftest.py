@@ -14,7 +14,7 @@ import pytest
 from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
-from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator
+from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator, Switches
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
 from .round_trips import watch_this_project
 
@@ -45,14 +45,20 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
         yield made
         await made.close()
         return
-    async with cosmos_account() as (endpoint, key):
+    async with cosmos_account(switches_for(request)) as (endpoint, key):
         made = CosmosEngine(endpoint, key, f"test-{uuid.uuid4()}")
         yield made
         await made.close()
 
 
+def switches_for(request: pytest.FixtureRequest) -> Switches | None:
+    """Those of the environment, unless the test is marked `calm`: it counts what a server with a will of its own would
+    not let it count."""
+    return Switches() if request.node.get_closest_marker("calm") else None
+
+
 @asynccontextmanager
-async def cosmos_account() -> AsyncGenerator[tuple[str, str], None]:
+async def cosmos_account(switches: Switches | None = None) -> AsyncGenerator[tuple[str, str], None]:
     """Endpoint and key of the account to test on: the one in the environment, else an emulator of our own.
 
     On an account, the containers of a test go when it ends: each has its own throughput, and its price.
@@ -67,5 +73,5 @@ async def cosmos_account() -> AsyncGenerator[tuple[str, str], None]:
                 with suppress(CosmosResourceNotFoundError):
                     await client.delete_database(COSMOS_DATABASE)
         return
-    async with CosmosEmulator() as emulator:
+    async with CosmosEmulator(switches=switches) as emulator:
         yield emulator.endpoint, emulator.key

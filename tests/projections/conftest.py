@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ..conftest import switches_for
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from .rig import Rig
@@ -35,7 +36,8 @@ async def sqlite_rig(tmp_path: Path) -> AsyncGenerator[Rig, None]:
 async def cosmos_rig(request: pytest.FixtureRequest) -> AsyncGenerator[Rig, None]:
     """Workers over an emulator of our own; its events have as many ranges as the parameter says, else one."""
     name = f"test-{uuid.uuid4()}"
-    async with CosmosEmulator(partitions={name: getattr(request, "param", 1)}) as emulator:
+    partitions = {name: getattr(request, "param", 1)}
+    async with CosmosEmulator(partitions=partitions, switches=switches_for(request)) as emulator:
         engine = CosmosEngine(emulator.endpoint, emulator.key, name)
         made = Rig(engine, emulator)
         yield made

@@ -134,6 +134,7 @@ class Rig:
         return made
 
     async def leases(self, processor: str = "test") -> Sequence[Any]:
+        self.engine.settle()  # the workers are other processes
         return await open_engine(self.writer.store).leases(processor).all()
 
     async def owners(self) -> dict[str, int]:
@@ -147,4 +148,5 @@ class Rig:
 
     async def info(self, run: str, projection: str | None = None) -> Any:
         stream = StreamId(WORKFLOW, run)
+        self.engine.settle()
         return (await self.writer.store.runs(projection).get(stream)).get(stream)

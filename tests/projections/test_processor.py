@@ -82,6 +82,7 @@ async def test_a_batch_that_fails_comes_again_and_nothing_after_it_comes_before(
     assert (lease.attempts, lease.error) == (0, None)
 
 
+@pytest.mark.calm
 async def test_a_page_has_no_more_events_than_asked_for(rig: Rig) -> None:
     await rig.writer.write("a", count=7)
     seen = Recorder()
@@ -90,6 +91,7 @@ async def test_a_page_has_no_more_events_than_asked_for(rig: Rig) -> None:
     assert max(map(len, seen.batches)) == 3
 
 
+@pytest.mark.calm
 async def test_reading_goes_no_further_ahead_than_it_may(rig: Rig) -> None:
     release = asyncio.Event()
 
@@ -113,6 +115,7 @@ async def test_reading_goes_no_further_ahead_than_it_may(rig: Rig) -> None:
         release.clear()
 
 
+@pytest.mark.calm
 async def test_pages_that_wait_are_one_batch_and_no_more_of_them_than_asked_for(rig: Rig) -> None:
     release = asyncio.Event()
 
@@ -134,6 +137,7 @@ async def test_pages_that_wait_are_one_batch_and_no_more_of_them_than_asked_for(
     assert seen.in_run("a") == list(range(1, 12))
 
 
+@pytest.mark.calm
 async def test_a_batch_does_not_wait_for_a_page_that_cannot_be_read(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     await rig.writer.write("a", count=3)
     seen = Recorder()
@@ -155,6 +159,7 @@ async def test_a_batch_does_not_wait_for_a_page_that_cannot_be_read(rig: Rig, mo
         await rig.clock.until(lambda: len(seen.handled) == 3)
 
 
+@pytest.mark.calm
 async def test_the_end_of_a_range_is_polled_once_an_interval(rig: Rig) -> None:
     worker = rig.worker(Recorder(), poll_interval=20.0)
     async with worker:
@@ -164,6 +169,7 @@ async def test_the_end_of_a_range_is_polled_once_an_interval(rig: Rig) -> None:
     assert 38 <= rig.clock.now - before <= 60
 
 
+@pytest.mark.calm
 async def test_a_range_where_nothing_happens_is_polled_half_as_often_until_something_does(rig: Rig) -> None:
     seen = Recorder()
     worker = rig.worker(seen, poll_interval=4.0)
@@ -179,6 +185,7 @@ async def test_a_range_where_nothing_happens_is_polled_half_as_often_until_somet
         assert rig.clock.now - began <= 35
 
 
+@pytest.mark.calm
 @pytest.mark.parametrize(("interval", "least", "most"), [(0.0, 19, 30), (1000.0, 1, 3)])
 async def test_under_load_the_position_is_saved_from_time_to_time(
     rig: Rig, interval: float, least: int, most: int

@@ -163,7 +163,8 @@ class ChangeFeedProcessor:
     # Interventions
 
     async def reset(self, start: Start = "beginning") -> None:
-        """Forget all positions, and begin anew from `start`. Stop all workers before.
+        """Forget all positions, and begin anew from `start`. Stop all workers before. A document among the leases that
+        is none is removed.
 
         Raises:
             RuntimeError: a lease has an owner; a worker is at it, or crashed within the last term.
@@ -173,6 +174,10 @@ class ChangeFeedProcessor:
             raise RuntimeError(f"Stop the workers first: {', '.join(map(safe, owners))}.")
         for lease in leases:
             await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
+        if await self._leases.remove_unreadable():
+            for gap in EVERYTHING.without(lease.range for lease in leases):
+                for piece in gap.cut(await self._feed.ranges()):
+                    await self._leases.create(Lease(range=piece, start=start))
 
     async def parked(self) -> list[Parked]:
         """The events that were put aside."""

@@ -3,22 +3,31 @@
 So the .NET estimator and KEDA's scaler can read them. What those do not know, this processor keeps in `properties`,
 texts by name. Documents of other kinds lie beside the leases: they have no `LeaseToken`, which is how readers of
 leases tell them apart.
+
+What lies there may be anybody's. A document that does not say which range it is about is no lease: it is left out, and
+written over where its place is needed. Of one that does, the rest is read as far as it goes.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final, TypeGuard, cast
 
 import msgspec
 
 from eventckpt import CheckpointEvent
+from eventckpt.log import logger_of
+from eventckpt.text import described, safe
 
-from ..feeds import ChangeFeed, FeedRange, Start
+from ..feeds import EVERYTHING, ChangeFeed, FeedRange, Start
 from .documents import Document, Documents
 
-__all__ = ["Document", "Documents", "Lease", "LeaseLostError", "LeaseStore", "Parked"]
+__all__ = ["Document", "Documents", "Lease", "LeaseFormatError", "LeaseLostError", "LeaseStore", "Parked"]
+
+logger = logger_of("eventckpt.projections")
 
 _ATTEMPTS: Final = "attempts"
 _ERROR: Final = "error"
@@ -26,10 +35,17 @@ _STOPPED: Final = "stopped"
 _WANTED_BY: Final = "wantedBy"
 _START: Final = "start"
 _REPORTED: Final = "Parked"
+_BOUND: Final = re.compile(r"[0-9A-F]{0,200}")  # of a range; with hierarchical keys up to 96 digits
+_COUNT: Final = re.compile(r"[0-9]{1,9}")
+_LONGEST: Final = 1_000  # characters of a continuation
 
 
 class LeaseLostError(Exception):
     """The lease belongs to another worker by now, or may: nothing more may be done in its name."""
+
+
+class LeaseFormatError(Exception):
+    """A document does not say of which range it is the lease."""
 
 
 class Lease(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,19 +92,27 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def of(cls, document: Document) -> Lease:
-        """The lease in a document."""
-        bounds = document["FeedRange"]["Range"]
-        properties: dict[str, str] = document.get("properties") or {}
+        """The lease in a document; what else it says is read as far as it goes.
+
+        Raises:
+            LeaseFormatError: it does not say of which range it is the lease, or its id says another one.
+        """
+        given = _mapping(document.get("properties"))
+        properties = {name: value for name, value in given.items() if isinstance(value, str)}
+        saved = document.get("ContinuationToken")
+        continuation = _continuation(saved)
+        # From a position that is none, reading begins anew: what was handled may come again, and nothing is left out.
+        lost = bool(saved) and continuation is None
         return cls(
-            range=FeedRange(bounds["min"], bounds["max"]),
-            owner=document.get("Owner") or None,
-            continuation=document.get("ContinuationToken") or None,
-            start="now" if properties.get(_START) == "now" else "beginning",
-            attempts=int(properties.get(_ATTEMPTS, 0)),
+            range=_range(document),
+            owner=_text(document.get("Owner")),
+            continuation=continuation,
+            start="now" if properties.get(_START) == "now" and not lost else "beginning",
+            attempts=int(properties[_ATTEMPTS]) if _COUNT.fullmatch(properties.get(_ATTEMPTS, "")) else 0,
             error=properties.get(_ERROR),
             stopped=properties.get(_STOPPED) == "true",
             wanted_by=properties.get(_WANTED_BY),
-            timestamp=document.get("timestamp", ""),
+            timestamp=_text(document.get("timestamp")) or "",
             etag=str(document.get("_etag", "")),
         )
 
@@ -124,20 +148,29 @@ class LeaseStore:
         self._documents = documents
         self._feed = feed
         self._prefix: str | None = None
+        self._left_out: set[tuple[str, str]] = set()
 
     async def all(self) -> list[Lease]:
-        """Every lease of this processor, in the order of their ranges."""
+        """Every lease of this processor, in the order of their ranges. A document that is no lease is left out, which
+        is said once."""
         found = await self._documents.starting_with(f"{await self._name()}..")
-        return sorted((Lease.of(each) for each in found), key=lambda lease: lease.range)
+        leases = [lease for each in found if (lease := self._lease(each)) is not None]
+        return sorted(leases, key=lambda lease: lease.range)
 
     async def read(self, lease: Lease) -> Lease | None:
         """This lease as it is now; None if it is gone."""
         found = await self._documents.read(f"{await self._name()}..{lease.range.token}")
-        return Lease.of(found) if found else None
+        return self._lease(found) if found else None
 
     async def create(self, lease: Lease) -> Lease | None:
-        """Write a new lease; None, and nothing is changed, if there is one of this range."""
-        made = await self._documents.create(lease.document(await self._name()))
+        """Write a new lease, also over a document that has its place and is none; None, and nothing is changed, if
+        there is one of this range."""
+        document = lease.document(await self._name())
+        made = await self._documents.create(document)
+        if made is None:
+            existing = await self._documents.read(document["id"])
+            if existing is not None and self._lease(existing) is None:
+                made = await self._documents.replace(document, existing["_etag"])
         return Lease.of(made) if made else None
 
     async def replace(self, lease: Lease) -> Lease:
@@ -154,6 +187,14 @@ class LeaseStore:
     async def delete(self, lease: Lease) -> bool:
         """Remove a lease unless it was written since; whether it is gone now."""
         return await self._documents.delete(f"{await self._name()}..{lease.range.token}", lease.etag)
+
+    async def remove_unreadable(self) -> int:
+        """Remove the documents among the leases that are none; how many there were."""
+        found = await self._documents.starting_with(f"{await self._name()}..")
+        unreadable = [each for each in found if self._lease(each) is None]
+        for document in unreadable:
+            await self._documents.delete(document["id"], document["_etag"])
+        return len(unreadable)
 
     async def initialised(self) -> bool:
         """Whether the first leases were all made: a range without one has lost it then, and is not new."""
@@ -184,7 +225,7 @@ class LeaseStore:
     async def parked(self) -> list[Parked]:
         """Everything parked, by run and seq: replayed in this order, each run is in its own."""
         found = await self._documents.starting_with(f"{await self._name()}.parked.")
-        parked = [msgspec.convert(each[_REPORTED], Parked) for each in found]
+        parked = [event for each in found if (event := self._parked(each)) is not None]
         return sorted(parked, key=lambda each: (each.event.workflow_name, each.event.run_id, each.event.seq))
 
     async def unpark(self, parked: Parked) -> None:
@@ -199,6 +240,27 @@ class LeaseStore:
         for document in await self._documents.starting_with(f"{await self._name()}."):
             await self._documents.delete(document["id"], document["_etag"])
 
+    def _lease(self, document: Document) -> Lease | None:
+        try:
+            return Lease.of(document)
+        except LeaseFormatError as error:
+            self._warn(document, f"is no lease, and is left out: {error}")
+            return None
+
+    def _parked(self, document: Document) -> Parked | None:
+        try:
+            return msgspec.convert(document.get(_REPORTED), Parked)
+        except msgspec.ValidationError as error:
+            self._warn(document, f"is no parked event, and is left out: {error}")
+            return None
+
+    def _warn(self, document: Document, what: str) -> None:
+        """Once for each state that a document is in: workers look again and again."""
+        state = (str(document["id"]), str(document.get("_etag")))
+        if state not in self._left_out:
+            self._left_out.add(state)
+            logger.warning("The document %s %s", safe(state[0]), safe(what))
+
     async def _name(self) -> str:
         if self._prefix is None:
             self._prefix = f"{self.processor}{await self._feed.identity()}"
@@ -207,3 +269,32 @@ class LeaseStore:
     async def _parked_id(self, event: CheckpointEvent) -> str:
         key = msgspec.json.encode([event.workflow_name, event.run_id, event.seq])
         return f"{await self._name()}.parked.{hashlib.sha256(key).hexdigest()[:32]}"
+
+
+def _range(document: Document) -> FeedRange:
+    bounds = _mapping(_mapping(document.get("FeedRange")).get("Range"))
+    low, high = bounds.get("min"), bounds.get("max")
+    found = FeedRange(low, high) if _is_bound(low) and _is_bound(high) else None
+    if found is None or not found.min < found.max or not EVERYTHING.contains(found):
+        raise LeaseFormatError(f"its range is {described(document.get('FeedRange'))}")
+    if not str(document.get("id")).endswith(f"..{found.token}"):
+        raise LeaseFormatError(f"its range is {found.token}, which is not that of its id")
+    return found
+
+
+def _is_bound(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and _BOUND.fullmatch(value) is not None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _continuation(value: object) -> str | None:
+    """A continuation that can be one: it is the feed's, and opaque, but it goes into a header of a request."""
+    text = _text(value)
+    return text if text and len(text) <= _LONGEST and text.isascii() and text.isprintable() else None

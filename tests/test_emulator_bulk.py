@@ -145,8 +145,44 @@ async def test_a_bulk_request_is_one_place_in_the_feed(emulator: CosmosEmulator,
 @LARGE
 async def test_an_item_beyond_2_mb_is_refused_by_itself(emulator: CosmosEmulator, many: ContainerProxy) -> None:
     (key,) = keys_of(emulator, "0", 1)
-    operations = [operation("Create", "1", key, {"text": "x" * (2 * 1024 * 1024)}), operation("Create", "2", key)]
-    assert codes(await bulk(emulator, operations)) == [413, 201]
+    half = "x" * (1024 * 1024)
+    await many.create_item({"id": "1", "pk": key, "text": half})
+    larger = operation("Patch", "1", key, {"operations": [{"op": "add", "path": "/more", "value": half}]})
+    assert codes(await bulk(emulator, [larger, operation("Create", "2", key)])) == [413, 201]
+
+
+@LARGE
+@pytest.mark.parametrize("atomic", ["true", "false"])
+async def test_a_batch_of_more_than_2_mb_is_refused_whole(
+    emulator: CosmosEmulator, many: ContainerProxy, atomic: str
+) -> None:
+    (key,) = keys_of(emulator, "0", 1)
+    header = {"x-ms-documentdb-partitionkey": json.dumps([key]), "x-ms-cosmos-batch-atomic": atomic}
+    text = "x" * (700 * 1024)
+    for count, status in ((3, 413), (2, 200)):
+        operations = [operation("Create", str(number), key, {"text": text}) for number in range(count)]
+        answer = await bulk(emulator, operations, Prefer="return=minimal", **header)
+        assert answer.status == status
+        assert len([item async for item in many.read_all_items()]) == (0 if status == 413 else count)
+
+
+@LARGE
+async def test_what_finds_no_room_in_an_answer_of_4_mb_is_413_with_its_own_substatus(
+    emulator: CosmosEmulator, many: ContainerProxy
+) -> None:
+    (key,) = keys_of(emulator, "0", 1)
+    for name in ("1", "2"):
+        await many.create_item({"id": name, "pk": key, "text": "x" * (1500 * 1024)})
+    reads = [operation("Read", name, key) for name in ("1", "2", "1")]
+    answer = await bulk(emulator, [*reads, operation("Create", "3", key)])
+    assert codes(answer) == [200, 200, 413, 201]
+    assert answer.body[2]["subStatusCode"] == 3402
+
+    atomic = {"x-ms-documentdb-partitionkey": json.dumps([key]), "x-ms-cosmos-batch-atomic": "true"}
+    answer = await bulk(emulator, [operation("Create", "4", key), *reads], **atomic)
+    assert (answer.status, codes(answer)) == (207, [424, 424, 424, 413])
+    changes = [operation("Upsert", name, key) for name in ("1", "2", "1", "4")]
+    assert codes(await bulk(emulator, changes, Prefer="return=minimal", **atomic)) == [200, 200, 200, 201]
 
 
 async def test_a_range_that_split_is_gone_for_all_and_a_key_of_another_range_for_itself(

@@ -575,6 +575,30 @@ async def test_a_sum_beyond_the_range_of_doubles_is_undefined(client: CosmosClie
     assert await rows(big, "SELECT VALUE SUM(c.n) FROM c WHERE c.n < 1", partition_key="p") == [0.5]
 
 
+JOINS = "SELECT VALUE 1 FROM c " + " ".join(f"JOIN x{number} IN c.list" for number in range(11))
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        (JOINS, "more than 10 JOIN"),
+        ("SELECT VALUE 1 FROM c JOIN a IN c.list JOIN a IN c.list", "The input alias 'a'"),
+        ("SELECT VALUE c FROM c JOIN c IN c.list", "The input alias 'c'"),
+        ("SELECT VALUE EXISTS(SELECT VALUE 1 FROM y IN c.list JOIN y IN c.list) FROM c", "The input alias 'y'"),
+        ("SELECT * FROM c WHERE c.n IN ()", "incorrect syntax near '\\)'"),
+        ("SELECT * FROM c WHERE c.n NOT IN ( )", "incorrect syntax near '\\)'"),
+    ],
+)
+async def test_inputs_and_lists_that_the_service_refuses(
+    emulator: CosmosEmulator, many: ContainerProxy, query: str, words: str
+) -> None:
+    with pytest.raises(CosmosHttpResponseError, match=words) as error:
+        await rows(many, query, partition_key="p")
+    assert error.value.status_code == 400
+    assert (await plan(emulator, query)).status == 400
+    assert await rows(many, JOINS.rpartition("JOIN")[0], partition_key="p") == []
+
+
 # ---- what one request may take
 
 

@@ -15,7 +15,7 @@ from .errors import OWNER_NOT_FOUND, bad_request, conflict, not_found
 from .lateness import Lateness
 from .offers import DEFAULT_THROUGHPUT, no_offers, replaced_content, throughput_of
 from .partition_keys import PartitionKeyDefinition
-from .settings import CONTAINER_SETTINGS, check_container
+from .settings import CONTAINER_SETTINGS, check_container, check_unchanged
 from .storage import Container
 from .switches import Switches
 
@@ -130,8 +130,9 @@ class Account:
     def replace_container(self, database: Database, container: Container, body: Mapping[str, Any]) -> None:
         check_container(body)
         old = container.document
-        if body.get("id") != old["id"] or not _same_key(body.get("partitionKey"), old["partitionKey"]):
-            raise bad_request("The id and the partition key of a container cannot be changed.")
+        if body.get("id") != old["id"]:
+            raise bad_request("The id of a container cannot be changed.")
+        check_unchanged(body, old)
         kept = {key: value for key, value in old.items() if key.startswith("_") or key in _FIXED_SETTINGS}
         settings = {key: value for key, value in body.items() if key in CONTAINER_SETTINGS}
         container.document = {**settings, **kept, "_etag": _etag(), "_ts": int(self._clock())}
@@ -195,10 +196,6 @@ _CONTAINER_LINKS = {
 }
 _LAST_WRITER_WINS = {"mode": "LastWriterWins", "conflictResolutionPath": "/_ts", "conflictResolutionProcedure": ""}
 _FIXED_SETTINGS = frozenset({"partitionKey", "uniqueKeyPolicy", "conflictResolutionPolicy"})
-
-
-def _same_key(given: Mapping[str, Any] | None, kept: Mapping[str, Any]) -> bool:
-    return isinstance(given, dict) and (given.get("paths"), given.get("kind")) == (kept.get("paths"), kept.get("kind"))
 
 
 def _checked_name(body: Mapping[str, Any]) -> str:

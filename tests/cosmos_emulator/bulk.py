@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .batch import BatchResult, checked_operations, failure, run_operation, success
+from .batch import BatchResult, Room, checked_operations, failure, run_operation, success
 from .charges import REFUSED
 from .errors import CosmosError, bad_request, range_gone
 from .partition_keys import Components
@@ -33,6 +33,7 @@ def run_bulk(
     partition = bulk_partition(container, range_id, default)
     bulk = _Bulk(container, partition, default, strong)
     results: list[dict[str, Any]] = []
+    room = Room(minimal=minimal)
     failed = False
     for operation in checked_operations(operations):
         if failed and not continues:
@@ -40,7 +41,9 @@ def run_bulk(
             continue
         try:
             transaction = bulk.transaction(operation)
-            outcome = transaction.attempt(lambda operation=operation, to=transaction: run_operation(to, operation))
+            outcome = transaction.attempt(
+                lambda operation=operation, to=transaction: room.take(run_operation(to, operation))
+            )
             results.append(success(outcome, minimal=minimal))
         except CosmosError as error:
             results.append(failure(error, container.prices.other(REFUSED)))

@@ -21,6 +21,8 @@ _SYSTEM = frozenset({"id", "_rid", "_self", "_etag", "_ts", "_attachments"})
 """Properties whose indexing is part of the published price of an insert."""
 _ALWAYS_ORDERED = frozenset({("id",), ("_ts",), ("_rid",)})
 _KNOWN = frozenset({"indexingMode", "automatic", "includedPaths", "excludedPaths", "compositeIndexes"})
+_MOST_COMPOSITE_PATHS = 8
+"""Of one index ("Service quotas", 2025)."""
 _DEFAULT = {
     "indexingMode": "consistent",
     "automatic": True,
@@ -98,7 +100,9 @@ def _normalised(policy: Mapping[str, Any] | None) -> dict[str, Any]:
     given = dict(policy or {})
     check_settings(given, INDEX_FEATURES, _KNOWN, "indexing policies")
     mode = str(given.get("indexingMode", "consistent")).lower()
-    if mode not in {"consistent", "none", "lazy"}:
+    if mode == "lazy":  # "New containers cannot select lazy indexing" ("Indexing policies", 2025)
+        raise bad_request("Lazy indexing is not available: the indexing mode is consistent or none.")
+    if mode not in {"consistent", "none"}:
         raise bad_request(f"The indexing mode {mode!r} is not valid.")
     if mode == "none":
         return {**_DEFAULT, "indexingMode": mode, "automatic": False, "includedPaths": [], "excludedPaths": []}
@@ -119,6 +123,8 @@ def _normalised(policy: Mapping[str, Any] | None) -> dict[str, Any]:
     composites = given.get("compositeIndexes") or []
     if not isinstance(composites, list) or not all(isinstance(index, list) and len(index) > 1 for index in composites):
         raise bad_request("A composite index is a list of two or more paths.")
+    if any(len(index) > _MOST_COMPOSITE_PATHS for index in composites):
+        raise bad_request(f"A composite index has at most {_MOST_COMPOSITE_PATHS} paths.")
     extra = {"compositeIndexes": [list(map(_composite_part, index)) for index in composites]} if composites else {}
     return {**known, "includedPaths": included, "excludedPaths": excluded, **extra}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .errors import CosmosError, bad_request
+from .errors import CosmosError, bad_request, unsupported
 from .payloads import parse
 
 DEFAULT_THROUGHPUT: Final = 400
@@ -43,8 +43,12 @@ def replaced_content(old: Mapping[str, Any], body: Mapping[str, Any]) -> dict[st
         raise bad_request("The offer's content is not valid.")
     new = {**old, **content, "isOfferReplacePending": False}
     if settings := new.get("offerAutopilotSettings"):
-        return {**new, "offerAutopilotSettings": _autoscale(settings)}
-    return {**new, "offerThroughput": _checked(new.get("offerThroughput"), DEFAULT_THROUGHPUT, 100)}
+        new["offerAutopilotSettings"] = _autoscale(settings)
+    else:
+        new["offerThroughput"] = _checked(new.get("offerThroughput"), DEFAULT_THROUGHPUT, 100)
+    if bool(settings) != bool(old.get("offerAutopilotSettings")):  # without the header that asks for it as well
+        raise unsupported("migrating an offer")
+    return new
 
 
 def no_offers() -> CosmosError:

@@ -25,6 +25,7 @@ _HASH_SPACE = 0x40 << 120  # the two top bits of a hash are always clear
 _NARROW_HASH_SPACE = 1 << 32
 _LONGEST_KEY = 2048
 _PATH_PART = re.compile(r'/(?:"((?:[^"\\]|\\.)*)"|\'((?:[^\'\\]|\\.)*)\'|([^/]*))')
+_OPEN_STEPS = frozenset({"", "*", "?", "[]"})
 
 PREFIX_BYTES = 101
 """What counts of a string in a partition key of version 1. Keys that share it are one logical partition (Microsoft's
@@ -57,6 +58,8 @@ class PartitionKeyDefinition:
         given, kind = definition["paths"], definition.get("kind", "Hash")
         if not isinstance(given, list) or not all(map(is_path, given)):
             raise bad_request(f"The partition key paths {given!r} are not valid.")
+        if any(_is_open(path) for path in given):
+            raise bad_request(f"The partition key paths {given!r} name more or less than one property.")
         paths = tuple(given)
         if kind == "Range":
             raise unsupported("partition keys of kind Range")
@@ -67,6 +70,8 @@ class PartitionKeyDefinition:
         version = definition.get("version", 1)
         if isinstance(version, bool) or version not in (1, 2):
             raise bad_request(f"The partition key definition version '{version}' is invalid. It is 1 or 2.")
+        if kind == "MultiHash" and version != 2:
+            raise bad_request("Invalid version for Hash kind MultiHash.")
         return cls(paths, kind, version, key_versions and version == 1 and kind == "Hash")
 
     @cached_property
@@ -180,6 +185,11 @@ def _value_at(body: Mapping[str, Any], path: Sequence[str]) -> Any:
             return {}
         value = value[part]
     return {} if isinstance(value, dict | list) else value
+
+
+def _is_open(path: str) -> bool:
+    """Whether a step of a path is a wildcard, the elements of an array, or nothing, as after a slash at the end."""
+    return any(not quoted and not single and plain in _OPEN_STEPS for quoted, single, plain in _PATH_PART.findall(path))
 
 
 def _prefix(value: Any) -> Any:

@@ -16,6 +16,8 @@ from .sessions import parse_session
 
 LARGEST_REQUEST = 2 * 1024 * 1024 + 64 * 1024
 """2 MB, and what an item's system properties and a batch's wrapping may add before the item itself is measured."""
+LARGEST_BATCH = 2 * 1024 * 1024
+"""A batch, atomic or not, is measured as it was sent."""
 _LARGEST_PAGE_SIZE = 2**31 - 1
 _WHOLE_NUMBER = re.compile(r"-?[0-9]{1,10}")
 _QUERY_TYPES = frozenset({"application/query+json", "application/sql"})
@@ -145,7 +147,7 @@ class Call:
         if self.content_type == "application/sql":
             raise unsupported("queries as plain text")
         check_priority(self.headers)
-        if len(self.body) > LARGEST_REQUEST:
+        if len(self.body) > (LARGEST_BATCH if self.kind == "batch" else LARGEST_REQUEST):
             raise CosmosError(413, "Request size is too large: a request has at most 2 MB.")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from .errors import bad_request
+from .errors import CosmosError, bad_request
 from .refusals import CONTAINER_FEATURES, check_settings
 from .versions import retention_of
 
@@ -32,9 +32,43 @@ def check_container(body: Mapping[str, Any]) -> None:
     if ttl is not None and not is_ttl(ttl):
         raise bad_request(f"The value of defaultTtl '{ttl}' is invalid. It is -1 or a positive number of seconds.")
     _check_unique_keys(body.get("uniqueKeyPolicy"))
+    _check_ttl_and_index(body)
     policy = body.get("conflictResolutionPolicy")
     if policy is not None and not isinstance(policy, dict):
         raise bad_request("The conflict resolution policy is not valid.")
+
+
+def check_unchanged(body: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+    """Refuses a change of what a container has for good; one that is left out is a change as well.
+
+    The words are the service's: for unique keys in Azure/azure-sdk-for-python #40070, for the partition key in answers
+    to users (read in November 2026).
+    """
+    if _key(body.get("partitionKey")) != _key(old["partitionKey"]):
+        raise bad_request("Document collection partition key cannot be changed")
+    if _unique_keys(body) != _unique_keys(old):
+        raise CosmosError(
+            403,
+            "The unique index cannot be modified. To change the unique index, remove the collection and re-create a "
+            "new one.",
+        )
+
+
+def _key(definition: Any) -> tuple[Any, ...] | None:
+    if not isinstance(definition, Mapping):
+        return None
+    return definition.get("paths"), definition.get("kind", "Hash"), definition.get("version", 1)
+
+
+def _unique_keys(body: Mapping[str, Any]) -> list[Any]:
+    return [key.get("paths") for key in (body.get("uniqueKeyPolicy") or {}).get("uniqueKeys") or []]
+
+
+def _check_ttl_and_index(body: Mapping[str, Any]) -> None:
+    policy = body.get("indexingPolicy")
+    mode = policy.get("indexingMode") if isinstance(policy, Mapping) else None
+    if body.get("defaultTtl") is not None and isinstance(mode, str) and mode.lower() == "none":
+        raise bad_request("Indexing mode value cannot be 'none' when 'defaultTtl' is specified in the collection")
 
 
 def is_ttl(value: Any) -> bool:

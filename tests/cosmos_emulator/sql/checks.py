@@ -17,11 +17,17 @@ from .render import expression
 MOST_AGGREGATES = 21
 """In a GROUP BY over several partitions."""
 
+MOST_JOINS = 10
+"""In one query ("Service quotas", 2025)."""
+
 
 def check_query(query: Query) -> None:
     """Refuses what no form of the request makes right."""
     if not query.items and len(query.sources) != 1:
         raise bad_request("'SELECT *' is only valid with a single input set.")
+    if len(query.sources) - 1 > MOST_JOINS:
+        raise bad_request(f"The query has more than {MOST_JOINS} JOIN expressions.")
+    _check_aliases(source.alias for source in query.sources if source.alias)
     if query.top is not None and query.offset is not None:
         raise bad_request("'TOP' is not allowed together with 'OFFSET LIMIT'.")
     if not query.is_value:
@@ -55,6 +61,11 @@ def check_compositions(query: Query) -> None:
 def _check_names(names: Iterable[str]) -> None:
     if repeated := [name for name, count in Counter(names).items() if count > 1]:
         raise bad_request(f"The property name '{repeated[0]}' is specified more than once in the SELECT clause.")
+
+
+def _check_aliases(names: Iterable[str]) -> None:
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise bad_request(f"The input alias '{repeated[0]}' is specified more than once in the FROM clause.")
 
 
 def _check_order(query: Query, path: Node) -> None:

@@ -262,6 +262,8 @@ class _Parser:
     def _test(self, operand: Node) -> Node:
         if self._take("IN"):
             self.expect("(")
+            if self._is(")"):
+                raise bad_request("Syntax error, incorrect syntax near ')': IN takes one value or more.")
             return nodes.In(operand, self._list_until(")"))
         if self._take("BETWEEN"):
             low = self._concatenation()

@@ -20,6 +20,7 @@ from eventckpt.storage.lineage import Lru
 from eventckpt.stores import RunStore
 
 from .batch import UpgradeNeededError
+from .clock import SYSTEM_CLOCK, Clock
 from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 
 __all__ = ["Difference", "LatestProjection", "compare"]
@@ -27,6 +28,11 @@ __all__ = ["Difference", "LatestProjection", "compare"]
 logger = logger_of("eventckpt.projections")
 
 _MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
+
+
+_PAUSES: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
+"""Seconds between the looks at a run that differs. The service says of no replica how late it may be; within a region
+it is mostly milliseconds."""
 
 
 class LatestProjection:
@@ -134,36 +140,51 @@ class Difference(NamedTuple):
     """`missing`, `behind`, `ahead`, `unknown`, `newer`, or the fields that are wrong."""
 
 
-async def compare(store: EventStore, feed: ChangeFeed, runs: RunStore) -> AsyncGenerator[Difference, None]:
+async def compare(
+    store: EventStore, feed: ChangeFeed, runs: RunStore, *, clock: Clock = SYSTEM_CLOCK
+) -> AsyncGenerator[Difference, None]:
     """Every run of which the projection says something else than the fold of the log.
 
-    Reads every event's header. While events are being written, runs that were written last may be `behind`.
+    Reads every event's header. While events are being written, runs that were written last may be `behind`. A replica
+    that lags shows the log or the projection as it was: where they differ, both are read again a few times, over about
+    a second, before it is said.
     """
+    doubtful: dict[StreamId, str] = {}
     seen: set[StreamId] = set()
     async with aclosing(_streams(feed)) as streams:
         async for stream in streams:
             seen.add(stream)
-    for stream in sorted(seen):
-        stored = (await runs.get(stream)).get(stream)
-        async with aclosing(store.headers(stream)) as headers:
-            what = _difference([header async for header in headers], stored)
-        if what:
-            yield Difference(stream, what)
     async with aclosing(runs.all()) as infos:
-        async for info in infos:
-            if info.stream not in seen:
-                yield Difference(info.stream, "unknown: the log has no such run")
+        seen |= {info.stream async for info in infos}  # the feed may lag, too, and not show a run that the log has
+    for stream in sorted(seen):
+        if what := await _compared(store, runs, stream):
+            doubtful[stream] = what
+    for pause in _PAUSES:
+        if doubtful:
+            await clock.sleep(pause)
+            again = {stream: await _compared(store, runs, stream) for stream in doubtful}
+            doubtful = {stream: what for stream, what in again.items() if what}
+    for stream, what in doubtful.items():
+        yield Difference(stream, what)
+
+
+async def _compared(store: EventStore, runs: RunStore, stream: StreamId) -> str | None:
+    stored = (await runs.get(stream)).get(stream)
+    async with aclosing(store.headers(stream)) as headers:
+        return _difference([header async for header in headers], stored)
 
 
 def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> str | None:
     if stored is None:
-        return "missing"
+        return "missing" if headers else None
+    if not headers:
+        return "unknown: the log has no such run"
     known = [header for header in headers if header.seq <= stored.seq]
     if any(map(is_newer, known)):
         return "newer: a newer version of eventckpt wrote events of this run, and this one cannot judge them"
     upto = fold(known)
     if upto is None or upto.seq != stored.seq:
-        return f"ahead: the projection is at seq {stored.seq}, the log at {headers[-1].seq if headers else 0}"
+        return f"ahead: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
     wrong = [
         field.name
         for field in msgspec.structs.fields(RunInfo)

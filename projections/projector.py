@@ -19,6 +19,7 @@ from .latest import LatestProjection
 from .leases import LeaseStore
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor
+from .rebuilt import Wanted
 from .waiting import first
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ __all__ = ["Projector"]
 logger = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0  # seconds between two looks at which projection is in use
+
+_DIGITS: Final = 9  # of a projection's number; what is longer was not counted by a rebuild
 
 
 class Projector:
@@ -59,13 +62,20 @@ class Projector:
     async def rebuild(self, progress: Callable[[int, int], None]) -> str:
         """Build the projection anew beside the one in use, and then put it in use; its name.
 
-        The one that was in use before stays, for readers that have not noticed yet, until the next rebuild.
+        The one that was in use before stays, for readers that have not noticed yet, until the next rebuild. It is also
+        what tells whether everything was read: the feed may be answered by a replica that lags, which says that it
+        ends where it does not.
 
         Args:
             progress: called with the events handled and the commits that are left, as far as is known.
+
+        Raises:
+            StoreUnavailableError: the log did not show all that the projection in use knows; that one stays in use.
         """
         runs = self._engine.store.runs()
         active = await runs.active()
+        wanted = Wanted(self._engine.store, active, self._clock)
+        await wanted.look()
         number = _number(active)
         for outdated in (_name(number - 1), _name(number + 1)):  # the last one, and one that was given up half way
             if outdated != active:
@@ -82,6 +92,7 @@ class Projector:
                 catching_up.result()
             finally:
                 catching_up.cancel()
+            await wanted.reached_by(name)
         await runs.activate(name)
         return name
 
@@ -114,7 +125,7 @@ class Projector:
 
 def _number(name: str) -> int:
     last = name.rpartition("-")[2]
-    return int(last) if last.isdecimal() else 1
+    return int(last) if last.isdecimal() and len(last) <= _DIGITS else 1
 
 
 def _name(number: int) -> str:

@@ -10,9 +10,12 @@ import pytest
 from eventckpt import EventCheckpointStorage, RunInfo, StreamId
 from eventckpt.events import ForkPoint, PendingRequest, Summary
 from eventckpt.runs import fold
-from projections import Difference, LatestProjection, compare, open_engine
+from projections import Difference, FeedRange, LatestProjection, compare, open_engine
+from projections.feeds import FeedPage
 
-from .rig import WORKFLOW, Rig
+from ..cosmos_emulator import CosmosEmulator, Switches
+from ..engines import CosmosEngine
+from .rig import WORKFLOW, Rig, event
 
 RUNS = ["a", "b", "c"]
 
@@ -224,3 +227,58 @@ async def test_the_projected_latest_costs_one_query_and_one_read(cosmos_rig: Rig
 def test_where_to_look_for_the_latest_is_one_of_two(sqlite_rig: Rig) -> None:
     with pytest.raises(ValueError, match="'log' or 'projection'"):
         sqlite_rig.engine.storage(latest="elsewhere")
+
+
+# Where replicas lag
+
+
+class Passing:
+    """A clock that goes on only while somebody sleeps, and then at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def timestamp(self) -> str:
+        return "2026-01-01T00:00:00Z"
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.mark.parametrize("late", ["projection", "log"])
+@pytest.mark.parametrize("lag", [0.9, 5.0])
+async def test_a_comparison_looks_again_before_it_names_what_a_replica_that_lags_has_not(late: str, lag: float) -> None:
+    """For a second: what is late for longer is named."""
+    clock = Passing()
+    lagging = Switches(lag=1.0, lag_seconds=lag)
+    async with CosmosEmulator(switches=lagging, monotonic=clock.monotonic) as emulator:
+        engine = CosmosEngine(emulator.endpoint, emulator.key, "events")
+        store, written = engine.open(), event("a", 1)
+        info = fold([written])
+        assert info is not None
+        for what in ("log", "projection") if late == "projection" else ("projection", "log"):
+            clock.now += 100
+            await (store.append(written) if what == "log" else store.runs().put(info))
+        fresh = engine.open()
+        found = [each async for each in compare(fresh, open_engine(fresh).feed, fresh.runs(), clock=clock)]
+        await engine.close()
+    named = {"projection": "missing", "log": "unknown: the log has no such run"}[late]
+    assert [each.what for each in found] == ([] if lag < 1.0 else [named])
+
+
+async def test_a_run_that_the_feed_does_not_show_is_asked_of_the_log(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    await rig.writer.write("a", "b")
+    projection = LatestProjection(rig.writer.store)
+    for run in "ab":
+        await projection.apply(await headers(rig, run))
+    store = rig.writer.store
+    feed = open_engine(rig.engine.open()).feed
+
+    async def read(feed_range: FeedRange, *_: object, **__: object) -> FeedPage:
+        return FeedPage([], '"0"')
+
+    monkeypatch.setattr(feed, "read", read)
+    assert [each async for each in compare(store, feed, store.runs())] == []

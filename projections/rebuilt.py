@@ -1,0 +1,99 @@
+"""What a rebuilt projection must have before it is put in use: every run that the one in use has, as far as that is.
+
+A rebuild reads the feed to its end, but where a replica lags that is not the end. Nothing in the feed tells so; the
+projection in use does, which was filled by others, at another time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import Final
+
+from eventckpt import EventStore, StreamId
+from eventckpt.errors import StoreUnavailableError
+from eventckpt.text import safe
+
+from .clock import Clock
+
+__all__ = ["PAUSE", "Wanted"]
+
+_LOOKS: Final = 4
+"""Looks at the projection in use once the rebuilt one has caught up: its listing may be a replica's, too."""
+PAUSE: Final = 0.3
+"""Seconds between two looks."""
+_LONGEST_PAUSE: Final = 3.0
+_PATIENCE: Final = 30.0
+"""Seconds for which the rebuilt projection is waited for. A replica is behind by far less, and what the log never
+shows, a longer wait does not bring."""
+
+
+class Wanted:
+    """The runs of a projection, and the seq that each has reached there.
+
+    Args:
+        store: whose projections they are.
+        active: the name of the one in use.
+        clock: where the time comes from.
+    """
+
+    def __init__(self, store: EventStore, active: str, clock: Clock) -> None:
+        self._store = store
+        self._active = active
+        self._clock = clock
+        self._seqs: dict[StreamId, int] = {}
+
+    async def look(self) -> bool:
+        """Note what is there now; whether any of it was not known."""
+        before = dict(self._seqs)
+        for stream, seq in (await self._seqs_of(self._active)).items():
+            self._seqs[stream] = max(seq, self._seqs.get(stream, 0))
+        return self._seqs != before
+
+    async def reached_by(self, name: str) -> None:
+        """Wait until the projection `name`, which something fills meanwhile, has everything that is wanted.
+
+        Raises:
+            StoreUnavailableError: it did not come to have it.
+        """
+        until, pause = self._clock.monotonic() + _PATIENCE, PAUSE
+        missing = await self._missing_in(name)
+        looks = 0
+        while missing or looks < _LOOKS:
+            if missing and self._clock.monotonic() >= until:
+                raise await self._refusal(name, missing)
+            await self._clock.sleep(pause)
+            news = looks < _LOOKS and await self.look()
+            looks += 1
+            if looks > _LOOKS:
+                pause = min(2 * pause, _LONGEST_PAUSE)
+            if missing or news:
+                missing = await self._missing_in(name)
+
+    async def _missing_in(self, name: str) -> dict[StreamId, int]:
+        """The runs that are not as far in the projection `name` as is wanted, and how far they are."""
+        found = await self._seqs_of(name) if self._seqs else {}
+        return {stream: found.get(stream, 0) for stream, seq in self._seqs.items() if found.get(stream, 0) < seq}
+
+    async def _refusal(self, name: str, missing: Mapping[StreamId, int]) -> StoreUnavailableError:
+        stream = min(missing)
+        async with aclosing(self._store.headers(stream, desc=True)) as headers:
+            head = await anext(headers, None)
+        wanted, logged, active = self._seqs[stream], head.seq if head else 0, safe(self._active)
+        if logged >= wanted:
+            advice = "The log has it, but its feed did not show it yet: rebuild again."
+        else:
+            advice = (
+                f"The log ends at seq {logged}. A replica that lags knows more in a moment: rebuild again. If the log "
+                f"has lost these events for good, or somebody changed the document, remove the document {active!r} of "
+                "this run from the projection, and then rebuild."
+            )
+        return StoreUnavailableError(
+            f"The rebuilt projection {safe(name)!r} was not put in use: run {stream.run_id!r} of workflow "
+            f"{stream.workflow_name!r} is at seq {missing[stream]} in it, and at seq {wanted} in {active!r}, which "
+            f"stays in use. So are {len(missing)} runs in all. {advice}"
+        )
+
+    async def _seqs_of(self, name: str) -> dict[StreamId, int]:
+        async with aclosing(self._store.runs(name).all()) as infos:
+            return {info.stream: info.seq async for info in infos}

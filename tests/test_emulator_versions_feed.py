@@ -198,3 +198,30 @@ async def test_where_reading_may_begin(
 async def test_a_policy_names_minutes(emulator: CosmosEmulator, shop: DatabaseProxy, policy: Any) -> None:
     body = {"id": "two", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}, "changeFeedPolicy": policy}
     assert (await send(emulator, "POST", "dbs/shop/colls", body)).status == 400
+
+
+async def test_what_is_older_than_the_retention_is_not_kept_though_nobody_reads(
+    emulator: CosmosEmulator, clock: Clock, one: ContainerProxy
+) -> None:
+    versions = emulator.container("shop", "one").partitions[0].versions
+    assert versions is not None
+    _, begin = await feed(one, mode=MODE)
+    for number in range(30):
+        clock.now += 60
+        await one.upsert_item({"id": "a", "pk": "p", "n": number})
+    assert versions.kept <= 11  # ten minutes, and the write of this one
+    with pytest.raises(CosmosHttpResponseError, match="within the retention period"):
+        await feed(one, mode=MODE, continuation=begin)
+
+
+async def test_a_page_begins_where_the_last_one_ended_whatever_is_kept(
+    emulator: CosmosEmulator, one: ContainerProxy
+) -> None:
+    _, begin = await feed(one, mode=MODE)
+    for number in range(7):
+        await one.upsert_item({"id": "a", "pk": "p", "n": number})
+    found, later = await feed(one, mode=MODE, continuation=begin)
+    assert [each["current"]["n"] for each in found] == list(range(7))
+    await one.upsert_item({"id": "a", "pk": "p", "n": 7})
+    found, _ = await feed(one, mode=MODE, continuation=later)
+    assert [each["current"]["n"] for each in found] == [7]

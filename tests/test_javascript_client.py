@@ -1,16 +1,19 @@
 """The test server, asked by Microsoft's SDK for JavaScript: tests/javascript/client.mjs, and what it prints.
 
-Where node or npm is missing, or the package cannot be had, this is skipped and says why.
+Where node or npm is missing, or the package cannot be had, this is skipped and says why. In CI, which sets the variable
+CI, a package that cannot be had fails: else nobody would notice that the second client has not been asked.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -32,6 +35,13 @@ def node() -> str:
     return found
 
 
+def give_up(reason: str) -> NoReturn:
+    """Skips the test, or fails it where CI runs it."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 def install() -> None:
     """What package-lock.json names, below the folder of the script, where git ignores it; once for each lock."""
     stamp = FOLDER / "node_modules" / ".made-from"
@@ -41,7 +51,7 @@ def install() -> None:
     command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(FOLDER)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode != 0:
-        pytest.skip(f"npm cannot install the package: {ended.stderr[-200:]}")
+        give_up(f"npm cannot install the package: {ended.stderr[-200:]}")
     stamp.write_text(made_from)
 
 
@@ -91,6 +101,30 @@ async def test_a_check_that_fails_is_told_and_ends_the_script_with_1() -> None:
     assert failed
     assert all("patch" in line for line in failed)
     assert lines[-1] == f"{len(sentences())} checks, {len(failed)} failed"
+
+
+async def test_a_server_that_obeys_no_session_token_is_noticed() -> None:
+    node()
+    install()
+    async with CosmosEmulator(switches=Switches(sessions=False)) as emulator:
+        code, lines = await printed(emulator.endpoint, emulator.key)
+
+    assert code == 1
+    [failed] = [line for line in lines if line.startswith("failed")]
+    assert "a session token is obeyed" in failed
+
+
+@pytest.mark.parametrize(("variable", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
+def test_a_package_that_cannot_be_had_fails_in_ci_and_is_skipped_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, outcome: type[BaseException]
+) -> None:
+    (tmp_path / "package-lock.json").write_text("{}")
+    monkeypatch.setattr(f"{__name__}.FOLDER", tmp_path)
+    monkeypatch.setenv("CI", variable)
+    refused = subprocess.CompletedProcess(["npm"], 1, "", "no such package")
+    monkeypatch.setattr(subprocess, "run", lambda *arguments, **options: refused)
+    with pytest.raises(outcome, match="npm cannot install the package: no such package"):
+        install()
 
 
 def test_no_registry_is_named_in_what_is_committed() -> None:

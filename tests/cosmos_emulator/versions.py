@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_right
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 from .errors import CosmosError, bad_request, unsupported
@@ -59,9 +60,15 @@ class VersionLog:
         self.horizon = horizon
         self.retention = retention
         self._clock = clock
-        self._entries: list[Version] = []
+        self._entries: deque[Version] = deque()
+
+    @property
+    def kept(self) -> int:
+        """How many writes and removals it keeps."""
+        return len(self._entries)
 
     def record(self, lsn: int, current: Item | None, previous: Item | None, *, expired: bool = False) -> None:
+        self._forget()
         item = current or previous
         if item is not None:
             self._entries.append(Version(lsn, self._clock(), item.effective_key, current, previous, expired))
@@ -70,18 +77,20 @@ class VersionLog:
         self._forget()
         if lsn < self.horizon:
             raise _outside_retention()
-        return self._entries[bisect_right(self._entries, lsn, key=lambda entry: entry.lsn) :]
+        newer = list(takewhile(lambda entry: entry.lsn > lsn, reversed(self._entries)))
+        newer.reverse()
+        return newer
 
     def part(self, holds: Callable[[str], bool]) -> VersionLog:
         """What a child of a split has from the beginning."""
         child = VersionLog(self._clock, self.retention, self.horizon)
-        child._entries = [entry for entry in self._entries if holds(entry.effective_key)]
+        child._entries.extend(entry for entry in self._entries if holds(entry.effective_key))
         return child
 
     def _forget(self) -> None:
         oldest = self._clock() - self.retention
         while self._entries and self._entries[0].at < oldest:
-            self.horizon = self._entries.pop(0).lsn
+            self.horizon = self._entries.popleft().lsn
 
 
 def retention_of(settings: Mapping[str, Any]) -> float | None:

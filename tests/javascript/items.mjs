@@ -23,6 +23,19 @@ check("an item that is created is read back, with what the service adds", async 
   assert.equal(read.etag, resource._etag);
 });
 
+check("a session token is obeyed: one that is ahead of the partition is 404/1002", async ({ container }) => {
+  const made = await container("session");
+  const { headers } = await made.items.create({ id: "1", stream: "a" });
+  const token = headers["x-ms-session-token"];
+  assert.equal((await made.item("1", "a").read({ sessionToken: token })).statusCode, 200);
+  const ahead = token.replace(/\d+$/, (lsn) => `${Number(lsn) + 1000}`);
+  assert.notEqual(ahead, token);
+  // Of all 404s the client tries only 404/1002 again, without the token; its diagnostics leave out the substatus.
+  const { statusCode, diagnostics } = await made.item("1", "a").read({ sessionToken: ahead });
+  const { failedAttempts } = diagnostics.clientSideRequestStatistics.retryDiagnostics;
+  assert.deepEqual([...failedAttempts.map((failed) => failed.statusCode), statusCode], [404, 200]);
+});
+
 check("a second item of one id and key is a conflict", async ({ container }) => {
   const { items } = await container("conflicts");
   await items.create({ id: "1", stream: "a" });

@@ -12,6 +12,7 @@ from typing import Final
 
 from eventckpt import EventStore, StreamId
 from eventckpt.errors import StoreUnavailableError
+from eventckpt.stores import RunStore
 from eventckpt.text import safe
 
 from .clock import Clock
@@ -41,12 +42,13 @@ class Wanted:
         self._store = store
         self._active = active
         self._clock = clock
+        self._runs = store.runs(active)  # one object for all looks: it says once what it leaves out
         self._seqs: dict[StreamId, int] = {}
 
     async def look(self) -> bool:
         """Note what is there now; whether any of it was not known."""
         before = dict(self._seqs)
-        for stream, seq in (await self._seqs_of(self._active)).items():
+        for stream, seq in (await _seqs_of(self._runs)).items():
             self._seqs[stream] = max(seq, self._seqs.get(stream, 0))
         return self._seqs != before
 
@@ -57,7 +59,8 @@ class Wanted:
             StoreUnavailableError: it did not come to have it.
         """
         until, pause = self._clock.monotonic() + _PATIENCE, PAUSE
-        missing = await self._missing_in(name)
+        rebuilt = self._store.runs(name)
+        missing = await self._missing_in(rebuilt)
         looks = 0
         while missing or looks < _LOOKS:
             if missing and self._clock.monotonic() >= until:
@@ -68,11 +71,11 @@ class Wanted:
             if looks > _LOOKS:
                 pause = min(2 * pause, _LONGEST_PAUSE)
             if missing or news:
-                missing = await self._missing_in(name)
+                missing = await self._missing_in(rebuilt)
 
-    async def _missing_in(self, name: str) -> dict[StreamId, int]:
-        """The runs that are not as far in the projection `name` as is wanted, and how far they are."""
-        found = await self._seqs_of(name) if self._seqs else {}
+    async def _missing_in(self, rebuilt: RunStore) -> dict[StreamId, int]:
+        """The runs that are not as far in a projection as is wanted, and how far they are."""
+        found = await _seqs_of(rebuilt) if self._seqs else {}
         return {stream: found.get(stream, 0) for stream, seq in self._seqs.items() if found.get(stream, 0) < seq}
 
     async def _refusal(self, name: str, missing: Mapping[StreamId, int]) -> StoreUnavailableError:
@@ -94,6 +97,7 @@ class Wanted:
             f"stays in use. So are {len(missing)} runs in all. {advice}"
         )
 
-    async def _seqs_of(self, name: str) -> dict[StreamId, int]:
-        async with aclosing(self._store.runs(name).all()) as infos:
-            return {info.stream: info.seq async for info in infos}
+
+async def _seqs_of(runs: RunStore) -> dict[StreamId, int]:
+    async with aclosing(runs.all()) as infos:
+        return {info.stream: info.seq async for info in infos}

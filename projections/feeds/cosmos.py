@@ -18,7 +18,7 @@ from azure.cosmos.aio import ContainerProxy
 
 from eventckpt import CheckpointEvent, CosmosEventStore
 from eventckpt.stores.cosmos.container import mapping
-from eventckpt.stores.cosmos.items import header_of, is_part
+from eventckpt.stores.cosmos.items import header_of, is_event
 from eventckpt.stores.cosmos.session import lsn_of
 
 from . import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, Start
@@ -54,7 +54,7 @@ class CosmosChangeFeed(ChangeFeed):
     async def read(self, feed_range: FeedRange, continuation: str | None, *, start: Start, limit: int) -> FeedPage:
         """See `ChangeFeed.read`."""
         page = await self._page(feed_range, continuation, start, limit)
-        events: list[CheckpointEvent] = [header_of(item) for item in page.items if not is_part(str(item.get("id")))]
+        events: list[CheckpointEvent] = [header_of(item) for item in page.items if is_event(item)]
         # A page with nothing in it is not the end of the feed: only "not modified" is.
         behind = 0 if page.is_end else max(page.lsn - _lsn(page.etag), 0 if page.items else 1)
         return FeedPage(events, page.etag, page.charge, behind=behind)

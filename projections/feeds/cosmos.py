@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 from azure.cosmos.aio import ContainerProxy
 
 from eventckpt import CheckpointEvent, CosmosEventStore
-from eventckpt.stores.cosmos.container import mapping
 from eventckpt.stores.cosmos.items import header_of, is_event
+from eventckpt.stores.cosmos.layout import mapping
 from eventckpt.stores.cosmos.session import lsn_of
 
 from . import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, Start

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from eventckpt import CosmosEventStore
-from eventckpt.stores.cosmos.container import Layout
+from eventckpt.stores.cosmos.layout import Layout
 
 from .documents import Document, Documents
 

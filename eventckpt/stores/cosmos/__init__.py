@@ -21,8 +21,9 @@ from ...log import logger_of
 from ...text import is_unicode
 from .. import AuditStore, Check, Located, RunStore, can_exist
 from . import connection, log
+from .client import Connections
 from .connection import CosmosCredential
-from .container import PAGE, Connections, Container, Layout, together
+from .container import Container
 from .items import (
     AFTER_EVENTS,
     HEADER,
@@ -40,6 +41,8 @@ from .items import (
     key_of,
     partition_key_of,
 )
+from .layout import Layout
+from .query import PAGE, together
 from .runs import CosmosRunStore
 
 __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]

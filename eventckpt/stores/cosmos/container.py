@@ -13,29 +13,28 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 from azure.core import MatchConditions
 from azure.core.exceptions import AzureError
 from azure.cosmos import PartitionKey
-from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
+from azure.cosmos.aio import ContainerProxy, DatabaseProxy
 from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
 
 from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError, StoreUnavailableError
 from ...text import safe
 from . import requests
+from .client import Connections
 from .items import Item
+from .layout import KEY_VERSION, Layout, mapping, serves
+from .query import PAGE, Cursor, check_documents
 from .requests import ask, hear, is_missing_item, is_missing_owner, is_session_ahead, refusal_of, status_of
 from .session import Session, enter
 
-__all__ = ["KEY_VERSION", "PAGE", "Connections", "Container", "Cursor", "Layout", "serves", "together"]
+__all__ = ["Container"]
 
 _T = TypeVar("_T")
 
-AT_ONCE: Final = 8
-"""Requests that one operation sends in parallel."""
-PAGE: Final = 1000
-"""Rows of a page. The service ends one earlier at 4 MB."""
 GIVEN: Final = 2.0
 """Seconds for which a container that is given is waited for: who gives it may just have made it."""
 KNOWN: Final = 3.0
@@ -43,85 +42,12 @@ KNOWN: Final = 3.0
 SETTLING: Final = 10.0
 """Seconds after opening for which a missing container passes: just after one was made, another gateway may not know."""
 
-KEY_VERSION: Final = 2
-"""Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
-containers with large partition keys"). ARM, Bicep and az make version 1 unless told otherwise."""
-
 _RID: Final = "x-ms-content-path"
 """The header with the service's id of the container that an answer is about."""
 _ANOTHER_CONTAINER: Final = (400, "1024")  # the SDK looks the container up again, and sends the request to the new one
 
 _Removal: TypeAlias = Literal["removed", "missing", "changed"]
 _Creation: TypeAlias = Callable[[], Awaitable[object]]
-
-
-class Layout(NamedTuple):
-    """What a container is made with."""
-
-    holds: str
-    partition_key: str
-    """The path of the property that is the key."""
-    indexing_policy: dict[str, Any]
-
-
-class Connections:
-    """A client's connections, for as long as its store may use them.
-
-    Args:
-        client: where containers are found and made; None where one is given.
-        owned: whether `close` closes the client.
-        name: of the container of events, for errors.
-    """
-
-    def __init__(self, client: CosmosClient | None, *, owned: bool, name: str) -> None:
-        self._client = client
-        self._owned = owned
-        self._name = name
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
-        self._users = 0
-        self._unused = asyncio.Event()
-        self._unused.set()
-
-    @property
-    def client(self) -> CosmosClient | None:
-        """The client, until it is closed."""
-        return self._client
-
-    @asynccontextmanager
-    async def in_use(self) -> AsyncGenerator[None, None]:
-        """The time of one operation, which may send several requests; `close` waits for its end.
-
-        Raises:
-            CheckpointStoreError: the store was closed, or belongs to another event loop.
-        """
-        if self._closed:
-            raise CheckpointStoreError(f"The store on container {self._name!r} was closed; make a new one.")
-        loop = asyncio.get_running_loop()
-        if self._loop not in (None, loop):
-            raise CheckpointStoreError(
-                f"The store on container {self._name!r} was opened in another event loop, and its connections belong "
-                "to that one. Make a store for each asyncio.run, and close it there."
-            )
-        self._loop = loop
-        self._users += 1
-        self._unused.clear()
-        try:
-            yield
-        finally:
-            self._users -= 1
-            if not self._users:
-                self._unused.set()
-
-    async def close(self) -> None:
-        """Wait for what is under way, then close the client if it is ours."""
-        self._closed = True
-        if self._loop not in (None, asyncio.get_running_loop()):
-            return  # the connections went with their loop
-        await self._unused.wait()
-        client, self._client = self._client, None
-        if self._owned and client is not None:
-            await client.close()
 
 
 class Container:
@@ -364,7 +290,7 @@ class Container:
     def _pages(self, text: str, values: Mapping[str, object], key: str | None, page: int) -> Any:
         parameters = [{"name": name, "value": value} for name, value in values.items()]
         scope: dict[str, Any] = {} if key is None else {"partition_key": key}
-        options: dict[str, Any] = scope | self._read(key) | {"response_hook": _check_documents}
+        options: dict[str, Any] = scope | self._read(key) | {"response_hook": check_documents}
         return self.proxy.query_items(text, parameters=parameters, max_item_count=page, **options).by_page()
 
     async def _changed(
@@ -547,97 +473,12 @@ class Container:
         )
 
 
-class Cursor:
-    """The pages of one query."""
-
-    def __init__(
-        self,
-        ask: Callable[[Callable[[], Awaitable[list[Item] | None]]], Awaitable[list[Item] | None]],
-        begin: Callable[[], Any],
-        *,
-        resumes: bool = True,
-    ) -> None:
-        self._ask = ask
-        self._begin = begin
-        self._resumes = resumes
-        self._pages: Any = None
-
-    async def page(self) -> list[Item] | None:
-        """The next page; None after the last."""
-        return await self._ask(self._next)
-
-    async def rows(self) -> list[Item]:
-        """All rows that are left."""
-        rows: list[Item] = []
-        while (page := await self.page()) is not None:
-            rows += page
-        return rows
-
-    async def _next(self) -> list[Item] | None:
-        if self._pages is None:
-            self._pages = self._begin()
-        try:
-            rows = [row async for row in await anext(self._pages)]
-        except StopAsyncIteration:
-            return None
-        except AzureError:
-            if not self._resumes:
-                self._pages = None
-            raise
-        return rows
-
-
-async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
-    """What the requests give, a few under way at a time. If one fails, none goes on behind the caller's back."""
-    limit = asyncio.Semaphore(AT_ONCE)
-
-    async def one(request: Callable[[], Awaitable[_T]]) -> _T:
-        async with limit:
-            return await request()
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(request)) for request in requests]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0]  # noqa: B904 - it has its own cause
-    return [task.result() for task in tasks]
-
-
-def _check_documents(_: object, body: object) -> None:
-    """What has no list of objects is no page: the SDK would take some of it for an empty one."""
-    documents = mapping(body).get("Documents")
-    if not isinstance(documents, list) or not all(isinstance(row, dict) for row in cast("list[object]", documents)):
-        raise TypeError("a page without a list of objects")
-
-
-def mapping(value: object) -> dict[str, Any]:
-    """`value` where it is a JSON object; else an empty one."""
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
-
-
 def _is_of_another(status: int, headers: Mapping[str, Any]) -> bool:
     return (status, headers.get("x-ms-substatus")) == _ANOTHER_CONTAINER
 
 
 def _unless_changed(etag: str) -> dict[str, Any]:
     return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-
-
-def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a container's indexing policy has the composite index of `wanted`: paths and orders, or all of them the
-    other way round, which the service reads backwards ("Indexing policies in Azure Cosmos DB")."""
-    given = policy.get("compositeIndexes")
-    have = [_orders(index) for index in cast("list[Any]", given if isinstance(given, list) else [])]
-    return all(
-        any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
-        for needed in cast("list[list[dict[str, Any]]]", wanted.get("compositeIndexes") or [])
-    )
-
-
-def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:
-    """The paths of a composite index, and whether each descends."""
-    parts = [mapping(part) for part in cast("list[Any]", index if isinstance(index, list) else [])]
-    return [(str(part.get("path")), (part.get("order") == "descending") is not turned) for part in parts]
 
 
 def _is_late(error: AzureError) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from ...errors import CheckpointStoreError
 from ...events import CheckpointEvent, StreamId
 from .. import Check, can_exist
-from .container import KEY_VERSION, Container, Cursor, serves, together
+from .container import Container
 from .items import (
     AFTER_EVENTS,
     HEADER,
@@ -29,6 +29,8 @@ from .items import (
     key_of,
     stream_of,
 )
+from .layout import KEY_VERSION, serves
+from .query import Cursor, together
 
 __all__ = ["checks", "follow", "ids_with", "is_removed", "remove", "rows_of", "streams"]
 

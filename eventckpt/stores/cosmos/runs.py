@@ -25,8 +25,10 @@ from ...log import logger_of
 from ...text import described, is_unicode, safe
 from .. import RunStore
 from . import log
-from .container import Container, Layout, together
+from .container import Container
 from .items import Item, is_in, key_of, partition_key_of
+from .layout import Layout
+from .query import together
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
 

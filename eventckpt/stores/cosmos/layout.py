@@ -1,0 +1,46 @@
+"""What a container of ours is made with, and what is asked of one that somebody else has made.
+
+What the service says of a container may have any shape: whoever made it, and whatever stands between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple, cast
+
+__all__ = ["KEY_VERSION", "Layout", "mapping", "serves"]
+
+KEY_VERSION: Final = 2
+"""Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
+containers with large partition keys"). ARM, Bicep and az make version 1 unless told otherwise."""
+
+
+class Layout(NamedTuple):
+    """What a container is made with."""
+
+    holds: str
+    partition_key: str
+    """The path of the property that is the key."""
+    indexing_policy: dict[str, Any]
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """`value` where it is a JSON object; else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a container's indexing policy has the composite index of `wanted`: paths and orders, or all of them the
+    other way round, which the service reads backwards ("Indexing policies in Azure Cosmos DB")."""
+    given = policy.get("compositeIndexes")
+    have = [_orders(index) for index in cast("list[Any]", given if isinstance(given, list) else [])]
+    return all(
+        any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
+        for needed in cast("list[list[dict[str, Any]]]", wanted.get("compositeIndexes") or [])
+    )
+
+
+def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:
+    """The paths of a composite index, and whether each descends."""
+    parts = [mapping(part) for part in cast("list[Any]", index if isinstance(index, list) else [])]
+    return [(str(part.get("path")), (part.get("order") == "descending") is not turned) for part in parts]

@@ -15,6 +15,7 @@ from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator, Switches
+from .cosmos_emulator.clock import Clock
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
 from .round_trips import watch_this_project
 
@@ -35,6 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_report_header() -> str:
     names = ("agent-framework-core", "agent-framework-orchestrations")
     return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The time of an emulator, moved by hand."""
+    return Clock()
 
 
 @pytest.fixture(params=["sqlite", "cosmos"])

@@ -29,25 +29,11 @@ from azure.cosmos.exceptions import (
 
 from tests.cosmos_emulator import CosmosEmulator
 from tests.cosmos_emulator.charges import TABLE
+from tests.cosmos_emulator.clock import Clock
 from tests.cosmos_emulator.indexing import IndexingPolicy
 
 LARGE_BODIES = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, beyond 1 MB
 NO_INDEX = {"indexingMode": "none", "automatic": False}
-
-
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

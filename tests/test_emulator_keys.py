@@ -16,6 +16,7 @@ from azure.cosmos.exceptions import (
 )
 
 from tests.cosmos_emulator import CosmosEmulator, Switches
+from tests.cosmos_emulator.clock import Clock
 from tests.cosmos_emulator.partition_keys import PREFIX_BYTES, PartitionKeyDefinition
 
 COMMON = "orders|" + "x" * (PREFIX_BYTES - 7)
@@ -23,21 +24,6 @@ FIRST, SECOND = COMMON + "|run-1", COMMON + "|run-2"
 VERSION_1 = PartitionKey("/pk", version=1)
 VERSION_2 = PartitionKey("/pk")
 LIMIT = 4000
-
-
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

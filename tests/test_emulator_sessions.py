@@ -15,22 +15,8 @@ from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExist
 
 from tests.cosmos_emulator import CosmosEmulator, Switches
 from tests.cosmos_emulator.auth import authorization
+from tests.cosmos_emulator.clock import Clock
 from tests.cosmos_emulator.sessions import BLOCK, parse_session
-
-
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -11,26 +11,12 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from tests.cosmos_emulator import CosmosEmulator
+from tests.cosmos_emulator.clock import Clock
 from tests.cosmos_emulator.wire import Answer, send
 
 MODE: Any = "AllVersionsAndDeletes"
 KEPT = {"retentionDuration": 10}
 ITEMS = "dbs/shop/colls/one/docs"
-
-
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_700_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
 
 
 @pytest.fixture

@@ -194,20 +194,6 @@ async def test_a_client_that_was_not_entered_is_entered(emulator: CosmosEmulator
     assert emulator.reads_without_session() == []
 
 
-async def test_a_container_of_a_client_that_was_not_entered_is_read_in_a_session(emulator: CosmosEmulator) -> None:
-    async with CosmosEventStore(**where(emulator)) as store:
-        await store.append(make_event(STREAM, 1))
-    client = CosmosClient(emulator.endpoint, emulator.key)
-    try:
-        container = client.get_database_client(DATABASE).get_container_client("checkpoints")
-        async with CosmosEventStore(container_client=container) as store:
-            await store.append(make_event(STREAM, 2))
-            assert len(await store.read(STREAM, 2)) == 1
-    finally:
-        await client.close()
-    assert emulator.reads_without_session() == []
-
-
 async def test_a_client_that_was_entered_keeps_the_session_of_its_other_users(emulator: CosmosEmulator) -> None:
     async with CosmosClient(emulator.endpoint, emulator.key) as client:
         container = await (await client.create_database("other")).create_container("other", _key("/p"))

@@ -7,6 +7,7 @@ nobody can change in place, whatever the items claim.
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -157,7 +158,8 @@ async def checks(container: Container) -> list[Check]:
         async with container.in_use():
             await container.query("SELECT TOP 1 c.id FROM c", {}, "").rows()
             found.append(Check("reading", True, "the identity can query"))
-            probe = {"id": f"{PART}-{'0' * 64}", "stream": "doctor", "type": PART, "data": ""}
+            # An id of its own: of two doctors at once, each finds what it wrote.
+            probe = {"id": f"{PART}-{secrets.token_hex(32)}", "stream": "doctor", "type": PART, "data": ""}
             await container.put(probe)
             written = await container.read(probe["id"], probe["stream"])
             removed = written is not None and await is_removed(container, written)

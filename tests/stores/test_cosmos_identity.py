@@ -101,6 +101,9 @@ class TestAsAnIdentityWithTheRoleThatTheDocsName(test_cosmos.TestCosmosConforman
     async def open_store(self) -> EventStore:
         return await self.identities.store(self.principal)
 
+    async def settle(self) -> None:
+        self.identities.emulator.catch_up()
+
 
 class TestAsAnIdentityWithTheLeastRole(AuditStoreConformance):
     """With a sync credential, and no right that docs/roles does not list."""
@@ -113,6 +116,9 @@ class TestAsAnIdentityWithTheLeastRole(AuditStoreConformance):
 
     async def open_store(self) -> AuditStore:
         return await self.identities.store(self.principal, sync=True)
+
+    async def settle(self) -> None:
+        self.identities.emulator.catch_up()
 
 
 # Tokens

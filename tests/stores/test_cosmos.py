@@ -52,7 +52,7 @@ from eventckpt.chain import digest_of, sealed
 from eventckpt.errors import StoreFormatError, StoreReadOnlyError, StoreUnavailableError, StreamConflict
 from eventckpt.events import Summary
 from eventckpt.stores.conformance import EventStoreConformance, make_event
-from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of, requests
+from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of, query, requests
 
 from ..conftest import cosmos_account
 from ..cosmos_emulator import CosmosEmulator
@@ -1295,7 +1295,7 @@ async def test_one_operation_sends_few_requests_at_a_time(emulator: CosmosEmulat
     def arrives(_: object) -> bool:
         nonlocal arrived
         arrived += 1
-        if arrived == container.AT_ONCE:
+        if arrived == query.AT_ONCE:
             full.set()
         return True
 
@@ -1303,7 +1303,7 @@ async def test_one_operation_sends_few_requests_at_a_time(emulator: CosmosEmulat
     appending = asyncio.create_task(store.append(make_event(STREAM, 2, data=MEGABYTES_5)))
     await full.wait()
     await store.read(STREAM, 1)  # any other request that was sent has arrived by now
-    assert arrived == container.AT_ONCE < PARTS_OF_5_MB
+    assert arrived == query.AT_ONCE < PARTS_OF_5_MB
     release.set()
     await appending
     assert arrived == PARTS_OF_5_MB

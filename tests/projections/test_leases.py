@@ -157,6 +157,7 @@ ODD: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 async def change(rig: Rig, changes: dict[str, Any], *, processor: str = "test") -> None:
     """Write `changes` into the lease of everything."""
+    rig.engine.settle()
     engine = open_engine(rig.writer.store)
     name = f"{processor}{await engine.feed.identity()}..-FF"
     document = await engine.documents.read(name)
@@ -198,6 +199,7 @@ async def test_of_a_lease_with_odd_properties_the_rest_is_read(
 
 
 @pytest.mark.parametrize("changes", [*NO_LEASES.values(), *(changes for changes, _ in ODD.values())])
+@pytest.mark.calm
 async def test_a_worker_starts_reads_and_stops_whatever_a_lease_says(rig: Rig, changes: dict[str, Any]) -> None:
     await rig.writer.write("a")
     first = Recorder()
@@ -213,6 +215,7 @@ async def test_a_worker_starts_reads_and_stops_whatever_a_lease_says(rig: Rig, c
     assert [lease.range for lease in await rig.leases()] == [FeedRange("", "FF")]
 
 
+@pytest.mark.calm
 async def test_a_worker_that_runs_goes_on_beside_a_document_that_is_no_lease(rig: Rig) -> None:
     await rig.writer.write("a")
     seen = Recorder()
@@ -229,6 +232,7 @@ async def test_a_worker_that_runs_goes_on_beside_a_document_that_is_no_lease(rig
 
 
 @pytest.mark.parametrize("changes", [*NO_LEASES.values(), *(changes for changes, _ in ODD.values())])
+@pytest.mark.calm
 async def test_a_reset_removes_what_it_cannot_read_and_begins_where_it_was_told(
     rig: Rig, changes: dict[str, Any]
 ) -> None:
@@ -247,6 +251,7 @@ async def test_a_reset_removes_what_it_cannot_read_and_begins_where_it_was_told(
 
 
 @pytest.mark.parametrize("parked", [None, [], {"range": 5}, {"range": "-FF", "event": {"seq": ESCAPE}}])
+@pytest.mark.calm
 async def test_what_is_no_parked_event_is_left_out(rig: Rig, parked: object, caplog: pytest.LogCaptureFixture) -> None:
     engine = open_engine(rig.writer.store)
     document: Document = {"id": f"test{await engine.feed.identity()}.parked.x", "Parked": parked}

@@ -15,8 +15,8 @@ import msgspec
 from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
 from eventckpt.chain import is_newer
 from eventckpt.log import logger_of
+from eventckpt.lru import Lru
 from eventckpt.runs import advance, fold
-from eventckpt.storage.lineage import Lru
 from eventckpt.stores import RunStore
 
 from .batch import UpgradeNeededError
@@ -28,8 +28,6 @@ __all__ = ["Difference", "LatestProjection", "compare"]
 logger = logger_of("eventckpt.projections")
 
 _MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
-
-
 _PAUSES: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
 """Seconds between the looks at a run that differs. The service says of no replica how late it may be; within a region
 it is mostly milliseconds."""
@@ -63,8 +61,7 @@ class LatestProjection:
         """
         by_stream: dict[StreamId, list[CheckpointEvent]] = {}
         for event in events:
-            if event.seq > 0:  # else it is an item among the events that is none
-                by_stream.setdefault(event.stream, []).append(event)
+            by_stream.setdefault(event.stream, []).append(event)
         infos = {stream: known for stream in by_stream if (known := self._known.get(stream))}
         stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
         infos.update(await self._runs.get(*stale) if stale else {})
@@ -221,7 +218,6 @@ async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:
             waiting += [(part, continuation) for part in feed_range.cut(gone.ranges)]
             continue
         for event in page.events:
-            if event.seq > 0:
-                yield event.stream
+            yield event.stream
         if page.behind or page.continuation != continuation:
             waiting.append((feed_range, page.continuation))

@@ -5,36 +5,13 @@ The memory is a cache with bounds: forgetting costs a look-up, never correctness
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from itertools import count
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
+from ..lru import Lru
 
-__all__ = ["Head", "Lru", "Memory", "Tip"]
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
-
-
-class Lru(Generic[_K, _V]):
-    """A mapping that keeps the `size` entries used last."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[_K, _V] = OrderedDict()
-
-    def get(self, key: _K) -> _V | None:
-        value = self._entries.get(key)
-        if value is not None:
-            self._entries.move_to_end(key)
-        return value
-
-    def put(self, key: _K, value: _V) -> None:
-        self._entries[key] = value
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+__all__ = ["Head", "Memory", "Tip"]
 
 
 class Head(NamedTuple):

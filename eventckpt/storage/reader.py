@@ -85,10 +85,8 @@ class Reader:
             return None
         if run_id is None and self._runs is not None:
             return await self._projected(self._runs, workflow_name)
-        found = await self._newest_live(workflow_name, run_id)
-        for pause in _PAUSES:
-            if found is None:
-                return None
+        pauses = iter(_PAUSES)
+        while (found := await self._newest_live(workflow_name, run_id)) is not None:
             header, head = found
             before = self._memory.head(header.stream)
             for event in await self._store.read(header.stream, header.seq):
@@ -97,14 +95,14 @@ class Reader:
                 return checkpoint
             # Removed since it was listed, or a replica that lags was asked: the listing tells, and an older one is not
             # given for it.
+            pause = next(pauses, None)
+            if pause is None:
+                raise StoreUnavailableError(
+                    f"{header.named()} is listed, and cannot be read: replicas that lag have not heard of it. "
+                    "Trying again is safe."
+                )
             await asyncio.sleep(pause)
-            found = await self._newest_live(workflow_name, run_id)
-        if found is None:
-            return None
-        raise StoreUnavailableError(
-            f"{found[0].named()} is listed, and cannot be read: replicas that lag have not heard of it. "
-            "Trying again is safe."
-        )
+        return None
 
     async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent, Head] | None:
         """The header of the live checkpoint committed last, and the head of its run."""

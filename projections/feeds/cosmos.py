@@ -56,7 +56,7 @@ class CosmosChangeFeed(ChangeFeed):
         page = await self._page(feed_range, continuation, start, limit)
         events: list[CheckpointEvent] = [header_of(item) for item in page.items if is_event(item)]
         # A page with nothing in it is not the end of the feed: only "not modified" is.
-        behind = 0 if page.is_end else max(page.lsn - _lsn(page.etag), 0 if page.items else 1)
+        behind = 0 if page.is_end else max(page.lsn - page.at, 0 if page.items else 1)
         return FeedPage(events, page.etag, page.charge, behind=behind)
 
     async def lag(self, feed_range: FeedRange, continuation: str | None, *, start: Start) -> int:
@@ -68,7 +68,7 @@ class CosmosChangeFeed(ChangeFeed):
             page = await self._page(feed_range, page.etag, start, 1)
         if page.is_end:
             return 0
-        before = int(page.items[0]["_lsn"]) - 1 if page.items else _lsn(page.etag)
+        before = int(page.items[0]["_lsn"]) - 1 if page.items else page.at
         return max(1, page.lsn - before)
 
     async def _page(self, feed_range: FeedRange, continuation: str | None, start: Start, limit: int) -> _Page:
@@ -86,6 +86,8 @@ class _Page(NamedTuple):
 
     items: Sequence[Mapping[str, Any]]
     etag: str
+    at: int
+    """The LSN in the etag, where the next page goes on."""
     lsn: int
     """Of the partition, where it answered."""
     charge: float
@@ -124,22 +126,18 @@ async def _read(
     is_end = status == _NOT_MODIFIED
     if not is_end and not isinstance(mapping(bodies[-1]).get("Documents"), list):
         raise ValueError("a page of the feed without a list of documents")
-    page = _Page(
+    etag = headers["etag"]
+    return _Page(
         items,
-        headers["etag"],
+        etag,
+        int(etag.strip('"')),
         lsn_of(headers["x-ms-session-token"]),
         float(headers.get("x-ms-request-charge", 0)),
         is_end,
     )
-    _lsn(page.etag)  # raises where it is no number: what cannot be continued from is no page
-    return page
 
 
 async def _ranges(container: ContainerProxy, *, refresh: bool) -> list[FeedRange]:
     found = cast(Any, container.read_feed_ranges(force_refresh=refresh))
     bounds = [each["Range"] async for each in found]
     return sorted(FeedRange(str(each["min"]), str(each["max"])) for each in bounds)
-
-
-def _lsn(etag: str) -> int:
-    return int(etag.strip('"'))

@@ -20,6 +20,7 @@ import msgspec
 
 from eventckpt import CheckpointEvent
 from eventckpt.log import logger_of
+from eventckpt.lru import Lru
 from eventckpt.text import described, safe
 
 from ..feeds import EVERYTHING, ChangeFeed, FeedRange, Start
@@ -38,6 +39,7 @@ _REPORTED: Final = "Parked"
 _BOUND: Final = re.compile(r"[0-9A-F]{0,200}")  # of a range; with hierarchical keys up to 96 digits
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 _LONGEST: Final = 1_000  # characters of a continuation
+_MEMORY: Final = 10_000  # documents that are remembered as left out
 
 
 class LeaseLostError(Exception):
@@ -148,7 +150,7 @@ class LeaseStore:
         self._documents = documents
         self._feed = feed
         self._prefix: str | None = None
-        self._left_out: set[tuple[str, str]] = set()
+        self._left_out: Lru[tuple[str, str], bool] = Lru(_MEMORY)
 
     async def all(self) -> list[Lease]:
         """Every lease of this processor, in the order of their ranges. A document that is no lease is left out, which
@@ -257,8 +259,8 @@ class LeaseStore:
     def _warn(self, document: Document, what: str) -> None:
         """Once for each state that a document is in: workers look again and again."""
         state = (str(document["id"]), str(document.get("_etag")))
-        if state not in self._left_out:
-            self._left_out.add(state)
+        if not self._left_out.get(state):
+            self._left_out.put(state, True)
             logger.warning("The document %s %s", safe(state[0]), safe(what))
 
     async def _name(self) -> str:

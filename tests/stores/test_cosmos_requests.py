@@ -4,9 +4,11 @@ where that may help, and never taken for another one's cause."""
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -337,6 +339,28 @@ async def test_a_page_of_the_feed_that_makes_no_sense_is_not_its_end(body: bytes
         emulator.times = 1_000
         with pytest.raises(CheckpointStoreError):
             await feed.read(everything, None, start="beginning", limit=10)
+
+
+@pytest.mark.parametrize("odd", [None, 5, "x", [5], [[5]], {}, {"paths": "/stream", "version": "2"}])
+@pytest.mark.parametrize("setting", ["partitionKey", "indexingPolicy", "compositeIndexes", "includedPaths", "_rid"])
+async def test_a_container_of_odd_settings_is_named_by_doctor_and_opened_or_refused_in_words(
+    setting: str, odd: object
+) -> None:
+    async with _Senseless() as emulator, opened(emulator) as store:
+        await append(store)
+        settings = emulator.container(COSMOS_DATABASE, "events").document
+        policy = settings["indexingPolicy"]
+        within = {"compositeIndexes", "includedPaths"} & {setting}
+        changed = {"indexingPolicy": {**policy, setting: odd}} if within else {setting: odd}
+        body = json.dumps({**settings, **changed}).encode()
+        async with opened(emulator) as other:
+            emulator.kind, emulator.body, emulator.times = "read_container", body, 1_000
+            checks = await other.checks()
+            assert checks
+            assert setting != "partitionKey" or not all(check.ok for check in checks)
+            refused = setting in {"partitionKey", "_rid"}
+            with pytest.raises(CheckpointStoreError, match="events") if refused else nullcontext():
+                assert len(await read(other)) == 1
 
 
 async def test_a_key_that_the_service_repeats_is_not_repeated_by_us(

@@ -44,6 +44,7 @@ SETTLING: Final = 10.0
 
 _RID: Final = "x-ms-content-path"
 """The header with the service's id of the container that an answer is about."""
+_WITH_A_BODY: Final = frozenset({200, 201})  # as long as no write has asked for none, which only an answer allows
 _ANOTHER_CONTAINER: Final = (400, "1024")  # the SDK looks the container up again, and sends the request to the new one
 
 _Removal: TypeAlias = Literal["removed", "missing", "changed"]
@@ -125,7 +126,6 @@ class Container:
                 await self.proxy.create_item(body, retry_write=3, **self._write(key))
             except CosmosResourceExistsError:
                 return await self.proxy.read_item(body["id"], key, **self._read(key))  # a 404 is a replica lagging
-            self._answered = True
             return None
 
         return await self._ask(attempt, body)
@@ -143,7 +143,6 @@ class Container:
         """Create an item or write it once more, which makes it young again."""
         options = self._write(self._key_of(body))
         await self._ask(lambda: self.proxy.upsert_item(body, retry_write=3, **options), body)
-        self._answered = True
 
     async def read(self, name: str, key: str, *, known: bool = False) -> Item | None:
         """The item with this id in a logical partition; None if there is none.
@@ -281,9 +280,9 @@ class Container:
             status, headers = int(response.http_response.status_code), response.http_response.headers
             hear(status, headers)
             self._session.note(headers, key)
-            self._answered = self._answered or (status == 200 and response.http_request.method != "DELETE")
-            rid = headers.get(_RID)
-            self._may_be_another |= _is_of_another(status, headers) or bool(rid and self._rid and rid != self._rid)
+            self._answered |= status in _WITH_A_BODY
+            refused = (status, headers.get("x-ms-substatus")) == _ANOTHER_CONTAINER
+            self._may_be_another |= refused or headers.get(_RID, self._rid) != self._rid
 
         return {"raw_response_hook": heard}
 
@@ -302,7 +301,6 @@ class Container:
         async def attempt() -> str:
             attempts.append(body)
             answer = await write(body, **options)
-            self._answered = True
             return str(answer.get_response_headers()["etag"])
 
         try:
@@ -348,10 +346,10 @@ class Container:
         save rests on is gone."""
         self._may_be_another = False
         try:
-            properties = await ask(self.proxy.read, self._where, patience=min(KNOWN, requests.PATIENCE))
+            properties = await ask(lambda: _settings(self.proxy), self._where, patience=min(KNOWN, requests.PATIENCE))
         except CheckpointStoreError:
             return  # what was on its way to the caller says more
-        if str(properties["_rid"]) != self._rid:
+        if properties["_rid"] != self._rid:
             self._may_be_another = True
             raise StoreFormatError(
                 f"Container {self._name!r} of database {self._database_name!r} was deleted and made anew while this "
@@ -390,7 +388,7 @@ class Container:
         if properties is None:
             raise self._missing()
         self._check(properties)
-        self._rid, self._opened_at, self._proxy = str(properties["_rid"]), time.monotonic(), container
+        self._rid, self._opened_at, self._proxy = properties["_rid"], time.monotonic(), container
 
     async def _found(self) -> ContainerProxy:
         """The container, whether it is there or not, of a client that was entered."""
@@ -402,8 +400,8 @@ class Container:
         """Its settings; None where it, or its database, is not there, nor comes to be known for `until` seconds."""
         try:
             if until:
-                return dict(await ask(container.read, self._where, passes=_is_late, patience=until))
-            return dict(await ask(container.read, self._where, answers={404}))
+                return await ask(lambda: _settings(container), self._where, passes=_is_late, patience=until)
+            return await ask(lambda: _settings(container), self._where, answers={404})
         except (CosmosHttpResponseError, StoreFormatError, StoreUnavailableError) as error:
             cause = error if isinstance(error, AzureError) else error.__cause__
             if isinstance(cause, AzureError) and status_of(cause) == 404:
@@ -473,8 +471,12 @@ class Container:
         )
 
 
-def _is_of_another(status: int, headers: Mapping[str, Any]) -> bool:
-    return (status, headers.get("x-ms-substatus")) == _ANOTHER_CONTAINER
+async def _settings(container: ContainerProxy) -> dict[str, Any]:
+    """What the service says of a container, its id among it."""
+    properties = dict(await container.read())
+    if not isinstance(properties["_rid"], str):
+        raise TypeError("a container without an id")
+    return properties
 
 
 def _unless_changed(etag: str) -> dict[str, Any]:

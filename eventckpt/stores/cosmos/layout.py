@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
-__all__ = ["KEY_VERSION", "Layout", "mapping", "serves"]
+__all__ = ["KEY_VERSION", "Layout", "listing", "mapping", "serves"]
 
 KEY_VERSION: Final = 2
 """Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
@@ -29,18 +29,22 @@ def mapping(value: object) -> dict[str, Any]:
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
+def listing(value: object) -> list[Any]:
+    """`value` where it is a JSON array; else an empty one."""
+    return cast("list[Any]", value) if isinstance(value, list) else []
+
+
 def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether a container's indexing policy has the composite index of `wanted`: paths and orders, or all of them the
     other way round, which the service reads backwards ("Indexing policies in Azure Cosmos DB")."""
-    given = policy.get("compositeIndexes")
-    have = [_orders(index) for index in cast("list[Any]", given if isinstance(given, list) else [])]
+    have = [_orders(index) for index in listing(policy.get("compositeIndexes"))]
     return all(
         any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
-        for needed in cast("list[list[dict[str, Any]]]", wanted.get("compositeIndexes") or [])
+        for needed in listing(wanted.get("compositeIndexes"))
     )
 
 
 def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:
     """The paths of a composite index, and whether each descends."""
-    parts = [mapping(part) for part in cast("list[Any]", index if isinstance(index, list) else [])]
+    parts = map(mapping, listing(index))
     return [(str(part.get("path")), (part.get("order") == "descending") is not turned) for part in parts]

@@ -30,7 +30,7 @@ from .items import (
     key_of,
     stream_of,
 )
-from .layout import KEY_VERSION, serves
+from .layout import KEY_VERSION, listing, mapping, serves
 from .query import Cursor, together
 
 __all__ = ["checks", "follow", "ids_with", "is_removed", "remove", "rows_of", "streams"]
@@ -172,12 +172,12 @@ async def checks(container: Container) -> list[Check]:
 
 
 def _layout(properties: dict[str, Any]) -> list[Check]:
-    definition = properties.get("partitionKey", {})
+    definition, policy = mapping(properties.get("partitionKey")), mapping(properties.get("indexingPolicy"))
     paths, version = definition.get("paths"), definition.get("version", 1)
-    policy = properties.get("indexingPolicy", {})
-    indexed = {str(path["path"]) for path in policy.get("includedPaths", [])}
+    indexed = {str(mapping(path).get("path")) for path in listing(policy.get("includedPaths"))}
     wanted = {str(path["path"]) for path in INDEXING_POLICY["includedPaths"]}
     missing = [] if "/*" in indexed else sorted(wanted - indexed)
+    composite = serves(policy, INDEXING_POLICY)
     expires = properties.get("defaultTtl")
     remedy = "Set eventckpt.stores.cosmos.INDEXING_POLICY."
     return [
@@ -196,8 +196,8 @@ def _layout(properties: dict[str, Any]) -> list[Check]:
         ),
         Check(
             "composite index",
-            serves(policy, INDEXING_POLICY),
-            "workflow name and timestamp, in one order" if serves(policy, INDEXING_POLICY) else "missing or mixed",
+            composite,
+            "workflow name and timestamp, in one order" if composite else "missing or mixed",
             f"{remedy} Without it, the unbound get_latest costs more.",
         ),
         Check(

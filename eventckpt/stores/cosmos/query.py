@@ -51,14 +51,13 @@ class Cursor:
         if self._pages is None:
             self._pages = self._begin()
         try:
-            rows = [row async for row in await anext(self._pages)]
+            return [row async for row in await anext(self._pages)]
         except StopAsyncIteration:
             return None
         except AzureError:
             if not self._resumes:
                 self._pages = None
             raise
-        return rows
 
 
 async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:

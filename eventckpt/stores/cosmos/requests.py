@@ -171,7 +171,11 @@ def refusal_of(error: AzureError) -> Refusal:
         return _NO_TOKEN if isinstance(error, ClientAuthenticationError) else _NO_ANSWER
     if status == 403 and not sub_status_of(error) and "firewall" in str(error.message).lower():
         return _FIREWALL
-    return REFUSALS.get((status, sub_status_of(error))) or REFUSALS.get((status, None)) or _OTHER
+    return _row(status, sub_status_of(error))
+
+
+def _row(status: int, sub_status: int) -> Refusal:
+    return REFUSALS.get((status, sub_status)) or REFUSALS.get((status, None)) or _OTHER
 
 
 def is_missing_item(error: AzureError) -> bool:
@@ -281,11 +285,10 @@ def _unanswered(where: str, seconds: float, heard: _Heard) -> StoreUnavailableEr
     """What to tell where time is over before the SDK has told anything."""
     if not heard.status:
         return StoreUnavailableError(f"Cosmos DB on {where} gave no answer for {seconds:.0f} s. {_HEALTH}")
-    key = (heard.status, heard.sub_status)
-    refusal = REFUSALS.get(key) or REFUSALS.get((heard.status, None)) or _OTHER
+    refusal = _row(heard.status, heard.sub_status)
     return StoreUnavailableError(
-        f"Cosmos DB on {where} did not serve for {seconds:.0f} s: {_number(*key)} ({refusal.name}). "
-        f"{refusal.advice or _HEALTH}"
+        f"Cosmos DB on {where} did not serve for {seconds:.0f} s: {_number(heard.status, heard.sub_status)} "
+        f"({refusal.name}). {refusal.advice or _HEALTH}"
     )
 
 

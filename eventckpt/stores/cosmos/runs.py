@@ -11,7 +11,6 @@ is written over.
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
@@ -22,6 +21,7 @@ import msgspec
 from ...errors import StoreUnavailableError
 from ...events import MAX_SEQ, RunInfo, StreamId
 from ...log import logger_of
+from ...lru import Lru
 from ...text import described, is_unicode, safe
 from .. import RunStore
 from . import log
@@ -69,8 +69,8 @@ class CosmosRunStore(RunStore):
         self._container = events.beside("-projections", _LAYOUT)
         self._name = name
         self._known: tuple[str, float] | None = None
-        self._etags: OrderedDict[tuple[str, StreamId], tuple[int, str]] = OrderedDict()
-        self._left_out: set[tuple[str, str]] = set()
+        self._etags = _etags()
+        self._left_out: Lru[tuple[str, str], bool] = Lru(_MEMORY)
 
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
         """See `RunStore.get`."""
@@ -120,7 +120,7 @@ class CosmosRunStore(RunStore):
         """See `RunStore.clear`."""
         async with self._container.in_use():
             name = await self._in_use()
-            self._etags.clear()
+            self._etags = _etags()
             cursor = self._container.query("SELECT c.stream FROM c WHERE c.id = @id", {"@id": name})
             while (page := await cursor.page()) is not None:
                 keys = filter(None, map(key_of, page))
@@ -160,15 +160,15 @@ class CosmosRunStore(RunStore):
         if item is None:
             return None
         info = self._counting(name, item)
-        self._remember(name, stream, info.seq if info else 0, str(item["_etag"]))
+        self._etags.put((name, stream), (info.seq if info else 0, str(item["_etag"])))
         return info
 
     def _counting(self, name: str, item: Item) -> RunInfo | None:
         """The document in an item; None where it does not count, which is said once."""
         info = _info(item)
         key = key_of(item) or ""
-        if info is None and (name, key) not in self._left_out:
-            self._left_out.add((name, key))
+        if info is None and not self._left_out.get((name, key)):
+            self._left_out.put((name, key), True)
             logger.warning("The document %r of the run with key %s is damaged and left out.", name, safe(key))
         return info
 
@@ -177,7 +177,7 @@ class CosmosRunStore(RunStore):
         key = partition_key_of(info.stream)
         body = {**cast("dict[str, Any]", msgspec.to_builtins(info)), "id": name, "stream": key}
         for _ in range(_ROUNDS):
-            known = self._etags.pop((name, info.stream), None)
+            known = self._etags.pop((name, info.stream))
             if known is None:
                 etag = await self._container.create_only(body)
             elif known[0] < info.seq:
@@ -185,7 +185,7 @@ class CosmosRunStore(RunStore):
             else:
                 etag = None  # what is remembered may have been cleared since
             if etag is not None:
-                self._remember(name, info.stream, info.seq, etag)
+                self._etags.put((name, info.stream), (info.seq, etag))
                 return True
             stored = await self._read(name, info.stream)
             if stored is not None and stored.seq >= info.seq:
@@ -196,11 +196,10 @@ class CosmosRunStore(RunStore):
             f"the container {self._container.name!r}, and remove the item {name!r} with the partition key {safe(key)}."
         )
 
-    def _remember(self, name: str, stream: StreamId, seq: int, etag: str) -> None:
-        self._etags[name, stream] = (seq, etag)
-        self._etags.move_to_end((name, stream))
-        if len(self._etags) > _MEMORY:
-            self._etags.popitem(last=False)
+
+def _etags() -> Lru[tuple[str, StreamId], tuple[int, str]]:
+    """Of documents by projection and run: the seq that each has reached, and its etag."""
+    return Lru(_MEMORY)
 
 
 def _info(item: Item) -> RunInfo | None:

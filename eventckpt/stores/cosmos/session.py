@@ -12,9 +12,10 @@ Sources: azure-cosmos 4.17.1, `_session.py` and `aio/_retry_utility_async.py`; "
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
+
+from ...lru import Lru
 
 __all__ = ["Session", "enter", "lsn_of"]
 
@@ -64,7 +65,7 @@ class Session:
 
     def __init__(self) -> None:
         self._tokens: dict[str, _Token] = {}
-        self._partitions: OrderedDict[str, str] = OrderedDict()
+        self._partitions: Lru[str, str] = Lru(_KEYS)
 
     def note(self, headers: Mapping[str, Any], key: str | None = None) -> None:
         """Remember what an answer has seen, whatever its status.
@@ -83,10 +84,7 @@ class Session:
             if token is not None:
                 self._tokens[partition] = token if known is None else known.merged(token)
         if key is not None and seen and "," not in seen:
-            self._partitions[key] = seen.partition(":")[0]
-            self._partitions.move_to_end(key)
-            if len(self._partitions) > _KEYS:
-                self._partitions.popitem(last=False)
+            self._partitions.put(key, seen.partition(":")[0])
 
     def token(self, key: str | None = None) -> str | None:
         """What a read carries; None before anything was seen, or where the SDK knows it better.
@@ -101,11 +99,6 @@ class Session:
             return None
         everything = ",".join(f"{each}:{token.text}" for each, token in self._tokens.items())
         return everything if 0 < len(everything) <= _LONGEST else None
-
-    def forget(self) -> None:
-        """Begin anew: the container is another one."""
-        self._tokens.clear()
-        self._partitions.clear()
 
 
 def lsn_of(token: str) -> int:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from azure.cosmos.aio import CosmosClient
@@ -42,6 +43,14 @@ def pytest_report_header() -> str:
 def clock() -> Clock:
     """The time of an emulator, moved by hand."""
     return Clock()
+
+
+@pytest.fixture
+def sdk_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of an emulator, and that by which the SDK takes a token to have ended."""
+    clock.now = 1_800_000_000.0
+    monkeypatch.setattr("azure.core.pipeline.policies._authentication.time", SimpleNamespace(time=clock))
+    return clock
 
 
 @pytest.fixture(params=["sqlite", "cosmos"])

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
-import hmac
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import Any, Final
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
 
 from tests.cosmos_emulator import EMULATOR_KEY, CosmosEmulator
+from tests.cosmos_emulator.auth import authorization
 
 LONGEST_ANSWER: Final = 2.0
 """Seconds that a request may take."""
@@ -33,9 +31,7 @@ class Request:
         name = "/".join(parts[: len(parts) // 2 * 2])
         if "operations" in parts[4:5]:
             kind, name = "colls", "/".join(parts[:4])
-        text = f"{self.method.lower()}\n{kind.lower()}\n{name}\n{moment.lower()}\n\n".encode(errors="replace")
-        digest = hmac.new(base64.b64decode(EMULATOR_KEY), text, hashlib.sha256).digest()
-        token = quote(f"type=master&ver=1.0&sig={base64.b64encode(digest).decode()}", safe="")
+        token = authorization(EMULATOR_KEY, self.method, kind, name, moment)
         return replace(self, headers={"authorization": token, "x-ms-date": moment, **self.headers})
 
     def encoded(self) -> bytes:
@@ -61,37 +57,53 @@ class Answer:
         return int(self.headers.get("x-ms-substatus", "0"))
 
     @property
+    def json(self) -> Any:
+        return json.loads(self.body) if self.body else None
+
+    @property
     def code(self) -> str:
-        return json.loads(self.body)["code"]
+        return self.json["code"]
 
     @property
     def message(self) -> str:
-        return json.loads(self.body)["message"]
+        return self.json["message"]
 
 
 class Wire:
     """One server, spoken to in bytes."""
 
-    def __init__(self, emulator: CosmosEmulator) -> None:
+    def __init__(self, emulator: CosmosEmulator, longest: float = LONGEST_ANSWER) -> None:
         self.emulator = emulator
+        self.longest = longest
         self.port = int(emulator.endpoint.rstrip("/").rpartition(":")[2])
 
     async def send(self, request: Request) -> Answer:
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         try:
-            async with asyncio.timeout(LONGEST_ANSWER):
+            async with asyncio.timeout(self.longest):
                 writer.write(request.encoded())
                 await writer.drain()
                 return await _read(reader, bodiless=request.method == "HEAD")
         except TimeoutError:
-            raise AssertionError(f"no answer within {LONGEST_ANSWER} s to {request}") from None
+            raise AssertionError(f"no answer within {self.longest} s to {request}") from None
         finally:
             writer.close()
 
     async def ask(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        raw = body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.send(Request(method, path, named, raw).signed())
+        return await self.send(Request(method, path, named, _encoded(body)).signed())
+
+
+async def send(
+    emulator: CosmosEmulator, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """One request that a client could send, to a path without its first slash. How long it takes is not looked at."""
+    return await Wire(emulator, longest=60.0).send(Request(method, f"/{path}", headers or {}, _encoded(body)).signed())
+
+
+def _encoded(body: Any) -> bytes:
+    """A body that is not bytes is sent as JSON."""
+    return body if isinstance(body, bytes) else b"" if body is None else json.dumps(body).encode()
 
 
 async def _read(reader: asyncio.StreamReader, *, bodiless: bool) -> Answer:

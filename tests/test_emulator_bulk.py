@@ -11,7 +11,7 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from tests.cosmos_emulator import CosmosEmulator, Switches
-from tests.cosmos_emulator.wire import Answer, send
+from tests.cosmos_wire import Answer, send
 
 ITEMS = "dbs/shop/colls/many/docs"
 LARGE = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, beyond 1 MB
@@ -49,7 +49,7 @@ async def bulk(emulator: CosmosEmulator, operations: Any, range_id: str = "0", *
 
 
 def codes(answer: Answer) -> list[int]:
-    return [each["statusCode"] for each in answer.body]
+    return [each["statusCode"] for each in answer.json]
 
 
 def keys_of(emulator: CosmosEmulator, range_id: str, count: int = 3) -> list[str]:
@@ -80,9 +80,9 @@ async def test_each_operation_of_a_bulk_request_is_for_itself(emulator: CosmosEm
     )
     assert answer.status == 207
     assert codes(answer) == [201, 409, 201, 200, 404, 412, 200, 200, 201, 204]
-    assert answer.body[3]["resourceBody"]["id"] == "1"
-    assert answer.body[0]["eTag"] == answer.body[0]["resourceBody"]["_etag"]
-    assert float(answer.headers["x-ms-request-charge"]) == pytest.approx(sum(e["requestCharge"] for e in answer.body))
+    assert answer.json[3]["resourceBody"]["id"] == "1"
+    assert answer.json[0]["eTag"] == answer.json[0]["resourceBody"]["_etag"]
+    assert float(answer.headers["x-ms-request-charge"]) == pytest.approx(sum(e["requestCharge"] for e in answer.json))
     item = await many.read_item("1", first)
     assert (item["n"], item["m"]) == (6, 1)
     assert [row["id"] async for row in many.query_items("SELECT * FROM c", partition_key=second)] == []
@@ -93,7 +93,7 @@ async def test_all_that_went_well_is_200_and_can_be_told_without_bodies(
 ) -> None:
     (key,) = keys_of(emulator, "1", 1)
     answer = await bulk(emulator, [operation("Create", "1", key)], "1", Prefer="return=minimal")
-    assert (answer.status, codes(answer), "resourceBody" in answer.body[0]) == (200, [201], False)
+    assert (answer.status, codes(answer), "resourceBody" in answer.json[0]) == (200, [201], False)
     assert answer.headers["x-ms-documentdb-partitionkeyrangeid"] == "1"
 
 
@@ -130,7 +130,7 @@ async def test_what_comes_and_goes_within_a_batch_is_nothing_to_a_replica_that_l
             answer = await bulk(emulator, operations, **{"x-ms-cosmos-batch-atomic": atomic, **key})
             assert (answer.status, codes(answer)) == (200, [201, 204, 201][: len(operations)])
         listed = await send(emulator, "GET", ITEMS, headers={"x-ms-documentdb-partitionkey": '["a"]'})
-        assert listed.body["Documents"] == []
+        assert listed.json["Documents"] == []
 
 
 async def test_a_bulk_request_is_one_place_in_the_feed(emulator: CosmosEmulator, many: ContainerProxy) -> None:
@@ -176,7 +176,7 @@ async def test_what_finds_no_room_in_an_answer_of_4_mb_is_413_with_its_own_subst
     reads = [operation("Read", name, key) for name in ("1", "2", "1")]
     answer = await bulk(emulator, [*reads, operation("Create", "3", key)])
     assert codes(answer) == [200, 200, 413, 201]
-    assert answer.body[2]["subStatusCode"] == 3402
+    assert answer.json[2]["subStatusCode"] == 3402
 
     atomic = {"x-ms-documentdb-partitionkey": json.dumps([key]), "x-ms-cosmos-batch-atomic": "true"}
     answer = await bulk(emulator, [operation("Create", "4", key), *reads], **atomic)
@@ -191,7 +191,7 @@ async def test_a_range_that_split_is_gone_for_all_and_a_key_of_another_range_for
     here, elsewhere = keys_of(emulator, "0", 1) + keys_of(emulator, "1", 1)
     answer = await bulk(emulator, [operation("Create", "1", here), operation("Create", "1", elsewhere)])
     assert codes(answer) == [201, 410]
-    assert answer.body[1]["subStatusCode"] == 1002
+    assert answer.json[1]["subStatusCode"] == 1002
     emulator.split("shop", "many", "0")
     gone = await bulk(emulator, [operation("Read", "1", here)])
     assert (gone.status, gone.substatus) == (410, 1002)
@@ -247,7 +247,7 @@ async def test_a_batch_that_is_not_atomic_takes_the_key_of_the_request(
     keyed = {**asked, "x-ms-documentdb-partitionkey": '["a"]'}
     assert codes(await send(emulator, "POST", ITEMS, operations, keyed)) == [201, 409, 201]
     nowhere = await send(emulator, "POST", ITEMS, operations, asked)
-    assert (nowhere.status, "partitionkeyrangeid" in nowhere.body["message"]) == (400, True)
+    assert (nowhere.status, "partitionkeyrangeid" in nowhere.json["message"]) == (400, True)
 
 
 # ---- patches
@@ -259,9 +259,9 @@ async def patch(emulator: CosmosEmulator, body: Any) -> Answer:
 
 async def test_a_patch_is_its_operations_or_an_object_with_them(emulator: CosmosEmulator, many: ContainerProxy) -> None:
     await many.create_item({"id": "1", "pk": "a", "n": 1})
-    assert (await patch(emulator, [{"op": "incr", "path": "/n", "value": 1}])).body["n"] == 2
+    assert (await patch(emulator, [{"op": "incr", "path": "/n", "value": 1}])).json["n"] == 2
     conditional = {"condition": "from c where c.n = 2", "operations": [{"op": "set", "path": "/n", "value": 9}]}
-    assert (await patch(emulator, conditional)).body["n"] == 9
+    assert (await patch(emulator, conditional)).json["n"] == 9
     assert (await patch(emulator, conditional)).status == 412
 
 

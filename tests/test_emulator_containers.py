@@ -9,7 +9,7 @@ import pytest
 
 from tests.bad_requests import CONTAINER
 from tests.cosmos_emulator import CosmosEmulator
-from tests.cosmos_emulator.wire import Answer, send
+from tests.cosmos_wire import Answer, send
 
 DATABASE: Final = "dbs/d"
 PLAIN: Final[dict[str, Any]] = {"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}}
@@ -46,7 +46,7 @@ async def test_unique_keys_cannot_be_changed_nor_left_out(emulator: CosmosEmulat
     assert (await create(emulator, uniqueKeyPolicy={"uniqueKeys": [{"paths": ["/u"]}]})).status == 201
     answer = await replace(emulator, {**PLAIN, "uniqueKeyPolicy": policy})
     assert answer.status == 403
-    assert answer.body["message"].startswith("The unique index cannot be modified. To change the unique index, remove")
+    assert answer.json["message"].startswith("The unique index cannot be modified. To change the unique index, remove")
     same = {**PLAIN, "uniqueKeyPolicy": {"uniqueKeys": [{"paths": ["/u"]}]}, "defaultTtl": 5}
     assert (await replace(emulator, same)).status == 200
 
@@ -59,16 +59,16 @@ async def test_the_partition_key_cannot_be_changed_in_its_version_either(
 ) -> None:
     assert (await create(emulator)).status == 201
     answer = await replace(emulator, {**PLAIN, **change})
-    assert (answer.status, answer.body["message"]) == (400, "Document collection partition key cannot be changed")
+    assert (answer.status, answer.json["message"]) == (400, "Document collection partition key cannot be changed")
 
 
 async def test_a_container_without_an_index_has_no_time_to_live(emulator: CosmosEmulator) -> None:
     none = {"indexingPolicy": {"indexingMode": "none", "automatic": False}}
     words = "Indexing mode value cannot be 'none' when 'defaultTtl' is specified in the collection"
-    assert (await create(emulator, **none, defaultTtl=5)).body["message"] == words
+    assert (await create(emulator, **none, defaultTtl=5)).json["message"] == words
     assert (await create(emulator, **none)).status == 201
     answer = await replace(emulator, {**PLAIN, **none, "defaultTtl": 5})
-    assert (answer.status, answer.body["message"]) == (400, words)
+    assert (answer.status, answer.json["message"]) == (400, words)
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ async def test_definitions_that_the_service_refuses(
 ) -> None:
     answer = await create(emulator, **settings)
     assert answer.status == 400
-    assert words in answer.body["message"]
+    assert words in answer.json["message"]
 
 
 @pytest.mark.parametrize("settings", [composite(8), key("/a/b"), key('/"a*"/"?"'), CONTAINER])
@@ -103,12 +103,12 @@ async def test_an_offer_is_not_migrated_by_its_body_alone(emulator: CosmosEmulat
     assert (await create(emulator)).status == 201
     other = await send(emulator, "POST", f"{DATABASE}/colls", {**PLAIN, "id": "auto"}, autoscale)
     assert other.status == 201
-    manual, automatic = (await send(emulator, "GET", "offers")).body["Offers"]
+    manual, automatic = (await send(emulator, "GET", "offers")).json["Offers"]
     for offer, content in (
         (manual, {"offerAutopilotSettings": {"maxThroughput": 4000}}),
         (automatic, {"offerThroughput": 500, "offerAutopilotSettings": None}),
     ):
         answer = await send(emulator, "PUT", f"offers/{offer['_rid']}", {**offer, "content": content})
-        assert (answer.status, answer.body["message"]) == (501, "The emulator does not support migrating an offer.")
+        assert (answer.status, answer.json["message"]) == (501, "The emulator does not support migrating an offer.")
     changed = {**manual, "content": {"offerThroughput": 500}}
     assert (await send(emulator, "PUT", f"offers/{manual['_rid']}", changed)).status == 200

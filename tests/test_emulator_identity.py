@@ -11,7 +11,6 @@ import textwrap
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -22,6 +21,7 @@ from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from tests.cosmos_emulator import CosmosEmulator, Identity
+from tests.cosmos_emulator.clock import Clock
 from tests.cosmos_emulator.roles import (
     CONTRIBUTOR,
     CREATE,
@@ -46,22 +46,9 @@ DOCS = f"{PLACE}/docs"
 GLOBAL = "https://cosmos.azure.com"
 
 
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The server's time, and that by which the SDK takes a token to have ended."""
-    moved = Clock()
-    monkeypatch.setattr("azure.core.pipeline.policies._authentication.time", SimpleNamespace(time=moved))
-    return moved
+def clock(sdk_clock: Clock) -> Clock:
+    return sdk_clock
 
 
 @pytest.fixture

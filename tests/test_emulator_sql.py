@@ -14,7 +14,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from tests.cosmos_emulator import CosmosEmulator
-from tests.cosmos_emulator.wire import Answer, send
+from tests.cosmos_wire import Answer, send
 
 ITEMS: list[dict[str, Any]] = [
     {"id": "1", "pk": "a", "team": "red", "n": 1, "size": {"w": 1}},
@@ -96,13 +96,13 @@ async def plan(emulator: CosmosEmulator, text: str, features: str = FEATURES) ->
 
 async def of_ranges(emulator: CosmosEmulator, text: str) -> list[Any]:
     """The rewritten query of a plan, run on every range, a few rows to a page."""
-    info = (await plan(emulator, text)).body["queryInfo"]
+    info = (await plan(emulator, text)).json["queryInfo"]
     found: list[Any] = []
     for range_id in emulator.ranges("shop", "many"):
         headers = {"x-ms-documentdb-partitionkeyrangeid": range_id, "x-ms-max-item-count": "1"}
         while True:
             page = await ask(emulator, info["rewrittenQuery"] or text, headers)
-            found += page.body["Documents"]
+            found += page.json["Documents"]
             if "x-ms-continuation" not in page.headers:
                 break
             headers["x-ms-continuation"] = page.headers["x-ms-continuation"]
@@ -201,7 +201,7 @@ async def test_a_plan_lets_a_client_merge_the_groups_of_all_ranges(
         "SELECT c.team, COUNT(1) AS n, SUM(c.n) AS s, MIN(c.n) AS low, MAX(c.n) AS high, AVG(c.n) AS mean FROM c "
         "WHERE IS_NUMBER(c.n) GROUP BY c.team"
     )
-    info = (await plan(emulator, text)).body["queryInfo"]
+    info = (await plan(emulator, text)).json["queryInfo"]
     assert info["groupByExpressions"] == ["c.team"]
     assert info["groupByAliases"] == ["team", "n", "s", "low", "high", "mean"]
     assert info["aggregates"] == []
@@ -224,7 +224,7 @@ async def test_plans_have_the_service_s_words(emulator: CosmosEmulator, many: Co
     valued = "SELECT VALUE COUNT(1) FROM c GROUP BY c.team"
     single = "SELECT TOP 5 VALUE MIN(c.n) FROM c"
     several = "SELECT COUNT(1), MAX(c.n) AS high FROM c"
-    infos = [(await plan(emulator, text)).body["queryInfo"] for text in (grouped, valued, single, several)]
+    infos = [(await plan(emulator, text)).json["queryInfo"] for text in (grouped, valued, single, several)]
     assert infos[0]["groupByAliasToAggregateType"] == {"id": None}
     assert infos[0]["rewrittenQuery"] == (
         'SELECT [{"item": c.id}] AS groupByItems, {"id": c.id} AS payload FROM c GROUP BY c.id'
@@ -238,7 +238,7 @@ async def test_plans_have_the_service_s_words(emulator: CosmosEmulator, many: Co
         'SELECT VALUE [{"item": MIN(c.n), "item2": {"min": MIN(c.n), "count": COUNT(c.n)}}] FROM c'
     )
     assert infos[3]["groupByAliasToAggregateType"] == {"$1": "Count", "high": "Max"}
-    ordered = (await plan(emulator, "SELECT * FROM c WHERE c.n > 1 ORDER BY c.n")).body["queryInfo"]
+    ordered = (await plan(emulator, "SELECT * FROM c WHERE c.n > 1 ORDER BY c.n")).json["queryInfo"]
     assert ordered["rewrittenQuery"] == (
         'SELECT c._rid AS _rid, [{"item": c.n}] AS orderByItems, c AS payload FROM c '
         "WHERE ((c.n > 1) AND {documentdb-formattableorderbyquery-filter}) ORDER BY c.n ASC"
@@ -249,7 +249,7 @@ async def test_a_client_is_refused_what_it_cannot_merge(emulator: CosmosEmulator
     text = "SELECT c.team, COUNT(1) AS n, MAX(c.n) AS high FROM c GROUP BY c.team"
     answer = await plan(emulator, text, "Aggregate,Distinct,OrderBy")
     assert answer.status == 400
-    assert answer.body["message"].endswith("GroupBy MultipleAggregates NonValueAggregate")
+    assert answer.json["message"].endswith("GroupBy MultipleAggregates NonValueAggregate")
     assert (await plan(emulator, "SELECT VALUE COUNT(1) FROM c", "")).status == 400
     # azure-cosmos for Python has no groups over several partitions
     assert "Cross partition query only supports" in str(await refusal(many, text, partition_key=None))
@@ -260,11 +260,11 @@ async def test_a_client_is_refused_what_it_cannot_merge(emulator: CosmosEmulator
 async def test_the_gateway_s_refusal_carries_the_plan(emulator: CosmosEmulator, many: ContainerProxy) -> None:
     answer = await ask(emulator, "SELECT * FROM c ORDER BY c.n", {})
     assert (answer.status, answer.substatus) == (400, 1004)
-    assert json.loads(answer.body["additionalErrorInfo"])["queryInfo"]["orderBy"] == ["Ascending"]
+    assert json.loads(answer.json["additionalErrorInfo"])["queryInfo"]["orderBy"] == ["Ascending"]
     grouped = await ask(emulator, "SELECT COUNT(1) AS n FROM c", {})
     assert (grouped.status, grouped.substatus) == (400, 0)
     disabled = {"x-ms-documentdb-query-enablecrosspartition": "false"}
-    assert "required but disabled" in (await ask(emulator, "SELECT * FROM c ORDER BY c.n", disabled)).body["message"]
+    assert "required but disabled" in (await ask(emulator, "SELECT * FROM c ORDER BY c.n", disabled)).json["message"]
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_an_aggregate_over_all_ranges_is_made_distinct_and_cut_by_the_clie
 async def test_a_group_by_has_at_most_21_aggregates(emulator: CosmosEmulator, many: ContainerProxy) -> None:
     columns = ", ".join(f"SUM(c.n{n}) AS s{n}" for n in range(22))
     answer = await plan(emulator, f"SELECT {columns} FROM c GROUP BY c.team")
-    assert (answer.status, "at most 21" in answer.body["message"]) == (400, True)
+    assert (answer.status, "at most 21" in answer.json["message"]) == (400, True)
 
 
 # ---- metrics
@@ -557,7 +557,7 @@ async def test_a_query_nested_beyond_measure_is_refused_by_name(
     emulator: CosmosEmulator, many: ContainerProxy, text: str
 ) -> None:
     answer = await ask(emulator, f"SELECT VALUE {text} FROM c", {})
-    assert (answer.status, "nested" in answer.body["message"]) == (501, True)
+    assert (answer.status, "nested" in answer.json["message"]) == (501, True)
 
 
 async def test_an_escape_that_is_no_character_is_refused_whatever_it_is(one: ContainerProxy) -> None:

@@ -13,7 +13,7 @@ import pytest
 from tests.cosmos_emulator import CosmosEmulator, Switches
 from tests.cosmos_emulator.consistency import LEVELS
 from tests.cosmos_emulator.switches import ENVIRONMENT
-from tests.cosmos_emulator.wire import send
+from tests.cosmos_wire import send
 
 ITEM = "dbs/shop/colls/one/docs/a"
 KEY = {"x-ms-documentdb-partitionkey": '["p"]'}

@@ -9,7 +9,7 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import CosmosClient
 
 from .cosmos_emulator import CosmosEmulator, Switches
-from .cosmos_emulator.wire import Answer, send
+from .cosmos_wire import Answer, send
 
 CITIES = [("Oslo", "0150"), ("Oslo", "0250"), ("Bergen", "5003")]
 CROSSING = {"x-ms-documentdb-query-enablecrosspartition": "true"}
@@ -38,7 +38,7 @@ async def ask(emulator: CosmosEmulator, where: str, feed: str = "docs", **header
 async def test_a_filter_on_the_whole_hierarchical_key_needs_no_leave_to_cross(emulator: CosmosEmulator) -> None:
     answer = await ask(emulator, "WHERE c.city = 'Oslo' AND c.zip = '0250'")
     assert answer.status == 200
-    assert [item["id"] for item in answer.body["Documents"]] == ["0250"]
+    assert [item["id"] for item in answer.json["Documents"]] == ["0250"]
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ async def test_a_filter_on_the_whole_hierarchical_key_needs_no_leave_to_cross(em
 async def test_what_names_no_whole_key_is_refused_without_it(emulator: CosmosEmulator, where: str) -> None:
     answer = await ask(emulator, where)
     assert answer.status == 400
-    assert "Cross partition query is required but disabled" in answer.body["message"]
+    assert "Cross partition query is required but disabled" in answer.json["message"]
     assert (await ask(emulator, where, **CROSSING)).status == 200
 
 

@@ -9,7 +9,6 @@ import logging
 import threading
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,6 +24,7 @@ from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
 from projections import open_engine
 from projections.leases.cosmos import LEASE_INDEXING
 
+from ..cosmos_emulator.clock import Clock
 from ..cosmos_emulator.roles import CONTRIBUTOR, CREATE, READ_METADATA, READER
 from . import test_cosmos
 from .identities import DATABASE, EVENTS, LEASES, PROJECTIONS, IdentityAccount, identity_account, role
@@ -35,22 +35,9 @@ IN_TWO_PARTS = hashlib.shake_256(b"large").digest(600_000)
 HOUR = 3600
 
 
-class Clock:
-    """A time that tests move by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The account's time, and that by which the SDK takes a token to have ended."""
-    moved = Clock()
-    monkeypatch.setattr("azure.core.pipeline.policies._authentication.time", SimpleNamespace(time=moved))
-    return moved
+def clock(sdk_clock: Clock) -> Clock:
+    return sdk_clock
 
 
 @pytest.fixture

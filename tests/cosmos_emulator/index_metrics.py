@@ -19,7 +19,6 @@ from .indexing import IndexingPolicy
 from .sql import Query
 from .sql.nodes import Between, Binary, Call, In, Like, Node, Unary, path_of
 
-_RANGES = frozenset({"<", "<=", ">", ">="})
 _PRECISE = frozenset({"STARTSWITH", "STRINGEQUALS", "ARRAY_CONTAINS"})
 _SCANNED = frozenset({"CONTAINS", "ENDSWITH"})
 _TYPE_TESTS = "IS_"

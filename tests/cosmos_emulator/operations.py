@@ -76,7 +76,6 @@ class Operations:
         self._account = account
         self._endpoint = endpoint
         self._switches = switches
-        self._consistency = switches.consistency
         self._replicas = Replicas(switches)
         self._empty_pages = EmptyPages(switches)
         self._budgets = budgets
@@ -107,7 +106,7 @@ class Operations:
                 "enableMultipleWriteLocations": False,
                 "userReplicationPolicy": replication,
                 "systemReplicationPolicy": replication,
-                "userConsistencyPolicy": {"defaultConsistencyLevel": self._consistency},
+                "userConsistencyPolicy": {"defaultConsistencyLevel": self._switches.consistency},
                 "readPolicy": {"primaryReadCoefficient": 1, "secondaryReadCoefficient": 1},
                 "queryEngineConfiguration": "{}",
             },

@@ -123,7 +123,8 @@ class Execution:
         """`event` is in the log, and its own."""
         self._in_doubt = Lru(_IN_DOUBT)  # whatever else was tried at this seq was not committed, and will not be
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
-            self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
+            read_to = event.seq - 1 if self.head is None else self.read_to
+            self._learn(Head.of(event), read_to=read_to, streams=self.streams)
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
         """Whom it serves has deleted a checkpoint, right behind what it has seen."""
@@ -201,6 +202,11 @@ class Memory:
         self._tips.pop((event.stream, event.checkpoint_id))
 
     # Of an unbound storage
+
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether a lineage that is not known may be one that was."""
+        return self._lineages.has_dropped
 
     def lineage(self, workflow_name: str, checkpoint_id: str) -> Lineage | None:
         return self._lineages.get((workflow_name, checkpoint_id))

@@ -90,7 +90,7 @@ class Placement:
             return bound.execution(draft.workflow_name), None
         lineage = self._memory.lineage(draft.workflow_name, draft.checkpoint_id)
         if lineage is not None:
-            return lineage.executions[-1], None
+            return lineage.newest, None
         if draft.previous_checkpoint_id is None:
             return Execution(_named_after(draft)), None
         parent = draft.workflow_name, draft.previous_checkpoint_id

@@ -156,8 +156,8 @@ class RunStore(ABC):
 
     @abstractmethod
     async def newest(self, workflow_name: str) -> RunInfo | None:
-        """The run of this workflow with the newest live checkpoint; None without any. One query, and on an engine that
-        goes by times one more where the newest are of the same."""
+        """The run of this workflow with the newest live checkpoint; None without any. One query; on an engine
+        that goes by times two more where the newest are of the same."""
 
     @abstractmethod
     def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:

@@ -100,26 +100,29 @@ class CosmosRunStore(RunStore):
                     {"@workflow": workflow_name, "@id": name},
                     page=max(count, _NEWEST),
                 ).rows()
-                found = [info for row in rows if (info := self._counting(name, row)) is not None]
-                tied = {info.stream: info for info in found if info.timestamp == found[0].timestamp}
-                whole = len(rows) < count
-                if whole or (found and rows[-1].get("timestamp") != found[0].timestamp):
-                    break
-                count *= 10  # what is newest does not count, or there is more of the same time
-        return await self._last_recorded(list(tied.values()))
+                found = next(filter(None, (self._counting(name, row) for row in rows)), None)
+                if found is not None and (len(rows) == 1 or rows[-1].get("timestamp") != found.timestamp):
+                    return found
+                if found is not None:
+                    return await self._last_recorded(name, found)
+                if len(rows) < count:
+                    return None
+                count *= 10  # what is newest does not count
 
-    async def _last_recorded(self, tied: list[RunInfo]) -> RunInfo | None:
-        """Of runs whose live checkpoints have one timestamp, the one that the log says is the newest."""
-        if len(tied) < 2:
-            return next(iter(tied), None)
-        recorded = await listings.recorded_with(self._events, tied[0].workflow_name, tied[0].timestamp)
+    async def _last_recorded(self, name: str, one: RunInfo) -> RunInfo:
+        """Of the runs whose live checkpoints have one timestamp, the one that the log says is the newest."""
+        rows = await self._container.query(
+            f"SELECT {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp = @timestamp",
+            {"@workflow": one.workflow_name, "@id": name, "@timestamp": one.timestamp},
+        ).rows()
+        recorded = await listings.recorded_with(self._events, one.workflow_name, one.timestamp)
 
         def order(info: RunInfo) -> tuple[datetime, tuple[str, ...]]:
             key = partition_key_of(info.stream)
             moments = (moment for seq, moment in recorded.get(key, {}).items() if seq <= info.checkpoint_seq)
             return max(moments, default=NEVER), order_of_key(key)
 
-        return max(tied, key=order)
+        return max(filter(None, (self._counting(name, row) for row in rows)), key=order, default=one)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""

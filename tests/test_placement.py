@@ -315,7 +315,7 @@ async def test_what_rests_on_a_snapshot_that_was_pruned_since_is_stored_so_that_
     engine.settle()
     await prune(engine, keep=1)
     engine.settle()
-    assert [event.seq for event in await history(engine.open(), "r")] == [4, 5]
+    assert "root" not in await run_log(engine, "r")
     await get_latest(late)
     await late.save(child := checkpoint(root, checkpoint_id="child", state={"text": text, "and": "more"}))
     engine.settle()

@@ -200,6 +200,7 @@ async def test_the_latest_over_all_runs_comes_from_the_projection_in_one_query(r
     assert latest is not None
     assert latest.checkpoint_id == "b-4"
     await writing.for_run("c").save(checkpoint("c", 5))
+    rig.engine.settle()
     late = await projected.get_latest(workflow_name="flow")
     bound = await projected.for_run("c").get_latest(workflow_name="flow")
     from_log = await writing.get_latest(workflow_name="flow")

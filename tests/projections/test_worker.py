@@ -108,7 +108,7 @@ async def test_a_worker_projects_shows_itself_and_releases_everything_on_sigterm
         assert process.stderr is not None
         lines = [json.loads(line) for line in (await process.stderr.read()).decode().splitlines()]
     assert any("Projecting into 'latest'" in line["message"] for line in lines)
-    [lease] = await open_engine(rig.writer.store).leases("eventckpt-latest").all()
+    [lease] = await rig.leases("eventckpt-latest")
     assert lease.owner is None
 
 

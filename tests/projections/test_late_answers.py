@@ -186,3 +186,13 @@ async def test_what_was_just_parked_and_stopped_is_there_for_who_resumes(late: L
         assert await operator.unpark() == (policy == "park")
     late.settle()
     assert [lease.stopped for lease in await late.rig.leases("stop")] == [False]
+
+
+async def test_who_has_to_be_certain_sees_a_pointer_that_was_just_written(late: Late) -> None:
+    first, other = late.writer.store.runs(), late.rig.engine.open().runs()
+    assert await first.active(certain=True) == "latest"
+    late.settle()
+    await first.activate("latest-2")
+    assert await other.active() == "latest"
+    assert await other.active(certain=True) == "latest-2"
+    assert await other.active() == "latest-2"

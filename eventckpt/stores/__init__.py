@@ -168,8 +168,13 @@ class RunStore(ABC):
         """Remove every document of this projection."""
 
     @abstractmethod
-    async def active(self) -> str:
-        """The name of the projection in use; `"latest"` until another one is activated."""
+    async def active(self, *, certain: bool = False) -> str:
+        """The name of the projection in use; `"latest"` until another one is activated.
+
+        Args:
+            certain: for who is going to change what is there. Not as a replica that lags knows it, which may be the
+                one before; where there are replicas this costs a write.
+        """
 
     @abstractmethod
     async def activate(self, name: str) -> None:

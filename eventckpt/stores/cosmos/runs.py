@@ -148,9 +148,11 @@ class CosmosRunStore(RunStore):
                 keys = filter(None, map(key_of, page))
                 await together(*(partial(self._container.remove, name, key) for key in keys))
 
-    async def active(self) -> str:
+    async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
         async with self._container.in_use():
+            if certain:  # the answer to a write, also to one that is refused, tells how far the partition is
+                await self._container.create_only({"id": _POINTER, "stream": _LATEST, "projection": _LATEST})
             pointer = await self._container.read(_POINTER, _LATEST)
         name = pointer.get("projection") if pointer is not None else _LATEST
         if _is_name(name):

@@ -71,13 +71,15 @@ def plan_for(
         return nothing._replace(
             refused=f"waits for {len(info.pending_requests)} answers; --force prunes it all the same"
         )
+    if all(header.pruned for header in headers):
+        return nothing  # an earlier prune left nothing but its record
+    if info is not None and only_finished and info.status != "done":
+        why = "and nothing says that it ended" if info.status == "open" else "not finished"
+        return nothing._replace(refused=f"is {info.status}, {why}")
     stays = _kept(headers, keep, before)
     gone = [header for header in headers if header.seq not in stays]
     if not any(header.payload or not header.pruned for header in gone):
         return nothing  # only an older record: nothing would be gained
-    if info is not None and only_finished and info.status != "done":
-        why = "nothing says that it ended" if info.status == "open" else "not finished"
-        return nothing._replace(refused=f"is {info.status}, {why}")
     size = sum(header.payload.stored_size for header in gone if header.payload)
     return Plan(stream, tuple(header.seq for header in gone), size, len(headers) - len(gone), headers[-1].seq)
 

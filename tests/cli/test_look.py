@@ -18,7 +18,7 @@ from projections import ChangeFeedProcessor, LatestProjection, open_engine
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine
-from .conftest import ORDER, WORKFLOW, Cli, checkpoint, environment, message, order_run, question, stream
+from .conftest import GRAPH, ORDER, WORKFLOW, Cli, checkpoint, environment, message, order_run, question, stream
 
 
 async def test_runs_lists_the_last_written_first_with_what_each_waits_for(engine: Engine, cli: Cli) -> None:
@@ -52,7 +52,7 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     storage = engine.storage(actor="shop")
     await storage.for_run("runs").save(checkpoint(messages=message("a", 1)))
     await storage.for_run("waits").save(checkpoint(pending_request_info_events=question("approve-7")))
-    await storage.for_run("rests").save(checkpoint(workflow_name="refunds"))
+    await storage.for_run("rests").save(checkpoint(workflow_name="refunds", state=GRAPH))
     await engine.storage(actor="clerk").for_run("clerks").save(checkpoint())
 
     async def listed(*words: str) -> set[str]:
@@ -61,6 +61,9 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     assert await listed() == {"runs", "waits", "rests", "clerks"}
     assert await listed("--workflow", "refunds") == {"rests"}
     assert await listed("--status", "running") == {"runs"}
+    assert await listed("--status", "waiting") == {"waits"}
+    assert await listed("--status", "done") == {"rests"}
+    assert await listed("--status", "open") == {"clerks"}
     assert await listed("--status", "idle") == {"rests", "clerks"}
     assert await listed("--pending") == {"waits"}
     assert await listed("--request", "approve") == {"waits"}
@@ -69,7 +72,7 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     assert await listed("--since", "2020-01-01", "--until", "2100-01-01") == {"runs", "waits", "rests", "clerks"}
     assert await listed("--until", "2020-01-01") == set()
     assert (await cli("runs", "--count", "--status", "idle")).out == "2\n"
-    assert "--status is running, waiting, idle" in (await cli("runs", "--status", "asleep", code=2)).err
+    assert "--status is running, waiting, done, open, idle" in (await cli("runs", "--status", "asleep", code=2)).err
     assert "takes a time such as" in (await cli("runs", "--since", "yesterday", code=2)).err
 
 
@@ -106,7 +109,7 @@ async def project(engine: Engine) -> None:
 async def test_runs_from_the_projection_are_the_same_as_from_the_log(engine: Engine, cli: Cli) -> None:
     await order_run(engine, "order-2", steps=2, actor="clerk")
     await order_run(engine, "order-1", steps=1)
-    await engine.storage().for_run("rests").save(checkpoint(workflow_name="refunds"))
+    await engine.storage().for_run("rests").save(checkpoint(workflow_name="refunds", state=GRAPH))
     await order_run(engine, "order-3", steps=3)
     await engine.storage().for_run("order-3", workflow_name=WORKFLOW).delete("order-3-cp2")
     await project(engine)
@@ -123,6 +126,8 @@ async def test_runs_from_the_projection_are_the_same_as_from_the_log(engine: Eng
     assert [run["run_id"] for run in await listed("--pending")] == ["order-2"]
     assert [run["run_id"] for run in await listed("--request", "q1", "--actor", "clerk")] == ["order-2"]
     assert [run["run_id"] for run in await listed("--status", "idle", "--since", "2020-01-01")] == ["order-3", "rests"]
+    assert [run["run_id"] for run in await listed("--status", "done")] == ["rests"]
+    assert [run["run_id"] for run in await listed("--status", "open")] == ["order-3"]
     assert await listed("--until", "2020-01-01") == []
     assert (await cli("runs", "--latest", "projection", "--count")).out == "4\n"
     table = (await cli("runs", "--latest", "projection")).out.splitlines()
@@ -377,7 +382,7 @@ async def test_the_same_words_are_right_for_a_run_without_a_state_left(engine: E
     await order_run(engine, steps=1)
     await engine.storage().for_run("order-1", workflow_name=WORKFLOW).delete("order-1-cp0")
     [run] = (await cli.json("runs")).of("run")
-    assert (run["checkpoint_id"], run["status"], run["tombstones"]) == (None, "idle", 1)
+    assert (run["checkpoint_id"], run["status"], run["tombstones"]) == (None, "open", 1)
     assert "is a tombstone" in (await cli("show", "order-1@2", code=3)).err
     await cli("at", "order-1", code=3)
     assert stream().run_id in (await cli("runs")).out

@@ -12,15 +12,15 @@ from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent,
 from eventckpt.chain import sealed
 
 from ..engines import Engine
-from .conftest import WORKFLOW, Cli, checkpoint, continued, message, question, stream
+from .conftest import GRAPH, WORKFLOW, Cli, checkpoint, continued, message, question, stream
 
 
 async def finished_run(engine: Engine, run_id: str = "order-1", *, steps: int = 10, filler: int = 40) -> None:
-    """A run that ended, with several snapshots in it."""
+    """A run of a graph workflow that ended, with several snapshots in it."""
     run = engine.storage().for_run(run_id)
     previous = None
     for step in range(steps):
-        state = {"step": step, "notes": [f"note {n} of {'x' * filler}" for n in range(step)]}
+        state = GRAPH | {"step": step, "notes": [f"note {n} of {'x' * filler}" for n in range(step)]}
         previous = checkpoint(previous, checkpoint_id=f"{run_id}-cp{step}", iteration_count=step, state=state)
         await run.save(previous)
 

@@ -120,7 +120,7 @@ class CosmosRunStore(RunStore):
                     yield info
 
     async def idle(self) -> AsyncGenerator[RunInfo, None]:
-        """See `RunStore.idle`. Where nothing was noted, the service looks at every document: the status is in no index."""
+        """See `RunStore.idle`. Unless it was noted, the service looks at every document: the status is in no index."""
         async with self._container.in_use():
             name = await self._in_use()
             if await self._container.read(_NOTE, name) is not None:

@@ -941,7 +941,8 @@ class RunStoreConformance:
 
 
 def _document(seq: int, *, run: str = "run", status: RunStatus = "open", **fields: Any) -> RunInfo:
-    return RunInfo(workflow_name="workflow", run_id=run, seq=seq, status=status, **{"digest": f"of {seq}", **fields})
+    info = RunInfo(workflow_name="workflow", run_id=run, seq=seq, status=status, digest=f"of {seq}")
+    return msgspec.structs.replace(info, **fields)
 
 
 async def _stored(runs: RunStore) -> RunInfo:

@@ -10,9 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventckpt import CheckpointAudit, CheckpointStoreError, EventCheckpointStorage, EventStore, SqliteEventStore
+from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
 from projections import ChangeFeedProcessor, LatestProjection, open_engine
 
@@ -76,6 +78,41 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     assert "takes a time such as" in (await cli("runs", "--since", "yesterday", code=2)).err
 
 
+async def test_a_run_with_messages_and_a_question_is_running_and_shows_the_question(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("both")
+    await run.save(
+        checkpoint(checkpoint_id="one", messages=message("a", 1), pending_request_info_events=question("approve-7"))
+    )
+    said = "running, waits for 1"
+    row = (await cli("runs")).out.splitlines()[1].split()
+    assert (row[2], row[-2:]) == ("running", ["clerk:", "builtins:str"])
+    assert f"superstep 0, {said}, recorded" in (await cli("show", "one")).out
+    assert (await cli("lineage", "both")).out == f"one  seq 1, superstep 0, {said}\n"
+    assert (await cli("replay", "both")).out.startswith(f"seq 1: superstep 0, {said}\n")
+    assert (await cli("tail", "--limit", "1")).out.endswith(f"iteration 0  {said}\n")
+    assert "approve-7 from clerk" in (await cli("history", "both")).out
+    records = {"history both": "event", "show one": "checkpoint", "tail --limit 1": "event"}
+    for words, kind in records.items():
+        [record] = (await cli.json(*words.split())).of(kind)
+        assert (record["status"], len(record["summary"]["pending_requests"])) == ("running", 1)
+    [listed] = (await cli.json("runs", "--status", "running", "--pending")).of("run")
+    assert [asked["request_id"] for asked in listed["pending_requests"]] == ["approve-7"]
+    refused = (await cli("prune", "both", "--keep", "0", "--finished")).out
+    assert "left alone: waits for 1 answers" in refused
+
+
+async def test_what_is_deleted_says_nothing_of_how_its_run_stands(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("order-1")
+    first = checkpoint(checkpoint_id="one", state=GRAPH)
+    await run.save(first)
+    await run.save(checkpoint(first, checkpoint_id="two", state=GRAPH))
+    await run.delete("two")
+    statuses = [event["status"] for event in (await cli.json("history", "order-1")).of("event")]
+    assert statuses == ["done", "done", None]
+    assert (await cli("tail", "--last", "1", "--limit", "1")).out.endswith("tombstone  iteration 0\n")
+    assert [run["status"] for run in (await cli.json("runs")).of("run")] == ["done"]
+
+
 async def test_a_long_listing_is_given_in_pages(engine: Engine, cli: Cli) -> None:
     storage = engine.storage()
     names = {f"run-{number:02}" for number in range(7)}
@@ -133,6 +170,29 @@ async def test_runs_from_the_projection_are_the_same_as_from_the_log(engine: Eng
     table = (await cli("runs", "--latest", "projection")).out.splitlines()
     assert [row.split()[0] for row in table[1:]] == newest_first
     assert sorted(table) == sorted((await cli("runs", "--latest", "log")).out.splitlines())
+
+
+async def test_runs_from_the_projection_say_what_the_log_says_where_0_1_0_said_idle(engine: Engine, cli: Cli) -> None:
+    for name, state in (("graph-1", GRAPH), ("graph-2", GRAPH), ("functional", {})):
+        await engine.storage().for_run(name).save(checkpoint(state=state))
+    engine.settle()
+    store = engine.open()
+    for name in ("graph-1", "graph-2", "functional"):
+        info = fold([header async for header in store.headers(stream(name))])
+        assert info is not None
+        await store.runs().put(msgspec.structs.replace(info, status="idle"))
+    engine.settle()
+
+    async def listed(*words: str) -> list[tuple[str, str]]:
+        runs = (await cli.json("runs", "--latest", "projection", *words)).of("run")
+        return [(run["run_id"], run["status"]) for run in runs]
+
+    everything = [("functional", "open"), ("graph-2", "done"), ("graph-1", "done")]
+    assert await listed() == await listed("--status", "idle") == everything
+    assert await listed("--status", "done", "--after", "functional") == everything[1:]
+    assert await listed("--status", "open") == everything[:1]
+    assert (await cli("runs", "--latest", "projection", "--count", "--status", "done")).out == "2\n"
+    assert {info.status async for info in engine.open().runs().all()} == {"idle"}
 
 
 async def test_runs_from_the_projection_are_given_in_pages_too(engine: Engine, cli: Cli) -> None:

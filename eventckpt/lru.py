@@ -15,6 +15,8 @@ class Lru(Generic[_K, _V]):
     """A mapping that keeps the `size` entries used last."""
 
     def __init__(self, size: int) -> None:
+        self.has_dropped = False
+        """Whether anything was ever forgotten for want of room."""
         self._size = size
         self._entries: OrderedDict[_K, _V] = OrderedDict()
 
@@ -29,6 +31,7 @@ class Lru(Generic[_K, _V]):
         self._entries.move_to_end(key)
         if len(self._entries) > self._size:
             self._entries.popitem(last=False)
+            self.has_dropped = True
 
     def pop(self, key: _K) -> _V | None:
         return self._entries.pop(key, None)

@@ -34,7 +34,7 @@ from eventckpt import (
 )
 from eventckpt.codec import forms, type_expressions, work
 from eventckpt.storage import payloads, reader, summary, telemetry, writer
-from eventckpt.storage.lineage import Memory
+from eventckpt.storage.memory import Memory
 from eventckpt.stores import cosmos, sqlite
 
 from .conftest import cosmos_account
@@ -266,7 +266,7 @@ def test_the_outcomes_of_the_metrics_are_those_of_the_code() -> None:
         ("codec.md", lambda: f"it is done: {work.MAX_WORK:,} steps and {work.WORK_PER_BYTE} for each byte"),
         ("codec.md", lambda: f"one in another up to {type_expressions.MAX_TYPE_DEPTH} levels"),
         ("codec.md", lambda: f"with up to {type_expressions.MAX_TYPE_ARGUMENTS} arguments"),
-        ("semantics.md", lambda: f"for the last {inspect.signature(Memory).parameters['size'].default:,} checkpoints"),
+        ("semantics.md", lambda: f"the last {inspect.signature(Memory).parameters['size'].default:,} checkpoints lie"),
         ("event-format.md", lambda: f"sorted, the first {summary.MAX_STATE_KEYS}"),
         ("event-format.md", lambda: f"cut after {summary.MAX_NAME:,} characters, and after {summary.MAX_SIZE:,} bytes"),
         ("event-format.md", lambda: f"exceeds {len(cosmos.partition_key_of(StreamId('w' * 5000, 'r'))):,} bytes"),

@@ -186,7 +186,7 @@ async def test_a_slow_read_forgets_no_save_that_was_committed_meanwhile(engine: 
     await run.save(second := checkpoint(first))
     Slow.may_end.set()
     assert await reading == first
-    await storage.for_run("r").save(again := checkpoint())
+    await run.save(again := checkpoint())
     names = [each.checkpoint_id for each in (first, second, again)]
     assert await log_of(storage, "r") == names
 

@@ -251,10 +251,25 @@ async def test_a_run_bound_to_a_checkpoint_of_another_run_begins_as_its_fork(eng
     assert await storage.for_run("origin").get_latest(workflow_name=WORKFLOW) == second
 
 
-async def test_a_new_start_in_a_run_that_this_storage_knows_goes_on_in_it(engine: Engine) -> None:
+async def test_a_new_start_goes_on_in_the_run_that_its_handle_has_written_or_read(engine: Engine) -> None:
     storage = engine.storage()
-    await chain_of(storage.for_run("chat"), 2)
-    again = await chain_of(storage.for_run("chat"), 2)
+    chat = storage.for_run("chat")
+    await chain_of(chat, 2)
+    await chain_of(chat, 2)
+    later = storage.for_run("chat")
+    await later.get_latest(workflow_name=WORKFLOW)
+    again = await chain_of(later, 2)
+    assert [event.seq for event in await history(storage.store, "chat")] == [1, 2, 3, 4, 5, 6]
+    assert await storage.for_run("chat").get_latest(workflow_name=WORKFLOW) == again[-1]
+
+
+async def test_so_it_does_in_a_run_of_which_nothing_is_live(engine: Engine) -> None:
+    storage = engine.storage()
+    [only] = await chain_of(storage.for_run("chat"), 1)
+    await storage.delete(only.checkpoint_id)
+    later = storage.for_run("chat")
+    assert await later.get_latest(workflow_name=WORKFLOW) is None
+    again = await chain_of(later, 2)
     assert [event.seq for event in await history(storage.store, "chat")] == [1, 2, 3, 4]
     assert await storage.for_run("chat").get_latest(workflow_name=WORKFLOW) == again[-1]
 
@@ -334,8 +349,9 @@ async def test_a_bound_storage_names_the_fork_that_its_saves_went_on_in(engine: 
 async def test_starting_again_after_such_a_fork_goes_on_in_the_fork(engine: Engine, caplog: Any) -> None:
     await chain_of(engine.storage().for_run("r"), 2)
     storage = engine.storage()
-    first = await chain_of(storage.for_run("r"), 2)
-    second = await chain_of(storage.for_run("r"), 2)
+    run = storage.for_run("r")
+    first = await chain_of(run, 2)
+    second = await chain_of(run, 2)
     fork = await history(storage.store, f"r~{first[0].checkpoint_id[:8]}")
     assert [event.checkpoint_id for event in fork] == [each.checkpoint_id for each in (*first, *second)]
     assert caplog.text.count("has events that this storage has not read") == 1
@@ -668,7 +684,7 @@ async def test_every_metric_counts(engine: Engine, metric_reader: InMemoryMetric
     before = totals(metric_reader)
     storage = engine.storage(allowed_checkpoint_types=[NOT_ALLOWED])
     [saved] = await chain_of(storage.for_run("r"), 1)
-    await storage.save(saved)
+    await storage.for_run("r").save(saved)
     await chain_of(engine.storage().for_run("r"), 1)
     await storage.save(odd := checkpoint(state={"value": NotAllowed()}))
     strict = engine.storage()
@@ -835,7 +851,7 @@ async def test_two_executions_on_one_storage_that_resume_one_checkpoint_part_all
     assert [event.checkpoint_id for event in parted] == [each.checkpoint_id for each in lineages[1][1:]]
 
 
-async def test_two_executions_that_start_in_one_known_run_part_too(engine: Engine) -> None:
+async def test_two_executions_that_start_one_run_part_too(engine: Engine) -> None:
     storage = engine.storage()
     runs = [storage.for_run("r") for _ in range(2)]
     lineages: list[list[WorkflowCheckpoint]] = [[], []]
@@ -843,7 +859,7 @@ async def test_two_executions_that_start_in_one_known_run_part_too(engine: Engin
         for run, lineage in zip(runs, lineages, strict=True):
             lineage.append(checkpoint(lineage[-1] if lineage else None))
             await run.save(lineage[-1])
-    everything = {event.checkpoint_id for event in await history(storage.store, "r")}
-    fork = {event.checkpoint_id for event in await history(storage.store, runs[0].forked_to or "")}
-    assert everything == {lineages[0][0].checkpoint_id, *(each.checkpoint_id for each in lineages[1])}
-    assert fork == {each.checkpoint_id for each in lineages[0][1:]}
+    stayed = [event.checkpoint_id for event in await history(storage.store, "r")]
+    parted = [event.checkpoint_id for event in await history(storage.store, runs[1].forked_to or "")]
+    assert [stayed, parted] == [[each.checkpoint_id for each in lineage] for lineage in lineages]
+    assert runs[0].forked_to is None

@@ -16,13 +16,13 @@ from agent_framework import WorkflowCheckpoint
 from .. import settings
 from ..closing import close_after
 from ..codec import CheckpointCodec
-from ..events import MAX_RUN_ID, StreamId
+from ..events import MAX_RUN_ID
 from ..log import logger_of
 from ..stores import EventStore
 from ..stores.sqlite import SqliteEventStore
 from ..text import is_name, safe
 from . import telemetry
-from .lineage import Memory
+from .memory import Bound, Memory
 from .payloads import BaseCache, Payloads
 from .reader import Reader
 from .writer import OnConflict, Writer
@@ -55,11 +55,10 @@ class _Core(NamedTuple):
 
 
 class _Checkpoints:
-    """The `CheckpointStorage` protocol over one run, or, where `_run_id` is None, over all runs."""
+    """The `CheckpointStorage` protocol over one run, or, where `_bound` is None, over all runs."""
 
     workflow_name: str | None = None
-    _run_id: str | None = None
-    _strand: int | None = None
+    _bound: Bound | None = None
     _core: _Core
 
     async def save(self, checkpoint: WorkflowCheckpoint) -> str:
@@ -81,7 +80,7 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self._run_id, self._strand)
+            outcome = await self._core.writer.save(checkpoint, self._bound)
         except Exception as error:
             self._report(checkpoint, error)
             raise
@@ -99,7 +98,7 @@ class _Checkpoints:
             CheckpointTypeNotAllowedError, CheckpointDecodeError: see `CheckpointCodec.decode`.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.load(checkpoint_id, self._stream())
+        return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
@@ -119,11 +118,12 @@ class _Checkpoints:
                 never given in its place.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.latest(self._learn(workflow_name), self._run_id)
+        return await self._core.reader.latest(self._learn(workflow_name), self._bound)
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
-        return await self._core.writer.delete(await self._core.reader.locate(checkpoint_id, self._stream()))
+        located = await self._core.reader.locate(checkpoint_id, self._bound, self.workflow_name)
+        return await self._core.writer.delete(located, self._bound)
 
     async def close(self) -> None:
         """Let go of what this storage opened; what was passed in stays open. May be called more than once."""
@@ -135,14 +135,13 @@ class _Checkpoints:
         await close_after(error, self.close)
 
     def _learn(self, workflow_name: str) -> str:
-        if self._run_id is not None and self.workflow_name is None and is_name(workflow_name):
+        if self._bound is not None and self.workflow_name is None and is_name(workflow_name):
             self.workflow_name = workflow_name
         return workflow_name
 
-    def _stream(self) -> StreamId | None:
-        if self._run_id is None or self.workflow_name is None:
-            return None
-        return StreamId(self.workflow_name, self._run_id)
+    @property
+    def _run_id(self) -> str | None:
+        return self._bound.run_id if self._bound is not None else None
 
     def _report(self, checkpoint: WorkflowCheckpoint, error: Exception) -> None:
         logger.error(
@@ -162,27 +161,29 @@ class _Checkpoints:
 
 
 class RunCheckpointStorage(_Checkpoints):
-    """One run of an `EventCheckpointStorage`, as its own `CheckpointStorage`. Made by `for_run`.
+    """One run of an `EventCheckpointStorage`, as its own `CheckpointStorage`. Made by `for_run`, for one execution.
 
     Saves go to this run; `get_latest` and the lists see this run only. `load` and `delete` look in this run first
-    and then everywhere, since a checkpoint id names one checkpoint: a run can begin from a checkpoint of another.
+    and then everywhere, since a run can begin from a checkpoint of another.
+
+    What a handle has read or written sets where its next save continues, and no other handle knows of it: two that
+    resume one checkpoint are two writers, in one process as in two. Its own saves take turns.
     """
 
     def __init__(self, core: _Core, run_id: str, workflow_name: str | None) -> None:
         self._core = core
-        self.run_id = self._run_id = run_id
-        self._strand = core.memory.new_strand()
+        self._bound = Bound(run_id)
+        self.run_id = run_id
         self.workflow_name = workflow_name
 
     @property
     def forked_to(self) -> str | None:
-        """The run in which saves through this storage went on after a conflict; None: there was none.
+        """The run that this handle's saves go to since a conflict; None: they go to `run_id`.
 
-        `get_latest` and the lists keep to `run_id`; `for_run(forked_to)` reads the fork.
+        `get_latest` and the lists keep to `run_id`, and `for_run(forked_to)` reads the fork. The next `get_latest` or
+        `load` through this handle ends the conflict: what is saved after that goes to `run_id` again.
         """
-        stream = self._stream()
-        fork = self._core.memory.fork_of(stream) if stream else None
-        return fork.run_id if fork else None
+        return self._bound.forked_to if self._bound is not None else None
 
 
 class EventCheckpointStorage(_Checkpoints):

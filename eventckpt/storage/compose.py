@@ -17,7 +17,7 @@ from ..chain import sealed
 from ..errors import CheckpointEncodeError
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..text import described, is_unicode
-from .lineage import Head
+from .memory import Head
 from .summary import summarize
 
 __all__ = ["MAX_COUNT", "event_at", "header_of", "now", "tombstone_after"]

@@ -26,8 +26,9 @@ from ..log import logger_of
 from ..stores import EventStore, Located, RunStore
 from ..text import is_name, safe
 from . import telemetry
-from .lineage import Head, Memory
+from .memory import EMPTY, Bound, Head, Memory, Tip
 from .payloads import Payloads, off_the_loop
+from .placement import head_of
 
 __all__ = ["Reader"]
 
@@ -55,27 +56,53 @@ class Reader:
         self._codec = codec
         self._memory = memory
 
-    async def load(self, checkpoint_id: str, stream: StreamId | None) -> WorkflowCheckpoint:
-        """The newest content of a live checkpoint, looked for in `stream` first."""
-        located = await self.locate(checkpoint_id, stream)
+    async def load(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> WorkflowCheckpoint:
+        """The newest content of a live checkpoint. To load it is to go on from there: see `memory`.
+
+        Args:
+            checkpoint_id: looked for in the bound run first.
+            bound: what the handle knows, if there is one.
+            workflow_name: that of the handle's run, as far as it is known.
+        """
+        located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
-        before = self._memory.head(located.event.stream)
-        checkpoint, _ = await self._decoded(located.event)
-        self._memory.read(located.event, Head.of(located.head), before=before, to_go_on=True)
+        event, head = located.event, Head.of(located.head)
+        tip = Tip.of(event, head.seq)
+        if bound is None:
+            checkpoint, _ = await self._decoded(event)
+            self._memory.loaded(event, head)
+        else:
+            execution = bound.execution(event.workflow_name)
+            since, own = execution.version, execution.streams[0]
+            if event.stream != own:
+                head = await head_of(self._store, own)
+            checkpoint, _ = await self._decoded(event)
+            execution.saw(head, since=since)
+            if event.stream != own:
+                bound.found_elsewhere(tip)
+        self._memory.note(tip)
         return checkpoint
 
-    async def locate(self, checkpoint_id: str, stream: StreamId | None) -> Located | None:
-        """Where a live checkpoint lies; None if there is none."""
+    async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Located | None:
+        """Where a live checkpoint lies: in the bound run, or else, over all runs, where it was written last; None if
+        there is none."""
         if not is_name(checkpoint_id):
             return None
-        if stream is None and (tip := self._memory.tip(checkpoint_id)):
-            stream = tip.stream
-        located = await self._store.find(checkpoint_id, stream=stream) if stream else None
-        located = located or await self._store.find(checkpoint_id)
-        return located if located and located.event.type == "checkpoint" else None
+        own: StreamId | None = None
+        located: Located | None = None
+        if bound is not None and workflow_name is not None:
+            own = StreamId(workflow_name, bound.run_id)
+            located = await self._store.find(checkpoint_id, stream=own)
+        if located is None:
+            located = await self._store.find(checkpoint_id)
+        if located is not None and bound is not None and own is None:  # only now is the workflow known
+            own = StreamId(located.event.workflow_name, bound.run_id)
+            if located.event.stream != own:
+                located = await self._store.find(checkpoint_id, stream=own) or located
+        return located if located is not None and located.event.type == "checkpoint" else None
 
-    async def latest(self, workflow_name: str, run_id: str | None) -> WorkflowCheckpoint | None:
+    async def latest(self, workflow_name: str, bound: Bound | None) -> WorkflowCheckpoint | None:
         """The live checkpoint committed last. An undecodable one raises: it never gives way to an older one.
 
         Over all runs, the projection says which, if this reader was given one; of a single run, the log itself is as
@@ -83,15 +110,26 @@ class Reader:
         """
         if not is_name(workflow_name):
             return None
-        if run_id is None and self._runs is not None:
+        if bound is None and self._runs is not None:
             return await self._projected(self._runs, workflow_name)
+        return await self._logged(workflow_name, bound, bound.run_id if bound else None)
+
+    async def _logged(self, workflow_name: str, bound: Bound | None, run_id: str | None) -> WorkflowCheckpoint | None:
+        execution = bound.execution(workflow_name) if bound else None
+        since = execution.version if execution else 0
         pauses = iter(_PAUSES)
-        while (found := await self._newest_live(workflow_name, run_id)) is not None:
-            header, head = found
-            before = self._memory.head(header.stream)
-            for event in await self._store.read(header.stream, header.seq):
+        while True:
+            header, head = await self._newest_live(workflow_name, run_id)
+            events = await self._store.read(header.stream, header.seq) if header else []
+            checkpoint: WorkflowCheckpoint | None = None
+            for event in events:
                 checkpoint, _ = await self._decoded(event)
-                self._memory.read(event, head, before=before, to_go_on=False)
+                self._memory.note(Tip.of(event, head.seq))
+                if execution is None:
+                    self._memory.looked_at(event, head)
+            if header is None or events:
+                if execution is not None:
+                    execution.saw(head, since=since)
                 return checkpoint
             # Removed since it was listed, or a replica that lags was asked: the listing tells, and an older one is not
             # given for it.
@@ -102,12 +140,13 @@ class Reader:
                     "Trying again is safe."
                 )
             await asyncio.sleep(pause)
-        return None
 
-    async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent, Head] | None:
-        """The header of the live checkpoint committed last, and the head of its run."""
+    async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
+        """The header of the live checkpoint committed last, and the head of its run; without any, that of the last
+        run that was looked through."""
         dead: set[tuple[StreamId, str]] = set()
         heads: dict[StreamId, Head] = {}
+        head = EMPTY
         async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
             async for header in headers:
                 head = heads.setdefault(header.stream, Head.of(header))
@@ -115,18 +154,18 @@ class Reader:
                 if header.type == "checkpoint" and key not in dead:
                     return header, head
                 dead.add(key)
-        return None
+        return None, head
 
     async def _projected(self, runs: RunStore, workflow_name: str) -> WorkflowCheckpoint | None:
         info = await runs.newest(workflow_name)
         if info is None:
             return None
-        before = self._memory.head(info.stream)
         for event in await self._store.read(info.stream, info.checkpoint_seq):
             checkpoint, _ = await self._decoded(event)
-            self._memory.read(event, Head(info.seq, info.digest), before=before, to_go_on=False)
+            self._memory.note(Tip.of(event, info.seq))
+            self._memory.looked_at(event, Head(info.seq, info.digest))
             return checkpoint
-        return await self.latest(workflow_name, info.run_id)  # the log has moved on, further than the projection knows
+        return await self._logged(workflow_name, None, info.run_id)  # the log has moved on, further than is projected
 
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
         """The headers of the live checkpoints, in the order in which they were committed."""

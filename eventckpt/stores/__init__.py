@@ -64,6 +64,16 @@ class EventStore(ABC):
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
         """The newest event of `checkpoint_id` in `stream`, or, without a stream, anywhere; None if there is none."""
 
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+        """TEMPORARY"""
+        streams: dict[StreamId, CheckpointEvent] = {}
+        async for header in self.workflow_headers(workflow_name, desc=True):
+            if header.checkpoint_id == checkpoint_id:
+                streams.setdefault(header.stream, header)
+        for header in sorted(streams.values(), key=lambda h: h.type != "checkpoint"):
+            return await self.find(checkpoint_id, stream=header.stream)
+        return None
+
     @abstractmethod
     def headers(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False

@@ -1,0 +1,191 @@
+"""Where a save goes: it begins a run, continues it, supersedes a checkpoint in it, or forks.
+
+The place follows from what the execution has seen, not from what the store holds by now: that the head has moved since
+is for the append to find out, and for `conflict` to answer.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import NamedTuple
+
+from ..errors import CheckpointEncodeError
+from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
+from ..log import logger_of
+from ..stores import EventStore, Located
+from ..text import described
+from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
+
+__all__ = ["Place", "Placement", "begins", "continues", "forks", "head_of", "supersedes"]
+
+logger = logger_of("eventckpt")
+
+
+class Place(NamedTuple):
+    """Where the next event goes: right after `head` in `stream`."""
+
+    stream: StreamId
+    head: Head
+    """Of a run that has no event yet: seq 0, and the digest of the event that it forks from."""
+    parent: Tip | None = None
+    """The event of the checkpoint that this one follows, wherever it lies."""
+    own: Tip | None = None
+    """The event that holds this checkpoint already, as far as is known."""
+    forked_from: ForkPoint | None = None
+    """For the first event of a fork."""
+    is_guess: bool = False
+    """Nothing was seen of the run: it goes on behind the one event of it that is known, or behind what follows that."""
+
+    def after(self, head: Head) -> Place:
+        """The place behind events that came in between."""
+        return self._replace(head=head, forked_from=None, is_guess=False)
+
+    @property
+    def rests_on(self) -> Tip | None:
+        """The event in the same run that most of this checkpoint's state is likely to be equal to."""
+        return next((tip for tip in (self.own, self.parent) if tip is not None and tip.stream == self.stream), None)
+
+
+def begins(stream: StreamId, parent: Tip | None) -> Place:
+    """The first event of a run; where the parent lies in another run, as a fork of that."""
+    head = EMPTY if parent is None else Head(0, parent.digest)
+    return Place(stream, head, parent, forked_from=parent.point if parent else None)
+
+
+def continues(stream: StreamId, head: Head | None, parent: Tip | None) -> Place:
+    """Behind the head that was seen or, where none was, behind the parent."""
+    if head is None and parent is not None:
+        return Place(stream, parent.head, parent, is_guess=True)
+    return Place(stream, head or EMPTY, parent)
+
+
+def supersedes(stream: StreamId, head: Head | None, parent: Tip | None, own: Tip) -> Place:
+    """Behind the head, whatever lies between it and the event that holds the checkpoint so far."""
+    return Place(stream, head or own.head, parent, own, is_guess=head is None)
+
+
+def forks(place: Place, mark: str) -> Place:
+    """The first event of a run of its own, from what the lineage last saw. `mark` tells the fork's name from others."""
+    run_id, parent = place.stream.run_id, place.parent
+    nothing_seen = ForkPoint(workflow_name=place.stream.workflow_name, run_id=run_id, seq=0, checkpoint_id=None)
+    return Place(
+        StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}"),
+        Head(0, parent.digest) if parent else EMPTY,
+        parent,
+        forked_from=parent.point if parent else nothing_seen,
+    )
+
+
+class Placement:
+    """Finds the execution that a checkpoint belongs to, and its place."""
+
+    def __init__(self, store: EventStore, memory: Memory) -> None:
+        self._store = store
+        self._memory = memory
+
+    async def execution_of(self, draft: CheckpointEvent, bound: Bound | None) -> tuple[Execution, Tip | None]:
+        """The handle's own; of an unbound storage, the one that its lineage leads to. And the parent, where it is a
+        checkpoint of another workflow.
+
+        Raises:
+            CheckpointEncodeError: the checkpoint begins a run, and its id is too long to be the name of one.
+        """
+        if bound is not None:
+            return bound.execution(draft.workflow_name), None
+        lineage = self._memory.lineage(draft.workflow_name, draft.checkpoint_id)
+        if lineage is not None:
+            return lineage.executions[-1], None
+        if draft.previous_checkpoint_id is None:
+            return Execution(_named_after(draft)), None
+        parent = draft.workflow_name, draft.previous_checkpoint_id
+        elsewhere: Tip | None = None
+        if self._memory.lineage(*parent) is None and (located := await self._located(*parent)) is not None:
+            elsewhere = self._noted(located)
+            if elsewhere.stream.workflow_name == draft.workflow_name and self._memory.lineage(*parent) is None:
+                self._memory.saved(*parent, Execution(elsewhere.stream, Head.of(located.head)))
+        execution = self._memory.next_after(*parent)
+        return (Execution(_named_after(draft)), elsewhere) if execution is None else (execution, None)
+
+    async def place(
+        self, draft: CheckpointEvent, execution: Execution, bound: Bound | None, elsewhere: Tip | None
+    ) -> Place:
+        """Where the execution's next event goes. To be asked in its turn.
+
+        Args:
+            draft: the header of the checkpoint, without a place.
+            execution, elsewhere: what `execution_of` gave.
+            bound: what the handle knows, if there is one.
+        """
+        if execution.head is None and execution.is_forgotten:
+            execution.saw(await head_of(self._store, execution.stream), since=execution.version)
+        own = self._tip_of(draft.checkpoint_id, execution)
+        parent = elsewhere or await self._parent(draft, execution, bound)
+        stream, head = execution.stream, execution.head
+        if own is not None and (head is not None or own.stream == stream):
+            return supersedes(stream, head, parent, own)
+        if head is not None and head.seq > 0:
+            return continues(stream, head, parent)
+        if parent is not None and parent.stream == stream:
+            return begins(stream, None) if head is not None else continues(stream, None, parent)
+        if parent is None and draft.previous_checkpoint_id is not None:
+            logger.warning(
+                "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
+                draft.checkpoint_id,
+                draft.workflow_name,
+                draft.previous_checkpoint_id,
+            )
+        return begins(stream, parent)
+
+    def _tip_of(self, checkpoint_id: str, execution: Execution) -> Tip | None:
+        tips = (self._memory.tip(stream, checkpoint_id) for stream in reversed(execution.streams))
+        return next(filter(None, tips), None)
+
+    async def _parent(self, draft: CheckpointEvent, execution: Execution, bound: Bound | None) -> Tip | None:
+        """The event of the checkpoint that this one follows. To look for it is to read the run that it lies in."""
+        parent_id = draft.previous_checkpoint_id
+        if parent_id is None or (bound is None and execution.head is None):
+            return None  # nobody knows of it: `execution_of` has looked
+        known = self._tip_of(parent_id, execution)
+        if known is None and bound is not None:
+            known = bound.elsewhere(draft.workflow_name, parent_id)
+        if known is not None:
+            return known
+        for stream in reversed(execution.streams):
+            if (located := await self._store.find(parent_id, stream=stream)) is not None:
+                if execution.head is None:
+                    execution.caught_up(stream, Head.of(located.head))
+                return self._noted(located)
+        located = await self._located(draft.workflow_name, parent_id)
+        return self._noted(located) if located is not None else None
+
+    async def _located(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+        """Where a checkpoint lies: in a run of this workflow or, if there is none, of another. An id alone places
+        nothing."""
+        located = await self._store.find(checkpoint_id)
+        if located is None or located.event.workflow_name == workflow_name:
+            return located
+        return await self._store.find_in(workflow_name, checkpoint_id) or located
+
+    def _noted(self, located: Located) -> Tip:
+        tip = Tip.of(located.event, located.head.seq)
+        self._memory.note(tip)
+        return tip
+
+
+async def head_of(store: EventStore, stream: StreamId) -> Head:
+    """Where a run stands now; `EMPTY` if it has no events."""
+    async with aclosing(store.headers(stream, desc=True)) as headers:
+        async for header in headers:
+            return Head.of(header)
+    return EMPTY
+
+
+def _named_after(draft: CheckpointEvent) -> StreamId:
+    """A run of its own takes its name from its first checkpoint, whose id as such may be of any length."""
+    if len(draft.checkpoint_id) > MAX_RUN_ID:
+        raise CheckpointEncodeError(
+            f"A checkpoint's checkpoint_id must have 1 to {MAX_RUN_ID} characters to name the run that it begins, and "
+            f"has {len(draft.checkpoint_id):,}: {described(draft.checkpoint_id)}. Nothing was saved: give it a shorter "
+            "id, or save through for_run, where the run has a name of its own."
+        )
+    return StreamId(draft.workflow_name, draft.checkpoint_id)

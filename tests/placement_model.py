@@ -92,6 +92,12 @@ class Reader:
         self.executions[number] = Position(run, seen)
         return number
 
+    def goes_on(self, key: tuple[str, str], executions: tuple[int, ...], at: At, *, loaded: bool) -> None:
+        """These executions go on from a checkpoint."""
+        if self.forgetful:
+            self.met, self.followers, self.loaded = {}, {}, {}
+        self.met[key], self.followers[key], self.loaded[key] = at, executions, loaded
+
 
 class Plan(NamedTuple):
     """A save between its look at the store and its append."""
@@ -116,7 +122,7 @@ class World:
     """Events that were pruned."""
     stamps: dict[At, tuple[str, ...]] = field(default_factory=dict)
     """What orders events over all runs."""
-    readers: dict[int, Reader] = field(default_factory=dict)
+    readers: dict[str, Reader] = field(default_factory=dict)
 
     def copy(self) -> World:
         return replace(
@@ -158,7 +164,7 @@ class World:
         return [at for at in reversed(newest.values()) if self.entry(at).kind == "checkpoint"]
 
     def anywhere(self, name: str, workflow: str | None = None, *, live: bool = False) -> At | None:
-        """The event of a checkpoint that counts over all runs: of those where it is live the last, then of the others."""
+        """The event of a checkpoint that counts over all runs: of the live ones the last, then of the others."""
         found = [
             at for stream in self.log if workflow in (None, stream.workflow_name) and (at := self.newest(stream, name))
         ]
@@ -170,7 +176,7 @@ class World:
 
     # Reads
 
-    def locate(self, who: int, name: str) -> At | None:
+    def locate(self, who: str, name: str) -> At | None:
         """The live checkpoint that `load` and `delete` mean."""
         home = self.readers[who].home
         here = self.newest(home, name) if home else None
@@ -178,7 +184,7 @@ class World:
             return here
         return self.anywhere(name, live=True)
 
-    def was_loaded(self, who: int, at: At) -> None:
+    def was_loaded(self, who: str, at: At) -> None:
         """A reader got the checkpoint at `at` by its id."""
         reader, name = self.readers[who], self.entry(at).name
         if reader.home is not None:
@@ -186,12 +192,10 @@ class World:
             reader.met[at[0], name] = at
             return
         key = (at[0].workflow_name, name)
-        begun = reader.begin(at[0], self.head(at[0]))
-        reader.followers[key] = (*(reader.followers.get(key, ()) if reader.loaded.get(key) else ()), begun)
-        reader.loaded[key] = True
-        reader.met[key] = at
+        others = reader.followers[key] if reader.loaded.get(key) else ()
+        reader.goes_on(key, (*others, reader.begin(at[0], self.head(at[0]))), at, loaded=True)
 
-    def was_latest(self, who: int, at: At | None) -> None:
+    def was_latest(self, who: str, at: At | None) -> None:
         """A reader asked for the newest checkpoint, and got the one at `at`."""
         reader = self.readers[who]
         if reader.home is not None:
@@ -201,15 +205,14 @@ class World:
         elif at is not None:
             key = (at[0].workflow_name, self.entry(at).name)
             followers = reader.followers.get(key, ())
-            if followers and reader.loaded.get(key):
+            if followers and reader.executions[followers[-1]].run == at[0]:
                 told = reader.executions[followers[-1]]
-                told.run, told.seen, told.wrote_it = at[0], self.head(at[0]), False
+                told.seen, told.wrote_it = self.head(at[0]), False
+                reader.goes_on(key, followers, at, loaded=reader.loaded[key])
             else:
-                reader.followers[key] = (reader.begin(at[0], self.head(at[0])),)
-                reader.loaded[key] = True
-            reader.met[key] = at
+                reader.goes_on(key, (reader.begin(at[0], self.head(at[0])),), at, loaded=False)
 
-    def reads_home(self, who: int) -> None:
+    def reads_home(self, who: str) -> None:
         reader = self.readers[who]
         assert reader.home is not None
         own = reader.executions[0]
@@ -217,28 +220,27 @@ class World:
 
     # Saves
 
-    def planned(self, who: int, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
+    def planned(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
         """A save looks where its checkpoint goes. With a memory that forgets, it may know less than it did."""
-        plans = [self._planned(who, checkpoint)]
+        plans = self._planned(who, checkpoint)
         reader = self.readers[who]
         if reader.forgetful:
             for names in ({checkpoint.name}, {checkpoint.parent}, {checkpoint.name, checkpoint.parent}):
-                world = self.copy()
-                forgetting = world.readers[who]
-                forgetting.met = {key: at for key, at in reader.met.items() if key[1] not in names}
-                forgetting.followers = {key: each for key, each in reader.followers.items() if key[1] not in names}
-                plans.append(world._planned(who, checkpoint))
-            key = (checkpoint.workflow, checkpoint.parent or "")
-            for first in range(1, len(reader.followers.get(key, ()))):
-                world = self.copy()
-                world.readers[who].followers[key] = reader.followers[key][first:]
-                plans.append(world._planned(who, checkpoint))
-        return [plan for each in plans for plan in each]
+                forgetting = self.copy()
+                less = forgetting.readers[who]
+                less.met = {key: at for key, at in reader.met.items() if key[1] not in names}
+                less.followers = {key: each for key, each in reader.followers.items() if key[1] not in names}
+                for world, plan in forgetting._planned(who, checkpoint):
+                    knows = world.readers[who]
+                    if knows.home:
+                        knows.met = reader.met | knows.met  # it may come across it again
+                    plans.append((world, plan))
+        return plans
 
-    def _planned(self, who: int, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
+    def _planned(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
         return self._bound(who, checkpoint) if self.readers[who].home else self._unbound(who, checkpoint)
 
-    def _bound(self, who: int, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
+    def _bound(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
         world = self.copy()
         reader = world.readers[who]
         own = reader.executions[0]
@@ -255,7 +257,7 @@ class World:
                 world.reads_home(who)
         return [(world, Plan(0, looks=world._looks(own, checkpoint)))]
 
-    def _unbound(self, who: int, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
+    def _unbound(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
         world = self.copy()
         reader = world.readers[who]
         workflow, name, parent = checkpoint.workflow, checkpoint.name, checkpoint.parent
@@ -274,14 +276,13 @@ class World:
         found = world.anywhere(parent, workflow)
         if found is not None:
             number = reader.begin(found[0], world.head(found[0]))
-            reader.followers[workflow, parent] = (number,)
-            reader.met[workflow, parent] = found
+            reader.goes_on((workflow, parent), (number,), found, loaded=False)
             return [(world, Plan(number, looks=world._looks(reader.executions[number], checkpoint)))]
         origins = tuple(world._origins(checkpoint)) or (None,)
         return [(world, Plan(reader.begin(StreamId(workflow, name), 0), origins=origins))]
 
     def _looks(self, execution: Position, checkpoint: Checkpoint) -> Literal["must", "may"]:
-        """Whether a checkpoint that was never met is looked for: behind a head that was read, unless that is its parent."""
+        """Whether one that was never met is looked for: behind a head that was read, unless that is its parent."""
         if execution.seen == 0 or execution.wrote_it:
             return "may"
         return "may" if self.log[execution.run][execution.seen - 1].name == checkpoint.parent else "must"
@@ -294,7 +295,7 @@ class World:
         found += [self.anywhere(checkpoint.parent, workflow) for workflow in (checkpoint.workflow, None)]
         return list(dict.fromkeys(at for at in found if at is not None))
 
-    def committed(self, who: int, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
+    def committed(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         """The rest of the save."""
         execution = self.readers[who].executions[plan.execution]
         there = self.newest(execution.run, checkpoint.name)
@@ -307,7 +308,7 @@ class World:
         repeated.append((self._met(who, checkpoint, plan, there), "saved"))
         return repeated if plan.looks == "must" else repeated + self._appended(who, checkpoint, plan, cut)
 
-    def _appended(self, who: int, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
+    def _appended(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         if cut == "before":
             return [(self.copy(), "cut")]
         reader = self.readers[who]
@@ -331,7 +332,7 @@ class World:
         """Whether another writer wrote it; what is pruned is not there to be judged."""
         return at not in self.gone and self.entry(at).kind == "checkpoint" and at not in execution.unanswered
 
-    def _forked(self, who: int, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
+    def _forked(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         reader = self.readers[who]
         run = reader.executions[plan.execution].run
         for mark in (checkpoint.name[:8], checkpoint.name):
@@ -351,7 +352,7 @@ class World:
         return [(self.copy(), "conflict")]
 
     def _written(
-        self, who: int, checkpoint: Checkpoint, plan: Plan, run: StreamId, origin: At | None, cut: Cut
+        self, who: str, checkpoint: Checkpoint, plan: Plan, run: StreamId, origin: At | None, cut: Cut
     ) -> tuple[World, Outcome]:
         world = self.copy()
         at = world.append(run, Entry("checkpoint", checkpoint.name, checkpoint.content, origin))
@@ -361,17 +362,17 @@ class World:
         execution.unanswered |= {at}
         return world, "cut"
 
-    def _met(self, who: int, checkpoint: Checkpoint, plan: Plan, at: At, *, moves: bool = True) -> World:
+    def _met(self, who: str, checkpoint: Checkpoint, plan: Plan, at: At, *, moves: bool = True) -> World:
         """The reader has the answer: its checkpoint lies at `at`."""
         world = self.copy()
         reader = world.readers[who]
         execution = reader.executions[plan.execution]
         if moves:
             execution.run, execution.seen, execution.wrote_it = at[0], at[1], True
-        reader.met[at[0] if reader.home else checkpoint.workflow, checkpoint.name] = at
         if reader.home is None:
-            reader.followers[checkpoint.workflow, checkpoint.name] = (plan.execution,)
-            reader.loaded[checkpoint.workflow, checkpoint.name] = False
+            reader.goes_on((checkpoint.workflow, checkpoint.name), (plan.execution,), at, loaded=False)
+        else:
+            reader.met[at[0], checkpoint.name] = at
         return world
 
     # Comparing
@@ -398,7 +399,7 @@ class World:
 
     # Other changes
 
-    def deleted(self, who: int, at: At) -> None:
+    def deleted(self, who: str, at: At) -> None:
         """A tombstone for the checkpoint at `at`."""
         stream, name = at[0], self.entry(at).name
         written = self.append(stream, Entry("tombstone", name))
@@ -408,7 +409,7 @@ class World:
 
 
 def side_by_side(
-    world: World, saves: list[tuple[int, Checkpoint]], cut: Cut = None
+    world: World, saves: list[tuple[str, Checkpoint]], cut: Cut = None
 ) -> Iterable[tuple[World, tuple[Outcome, ...]]]:
     """The worlds that saves at once may lead to: each looks, then appends, and those of one handle take turns."""
     yield from _schedules(world, saves, [None] * len(saves), [None] * len(saves), cut)
@@ -416,7 +417,7 @@ def side_by_side(
 
 def _schedules(
     world: World,
-    saves: list[tuple[int, Checkpoint]],
+    saves: list[tuple[str, Checkpoint]],
     plans: list[Plan | None],
     outcomes: list[Outcome | None],
     cut: Cut,

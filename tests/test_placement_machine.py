@@ -34,7 +34,7 @@ from eventckpt import (
 )
 from eventckpt.audit import CheckpointAudit
 from eventckpt.chain import flaw_of
-from eventckpt.storage.lineage import Memory
+from eventckpt.storage.memory import Memory
 from eventckpt.stores import AuditStore, Located
 
 from .conftest import cosmos_account
@@ -105,7 +105,10 @@ class Process:
     forgetful: bool
     store: LostStore
     storage: EventCheckpointStorage
-    readers: dict[int, EventCheckpointStorage | RunCheckpointStorage] = field(default_factory=dict)
+    readers: dict[str, EventCheckpointStorage | RunCheckpointStorage] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "forgets" if self.forgetful else f"{self.on_conflict}s"
 
 
 class PlacementMachine(RuleBasedStateMachine):
@@ -173,18 +176,19 @@ class PlacementMachine(RuleBasedStateMachine):
         self, process: Process, through: EventCheckpointStorage | RunCheckpointStorage, home: StreamId | None
     ) -> None:
         self.numbers += 1
-        process.readers[self.numbers] = through
+        who = f"{self.numbers} {process}" + (f" {home.workflow_name}/{home.run_id}" if home else "")
+        process.readers[who] = through
         for world in self.worlds:
             reader = Reader(process.on_conflict == "raise", process.forgetful, home)
-            world.readers[self.numbers] = reader
+            world.readers[who] = reader
             if home is not None:
                 reader.begin(home, 0)
 
-    def _readers(self) -> dict[int, tuple[Process, EventCheckpointStorage | RunCheckpointStorage]]:
+    def _readers(self) -> dict[str, tuple[Process, EventCheckpointStorage | RunCheckpointStorage]]:
         return {number: (process, each) for process in self.processes for number, each in process.readers.items()}
 
-    def _who(self, data: st.DataObject, label: str = "through") -> int:
-        return data.draw(st.sampled_from(sorted(self._readers(), reverse=True)), label)
+    def _who(self, data: st.DataObject, label: str = "through") -> str:
+        return data.draw(st.sampled_from([*reversed(self._readers())]), label)
 
     def _runs(self) -> list[StreamId]:
         first = [StreamId(workflow, run) for workflow in WORKFLOWS for run in RUNS]
@@ -198,7 +202,7 @@ class PlacementMachine(RuleBasedStateMachine):
             content = self.contents
         return Checkpoint(workflow, name, self.parents[name], content)
 
-    def _new(self, data: st.DataObject, who: int, parent: str | None) -> Checkpoint:
+    def _new(self, data: st.DataObject, who: str, parent: str | None) -> Checkpoint:
         """A checkpoint that nobody has saved yet."""
         number = len(self.parents) + 1
         name = data.draw(st.sampled_from([f"{number:03}", f"same-beginning-{number:03}"]), "name")
@@ -206,7 +210,7 @@ class PlacementMachine(RuleBasedStateMachine):
         self.moments[name] = f"2026-01-01T00:{number // 60:02}:{number % 60:02}+00:00"
         return self._checkpoint(self._workflow(data, who, parent), name)
 
-    def _workflow(self, data: st.DataObject, who: int, parent: str | None) -> str:
+    def _workflow(self, data: st.DataObject, who: str, parent: str | None) -> str:
         """A handle serves its workflow; through an unbound storage, mostly that of the parent."""
         home = self.worlds[0].readers[who].home
         if home is not None:
@@ -218,24 +222,18 @@ class PlacementMachine(RuleBasedStateMachine):
     def _any_name(self, data: st.DataObject, *others: str) -> str:
         return data.draw(st.sampled_from([*reversed(self.parents), *others]), "name")
 
-    def _again(self, data: st.DataObject, who: int) -> Checkpoint:
-        """A checkpoint that was saved before, as it was or with other content, perhaps under another workflow's name."""
-        at, header = data.draw(st.sampled_from(self._saved()), "again")
-        workflow = (
-            self._workflow(data, who, None)
-            if data.draw(st.integers(0, 3), "carried over") == 3
-            else at[0].workflow_name
-        )
+    def _again(self, data: st.DataObject, who: str) -> Checkpoint:
+        """A checkpoint that was saved before, as it was or with other content, perhaps for another workflow."""
+        (stream, _), entry = data.draw(st.sampled_from(self._saved()), "again")
         home = self.worlds[0].readers[who].home
-        if home is not None:
-            workflow = home.workflow_name
-        changed = data.draw(st.booleans(), "changed") or header.checkpoint_id in self.made_by_audit
-        return self._checkpoint(workflow, header.checkpoint_id, None if changed else header.iteration_count)
+        workflow = home.workflow_name if home else data.draw(st.sampled_from([stream.workflow_name, *WORKFLOWS]), "as")
+        changed = data.draw(st.booleans(), "changed") or entry.name in self.made_by_audit
+        return self._checkpoint(workflow, entry.name, None if changed else entry.content)
 
-    def _saved(self) -> list[tuple[At, CheckpointEvent]]:
+    def _saved(self) -> list[tuple[At, Entry]]:
         """Checkpoint events, the newest of each run first."""
         return [
-            ((stream, seq), header)
+            ((stream, seq), entry_of(header))
             for stream, headers in self.seen.items()
             for seq, header in reversed(headers.items())
             if header.type == "checkpoint"
@@ -301,14 +299,14 @@ class PlacementMachine(RuleBasedStateMachine):
         """Steps of one execution, or of several, that save at once."""
         first = self._who(data)
         parent = self._any_name(data) if self.parents and forked else None
-        saves: list[tuple[int, Checkpoint]] = []
+        saves: list[tuple[str, Checkpoint]] = []
         for _ in range(how_many if same else 2):
             who = first if same else self._who(data)
             known = self._saved() and data.draw(st.integers(0, 4), "again") == 4
             saves.append((who, self._again(data, who) if known else self._new(data, who, parent)))
         self._save(saves)
 
-    def _save(self, saves: list[tuple[int, Checkpoint]], cut: Cut = None, hangs: bool = False) -> None:
+    def _save(self, saves: list[tuple[str, Checkpoint]], cut: Cut = None, hangs: bool = False) -> None:
         outcomes = self.run(self._saves(saves, cut, hangs))
         note(f"{saves} {cut or ''}: {outcomes}")
         self._follow(
@@ -318,7 +316,7 @@ class PlacementMachine(RuleBasedStateMachine):
         for _, checkpoint in saves:
             self.run(self._look(checkpoint.name))
 
-    async def _saves(self, saves: list[tuple[int, Checkpoint]], cut: Cut, hangs: bool) -> tuple[Outcome, ...]:
+    async def _saves(self, saves: list[tuple[str, Checkpoint]], cut: Cut, hangs: bool) -> tuple[Outcome, ...]:
         if cut is None:
             return tuple(await asyncio.gather(*(self._outcome(*save) for save in saves)))
         store = self._readers()[saves[0][0]][0].store
@@ -333,7 +331,7 @@ class PlacementMachine(RuleBasedStateMachine):
         store.cut = None
         return ("cut" if saving.cancelled() else saving.result(),)
 
-    async def _outcome(self, who: int, checkpoint: Checkpoint) -> Outcome:
+    async def _outcome(self, who: str, checkpoint: Checkpoint) -> Outcome:
         try:
             await self._readers()[who][1].save(self._real(checkpoint))
         except CheckpointConflictError:
@@ -370,7 +368,7 @@ class PlacementMachine(RuleBasedStateMachine):
         if self.by_commit or self.worlds[0].readers[who].home:
             self._narrow(f"{who} lists {ids} in order", lambda world: listed(world, who, workflow) == ids)
 
-    def _load(self, who: int, name: str) -> Checkpoint | None:
+    def _load(self, who: str, name: str) -> Checkpoint | None:
         loaded = self.run(loaded_by(self._readers()[who][1], name))
         self._narrow(f"{who} loads {name}: {loaded}", lambda world: shown(world, world.locate(who, name)) == loaded)
         for world in self.worlds:
@@ -380,7 +378,7 @@ class PlacementMachine(RuleBasedStateMachine):
         self._follow(f"{who} loads {name}", self.worlds)
         return loaded and Checkpoint(*loaded[:2], self.parents[name], loaded[2])
 
-    def _latest(self, who: int, workflow: str) -> Checkpoint | None:
+    def _latest(self, who: str, workflow: str) -> Checkpoint | None:
         found = self.run(self._readers()[who][1].get_latest(workflow_name=workflow))
         got = found and (found.workflow_name, found.checkpoint_id, found.iteration_count)
         follow: list[World] = []
@@ -393,7 +391,7 @@ class PlacementMachine(RuleBasedStateMachine):
         self._follow(f"{who} gets {got} as the latest of {workflow}", follow)
         return got and Checkpoint(got[0], got[1], self.parents[got[1]], got[2])
 
-    def _latest_in(self, world: World, who: int, workflow: str) -> list[At | None]:
+    def _latest_in(self, world: World, who: str, workflow: str) -> list[At | None]:
         """What `get_latest` may give. Without an order of commits over runs, equal timestamps leave a choice."""
         home = world.readers[who].home
         if home is not None:
@@ -430,10 +428,10 @@ class PlacementMachine(RuleBasedStateMachine):
             assert StreamId(at[0].workflow_name, run) in self.seen
             return
         name = made.checkpoint_id
-        self.parents[name], self.moments[name] = origin.checkpoint_id, made.timestamp
+        self.parents[name], self.moments[name] = origin.name, made.timestamp
         self.made_by_audit.add(name)
         for world in self.worlds:
-            world.append(made.stream, Entry("checkpoint", name, origin.iteration_count, at))
+            world.append(made.stream, Entry("checkpoint", name, origin.content, at))
         self._follow(f"a fork of {at}", self.worlds)
 
     @precondition(lambda self: self.seen)
@@ -456,7 +454,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def a_handle_is_made(self, data: st.DataObject) -> None:
         process = data.draw(st.sampled_from(self.processes), "process")
         if len(process.readers) > 4:
-            self._forget(process, min(number for number in process.readers if number != min(process.readers)))
+            self._forget(process, list(process.readers)[1])
         self._bind(process, data.draw(st.sampled_from(self._runs()), "run"))
 
     @rule(data=st.data())
@@ -469,7 +467,7 @@ class PlacementMachine(RuleBasedStateMachine):
             self._forget(old, number)
         self.processes[index] = self._process(old.on_conflict, old.forgetful)
 
-    def _forget(self, process: Process, number: int) -> None:
+    def _forget(self, process: Process, number: str) -> None:
         del process.readers[number]
         for world in self.worlds:
             del world.readers[number]
@@ -571,7 +569,7 @@ def shown(world: World, at: At | None) -> Shown | None:
     return None if at is None else (at[0].workflow_name, world.entry(at).name, world.entry(at).content)
 
 
-def listed(world: World, who: int, workflow: str) -> list[str]:
+def listed(world: World, who: str, workflow: str) -> list[str]:
     home = world.readers[who].home
     streams = [home] if home else [stream for stream in world.log if stream.workflow_name == workflow]
     found = [at for stream in streams for at in world.live(stream)]
@@ -581,7 +579,7 @@ def listed(world: World, who: int, workflow: str) -> list[str]:
 
 def logged(world: World) -> dict[StreamId, dict[int, Entry]]:
     """What a world says that the store holds."""
-    return {stream: {seq: entry for seq, entry in world.there(stream)} for stream in world.log}
+    return {stream: dict(world.there(stream)) for stream in world.log}
 
 
 def read_as(seen: dict[StreamId, dict[int, CheckpointEvent]]) -> dict[StreamId, dict[int, Entry]]:
@@ -636,6 +634,8 @@ def play(machine: type[PlacementMachine], steps: int) -> None:
         deadline=None,
         derandomize=not LONG,
         database=None,
+        phases=[Phase.generate],
+        report_multiple_bugs=False,
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )

@@ -8,13 +8,13 @@ holds says which of them are left, and there must be one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from eventckpt import StreamId
 
-__all__ = ["Checkpoint", "Cut", "Entry", "Outcome", "Reader", "World", "side_by_side"]
+__all__ = ["Checkpoint", "Cut", "Entry", "Outcome", "Reader", "Saves", "World", "side_by_side"]
 
 Cut: TypeAlias = Literal["before", "after"] | None
 """Where a save loses its store: before its event is committed, or after."""
@@ -117,20 +117,19 @@ class World:
 
     by_commit: bool = True
     """Whether the store orders commits over all runs."""
-    log: dict[StreamId, list[Entry]] = field(default_factory=dict)
+    log: dict[StreamId, tuple[Entry, ...]] = field(default_factory=dict)
     gone: frozenset[At] = frozenset()
     """Events that were pruned."""
     stamps: dict[At, tuple[str, ...]] = field(default_factory=dict)
     """What orders events over all runs."""
     readers: dict[str, Reader] = field(default_factory=dict)
 
-    def copy(self) -> World:
-        return replace(
-            self,
-            log={stream: list(entries) for stream, entries in self.log.items()},
-            stamps=dict(self.stamps),
-            readers={key: each.copy() for key, each in self.readers.items()},
-        )
+    def copy(self, who: str | None = None) -> World:
+        """Another world like this one, in which `who` may learn something."""
+        readers = dict(self.readers)
+        if who is not None:
+            readers[who] = readers[who].copy()
+        return replace(self, log=dict(self.log), readers=readers)
 
     # The log
 
@@ -141,9 +140,9 @@ class World:
         return self.log[at[0]][at[1] - 1]
 
     def append(self, stream: StreamId, entry: Entry) -> At:
-        self.log.setdefault(stream, []).append(entry)
+        self.log[stream] = (*self.log.get(stream, ()), entry)
         at = (stream, self.head(stream))
-        self.stamps[at] = (f"~{len(self.stamps):09}",)  # "~" sorts after every moment
+        self.stamps = {**self.stamps, at: (f"~{len(self.stamps):09}",)}  # "~" sorts after every moment
         return at
 
     def there(self, stream: StreamId) -> Iterator[tuple[int, Entry]]:
@@ -184,22 +183,27 @@ class World:
             return here
         return self.anywhere(name, live=True)
 
-    def was_loaded(self, who: str, at: At) -> None:
-        """A reader got the checkpoint at `at` by its id."""
-        reader, name = self.readers[who], self.entry(at).name
+    def loaded(self, who: str, at: At | None) -> World:
+        """A reader asked for a checkpoint by its id, and got the one at `at`."""
+        if at is None:
+            return self
+        world = self.copy(who)
+        reader, name = world.readers[who], self.entry(at).name
         if reader.home is not None:
-            self.reads_home(who)
+            world.reads_home(who)
             reader.met[at[0], name] = at
-            return
+            return world
         key = (at[0].workflow_name, name)
         others = reader.followers[key] if reader.loaded.get(key) else ()
         reader.goes_on(key, (*others, reader.begin(at[0], self.head(at[0]))), at, loaded=True)
+        return world
 
-    def was_latest(self, who: str, at: At | None) -> None:
+    def got_latest(self, who: str, at: At | None) -> World:
         """A reader asked for the newest checkpoint, and got the one at `at`."""
-        reader = self.readers[who]
+        world = self.copy(who)
+        reader = world.readers[who]
         if reader.home is not None:
-            self.reads_home(who)
+            world.reads_home(who)
             if at is not None:
                 reader.met[at[0], self.entry(at).name] = at
         elif at is not None:
@@ -211,6 +215,7 @@ class World:
                 reader.goes_on(key, followers, at, loaded=reader.loaded[key])
             else:
                 reader.goes_on(key, (reader.begin(at[0], self.head(at[0])),), at, loaded=False)
+        return world
 
     def reads_home(self, who: str) -> None:
         reader = self.readers[who]
@@ -226,7 +231,7 @@ class World:
         reader = self.readers[who]
         if reader.forgetful:
             for names in ({checkpoint.name}, {checkpoint.parent}, {checkpoint.name, checkpoint.parent}):
-                forgetting = self.copy()
+                forgetting = self.copy(who)
                 less = forgetting.readers[who]
                 less.met = {key: at for key, at in reader.met.items() if key[1] not in names}
                 less.followers = {key: each for key, each in reader.followers.items() if key[1] not in names}
@@ -235,13 +240,13 @@ class World:
                     if knows.home:
                         knows.met = reader.met | knows.met  # it may come across it again
                     plans.append((world, plan))
-        return plans
+        return list({(repr(world.readers[who]), plan): (world, plan) for world, plan in plans}.values())
 
     def _planned(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
         return self._bound(who, checkpoint) if self.readers[who].home else self._unbound(who, checkpoint)
 
     def _bound(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
-        world = self.copy()
+        world = self.copy(who)
         reader = world.readers[who]
         own = reader.executions[0]
         if (own.run, checkpoint.name) in reader.met:
@@ -258,7 +263,7 @@ class World:
         return [(world, Plan(0, looks=world._looks(own, checkpoint)))]
 
     def _unbound(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
-        world = self.copy()
+        world = self.copy(who)
         reader = world.readers[who]
         workflow, name, parent = checkpoint.workflow, checkpoint.name, checkpoint.parent
         own = reader.followers.get((workflow, name))
@@ -354,7 +359,7 @@ class World:
     def _written(
         self, who: str, checkpoint: Checkpoint, plan: Plan, run: StreamId, origin: At | None, cut: Cut
     ) -> tuple[World, Outcome]:
-        world = self.copy()
+        world = self.copy(who)
         at = world.append(run, Entry("checkpoint", checkpoint.name, checkpoint.content, origin))
         if cut is None:
             return world._met(who, checkpoint, plan, at), "saved"
@@ -364,7 +369,7 @@ class World:
 
     def _met(self, who: str, checkpoint: Checkpoint, plan: Plan, at: At, *, moves: bool = True) -> World:
         """The reader has the answer: its checkpoint lies at `at`."""
-        world = self.copy()
+        world = self.copy(who)
         reader = world.readers[who]
         execution = reader.executions[plan.execution]
         if moves:
@@ -399,46 +404,46 @@ class World:
 
     # Other changes
 
-    def deleted(self, who: str, at: At) -> None:
-        """A tombstone for the checkpoint at `at`."""
-        stream, name = at[0], self.entry(at).name
-        written = self.append(stream, Entry("tombstone", name))
-        for execution in self.readers[who].executions.values():
-            if (execution.run, execution.seen) == (stream, written[1] - 1):
+    def deleted(self, who: str, at: At | None) -> World:
+        """A reader deleted the checkpoint at `at`."""
+        if at is None:
+            return self
+        world = self.copy(who)
+        written = world.append(at[0], Entry("tombstone", self.entry(at).name))
+        for execution in world.readers[who].executions.values():
+            if (execution.run, execution.seen) == (at[0], written[1] - 1):
                 execution.seen, execution.wrote_it = written[1], True
+        return world
 
 
-def side_by_side(
-    world: World, saves: list[tuple[str, Checkpoint]], cut: Cut = None
-) -> Iterable[tuple[World, tuple[Outcome, ...]]]:
-    """The worlds that saves at once may lead to: each looks, then appends, and those of one handle take turns."""
-    yield from _schedules(world, saves, [None] * len(saves), [None] * len(saves), cut)
+class Saves(NamedTuple):
+    """Saves at once, and what was seen of them."""
+
+    saves: tuple[tuple[str, Checkpoint], ...]
+    outcomes: tuple[Outcome, ...]
+    holds: Callable[[World], bool]
+    """Whether the store holds what a world has in its log."""
+    cut: Cut = None
 
 
-def _schedules(
-    world: World,
-    saves: list[tuple[str, Checkpoint]],
-    plans: list[Plan | None],
-    outcomes: list[Outcome | None],
-    cut: Cut,
-) -> Iterable[tuple[World, tuple[Outcome, ...]]]:
-    if all(outcomes):
-        yield world, tuple(outcome for outcome in outcomes if outcome)
-        return
-    for index, (who, checkpoint) in enumerate(saves):
+def side_by_side(world: World, seen: Saves) -> Iterator[World]:
+    """The worlds that saves at once may have led to: each looks, then appends, and those of one handle take turns."""
+    yield from _schedules(world, seen, (None,) * len(seen.saves), frozenset())
+
+
+def _schedules(world: World, seen: Saves, plans: tuple[Plan | None, ...], done: frozenset[int]) -> Iterator[World]:
+    if len(done) == len(plans):
+        yield world
+    for index, (who, checkpoint) in enumerate(seen.saves):
         plan = plans[index]
-        if outcomes[index] is not None:
+        if index in done:
             continue
-        if plan is None:
-            under_way = any(other == who and plans[at] and not outcomes[at] for at, (other, _) in enumerate(saves))
-            if under_way and world.readers[who].home:
-                continue
+        if plan is not None:
+            for after, outcome in world.committed(who, checkpoint, plan, seen.cut):
+                if outcome == seen.outcomes[index] and seen.holds(after):
+                    yield from _schedules(after, seen, plans, done | {index})
+        elif not world.readers[who].home or not any(
+            plans[at] and at not in done for at, (other, _) in enumerate(seen.saves) if other == who
+        ):
             for after, found in world.planned(who, checkpoint):
-                yield from _schedules(after, saves, _with(plans, index, found), outcomes, cut)
-        else:
-            for after, outcome in world.committed(who, checkpoint, plan, cut):
-                yield from _schedules(after, saves, plans, _with(outcomes, index, outcome), cut)
-
-
-def _with(values: list[Any], index: int, value: object) -> list[Any]:
-    return [*values[:index], value, *values[index + 1 :]]
+                yield from _schedules(after, seen, (*plans[:index], found, *plans[index + 1 :]), done)

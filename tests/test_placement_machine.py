@@ -20,7 +20,14 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 from hypothesis import HealthCheck, Phase, note, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from eventckpt import (
     CheckpointConflictError,
@@ -40,7 +47,7 @@ from eventckpt.stores import AuditStore, Located
 from .conftest import cosmos_account
 from .cosmos_emulator import Switches
 from .engines import CosmosEngine, Engine, SqliteEngine
-from .placement_model import At, Checkpoint, Cut, Entry, Outcome, Reader, World, side_by_side
+from .placement_model import At, Checkpoint, Cut, Entry, Outcome, Reader, Saves, World, side_by_side
 
 T = TypeVar("T")
 
@@ -156,6 +163,10 @@ class PlacementMachine(RuleBasedStateMachine):
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(doing)
+
+    @invariant()
+    def counts(self) -> None:
+        type(self).taken += 1
 
     # Who
 
@@ -309,10 +320,17 @@ class PlacementMachine(RuleBasedStateMachine):
     def _save(self, saves: list[tuple[str, Checkpoint]], cut: Cut = None, hangs: bool = False) -> None:
         outcomes = self.run(self._saves(saves, cut, hangs))
         note(f"{saves} {cut or ''}: {outcomes}")
-        self._follow(
-            f"{saves} gave {outcomes}",
-            (after for world in self.worlds for after, each in side_by_side(world, saves, cut) if each == outcomes),
-        )
+        what = f"{saves} gave {outcomes}"
+        there = read_as(self.run(self._headers()))
+
+        def holds(world: World) -> bool:
+            return all(there.get(stream, {}).items() >= dict(world.there(stream)).items() for stream in world.log)
+
+        seen = Saves(tuple(saves), outcomes, holds, cut)
+        worlds = [after for world in self.worlds for after in side_by_side(world, seen)]
+        if not worlds:  # say what the model would have
+            worlds = [after for world in self.worlds for after in side_by_side(world, seen._replace(holds=bool))]
+        self._follow(what, worlds)
         for _, checkpoint in saves:
             self.run(self._look(checkpoint.name))
 
@@ -371,24 +389,21 @@ class PlacementMachine(RuleBasedStateMachine):
     def _load(self, who: str, name: str) -> Checkpoint | None:
         loaded = self.run(loaded_by(self._readers()[who][1], name))
         self._narrow(f"{who} loads {name}: {loaded}", lambda world: shown(world, world.locate(who, name)) == loaded)
-        for world in self.worlds:
-            at = world.locate(who, name)
-            if at is not None:
-                world.was_loaded(who, at)
-        self._follow(f"{who} loads {name}", self.worlds)
+        self._follow(f"{who} loads {name}", (world.loaded(who, world.locate(who, name)) for world in self.worlds))
         return loaded and Checkpoint(*loaded[:2], self.parents[name], loaded[2])
 
     def _latest(self, who: str, workflow: str) -> Checkpoint | None:
         found = self.run(self._readers()[who][1].get_latest(workflow_name=workflow))
         got = found and (found.workflow_name, found.checkpoint_id, found.iteration_count)
-        follow: list[World] = []
-        for world in self.worlds:
-            for at in self._latest_in(world, who, workflow):
-                if shown(world, at) == got:
-                    after = world.copy()
-                    after.was_latest(who, at)
-                    follow.append(after)
-        self._follow(f"{who} gets {got} as the latest of {workflow}", follow)
+        self._follow(
+            f"{who} gets {got} as the latest of {workflow}",
+            (
+                world.got_latest(who, at)
+                for world in self.worlds
+                for at in self._latest_in(world, who, workflow)
+                if shown(world, at) == got
+            ),
+        )
         return got and Checkpoint(got[0], got[1], self.parents[got[1]], got[2])
 
     def _latest_in(self, world: World, who: str, workflow: str) -> list[At | None]:
@@ -410,11 +425,7 @@ class PlacementMachine(RuleBasedStateMachine):
         who, name = self._who(data), self._any_name(data, "not in the store")
         there = self.run(self._readers()[who][1].delete(name))
         self._narrow(f"{who} deletes {name}: {there}", lambda world: (world.locate(who, name) is not None) is there)
-        for world in self.worlds:
-            at = world.locate(who, name)
-            if at is not None:
-                world.deleted(who, at)
-        self._follow(f"{who} deletes {name}", self.worlds)
+        self._follow(f"{who} deletes {name}", (world.deleted(who, world.locate(who, name)) for world in self.worlds))
 
     @precondition(lambda self: self._saved())
     @rule(data=st.data())
@@ -479,16 +490,18 @@ class PlacementMachine(RuleBasedStateMachine):
 
     async def _compare(self, what: str, worlds: list[World]) -> None:
         """Keep the worlds whose log is that of the store."""
-        type(self).taken += 1
         before, self.seen = self.seen, await self._headers()
         await self._check_new(before)
         self.worlds = worlds
         self._narrow(f"{what}; the store holds {drawn(self.seen)}", lambda world: logged(world) == read_as(self.seen))
         if not self.by_commit:
+            stamps = {
+                (stream, seq): (header.recorded_at, stream.run_id, stream.workflow_name)
+                for stream, headers in self.seen.items()
+                for seq, header in headers.items()
+            }
             for world in self.worlds:
-                for stream, headers in self.seen.items():
-                    for seq, header in headers.items():
-                        world.stamps[stream, seq] = (header.recorded_at, stream.run_id, stream.workflow_name)
+                world.stamps = {**world.stamps, **stamps}
         readers = self._readers()
         for number, (_, through) in readers.items():
             if isinstance(through, RunCheckpointStorage):
@@ -629,7 +642,7 @@ def forgetting(small: bool) -> Iterator[None]:
 def play(machine: type[PlacementMachine], steps: int) -> None:
     """At least so many steps, the same ones each time unless it is the long form."""
     plays = settings(
-        max_examples=steps // STEPS,
+        max_examples=steps // STEPS + 2,  # the first are short
         stateful_step_count=STEPS,
         deadline=None,
         derandomize=not LONG,

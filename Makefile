@@ -13,7 +13,9 @@ test: .venv/ready
 # The storage and projector suites once more, on a test server where what happens at times happens all the time: replicas
 # lag, gateways are late, pages are empty, partitions throttle. Of the storage suites no replica ever catches up by itself,
 # so that each test says where one process needs another one's writes; the projector's workers wait for them.
-ADVERSE := late=0.2,empty-pages=0.3,throttling=10000,clients-wait
+# What happens is drawn from SEED; a test that fails prints it with the other switches.
+SEED ?= 0
+ADVERSE := late=0.2,empty-pages=0.3,throttling=10000,clients-wait,seed=$(SEED)
 STORAGE := tests/stores/test_cosmos.py tests/stores/test_audit_stores.py tests/test_storage.py tests/test_workflows.py \
 	tests/test_delta.py
 test-adverse: .venv/ready

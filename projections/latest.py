@@ -14,6 +14,7 @@ import msgspec
 
 from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
 from eventckpt.chain import is_newer
+from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
 from eventckpt.runs import advance, fold
@@ -117,15 +118,33 @@ class LatestProjection:
     async def _folded(
         self, stream: StreamId, events: Sequence[CheckpointEvent], beyond: list[CheckpointEvent]
     ) -> RunInfo | None:
-        """The run as the log tells it, likewise; `beyond` gets what keeps it from including all of `events`."""
+        """The run as the log tells it, likewise; `beyond` gets what keeps it from including all of `events`.
+
+        Who delivers them may have heard of them before the replica did that shows the log here: so they count beside
+        it, and what is between them is waited for.
+
+        Raises:
+            StoreUnavailableError: the log does not show yet what came before them.
+        """
         known: list[CheckpointEvent] = []
         async with aclosing(self._store.headers(stream)) as headers:
             async for header in headers:
                 if is_newer(header):
                     if header.seq <= max(event.seq for event in events):
                         beyond.append(header)
-                    break
+                    return fold(known)
                 known.append(header)
+        head = known[-1].seq if known else 0
+        for event in sorted(events, key=lambda each: each.seq):
+            if event.seq <= head:
+                continue
+            if event.seq > head + 1:
+                raise _not_shown_yet(event, head)
+            if is_newer(event):
+                beyond.append(event)
+                break
+            head = event.seq
+            known.append(event)
         return fold(known)
 
 
@@ -192,6 +211,13 @@ def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> s
     if headers[-1].seq > stored.seq:
         return f"behind: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
     return None
+
+
+def _not_shown_yet(event: CheckpointEvent, head: int) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The log of run {event.run_id!r} of workflow {event.workflow_name!r} ends at seq {head}, and seq {event.seq} "
+        "was delivered. A replica that lags knows more in a moment: apply it again."
+    )
 
 
 def _upgrade_needed(beyond: Sequence[CheckpointEvent]) -> UpgradeNeededError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple, Self
 
 import msgspec
@@ -169,11 +170,15 @@ class ChangeFeedProcessor:
         Raises:
             RuntimeError: a lease has an owner; a worker is at it, or crashed within the last term.
         """
+        await self._leases.check_rights()
         leases = await self._leases.all()
         if owners := sorted({lease.owner for lease in leases if lease.owner}):
             raise RuntimeError(f"Stop the workers first: {', '.join(map(safe, owners))}.")
         for lease in leases:
-            await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
+            try:
+                await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
+            except LeaseLostError as error:
+                raise RuntimeError(f"Stop the workers first: {error}.") from error
         if await self._leases.remove_unreadable():
             for gap in EVERYTHING.without(lease.range for lease in leases):
                 for piece in gap.cut(await self._feed.ranges()):
@@ -188,6 +193,7 @@ class ChangeFeedProcessor:
 
         An event is forgotten when the handler took it.
         """
+        await self._leases.check_rights()
         taken = 0
         for parked in await self._leases.parked():
             low, _, high = parked.range.partition("-")
@@ -203,7 +209,8 @@ class ChangeFeedProcessor:
                 taken += 1
         for lease in await self._leases.all():
             if lease.stopped:
-                await self._leases.replace(msgspec.structs.replace(lease, stopped=False, attempts=0, error=None))
+                with suppress(LeaseLostError):  # only somebody else who lets it go on writes a lease that was stopped
+                    await self._leases.replace(msgspec.structs.replace(lease, stopped=False, attempts=0, error=None))
         self._look.set()
         return taken
 

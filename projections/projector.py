@@ -73,7 +73,7 @@ class Projector:
             StoreUnavailableError: the log did not show all that the projection in use knows; that one stays in use.
         """
         runs = self._engine.store.runs()
-        active = await runs.active()
+        active = await runs.active(certain=True)  # what it is not is cleared
         wanted = Wanted(self._engine.store, active, self._clock)
         await wanted.look()
         number = _number(active)

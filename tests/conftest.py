@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +17,7 @@ from azure.cosmos.exceptions import CosmosResourceNotFoundError
 
 from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator, Switches
 from .cosmos_emulator.clock import Clock
+from .cosmos_emulator.switches import ENVIRONMENT
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
 from .round_trips import watch_this_project
 
@@ -34,9 +35,23 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(watch_this_project(Path(folder.name)))
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     names = ("agent-framework-core", "agent-framework-orchestrations")
-    return ", ".join(f"{name} {version(name)}" for name in names)
+    return [", ".join(f"{name} {version(name)}" for name in names), *switched_on()]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """With a failure, what the test server was told to be, so that the same draws can be made again."""
+    report = yield
+    if report.failed:
+        report.sections += [("Test server", said) for said in switched_on()]
+    return report
+
+
+def switched_on() -> list[str]:
+    """The variable that says what the test server is, if it says anything."""
+    return [f"{ENVIRONMENT}={Switches.from_environment().text()}"] if os.environ.get(ENVIRONMENT) else []
 
 
 @pytest.fixture

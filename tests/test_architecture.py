@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.py")])
 
 LAYERS: list[set[str]] = [
-    {"errors", "lru", "records", "text"},
+    {"errors", "lru", "moments", "records", "text"},
     {"events", "log", "pickles", "settings"},
     {"allowlist", "chain", "closing", "delta", "runs"},
     {"codec", "stores"},

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.cosmos_emulator.consistency import LEVELS
 from tests.cosmos_emulator.switches import ENVIRONMENT
 from tests.cosmos_wire import send
 
+ROOT = Path(__file__).parent.parent
 ITEM = "dbs/shop/colls/one/docs/a"
 KEY = {"x-ms-documentdb-partitionkey": '["p"]'}
 
@@ -63,6 +65,28 @@ def test_what_costs_nothing_cannot_be_throttled() -> None:
 def test_a_text_that_means_nothing_is_refused_by_the_name_of_its_switch(text: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Switches.of(text)
+
+
+@pytest.mark.parametrize(
+    "switches",
+    [
+        Switches(),
+        Switches.off(),
+        Switches(lag=1.0, lag_seconds=1e-7, clients_wait=True, throttling=5, seed=-3, consistency="Strong"),
+    ],
+)
+def test_switches_come_back_from_their_text_which_names_the_seed(switches: Switches) -> None:
+    assert Switches.of(switches.text()) == switches
+    assert f"seed={switches.seed}" in switches.text().split(",")
+
+
+def test_a_test_that_fails_prints_the_switches_that_it_failed_under(tmp_path: Path) -> None:
+    fails = tmp_path / "test_fails.py"
+    fails.write_text("def test_fails() -> None:\n    assert False\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "--rootdir", str(tmp_path), str(fails)]
+    environment = {**os.environ, ENVIRONMENT: "lag=0.5"}
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert f"{ENVIRONMENT}=lag=0.5,seed=0" in ended.stdout.partition("FAILURES")[2]
 
 
 def test_names_are_written_either_way_and_values_are_taken_as_they_are() -> None:

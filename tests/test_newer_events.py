@@ -233,7 +233,7 @@ async def test_a_worker_waits_with_it_and_a_newer_one_takes_over(engine: Engine,
     await rewrite(engine, 2, CHANGES["a field of another type"])
     options = {"poll_interval": 0.01, "max_backoff": 0.01, "max_attempts": 2, "on_error": on_error}
     async with Projector(open_engine(engine.open()), ProcessorOptions(**options)).processing("latest") as old:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while sum(stats.handler_failures for stats in old.stats.values()) < 5:  # noqa: ASYNC110 - as users see it
                 await asyncio.sleep(0.01)
         [status] = await old.status()
@@ -243,7 +243,7 @@ async def test_a_worker_waits_with_it_and_a_newer_one_takes_over(engine: Engine,
     # To the version that takes over, it is plain.
     await rewrite(engine, 2, {**msgspec.to_builtins(original.header()), "schema": SCHEMA})
     upgraded = Projector(open_engine(engine.open()), ProcessorOptions(**options))
-    async with upgraded.processing("latest") as worker, asyncio.timeout(20):
+    async with upgraded.processing("latest") as worker, asyncio.timeout(120):
         await worker.caught_up()
         [status] = await worker.status()
         assert status.lease.error is None

@@ -265,7 +265,7 @@ async def test_a_path_that_is_no_files_is_told_on_first_use_and_not_tried_again(
             began = time.monotonic()
             with pytest.raises(CheckpointStoreError, match=str(path)[:100]):
                 await storage.load("nothing")
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < 20
     assert files(tmp_path) == ["a.env", "file"]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
-from typing import Final, NamedTuple
+from datetime import datetime
+from typing import NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 
@@ -27,6 +27,7 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..moments import moment_of, order_of
 from ..runs import Folding, fold
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
@@ -35,7 +36,6 @@ from .adopt import Adopted, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
 from .lineage import Node, lineage_of
-from .moments import moment_of
 from .names import checkpoint_named, run_named
 from .prune import Plan, carry_out, plan_for
 from .states import ANY_TYPE, Change, States
@@ -61,9 +61,6 @@ __all__ = [
     "Verdict",
     "get_checkpoint_summary",
 ]
-
-
-_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 
 class Filter(NamedTuple):
@@ -206,7 +203,7 @@ class CheckpointAudit:
         if not found:
             await self._check_projected(runs)
         found.sort(key=lambda info: info.stream)
-        found.sort(key=lambda info: moment_of(info.recorded_at) or _NEVER, reverse=True)
+        found.sort(key=lambda info: order_of(info.recorded_at), reverse=True)
         if after is None:
             return found
         streams = [info.stream for info in found]

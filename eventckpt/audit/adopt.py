@@ -75,7 +75,7 @@ async def adopt(
             left_out.append(_left_out(checkpoint.checkpoint_id, error))
             continue
         saved += 1
-        located = await store.find(checkpoint.checkpoint_id)
+        located = await store.find_in(checkpoint.workflow_name, checkpoint.checkpoint_id)
         if located is not None:
             runs[located.event.run_id] = None
     return Adopted(len(checkpoint_ids), saved, tuple(runs), tuple(left_out))

@@ -81,15 +81,9 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
 
 
 async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> Located | None:
-    """The newest event of a checkpoint, of a workflow's runs alone where one is given: others may have the same id."""
-    located = await store.find(checkpoint_id)
-    if located is None or workflow_name is None or located.event.workflow_name == workflow_name:
-        return located
-    async with aclosing(store.workflow_headers(workflow_name, desc=True)) as headers:
-        async for header in headers:
-            if header.checkpoint_id == checkpoint_id:
-                return await store.find(checkpoint_id, stream=header.stream)
-    return None
+    if workflow_name is None:
+        return await store.find(checkpoint_id)
+    return await store.find_in(workflow_name, checkpoint_id)
 
 
 async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None) -> list[str]:

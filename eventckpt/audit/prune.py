@@ -17,9 +17,9 @@ import msgspec
 from ..chain import sealed
 from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
+from ..moments import moment_of
 from ..runs import fold
 from ..stores import AuditStore
-from .moments import moment_of
 
 __all__ = ["Plan", "carry_out", "plan_for"]
 

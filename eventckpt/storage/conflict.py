@@ -50,7 +50,7 @@ async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, exe
     for header in reversed(since):
         if header.checkpoint_id == event.checkpoint_id:
             return Repeated(header) if event.payload and holds(header, event.payload) else behind
-    if place.is_guess or all(header.type == "tombstone" or execution.may_have_sent(header) for header in since):
+    if all(header.type == "tombstone" or execution.may_have_sent(header) for header in since):
         return behind
     return Diverged()
 

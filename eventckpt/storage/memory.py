@@ -123,7 +123,8 @@ class Execution:
         """`event` is in the log, and its own."""
         self._in_doubt = Lru(_IN_DOUBT)  # whatever else was tried at this seq was not committed, and will not be
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
-            self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
+            read_to = event.seq - 1 if self.head is None else self.read_to
+            self._learn(Head.of(event), read_to=read_to, streams=self.streams)
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
         """Whom it serves has deleted a checkpoint, right behind what it has seen."""
@@ -177,10 +178,14 @@ class Bound:
 class Lineage(NamedTuple):
     """Who goes on from a checkpoint that was saved or loaded through an unbound storage."""
 
-    executions: tuple[Execution, ...]
-    """The one that saved the checkpoint; or, once it was loaded, those that loaded it and have not gone on yet. The
-    last one stays."""
-    is_loaded: bool
+    current: Execution
+    """The one that saved the checkpoint or, once others have loaded it, the last of them to go on from there."""
+    waiting: tuple[Execution, ...] = ()
+    """Those that have loaded it since, and have not gone on yet."""
+
+    @property
+    def newest(self) -> Execution:
+        return self.waiting[-1] if self.waiting else self.current
 
 
 class Memory:
@@ -202,6 +207,11 @@ class Memory:
 
     # Of an unbound storage
 
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether a lineage that is not known may be one that was."""
+        return self._lineages.has_dropped
+
     def lineage(self, workflow_name: str, checkpoint_id: str) -> Lineage | None:
         return self._lineages.get((workflow_name, checkpoint_id))
 
@@ -210,26 +220,25 @@ class Memory:
         lineage = self.lineage(workflow_name, checkpoint_id)
         if lineage is None:
             return None
-        first, *others = lineage.executions
-        if others:
-            self._lineages.put((workflow_name, checkpoint_id), lineage._replace(executions=tuple(others)))
-        return first
+        if lineage.waiting:
+            lineage = Lineage(lineage.waiting[0], lineage.waiting[1:])
+            self._lineages.put((workflow_name, checkpoint_id), lineage)
+        return lineage.current
 
     def saved(self, workflow_name: str, checkpoint_id: str, execution: Execution) -> None:
-        self._lineages.put((workflow_name, checkpoint_id), Lineage((execution,), is_loaded=False))
+        self._lineages.put((workflow_name, checkpoint_id), Lineage(execution))
 
     def loaded(self, event: CheckpointEvent, head: Head) -> None:
         """An execution begins: it goes on from the checkpoint in `event`."""
         key = (event.workflow_name, event.checkpoint_id)
-        lineage = self._lineages.get(key)
-        others = lineage.executions if lineage and lineage.is_loaded else ()
-        self._lineages.put(key, Lineage((*others, Execution(event.stream, head)), is_loaded=True))
+        new, lineage = Execution(event.stream, head), self._lineages.get(key)
+        self._lineages.put(key, Lineage(lineage.current, (*lineage.waiting, new)) if lineage else Lineage(new, (new,)))
 
     def looked_at(self, event: CheckpointEvent, head: Head) -> None:
         """The checkpoint in `event` is the latest; its run ended with `head`."""
         key = (event.workflow_name, event.checkpoint_id)
         lineage = self._lineages.get(key)
-        if lineage is not None and lineage.executions[-1].stream == event.stream:
-            lineage.executions[-1].caught_up(event.stream, head)
+        if lineage is not None and lineage.newest.stream == event.stream:
+            lineage.newest.caught_up(event.stream, head)
         else:
-            self._lineages.put(key, Lineage((Execution(event.stream, head),), is_loaded=False))
+            self._lineages.put(key, Lineage(Execution(event.stream, head)))

@@ -33,12 +33,10 @@ class Place(NamedTuple):
     """The event that holds this checkpoint already, as far as is known."""
     forked_from: ForkPoint | None = None
     """For the first event of a fork."""
-    is_guess: bool = False
-    """Nothing was seen of the run: it goes on behind the one event of it that is known, or behind what follows that."""
 
     def after(self, head: Head) -> Place:
         """The place behind events that came in between."""
-        return self._replace(head=head, forked_from=None, is_guess=False)
+        return self._replace(head=head, forked_from=None)
 
     @property
     def rests_on(self) -> Tip | None:
@@ -53,15 +51,13 @@ def begins(stream: StreamId, parent: Tip | None) -> Place:
 
 
 def continues(stream: StreamId, head: Head | None, parent: Tip | None) -> Place:
-    """Behind the head that was seen or, where none was, behind the parent."""
-    if head is None and parent is not None:
-        return Place(stream, parent.head, parent, is_guess=True)
-    return Place(stream, head or EMPTY, parent)
+    """Behind the head that was seen. Where none was, the lineage has seen the parent, and nothing behind it."""
+    return Place(stream, head or (parent.head if parent else EMPTY), parent)
 
 
 def supersedes(stream: StreamId, head: Head | None, parent: Tip | None, own: Tip) -> Place:
     """Behind the head, whatever lies between it and the event that holds the checkpoint so far."""
-    return Place(stream, head or own.head, parent, own, is_guess=head is None)
+    return Place(stream, head or own.head, parent, own)
 
 
 def forks(place: Place, mark: str) -> Place:
@@ -94,7 +90,7 @@ class Placement:
             return bound.execution(draft.workflow_name), None
         lineage = self._memory.lineage(draft.workflow_name, draft.checkpoint_id)
         if lineage is not None:
-            return lineage.executions[-1], None
+            return lineage.newest, None
         if draft.previous_checkpoint_id is None:
             return Execution(_named_after(draft)), None
         parent = draft.workflow_name, draft.previous_checkpoint_id
@@ -102,7 +98,9 @@ class Placement:
         if self._memory.lineage(*parent) is None and (located := await self._located(*parent)) is not None:
             elsewhere = self._noted(located)
             if elsewhere.stream.workflow_name == draft.workflow_name and self._memory.lineage(*parent) is None:
-                self._memory.saved(*parent, Execution(elsewhere.stream, Head.of(located.head)))
+                # One that was forgotten may have seen all that is there; one that was never met, only its parent.
+                seen = located.head if self._memory.has_forgotten else located.event
+                self._memory.saved(*parent, Execution(elsewhere.stream, Head.of(seen)))
         execution = self._memory.next_after(*parent)
         return (Execution(_named_after(draft)), elsewhere) if execution is None else (execution, None)
 
@@ -141,7 +139,7 @@ class Placement:
         return next(filter(None, tips), None)
 
     async def _parent(self, draft: CheckpointEvent, execution: Execution, bound: Bound | None) -> Tip | None:
-        """The event of the checkpoint that this one follows. To look for it is to read the run that it lies in."""
+        """The event of the checkpoint that this one follows."""
         parent_id = draft.previous_checkpoint_id
         if parent_id is None or (bound is None and execution.head is None):
             return None  # nobody knows of it: `execution_of` has looked
@@ -152,8 +150,6 @@ class Placement:
             return known
         for stream in reversed(execution.streams):
             if (located := await self._store.find(parent_id, stream=stream)) is not None:
-                if execution.head is None:
-                    execution.caught_up(stream, Head.of(located.head))
                 return self._noted(located)
         located = await self._located(draft.workflow_name, parent_id)
         return self._noted(located) if located is not None else None

@@ -67,22 +67,26 @@ class Reader:
         located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
-        event, head = located.event, Head.of(located.head)
-        tip = Tip.of(event, head.seq)
+        event, tip = located.event, Tip.of(located.event, located.head.seq)
         if bound is None:
             checkpoint, _ = await self._decoded(event)
-            self._memory.loaded(event, head)
+            self._memory.loaded(event, Head.of(located.head))
         else:
-            execution = bound.execution(event.workflow_name)
-            since, own = execution.version, execution.streams[0]
-            if event.stream != own:
-                head = await head_of(self._store, own)
+            # The run of the handle's own workflow, and of the checkpoint's: where that is another one, both may go on.
+            names = {event.workflow_name, workflow_name or event.workflow_name}
+            executions = [bound.execution(name) for name in names]
+            since = [execution.version for execution in executions]
+            heads = [await self._head_beside(located, execution.streams[0]) for execution in executions]
             checkpoint, _ = await self._decoded(event)
-            execution.saw(head, since=since)
-            if event.stream != own:
+            for execution, head, version in zip(executions, heads, since, strict=True):
+                execution.saw(head, since=version)
+            if event.run_id != bound.run_id:
                 bound.found_elsewhere(tip)
         self._memory.note(tip)
         return checkpoint
+
+    async def _head_beside(self, located: Located, stream: StreamId) -> Head:
+        return Head.of(located.head) if located.event.stream == stream else await head_of(self._store, stream)
 
     async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Located | None:
         """Where a live checkpoint lies: in the bound run, or else, over all runs, where it was written last; None if

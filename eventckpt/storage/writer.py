@@ -178,7 +178,7 @@ class Writer:
         if bound is not None:
             return (bound.execution(tombstone.workflow_name),)
         lineage = self._memory.lineage(tombstone.workflow_name, tombstone.checkpoint_id)
-        return lineage.executions if lineage is not None else ()
+        return (lineage.current, *lineage.waiting) if lineage is not None else ()
 
     async def _prove(self, draft: CheckpointEvent, raw: bytes) -> None:
         """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""

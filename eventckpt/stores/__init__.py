@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import NamedTuple, Self
 
 from ..closing import close_after
@@ -24,7 +25,7 @@ def can_exist(stream: StreamId) -> bool:
 
 
 class Located(NamedTuple):
-    """What `EventStore.find` gives: the newest event of a checkpoint id, and where its stream stands."""
+    """What `EventStore.find` and `find_in` give: the newest event of a checkpoint id, and where its stream stands."""
 
     event: CheckpointEvent
     """Whole, with its payload's data; a tombstone if the checkpoint was deleted."""
@@ -62,17 +63,31 @@ class EventStore(ABC):
 
     @abstractmethod
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
-        """The newest event of `checkpoint_id` in `stream`, or, without a stream, anywhere; None if there is none."""
+        """The newest event of `checkpoint_id` in `stream`; None if there is none.
+
+        Without a stream, several runs may have the id. Of those in which the checkpoint is live, that is, in which the
+        newest event of the id is no tombstone, it is the run whose newest event of the id was written last; only where
+        it is live in none, the one whose tombstone was. An engine without an order of commits over several runs goes
+        by `recorded_at`, then by run id, then by the workflow's name: the same in every process.
+        """
 
     async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
-        """TEMPORARY"""
-        streams: dict[StreamId, CheckpointEvent] = {}
-        async for header in self.workflow_headers(workflow_name, desc=True):
-            if header.checkpoint_id == checkpoint_id:
-                streams.setdefault(header.stream, header)
-        for header in sorted(streams.values(), key=lambda h: h.type != "checkpoint"):
-            return await self.find(checkpoint_id, stream=header.stream)
-        return None
+        """What `find` gives without a stream, over the runs of one workflow.
+
+        An engine should override this: here, headers are read until one fits.
+        """
+        deleted: CheckpointEvent | None = None
+        seen: set[StreamId] = set()
+        async with aclosing(self.workflow_headers(workflow_name, desc=True)) as headers:
+            async for header in headers:
+                if header.checkpoint_id != checkpoint_id or header.stream in seen:
+                    continue
+                seen.add(header.stream)
+                if header.type == "tombstone":
+                    deleted = deleted or header
+                elif (located := await _located(self, header)) is not None:
+                    return located
+        return None if deleted is None else await _located(self, deleted)
 
     @abstractmethod
     def headers(
@@ -114,6 +129,14 @@ class EventStore(ABC):
         await close_after(error, self.close)
 
 
+async def _located(store: EventStore, header: CheckpointEvent) -> Located | None:
+    """The event of a header, whole, and its head; None where it was removed meanwhile."""
+    for event in await store.read(header.stream, header.seq):
+        async with aclosing(store.headers(header.stream, desc=True)) as headers:
+            return Located(event, await anext(headers, event.header()))
+    return None
+
+
 class RunStore(ABC):
     """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
 
@@ -133,7 +156,8 @@ class RunStore(ABC):
 
     @abstractmethod
     async def newest(self, workflow_name: str) -> RunInfo | None:
-        """The run of this workflow with the newest live checkpoint; None without any. One query."""
+        """The run of this workflow with the newest live checkpoint; None without any. One query; on an engine
+        that goes by times two more where the newest are of the same."""
 
     @abstractmethod
     def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
@@ -144,8 +168,13 @@ class RunStore(ABC):
         """Remove every document of this projection."""
 
     @abstractmethod
-    async def active(self) -> str:
-        """The name of the projection in use; `"latest"` until another one is activated."""
+    async def active(self, *, certain: bool = False) -> str:
+        """The name of the projection in use; `"latest"` until another one is activated.
+
+        Args:
+            certain: for who is going to change what is there. Not as a replica that lags knows it, which may be the
+                one before; where there are replicas this costs a write.
+        """
 
     @abstractmethod
     async def activate(self, name: str) -> None:

@@ -309,6 +309,7 @@ class EventStoreConformance:
         assert await store.read(STREAM, 1) == []
         assert await store.find("no such id") is None
         assert await store.find("no such id", stream=STREAM) is None
+        assert await store.find_in("workflow", "no such id") is None
         assert await _headers(store, STREAM) == []
         assert await _workflow_headers(store, "workflow") == []
 
@@ -343,6 +344,8 @@ class EventStoreConformance:
             assert await store.find(first.checkpoint_id, stream=stream) == Located(tombstone, tombstone)
             assert await store.find(second.checkpoint_id, stream=stream) == Located(second, tombstone)
 
+    # Finding where several runs have the id
+
     async def test_find_without_a_stream_gives_the_newest_event_over_all_streams(self) -> None:
         store = await self.open_store()
         one, two = StreamId("workflow", "one"), StreamId("another workflow", "two")
@@ -354,9 +357,109 @@ class EventStoreConformance:
         assert await store.find("wanted") == Located(newer, head.header())
         assert await store.find("wanted", stream=one) == Located(older, older.header())
         assert await store.find("wanted", stream=two) == Located(newer, head.header())
-        newest = make_event(one, 2, previous=older, type="tombstone", checkpoint_id="wanted")
+        again = make_event(one, 2, previous=older, checkpoint_id="wanted", data=b"superseded")
+        await store.append(again)
+        assert await store.find("wanted") == Located(again, again.header())
+        assert await store.find("wanted") == await (await self.open_store()).find("wanted")
+
+    async def test_a_checkpoint_that_is_live_in_one_run_is_found_though_another_run_deleted_it_later(self) -> None:
+        store = await self.open_store()
+        live, deleted = StreamId("workflow", "live"), StreamId("workflow", "deleted")
+        kept = make_event(live, 1, checkpoint_id="wanted")
+        gone = make_event(deleted, 1, checkpoint_id="wanted", data=b"newer")
+        tombstone = make_event(deleted, 2, previous=gone, type="tombstone", checkpoint_id="wanted")
+        for event in (kept, gone, tombstone):
+            await store.append(event)
+        assert await store.find("wanted") == Located(kept, kept.header())
+        assert await store.find_in("workflow", "wanted") == Located(kept, kept.header())
+        assert await store.find("wanted", stream=deleted) == Located(tombstone, tombstone)
+        back = make_event(deleted, 3, previous=tombstone, checkpoint_id="wanted", data=b"saved again")
+        await store.append(back)
+        assert await store.find("wanted") == Located(back, back.header())
+        assert await store.find_in("workflow", "wanted") == Located(back, back.header())
+
+    async def test_only_a_checkpoint_that_is_deleted_in_every_run_is_given_as_the_last_tombstone(self) -> None:
+        store = await self.open_store()
+        heads: list[CheckpointEvent] = []
+        for name in ("one", "two", "three"):
+            heads.append(make_event(StreamId("workflow", name), 1, checkpoint_id="wanted"))
+            await store.append(heads[-1])
+        for number, live in ((2, 2), (0, 1), (1, 1)):
+            head = heads[number]
+            assert await store.find("wanted") == Located(heads[live], heads[live].header())
+            tombstone = make_event(head.stream, 2, previous=head, type="tombstone", checkpoint_id="wanted")
+            await store.append(tombstone)
+        assert await store.find("wanted") == Located(tombstone, tombstone)
+        assert await store.find_in("workflow", "wanted") == Located(tombstone, tombstone)
+
+    async def test_find_in_looks_at_the_runs_of_one_workflow_alone(self) -> None:
+        store = await self.open_store()
+        names = ("old", "new", "ol", "old ", "o%", "x" * 3000, "x" * 2999 + "y")
+        events = {name: make_event(StreamId(name, "run"), 1, checkpoint_id="wanted") for name in names}
+        for event in events.values():
+            await store.append(event)
+        for name, event in events.items():
+            assert await store.find_in(name, "wanted") == Located(event, event.header()), name
+        assert await store.find("wanted") == Located(events[names[-1]], events[names[-1]].header())
+        tombstone = make_event(
+            StreamId("old", "run"), 2, previous=events["old"], type="tombstone", checkpoint_id="wanted"
+        )
+        await store.append(tombstone)
+        assert await store.find_in("old", "wanted") == Located(tombstone, tombstone)
+        assert await store.find_in("new", "wanted") == Located(events["new"], events["new"].header())
+        assert await store.find_in("ld", "wanted") is None
+        assert await store.find_in("old", "want") is None
+
+    async def test_find_in_gives_the_newest_event_of_an_id_whole_and_the_head(self) -> None:
+        store = await self.open_store()
+        first = make_event(STREAM, 1, checkpoint_id="wanted", data=b"old")
+        second = make_event(STREAM, 2, previous=first, checkpoint_id="wanted", data=_noise(900_000))
+        third = make_event(STREAM, 3, previous=second)
+        for event in (first, second, third):
+            await store.append(event)
+        located = await store.find_in("workflow", "wanted")
+        assert located is not None
+        assert (_as_appended(located.event), located.head) == (second, third.header())
+
+    async def test_of_very_many_runs_that_have_an_id_the_one_written_last_is_found(self) -> None:
+        store = await self.open_store()
+        events = [make_event(StreamId("workflow", f"run {n}"), 1, checkpoint_id="wanted") for n in range(200)]
+        for event in (*events[100:], *events[:100]):
+            await store.append(event)
+        newest = make_event(StreamId("workflow", "run 50"), 2, previous=events[50], checkpoint_id="wanted")
         await store.append(newest)
-        assert await store.find("wanted") == Located(newest, newest)
+        assert await store.find("wanted") == Located(newest, newest.header())
+        assert await store.find_in("workflow", "wanted") == Located(newest, newest.header())
+
+    async def test_where_times_are_equal_every_store_finds_the_same(self) -> None:
+        stores = [await self.open_store(), await self.open_store()]
+        moment = "2026-01-01T00:00:00+00:00"
+        for number in (3, 9, 1, 7, 12):
+            event = make_event(StreamId(f"workflow {number % 2}", f"run {number}"), 1, checkpoint_id="wanted")
+            event = sealed(msgspec.structs.replace(event, timestamp=moment, recorded_at=moment))
+            await stores[number % 2].append(event)
+        await self.settle()
+        stores.append(await self.open_store())
+        for name in ("workflow 0", "workflow 1"):
+            assert len({str(await store.find_in(name, "wanted")) for store in stores}) == 1
+            for desc in (False, True):
+                assert len({str(await _workflow_headers(store, name, desc=desc)) for store in stores}) == 1
+        assert len({str(await store.find("wanted")) for store in stores}) == 1
+
+    async def test_a_listing_with_equal_times_is_the_same_in_either_direction(self) -> None:
+        store = await self.open_store()
+        moments = ("2026-01-02", "2026-01-01", "2026-01-02", "2026-01-02")
+        for name in ("b", "c", "a"):
+            head: CheckpointEvent | None = None
+            for seq, moment in enumerate(moments, 1):
+                event = make_event(StreamId("workflow", name), seq, previous=head)
+                head = sealed(msgspec.structs.replace(event, timestamp=moment, recorded_at=moment))
+                await store.append(head)
+        listed = await _workflow_headers(store, "workflow")
+        assert len(listed) == 12
+        assert await _workflow_headers(store, "workflow", desc=True) == listed[::-1]
+        for name in ("a", "b", "c"):
+            assert [header.seq for header in listed if header.run_id == name] == [1, 2, 3, 4]
 
     # Listing
 
@@ -651,6 +754,7 @@ class EventStoreConformance:
             store.append(events[-1]),
             store.read(STREAM, 1),
             store.find(events[0].checkpoint_id),
+            store.find_in("workflow", events[0].checkpoint_id),
             _headers(store, STREAM),
             _workflow_headers(store, "workflow"),
             anext(listing),
@@ -769,6 +873,21 @@ class AuditStoreConformance:
         assert await _events(store, STREAM, gt=7) == [eighth]
         assert await _events(store, StreamId("workflow", "elsewhere")) == events
 
+    async def test_a_copy_that_is_put_back_is_no_newer_than_what_came_after_it(self) -> None:
+        store = await self.open_store()
+        saved = make_event(STREAM, 1, checkpoint_id="wanted")
+        tombstone = make_event(STREAM, 2, previous=saved, type="tombstone", checkpoint_id="wanted")
+        for event in (saved, tombstone):
+            await store.append(event)
+        await store.remove(STREAM, [1])
+        await store.put(STREAM, [saved])
+        for located in (
+            await store.find("wanted"),
+            await store.find("wanted", stream=STREAM),
+            await store.find_in("workflow", "wanted"),
+        ):
+            assert located == Located(tombstone, tombstone)
+
     async def test_a_copy_never_replaces_another_event(self) -> None:
         store = await self.open_store()
         events = await _append_chain(store, STREAM, 2)
@@ -808,7 +927,8 @@ class AuditStoreConformance:
     async def test_of_a_name_that_is_no_unicode_there_is_nothing(self) -> None:
         store = await self.open_store()
         await _append_chain(store, STREAM, 1)
-        assert await store.find("\udcff") is None
+        assert await store.find("\udcff") is await store.find_in("workflow", "\udcff") is None
+        assert await store.find_in("\udcff", "x") is None
         assert await store.checkpoint_ids("\udcff", limit=3) == []
         assert await _streams(store, prefix="\udcff") == await _streams(store, workflow_name="\udcff") == []
         for stream in (StreamId("\udcff", "run"), StreamId("workflow", "\udcff")):

@@ -103,6 +103,14 @@ _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 _GROUP = 512  # appends in one transaction: bounds how long other processes wait for the write lock
 _COLUMNS = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 
+_NEWEST: Final = (
+    # Of each run the event with the greatest seq (SQLite takes the other columns from the row that has the maximum): a
+    # copy that was put back lies behind later ones. Without the hint, SQLite walks through the workflow.
+    "SELECT position, seq FROM (SELECT position, type, max(seq) AS seq FROM events INDEXED BY events_by_checkpoint"
+    " WHERE checkpoint_id = ? {only} GROUP BY workflow_name, run_id) ORDER BY type = 'tombstone', position DESC LIMIT 1"
+)
+"""Where the newest event of a checkpoint id is, in the run that counts: one where it is live, and written last."""
+
 _NOT_A_HEADER: Final = (
     msgspec.MsgspecError,
     UnicodeDecodeError,
@@ -184,24 +192,15 @@ class SqliteEventStore(AuditStore):
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
         """See `EventStore.find`."""
-        only, key = _where(stream) if stream else ("", ())
-        if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):
+        if stream is None:
+            return await self._found(checkpoint_id, "", ())
+        return await self._found(checkpoint_id, *_where(stream)) if can_exist(stream) else None
+
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+        """See `EventStore.find_in`."""
+        if not is_unicode(workflow_name):
             return None
-
-        def fetch(connection: sqlite3.Connection) -> Located | None:
-            # Without the hint, SQLite takes the order for more selective than the id and walks through the workflow.
-            with _transaction(connection, "DEFERRED"):  # the event and the head as of one moment
-                row = connection.execute(
-                    f"SELECT {_COLUMNS}, data FROM events INDEXED BY events_by_checkpoint"
-                    f" WHERE checkpoint_id = ? {only} ORDER BY position DESC LIMIT 1",
-                    (checkpoint_id, *key),
-                ).fetchone()
-                if row is None:
-                    return None
-                event = _event(row)
-                return Located(event, _head(connection, event.stream) or event.header())
-
-        return await self._read(fetch)
+        return await self._found(checkpoint_id, "AND workflow_name = ?", (workflow_name,))
 
     async def headers(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
@@ -345,6 +344,22 @@ class SqliteEventStore(AuditStore):
             # One after the other: of two connections that close at once, neither is the last, which clears up the log.
             ended = self._writer.end(after=self._reader.end())
         await asyncio.wrap_future(ended)
+
+    async def _found(self, checkpoint_id: str, only: str, key: tuple[str, ...]) -> Located | None:
+        """The newest event of an id in the run that counts, among those that a condition holds for."""
+        if not is_unicode(checkpoint_id):
+            return None
+
+        def fetch(connection: sqlite3.Connection) -> Located | None:
+            with _transaction(connection, "DEFERRED"):  # the event and the head as of one moment
+                newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
+                if newest is None:
+                    return None
+                row = connection.execute(f"SELECT {_COLUMNS}, data FROM events WHERE position = ?", newest[:1])
+                event = _event(row.fetchone())
+                return Located(event, _head(connection, event.stream) or event.header())
+
+        return await self._read(fetch)
 
     async def _pages(
         self, only: str, key: tuple[Any, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool

@@ -105,7 +105,7 @@ class SqliteRunStore(RunStore):
 
         await self._store.writing(change)
 
-    async def active(self) -> str:
+    async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
 
         def fetch(connection: sqlite3.Connection) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final, TypeGuard, cast
 import msgspec
 
 from eventckpt import CheckpointEvent
+from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
 from eventckpt.text import described, safe
@@ -40,6 +41,7 @@ _BOUND: Final = re.compile(r"[0-9A-F]{0,200}")  # of a range; with hierarchical 
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
 _LONGEST: Final = 1_000  # characters of a continuation
 _MEMORY: Final = 10_000  # documents that are remembered as left out
+_ROUNDS: Final = 5  # attempts to remove documents that are being written
 
 
 class LeaseLostError(Exception):
@@ -209,6 +211,9 @@ class LeaseStore:
     async def check_rights(self) -> None:
         """Find out now, and not at the first split, whether this identity may create and delete.
 
+        What is read afterwards is no older than this: the answer to a write says how far the place is, while a process
+        that has seen nothing of it may be answered by a replica that lags.
+
         Raises:
             StoreReadOnlyError: it may not.
         """
@@ -238,9 +243,21 @@ class LeaseStore:
             await self._documents.delete(name, existing["_etag"])
 
     async def clear(self) -> None:
-        """Remove all leases and everything parked: the processor begins anew."""
-        for document in await self._documents.starting_with(f"{await self._name()}."):
-            await self._documents.delete(document["id"], document["_etag"])
+        """Remove all leases and everything parked: the processor begins anew.
+
+        Raises:
+            StoreUnavailableError: a worker goes on writing them.
+        """
+        await self.check_rights()  # a lease that stays would keep its position
+        for _ in range(_ROUNDS):
+            found = await self._documents.starting_with(f"{await self._name()}.")
+            gone = [await self._documents.delete(document["id"], document["_etag"]) for document in found]
+            if all(gone):
+                return
+        raise StoreUnavailableError(
+            f"The leases of {safe(self.processor)!r} were written by something else at each of {_ROUNDS} attempts to "
+            "remove them. Stop the workers that have them, and try again."
+        )
 
     def _lease(self, document: Document) -> Lease | None:
         try:

@@ -200,7 +200,7 @@ async def _compare(store: str, as_json: bool) -> int:
 
 
 async def _unpark(store: str) -> int:
-    async with _processor(store) as (_, processor):
+    async with _processor(store, certain=True) as (_, processor):
         taken = await processor.unpark()
         left = len(await processor.parked())
     _said(f"applied {taken}, still parked {left}")
@@ -208,7 +208,7 @@ async def _unpark(store: str) -> int:
 
 
 async def _reset(store: str, start: Start) -> None:
-    async with _processor(store) as (name, processor):
+    async with _processor(store, certain=True) as (name, processor):
         try:
             await processor.reset(start)
         except RuntimeError as error:
@@ -218,10 +218,10 @@ async def _reset(store: str, start: Start) -> None:
 
 
 @asynccontextmanager
-async def _processor(store: str) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
-    """The processor of the projection in use, not started."""
+async def _processor(store: str, *, certain: bool = False) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
+    """The processor of the projection in use, not started; `certain` for who changes something."""
     async with _engine(store) as engine:
-        name = await engine.store.runs().active()
+        name = await engine.store.runs().active(certain=certain)
         yield name, Projector(engine, ProcessorOptions()).processor_of(name)
 
 

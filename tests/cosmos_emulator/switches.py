@@ -49,7 +49,7 @@ class Switches:
     logical_partition_bytes: int = 20 * 1024**3
     """What a logical partition holds; see `sizes`."""
     seed: int = 0
-    """Of the draws."""
+    """Of the draws. The same draws come again where the same requests come in the same order."""
 
     # ---- kinds of account
     serverless: bool = False
@@ -96,6 +96,17 @@ class Switches:
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Switches:
         """What `ENVIRONMENT` says; else the rules, and nothing that goes wrong."""
         return cls.of(environment.get(ENVIRONMENT, ""))
+
+    def text(self) -> str:
+        """What `of` makes these of: the switches that are not as usual, and always the seed, so that a run can be
+        repeated."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        shown = [each.name for each in fields(self) if values[each.name] != each.default or each.name == "seed"]
+        return ",".join(f"{name.replace('_', '-')}={_shown(values[name])}" for name in shown)
+
+
+def _shown(value: Any) -> str:
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
 def _value(kind: type, name: str, text: str) -> Any:

@@ -32,6 +32,8 @@ E = TypeVar("E", bound=Engine)
 RUNS = [f"run-{number}" for number in range(30)]
 WORKERS = 8
 ROUNDS = 8
+PATIENCE = 240.0
+"""Seconds: eight processes that start at once take their time on a machine that does other things, too."""
 
 
 class Crew:
@@ -42,15 +44,22 @@ class Crew:
         self._place = place
         self._journal = journal
         self._number = 0
+        self._said = journal.with_suffix(".log")
 
     async def hire(self) -> None:
         self._number += 1
-        self.processes.append(
-            await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "tests.projections.chaos_worker", self._place, self._journal, f"w{self._number}",
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-            )
-        )  # fmt: skip
+        with self._said.open("ab") as said:
+            self.processes.append(
+                await asyncio.create_subprocess_exec(
+                    sys.executable, "-m", "tests.projections.chaos_worker", self._place, self._journal,
+                    f"w{self._number}", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=said,
+                )
+            )  # fmt: skip
+
+    def check(self) -> None:
+        """Nobody goes but who is sent."""
+        gone = [process.pid for process in self.processes if process.returncode is not None]
+        assert not gone, f"the workers {gone} ended by themselves: {self._said.read_text(encoding='utf-8')[-5000:]}"
 
     async def kill(self, process: asyncio.subprocess.Process) -> None:
         self.processes.remove(process)
@@ -96,7 +105,7 @@ async def test_nothing_is_lost_and_no_range_has_two_handlers(kind: str, tmp_path
             await writer.write(*RUNS)
             for _ in range(WORKERS):
                 await crew.hire()
-            await handled(journal, 1)
+            await handled(journal, 1, crew)
             for number in range(ROUNDS):
                 await writer.write(*dice.sample(RUNS, 10))
                 victim = await owner(writer, crew) or dice.choice(crew.processes)
@@ -107,7 +116,7 @@ async def test_nothing_is_lost_and_no_range_has_two_handlers(kind: str, tmp_path
                 emulator.faults.clear()
             for process in crew.processes:
                 process.send_signal(signal.SIGCONT)
-            await caught_up(writer)
+            await caught_up(writer, crew)
             store = writer.store
             assert [each async for each in compare(store, open_engine(store).feed, store.runs())] == []
         finally:
@@ -155,18 +164,20 @@ def disturb_service(emulator: CosmosEmulator, engine: Engine, number: int) -> No
         emulator.merge(*events, *emulator.ranges(*events)[:2])
 
 
-async def handled(journal: Path, least: int) -> None:
-    async with asyncio.timeout(30):
-        while journal.stat().st_size < least:  # noqa: ASYNC110, ASYNC240 - other processes write it
+async def handled(journal: Path, least: int, crew: Crew) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while journal.stat().st_size < least:  # noqa: ASYNC240 - other processes write it
+            crew.check()
             await asyncio.sleep(0.05)
 
 
-async def caught_up(writer: Writer) -> None:
+async def caught_up(writer: Writer, crew: Crew) -> None:
     """Wait until the projection has the head of every run."""
     runs = writer.store.runs()
     heads = {run: max(writer.in_run(run)) for run in RUNS}
-    async with asyncio.timeout(40):
-        while {info.run_id: info.seq async for info in runs.all()} != heads:  # noqa: ASYNC110 - as above
+    async with asyncio.timeout(PATIENCE):
+        while {info.run_id: info.seq async for info in runs.all()} != heads:
+            crew.check()
             await asyncio.sleep(0.1)
     assert not [lease for lease in await leases_of(writer).all() if lease.stopped]
 

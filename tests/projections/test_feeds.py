@@ -15,6 +15,7 @@ from projections.feeds.continuation import sdk_continuation, sdk_range
 from .rig import Rig
 
 
+@pytest.mark.calm
 async def test_a_feed_gives_headers_page_by_page_and_says_how_much_is_left(rig: Rig) -> None:
     await rig.writer.write("a", count=3)
     feed = open_engine(rig.writer.store).feed
@@ -27,6 +28,7 @@ async def test_a_feed_gives_headers_page_by_page_and_says_how_much_is_left(rig: 
     assert third.continuation == second.continuation
 
 
+@pytest.mark.calm
 async def test_what_lies_beside_the_events_is_not_in_the_feed(cosmos_rig: Rig) -> None:
     await cosmos_rig.writer.write("a", data=bytes(range(256)) * 4000)
     page = await open_engine(cosmos_rig.writer.store).feed.read(EVERYTHING, None, start="beginning", limit=10)
@@ -34,6 +36,7 @@ async def test_what_lies_beside_the_events_is_not_in_the_feed(cosmos_rig: Rig) -
     assert page.charge > 0
 
 
+@pytest.mark.calm
 async def test_a_page_that_was_read_during_a_split_is_thrown_away(cosmos_rig: Rig) -> None:
     rig = cosmos_rig
     await rig.writer.write("a", "b", "c", "d", count=3)
@@ -50,6 +53,7 @@ async def test_a_page_that_was_read_during_a_split_is_thrown_away(cosmos_rig: Ri
     assert len(found) == len(set(found)) == 11
 
 
+@pytest.mark.calm
 async def test_faults_that_pass_are_not_noticed(cosmos_rig: Rig) -> None:
     rig = cosmos_rig
     await rig.writer.write("a", count=3)
@@ -60,6 +64,7 @@ async def test_faults_that_pass_are_not_noticed(cosmos_rig: Rig) -> None:
         assert (len(page.events), rule.hits) == (3, 1)
 
 
+@pytest.mark.calm
 async def test_the_continuation_is_the_one_that_the_sdk_makes(cosmos_rig: Rig) -> None:
     """A contract test: if a new version of the SDK changes its private format, this fails first."""
     rig = cosmos_rig

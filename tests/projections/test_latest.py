@@ -58,6 +58,7 @@ async def test_a_run_is_written_once_for_all_its_events_in_a_batch(rig: Rig) -> 
 async def test_repeated_and_overlapping_deliveries_change_nothing(rig: Rig) -> None:
     await rig.writer.write("a", count=8)
     events = await headers(rig, "a")
+    rig.engine.settle()
     one, other = LatestProjection(rig.writer.store), LatestProjection(rig.engine.open())
     dice = random.Random(1)
     for _ in range(20):
@@ -146,6 +147,7 @@ async def test_a_projection_that_is_activated_is_what_readers_see(rig: Rig) -> N
     assert (await rig.info("a")).seq == 1
     reader = store.runs()
     await reader.activate("latest-2")
+    rig.engine.settle()
     assert await rig.engine.open().runs().active() == "latest-2"
     assert (await rig.info("a")).seq == 2
     assert (await rig.info("a", "latest")).seq == 1
@@ -200,12 +202,14 @@ async def test_the_latest_over_all_runs_comes_from_the_projection_in_one_query(r
     assert latest is not None
     assert latest.checkpoint_id == "b-4"
     await writing.for_run("c").save(checkpoint("c", 5))
+    rig.engine.settle()
     late = await projected.get_latest(workflow_name="flow")
     bound = await projected.for_run("c").get_latest(workflow_name="flow")
     from_log = await writing.get_latest(workflow_name="flow")
     assert [each.checkpoint_id for each in (late, bound, from_log) if each] == ["b-4", "c-5", "c-5"]
 
 
+@pytest.mark.calm
 async def test_the_projected_latest_costs_one_query_and_one_read(cosmos_rig: Rig) -> None:
     rig = cosmos_rig
     writing = rig.engine.storage()

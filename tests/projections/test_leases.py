@@ -23,7 +23,7 @@ async def test_a_lease_is_the_document_that_the_estimator_and_keda_read(cosmos_r
     seen = Recorder()
     async with rig.worker(seen, "one", processor="projector"):
         await rig.clock.until(lambda: bool(seen.handled))
-        [lease] = await rig.leases("projector")
+    [lease] = await rig.leases("projector")
     database, container = rig.place
     leases = rig.emulator.container(database, f"{container}-leases")
     events = rig.emulator.container(database, container)

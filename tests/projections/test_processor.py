@@ -285,6 +285,7 @@ async def test_a_parked_event_is_replayed_and_forgotten_once_it_is_taken(rig: Ri
     seen = Recorder()
     assert await rig.worker(seen).unpark() == 1
     assert seen.handled == [("a", 3)]
+    rig.engine.settle()
     assert await worker.parked() == []
 
 
@@ -324,6 +325,7 @@ async def test_the_lag_is_what_was_committed_since(rig: Rig) -> None:
     async with rig.worker(Recorder()) as worker:
         await rig.clock.until(lambda: worker.stats["-FF"].events == 3)
     await rig.writer.write("b", count=4)
+    rig.engine.settle()
     [status] = await worker.status()
     assert status.lag == 4
 

@@ -67,6 +67,7 @@ async def test_what_is_ahead_of_the_log_ends_a_rebuild_with_what_to_do(rig: Rig)
     await rig.writer.write("a", "b", count=2)
     runs = rig.writer.store.runs()
     await runs.put(info("b", 2), info("c", 7), info("d", 1))
+    rig.engine.settle()
     rebuilding = rebuild_of(rig)
     await rig.clock.until(rebuilding.done, at_most=10_000)
     with pytest.raises(StoreUnavailableError) as raised:
@@ -82,11 +83,14 @@ async def test_a_rebuild_goes_on_where_the_last_one_was_refused(rig: Rig) -> Non
     await rig.writer.write("a", count=2)
     runs = rig.writer.store.runs()
     await runs.put(info("c", 7))
+    rig.engine.settle()
     refused = rebuild_of(rig)
     await rig.clock.until(refused.done, at_most=10_000)
     assert isinstance(refused.exception(), StoreUnavailableError)
     await runs.clear()
+    rig.engine.settle()
     rebuilding = rebuild_of(rig)
     await rig.clock.until(rebuilding.done, at_most=10_000)
     assert await rebuilding == "latest-2"
+    rig.engine.settle()
     assert [(each.run_id, each.seq) async for each in rig.writer.store.runs("latest-2").all()] == [("a", 2)]

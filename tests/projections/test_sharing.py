@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
-from projections import Batch, FeedRange, Lease, LeaseLostError, open_engine
+from projections import Batch, ChangeFeedProcessor, FeedRange, Lease, LeaseLostError, open_engine
 from projections.leases import Document, Documents
 
 from .rig import Recorder, Rig
@@ -45,6 +45,11 @@ async def test_workers_that_join_and_leave_end_up_with_even_shares(cosmos_rig: R
     assert await within_three_cycles(rig, names[3:])
 
 
+async def placed(rig: Rig, worker: ChangeFeedProcessor) -> None:
+    """Wait until a worker has saved where it begins: after that it writes its leases only as time passes."""
+    await rig.clock.until(lambda: len(worker.stats) == 12 and all(each.lease_writes for each in worker.stats.values()))
+
+
 async def within_three_cycles(rig: Rig, names: list[str]) -> bool:
     async def even() -> bool:
         return await spread(rig, names) <= 1
@@ -56,11 +61,10 @@ async def within_three_cycles(rig: Rig, names: list[str]) -> bool:
 @twelve_ranges
 async def test_a_worker_asks_for_no_more_leases_at_once_than_it_may(cosmos_rig: Rig) -> None:
     rig = cosmos_rig
-    async with (
-        rig.worker(Recorder(), "one", acquire_interval=1000.0, renew_interval=40.0),
-        rig.worker(Recorder(), "two", requests_per_cycle=2, acquire_interval=1000.0),
-    ):
-        assert sum(lease.wanted_by == "two" for lease in await rig.leases()) == 2
+    async with rig.worker(Recorder(), "one", acquire_interval=1000.0, renew_interval=40.0) as one:
+        await placed(rig, one)
+        async with rig.worker(Recorder(), "two", requests_per_cycle=2, acquire_interval=1000.0):
+            assert sum(lease.wanted_by == "two" for lease in await rig.leases()) == 2
 
 
 @twelve_ranges
@@ -77,9 +81,10 @@ async def test_a_lease_changes_hands_without_an_event_being_handled_twice(cosmos
 @twelve_ranges
 async def test_a_lease_that_is_not_taken_by_who_asked_for_it_goes_to_others(cosmos_rig: Rig) -> None:
     rig = cosmos_rig
-    async with rig.worker(Recorder(), "one"):
+    async with rig.worker(Recorder(), "one") as one:
+        await placed(rig, one)
         leases = open_engine(rig.writer.store).leases("test")
-        [wanted, *_] = await leases.all()
+        [wanted, *_] = await rig.leases()
         await leases.replace(msgspec.structs.replace(wanted, wanted_by="a worker that died"))
 
         async def is_released() -> bool:
@@ -114,18 +119,21 @@ async def test_a_worker_that_renews_keeps_its_lease_whatever_its_clock_says(rig:
         assert second.owned == []
 
 
+@pytest.mark.calm
 async def test_a_lease_is_renewed_once_an_interval_and_not_after_a_checkpoint(rig: Rig) -> None:
     worker = rig.worker(Recorder(), renew_interval=30.0)
     async with worker:
         await rig.clock.until(lambda: worker.stats["-FF"].lease_writes == 1)
         await rig.clock.passes(185)
         idle = worker.stats["-FF"].lease_writes - 1
-        for _ in range(10):
+        for number in range(10):
             await rig.writer.write("a")
+            await rig.clock.until(lambda number=number: worker.stats["-FF"].lease_writes > 1 + idle + number)
             await rig.clock.passes(15)
         busy = worker.stats["-FF"].lease_writes - 1 - idle
-    assert 5 <= idle <= 6
-    assert busy == 10
+    # Time also passes while something is written, so the slower that is, the later a renewal.
+    assert 4 <= idle <= 6
+    assert 10 <= busy <= 12  # beside renewals it would be 15
 
 
 # Fences
@@ -264,9 +272,8 @@ async def test_a_lease_that_was_lost_is_made_again_and_read_from_the_beginning(c
         await rig.clock.passes(15)
         await rig.writer.write(*RUNS)
         await rig.clock.until(lambda: len(seen.handled) == 24)
-    leases = open_engine(rig.writer.store).leases("test")
-    [lost, _] = await leases.all()
-    await leases.delete(lost)
+    lost, _ = await rig.leases()
+    assert await open_engine(rig.writer.store).leases("test").delete(lost)
     async with rig.worker(again, "two", start="now"):
         await rig.clock.until(lambda: bool(again.handled))
     assert 0 < len(again.handled) < 24

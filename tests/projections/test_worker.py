@@ -26,6 +26,8 @@ from projections.worker.metrics import health, registry
 from ..engines import CosmosEngine
 from .rig import Rig
 
+PATIENCE = 120.0
+"""Seconds in which another process does what it is asked, on a machine that does other things, too."""
 COMMAND = [sys.executable, "-c", "from projections.worker import app; app()"]
 
 
@@ -75,7 +77,7 @@ async def running(rig: Rig, *options: str) -> AsyncGenerator[tuple[asyncio.subpr
 async def page(address: str) -> tuple[int, str]:
     def get() -> tuple[int, str]:
         try:
-            with urllib.request.urlopen(address, timeout=5) as answer:
+            with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
                 return answer.status, answer.read().decode()
         except urllib.error.HTTPError as error:
             with error:
@@ -86,7 +88,7 @@ async def page(address: str) -> tuple[int, str]:
 
 async def projected(rig: Rig, run: str, seq: int) -> None:
     """Wait until a worker in another process has brought a run so far."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while getattr(await rig.info(run), "seq", 0) < seq:  # noqa: ASYNC110 - the worker is another process
             await asyncio.sleep(0.02)
 
@@ -104,11 +106,11 @@ async def test_a_worker_projects_shows_itself_and_releases_everything_on_sigterm
         assert 'eventckpt_projector_events_total{range="-FF"} 7.0' in body
         assert (await page(f"{address}/elsewhere"))[0] == 404
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 20) == 0
+        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
         assert process.stderr is not None
         lines = [json.loads(line) for line in (await process.stderr.read()).decode().splitlines()]
     assert any("Projecting into 'latest'" in line["message"] for line in lines)
-    [lease] = await open_engine(rig.writer.store).leases("eventckpt-latest").all()
+    [lease] = await rig.leases("eventckpt-latest")
     assert lease.owner is None
 
 
@@ -236,13 +238,14 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
 
 
 async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:
-    hang = asyncio.Event()
+    hang, hangs_now = asyncio.Event(), asyncio.Event()
 
     class Hanging(Projector):
         def processor_of(self, name: str) -> Any:
             self.projection = LatestProjection(rig.writer.store)
 
             async def hangs(batch: object) -> None:
+                hangs_now.set()
                 await hang.wait()
 
             return rig.worker(hangs, "one", processor="hanging", read_ahead=0)
@@ -250,8 +253,8 @@ async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:
     await rig.writer.write("a")
     projector = Hanging(open_engine(rig.writer.store), ProcessorOptions(worker="one"), clock=rig.clock)
     assert health(projector, 60.0)[0] is False
-    async with projector.processing("latest") as processor:
-        await rig.clock.until(lambda: processor.stats["-FF"].polls == 1)
+    async with projector.processing("latest"):
+        await rig.clock.until(hangs_now.is_set)
         assert health(projector, 60.0)[0] is True
         await rig.clock.passes(61)
         well, said = health(projector, 60.0)

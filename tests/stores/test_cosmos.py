@@ -928,7 +928,7 @@ async def test_a_save_is_one_request_and_a_load_at_most_three(
 async def test_a_listing_is_one_request_for_each_page(
     emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventckpt.stores.cosmos.PAGE", 10)
+    monkeypatch.setattr("eventckpt.stores.cosmos.listings.PAGE", 10)
     run = EventCheckpointStorage(store).for_run("r")
     saved = await saves(run, 35)
     emulator.reset()
@@ -999,8 +999,8 @@ async def test_with_a_fifth_of_all_requests_failing_every_read_is_right(
     emulator: CosmosEmulator, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(container, "PAGE", 7)
-    monkeypatch.setattr("eventckpt.stores.cosmos.PAGE", 7)
-    monkeypatch.setattr("eventckpt.stores.cosmos._NEWEST", 7)
+    monkeypatch.setattr("eventckpt.stores.cosmos.listings.PAGE", 7)
+    monkeypatch.setattr("eventckpt.stores.cosmos.listings._NEWEST", 7)
     async with CosmosEventStore(**settings) as store:
         await append_chain(store, 1, stream=StreamId("another", "run"))
         emulator.split(DATABASE, settings["container_name"])
@@ -1118,8 +1118,8 @@ async def test_a_partition_that_changes_in_the_middle_of_a_listing_loses_and_dou
     emulator: CosmosEmulator, settings: Settings, monkeypatch: pytest.MonkeyPatch, change: str, nth: int
 ) -> None:
     monkeypatch.setattr(container, "PAGE", 7)
-    monkeypatch.setattr("eventckpt.stores.cosmos.PAGE", 7)
-    monkeypatch.setattr("eventckpt.stores.cosmos._NEWEST", 7)
+    monkeypatch.setattr("eventckpt.stores.cosmos.listings.PAGE", 7)
+    monkeypatch.setattr("eventckpt.stores.cosmos.listings._NEWEST", 7)
     place = (DATABASE, settings["container_name"])
     async with CosmosEventStore(**settings) as store:
         await append_chain(store, 1, stream=StreamId("another", "run"))

@@ -223,7 +223,7 @@ async def test_a_service_that_never_answers_is_told_of_in_bounded_time(
     with emulator.faults.delay(until=never, kind=kind):
         with pytest.raises(StoreUnavailableError, match="gave no answer"):
             await use(store)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 20
         never.set()
 
 
@@ -238,7 +238,7 @@ async def test_a_refusal_that_the_sdk_repeats_for_minutes_is_told_of_in_bounded_
         pytest.raises(StoreUnavailableError, match=r"403/3 \(write forbidden\).*Another region"),
     ):
         await append(store)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 60
 
 
 async def test_throttling_that_outlasts_the_time_is_told_as_throttling(
@@ -261,7 +261,7 @@ async def test_callers_that_wait_for_the_same_opening_hear_of_its_failure_togeth
         never, began = asyncio.Event(), time.monotonic()
         with emulator.faults.delay(until=never):
             results = await asyncio.gather(*(read(store) for _ in range(10)), return_exceptions=True)
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 3.5  # one after the other they would take 4
             never.set()
         assert [type(result) for result in results] == [StoreUnavailableError] * 10
         assert await read(store) == []

@@ -167,7 +167,7 @@ async def projected(account: IdentityAccount, store: CosmosEventStore, *, until:
     projector = Projector(open_engine(store), ProcessorOptions(worker="one", poll_interval=0.05))
     written = {"kind": {"create_item", "replace_item"}, "container": PROJECTIONS}
     with account.emulator.faults.delay(**written, where=is_it):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await projector.run(stop)
     assert (await store.runs().get(STREAM))[STREAM].seq == until
 

@@ -7,8 +7,9 @@ one logical partition, and is in the order of ids. `items` has the layout, `cont
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from typing import Final
 
@@ -18,9 +19,10 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from ...errors import StoreFullError, StreamConflict
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...log import logger_of
+from ...moments import order_of
 from ...text import is_unicode
 from .. import AuditStore, Check, Located, RunStore, can_exist
-from . import connection, log
+from . import connection, listings, log
 from .client import Connections
 from .connection import CosmosCredential
 from .container import Container
@@ -39,6 +41,8 @@ from .items import (
     item_id,
     items_of,
     key_of,
+    key_prefix_of,
+    order_of_key,
     partition_key_of,
 )
 from .layout import Layout
@@ -52,9 +56,7 @@ logger = logger_of("eventckpt")
 _LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY)
 _POINT_READS: Final = 2
 """Events up to which each is read by itself; more are one query."""
-_SORTED: Final = 10**12
 _IDS: Final = 500  # ids in one query; the service bounds its text
-_NEWEST: Final = 10  # rows to begin with where most callers want only the first
 
 
 class CosmosEventStore(AuditStore):
@@ -152,21 +154,20 @@ class CosmosEventStore(AuditStore):
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):
             return None
+        if stream is None:
+            return await self._found_anywhere(checkpoint_id)
+        key = partition_key_of(stream)
         async with self._container.in_use():
-            if stream is not None:
-                key = partition_key_of(stream)
-                event_item = partial(self._newest_in, key, checkpoint_id)
-            else:
-                newest = await self._newest_anywhere(checkpoint_id)
-                if newest is None:
-                    return None
-                key = str(newest["stream"])
-                event_item = partial(self._container.read, str(newest["id"]), key, known=True)
-            found, head = await together(event_item, partial(self._head, key))
-            if found is None:
-                return None
-            event = await self._whole(found)
-            return Located(event, _later(event.header(), head))
+            return await self._located(key, partial(self._newest_in, key, checkpoint_id))
+
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+        """See `EventStore.find_in`."""
+        if not is_unicode(workflow_name) or not is_unicode(checkpoint_id):
+            return None
+        prefix = key_prefix_of(workflow_name)
+        if prefix is None:
+            return await self._found_anywhere(checkpoint_id, " AND c.workflow_name = @name", {"@name": workflow_name})
+        return await self._found_anywhere(checkpoint_id, " AND STARTSWITH(c.stream, @prefix)", {"@prefix": prefix})
 
     async def headers(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
@@ -174,20 +175,21 @@ class CosmosEventStore(AuditStore):
         """See `EventStore.headers`."""
         if not can_exist(stream):
             return
-        async with aclosing(self._listing(partition_key_of(stream), gt=gt, lte=lte, desc=desc)) as listing:
+        async with aclosing(
+            listings.run_headers(self._container, partition_key_of(stream), gt=gt, lte=lte, desc=desc)
+        ) as listing:
             async for header in listing:
                 yield header
 
     async def workflow_headers(
         self, workflow_name: str, *, desc: bool = False
     ) -> AsyncGenerator[CheckpointEvent, None]:
-        """See `EventStore.workflow_headers`. Runs are told apart by their timestamps, and each is in order of seq: an
-        event counts as no older than those before it in its run."""
+        """See `EventStore.workflow_headers`; what orders the runs is said in `listings`."""
         if not is_unicode(workflow_name):
             return
-        listing = self._newest_first(workflow_name) if desc else self._oldest_first(workflow_name)
-        async with aclosing(listing):
-            async for header in listing:
+        listing = listings.newest_first if desc else listings.oldest_first
+        async with aclosing(listing(self._container, workflow_name)) as headers:
+            async for header in headers:
                 if header.workflow_name == workflow_name:  # a changed item may claim to be another workflow's
                     yield header
 
@@ -226,7 +228,7 @@ class CosmosEventStore(AuditStore):
             return
         cursor = self._container.query(
             "SELECT * FROM c WHERE c.id > @gt AND c.id <= @lte ORDER BY c.id ASC",
-            {"@gt": _before(gt), "@lte": _last(lte)},
+            {"@gt": listings.before(gt), "@lte": listings.last(lte)},
             partition_key_of(stream),
         )
         last = ""
@@ -319,15 +321,39 @@ class CosmosEventStore(AuditStore):
                 return found
             end, count = str(rows[-1]["id"]), min(10 * count, PAGE)
 
-    async def _newest_anywhere(self, checkpoint_id: str) -> Item | None:
-        """Id and stream of the newest event of a checkpoint id: in a run by id, between runs by the service's clock."""
-        rows = await self._container.query(
-            "SELECT c.id, c.stream, c._ts, c.recorded_at FROM c WHERE c.checkpoint_id = @id", {"@id": checkpoint_id}
-        ).rows()
+    async def _found_anywhere(
+        self, checkpoint_id: str, only: str = "", values: Mapping[str, object] | None = None
+    ) -> Located | None:
+        async with self._container.in_use():
+            newest = await self._newest_of_all(checkpoint_id, only, values or {})
+            if newest is None:
+                return None
+            key = str(newest["stream"])
+            return await self._located(key, partial(self._container.read, str(newest["id"]), key, known=True))
+
+    async def _located(self, key: str, event_item: Callable[[], Awaitable[Item | None]]) -> Located | None:
+        """An event of a run, whole, and the run's head; asked for side by side."""
+        found, head = await together(event_item, partial(self._head, key))
+        if found is None:
+            return None
+        event = await self._whole(found)
+        return Located(event, _later(event.header(), head))
+
+    async def _newest_of_all(self, checkpoint_id: str, only: str, values: Mapping[str, object]) -> Item | None:
+        """Where the newest event of a checkpoint id is, in the run that counts. Little is asked for and kept of each:
+        very many runs may have the id, and what was changed may be of any size."""
+        cursor = self._container.query(
+            "SELECT c.id, c.stream, (c.type = 'tombstone') AS deleted, LEFT(c.recorded_at, 64) AS recorded_at"
+            f" FROM c WHERE c.checkpoint_id = @id{only}",
+            {**values, "@id": checkpoint_id},
+        )
         newest: dict[str, Item] = {}
-        for row in sorted(filter(is_event, rows), key=lambda row: str(row["id"])):
-            newest[str(row["stream"])] = row
-        return max(newest.values(), key=lambda row: (row["_ts"], str(row.get("recorded_at"))), default=None)
+        while (page := await cursor.page()) is not None:
+            for row in filter(is_event, page):
+                known = newest.setdefault(str(row["stream"]), row)
+                if str(row["id"]) > str(known["id"]):
+                    newest[str(row["stream"])] = row
+        return max(newest.values(), key=_written, default=None)
 
     async def _items(self, key: str, names: list[str]) -> list[Item]:
         items: list[Item] = []
@@ -341,7 +367,7 @@ class CosmosEventStore(AuditStore):
     async def _parts_in_use(self, key: str) -> set[str] | None:
         """The parts that a run's events need; None if one of the events does not tell."""
         used: set[str] = set()
-        async with aclosing(self._listing(key)) as headers:
+        async with aclosing(listings.run_headers(self._container, key)) as headers:
             async for header in headers:
                 if header.payload is not None:
                     used.update(header.payload.parts)
@@ -355,98 +381,6 @@ class CosmosEventStore(AuditStore):
                     return None
         return used
 
-    # Listings. Each page is an operation of its own: `close` does not wait for whoever reads them.
-
-    async def _listing(
-        self, key: str, *, gt: int = 0, lte: int | None = None, desc: bool = False
-    ) -> AsyncGenerator[CheckpointEvent, None]:
-        """The headers of a run, some at a time: each query begins where the last one ended. Who reads backwards mostly
-        wants the first one only, and a query costs what it reads."""
-        low, high = _before(gt), _last(lte)
-        order, count = ("DESC", 1) if desc else ("ASC", PAGE)
-        bounds = "c.id > @low AND c.id <= @high"
-        while True:
-            async with self._container.in_use():
-                rows = await self._container.query(
-                    f"SELECT TOP {count} {HEADER} FROM c WHERE {bounds} ORDER BY c.id {order}",
-                    {"@low": low, "@high": high},
-                    key,
-                ).rows()
-            for row in filter(is_event, rows):
-                yield header_of(row)
-            if len(rows) < count:
-                return
-            if desc:
-                high, bounds = str(rows[-1]["id"]), "c.id > @low AND c.id < @high"
-            else:
-                low = str(rows[-1]["id"])
-            count = min(10 * count, PAGE)
-
-    async def _oldest_first(self, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
-        cursor = self._container.query(
-            f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name", {"@name": workflow_name}
-        )
-        runs: dict[str, dict[str, CheckpointEvent]] = {}
-        async with aclosing(log.rows_of(self._container, cursor)) as rows:
-            async for row in rows:
-                if is_event(row):
-                    runs.setdefault(str(row["stream"]), {})[str(row["id"])] = header_of(row)
-        for _, header in sorted(_by_time(runs), key=lambda pair: pair[0]):
-            yield header
-
-    async def _newest_first(self, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
-        """The reverse of `_oldest_first`, without reading more than is asked for.
-
-        Rows come by falling timestamp. When one comes, everything after it in its run is at most as new as it counts
-        for, so what has not been given yet of that is given first.
-        """
-        lowest: dict[str, int] = {}
-        async with aclosing(self._by_falling_timestamp(workflow_name)) as rows:
-            async for row in rows:
-                if not is_event(row):
-                    continue
-                key, header = str(row["stream"]), header_of(row)
-                given = lowest.get(key)
-                if given is not None and header.seq >= given:
-                    continue
-                lowest[key] = header.seq
-                if given != header.seq + 1:
-                    until = None if given is None else given - 1
-                    async with aclosing(self._listing(key, gt=header.seq, lte=until, desc=True)) as later:
-                        async for one in later:
-                            yield one
-                yield header
-
-    async def _by_falling_timestamp(self, workflow_name: str) -> AsyncGenerator[Item, None]:
-        """Every row at least once. Few to begin with: most callers want one."""
-        values = {"@name": workflow_name}
-        async with self._container.in_use():
-            select = f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name AND"
-            order = f"ORDER BY {self._container.newest_first('workflow_name', 'timestamp')}"
-            newest = self._container.query_sorted(f"{select} IS_STRING(c.timestamp) {order}", values, page=_NEWEST)
-            rows = await newest.page() or []
-        for row in rows:
-            yield row
-        # Values of several types cannot be merged; what was damaged comes with its neighbours, or in the end.
-        cursors = [self._container.query(f"{select} NOT IS_STRING(c.timestamp)", values)]
-        if rows:
-            values = {**values, "@last": str(rows[-1]["timestamp"])}
-            cursors.insert(0, self._container.query_sorted(f"{select} c.timestamp <= @last {order}", values, page=PAGE))
-        for cursor in cursors:
-            async with aclosing(log.rows_of(self._container, cursor)) as rest:
-                async for row in rest:
-                    yield row
-
-
-def _before(gt: int) -> str:
-    """What the ids of events behind `gt` sort after. Ids have twelve digits, and sort as their seqs do up to there."""
-    return item_id(max(gt, -1)) if gt < _SORTED else AFTER_EVENTS
-
-
-def _last(lte: int | None) -> str:
-    """What the ids of events up to `lte` sort before, or are."""
-    return AFTER_EVENTS if lte is None or lte >= _SORTED else item_id(max(lte, -1))
-
 
 def _later(event: CheckpointEvent, head: Item | None) -> CheckpointEvent:
     """The head of a run that has `event`, as a query answered by a replica may not know yet."""
@@ -454,12 +388,6 @@ def _later(event: CheckpointEvent, head: Item | None) -> CheckpointEvent:
     return found if found.seq > event.seq else event
 
 
-def _by_time(
-    runs: Mapping[str, Mapping[str, CheckpointEvent]],
-) -> Iterable[tuple[tuple[str, str, int], CheckpointEvent]]:
-    """Each header with a key that sorts runs by time, without ever putting a later seq before an earlier one."""
-    for key, run in runs.items():
-        latest = ""
-        for _, header in sorted(run.items()):
-            latest = max(latest, header.timestamp)
-            yield (latest, key, header.seq), header
+def _written(row: Item) -> tuple[bool, datetime, tuple[str, ...]]:
+    """What the runs that have a checkpoint id are in order by: see `EventStore.find`."""
+    return row.get("deleted") is not True, order_of(row.get("recorded_at")), order_of_key(str(row["stream"]))

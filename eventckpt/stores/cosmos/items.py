@@ -36,6 +36,8 @@ __all__ = [
     "item_id",
     "items_of",
     "key_of",
+    "key_prefix_of",
+    "order_of_key",
     "partition_key_of",
     "seq_of",
     "stream_of",
@@ -75,6 +77,7 @@ _PART_BYTES: Final = 384_000  # of data; 512,000 in base64
 _MAX_KEY: Final = 2_000  # characters of a partition key, all of them ASCII; the service takes 2,048 bytes
 _HASHED: Final = "*"
 """Marks a key that was cut; `quote` never leaves it in a name, so no other key looks like one."""
+_CUT: Final = len(_HASHED) + 64  # characters at the end of a key that was cut
 _MOST_DIGITS: Final = len(str(MAX_SEQ))
 _PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
 
@@ -86,7 +89,23 @@ def partition_key_of(stream: StreamId) -> str:
     if len(key) <= _MAX_KEY:
         return key
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return f"{key[: _MAX_KEY - len(_HASHED) - len(digest)]}{_HASHED}{digest}"
+    return f"{key[: _MAX_KEY - _CUT]}{_HASHED}{digest}"
+
+
+def key_prefix_of(workflow_name: str) -> str | None:
+    """What the partition keys of a workflow's runs begin with, and those of no other; None where they may be cut before
+    the name ends."""
+    prefix = f"{quote(workflow_name, safe='')}|"
+    return prefix if len(prefix) <= _MAX_KEY - _CUT else None
+
+
+def order_of_key(key: str) -> tuple[str, str, str]:
+    """What runs are in order by where nothing else tells: the run's id, then the workflow's name. A key that was cut
+    has not both, and stands for itself."""
+    if _HASHED in key or "|" not in key:
+        return key, "", key
+    workflow_name, run_id = map(unquote, key.split("|", 1))
+    return run_id, workflow_name, key
 
 
 def item_id(seq: int) -> str:

@@ -10,12 +10,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
 from ...errors import CheckpointStoreError
 from ...events import CheckpointEvent, StreamId
+from ...moments import NEVER, order_of
 from .. import Check, can_exist
 from .container import Container
 from .items import (
@@ -28,6 +30,7 @@ from .items import (
     header_of,
     is_event,
     key_of,
+    order_of_key,
     stream_of,
 )
 from .layout import KEY_VERSION, listing, mapping, serves
@@ -57,7 +60,8 @@ async def rows_of(container: Container, cursor: Cursor) -> AsyncGenerator[Item, 
 
 
 async def streams(container: Container, workflow_name: str | None, prefix: str) -> AsyncGenerator[StreamId, None]:
-    """See `AuditStore.streams`. The order is that of the service's clock, in whole seconds."""
+    """See `AuditStore.streams`. The order is that of the service's clock, and within a second by when the newest event
+    of each run was recorded, and then by name."""
     if not can_exist(StreamId(workflow_name or "", prefix)):
         return
     only, values = "", {"@end": AFTER_EVENTS}
@@ -68,17 +72,32 @@ async def streams(container: Container, workflow_name: str | None, prefix: str) 
         only += " AND (CONTAINS(c.stream, @key) OR CONTAINS(c.stream, '*')) AND STARTSWITH(c.run_id, @prefix)"
         values |= {"@prefix": prefix, "@key": f"|{quote(prefix, safe='')[:_KEY_PREFIX]}"}
     cursor = container.query_sorted(
-        f"SELECT c.id, c.stream, c.workflow_name, c.run_id FROM c WHERE c.id < @end{only} ORDER BY c._ts DESC",
+        "SELECT c.id, c.stream, c.workflow_name, c.run_id, c._ts, LEFT(c.recorded_at, 64) AS recorded_at"
+        f" FROM c WHERE c.id < @end{only} ORDER BY c._ts DESC",
         values,
         page=_PAGE,
     )
     seen: set[str] = set()
+    second: dict[str, Item] = {}
+    """Of each run that was last written to in one second, the newest row."""
     async with aclosing(rows_of(container, cursor)) as rows:
         async for row in rows:
             key = key_of(row)
-            if key is not None and key not in seen and is_event(row):
-                seen.add(key)
-                yield stream_of(row)
+            if key is None or key in seen or not is_event(row):
+                continue
+            if second and _moment(row) != _moment(next(iter(second.values()))):
+                for each in _last_recorded_first(second):
+                    yield stream_of(each)
+                seen.update(second)
+                second.clear()
+            if key not in seen and _name(row) >= _name(second.setdefault(key, row)):
+                second[key] = row
+    for each in _last_recorded_first(second):
+        yield stream_of(each)
+
+
+def _last_recorded_first(runs: dict[str, Item]) -> list[Item]:
+    return sorted(runs.values(), key=lambda row: (_recorded(row), order_of_key(str(row["stream"]))), reverse=True)
 
 
 async def ids_with(container: Container, prefix: str, limit: int) -> list[str]:
@@ -115,7 +134,7 @@ async def is_removed(container: Container, item: Item) -> bool:
 
 
 async def follow(container: Container, last: int, poll: float) -> AsyncGenerator[CheckpointEvent, None]:
-    """See `AuditStore.follow`. The order is that of the service's clock, and within a run that of seq."""
+    """See `AuditStore.follow`; the order is that of `_in_order`."""
     last = min(last, _MOST)
     many = max(last, _NEWEST)
     async with container.in_use():
@@ -127,7 +146,7 @@ async def follow(container: Container, last: int, poll: float) -> AsyncGenerator
         newest = _in_order(await cursor.rows())
     seen = {_name(row): _moment(row) for row in newest}
     # Older ones than those just read count as known, even where they are of the same second.
-    lowest = _moment(newest[0]) + 1 if len(newest) >= many else 0
+    lowest = min(map(_moment, newest)) + 1 if len(newest) >= many else 0
     events = [row for row in newest if is_event(row)]
     for row in events[max(0, len(events) - last) :]:
         yield header_of(row)
@@ -225,8 +244,17 @@ def _consistency(level: str) -> Check:
 
 
 def _in_order(rows: list[Item]) -> list[Item]:
-    unique = {_name(row): row for row in rows}
-    return sorted(unique.values(), key=lambda row: (_moment(row), *_name(row)))
+    """By the service's clock; within a second by when they were recorded, and then by name. In a run always by seq."""
+    latest: dict[str, tuple[int, datetime]] = {}
+    ordered: list[tuple[tuple[object, ...], Item]] = []
+    for (key, name), row in sorted({_name(row): row for row in rows}.items(), key=lambda pair: pair[0]):
+        latest[key] = max(latest.get(key, (0, NEVER)), (_moment(row), _recorded(row)))
+        ordered.append(((*latest[key], order_of_key(key), name), row))
+    return [row for _, row in sorted(ordered, key=lambda pair: pair[0])]
+
+
+def _recorded(row: Item) -> datetime:
+    return order_of(row.get("recorded_at"))
 
 
 def _name(row: Item) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeGuard, cast
 
@@ -22,11 +23,12 @@ from ...errors import StoreUnavailableError
 from ...events import MAX_SEQ, RunInfo, StreamId
 from ...log import logger_of
 from ...lru import Lru
+from ...moments import NEVER
 from ...text import described, is_unicode, safe
 from .. import RunStore
-from . import log
+from . import listings, log
 from .container import Container
-from .items import Item, is_in, key_of, partition_key_of
+from .items import Item, is_in, key_of, order_of_key, partition_key_of
 from .layout import Layout
 from .query import together
 
@@ -66,6 +68,7 @@ class CosmosRunStore(RunStore):
     """See `RunStore`; made by `CosmosEventStore.runs`."""
 
     def __init__(self, events: Container, name: str | None) -> None:
+        self._events = events
         self._container = events.beside("-projections", _LAYOUT)
         self._name = name
         self._known: tuple[str, float] | None = None
@@ -86,9 +89,9 @@ class CosmosRunStore(RunStore):
             return sum(await together(*(partial(self._put, name, info) for info in infos)))
 
     async def newest(self, workflow_name: str) -> RunInfo | None:
-        """See `RunStore.newest`; runs are told apart by the timestamps of their checkpoints."""
+        """See `RunStore.newest`; runs are told apart as in `listings`, by the timestamps of their live checkpoints."""
         async with self._container.in_use():
-            name, count = await self._in_use(), 1
+            name, count = await self._in_use(), 2
             order = self._container.newest_first("workflow_name", "timestamp")
             while True:
                 rows = await self._container.query_sorted(
@@ -98,9 +101,28 @@ class CosmosRunStore(RunStore):
                     page=max(count, _NEWEST),
                 ).rows()
                 found = next(filter(None, (self._counting(name, row) for row in rows)), None)
-                if found is not None or len(rows) < count:
+                if found is not None and (len(rows) == 1 or rows[-1].get("timestamp") != found.timestamp):
                     return found
+                if found is not None:
+                    return await self._last_recorded(name, found)
+                if len(rows) < count:
+                    return None
                 count *= 10  # what is newest does not count
+
+    async def _last_recorded(self, name: str, one: RunInfo) -> RunInfo:
+        """Of the runs whose live checkpoints have one timestamp, the one that the log says is the newest."""
+        rows = await self._container.query(
+            f"SELECT {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp = @timestamp",
+            {"@workflow": one.workflow_name, "@id": name, "@timestamp": one.timestamp},
+        ).rows()
+        recorded = await listings.recorded_with(self._events, one.workflow_name, one.timestamp)
+
+        def order(info: RunInfo) -> tuple[datetime, tuple[str, ...]]:
+            key = partition_key_of(info.stream)
+            moments = (moment for seq, moment in recorded.get(key, {}).items() if seq <= info.checkpoint_seq)
+            return max(moments, default=NEVER), order_of_key(key)
+
+        return max(filter(None, (self._counting(name, row) for row in rows)), key=order, default=one)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
@@ -126,9 +148,11 @@ class CosmosRunStore(RunStore):
                 keys = filter(None, map(key_of, page))
                 await together(*(partial(self._container.remove, name, key) for key in keys))
 
-    async def active(self) -> str:
+    async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
         async with self._container.in_use():
+            if certain:  # the answer to a write, also to one that is refused, tells how far the partition is
+                await self._container.create_only({"id": _POINTER, "stream": _LATEST, "projection": _LATEST})
             pointer = await self._container.read(_POINTER, _LATEST)
         name = pointer.get("projection") if pointer is not None else _LATEST
         if _is_name(name):

@@ -1,0 +1,211 @@
+"""The headers of a run, and those of all runs of a workflow in one order.
+
+Within a run the order is that of seq. Between runs the service has no order of commits, and times are all there is: the
+checkpoint's own, which the index is by, then when the event was recorded, then the run's name. An event counts as no
+older than those before it in its run. So the order is the same in every process, whatever order the rows come in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping
+from contextlib import aclosing
+from datetime import datetime
+from typing import Final
+
+from ...events import CheckpointEvent
+from ...moments import NEVER, order_of
+from . import log
+from .container import Container
+from .items import AFTER_EVENTS, HEADER, Item, header_of, is_event, item_id, order_of_key, seq_of
+from .query import PAGE
+
+__all__ = ["before", "last", "newest_first", "oldest_first", "recorded_with", "run_headers"]
+
+_SORTED: Final = 10**12
+_NEWEST: Final = 10  # rows to begin with where most callers want only the first
+_OF_WORKFLOW: Final = f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name AND"
+
+
+def before(gt: int) -> str:
+    """What the ids of events behind `gt` sort after. Ids have twelve digits, and sort as their seqs do up to there."""
+    return item_id(max(gt, -1)) if gt < _SORTED else AFTER_EVENTS
+
+
+def last(lte: int | None) -> str:
+    """What the ids of events up to `lte` sort before, or are."""
+    return AFTER_EVENTS if lte is None or lte >= _SORTED else item_id(max(lte, -1))
+
+
+# Each page is an operation of its own: `close` does not wait for whoever reads them.
+
+
+async def run_headers(
+    container: Container, key: str, *, gt: int = 0, lte: int | None = None, desc: bool = False
+) -> AsyncGenerator[CheckpointEvent, None]:
+    """The headers of a run, some at a time: each query begins where the last one ended. Who reads backwards mostly
+    wants the first one only, and a query costs what it reads."""
+    low, high = before(gt), last(lte)
+    order, count = ("DESC", 1) if desc else ("ASC", PAGE)
+    bounds = "c.id > @low AND c.id <= @high"
+    while True:
+        async with container.in_use():
+            rows = await container.query(
+                f"SELECT TOP {count} {HEADER} FROM c WHERE {bounds} ORDER BY c.id {order}",
+                {"@low": low, "@high": high},
+                key,
+            ).rows()
+        for row in filter(is_event, rows):
+            yield header_of(row)
+        if len(rows) < count:
+            return
+        if desc:
+            high, bounds = str(rows[-1]["id"]), "c.id > @low AND c.id < @high"
+        else:
+            low = str(rows[-1]["id"])
+        count = min(10 * count, PAGE)
+
+
+async def oldest_first(container: Container, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
+    """The headers of a workflow's runs. All are read before the first is given."""
+    cursor = container.query(f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name", {"@name": workflow_name})
+    runs: dict[str, dict[int, tuple[tuple[str, datetime], CheckpointEvent]]] = {}
+    async with aclosing(log.rows_of(container, cursor)) as rows:
+        async for row in rows:
+            if is_event(row):
+                header = header_of(row)
+                times = (_timestamp(row), order_of(row.get("recorded_at")))
+                runs.setdefault(str(row["stream"]), {})[header.seq] = (times, header)
+    for _, header in sorted(_by_time(runs), key=lambda pair: pair[0]):
+        yield header
+
+
+def _by_time(
+    runs: Mapping[str, Mapping[int, tuple[tuple[str, datetime], CheckpointEvent]]],
+) -> Iterator[tuple[tuple[object, ...], CheckpointEvent]]:
+    """Each header with a key that sorts runs by time, without ever putting a later seq before an earlier one."""
+    for key, run in runs.items():
+        latest, name = ("", NEVER), order_of_key(key)
+        for seq in sorted(run):
+            times, header = run[seq]
+            latest = max(latest, times)
+            yield (*latest, name, seq), header
+
+
+async def newest_first(container: Container, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
+    """The reverse of `oldest_first`, without reading more than is asked for.
+
+    Rows come by falling timestamp, those of the same one in any order: they are put in order together. When one comes,
+    everything after it in its run is at most as new as it counts for, so what has not been given yet of that is given
+    first.
+    """
+    lowest: dict[str, int] = {}
+    """By run, the last seq that was given: everything behind it was, too."""
+    async with aclosing(_of_one_timestamp(container, workflow_name, lowest)) as groups:
+        async for group in groups:
+            for key, seq, end, row in _stretches(group, lowest):
+                lowest[key] = seq
+                if end != seq + 1:
+                    until = None if end is None else end - 1
+                    async with aclosing(run_headers(container, key, gt=seq, lte=until, desc=True)) as later:
+                        async for one in later:
+                            yield one
+                yield header_of(row)
+
+
+def _stretches(group: Iterable[Item], lowest: Mapping[str, int]) -> list[tuple[str, int, int | None, Item]]:
+    """Rows of one timestamp, the newest first: of each the run, the seq, and the seq up to which what follows in the
+    run counts as of the same time; None: all that follows does."""
+    runs: dict[str, dict[int, Item]] = {}
+    for row in group:
+        key, seq = _place(row)
+        if seq < lowest.get(key, seq + 1):
+            runs.setdefault(key, {})[seq] = row
+    found: list[tuple[datetime, tuple[str, ...], int, int | None, str]] = []
+    for key, run in runs.items():
+        latest, seqs = NEVER, sorted(run)
+        for seq, end in zip(seqs, [*seqs[1:], lowest.get(key)], strict=True):
+            latest = max(latest, order_of(run[seq].get("recorded_at")))
+            found.append((latest, order_of_key(key), seq, end, key))
+    found.sort(key=lambda each: each[:3], reverse=True)
+    return [(key, seq, end, runs[key][seq]) for _, _, seq, end, key in found]
+
+
+async def _of_one_timestamp(
+    container: Container, workflow_name: str, lowest: Mapping[str, int]
+) -> AsyncGenerator[list[Item], None]:
+    """The rows that are not given yet, in groups of one timestamp, which fall.
+
+    A query that began again gives rows once more. They end no group, and come into none twice.
+    """
+    group: dict[tuple[str, int], Item] = {}
+    timestamp = ""
+    async with aclosing(_by_falling_timestamp(container, workflow_name)) as rows:
+        async for row in rows:
+            if not is_event(row):
+                continue
+            place = key, seq = _place(row)
+            if place in group or seq >= lowest.get(key, seq + 1):
+                continue
+            if group and _timestamp(row) != timestamp:
+                yield list(group.values())
+                group.clear()
+            timestamp = _timestamp(row)
+            group[place] = row
+    if timestamp:
+        yield list(group.values())
+        group.clear()
+    # Values of several types cannot be merged; what was damaged comes with its neighbours, or in the end.
+    others = container.query(f"{_OF_WORKFLOW} NOT IS_STRING(c.timestamp)", {"@name": workflow_name})
+    async with aclosing(log.rows_of(container, others)) as rows:
+        async for row in rows:
+            if is_event(row):
+                group[_place(row)] = row
+    yield list(group.values())
+
+
+async def _by_falling_timestamp(container: Container, workflow_name: str) -> AsyncGenerator[Item, None]:
+    """Every row with a timestamp that is text, at least once. Few to begin with: most callers want one."""
+    async with container.in_use():
+        order = f"ORDER BY {container.newest_first('workflow_name', 'timestamp')}"
+    values: dict[str, object] = {"@name": workflow_name}
+    newest = container.query_sorted(f"{_OF_WORKFLOW} IS_STRING(c.timestamp) {order}", values, page=_NEWEST)
+    page: list[Item] = []
+    while len(page) < _NEWEST:  # after a page that is not full, the SDK knows that there is no more
+        async with container.in_use():
+            rows = await newest.page()
+        if rows is None:
+            return
+        for row in rows:
+            yield row
+        page = rows
+    values["@last"] = str(page[-1]["timestamp"])
+    rest = container.query_sorted(f"{_OF_WORKFLOW} c.timestamp <= @last {order}", values, page=PAGE)
+    async with aclosing(log.rows_of(container, rest)) as rows:
+        async for row in rows:
+            yield row
+
+
+async def recorded_with(container: Container, workflow_name: str, timestamp: str) -> dict[str, dict[int, datetime]]:
+    """By run and seq, when the events with this timestamp were recorded."""
+    cursor = container.query(
+        "SELECT c.id, c.stream, LEFT(c.recorded_at, 64) AS recorded_at FROM c"
+        " WHERE c.workflow_name = @name AND c.timestamp = @timestamp",
+        {"@name": workflow_name, "@timestamp": timestamp},
+    )
+    found: dict[str, dict[int, datetime]] = {}
+    async with aclosing(log.rows_of(container, cursor)) as rows:
+        async for row in rows:
+            if is_event(row):
+                key, seq = _place(row)
+                found.setdefault(key, {})[seq] = order_of(row.get("recorded_at"))
+    return found
+
+
+def _place(row: Item) -> tuple[str, int]:
+    """The run and the seq of an event's row."""
+    return str(row["stream"]), seq_of(row["id"]) or 0
+
+
+def _timestamp(row: Item) -> str:
+    timestamp = row.get("timestamp")
+    return timestamp if isinstance(timestamp, str) else ""

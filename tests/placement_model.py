@@ -47,26 +47,31 @@ class Entry(NamedTuple):
 class Position:
     """One execution: the run that it writes, and the head of that run as it saw it."""
 
-    run: StreamId
+    runs: tuple[StreamId, ...]
+    """The run that it is meant for, and each fork that a conflict led it to since."""
     seen: int = 0
     wrote_it: bool = False
     """Whether that head is its own event."""
     unanswered: frozenset[At] = frozenset()
     """Its appends whose answer it never got."""
 
+    @property
+    def run(self) -> StreamId:
+        """The one that it writes."""
+        return self.runs[-1]
+
 
 @dataclass
 class Reader:
     """What saves and loads: a handle on a run, or, without a `home`, a storage that is used directly."""
 
+    process: int
     raises: bool
     """on_conflict="raise"."""
     forgetful: bool
     home: StreamId | None = None
     executions: dict[int, Position] = field(default_factory=dict)
     """Of a handle one, number 0."""
-    met: dict[tuple[StreamId | str, str], At] = field(default_factory=dict)
-    """Where checkpoints lie that it saved or loaded: of a handle by run, else by workflow."""
     followers: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
     """Unbound: the executions that go on from a checkpoint, the next first."""
     loaded: dict[tuple[str, str], bool] = field(default_factory=dict)
@@ -76,7 +81,6 @@ class Reader:
         return replace(
             self,
             executions={key: replace(each) for key, each in self.executions.items()},
-            met=dict(self.met),
             followers=dict(self.followers),
             loaded=dict(self.loaded),
         )
@@ -89,22 +93,22 @@ class Reader:
     def begin(self, run: StreamId, seen: int) -> int:
         """A new execution."""
         number = max(self.executions, default=-1) + 1
-        self.executions[number] = Position(run, seen)
+        self.executions[number] = Position((run,), seen)
         return number
 
-    def goes_on(self, key: tuple[str, str], executions: tuple[int, ...], at: At, *, loaded: bool) -> None:
+    def goes_on(self, key: tuple[str, str], executions: tuple[int, ...], *, loaded: bool) -> None:
         """These executions go on from a checkpoint."""
         if self.forgetful:
-            self.met, self.followers, self.loaded = {}, {}, {}
-        self.met[key], self.followers[key], self.loaded[key] = at, executions, loaded
+            self.followers, self.loaded = {}, {}
+        self.followers[key], self.loaded[key] = executions, loaded
 
 
 class Plan(NamedTuple):
     """A save between its look at the store and its append."""
 
     execution: int
-    known: bool = False
-    """Whether this reader saved or loaded the checkpoint itself, in the run that it writes."""
+    known: StreamId | None = None
+    """Where its process has met the checkpoint: the run that it writes, or one that it forked from."""
     looks: Literal["must", "may"] = "may"
     """Whether it finds a checkpoint that another process saved long ago."""
     origins: tuple[At | None, ...] = (None,)
@@ -123,6 +127,8 @@ class World:
     stamps: dict[At, tuple[str, ...]] = field(default_factory=dict)
     """What orders events over all runs."""
     readers: dict[str, Reader] = field(default_factory=dict)
+    notes: dict[tuple[int, StreamId, str], At] = field(default_factory=dict)
+    """Where checkpoints lie that a process met, by run."""
 
     def copy(self, who: str | None = None) -> World:
         """Another world like this one, in which `who` may learn something."""
@@ -173,14 +179,18 @@ class World:
     def holds(self, at: At | None, checkpoint: Checkpoint) -> bool:
         return at is not None and self.entry(at)[:3] == ("checkpoint", checkpoint.name, checkpoint.content)
 
+    def note(self, who: str, at: At) -> None:
+        """The process of `who` has met the checkpoint at `at`."""
+        self.notes = {**self.notes, (self.readers[who].process, at[0], self.entry(at).name): at}
+
     # Reads
 
     def locate(self, who: str, name: str) -> At | None:
         """The live checkpoint that `load` and `delete` mean."""
         home = self.readers[who].home
         here = self.newest(home, name) if home else None
-        if here is not None and self.entry(here).kind == "checkpoint":
-            return here
+        if here is not None:
+            return here if self.entry(here).kind == "checkpoint" else None
         return self.anywhere(name, live=True)
 
     def loaded(self, who: str, at: At | None) -> World:
@@ -189,13 +199,13 @@ class World:
             return self
         world = self.copy(who)
         reader, name = world.readers[who], self.entry(at).name
+        world.note(who, at)
         if reader.home is not None:
             world.reads_home(who)
-            reader.met[at[0], name] = at
             return world
         key = (at[0].workflow_name, name)
         others = reader.followers[key] if reader.loaded.get(key) else ()
-        reader.goes_on(key, (*others, reader.begin(at[0], self.head(at[0]))), at, loaded=True)
+        reader.goes_on(key, (*others, reader.begin(at[0], self.head(at[0]))), loaded=True)
         return world
 
     def got_latest(self, who: str, at: At | None) -> World:
@@ -204,24 +214,24 @@ class World:
         reader = world.readers[who]
         if reader.home is not None:
             world.reads_home(who)
-            if at is not None:
-                reader.met[at[0], self.entry(at).name] = at
         elif at is not None:
             key = (at[0].workflow_name, self.entry(at).name)
             followers = reader.followers.get(key, ())
             if followers and reader.executions[followers[-1]].run == at[0]:
                 told = reader.executions[followers[-1]]
                 told.seen, told.wrote_it = self.head(at[0]), False
-                reader.goes_on(key, followers, at, loaded=reader.loaded[key])
+                reader.goes_on(key, followers, loaded=reader.loaded[key])
             else:
-                reader.goes_on(key, (reader.begin(at[0], self.head(at[0])),), at, loaded=False)
+                reader.goes_on(key, (reader.begin(at[0], self.head(at[0])),), loaded=False)
+        if at is not None:
+            world.note(who, at)
         return world
 
     def reads_home(self, who: str) -> None:
         reader = self.readers[who]
         assert reader.home is not None
         own = reader.executions[0]
-        own.run, own.seen, own.wrote_it = reader.home, self.head(reader.home), False
+        own.runs, own.seen, own.wrote_it = (reader.home,), self.head(reader.home), False
 
     # Saves
 
@@ -233,58 +243,66 @@ class World:
             for names in ({checkpoint.name}, {checkpoint.parent}, {checkpoint.name, checkpoint.parent}):
                 forgetting = self.copy(who)
                 less = forgetting.readers[who]
-                less.met = {key: at for key, at in reader.met.items() if key[1] not in names}
                 less.followers = {key: each for key, each in reader.followers.items() if key[1] not in names}
-                for world, plan in forgetting._planned(who, checkpoint):
-                    knows = world.readers[who]
-                    if knows.home:
-                        knows.met = reader.met | knows.met  # it may come across it again
-                    plans.append((world, plan))
+                forgetting.notes = {key: at for key, at in self.notes.items() if key[2] not in names}
+                plans += forgetting._planned(who, checkpoint)
+            for world, _ in plans:
+                world.notes = self.notes  # it may come across them again
         return list({(repr(world.readers[who]), plan): (world, plan) for world, plan in plans}.values())
 
     def _planned(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
-        return self._bound(who, checkpoint) if self.readers[who].home else self._unbound(who, checkpoint)
+        if self.readers[who].home is not None:
+            return self._placed(self.copy(who), who, checkpoint, 0)
+        return [
+            plan
+            for world, number in self._executions(who, checkpoint)
+            for plan in self._placed(world, who, checkpoint, number)
+        ]
 
-    def _bound(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
+    def _placed(self, world: World, who: str, checkpoint: Checkpoint, number: int) -> list[tuple[World, Plan]]:
+        """Where the next event of an execution goes."""
+        reader = world.readers[who]
+        execution = reader.executions[number]
+        noted = [run for run in reversed(execution.runs) if (reader.process, run, checkpoint.name) in self.notes]
+        if noted and (execution.seen or noted[0] == execution.run):
+            return [(world, Plan(number, known=noted[0]))]
+        if execution.seen or checkpoint.parent is None:
+            return [(world, Plan(number, looks=world._looks(execution, checkpoint)))]
+        plans: list[tuple[World, Plan]] = []
+        for at in world.origins(who, checkpoint, execution.run):
+            if at[0] != execution.run:
+                plans.append((world, Plan(number, origins=(at,))))
+                continue
+            after = world.copy(who)
+            after.readers[who].executions[number].seen = at[1]
+            plans.append((after, Plan(number)))
+        here = [(after, plan) for after, plan in plans if plan.origins == (None,)]
+        return here or plans or [(world, Plan(number))]
+
+    def _executions(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, int]]:
+        """The execution of an unbound storage that a checkpoint belongs to."""
         world = self.copy(who)
         reader = world.readers[who]
-        own = reader.executions[0]
-        if (own.run, checkpoint.name) in reader.met:
-            return [(world, Plan(0, known=True))]
-        if own.seen == 0 and checkpoint.parent is not None:
-            known = [at for (_, name), at in reader.met.items() if name == checkpoint.parent]
-            here = world.newest(own.run, checkpoint.parent)
-            if not known and here is None:
-                known = world._origins(checkpoint)
-            if known:
-                return [(world, Plan(0, origins=tuple(known)))]
-            if here is not None:
-                world.reads_home(who)
-        return [(world, Plan(0, looks=world._looks(own, checkpoint)))]
-
-    def _unbound(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
-        world = self.copy(who)
-        reader = world.readers[who]
-        workflow, name, parent = checkpoint.workflow, checkpoint.name, checkpoint.parent
-        own = reader.followers.get((workflow, name))
-        if own:
-            return [(world, Plan(number, known=True)) for number in sorted(set(own))]
-        if parent is None:
-            return [(world, Plan(reader.begin(StreamId(workflow, name), 0)))]
-        followers = reader.followers.get((workflow, parent))
-        if followers:
-            number, *others = followers
-            reader.followers[workflow, parent] = tuple(others) or (number,)
-            if not others:
-                reader.loaded[workflow, parent] = False
-            return [(world, Plan(number))]
-        found = world.anywhere(parent, workflow)
-        if found is not None:
-            number = reader.begin(found[0], world.head(found[0]))
-            reader.goes_on((workflow, parent), (number,), found, loaded=False)
-            return [(world, Plan(number, looks=world._looks(reader.executions[number], checkpoint)))]
-        origins = tuple(world._origins(checkpoint)) or (None,)
-        return [(world, Plan(reader.begin(StreamId(workflow, name), 0), origins=origins))]
+        key, parent = (checkpoint.workflow, checkpoint.name), (checkpoint.workflow, checkpoint.parent or "")
+        if key in reader.followers:
+            return [(world, number) for number in sorted(set(reader.followers[key]))]
+        if parent in reader.followers:
+            number, *others = reader.followers[parent]
+            if others:
+                reader.followers[parent] = tuple(others)
+            else:
+                reader.loaded[parent] = False
+            return [(world, number)]
+        found = world.anywhere(parent[1], checkpoint.workflow)
+        if checkpoint.parent is None or found is None:
+            return [(world, reader.begin(StreamId(*key), 0))]
+        worlds: list[tuple[World, int]] = []
+        for seen in {found[1], world.head(found[0])} if reader.forgetful else {found[1]}:
+            joined = world.copy(who)
+            number = joined.readers[who].begin(found[0], seen)
+            joined.readers[who].goes_on(parent, (number,), loaded=False)
+            worlds.append((joined, number))
+        return worlds
 
     def _looks(self, execution: Position, checkpoint: Checkpoint) -> Literal["must", "may"]:
         """Whether one that was never met is looked for: behind a head that was read, unless that is its parent."""
@@ -292,23 +310,25 @@ class World:
             return "may"
         return "may" if self.log[execution.run][execution.seen - 1].name == checkpoint.parent else "must"
 
-    def _origins(self, checkpoint: Checkpoint, *runs: StreamId) -> list[At]:
+    def origins(self, who: str, checkpoint: Checkpoint, *runs: StreamId) -> list[At]:
         """The events of its parent that a fork may begin from."""
-        if checkpoint.parent is None:
+        name, process = checkpoint.parent, self.readers[who].process
+        if name is None:
             return []
-        found = [self.newest(run, checkpoint.parent) for run in runs]
-        found += [self.anywhere(checkpoint.parent, workflow) for workflow in (checkpoint.workflow, None)]
-        return list(dict.fromkeys(at for at in found if at is not None))
+        found = [at for (noting, _, met), at in self.notes.items() if (noting, met) == (process, name)]
+        found += [at for run in runs if (at := self.newest(run, name))]
+        found += [at for workflow in (checkpoint.workflow, None) if (at := self.anywhere(name, workflow))]
+        return list(dict.fromkeys(found))
 
     def committed(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         """The rest of the save."""
         execution = self.readers[who].executions[plan.execution]
-        there = self.newest(execution.run, checkpoint.name)
-        if not execution.seen or not self.holds(there, checkpoint):
+        there = self.newest(plan.known or execution.run, checkpoint.name)
+        if not self.holds(there, checkpoint) or not (execution.seen or plan.known):
             return self._appended(who, checkpoint, plan, cut)
         assert there is not None
         if plan.known:
-            return [(self.copy(), "saved")]
+            return [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
         repeated = [(self.copy(), "saved"), (self._met(who, checkpoint, plan, there, moves=False), "saved")]
         repeated.append((self._met(who, checkpoint, plan, there), "saved"))
         return repeated if plan.looks == "must" else repeated + self._appended(who, checkpoint, plan, cut)
@@ -347,13 +367,9 @@ class World:
                 assert there is not None
                 return [(self._met(who, checkpoint, plan, there), "saved")]
             if not self.head(fork):
-                known = [at for (_, name), at in reader.met.items() if name == checkpoint.parent]
-                homes = (run, reader.home) if reader.home else (run,)
-                origins = list(dict.fromkeys([*known, *self._origins(checkpoint, *homes)]))
-                return [
-                    self._written(who, checkpoint, plan, fork, origin, cut)
-                    for origin in origins or [(home, 0) for home in dict.fromkeys(homes)]
-                ]
+                runs = reader.executions[plan.execution].runs
+                origins = self.origins(who, checkpoint, *runs)
+                return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins or [(run, 0)]]
         return [(self.copy(), "conflict")]
 
     def _written(
@@ -373,11 +389,12 @@ class World:
         reader = world.readers[who]
         execution = reader.executions[plan.execution]
         if moves:
-            execution.run, execution.seen, execution.wrote_it = at[0], at[1], True
+            if at[0] != execution.run:
+                execution.runs = (*execution.runs, at[0])
+            execution.seen, execution.wrote_it = at[1], True
+        world.note(who, at)
         if reader.home is None:
-            reader.goes_on((checkpoint.workflow, checkpoint.name), (plan.execution,), at, loaded=False)
-        else:
-            reader.met[at[0], checkpoint.name] = at
+            reader.goes_on((checkpoint.workflow, checkpoint.name), (plan.execution,), loaded=False)
         return world
 
     # Comparing
@@ -385,12 +402,19 @@ class World:
     def known(self) -> str:
         """Everything that a later step may depend on, the same text for worlds that cannot be told apart."""
         ranked = sorted(self.stamps, key=self.stamps.__getitem__)
-        return repr((sorted(self.log.items()), sorted(self.gone), ranked, sorted(self.readers.items())))
+        return repr(
+            (
+                sorted(self.log.items()),
+                sorted(self.gone),
+                ranked,
+                sorted(self.readers.items()),
+                sorted(self.notes.items()),
+            )
+        )
 
     def tidy(self) -> None:
         """Drop executions that nobody can go on with, and number the others alike in worlds that are alike."""
         for reader in self.readers.values():
-            reader.met = dict(sorted(reader.met.items(), key=repr))
             if reader.home is not None:
                 continue
             reader.followers = dict(sorted(reader.followers.items()))
@@ -409,7 +433,11 @@ class World:
         if at is None:
             return self
         world = self.copy(who)
-        written = world.append(at[0], Entry("tombstone", self.entry(at).name))
+        name = self.entry(at).name
+        written = world.append(at[0], Entry("tombstone", name))
+        world.notes = {
+            key: each for key, each in world.notes.items() if key != (self.readers[who].process, at[0], name)
+        }
         for execution in world.readers[who].executions.values():
             if (execution.run, execution.seen) == (at[0], written[1] - 1):
                 execution.seen, execution.wrote_it = written[1], True

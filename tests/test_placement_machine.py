@@ -108,6 +108,7 @@ class LostStore(EventStore):
 class Process:
     """A storage over a store of its own, and who saves and loads through it."""
 
+    number: int
     on_conflict: str
     forgetful: bool
     store: LostStore
@@ -174,7 +175,7 @@ class PlacementMachine(RuleBasedStateMachine):
         store = LostStore(self.engine.open())
         with forgetting(forgetful):
             storage = EventCheckpointStorage(store, on_conflict=on_conflict)  # type: ignore[arg-type] - one of two
-        process = Process(on_conflict, forgetful, store, storage)
+        process = Process(self.numbers, on_conflict, forgetful, store, storage)
         self._know(process, storage, None)
         return process
 
@@ -190,7 +191,7 @@ class PlacementMachine(RuleBasedStateMachine):
         who = f"{self.numbers} {process}" + (f" {home.workflow_name}/{home.run_id}" if home else "")
         process.readers[who] = through
         for world in self.worlds:
-            reader = Reader(process.on_conflict == "raise", process.forgetful, home)
+            reader = Reader(process.number, process.on_conflict == "raise", process.forgetful, home)
             world.readers[who] = reader
             if home is not None:
                 reader.begin(home, 0)

@@ -35,8 +35,9 @@ __all__ = [
 ]
 
 EventType: TypeAlias = Literal["checkpoint", "tombstone"]
-RunStatus: TypeAlias = Literal["running", "waiting", "idle"]
-"""running: messages are in flight; waiting: none, but requests are pending; idle: neither."""
+RunStatus: TypeAlias = Literal["running", "waiting", "done", "open", "idle"]
+"""running: messages are in flight; waiting: none, but requests are pending; done: a graph workflow with neither; open:
+nothing says whether the run ended. idle: what documents of 0.1.0 say of a run that is done or open; never written."""
 
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
@@ -233,6 +234,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     timestamp: str = ""
     """The checkpoint's own."""
     status: RunStatus = "idle"
+    """0.1.0 left it out where it was `idle`, which is what a document without it says; no other is left out."""
     messages: dict[str, int] = {}
     """Of that checkpoint: messages in flight, counted by the executor that sent them."""
     pending_requests: tuple[PendingRequest, ...] = ()

@@ -6,12 +6,34 @@ Works on headers; nothing is decoded.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
-from .events import CheckpointEvent, RunInfo, RunStatus
+from .events import CheckpointEvent, RunInfo, RunStatus, Summary
 
-__all__ = ["Folding", "advance", "fold"]
+__all__ = ["Folding", "advance", "agree", "fold", "pointing", "status"]
+
+_IDLE: Final[frozenset[RunStatus]] = frozenset({"idle", "done", "open"})
+
+
+def status(of: CheckpointEvent | Summary) -> RunStatus:
+    """How a run stands whose live checkpoint has this header.
+
+    Only of a graph workflow do checkpoints tell that it ended: each lists its executors. A functional workflow saves
+    the same after its last step as after any other, and lists none.
+    """
+    summary = of.summary if isinstance(of, CheckpointEvent) else of
+    if any(summary.messages.values()):
+        return "running"
+    if summary.pending_requests:
+        return "waiting"
+    return "done" if summary.executor_ids else "open"
+
+
+def agree(one: RunStatus, other: RunStatus) -> bool:
+    """Whether one run can be both: 0.1.0 said `idle` of one that is done or open."""
+    return one == other or ("idle" in (one, other) and {one, other} <= _IDLE)
 
 
 def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
@@ -19,7 +41,7 @@ def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
     live: dict[str, CheckpointEvent] = {}
     for header in headers:
         _note(live, header)
-    return _pointing(_counted(None, headers), next(reversed(live.values()), None)) if headers else None
+    return pointing(_counted(None, headers), next(reversed(live.values()), None)) if headers else None
 
 
 class Folding:
@@ -32,7 +54,7 @@ class Folding:
     def add(self, header: CheckpointEvent) -> RunInfo:
         """What the run amounts to after this event, as `fold` says it of all events up to it."""
         _note(self._live, header)
-        self._info = _pointing(_counted(self._info, [header]), next(reversed(self._live.values()), None))
+        self._info = pointing(_counted(self._info, [header]), next(reversed(self._live.values()), None))
         return self._info
 
 
@@ -46,7 +68,7 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
     """`info` after the next events of its run, at least one, or of a run that begins.
 
     None where `info` does not tell enough: the latest checkpoint was deleted, and what was the latest before it only
-    the log knows. Fold the log again then.
+    the log knows; or `info` says `idle`, and what that stands for only the log knows. Fold the log again then.
 
     Raises:
         ValueError: an event is not the one right after `info`, or after the event before.
@@ -62,10 +84,10 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
             latest, latest_id, deleted = header, header.checkpoint_id, False
         elif header.checkpoint_id == latest_id:
             deleted = True
-    if deleted:
-        return None
     counted = _counted(info, headers)
-    return _pointing(counted, latest) if latest else counted
+    if deleted or (latest is None and counted.status == "idle"):
+        return None
+    return pointing(counted, latest) if latest else counted
 
 
 def _counted(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
@@ -76,6 +98,7 @@ def _counted(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInf
         run_id=first.run_id,
         seq=0,
         digest="",
+        status="open",
         started_at=first.recorded_at,
         forked_from=first.forked_from,
     )
@@ -92,8 +115,8 @@ def _counted(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInf
     )
 
 
-def _pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
-    """`info` with `latest` as its live checkpoint."""
+def pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
+    """`info` with `latest` as its live checkpoint. Without one, nothing says that the run ended."""
     if latest is None:
         return msgspec.structs.replace(
             info,
@@ -102,7 +125,7 @@ def _pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
             base_seq=None,
             iteration_count=0,
             timestamp="",
-            status="idle",
+            status="open",
             messages={},
             pending_requests=(),
             raw_size=0,
@@ -114,14 +137,8 @@ def _pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
         base_seq=latest.payload.base_seq if latest.payload else None,
         iteration_count=latest.iteration_count,
         timestamp=latest.timestamp,
-        status=_status(latest),
+        status=status(latest),
         messages=latest.summary.messages,
         pending_requests=latest.summary.pending_requests,
         raw_size=latest.payload.raw_size if latest.payload else 0,
     )
-
-
-def _status(event: CheckpointEvent) -> RunStatus:
-    if any(event.summary.messages.values()):
-        return "running"
-    return "waiting" if event.summary.pending_requests else "idle"

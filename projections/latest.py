@@ -17,7 +17,7 @@ from eventckpt.chain import is_newer
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
-from eventckpt.runs import advance, fold
+from eventckpt.runs import advance, agree, fold
 from eventckpt.stores import RunStore
 
 from .batch import UpgradeNeededError
@@ -201,6 +201,8 @@ def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> s
     upto = fold(known)
     if upto is None or upto.seq != stored.seq:
         return f"ahead: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
+    if agree(upto.status, stored.status):
+        upto = msgspec.structs.replace(upto, status=stored.status)
     wrong = [
         field.name
         for field in msgspec.structs.fields(RunInfo)

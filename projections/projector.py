@@ -20,6 +20,7 @@ from .leases import LeaseStore
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor
 from .rebuilt import Wanted
+from .telling import telling
 from .waiting import first
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ class Projector:
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the projection in use up to date until `stop` is set; then release what is held."""
         while not stop.is_set():
-            name = await self._engine.store.runs().active()
-            async with self.processing(name):
+            store = self._engine.store
+            name = await store.runs().active()
+            async with self.processing(name), telling(store, store.runs(name), self._clock):
                 logger.info("Projecting into %r as %s", name, self._options.worker)
                 await first(stop.wait(), self._until_another_than(name))
 

@@ -3,7 +3,7 @@
 A workflow prices an order in three steps. On one order the discount was typed as 150 instead of 15, so that the shop
 would pay the customer. Nobody noticed while it ran. Later:
 
-    found       with `runs`: the order is idle, nothing waits, yet the customer complains
+    found       with `runs`: the order is done, nothing waits, yet the customer complains
     explained   with `changes` and `diff`: at which superstep the total became negative, and what changed beside it
     repaired    with `fork`: a new run that begins right before that superstep, resumed with the right discount
     proved      with `verify`: neither run was changed since, and the repair says where it came from

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from eventckpt.chain import sealed
-from eventckpt.events import CheckpointEvent, Payload, PendingRequest, RunInfo, Summary
-from eventckpt.runs import advance, fold
+from eventckpt.events import CheckpointEvent, Payload, PendingRequest, RunInfo, RunStatus, Summary
+from eventckpt.runs import advance, agree, fold, pointing, status
 
 QUESTION = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
+ENDED = Summary(executor_ids=("a", "b"))
+"""Of a graph workflow with nothing left to do."""
 
 
 def event(seq: int, checkpoint_id: str, *, deletes: bool = False, summary: Summary | None = None) -> CheckpointEvent:
@@ -54,32 +59,75 @@ def test_a_superseded_checkpoint_counts_where_it_was_superseded() -> None:
     assert (info.checkpoint_id, info.checkpoint_seq) == ("a", 3)
 
 
-def test_a_run_without_live_checkpoints_points_nowhere() -> None:
-    info = folded(event(1, "a"), event(2, "a", deletes=True))
-    assert (info.checkpoint_id, info.status, info.seq) == (None, "idle", 2)
+def test_a_run_without_live_checkpoints_points_nowhere_and_is_open() -> None:
+    info = folded(event(1, "a", summary=ENDED), event(2, "a", deletes=True))
+    assert (info.checkpoint_id, info.status, info.seq) == (None, "open", 2)
 
 
 @pytest.mark.parametrize(
-    ("summary", "status"),
+    ("summary", "said"),
     [
-        (Summary(), "idle"),
-        (Summary(messages={"a": 0}), "idle"),
+        (Summary(), "open"),
+        (Summary(messages={"a": 0}), "open"),
+        (Summary(executor_ids=("a",)), "done"),
+        (Summary(executor_ids=("a",), messages={"a": 0}), "done"),
+        (Summary(executor_ids=("a",), messages={"a": 2}), "running"),
+        (Summary(executor_ids=("a",), pending_requests=(QUESTION,)), "waiting"),
         (Summary(messages={"a": 2}), "running"),
         (Summary(messages={"a": 1}, pending_requests=(QUESTION,)), "running"),
         (Summary(pending_requests=(QUESTION,)), "waiting"),
     ],
 )
-def test_the_status_tells_whether_a_run_can_go_on(summary: Summary, status: str) -> None:
-    assert folded(event(1, "a", summary=summary)).status == status
+def test_the_status_tells_whether_a_run_can_go_on(summary: Summary, said: str) -> None:
+    header = event(1, "a", summary=summary)
+    assert status(header) == status(summary) == folded(header).status == said
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), min_size=1, max_size=12))
-def test_advancing_event_by_event_gives_what_folding_all_of_them_gives(steps: list[tuple[str, bool]]) -> None:
-    events = [event(seq, name, deletes=deletes) for seq, (name, deletes) in enumerate(steps, 1)]
+def test_a_run_that_is_running_keeps_its_questions() -> None:
+    info = folded(event(1, "a", summary=Summary(messages={"a": 1}, pending_requests=(QUESTION,))))
+    assert (info.status, info.pending_requests) == ("running", (QUESTION,))
+
+
+def test_what_0_1_0_called_idle_is_done_or_open() -> None:
+    others = [other for other in get_args(RunStatus) if other != "idle"]
+    assert [other for other in others if agree("idle", other)] == ["done", "open"]
+    assert [other for other in others if agree(other, "idle")] == ["done", "open"]
+    assert all(agree(one, other) == (one == other) for one in others for other in others)
+
+
+def test_a_document_states_its_status_whatever_it_is() -> None:
+    """0.1.0 left it out where it was `idle`, so that is what its absence says."""
+    for summary in (Summary(), ENDED, Summary(messages={"a": 1}), Summary(pending_requests=(QUESTION,))):
+        info = folded(event(1, "a", summary=summary))
+        assert msgspec.to_builtins(info)["status"] == info.status
+        assert msgspec.msgpack.decode(msgspec.msgpack.encode(info), type=RunInfo) == info
+    assert msgspec.to_builtins(folded(event(1, "a"), event(2, "a", deletes=True)))["status"] == "open"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1, max_size=12))
+def test_advancing_event_by_event_gives_what_folding_all_of_them_gives(steps: list[tuple[str, bool, bool]]) -> None:
+    events = [
+        event(seq, name, deletes=deletes, summary=ENDED if graph else None)
+        for seq, (name, deletes, graph) in enumerate(steps, 1)
+    ]
     info: RunInfo | None = None
     for index, each in enumerate(events):
         info = advance(info, each) or fold(events[: index + 1])
     assert info == fold(events)
+
+
+@pytest.mark.parametrize("summary", [ENDED, Summary()])
+def test_a_document_that_says_idle_is_no_ground_to_go_on_from_unless_a_checkpoint_follows(summary: Summary) -> None:
+    events = [event(1, "a", summary=summary), event(2, "b", summary=summary), event(3, "a", deletes=True)]
+    idle = msgspec.structs.replace(folded(*events[:2]), status="idle")
+    assert advance(idle, events[2]) is None
+    assert advance(idle, events[2], event(4, "c", summary=summary)) == folded(*events, event(4, "c", summary=summary))
+
+
+def test_a_document_can_be_pointed_at_another_checkpoint() -> None:
+    first, second = event(1, "a"), event(2, "b", summary=ENDED)
+    assert pointing(msgspec.structs.replace(folded(first, second), status="idle"), second) == folded(first, second)
+    assert pointing(folded(first, second), None).checkpoint_id is None
 
 
 def test_an_event_out_of_order_is_refused() -> None:

@@ -90,7 +90,7 @@ def test_the_quickstart_shows_the_log_of_both_processes(quickstart: str) -> None
 
 def test_the_quickstart_shows_what_the_projector_made_of_the_log(quickstart: str) -> None:
     [run] = section(quickstart, "THE PROJECTION")
-    assert re.fullmatch(r"incident-4471: idle, at seq 6, 6 checkpoints, \d+ bytes", run)
+    assert re.fullmatch(r"incident-4471: done, at seq 6, 6 checkpoints, \d+ bytes", run)
 
 
 def test_the_quickstart_ends_with_the_review_of_the_report(quickstart: str) -> None:

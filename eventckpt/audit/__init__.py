@@ -28,13 +28,14 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..moments import moment_of, order_of
-from ..runs import Folding, fold
+from ..runs import Folding, agree, fold
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check, RunStore
 from .adopt import Adopted, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
+from .idle import told
 from .lineage import Node, lineage_of
 from .names import checkpoint_named, run_named
 from .prune import Plan, carry_out, plan_for
@@ -68,6 +69,7 @@ class Filter(NamedTuple):
 
     workflow_name: str | None = None
     status: RunStatus | None = None
+    """`idle`: done or open."""
     since: datetime | None = None
     """Last written to at this time or later."""
     until: datetime | None = None
@@ -78,7 +80,7 @@ class Filter(NamedTuple):
     """Last written to by this actor."""
 
     def fits(self, info: RunInfo) -> bool:
-        if self.status is not None and info.status != self.status:
+        if self.status is not None and not agree(info.status, self.status):
             return False
         if self.actor is not None and info.actor != self.actor:
             return False
@@ -186,7 +188,9 @@ class CheckpointAudit:
         which, waiting = which or Filter(), after
         if self._projection is not None:
             for info in await self._projected(self._projection, which, after):
-                yield info
+                known = await told(self.store, info) if info.status == "idle" else info
+                if which.fits(known):
+                    yield known
             return
         async with aclosing(self.store.streams(workflow_name=which.workflow_name)) as streams:
             async for stream in streams:

@@ -57,7 +57,7 @@ def plan_for(
         headers: all headers of the run, in order of seq.
         keep: how many live checkpoints stay.
         before: leave alone what was recorded at this time or later.
-        only_finished: leave the run alone unless its status is idle.
+        only_finished: leave the run alone unless its status is done.
         force: also prune a run that waits for an answer.
     """
     stream = headers[0].stream
@@ -71,8 +71,11 @@ def plan_for(
         return nothing._replace(
             refused=f"waits for {len(info.pending_requests)} answers; --force prunes it all the same"
         )
-    if info is not None and only_finished and info.status != "idle":
-        return nothing._replace(refused=f"is {info.status}, not finished")
+    if all(header.pruned for header in headers):
+        return nothing  # an earlier prune left nothing but its record
+    if info is not None and only_finished and info.status != "done":
+        why = "and nothing says that it ended" if info.status == "open" else "not finished"
+        return nothing._replace(refused=f"is {info.status}, {why}")
     stays = _kept(headers, keep, before)
     gone = [header for header in headers if header.seq not in stays]
     if not any(header.payload or not header.pruned for header in gone):

@@ -12,10 +12,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 from ..chain import flaw_of, is_newer, is_whole
 from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
-from ..runs import fold
+from ..runs import agree, fold
 from ..stores import AuditStore
 
 __all__ = ["Problem", "Verdict", "projection_problem", "verify_run"]
@@ -92,7 +94,8 @@ async def projection_problem(store: AuditStore, stream: StreamId) -> Problem | N
     then = fold(headers)
     if then is None or then.seq != document.seq:
         return None  # that event was pruned since, or is missing, which the log's own verdict tells
-    wrong = [name for name in _POINTS_AT if getattr(document, name) != getattr(then, name)]
+    said = msgspec.structs.replace(document, status=then.status) if agree(document.status, then.status) else document
+    wrong = [name for name in _POINTS_AT if getattr(said, name) != getattr(then, name)]
     detail = f"the latest document disagrees with the log on {', '.join(wrong)}; rebuild the projection"
     return Problem(stream, document.seq, "projection", detail) if wrong else None
 

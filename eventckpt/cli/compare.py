@@ -12,7 +12,7 @@ from ..audit import CheckpointAudit
 from ..audit.diff import Difference
 from ..audit.names import seq_of
 from ..events import CheckpointEvent, StreamId
-from .look import event_fields
+from .look import event_fields, standing
 from .output import leaf_text, plain_tree, safe, tree_lines
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
@@ -104,8 +104,7 @@ def register(app: typer.Typer) -> None:
                         "newer": step.newer,
                     },
                 )
-                waits = f", waits for {len(info.pending_requests)}" if info.pending_requests else ""
-                state = f"superstep {info.iteration_count}, {info.status}{waits}"
+                state = f"superstep {info.iteration_count}, {standing(info.status, info.pending_requests)}"
                 if step.newer:
                     session.out.line(f"seq {step.event.seq}: NEWER: {step.problem}")
                 else:

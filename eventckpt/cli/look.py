@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -10,16 +11,22 @@ import typer
 
 from ..audit import Filter, Latest
 from ..audit.lineage import walk
-from ..audit.summary import status_of
-from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..events import CheckpointEvent, PendingRequest, RunInfo, RunStatus, StreamId
+from ..runs import status as status_of
 from .output import Column, Listing, Output, plain_tree, safe, tree_lines
 from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
 
-__all__ = ["event_fields", "register", "show_event"]
+__all__ = ["event_fields", "register", "show_event", "standing"]
 
 _RUN = typer.Argument(help="A run's id, or the beginning of one.")
 _CHECKPOINT = typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.")
-_STATUSES: dict[str, RunStatus] = {"running": "running", "waiting": "waiting", "idle": "idle"}
+_STATUSES: dict[str, RunStatus] = {
+    "running": "running",
+    "waiting": "waiting",
+    "done": "done",
+    "open": "open",
+    "idle": "idle",
+}
 _DEEP = 40  # branches of branches that are still drawn further right
 _LATEST: dict[str, Latest] = {"log": "log", "projection": "projection"}
 
@@ -57,7 +64,9 @@ def register(app: typer.Typer) -> None:
     async def runs(  # pyright: ignore[reportUnusedFunction] - a command
         session: Session,
         workflow: Workflow = None,
-        status: Annotated[str | None, typer.Option(help="Only running, waiting or idle ones.")] = None,
+        status: Annotated[
+            str | None, typer.Option(help="Only running, waiting, done or open ones; idle: done or open.")
+        ] = None,
         since: Annotated[str | None, typer.Option(help="Only runs written to at this time or later.")] = None,
         until: Annotated[str | None, typer.Option(help="Only runs last written to before this time.")] = None,
         pending: Annotated[bool, typer.Option(help="Only runs that wait for an answer.")] = False,
@@ -208,7 +217,7 @@ def register(app: typer.Typer) -> None:
                 session.out.record("event", event_fields(header))
                 session.out.line(
                     f"{_time(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
-                    f"{header.type}  iteration {header.iteration_count}  {status_of(header)}"
+                    f"{header.type}  iteration {header.iteration_count}{_standing_of(header, before='  ')}"
                     + (f"  by {header.actor}" if header.actor else "")
                 )
                 seen += 1
@@ -223,7 +232,7 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
         return
     out.line(f"checkpoint {event.checkpoint_id}", style="bold")
     out.line(f"  seq {event.seq} of run {event.run_id}, workflow {event.workflow_name}")
-    out.line(f"  superstep {event.iteration_count}, {status_of(event)}, recorded {_time(event.recorded_at)}")
+    out.line(f"  superstep {event.iteration_count}{_standing_of(event)}, recorded {_time(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
     for name in ("messages", "pending_request_info_events", "state", "metadata"):
@@ -233,8 +242,21 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
 
 
 def event_fields(event: CheckpointEvent) -> dict[str, Any]:
-    """The header of an event as JSON."""
-    return msgspec.structs.asdict(event.header()) | {"status": status_of(event)}
+    """The header of an event as JSON. What is deleted says nothing of how the run stands."""
+    return msgspec.structs.asdict(event.header()) | {
+        "status": status_of(event) if event.type == "checkpoint" else None,
+    }
+
+
+def standing(status: RunStatus, asked: Sequence[PendingRequest]) -> str:
+    """How a run stands, in words: one that is running may have questions, too."""
+    return f"{status}, waits for {len(asked)}" if asked else status
+
+
+def _standing_of(event: CheckpointEvent, before: str = ", ") -> str:
+    if event.type == "tombstone":
+        return ""
+    return before + standing(status_of(event), event.summary.pending_requests)
 
 
 async def _origin_line(session: Session, stream: StreamId) -> None:
@@ -254,7 +276,7 @@ def _node_text(checkpoint_id: str, event: CheckpointEvent | None) -> str:
         return f"{checkpoint_id} (not in this run)"
     if event.type == "tombstone":
         return f"{checkpoint_id} (deleted at seq {event.seq})"
-    return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}, {status_of(event)}"
+    return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}{_standing_of(event)}"
 
 
 def _run_row(info: RunInfo) -> list[str]:

@@ -139,7 +139,7 @@ def register(app: typer.Typer) -> None:
         older_than: Annotated[
             str | None, typer.Option(help="Only events recorded before this time, or so long ago: 30d, 12h.")
         ] = None,
-        finished: Annotated[bool, typer.Option("--finished", help="Only runs that are idle.")] = False,
+        finished: Annotated[bool, typer.Option("--finished", help="Only runs that are done.")] = False,
         force: Annotated[bool, typer.Option("--force", help="Also runs that wait for an answer.")] = False,
         execute: Annotated[bool, typer.Option("--execute", help="Remove; without it, only say what would go.")] = False,
         yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

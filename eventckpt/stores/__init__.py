@@ -16,7 +16,7 @@ from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..text import is_unicode
 
-__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist"]
+__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist", "gives_way"]
 
 
 def can_exist(stream: StreamId) -> bool:
@@ -137,6 +137,13 @@ async def _located(store: EventStore, header: CheckpointEvent) -> Located | None
     return None
 
 
+def gives_way(stored: RunInfo, info: RunInfo) -> bool:
+    """Whether `RunStore.put` writes `info` over the document that is stored."""
+    if stored.seq != info.seq:
+        return stored.seq < info.seq
+    return stored.status == "idle" != info.status and stored.digest == info.digest
+
+
 class RunStore(ABC):
     """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
 
@@ -151,6 +158,9 @@ class RunStore(ABC):
     async def put(self, *infos: RunInfo) -> int:
         """Write each document whose seq is greater than the stored one's; how many were written.
 
+        One of the same seq and digest is written, too, where the stored one says `idle` and this one does not: the run
+        is the same, and what 0.1.0 did not tell is told (`gives_way`).
+
         The comparison and the write are one step, whoever else writes: an older document never replaces a newer one.
         """
 
@@ -162,6 +172,19 @@ class RunStore(ABC):
     @abstractmethod
     def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """The documents of a workflow, or of all workflows, in no particular order."""
+
+    async def idle(self) -> AsyncGenerator[RunInfo, None]:
+        """The documents that say `idle`, as 0.1.0 wrote them. May give none once it was noted that there are none."""
+        async with aclosing(self.all()) as infos:
+            async for info in infos:
+                if info.status == "idle":
+                    yield info
+
+    async def note_none_idle(self) -> None:  # noqa: B027 - an engine need not keep it
+        """Note that `idle` went through all documents and gave none, so that asking again costs next to nothing.
+
+        An engine that cannot keep this goes through them each time.
+        """
 
     @abstractmethod
     async def clear(self) -> None:

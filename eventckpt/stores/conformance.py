@@ -30,10 +30,21 @@ import pytest
 
 from ..chain import digest_of, sealed
 from ..errors import CheckpointStoreError, StreamConflict
-from ..events import CheckpointEvent, EventType, ForkPoint, Payload, PendingRequest, Pruned, StreamId, Summary
-from . import AuditStore, EventStore, Located
+from ..events import (
+    CheckpointEvent,
+    EventType,
+    ForkPoint,
+    Payload,
+    PendingRequest,
+    Pruned,
+    RunInfo,
+    RunStatus,
+    StreamId,
+    Summary,
+)
+from . import AuditStore, EventStore, Located, RunStore
 
-__all__ = ["AuditStoreConformance", "EventStoreConformance", "make_event"]
+__all__ = ["AuditStoreConformance", "EventStoreConformance", "RunStoreConformance", "make_event"]
 
 STREAM: Final = StreamId("workflow", "run")
 MANY: Final = 620
@@ -968,6 +979,94 @@ class AuditStoreConformance:
         assert [check for check in checks if not check.ok] == []
         assert [header.seq for header in await _headers(store, STREAM)] == [1]
         assert len(await _streams(store)) == 1
+
+
+class RunStoreConformance:
+    """The cases for `RunStore`, the documents beside an engine's events. Used like `EventStoreConformance`."""
+
+    async def open_store(self) -> EventStore:
+        """See `EventStoreConformance.open_store`."""
+        raise NotImplementedError
+
+    async def settle(self) -> None:
+        """See `EventStoreConformance.settle`."""
+
+    async def test_a_document_is_written_where_its_seq_grows(self) -> None:
+        runs = (await self.open_store()).runs()
+        assert await runs.put(_document(2)) == 1
+        for stays in (_document(1), _document(2), _document(2, status="done"), _document(2, digest="other")):
+            assert await runs.put(stays) == 0
+        assert await _stored(runs) == _document(2)
+        assert await runs.put(_document(3, status="waiting")) == 1
+        assert await _stored(runs) == _document(3, status="waiting")
+
+    @pytest.mark.parametrize("status", ["done", "open"])
+    async def test_one_that_says_idle_gives_way_to_one_of_the_same_events_that_says_more(
+        self, status: RunStatus
+    ) -> None:
+        runs = (await self.open_store()).runs()
+        await runs.put(_document(2, status="idle"))
+        assert (await _stored(runs)).status == "idle"
+        for stays in (
+            _document(2, status="idle", messages={"a": 1}),
+            _document(2, status=status, digest="other"),
+            _document(1, status=status),
+        ):
+            assert await runs.put(stays) == 0
+        assert await _stored(runs) == _document(2, status="idle")
+        assert await runs.put(_document(2, status=status)) == 1
+        for stays in (_document(2, status=status), _document(2, status="waiting"), _document(2, status="idle")):
+            assert await runs.put(stays) == 0
+        assert await _stored(runs) == _document(2, status=status)
+
+    async def test_one_that_says_idle_never_gives_way_once_its_run_has_moved_on(self) -> None:
+        runs, other = (await self.open_store()).runs(), (await self.open_store()).runs()
+        await runs.put(_document(2, status="idle"))
+        await self.settle()
+        await other.put(_document(3, status="running"))
+        assert await runs.put(_document(2, status="done")) == 0
+        await self.settle()
+        assert await _stored(runs) == _document(3, status="running")
+
+    async def test_of_stores_that_write_over_one_that_says_idle_at_once_one_does(self) -> None:
+        stores = [(await self.open_store()).runs() for _ in range(3)]
+        await stores[0].put(_document(2, status="idle"))
+        await self.settle()
+        assert sum(await asyncio.gather(*(runs.put(_document(2, status="done")) for runs in stores * 2))) == 1
+        await self.settle()
+        assert await _stored(stores[1]) == _document(2, status="done")
+
+    async def test_the_documents_that_say_idle_are_found_in_each_projection_by_itself(self) -> None:
+        store = await self.open_store()
+        runs, other = store.runs("one"), store.runs("other")
+        found = [_document(1, run=f"run {number}", status="idle") for number in range(MANY)]
+        await runs.put(*found, _document(1, run="done"), _document(1, run="runs", status="running"))
+        await other.put(_document(1, run="elsewhere", status="idle"))
+        assert sorted([info.stream async for info in runs.idle()]) == sorted(info.stream for info in found)
+        assert [info.run_id async for info in other.idle()] == ["elsewhere"]
+        await runs.put(*(msgspec.structs.replace(info, status="done") for info in found))
+        assert [info async for info in runs.idle()] == []
+        await runs.note_none_idle()
+        await runs.note_none_idle()
+        assert [info async for info in runs.idle()] == []
+        assert [info.run_id async for info in other.idle()] == ["elsewhere"]
+        assert len([info async for info in runs.all()]) == MANY + 2
+
+    async def test_a_projection_that_is_cleared_may_have_idle_ones_again(self) -> None:
+        runs = (await self.open_store()).runs()
+        await runs.note_none_idle()
+        await runs.clear()
+        await runs.put(_document(1, status="idle"))
+        assert [info async for info in runs.idle()] == [_document(1, status="idle")]
+
+
+def _document(seq: int, *, run: str = "run", status: RunStatus = "open", **fields: Any) -> RunInfo:
+    info = RunInfo(workflow_name="workflow", run_id=run, seq=seq, status=status, digest=f"of {seq}")
+    return msgspec.structs.replace(info, **fields)
+
+
+async def _stored(runs: RunStore) -> RunInfo:
+    return (await runs.get(STREAM))[STREAM]
 
 
 async def _append_chain(

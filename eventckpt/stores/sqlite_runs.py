@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from ..events import RunInfo, StreamId
-from . import RunStore
+from . import RunStore, gives_way
 
 __all__ = ["SqliteRunStore"]
 
@@ -45,10 +47,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> dict[StreamId, RunInfo]:
             found: dict[StreamId, RunInfo] = {}
             for stream in streams:
-                row = connection.execute(
-                    f"SELECT info FROM runs WHERE projection = {_IN_USE} AND workflow_name = ? AND run_id = ?",
-                    (self._name, stream.workflow_name, stream.run_id),
-                ).fetchone()
+                row = connection.execute(_GET, (self._name, stream.workflow_name, stream.run_id)).fetchone()
                 if row is not None:
                     found[stream] = _decoder.decode(row[0])
             return found
@@ -59,9 +58,22 @@ class SqliteRunStore(RunStore):
         """See `RunStore.put`."""
 
         def change(connection: sqlite3.Connection) -> int:
-            return sum(connection.execute(_PUT, _row(self._name, info)).rowcount for info in infos)
+            return sum(map(partial(self._put, connection), infos))
 
         return await self._store.writing(change)
+
+    def _put(self, connection: sqlite3.Connection, info: RunInfo) -> int:
+        """Write a document unless the stored one stays; how many were written."""
+        row = _row(self._name, info)
+        written = connection.execute(f"{_PUT} WHERE excluded.seq > runs.seq", row).rowcount
+        if written or info.status == "idle":
+            return written
+        same = connection.execute(
+            f"{_GET} AND seq = ?", (self._name, info.workflow_name, info.run_id, info.seq)
+        ).fetchone()
+        if same is None or not gives_way(_decoder.decode(same[0]), info):
+            return 0
+        return connection.execute(_PUT, row).rowcount
 
     async def newest(self, workflow_name: str) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
@@ -97,11 +109,32 @@ class SqliteRunStore(RunStore):
                 return
             after = rows[-1][:2]
 
+    async def idle(self) -> AsyncGenerator[RunInfo, None]:
+        """See `RunStore.idle`."""
+
+        def is_noted(connection: sqlite3.Connection) -> bool:
+            return connection.execute(f"SELECT 1 FROM projections WHERE kind = {_NOTE}", (self._name,)).fetchone()
+
+        if await self._store.reading(is_noted):
+            return
+        async with aclosing(super().idle()) as infos:
+            async for info in infos:
+                yield info
+
+    async def note_none_idle(self) -> None:
+        """See `RunStore.note_none_idle`."""
+
+        def change(connection: sqlite3.Connection) -> None:
+            connection.execute(f"INSERT OR IGNORE INTO projections (kind, active) VALUES ({_NOTE}, '')", (self._name,))
+
+        await self._store.writing(change)
+
     async def clear(self) -> None:
         """See `RunStore.clear`."""
 
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM runs WHERE projection = {_IN_USE}", (self._name,))
+            connection.execute(f"DELETE FROM projections WHERE kind = {_NOTE}", (self._name,))
 
         await self._store.writing(change)
 
@@ -131,8 +164,10 @@ _PUT: Final = f"""
     VALUES ({_IN_USE}, ?, ?, ?,
         (SELECT position FROM events WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?)
     ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
-    SET seq = excluded.seq, position = excluded.position, info = excluded.info WHERE excluded.seq > runs.seq
-"""
+    SET seq = excluded.seq, position = excluded.position, info = excluded.info"""
+_GET: Final = f"SELECT info FROM runs WHERE projection = {_IN_USE} AND workflow_name = ? AND run_id = ?"
+_NOTE: Final = f"'none idle in ' || {_IN_USE}"
+"""The kind of the row that notes of a projection that no document of it says `idle`."""
 
 
 def _row(name: str | None, info: RunInfo) -> tuple[Any, ...]:

@@ -30,6 +30,9 @@ class Order:
 
 ORDER = f"{__name__}:Order"
 
+GRAPH: dict[str, Any] = {"_executor_state": {"clerk": {}}}
+"""What is in each state of a graph workflow, and in none of a functional one."""
+
 
 @dataclass
 class Printed:

@@ -92,7 +92,7 @@ async def test_replay_folds_the_log_and_finds_it_equal_to_what_is_stored(engine:
     printed = await cli("replay", "order-1")
     assert printed.out.splitlines()[-1] == "4 events replayed; none of them disagree with what is stored."
     steps = (await cli.json("replay", "order-1", "--until", "2")).of("step")
-    assert [(step["run"]["seq"], step["run"]["status"]) for step in steps] == [(1, "running"), (2, "idle")]
+    assert [(step["run"]["seq"], step["run"]["status"]) for step in steps] == [(1, "running"), (2, "open")]
 
 
 async def test_replay_names_a_header_that_says_another_thing_than_its_state(engine: Engine, cli: Cli) -> None:

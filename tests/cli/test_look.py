@@ -10,15 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from eventckpt import CheckpointAudit, CheckpointStoreError, EventCheckpointStorage, EventStore, SqliteEventStore
+from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
 from projections import ChangeFeedProcessor, LatestProjection, open_engine
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine
-from .conftest import ORDER, WORKFLOW, Cli, checkpoint, environment, message, order_run, question, stream
+from .conftest import GRAPH, ORDER, WORKFLOW, Cli, checkpoint, environment, message, order_run, question, stream
 
 
 async def test_runs_lists_the_last_written_first_with_what_each_waits_for(engine: Engine, cli: Cli) -> None:
@@ -52,7 +54,7 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     storage = engine.storage(actor="shop")
     await storage.for_run("runs").save(checkpoint(messages=message("a", 1)))
     await storage.for_run("waits").save(checkpoint(pending_request_info_events=question("approve-7")))
-    await storage.for_run("rests").save(checkpoint(workflow_name="refunds"))
+    await storage.for_run("rests").save(checkpoint(workflow_name="refunds", state=GRAPH))
     await engine.storage(actor="clerk").for_run("clerks").save(checkpoint())
 
     async def listed(*words: str) -> set[str]:
@@ -61,6 +63,9 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     assert await listed() == {"runs", "waits", "rests", "clerks"}
     assert await listed("--workflow", "refunds") == {"rests"}
     assert await listed("--status", "running") == {"runs"}
+    assert await listed("--status", "waiting") == {"waits"}
+    assert await listed("--status", "done") == {"rests"}
+    assert await listed("--status", "open") == {"clerks"}
     assert await listed("--status", "idle") == {"rests", "clerks"}
     assert await listed("--pending") == {"waits"}
     assert await listed("--request", "approve") == {"waits"}
@@ -69,8 +74,43 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     assert await listed("--since", "2020-01-01", "--until", "2100-01-01") == {"runs", "waits", "rests", "clerks"}
     assert await listed("--until", "2020-01-01") == set()
     assert (await cli("runs", "--count", "--status", "idle")).out == "2\n"
-    assert "--status is running, waiting, idle" in (await cli("runs", "--status", "asleep", code=2)).err
+    assert "--status is running, waiting, done, open, idle" in (await cli("runs", "--status", "asleep", code=2)).err
     assert "takes a time such as" in (await cli("runs", "--since", "yesterday", code=2)).err
+
+
+async def test_a_run_with_messages_and_a_question_is_running_and_shows_the_question(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("both")
+    await run.save(
+        checkpoint(checkpoint_id="one", messages=message("a", 1), pending_request_info_events=question("approve-7"))
+    )
+    said = "running, waits for 1"
+    row = (await cli("runs")).out.splitlines()[1].split()
+    assert (row[2], row[-2:]) == ("running", ["clerk:", "builtins:str"])
+    assert f"superstep 0, {said}, recorded" in (await cli("show", "one")).out
+    assert (await cli("lineage", "both")).out == f"one  seq 1, superstep 0, {said}\n"
+    assert (await cli("replay", "both")).out.startswith(f"seq 1: superstep 0, {said}\n")
+    assert (await cli("tail", "--limit", "1")).out.endswith(f"iteration 0  {said}\n")
+    assert "approve-7 from clerk" in (await cli("history", "both")).out
+    records = {"history both": "event", "show one": "checkpoint", "tail --limit 1": "event"}
+    for words, kind in records.items():
+        [record] = (await cli.json(*words.split())).of(kind)
+        assert (record["status"], len(record["summary"]["pending_requests"])) == ("running", 1)
+    [listed] = (await cli.json("runs", "--status", "running", "--pending")).of("run")
+    assert [asked["request_id"] for asked in listed["pending_requests"]] == ["approve-7"]
+    refused = (await cli("prune", "both", "--keep", "0", "--finished")).out
+    assert "left alone: waits for 1 answers" in refused
+
+
+async def test_what_is_deleted_says_nothing_of_how_its_run_stands(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("order-1")
+    first = checkpoint(checkpoint_id="one", state=GRAPH)
+    await run.save(first)
+    await run.save(checkpoint(first, checkpoint_id="two", state=GRAPH))
+    await run.delete("two")
+    statuses = [event["status"] for event in (await cli.json("history", "order-1")).of("event")]
+    assert statuses == ["done", "done", None]
+    assert (await cli("tail", "--last", "1", "--limit", "1")).out.endswith("tombstone  iteration 0\n")
+    assert [run["status"] for run in (await cli.json("runs")).of("run")] == ["done"]
 
 
 async def test_a_long_listing_is_given_in_pages(engine: Engine, cli: Cli) -> None:
@@ -106,7 +146,7 @@ async def project(engine: Engine) -> None:
 async def test_runs_from_the_projection_are_the_same_as_from_the_log(engine: Engine, cli: Cli) -> None:
     await order_run(engine, "order-2", steps=2, actor="clerk")
     await order_run(engine, "order-1", steps=1)
-    await engine.storage().for_run("rests").save(checkpoint(workflow_name="refunds"))
+    await engine.storage().for_run("rests").save(checkpoint(workflow_name="refunds", state=GRAPH))
     await order_run(engine, "order-3", steps=3)
     await engine.storage().for_run("order-3", workflow_name=WORKFLOW).delete("order-3-cp2")
     await project(engine)
@@ -123,11 +163,36 @@ async def test_runs_from_the_projection_are_the_same_as_from_the_log(engine: Eng
     assert [run["run_id"] for run in await listed("--pending")] == ["order-2"]
     assert [run["run_id"] for run in await listed("--request", "q1", "--actor", "clerk")] == ["order-2"]
     assert [run["run_id"] for run in await listed("--status", "idle", "--since", "2020-01-01")] == ["order-3", "rests"]
+    assert [run["run_id"] for run in await listed("--status", "done")] == ["rests"]
+    assert [run["run_id"] for run in await listed("--status", "open")] == ["order-3"]
     assert await listed("--until", "2020-01-01") == []
     assert (await cli("runs", "--latest", "projection", "--count")).out == "4\n"
     table = (await cli("runs", "--latest", "projection")).out.splitlines()
     assert [row.split()[0] for row in table[1:]] == newest_first
     assert sorted(table) == sorted((await cli("runs", "--latest", "log")).out.splitlines())
+
+
+async def test_runs_from_the_projection_say_what_the_log_says_where_0_1_0_said_idle(engine: Engine, cli: Cli) -> None:
+    for name, state in (("graph-1", GRAPH), ("graph-2", GRAPH), ("functional", {})):
+        await engine.storage().for_run(name).save(checkpoint(state=state))
+    engine.settle()
+    store = engine.open()
+    for name in ("graph-1", "graph-2", "functional"):
+        info = fold([header async for header in store.headers(stream(name))])
+        assert info is not None
+        await store.runs().put(msgspec.structs.replace(info, status="idle"))
+    engine.settle()
+
+    async def listed(*words: str) -> list[tuple[str, str]]:
+        runs = (await cli.json("runs", "--latest", "projection", *words)).of("run")
+        return [(run["run_id"], run["status"]) for run in runs]
+
+    everything = [("functional", "open"), ("graph-2", "done"), ("graph-1", "done")]
+    assert await listed() == await listed("--status", "idle") == everything
+    assert await listed("--status", "done", "--after", "functional") == everything[1:]
+    assert await listed("--status", "open") == everything[:1]
+    assert (await cli("runs", "--latest", "projection", "--count", "--status", "done")).out == "2\n"
+    assert {info.status async for info in engine.open().runs().all()} == {"idle"}
 
 
 async def test_runs_from_the_projection_are_given_in_pages_too(engine: Engine, cli: Cli) -> None:
@@ -377,7 +442,7 @@ async def test_the_same_words_are_right_for_a_run_without_a_state_left(engine: E
     await order_run(engine, steps=1)
     await engine.storage().for_run("order-1", workflow_name=WORKFLOW).delete("order-1-cp0")
     [run] = (await cli.json("runs")).of("run")
-    assert (run["checkpoint_id"], run["status"], run["tombstones"]) == (None, "idle", 1)
+    assert (run["checkpoint_id"], run["status"], run["tombstones"]) == (None, "open", 1)
     assert "is a tombstone" in (await cli("show", "order-1@2", code=3)).err
     await cli("at", "order-1", code=3)
     assert stream().run_id in (await cli("runs")).out

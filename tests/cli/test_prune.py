@@ -12,15 +12,15 @@ from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent,
 from eventckpt.chain import sealed
 
 from ..engines import Engine
-from .conftest import WORKFLOW, Cli, checkpoint, continued, message, question, stream
+from .conftest import GRAPH, WORKFLOW, Cli, checkpoint, continued, message, question, stream
 
 
 async def finished_run(engine: Engine, run_id: str = "order-1", *, steps: int = 10, filler: int = 40) -> None:
-    """A run that ended, with several snapshots in it."""
+    """A run of a graph workflow that ended, with several snapshots in it."""
     run = engine.storage().for_run(run_id)
     previous = None
     for step in range(steps):
-        state = {"step": step, "notes": [f"note {n} of {'x' * filler}" for n in range(step)]}
+        state = GRAPH | {"step": step, "notes": [f"note {n} of {'x' * filler}" for n in range(step)]}
         previous = checkpoint(previous, checkpoint_id=f"{run_id}-cp{step}", iteration_count=step, state=state)
         await run.save(previous)
 
@@ -117,11 +117,26 @@ async def test_only_finished_runs_and_only_what_is_old_enough(engine: Engine, cl
     await run.save(checkpoint(first, checkpoint_id="b", messages=message("a", 1)))
     printed = await cli("prune", "--all", "--keep", "1", "--finished")
     assert "run order-2 of orders: left alone: is running, not finished" in printed.out
-    assert "run order-1 of orders: " in printed.out
+    assert "run order-1 of orders: 1 events" in printed.out
     assert "Would remove 0 events" in (await cli("prune", "--all", "--older-than", "30d")).out
     assert "Would remove 0 events" in (await cli("prune", "--all", "--keep", "0", "--older-than", "2020-01-01")).out
     assert "Would remove 5 events of 2 runs" in (await cli("prune", "--all", "--keep", "0", "--older-than", "0m")).out
     assert "takes 30d, 12h" in (await cli("prune", "--all", "--older-than", "soon", code=2)).err
+
+
+async def test_a_run_of_which_nothing_says_that_it_ended_is_not_finished(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("functional")
+    await run.save(checkpoint(checkpoint_id="a", state={"_step_cache": {}}))
+    await finished_run(engine, "deleted", steps=1)
+    await engine.storage().for_run("deleted", workflow_name=WORKFLOW).delete("deleted-cp0")
+    await finished_run(engine, "pruned", steps=1)
+    await cli("prune", "pruned", "--keep", "0", "--finished", "--execute", "--yes")
+    printed = await cli("prune", "--all", "--keep", "0", "--finished", "--execute", "--yes")
+    why = "left alone: is open, and nothing says that it ended"
+    assert set(printed.out.splitlines()[:-1]) == {f"run {name} of orders: {why}" for name in ("deleted", "functional")}
+    assert (await seqs(engine, "functional"), await seqs(engine, "deleted")) == ([1], [1, 2])
+    await cli("prune", "--all", "--keep", "0", "--execute", "--yes")
+    assert (await seqs(engine, "functional"), await seqs(engine, "deleted")) == ([2], [3])
 
 
 async def test_a_deleted_checkpoint_does_not_come_back(engine: Engine, cli: Cli) -> None:

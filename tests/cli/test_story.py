@@ -23,7 +23,7 @@ def played(*options: str | Path) -> subprocess.CompletedProcess[str]:
 def test_the_sample_finds_explains_repairs_and_proves() -> None:
     ended = played()
     assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
-    assert re.search(r"order-1042 +idle +4 +-100\.0", ended.stdout)
+    assert re.search(r"order-1042 +done +4 +-100\.0", ended.stdout)
     assert "seq 3, superstep 2: 200.0 → -100.0" in ended.stdout
     assert "order-1042-repaired begins at seq 2 of order-1042\n  it costs 170.0 euros" in ended.stdout
     assert "seq 3: changed: its digest is not that of what it holds" in ended.stdout

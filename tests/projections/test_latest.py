@@ -31,18 +31,18 @@ async def headers(rig: Rig, run: str) -> list:
 
 async def test_a_run_is_what_its_events_fold_to(rig: Rig) -> None:
     asks = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
-    await rig.writer.write("a", count=2)
+    await rig.writer.write("a", count=2, summary=Summary(executor_ids=("x",)))
     await rig.writer.write("b", summary=Summary(pending_requests=(asks,)))
-    await rig.writer.write("c", summary=Summary(messages={"x": 2}))
+    await rig.writer.write("c", summary=Summary(messages={"x": 2}, pending_requests=(asks,)))
     fork = ForkPoint(workflow_name=WORKFLOW, run_id="a", seq=1, checkpoint_id="a-1")
     await rig.writer.write("a~1", forked_from=fork)
     projection = LatestProjection(rig.writer.store)
     for run in (*RUNS, "a~1"):
         await projection.apply(await headers(rig, run))
         assert await rig.info(run) == fold(await headers(rig, run))
-    statuses = [(await rig.info(run)).status for run in RUNS]
-    assert statuses == ["idle", "waiting", "running"]
-    assert (await rig.info("b")).pending_requests == (asks,)
+    statuses = [(await rig.info(run)).status for run in (*RUNS, "a~1")]
+    assert statuses == ["done", "waiting", "running", "open"]
+    assert (await rig.info("b")).pending_requests == (await rig.info("c")).pending_requests == (asks,)
     assert (await rig.info("a~1")).forked_from == fork
 
 

@@ -25,7 +25,7 @@ from ...log import logger_of
 from ...lru import Lru
 from ...moments import NEVER
 from ...text import described, is_unicode, safe
-from .. import RunStore
+from .. import RunStore, gives_way
 from . import listings, log
 from .container import Container
 from .items import Item, is_in, key_of, order_of_key, partition_key_of
@@ -58,6 +58,9 @@ _ROUNDS: Final = 20
 no race."""
 _LATEST: Final = "latest"
 _POINTER: Final = "active"
+_NOTE: Final = "none-idle"
+"""The id of the item that notes of a projection, by whose name it is kept, that no document of it says `idle`. No run's
+partition is called so: each has a bar in its name."""
 _LONGEST: Final = 200  # characters of a projection's name, which is part of the ids of its leases
 _NO_NAME: Final = frozenset("/\\?#")  # the service takes none of these in an id
 _POINTER_AGE: Final = 5.0
@@ -138,10 +141,31 @@ class CosmosRunStore(RunStore):
                 if (info := self._counting(name, row)) is not None:
                     yield info
 
+    async def idle(self) -> AsyncGenerator[RunInfo, None]:
+        """See `RunStore.idle`. Unless it was noted, the service looks at every document: the status is in no index."""
+        async with self._container.in_use():
+            name = await self._in_use()
+            if await self._container.read(_NOTE, name) is not None:
+                return
+        cursor = self._container.query(
+            f"SELECT {_FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
+            {"@id": name},
+        )
+        async with aclosing(log.rows_of(self._container, cursor)) as rows:
+            async for row in rows:
+                if (info := self._counting(name, row)) is not None:
+                    yield info
+
+    async def note_none_idle(self) -> None:
+        """See `RunStore.note_none_idle`."""
+        async with self._container.in_use():
+            await self._container.put({"id": _NOTE, "stream": await self._in_use()})
+
     async def clear(self) -> None:
         """See `RunStore.clear`."""
         async with self._container.in_use():
             name = await self._in_use()
+            await self._container.remove(_NOTE, name)
             self._etags = _etags()
             cursor = self._container.query("SELECT c.stream FROM c WHERE c.id = @id", {"@id": name})
             while (page := await cursor.page()) is not None:
@@ -200,25 +224,28 @@ class CosmosRunStore(RunStore):
         """Create or replace under the condition that nobody else has written since; then look, and try again."""
         key = partition_key_of(info.stream)
         body = {**cast("dict[str, Any]", msgspec.to_builtins(info)), "id": name, "stream": key}
+        known = self._etags.pop((name, info.stream))
+        is_sure = known is None or known[0] < info.seq  # what is remembered may have been cleared, or say `idle`
         for _ in range(_ROUNDS):
-            known = self._etags.pop((name, info.stream))
-            if known is None:
-                etag = await self._container.create_only(body)
-            elif known[0] < info.seq:
-                etag = await self._container.replace(body, known[1])
-            else:
-                etag = None  # what is remembered may have been cleared since
+            etag = await self._written(body, known) if is_sure else None
             if etag is not None:
                 self._etags.put((name, info.stream), (info.seq, etag))
                 return True
             stored = await self._read(name, info.stream)
-            if stored is not None and stored.seq >= info.seq:
+            if stored is not None and not gives_way(stored, info):
                 return False
+            known, is_sure = self._etags.pop((name, info.stream)), True
         raise StoreUnavailableError(
             f"The document {name!r} of run {info.run_id!r}, workflow {info.workflow_name!r}, was written by something "
             f"else at each of {_ROUNDS} attempts. Trying again is safe. If it goes on, look for what else writes to "
             f"the container {self._container.name!r}, and remove the item {name!r} with the partition key {safe(key)}."
         )
+
+    async def _written(self, body: Item, known: tuple[int, str] | None) -> str | None:
+        """Write over the state that is known, or where there is none; the etag, None where another one was found."""
+        if known is None:
+            return await self._container.create_only(body)
+        return await self._container.replace(body, known[1])
 
 
 def _etags() -> Lru[tuple[str, StreamId], tuple[int, str]]:

@@ -119,8 +119,6 @@ class Plan(NamedTuple):
 class World:
     """The log as it must be, and what its readers know."""
 
-    by_commit: bool = True
-    """Whether the store orders commits over all runs."""
     log: dict[StreamId, tuple[Entry, ...]] = field(default_factory=dict)
     gone: frozenset[At] = frozenset()
     """Events that were pruned."""
@@ -329,8 +327,7 @@ class World:
         assert there is not None
         if plan.known:
             return [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
-        repeated = [(self.copy(), "saved"), (self._met(who, checkpoint, plan, there, moves=False), "saved")]
-        repeated.append((self._met(who, checkpoint, plan, there), "saved"))
+        repeated: list[tuple[World, Outcome]] = [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
         return repeated if plan.looks == "must" else repeated + self._appended(who, checkpoint, plan, cut)
 
     def _appended(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
@@ -401,16 +398,7 @@ class World:
 
     def known(self) -> str:
         """Everything that a later step may depend on, the same text for worlds that cannot be told apart."""
-        ranked = sorted(self.stamps, key=self.stamps.__getitem__)
-        return repr(
-            (
-                sorted(self.log.items()),
-                sorted(self.gone),
-                ranked,
-                sorted(self.readers.items()),
-                sorted(self.notes.items()),
-            )
-        )
+        return repr((sorted(self.log.items()), sorted(self.readers.items()), sorted(self.notes.items())))
 
     def tidy(self) -> None:
         """Drop executions that nobody can go on with, and number the others alike in worlds that are alike."""

@@ -11,7 +11,7 @@ import os
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -134,9 +134,10 @@ class PlacementMachine(RuleBasedStateMachine):
         self.store = self.engine.open()
         assert isinstance(self.store, AuditStore)
         self.audit = CheckpointAudit(self.store)
-        self.worlds = [World(by_commit=self.by_commit)]
+        self.worlds = [World()]
         self.seen: dict[StreamId, dict[int, CheckpointEvent]] = {}
         self.digests: dict[At, str] = {}
+        self.stamps: dict[At, tuple[str, ...]] = {}
         self.parents: dict[str, str | None] = {}
         self.moments: dict[str, str] = {}
         self.made_by_audit: set[str] = set()
@@ -495,14 +496,9 @@ class PlacementMachine(RuleBasedStateMachine):
         await self._check_new(before)
         self.worlds = worlds
         self._narrow(f"{what}; the store holds {drawn(self.seen)}", lambda world: logged(world) == read_as(self.seen))
-        if not self.by_commit:
-            stamps = {
-                (stream, seq): (header.recorded_at, stream.run_id, stream.workflow_name)
-                for stream, headers in self.seen.items()
-                for seq, header in headers.items()
-            }
-            for world in self.worlds:
-                world.stamps = {**world.stamps, **stamps}
+        await self._order(before)
+        for world in self.worlds:
+            world.stamps = self.stamps
         readers = self._readers()
         for number, (_, through) in readers.items():
             if isinstance(through, RunCheckpointStorage):
@@ -526,6 +522,17 @@ class PlacementMachine(RuleBasedStateMachine):
                 assert header.seq not in found.setdefault(header.stream, {}), f"{header.named()} is there twice"
                 found[header.stream][header.seq] = header
         return {stream: dict(sorted(headers.items())) for stream, headers in found.items()}
+
+    async def _order(self, before: dict[StreamId, dict[int, CheckpointEvent]]) -> None:
+        """What orders events over all runs: their commits or, where a store does not keep that order, their times."""
+        new = [at for at in places(self.seen) if at[1] not in before.get(at[0], {})]
+        if not self.by_commit:
+            self.stamps |= {at: (self.seen[at[0]][at[1]].recorded_at, at[0].run_id, at[0].workflow_name) for at in new}
+        elif new:
+            async with aclosing(self.store.follow(last=len(new))) as headers:
+                for _ in new:
+                    header = await anext(headers)
+                    self.stamps[header.stream, header.seq] = (f"{len(self.stamps):09}",)
 
     async def _check_new(self, before: dict[StreamId, dict[int, CheckpointEvent]]) -> None:
         """No event that was there is another one now, and each new one is whole and follows the one before."""
@@ -564,6 +571,10 @@ class PlacementMachine(RuleBasedStateMachine):
                     f"a fresh handle gets {got} as the latest of {stream}",
                     lambda world: shown(world, next(reversed(world.live(stream)), None)) == got,  # noqa: B023 - at once
                 )
+
+
+def places(seen: dict[StreamId, dict[int, CheckpointEvent]]) -> list[At]:
+    return [(stream, seq) for stream, headers in seen.items() for seq in headers]
 
 
 Shown = tuple[str, str, int]

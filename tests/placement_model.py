@@ -111,6 +111,8 @@ class Plan(NamedTuple):
     """Where its process has met the checkpoint: the run that it writes, or one that it forked from."""
     looks: Literal["must", "may"] = "may"
     """Whether it finds a checkpoint that another process saved long ago."""
+    has_retried: bool = False
+    """Whether its first append was refused, and it goes on behind an older version of its checkpoint."""
     origins: tuple[At | None, ...] = (None,)
     """Of a run that begins: what it may have forked from."""
 
@@ -350,6 +352,16 @@ class World:
         origins = plan.origins if not since else (None,)
         return [self._written(who, checkpoint, plan, run, origin, cut) for origin in origins]
 
+    def retried(self, who: str, checkpoint: Checkpoint, plan: Plan) -> World | None:
+        """Its append was refused by a version of the checkpoint itself; before it tries again, others may come first."""
+        execution = self.readers[who].executions[plan.execution]
+        there = self.newest(execution.run, checkpoint.name)
+        if plan.has_retried or there is None or there[1] <= execution.seen or self.holds(there, checkpoint):
+            return None
+        world = self.copy(who)
+        world.readers[who].executions[plan.execution].seen = self.head(execution.run)
+        return world
+
     def _is_foreign(self, at: At, execution: Position) -> bool:
         """Whether another writer wrote it; what is pruned is not there to be judged."""
         return at not in self.gone and self.entry(at).kind == "checkpoint" and at not in execution.unanswered
@@ -455,6 +467,10 @@ def _schedules(world: World, seen: Saves, plans: tuple[Plan | None, ...], done: 
         if index in done:
             continue
         if plan is not None:
+            again = world.retried(who, checkpoint, plan) if len(plans) > 1 else None
+            if again is not None:
+                retrying = plan._replace(has_retried=True, origins=(None,))
+                yield from _schedules(again, seen, (*plans[:index], retrying, *plans[index + 1 :]), done)
             for after, outcome in world.committed(who, checkpoint, plan, seen.cut):
                 if outcome == seen.outcomes[index] and seen.holds(after):
                     yield from _schedules(after, seen, plans, done | {index})

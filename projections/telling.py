@@ -91,9 +91,8 @@ async def _batches(runs: RunStore) -> AsyncGenerator[list[RunInfo], None]:
 
 
 async def _anew(store: EventStore, info: RunInfo) -> RunInfo | None:
-    """The run as the log had it when its document was written; None where it does not say."""
+    """The run as the log had it when its document was written; None where it does not say. Of other events than the
+    document's, it is not put in its place."""
     async with aclosing(store.headers(info.stream, lte=info.seq)) as headers:
         known = [header async for header in headers]
-    anew = fold(known)
-    same = anew is not None and (anew.seq, anew.digest) == (info.seq, info.digest)
-    return anew if same and not any(map(is_newer, known)) else None
+    return None if any(map(is_newer, known)) else fold(known)

@@ -303,21 +303,23 @@ async def prune(engine: Engine, keep: int) -> None:
 
 async def test_what_rests_on_a_snapshot_that_was_pruned_since_is_stored_so_that_it_loads(engine: Engine) -> None:
     dice = random.Random(7)
-    text, *others = ("".join(chr(dice.randrange(97, 123)) for _ in range(5_000)) for _ in range(4))
+    text, *others = (dice.randbytes(5_000) for _ in range(4))
     writer = engine.storage().for_run("r")
     root = checkpoint(checkpoint_id="root", state={"text": text})
     await writer.save(root)
     engine.settle()
     late = engine.storage().for_run("r")
     await get_latest(late)  # has the snapshot in memory
-    for number, other in enumerate(others):  # new snapshots, which need it no longer
-        await writer.save(checkpoint(root, checkpoint_id=f"step {number}", state={"text": other}))
+    last = root
+    for number, other in enumerate(others):  # a new snapshot among them, so that root's is needed no longer
+        last = checkpoint(last, checkpoint_id=f"step {number}", state={"text": other})
+        await writer.save(last)
     engine.settle()
     await prune(engine, keep=1)
     engine.settle()
     assert "root" not in await run_log(engine, "r")
     await get_latest(late)
-    await late.save(child := checkpoint(root, checkpoint_id="child", state={"text": text, "and": "more"}))
+    await late.save(child := checkpoint(root, checkpoint_id="child", state={"text": text, "and": b"more"}))
     engine.settle()
     assert await engine.storage().load("child") == child
 

@@ -179,7 +179,8 @@ class CheckpointAudit:
     ) -> AsyncGenerator[RunInfo, None]:
         """The runs that fit, the last written to first; with `after`, those behind that run.
 
-        From the projection, "last written to" is by when events were recorded, and then by name.
+        From the projection, "last written to" is by when events were recorded, and then by name. Of a run that its
+        document calls `idle`, the newest live header is asked for.
 
         Raises:
             CheckpointStoreError: the projection is empty, and the log is not.

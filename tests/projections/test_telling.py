@@ -30,6 +30,8 @@ ENDED = Summary(executor_ids=("x",))
 """Of a graph workflow; a functional one lists nothing."""
 ASKED = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 GOLDEN = Path(__file__).parent.parent / "golden" / "0.1.0.documents.json"
+"""An export that 0.1.0 made, and the documents of its runs as 0.1.0 wrote them: the bytes in SQLite, in base64, and the
+fields in Cosmos DB. Never made anew."""
 
 
 async def headers(rig: Rig, run: str) -> list[CheckpointEvent]:

@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-adverse test-framework sdk-tests lint bench clean
+.PHONY: demo test soak test-adverse test-framework sdk-tests lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# Where saves go, played at random for longer, and otherwise each time.
+soak: .venv/ready
+	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest tests/test_placement_machine.py
 
 # The storage and projector suites once more, on a test server where what happens at times happens all the time: replicas
 # lag, gateways are late, pages are empty, partitions throttle. Of the storage suites no replica ever catches up by itself,

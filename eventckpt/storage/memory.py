@@ -84,7 +84,7 @@ class Execution:
         """What the last turn was told that found the store out of reach."""
         self.version = 0
         """Counts what it learnt, so that a read which took its time does not undo what a save has found since."""
-        self._in_doubt: Lru[str, bool] = Lru(_IN_DOUBT)
+        self._in_doubt: dict[str, None] = {}
 
     @property
     def stream(self) -> StreamId:
@@ -107,18 +107,20 @@ class Execution:
 
     def sends(self, event: CheckpointEvent) -> None:
         """Note an append before it is sent: where no answer comes, it may be there all the same."""
-        self._in_doubt.put(event.digest, True)
+        self._in_doubt[event.digest] = None
+        if len(self._in_doubt) > _IN_DOUBT:
+            del self._in_doubt[next(iter(self._in_doubt))]
 
     def was_refused(self, event: CheckpointEvent) -> None:
-        self._in_doubt.pop(event.digest)
+        self._in_doubt.pop(event.digest, None)
 
     def may_have_sent(self, event: CheckpointEvent) -> bool:
         """Whether `event` is an append of its own, of which it never heard what became of it."""
-        return self._in_doubt.get(event.digest) is not None
+        return event.digest in self._in_doubt
 
     def wrote(self, event: CheckpointEvent) -> None:
         """`event` is in the log, and its own."""
-        self._in_doubt = Lru(_IN_DOUBT)  # whatever else was tried at this seq was not committed, and will not be
+        self._in_doubt.clear()  # whatever else was tried at this seq was not committed, and will not be
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
@@ -129,7 +131,7 @@ class Execution:
 
     def diverted_to(self, event: CheckpointEvent) -> None:
         """It goes on in a fork, which begins with `event`."""
-        self._in_doubt = Lru(_IN_DOUBT)
+        self._in_doubt.clear()
         self._learn(Head.of(event), read_to=0, streams=[*self.streams, event.stream])
 
     def _learn(self, head: Head, *, read_to: int, streams: list[StreamId]) -> None:

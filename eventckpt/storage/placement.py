@@ -41,7 +41,10 @@ class Place(NamedTuple):
     @property
     def rests_on(self) -> Tip | None:
         """The event in the same run that most of this checkpoint's state is likely to be equal to."""
-        return next((tip for tip in (self.own, self.parent) if tip is not None and tip.stream == self.stream), None)
+        for tip in (self.own, self.parent):
+            if tip is not None and tip.stream == self.stream:
+                return tip
+        return None
 
 
 def begins(stream: StreamId, parent: Tip | None) -> Place:
@@ -118,9 +121,10 @@ class Placement:
         own = self._tip_of(draft.checkpoint_id, execution)
         parent = elsewhere or await self._parent(draft, execution, bound)
         stream = execution.stream
-        met = next((tip for tip in (own, parent) if tip is not None and tip.stream == stream), None)
-        if execution.head is None and met is not None:
-            execution.caught_up(stream, met.head)  # what was seen when it was met, or looked for just now
+        if execution.head is None:
+            for tip in (own, parent):
+                if tip is not None and tip.stream == stream:  # what was seen when it was met, or looked for just now
+                    execution.caught_up(stream, tip.head)
         head = execution.head
         if head is not None and head.seq > 0:
             return continues(stream, head, parent) if own is None else supersedes(stream, head, parent, own)
@@ -134,8 +138,10 @@ class Placement:
         return begins(stream, parent)
 
     def _tip_of(self, checkpoint_id: str, execution: Execution) -> Tip | None:
-        tips = (self._memory.tip(stream, checkpoint_id) for stream in reversed(execution.streams))
-        return next(filter(None, tips), None)
+        for stream in reversed(execution.streams):
+            if (tip := self._memory.tip(stream, checkpoint_id)) is not None:
+                return tip
+        return None
 
     async def _parent(self, draft: CheckpointEvent, execution: Execution, bound: Bound | None) -> Tip | None:
         """The event of the checkpoint that this one follows. To look for it is to read the run that it lies in."""

@@ -353,7 +353,7 @@ class World:
         return [self._written(who, checkpoint, plan, run, origin, cut) for origin in origins]
 
     def retried(self, who: str, checkpoint: Checkpoint, plan: Plan) -> World | None:
-        """Its append was refused by a version of the checkpoint itself; before it tries again, others may come first."""
+        """An older version of the checkpoint itself refused its append: before the next, others may come first."""
         execution = self.readers[who].executions[plan.execution]
         there = self.newest(execution.run, checkpoint.name)
         if plan.has_retried or there is None or there[1] <= execution.seen or self.holds(there, checkpoint):

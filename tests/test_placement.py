@@ -327,20 +327,25 @@ async def test_what_rests_on_a_snapshot_that_was_pruned_since_is_stored_so_that_
 # What a handle has not seen
 
 
-@pytest.mark.parametrize("storages", [1, 2])
-async def test_a_handle_that_was_never_read_through_has_seen_its_run_up_to_the_parent(
-    engine: Engine, storages: int
+async def test_a_handle_that_was_never_read_through_looks_the_parent_up_and_has_read_the_run_by_that(
+    engine: Engine,
 ) -> None:
-    made = [engine.storage() for _ in range(storages)]
-    root, last = await chain_of(made[0].for_run("r"), 2)
+    root, second = await chain_of(engine.storage().for_run("r"), 2)
     engine.settle()
-    run = made[-1].for_run("r")
-    await run.save(checkpoint(last, checkpoint_id="goes on"))
-    late = made[-1].for_run("r")
-    await late.save(checkpoint(root, checkpoint_id="forks"))
-    assert await run_log(engine, "r") == [root.checkpoint_id, last.checkpoint_id, "goes on"]
-    assert await run_log(engine, "r~forks") == ["forks"]
-    assert (run.forked_to, late.forked_to) == (None, "r~forks")
+    run = engine.storage().for_run("r")
+    await run.save(checkpoint(root, checkpoint_id="child"))
+    assert await run_log(engine, "r") == [root.checkpoint_id, second.checkpoint_id, "child"]
+
+
+async def test_a_parent_that_its_storage_has_met_need_not_be_looked_up_and_counts_as_seen_then(engine: Engine) -> None:
+    storage = engine.storage()
+    root, second = await chain_of(engine.storage().for_run("r"), 2)
+    engine.settle()
+    await storage.for_run("r", workflow_name=WORKFLOW).load(root.checkpoint_id)
+    await storage.for_run("r").save(checkpoint(root, checkpoint_id="branch"))
+    await storage.for_run("r").save(checkpoint(root, checkpoint_id="another"))
+    assert await run_log(engine, "r") == [root.checkpoint_id, second.checkpoint_id, "branch"]
+    assert await run_log(engine, "r~another") == ["another"]
 
 
 async def test_deletions_behind_the_parent_are_no_other_writers_work(engine: Engine) -> None:

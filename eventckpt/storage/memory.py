@@ -44,12 +44,14 @@ class Tip(NamedTuple):
     digest: str
     payload: Payload | None
     """Without data."""
-    as_of: int
-    """The seq of the head when this event, and the snapshot that it needs, were known to be there."""
+    head: Head
+    """The head of the stream when this event, and the snapshot that it needs, were known to be there."""
 
     @classmethod
-    def of(cls, event: CheckpointEvent, as_of: int) -> Tip:
-        return cls(event.stream, event.seq, event.checkpoint_id, event.digest, event.header().payload, as_of)
+    def of(cls, event: CheckpointEvent, head: Head | None = None) -> Tip:
+        """The checkpoint of `event`, met when `head` was the head of its stream, or the event itself."""
+        payload = event.header().payload
+        return cls(event.stream, event.seq, event.checkpoint_id, event.digest, payload, head or Head.of(event))
 
     @property
     def point(self) -> ForkPoint:
@@ -60,11 +62,6 @@ class Tip(NamedTuple):
             seq=self.seq,
             checkpoint_id=self.checkpoint_id,
         )
-
-    @property
-    def head(self) -> Head:
-        """The head of the stream, for all that this checkpoint's lineage has to have seen of it."""
-        return Head(self.seq, self.digest)
 
 
 class Execution:
@@ -123,8 +120,7 @@ class Execution:
         """`event` is in the log, and its own."""
         self._in_doubt = Lru(_IN_DOUBT)  # whatever else was tried at this seq was not committed, and will not be
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
-            read_to = event.seq - 1 if self.head is None else self.read_to
-            self._learn(Head.of(event), read_to=read_to, streams=self.streams)
+            self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
         """Whom it serves has deleted a checkpoint, right behind what it has seen."""
@@ -206,11 +202,6 @@ class Memory:
         self._tips.pop((event.stream, event.checkpoint_id))
 
     # Of an unbound storage
-
-    @property
-    def has_forgotten(self) -> bool:
-        """Whether a lineage that is not known may be one that was."""
-        return self._lineages.has_dropped
 
     def lineage(self, workflow_name: str, checkpoint_id: str) -> Lineage | None:
         return self._lineages.get((workflow_name, checkpoint_id))

@@ -50,14 +50,14 @@ def begins(stream: StreamId, parent: Tip | None) -> Place:
     return Place(stream, head, parent, forked_from=parent.point if parent else None)
 
 
-def continues(stream: StreamId, head: Head | None, parent: Tip | None) -> Place:
-    """Behind the head that was seen. Where none was, the lineage has seen the parent, and nothing behind it."""
-    return Place(stream, head or (parent.head if parent else EMPTY), parent)
+def continues(stream: StreamId, head: Head, parent: Tip | None) -> Place:
+    """Behind the head that was seen, whatever the parent is."""
+    return Place(stream, head, parent)
 
 
-def supersedes(stream: StreamId, head: Head | None, parent: Tip | None, own: Tip) -> Place:
-    """Behind the head, whatever lies between it and the event that holds the checkpoint so far."""
-    return Place(stream, head or own.head, parent, own)
+def supersedes(stream: StreamId, head: Head, parent: Tip | None, own: Tip) -> Place:
+    """Behind the head that was seen, whatever lies between it and the event that holds the checkpoint so far."""
+    return Place(stream, head, parent, own)
 
 
 def forks(place: Place, mark: str) -> Place:
@@ -98,9 +98,7 @@ class Placement:
         if self._memory.lineage(*parent) is None and (located := await self._located(*parent)) is not None:
             elsewhere = self._noted(located)
             if elsewhere.stream.workflow_name == draft.workflow_name and self._memory.lineage(*parent) is None:
-                # One that was forgotten may have seen all that is there; one that was never met, only its parent.
-                seen = located.head if self._memory.has_forgotten else located.event
-                self._memory.saved(*parent, Execution(elsewhere.stream, Head.of(seen)))
+                self._memory.saved(*parent, Execution(elsewhere.stream, elsewhere.head))
         execution = self._memory.next_after(*parent)
         return (Execution(_named_after(draft)), elsewhere) if execution is None else (execution, None)
 
@@ -118,13 +116,17 @@ class Placement:
             execution.saw(await head_of(self._store, execution.stream), since=execution.version)
         own = self._tip_of(draft.checkpoint_id, execution)
         parent = elsewhere or await self._parent(draft, execution, bound)
-        stream, head = execution.stream, execution.head
-        if own is not None and (head is not None or own.stream == stream):
-            return supersedes(stream, head, parent, own)
-        if head is not None and head.seq > 0:
-            return continues(stream, head, parent)
-        if parent is not None and parent.stream == stream:
-            return begins(stream, None) if head is not None else continues(stream, None, parent)
+        stream = execution.stream
+        met = next((tip for tip in (own, parent) if tip is not None and tip.stream == stream), None)
+        if execution.head is None and met is not None:
+            execution.caught_up(stream, met.head)  # what was seen when it was met, or looked for just now
+        head = execution.head
+        if head is None or head.seq == 0:
+            return begins(stream, self._other(draft, stream, parent))
+        return continues(stream, head, parent) if own is None else supersedes(stream, head, parent, own)
+
+    def _other(self, draft: CheckpointEvent, stream: StreamId, parent: Tip | None) -> Tip | None:
+        """The parent of a run's first event, if it lies in another run."""
         if parent is None and draft.previous_checkpoint_id is not None:
             logger.warning(
                 "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
@@ -132,14 +134,14 @@ class Placement:
                 draft.workflow_name,
                 draft.previous_checkpoint_id,
             )
-        return begins(stream, parent)
+        return parent if parent is not None and parent.stream != stream else None
 
     def _tip_of(self, checkpoint_id: str, execution: Execution) -> Tip | None:
         tips = (self._memory.tip(stream, checkpoint_id) for stream in reversed(execution.streams))
         return next(filter(None, tips), None)
 
     async def _parent(self, draft: CheckpointEvent, execution: Execution, bound: Bound | None) -> Tip | None:
-        """The event of the checkpoint that this one follows."""
+        """The event of the checkpoint that this one follows. To look for it is to read the run that it lies in."""
         parent_id = draft.previous_checkpoint_id
         if parent_id is None or (bound is None and execution.head is None):
             return None  # nobody knows of it: `execution_of` has looked
@@ -163,7 +165,7 @@ class Placement:
         return await self._store.find_in(workflow_name, checkpoint_id) or located
 
     def _noted(self, located: Located) -> Tip:
-        tip = Tip.of(located.event, located.head.seq)
+        tip = Tip.of(located.event, Head.of(located.head))
         self._memory.note(tip)
         return tip
 

@@ -67,7 +67,7 @@ class Reader:
         located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
-        event, tip = located.event, Tip.of(located.event, located.head.seq)
+        event, tip = located.event, Tip.of(located.event, Head.of(located.head))
         if bound is None:
             checkpoint, _ = await self._decoded(event)
             self._memory.loaded(event, Head.of(located.head))
@@ -128,7 +128,7 @@ class Reader:
             checkpoint: WorkflowCheckpoint | None = None
             for event in events:
                 checkpoint, _ = await self._decoded(event)
-                self._memory.note(Tip.of(event, head.seq))
+                self._memory.note(Tip.of(event, head))
                 if execution is None:
                     self._memory.looked_at(event, head)
             if header is None or events:
@@ -166,8 +166,9 @@ class Reader:
             return None
         for event in await self._store.read(info.stream, info.checkpoint_seq):
             checkpoint, _ = await self._decoded(event)
-            self._memory.note(Tip.of(event, info.seq))
-            self._memory.looked_at(event, Head(info.seq, info.digest))
+            head = Head(info.seq, info.digest)
+            self._memory.note(Tip.of(event, head))
+            self._memory.looked_at(event, head)
             return checkpoint
         return await self._logged(workflow_name, None, info.run_id)  # the log has moved on, further than is projected
 

@@ -96,13 +96,9 @@ class Writer:
     async def _save(self, save: _Save, place: Place) -> Outcome:
         payload = await self._payload(save, place)
         there = await self._present(save, place)
-        if there is not None:
-            if holds(there.event, payload):
-                self._memory.note(Tip.of(there.event, there.head.seq))
-                return "repeated"
-            if save.execution.head is None:
-                save.execution.caught_up(place.stream, Head.of(there.head))
-                place = place.after(Head.of(there.head))
+        if there is not None and holds(there.event, payload):
+            self._memory.note(Tip.of(there.event, Head.of(there.head)))
+            return "repeated"
         while True:
             event = event_at(save.draft, place.stream, place.head, payload, place.forked_from)
             save.execution.sends(event)
@@ -133,7 +129,7 @@ class Writer:
         if base is None:
             return await self._payloads.encode(save.raw, place.stream)
         payload = await self._payloads.encode(save.raw, place.stream, base.seq, base.payload)
-        is_doubtful = base.as_of < save.execution.read_to or place.own is not None
+        is_doubtful = base.head.seq < save.execution.read_to or place.own is not None
         if is_doubtful and await self._is_gone(payload.base_seq, place.stream):
             return await self._payloads.encode(save.raw, place.stream)
         return payload
@@ -226,7 +222,7 @@ class Writer:
         raise conflict_error(place.stream, wanted, conflict.head, "every name for a fork of it is taken")
 
     def _note(self, event: CheckpointEvent, save: _Save) -> None:
-        self._memory.note(Tip.of(event, event.seq))
+        self._memory.note(Tip.of(event))
         self._payloads.keep(event, save.raw)
 
 

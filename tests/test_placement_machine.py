@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
@@ -62,11 +63,35 @@ PADDING = [f"a line that every checkpoint of every run holds, number {n}" for n 
 """Makes a delta worth its while."""
 
 
-class LostStore(EventStore):
-    """A store whose next append is cut off: it fails, or its caller gives up, before the commit or after it."""
+class Gate:
+    """Lets one operation on the stores go on at a time, the next one by a seed: the same play goes the same way."""
 
-    def __init__(self, store: EventStore) -> None:
+    def __init__(self) -> None:
+        self.random = random.Random(0)
+        self._waiting: list[asyncio.Event] = []
+        self._is_taken = False
+
+    async def __aenter__(self) -> None:
+        if self._is_taken:
+            turn = asyncio.Event()
+            self._waiting.append(turn)
+            await turn.wait()
+        self._is_taken = True
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._waiting:
+            self._waiting.pop(self.random.randrange(len(self._waiting))).set()
+        else:
+            self._is_taken = False
+
+
+class LostStore(EventStore):
+    """A store behind a gate, whose next append may be cut off: it fails, or its caller gives up, before the commit or
+    after it."""
+
+    def __init__(self, store: EventStore, gate: Gate) -> None:
         self._store = store
+        self._gate = gate
         self.cut: Cut = None
         self.hangs = False
         """Whether the append then waits to be cancelled, instead of failing."""
@@ -75,7 +100,8 @@ class LostStore(EventStore):
     async def append(self, event: CheckpointEvent) -> None:
         if self.cut == "before":
             await self._lose()
-        await self._store.append(event)
+        async with self._gate:
+            await self._store.append(event)
         if self.cut == "after":
             await self._lose()
 
@@ -87,18 +113,32 @@ class LostStore(EventStore):
         raise CheckpointStoreError("The answer was lost.")
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
-        return await self._store.read(stream, *seqs)
+        async with self._gate:
+            return await self._store.read(stream, *seqs)
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
-        return await self._store.find(checkpoint_id, stream=stream)
+        async with self._gate:
+            return await self._store.find(checkpoint_id, stream=stream)
 
-    def headers(
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+        async with self._gate:
+            return await self._store.find_in(workflow_name, checkpoint_id)
+
+    async def headers(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
     ) -> AsyncGenerator[CheckpointEvent, None]:
-        return self._store.headers(stream, gt=gt, lte=lte, desc=desc)
+        async with self._gate:
+            found = [header async for header in self._store.headers(stream, gt=gt, lte=lte, desc=desc)]
+        for header in found:
+            yield header
 
-    def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
-        return self._store.workflow_headers(workflow_name, desc=desc)
+    async def workflow_headers(
+        self, workflow_name: str, *, desc: bool = False
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        async with self._gate:
+            found = [header async for header in self._store.workflow_headers(workflow_name, desc=desc)]
+        for header in found:
+            yield header
 
     async def close(self) -> None:
         await self._store.close()
@@ -131,6 +171,7 @@ class PlacementMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.engine = type(self).new_engine()
+        self.gate = Gate()
         self.store = self.engine.open()
         assert isinstance(self.store, AuditStore)
         self.audit = CheckpointAudit(self.store)
@@ -173,7 +214,7 @@ class PlacementMachine(RuleBasedStateMachine):
     # Who
 
     def _process(self, on_conflict: str, forgetful: bool) -> Process:
-        store = LostStore(self.engine.open())
+        store = LostStore(self.engine.open(), self.gate)
         with forgetting(forgetful):
             storage = EventCheckpointStorage(store, on_conflict=on_conflict)  # type: ignore[arg-type] - one of two
         process = Process(self.numbers, on_conflict, forgetful, store, storage)
@@ -307,9 +348,10 @@ class PlacementMachine(RuleBasedStateMachine):
         if tries_again:
             self._save([(who, checkpoint)])
 
-    @rule(data=st.data(), how_many=st.integers(2, 3), same=st.booleans(), forked=st.booleans())
-    def side_by_side(self, data: st.DataObject, how_many: int, same: bool, forked: bool) -> None:
+    @rule(data=st.data(), how_many=st.integers(2, 3), same=st.booleans(), forked=st.booleans(), seed=st.integers(0, 99))
+    def side_by_side(self, data: st.DataObject, how_many: int, same: bool, forked: bool, seed: int) -> None:
         """Steps of one execution, or of several, that save at once."""
+        self.gate.random.seed(seed)
         first = self._who(data)
         parent = self._any_name(data) if self.parents and forked else None
         saves: list[tuple[str, Checkpoint]] = []
@@ -521,7 +563,8 @@ class PlacementMachine(RuleBasedStateMachine):
             async for header in self.store.workflow_headers(workflow):
                 assert header.seq not in found.setdefault(header.stream, {}), f"{header.named()} is there twice"
                 found[header.stream][header.seq] = header
-        return {stream: dict(sorted(headers.items())) for stream, headers in found.items()}
+        order = [*self.seen, *sorted(stream for stream in found if stream not in self.seen)]
+        return {stream: dict(sorted(found[stream].items())) for stream in order}
 
     async def _order(self, before: dict[StreamId, dict[int, CheckpointEvent]]) -> None:
         """What orders events over all runs: their commits or, where a store does not keep that order, their times."""

@@ -46,8 +46,9 @@ class Place(NamedTuple):
 
 def begins(stream: StreamId, parent: Tip | None) -> Place:
     """The first event of a run; where the parent lies in another run, as a fork of that."""
-    head = EMPTY if parent is None else Head(0, parent.digest)
-    return Place(stream, head, parent, forked_from=parent.point if parent else None)
+    if parent is None or parent.stream == stream:
+        return Place(stream, EMPTY, parent)
+    return Place(stream, Head(0, parent.digest), parent, forked_from=parent.point)
 
 
 def continues(stream: StreamId, head: Head, parent: Tip | None) -> Place:
@@ -121,12 +122,8 @@ class Placement:
         if execution.head is None and met is not None:
             execution.caught_up(stream, met.head)  # what was seen when it was met, or looked for just now
         head = execution.head
-        if head is None or head.seq == 0:
-            return begins(stream, self._other(draft, stream, parent))
-        return continues(stream, head, parent) if own is None else supersedes(stream, head, parent, own)
-
-    def _other(self, draft: CheckpointEvent, stream: StreamId, parent: Tip | None) -> Tip | None:
-        """The parent of a run's first event, if it lies in another run."""
+        if head is not None and head.seq > 0:
+            return continues(stream, head, parent) if own is None else supersedes(stream, head, parent, own)
         if parent is None and draft.previous_checkpoint_id is not None:
             logger.warning(
                 "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
@@ -134,7 +131,7 @@ class Placement:
                 draft.workflow_name,
                 draft.previous_checkpoint_id,
             )
-        return parent if parent is not None and parent.stream != stream else None
+        return begins(stream, parent)
 
     def _tip_of(self, checkpoint_id: str, execution: Execution) -> Tip | None:
         tips = (self._memory.tip(stream, checkpoint_id) for stream in reversed(execution.streams))

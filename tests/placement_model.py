@@ -395,12 +395,10 @@ class World:
                 return [(self._met(who, checkpoint, plan, there), "saved")]
             if not self.head(fork):
                 runs = reader.executions[plan.execution].runs
-                origins = self.origins(who, checkpoint, *runs)
-                execution_has_seen = reader.executions[plan.execution].seen > 0
-                return [
-                    self._written(who, checkpoint, plan, fork, origin, cut)
-                    for origin in (origins if execution_has_seen else [*origins, (run, 0)]) or [(run, 0)]
-                ]
+                origins = self.origins(who, checkpoint, *runs) or [(run, 0)]
+                if reader.forgetful:  # what it met and is pruned since, it may have forgotten
+                    origins += [(run, 0)] if all(at in self.gone for at in origins) else []
+                return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins]
         return [(self.copy(), "conflict")]
 
     def _written(

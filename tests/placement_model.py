@@ -8,7 +8,7 @@ holds says which of them are left, and there must be one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -50,6 +50,8 @@ class Position:
     runs: tuple[StreamId, ...]
     """The run that it is meant for, and each fork that a conflict led it to since."""
     seen: int = 0
+    has_read: bool = False
+    """Whether its run was read at all; a run that was read may have had no event."""
     wrote_it: bool = False
     """Whether that head is its own event."""
     unanswered: frozenset[At] = frozenset()
@@ -93,7 +95,7 @@ class Reader:
     def begin(self, run: StreamId, seen: int) -> int:
         """A new execution."""
         number = max(self.executions, default=-1) + 1
-        self.executions[number] = Position((run,), seen)
+        self.executions[number] = Position((run,), seen, has_read=seen > 0)
         return number
 
     def goes_on(self, key: tuple[str, str], executions: tuple[int, ...], *, loaded: bool) -> None:
@@ -101,6 +103,14 @@ class Reader:
         if self.forgetful:
             self.followers, self.loaded = {}, {}
         self.followers[key], self.loaded[key] = executions, loaded
+
+
+class Note(NamedTuple):
+    """A checkpoint that a process met."""
+
+    at: At
+    head: int
+    """The head of its run then."""
 
 
 class Plan(NamedTuple):
@@ -127,8 +137,8 @@ class World:
     stamps: dict[At, tuple[str, ...]] = field(default_factory=dict)
     """What orders events over all runs."""
     readers: dict[str, Reader] = field(default_factory=dict)
-    notes: dict[tuple[int, StreamId, str], At] = field(default_factory=dict)
-    """Where checkpoints lie that a process met, by run."""
+    notes: dict[tuple[int, StreamId, str], Note] = field(default_factory=dict)
+    """What a process met, by run."""
 
     def copy(self, who: str | None = None) -> World:
         """Another world like this one, in which `who` may learn something."""
@@ -179,9 +189,15 @@ class World:
     def holds(self, at: At | None, checkpoint: Checkpoint) -> bool:
         return at is not None and self.entry(at)[:3] == ("checkpoint", checkpoint.name, checkpoint.content)
 
-    def note(self, who: str, at: At) -> None:
-        """The process of `who` has met the checkpoint at `at`."""
-        self.notes = {**self.notes, (self.readers[who].process, at[0], self.entry(at).name): at}
+    def note(self, who: str, at: At, head: int | None = None) -> None:
+        """The process of `who` has met the checkpoint at `at`, when `head` was the head of its run; else now."""
+        key = (self.readers[who].process, at[0], self.entry(at).name)
+        self.notes = {**self.notes, key: Note(at, self.head(at[0]) if head is None else head)}
+
+    def noted(self, who: str, runs: Iterable[StreamId], name: str | None) -> Note | None:
+        """What the process of `who` knows of a checkpoint in the first of these runs where it met it."""
+        keys = ((self.readers[who].process, run, name or "") for run in runs)
+        return next((self.notes[key] for key in keys if key in self.notes), None)
 
     # Reads
 
@@ -231,7 +247,7 @@ class World:
         reader = self.readers[who]
         assert reader.home is not None
         own = reader.executions[0]
-        own.runs, own.seen, own.wrote_it = (reader.home,), self.head(reader.home), False
+        own.runs, own.seen, own.wrote_it, own.has_read = (reader.home,), self.head(reader.home), False, True
 
     # Saves
 
@@ -263,21 +279,26 @@ class World:
         """Where the next event of an execution goes."""
         reader = world.readers[who]
         execution = reader.executions[number]
-        noted = [run for run in reversed(execution.runs) if (reader.process, run, checkpoint.name) in self.notes]
-        if noted and (execution.seen or noted[0] == execution.run):
-            return [(world, Plan(number, known=noted[0]))]
+        runs = execution.runs[::-1]
+        own = world.noted(who, runs, checkpoint.name)
+        parent = world.noted(who, runs, checkpoint.parent)
+        if parent is None and checkpoint.parent is not None and (reader.home or execution.has_read):
+            found = [at for run in runs if (at := world.newest(run, checkpoint.parent))]
+            found = found or world.origins(who, checkpoint)[:1]
+            for at in found[:1]:  # to look for it is to meet it
+                world.note(who, at)
+                parent = world.noted(who, runs, checkpoint.parent)
+        if not execution.has_read:
+            for met in (parent, own):
+                if met is not None and met.at[0] == execution.run:
+                    execution.seen, execution.has_read = met.head, True
+        if own is not None and execution.seen:
+            return [(world, Plan(number, known=own.at[0]))]
         if execution.seen or checkpoint.parent is None:
             return [(world, Plan(number, looks=world._looks(execution, checkpoint)))]
-        plans: list[tuple[World, Plan]] = []
-        for at in world.origins(who, checkpoint, execution.run):
-            if at[0] != execution.run:
-                plans.append((world, Plan(number, origins=(at,))))
-                continue
-            after = world.copy(who)
-            after.readers[who].executions[number].seen = at[1]
-            plans.append((after, Plan(number)))
-        here = [(after, plan) for after, plan in plans if plan.origins == (None,)]
-        return here or plans or [(world, Plan(number))]
+        if parent is not None and parent.at[0] == execution.run:
+            return [(world, Plan(number))]
+        return [(world, Plan(number, origins=tuple(world.origins(who, checkpoint)) or (None,)))]
 
     def _executions(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, int]]:
         """The execution of an unbound storage that a checkpoint belongs to."""
@@ -296,13 +317,10 @@ class World:
         found = world.anywhere(parent[1], checkpoint.workflow)
         if checkpoint.parent is None or found is None:
             return [(world, reader.begin(StreamId(*key), 0))]
-        worlds: list[tuple[World, int]] = []
-        for seen in {found[1], world.head(found[0])} if reader.forgetful else {found[1]}:
-            joined = world.copy(who)
-            number = joined.readers[who].begin(found[0], seen)
-            joined.readers[who].goes_on(parent, (number,), loaded=False)
-            worlds.append((joined, number))
-        return worlds
+        world.note(who, found)
+        number = reader.begin(found[0], self.head(found[0]))
+        reader.goes_on(parent, (number,), loaded=False)
+        return [(world, number)]
 
     def _looks(self, execution: Position, checkpoint: Checkpoint) -> Literal["must", "may"]:
         """Whether one that was never met is looked for: behind a head that was read, unless that is its parent."""
@@ -315,7 +333,7 @@ class World:
         name, process = checkpoint.parent, self.readers[who].process
         if name is None:
             return []
-        found = [at for (noting, _, met), at in self.notes.items() if (noting, met) == (process, name)]
+        found = [note.at for (noting, _, met), note in self.notes.items() if (noting, met) == (process, name)]
         found += [at for run in runs if (at := self.newest(run, name))]
         found += [at for workflow in (checkpoint.workflow, None) if (at := self.anywhere(name, workflow))]
         return list(dict.fromkeys(found))
@@ -353,7 +371,7 @@ class World:
         return [self._written(who, checkpoint, plan, run, origin, cut) for origin in origins]
 
     def retried(self, who: str, checkpoint: Checkpoint, plan: Plan) -> World | None:
-        """Its append was refused by a version of the checkpoint itself; before it tries again, others may come first."""
+        """An older version of the checkpoint itself refused its append: before the next, others may come first."""
         execution = self.readers[who].executions[plan.execution]
         there = self.newest(execution.run, checkpoint.name)
         if plan.has_retried or there is None or there[1] <= execution.seen or self.holds(there, checkpoint):
@@ -377,8 +395,10 @@ class World:
                 return [(self._met(who, checkpoint, plan, there), "saved")]
             if not self.head(fork):
                 runs = reader.executions[plan.execution].runs
-                origins = self.origins(who, checkpoint, *runs)
-                return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins or [(run, 0)]]
+                origins = self.origins(who, checkpoint, *runs) or [(run, 0)]
+                if reader.forgetful:  # what it met and is pruned since, it may have forgotten
+                    origins += [(run, 0)] if all(at in self.gone for at in origins) else []
+                return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins]
         return [(self.copy(), "conflict")]
 
     def _written(
@@ -400,8 +420,8 @@ class World:
         if moves:
             if at[0] != execution.run:
                 execution.runs = (*execution.runs, at[0])
-            execution.seen, execution.wrote_it = at[1], True
-        world.note(who, at)
+            execution.seen, execution.wrote_it, execution.has_read = at[1], True, True
+        world.note(who, at, at[1] if moves else None)
         if reader.home is None:
             reader.goes_on((checkpoint.workflow, checkpoint.name), (plan.execution,), loaded=False)
         return world

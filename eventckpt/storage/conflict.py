@@ -52,6 +52,9 @@ async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, exe
             return Repeated(header) if event.payload and holds(header, event.payload) else behind
     if all(header.type == "tombstone" or execution.may_have_sent(header) for header in since):
         return behind
+    located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
+    if located is not None and event.payload and holds(located.event, event.payload):
+        return Repeated(located.event)
     return Diverged()
 
 

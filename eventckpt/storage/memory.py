@@ -193,6 +193,11 @@ class Memory:
         self._tips: Lru[tuple[StreamId, str], Tip] = Lru(size)
         self._lineages: Lru[tuple[str, str], Lineage] = Lru(size)
 
+    @property
+    def has_forgotten(self) -> bool:
+        """Whether a checkpoint that is not known may be one that was."""
+        return self._tips.has_dropped
+
     def tip(self, stream: StreamId, checkpoint_id: str) -> Tip | None:
         return self._tips.get((stream, checkpoint_id))
 

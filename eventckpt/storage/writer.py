@@ -135,12 +135,14 @@ class Writer:
         return payload
 
     async def _present(self, save: _Save, place: Place) -> Located | None:
-        """The newest event of this checkpoint in its run, if it was met before or may have been there when the run was
-        read; what this execution wrote itself, it has met."""
+        """The newest event of this checkpoint in its run, if it was met before or may be there all the same: before the
+        end of what was read, or, where something was forgotten, before the end of what is known. It is not before the
+        checkpoint that it follows."""
         if place.own is not None:
             return await self._store.find(save.draft.checkpoint_id, stream=place.own.stream)
-        parent, read_to = place.rests_on, save.execution.read_to
-        if not read_to or (parent is not None and parent.seq >= read_to):
+        parent = place.rests_on
+        looked_through = place.head.seq if self._memory.has_forgotten else save.execution.read_to
+        if not looked_through or (parent is not None and parent.seq >= looked_through):
             return None
         return await self._store.find(save.draft.checkpoint_id, stream=place.stream)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,6 +23,7 @@ from eventckpt import (
     StreamId,
 )
 from eventckpt.audit import CheckpointAudit
+from eventckpt.storage.memory import Execution
 from eventckpt.stores import AuditStore
 
 from .engines import Engine
@@ -240,6 +242,33 @@ async def test_a_handle_that_does_not_know_its_workflow_loads_its_own_runs_check
     assert await run_log(engine, "a") == ["same", "next"]
 
 
+@pytest.mark.parametrize("named", [None, "new"])
+async def test_a_handle_that_resumes_a_checkpoint_of_another_workflow_goes_on_in_its_run(
+    engine: Engine, named: str | None
+) -> None:
+    await engine.storage().for_run("r").save(checkpoint(checkpoint_id="A"))
+    for number in range(3):
+        engine.settle()
+        run = engine.storage().for_run("r", workflow_name=named)
+        await run.load("A")
+        await run.save(WorkflowCheckpoint("new", "graph", checkpoint_id=f"{number}", previous_checkpoint_id="A"))
+        assert run.forked_to is None
+    assert await run_log(engine, "r", "new") == ["0", "1", "2"]
+    [first, *_] = await history(engine.open(), "r", "new")
+    assert first.forked_from is not None
+    assert first.forked_from.workflow_name == WORKFLOW
+
+
+async def test_a_fork_can_be_bound_whatever_its_checkpoint_is_called(engine: Engine) -> None:
+    await chain_of(engine.storage().for_run("r" * 200), 1)
+    engine.settle()
+    for name in ("c" * 300, "c" * 8 + "d" * 300):
+        run = engine.storage().for_run("r" * 200)
+        await run.save(mine := checkpoint(checkpoint_id=name))
+        engine.settle()
+        assert await get_latest(engine.storage().for_run(run.forked_to or "")) == mine
+
+
 async def test_one_handle_serves_the_run_of_each_workflow_that_it_is_given(engine: Engine) -> None:
     storage = engine.storage()
     run = storage.for_run("r")
@@ -418,7 +447,107 @@ async def test_nor_is_one_that_lies_before_the_fork_that_its_handle_went_to(engi
     assert await run_log(engine, "r~mine") == ["mine"]
 
 
+async def test_a_deletion_of_the_checkpoint_itself_hides_no_other_writer(engine: Engine) -> None:
+    mine, other = engine.storage().for_run("r"), engine.storage().for_run("r", workflow_name=WORKFLOW)
+    _, second = await chain_of(mine, 2)
+    engine.settle()
+    await other.load(second.checkpoint_id)
+    await other.save(checkpoint(second, checkpoint_id="theirs"))
+    await other.delete(second.checkpoint_id)
+    engine.settle()
+    await mine.save(dataclasses.replace(second, state={"step": "changed"}))
+    assert mine.forked_to is not None
+    assert len(await run_log(engine, "r")) == 4
+
+
+# What goes on at the same time
+
+
+async def test_a_read_beside_a_save_of_the_same_handle_takes_nothing_back(engine: Engine) -> None:
+    for number in range(20):
+        run = engine.storage().for_run(f"{number}", workflow_name=WORKFLOW)
+        root, last = await chain_of(run, 2)
+        read = run.load(root.checkpoint_id) if number % 2 else get_latest(run)
+        await asyncio.gather(read, run.save(last := checkpoint(last)))
+        await run.save(checkpoint(last))
+        assert run.forked_to is None
+
+
+async def test_what_reads_while_a_prune_is_under_way_rests_on_nothing_that_goes(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dice, storage = random.Random(3), engine.storage()
+    writer = storage.for_run("r")
+    data = dice.randbytes(3_000)
+    old = [checkpoint(checkpoint_id=f"old {n}", state={"data": data, "n": n}) for n in range(2)]
+    for each in (
+        *old,
+        *(checkpoint(checkpoint_id=f"new {n}", state={"data": dice.randbytes(9_000)}) for n in range(3)),
+    ):
+        await writer.save(each)
+    engine.settle()
+    removing, may_remove = asyncio.Event(), asyncio.Event()
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    remove = store.remove
+
+    async def slowly(*args: Any) -> int:
+        removing.set()
+        await may_remove.wait()
+        return await remove(*args)
+
+    monkeypatch.setattr(store, "remove", slowly)
+    audit = CheckpointAudit(store)
+    [plan] = [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, "r")], keep=1)]
+    pruning = asyncio.create_task(audit.prune(plan))
+    await removing.wait()
+    engine.settle()
+    late = engine.storage().for_run("r", workflow_name=WORKFLOW)
+    await late.load("old 1")
+    await late.save(child := checkpoint(old[1], checkpoint_id="child", state={"data": data, "n": 2}))
+    may_remove.set()
+    assert await pruning > 0
+    engine.settle()
+    assert await engine.storage().for_run("r").get_latest(workflow_name=WORKFLOW) == child
+
+
 # Cut off
+
+
+async def test_a_job_that_is_cancelled_and_tried_again_at_once_goes_on_in_its_run(engine: Engine) -> None:
+    storage, dice = engine.storage(), random.Random(1)
+    await chain_of(storage.for_run("warm"), 1)
+    for number in range(60):
+        first = asyncio.create_task(storage.for_run(f"{number}").save(checkpoint()))
+        for _ in range(dice.randrange(40)):
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.wait([first])
+        retry = storage.for_run(f"{number}")
+        await get_latest(retry)
+        await retry.save(checkpoint())
+        assert retry.forked_to is None
+
+
+@pytest.mark.parametrize("loses", ["answer", "task"])
+@pytest.mark.parametrize("again", ["unchanged", "changed", "not"])
+async def test_a_fork_that_was_cut_off_is_gone_on_with(engine: Engine, loses: str, again: str) -> None:
+    store = CutOff(engine.open())
+    run = EventCheckpointStorage(store).for_run("r")
+    [root] = await chain_of(run, 1)
+    other = engine.storage().for_run("r")
+    await get_latest(other)
+    await other.save(checkpoint(root, checkpoint_id="theirs"))
+    engine.settle()
+    store.loses, store.passes = loses, 1  # the append that meets the conflict
+    mine = checkpoint(root, checkpoint_id="mine")
+    with pytest.raises(asyncio.CancelledError if loses == "task" else StoreUnavailableError):
+        await run.save(mine)
+    if again != "not":
+        await run.save(mine if again == "unchanged" else dataclasses.replace(mine, state={"step": "changed"}))
+    await run.save(checkpoint(mine, checkpoint_id="next"))
+    assert run.forked_to == "r~mine"
+    assert await run_log(engine, "r~mine") == ["mine", *(["mine"] if again == "changed" else []), "next"]
 
 
 class CutOff(EventStore):
@@ -427,10 +556,16 @@ class CutOff(EventStore):
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self.loses: str | None = None
+        self.passes = 0
+        """Appends before that one."""
         self.tried = 0
 
     async def append(self, event: CheckpointEvent) -> None:
         self.tried += 1
+        if self.passes:
+            self.passes -= 1
+            await self._store.append(event)
+            return
         loses, self.loses = self.loses, None
         if loses != "append":
             await self._store.append(event)
@@ -532,15 +667,78 @@ async def test_a_handle_that_has_served_very_many_workflows_forks_none_of_their_
 
 
 async def test_an_unbound_storage_keeps_executions_apart_by_their_loads(engine: Engine) -> None:
+    storage, loaded = engine.storage(), asyncio.Barrier(2)
+    [root] = await chain_of(storage, 1)
+
+    async def resume(*names: str) -> None:
+        await storage.load(root.checkpoint_id)
+        await loaded.wait()
+        await asyncio.gather(*(storage.save(checkpoint(root, checkpoint_id=name)) for name in names))
+
+    await asyncio.gather(resume("a1", "a2", "a3"), resume("b1", "b2", "b3"))
+    [fork] = {event.run_id async for event in storage.store.workflow_headers(WORKFLOW)} - {root.checkpoint_id}
+    logs = [await run_log(engine, root.checkpoint_id), await run_log(engine, fork)]
+    assert sorted(map(sorted, (logs[0][1:], logs[1]))) == [["a1", "a2", "a3"], ["b1", "b2", "b3"]]
+
+
+async def test_looking_at_a_checkpoint_before_it_is_resumed_makes_no_fork(engine: Engine) -> None:
+    storage = engine.storage()
+    [root] = await chain_of(storage, 1)
+    for _ in range(3):
+        await storage.load(root.checkpoint_id)
+    await asyncio.gather(*(storage.save(checkpoint(root, checkpoint_id=f"step {number}")) for number in range(3)))
+    await storage.load(root.checkpoint_id)
+    await storage.save(checkpoint(root, checkpoint_id="back"))
+    assert len(await run_log(engine, root.checkpoint_id)) == 5
+
+
+async def test_where_no_task_tells_each_save_takes_the_next_load_that_waits(engine: Engine) -> None:
     storage = engine.storage()
     [root] = await chain_of(storage, 1)
     for _ in range(2):
-        await storage.load(root.checkpoint_id)
-    await storage.save(checkpoint(root, checkpoint_id="one"))
-    await storage.save(checkpoint(root, checkpoint_id="two"))
-    await storage.save(checkpoint(root, checkpoint_id="two, side by side"))
+        await asyncio.create_task(load(storage, root.checkpoint_id))
+    for name in ("one", "two", "two, side by side"):
+        await storage.save(checkpoint(root, checkpoint_id=name))
     assert await run_log(engine, root.checkpoint_id) == [root.checkpoint_id, "one"]
     assert await run_log(engine, f"{root.checkpoint_id}~two") == ["two", "two, side by side"]
+
+
+async def load(storage: EventCheckpointStorage, checkpoint_id: str) -> WorkflowCheckpoint:
+    return await storage.load(checkpoint_id)
+
+
+async def test_a_page_that_only_looks_takes_no_more_memory_each_time(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventckpt.storage.memory._WAITING", 5)
+    storage = engine.storage()
+    [root] = await chain_of(storage, 1)
+    gc.collect()
+    before = sum(isinstance(each, Execution) for each in gc.get_objects())
+    for _ in range(50):
+        await asyncio.create_task(load(storage, root.checkpoint_id))
+    gc.collect()
+    assert sum(isinstance(each, Execution) for each in gc.get_objects()) - before <= 6
+
+
+async def test_lineages_that_are_forgotten_while_their_steps_are_under_way_do_not_fork(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventckpt.storage.memory.Memory.__init__.__defaults__", (1,))
+    storage = engine.storage()
+
+    async def run(name: str) -> None:
+        previous: WorkflowCheckpoint | None = None
+        for step in range(3):
+            steps = [
+                checkpoint(previous, checkpoint_id=f"{name}{step}{side}") for side in "abc"[: 1 if not step else 3]
+            ]
+            await asyncio.gather(*map(storage.save, steps))
+            previous = steps[-1]
+
+    await asyncio.gather(*map(run, "stuvwxyz"))
+    runs = {event.run_id async for event in storage.store.workflow_headers(WORKFLOW)}
+    assert runs == {f"{name}0a" for name in "stuvwxyz"}
 
 
 async def test_the_latest_over_all_runs_is_gone_on_from_where_its_run_stands(engine: Engine) -> None:

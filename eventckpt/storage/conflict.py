@@ -8,13 +8,23 @@ from __future__ import annotations
 from typing import NamedTuple, TypeAlias
 
 from ..errors import CheckpointConflictError
-from ..events import CheckpointEvent, Payload, Pruned, StreamId
+from ..events import CheckpointEvent, Payload, Pruned
 from ..stores import EventStore
 from ..text import safe
-from .memory import Execution, Head
+from .memory import Head, Memory
 from .placement import Place
 
-__all__ = ["Behind", "Diverged", "Repeated", "answer_to", "conflict_error", "holds"]
+__all__ = [
+    "Behind",
+    "Diverged",
+    "Repeated",
+    "answer_to",
+    "conflict_error",
+    "holds",
+    "is_removed",
+    "no_name_left",
+    "reason",
+]
 
 
 class Repeated(NamedTuple):
@@ -28,10 +38,7 @@ class Behind(NamedTuple):
 
     head: Head
     pruned: tuple[Pruned, ...]
-
-    def removed(self, seq: int | None) -> bool:
-        """Whether the event at `seq`, a remembered base, was removed."""
-        return seq is not None and any(removed.first <= seq <= removed.last for removed in self.pruned)
+    """What was recorded as removed in between."""
 
 
 class Diverged(NamedTuple):
@@ -41,16 +48,17 @@ class Diverged(NamedTuple):
 Answer: TypeAlias = Repeated | Behind | Diverged
 
 
-async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, execution: Execution) -> Answer:
+async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, memory: Memory) -> Answer:
     """Why the seq of `event`, which was to go to `place`, is taken."""
     since = [header async for header in store.headers(place.stream, gt=place.head.seq)]
     if not since:
         return Diverged()
     behind = Behind(Head.of(since[-1]), tuple(removed for header in since for removed in header.pruned))
-    for header in reversed(since):
-        if header.checkpoint_id == event.checkpoint_id:
-            return Repeated(header) if event.payload and holds(header, event.payload) else behind
-    if all(header.type == "tombstone" or execution.may_have_sent(header) for header in since):
+    again = next((header for header in reversed(since) if header.checkpoint_id == event.checkpoint_id), None)
+    if again is not None and again.type == "checkpoint":
+        return Repeated(again) if event.payload and holds(again, event.payload) else behind
+    own = (event.checkpoint_id,) if again is not None else ()  # deleted since
+    if all(header.type == "tombstone" or header.checkpoint_id in own or memory.is_in_doubt(header) for header in since):
         return behind
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
     if located is not None and event.payload and holds(located.event, event.payload):
@@ -58,18 +66,45 @@ async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, exe
     return Diverged()
 
 
+def is_removed(seq: int | None, pruned: tuple[Pruned, ...]) -> bool:
+    """Whether the event at `seq`, a remembered base, is recorded as removed."""
+    return seq is not None and any(removed.first <= seq <= removed.last for removed in pruned)
+
+
 def holds(event: CheckpointEvent, payload: Payload) -> bool:
     """Whether `event` is a checkpoint of the same content, however it is stored."""
     return event.payload is not None and event.payload.raw_sha256 == payload.raw_sha256
 
 
-def conflict_error(stream: StreamId, seq: int, head: CheckpointEvent | None, what: str) -> CheckpointConflictError:
-    """The error that says that nothing was saved, and `what` that means."""
+def conflict_error(place: Place, head: CheckpointEvent | None, checkpoint_id: str) -> CheckpointConflictError:
+    """The error of a save that another writer was faster than, where it does not fork."""
+    stream, seq = place.stream, place.head.seq + 1
     at = f"its head is seq {head.seq}, checkpoint {safe(head.checkpoint_id)}" if head else "its head is unknown"
     return CheckpointConflictError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was continued by another writer: seq {seq} is "
-        f"taken, {at}; {what}. Load the newest checkpoint and go on from there, or use on_conflict='fork'.",
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, {at}; "
+        f"checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and go on from there, or use "
+        "on_conflict='fork'.",
         stream=stream,
         expected_seq=seq,
         head=head,
     )
+
+
+def no_name_left(place: Place, head: CheckpointEvent | None, checkpoint_id: str) -> CheckpointConflictError:
+    """The error of a save that should fork, and finds every name for that taken."""
+    stream, seq = place.stream, place.head.seq + 1
+    return CheckpointConflictError(
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, and so is "
+        f"every name for a fork of it; checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and "
+        "go on from there, or give the checkpoint another id.",
+        stream=stream,
+        expected_seq=seq,
+        head=head,
+    )
+
+
+def reason(place: Place) -> str:
+    """Why a run could not be gone on with."""
+    if place.head.seq > 0:
+        return "was continued by another writer"
+    return "has events that this storage has not read (get_latest or load first, to continue it)"

@@ -9,7 +9,9 @@ handles are in one process or in two. Forgetting costs a read, never a fork.
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
@@ -18,7 +20,8 @@ from ..lru import Lru
 __all__ = ["EMPTY", "Bound", "Execution", "Head", "Lineage", "Memory", "Tip"]
 
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
-_IN_DOUBT: Final = 1_000  # appends in a row of which nobody knows what became of them
+_IN_DOUBT: Final = 1_000  # appends of which nobody knows what became of them
+_WAITING: Final = 100  # executions that have loaded one checkpoint and have not gone on
 
 
 class Head(NamedTuple):
@@ -75,16 +78,17 @@ class Execution:
         """The run that it is meant for, and each fork that a conflict has led it to since."""
         self.head = head
         """The last event seen where its saves go; None: nothing was seen of that."""
-        self.is_forgotten = False
-        """Whether something may have been seen, which was forgotten since."""
         self.read_to = head.seq if head else 0
         """Up to here others may have written; what lies between this seq and the head, it wrote itself."""
+        self.must_look = False
+        """Whether the run was read, or may have been, without its head being known: the next save looks."""
         self.turn = asyncio.Lock()
         self.outage: CheckpointStoreError | None = None
         """What the last turn was told that found the store out of reach."""
         self.version = 0
         """Counts what it learnt, so that a read which took its time does not undo what a save has found since."""
-        self._in_doubt: dict[str, None] = {}
+        self.began: CheckpointEvent | None = None
+        """The first event of a fork, sent without an answer."""
 
     @property
     def stream(self) -> StreamId:
@@ -97,30 +101,25 @@ class Execution:
 
     def saw(self, head: Head, *, since: int) -> None:
         """Its run was read when `version` was `since`, and ended with `head`. A conflict before that is over."""
-        if self.version == since:
+        is_outrun = self.version != since and not self.is_diverted and self.head is not None
+        if not (is_outrun and self.head is not None and self.head.seq > head.seq):
             self._learn(head, read_to=head.seq, streams=self.streams[:1])
+            self.must_look = False
+            self.began = None
+
+    def was_read(self) -> None:
+        """Its run was read, and where it ended is not known yet."""
+        self._learn(None, read_to=0, streams=self.streams[:1])
+        self.must_look = True
+        self.began = None
 
     def caught_up(self, stream: StreamId, head: Head) -> None:
         """The run was found further on, by nobody's work that its saves would be in conflict with."""
         if stream == self.stream and (self.head is None or head.seq > self.head.seq):
             self._learn(head, read_to=head.seq, streams=self.streams)
 
-    def sends(self, event: CheckpointEvent) -> None:
-        """Note an append before it is sent: where no answer comes, it may be there all the same."""
-        self._in_doubt[event.digest] = None
-        if len(self._in_doubt) > _IN_DOUBT:
-            del self._in_doubt[next(iter(self._in_doubt))]
-
-    def was_refused(self, event: CheckpointEvent) -> None:
-        self._in_doubt.pop(event.digest, None)
-
-    def may_have_sent(self, event: CheckpointEvent) -> bool:
-        """Whether `event` is an append of its own, of which it never heard what became of it."""
-        return event.digest in self._in_doubt
-
     def wrote(self, event: CheckpointEvent) -> None:
         """`event` is in the log, and its own."""
-        self._in_doubt.clear()  # whatever else was tried at this seq was not committed, and will not be
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
@@ -131,12 +130,24 @@ class Execution:
 
     def diverted_to(self, event: CheckpointEvent) -> None:
         """It goes on in a fork, which begins with `event`."""
-        self._in_doubt.clear()
         self._learn(Head.of(event), read_to=0, streams=[*self.streams, event.stream])
+        self.began = None
 
-    def _learn(self, head: Head, *, read_to: int, streams: list[StreamId]) -> None:
+    def _learn(self, head: Head | None, *, read_to: int, streams: list[StreamId]) -> None:
         self.head, self.read_to, self.streams = head, read_to, streams
         self.version += 1
+
+
+class _Here(NamedTuple):
+    """What a task has loaded last through an unbound storage, to go on from."""
+
+    memory: object
+    key: tuple[str, str]
+    execution: Execution
+
+
+_here: ContextVar[_Here | None] = ContextVar("eventckpt_here", default=None)
+"""Of this task, and of the tasks that it starts."""
 
 
 class Bound:
@@ -145,32 +156,46 @@ class Bound:
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
-        self._elsewhere: Lru[tuple[str, str], Tip] = Lru(_WORKFLOWS)
+        self._in_use: WeakValueDictionary[str, Execution] = WeakValueDictionary()
+        self._elsewhere: Lru[str, Tip] = Lru(_WORKFLOWS)
+        self._loads = False
         self._last: Execution | None = None
 
     @property
     def forked_to(self) -> str | None:
-        """The fork that the last save through the handle went to; None: it went to the run itself, or a read has
-        ended that since."""
+        """The fork that saves through the handle go to; None: they go to the run itself."""
         return self._last.stream.run_id if self._last is not None and self._last.is_diverted else None
 
     def execution(self, workflow_name: str) -> Execution:
-        execution = self._executions.get(workflow_name)
+        execution = self._executions.get(workflow_name) or self._in_use.get(workflow_name)
         if execution is None:
             execution = Execution(StreamId(workflow_name, self.run_id))
-            execution.is_forgotten = self._executions.has_dropped
-            self._executions.put(workflow_name, execution)
+            execution.must_look = self._loads or self._executions.has_dropped
+        self._executions.put(workflow_name, execution)
+        self._in_use[workflow_name] = execution  # while a save is under way, it is not forgotten
         return execution
 
-    def saves_through(self, execution: Execution) -> None:
+    def versions(self) -> dict[str, int]:
+        """Of each execution, how much it has learnt; see `saw`."""
+        return {name: execution.version for name, execution in self._in_use.items()}
+
+    def goes_on(self, execution: Execution) -> None:
+        """A save or a read went through the handle."""
         self._last = execution
 
-    def found_elsewhere(self, tip: Tip) -> None:
-        """A checkpoint of another run was loaded through the handle: a run that begins may be its fork."""
-        self._elsewhere.put((tip.stream.workflow_name, tip.checkpoint_id), tip)
+    def loaded(self, tip: Tip) -> None:
+        """A checkpoint was loaded through the handle. That is a read of its run, whichever workflow's it turns out to
+        be; and a run that begins may be a fork of the one that the checkpoint lies in."""
+        self._loads = True
+        for name, execution in self._in_use.items():
+            if name != tip.stream.workflow_name:
+                execution.was_read()
+        if tip.stream.run_id != self.run_id:
+            self._elsewhere.put(tip.checkpoint_id, tip)
 
-    def elsewhere(self, workflow_name: str, checkpoint_id: str) -> Tip | None:
-        return self._elsewhere.get((workflow_name, checkpoint_id))
+    def elsewhere(self, checkpoint_id: str) -> Tip | None:
+        """Where a checkpoint of another run was that was loaded through the handle."""
+        return self._elsewhere.get(checkpoint_id)
 
 
 class Lineage(NamedTuple):
@@ -192,6 +217,9 @@ class Memory:
     def __init__(self, size: int = 10_000) -> None:
         self._tips: Lru[tuple[StreamId, str], Tip] = Lru(size)
         self._lineages: Lru[tuple[str, str], Lineage] = Lru(size)
+        self._in_use: WeakValueDictionary[tuple[str, str], Execution] = WeakValueDictionary()
+        self._in_doubt: Lru[str, bool] = Lru(_IN_DOUBT)
+        self._token = object()
 
     @property
     def has_forgotten(self) -> bool:
@@ -208,35 +236,65 @@ class Memory:
         """The checkpoint of `event` was deleted there."""
         self._tips.pop((event.stream, event.checkpoint_id))
 
+    # Appends without an answer. Nobody was told of them, so that whoever meets one goes behind it.
+
+    def sends(self, event: CheckpointEvent) -> None:
+        """Note an append before it is sent: where no answer comes, it may be there all the same."""
+        self._in_doubt.put(event.digest, True)
+
+    def has_answer(self, event: CheckpointEvent) -> None:
+        """It was refused; or it is there, and somebody was told so."""
+        self._in_doubt.pop(event.digest)
+
+    def is_in_doubt(self, event: CheckpointEvent) -> bool:
+        return self._in_doubt.get(event.digest) is not None
+
     # Of an unbound storage
 
     def lineage(self, workflow_name: str, checkpoint_id: str) -> Lineage | None:
         return self._lineages.get((workflow_name, checkpoint_id))
 
     def next_after(self, workflow_name: str, checkpoint_id: str) -> Execution | None:
-        """The execution that the next checkpoint which follows this one belongs to."""
-        lineage = self.lineage(workflow_name, checkpoint_id)
+        """The execution that the next checkpoint which follows this one belongs to: the one that this task has loaded
+        it for or, where no task tells, the next that waits."""
+        key = (workflow_name, checkpoint_id)
+        lineage, mine = self._lineages.get(key), self._mine(key)
+        if mine is not None:
+            if lineage is not None and mine in lineage.waiting:
+                self._put(key, Lineage(mine, tuple(each for each in lineage.waiting if each is not mine)))
+            return mine
         if lineage is None:
-            return None
+            return self._in_use.get(key)
         if lineage.waiting:
             lineage = Lineage(lineage.waiting[0], lineage.waiting[1:])
-            self._lineages.put((workflow_name, checkpoint_id), lineage)
+            self._put(key, lineage)
         return lineage.current
 
     def saved(self, workflow_name: str, checkpoint_id: str, execution: Execution) -> None:
-        self._lineages.put((workflow_name, checkpoint_id), Lineage(execution))
+        self._put((workflow_name, checkpoint_id), Lineage(execution))
 
     def loaded(self, event: CheckpointEvent, head: Head) -> None:
         """An execution begins: it goes on from the checkpoint in `event`."""
         key = (event.workflow_name, event.checkpoint_id)
         new, lineage = Execution(event.stream, head), self._lineages.get(key)
-        self._lineages.put(key, Lineage(lineage.current, (*lineage.waiting, new)) if lineage else Lineage(new, (new,)))
+        waiting = (*(lineage.waiting if lineage else ()), new)[-_WAITING:]
+        self._put(key, Lineage(lineage.current if lineage else new, waiting))
+        _here.set(_Here(self._token, key, new))
 
     def looked_at(self, event: CheckpointEvent, head: Head) -> None:
         """The checkpoint in `event` is the latest; its run ended with `head`."""
         key = (event.workflow_name, event.checkpoint_id)
         lineage = self._lineages.get(key)
-        if lineage is not None and lineage.newest.stream == event.stream:
-            lineage.newest.caught_up(event.stream, head)
+        told = self._mine(key) or (lineage.newest if lineage is not None else None)
+        if told is not None and told.stream == event.stream:
+            told.caught_up(event.stream, head)
         else:
-            self._lineages.put(key, Lineage(Execution(event.stream, head)))
+            self._put(key, Lineage(Execution(event.stream, head)))
+
+    def _mine(self, key: tuple[str, str]) -> Execution | None:
+        here = _here.get()
+        return here.execution if here is not None and (here.memory, here.key) == (self._token, key) else None
+
+    def _put(self, key: tuple[str, str], lineage: Lineage) -> None:
+        self._lineages.put(key, lineage)
+        self._in_use[key] = lineage.current  # while a save is under way, it is not forgotten

@@ -6,19 +6,21 @@ is for the append to find out, and for `conflict` to answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import aclosing
-from typing import NamedTuple
+from hashlib import sha256
+from typing import Final, NamedTuple
 
 from ..errors import CheckpointEncodeError
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
-from ..log import logger_of
 from ..stores import EventStore, Located
 from ..text import described
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 
 __all__ = ["Place", "Placement", "begins", "continues", "forks", "head_of", "supersedes"]
 
-logger = logger_of("eventckpt")
+_MARK: Final = 128
+"""Characters of a checkpoint's id that a fork's name takes; of a longer one, it takes the SHA-256."""
 
 
 class Place(NamedTuple):
@@ -64,16 +66,18 @@ def supersedes(stream: StreamId, head: Head, parent: Tip | None, own: Tip) -> Pl
     return Place(stream, head, parent, own)
 
 
-def forks(place: Place, mark: str) -> Place:
-    """The first event of a run of its own, from what the lineage last saw. `mark` tells the fork's name from others."""
+def forks(place: Place, checkpoint_id: str) -> Iterator[Place]:
+    """The first event of a run of its own, from what the lineage last saw, under each of the names that it may have."""
     run_id, parent = place.stream.run_id, place.parent
     nothing_seen = ForkPoint(workflow_name=place.stream.workflow_name, run_id=run_id, seq=0, checkpoint_id=None)
-    return Place(
-        StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}"),
-        Head(0, parent.digest) if parent else EMPTY,
-        parent,
-        forked_from=parent.point if parent else nothing_seen,
-    )
+    whole = checkpoint_id if len(checkpoint_id) <= _MARK else sha256(checkpoint_id.encode()).hexdigest()
+    for mark in (checkpoint_id[:8], whole):
+        yield Place(
+            StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}"),
+            Head(0, parent.digest) if parent else EMPTY,
+            parent,
+            forked_from=parent.point if parent else nothing_seen,
+        )
 
 
 class Placement:
@@ -98,13 +102,20 @@ class Placement:
         if draft.previous_checkpoint_id is None:
             return Execution(_named_after(draft)), None
         parent = draft.workflow_name, draft.previous_checkpoint_id
-        elsewhere: Tip | None = None
-        if self._memory.lineage(*parent) is None and (located := await self._located(*parent)) is not None:
-            elsewhere = self._noted(located)
-            if elsewhere.stream.workflow_name == draft.workflow_name and self._memory.lineage(*parent) is None:
-                self._memory.saved(*parent, Execution(elsewhere.stream, elsewhere.head))
         execution = self._memory.next_after(*parent)
-        return (Execution(_named_after(draft)), elsewhere) if execution is None else (execution, None)
+        if execution is not None:
+            return execution, None
+        located = await self._located(*parent)
+        if located is None:
+            return Execution(_named_after(draft)), None
+        tip = self._noted(located)
+        if tip.stream.workflow_name != draft.workflow_name:
+            return Execution(_named_after(draft)), tip
+        execution = self._memory.next_after(*parent)  # another save may have looked for it meanwhile
+        if execution is None:
+            execution = Execution(tip.stream, tip.head)
+            self._memory.saved(*parent, execution)
+        return execution, None
 
     async def place(
         self, draft: CheckpointEvent, execution: Execution, bound: Bound | None, elsewhere: Tip | None
@@ -116,7 +127,7 @@ class Placement:
             execution, elsewhere: what `execution_of` gave.
             bound: what the handle knows, if there is one.
         """
-        if execution.head is None and execution.is_forgotten:
+        if execution.head is None and execution.must_look:
             execution.saw(await head_of(self._store, execution.stream), since=execution.version)
         own = self._tip_of(draft.checkpoint_id, execution)
         parent = elsewhere or await self._parent(draft, execution, bound)
@@ -128,13 +139,6 @@ class Placement:
         head = execution.head
         if head is not None and head.seq > 0:
             return continues(stream, head, parent) if own is None else supersedes(stream, head, parent, own)
-        if parent is None and draft.previous_checkpoint_id is not None:
-            logger.warning(
-                "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
-                draft.checkpoint_id,
-                draft.workflow_name,
-                draft.previous_checkpoint_id,
-            )
         return begins(stream, parent)
 
     def _tip_of(self, checkpoint_id: str, execution: Execution) -> Tip | None:
@@ -150,7 +154,7 @@ class Placement:
             return None  # nobody knows of it: `execution_of` has looked
         known = self._tip_of(parent_id, execution)
         if known is None and bound is not None:
-            known = bound.elsewhere(draft.workflow_name, parent_id)
+            known = bound.elsewhere(parent_id)
         if known is not None:
             return known
         for stream in reversed(execution.streams):

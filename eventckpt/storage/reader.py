@@ -64,29 +64,25 @@ class Reader:
             bound: what the handle knows, if there is one.
             workflow_name: that of the handle's run, as far as it is known.
         """
+        versions = bound.versions() if bound is not None else {}
         located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
-        event, tip = located.event, Tip.of(located.event, Head.of(located.head))
+        event, head = located.event, Head.of(located.head)
+        tip = Tip.of(event, head)
         if bound is None:
             checkpoint, _ = await self._decoded(event)
-            self._memory.loaded(event, Head.of(located.head))
+            self._memory.loaded(event, head)
         else:
-            # The run of the handle's own workflow, and of the checkpoint's: where that is another one, both may go on.
-            names = {event.workflow_name, workflow_name or event.workflow_name}
-            executions = [bound.execution(name) for name in names]
-            since = [execution.version for execution in executions]
-            heads = [await self._head_beside(located, execution.streams[0]) for execution in executions]
-            checkpoint, _ = await self._decoded(event)
-            for execution, head, version in zip(executions, heads, since, strict=True):
-                execution.saw(head, since=version)
+            execution = bound.execution(event.workflow_name)
             if event.run_id != bound.run_id:
-                bound.found_elsewhere(tip)
+                head = await head_of(self._store, execution.streams[0])
+            checkpoint, _ = await self._decoded(event)
+            execution.saw(head, since=versions.get(event.workflow_name, 0))
+            bound.loaded(tip)
+            bound.goes_on(execution)
         self._memory.note(tip)
         return checkpoint
-
-    async def _head_beside(self, located: Located, stream: StreamId) -> Head:
-        return Head.of(located.head) if located.event.stream == stream else await head_of(self._store, stream)
 
     async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Located | None:
         """Where a live checkpoint lies: in the bound run, or else, over all runs, where it was written last; None if
@@ -132,8 +128,9 @@ class Reader:
                 if execution is None:
                     self._memory.looked_at(event, head)
             if header is None or events:
-                if execution is not None:
+                if bound is not None and execution is not None:
                     execution.saw(head, since=since)
+                    bound.goes_on(execution)
                 return checkpoint
             # Removed since it was listed, or a replica that lags was asked: the listing tells, and an older one is not
             # given for it.

@@ -27,10 +27,10 @@ from ..stores import EventStore, Located
 from ..text import safe
 from . import telemetry
 from .compose import event_at, header_of, tombstone_after
-from .conflict import Diverged, Repeated, answer_to, conflict_error, holds
+from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, no_name_left, reason
 from .memory import Bound, Execution, Head, Memory, Tip
 from .payloads import Payloads, off_the_loop
-from .placement import Place, Placement, forks
+from .placement import Place, Placement, continues, forks
 
 __all__ = ["OnConflict", "Outcome", "Writer"]
 
@@ -88,7 +88,7 @@ class Writer:
                 execution.outage = error
                 raise
         if bound is not None:
-            bound.saves_through(execution)
+            bound.goes_on(execution)
         else:
             self._memory.saved(draft.workflow_name, draft.checkpoint_id, execution)
         return outcome
@@ -97,30 +97,35 @@ class Writer:
         payload = await self._payload(save, place)
         there = await self._present(save, place)
         if there is not None and holds(there.event, payload):
+            self._memory.has_answer(there.event)
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
             return "repeated"
         while True:
             event = event_at(save.draft, place.stream, place.head, payload, place.forked_from)
-            save.execution.sends(event)
+            self._memory.sends(event)
             try:
                 await self._store.append(event)
             except StreamConflict as conflict:
-                save.execution.was_refused(event)
-                answer = await answer_to(self._store, place, event, save.execution)
+                self._memory.has_answer(event)
+                answer = await answer_to(self._store, place, event, self._memory)
                 if isinstance(answer, Diverged):
-                    return await self._diverged(save, place, conflict)
+                    return await self._diverged(save, place, payload, conflict)
                 if isinstance(answer, Repeated):
+                    self._memory.has_answer(answer.event)
                     save.execution.caught_up(place.stream, Head.of(answer.event))
                     self._note(answer.event, save)
                     return "repeated"
                 save.execution.caught_up(place.stream, answer.head)
                 place = place.after(answer.head)
-                if answer.removed(payload.base_seq):
+                if is_removed(payload.base_seq, answer.pruned):
                     payload = await self._payloads.encode(save.raw, place.stream)
             else:
+                self._memory.has_answer(event)
                 save.execution.wrote(event)
                 self._note(event, save)
                 telemetry.stored.add(payload.stored_size)
+                if event.seq == 1 and event.forked_from is None and event.previous_checkpoint_id is not None:
+                    _warn_of_its_parent(event)
                 return "saved"
 
     async def _payload(self, save: _Save, place: Place) -> Payload:
@@ -129,8 +134,8 @@ class Writer:
         if base is None:
             return await self._payloads.encode(save.raw, place.stream)
         payload = await self._payloads.encode(save.raw, place.stream, base.seq, base.payload)
-        is_doubtful = base.head.seq < save.execution.read_to or place.own is not None
-        if is_doubtful and await self._is_gone(payload.base_seq, place.stream):
+        is_doubtful = base.seq < save.execution.read_to or place.own is not None
+        if is_doubtful and await self._is_pruned(payload.base_seq, place.stream):
             return await self._payloads.encode(save.raw, place.stream)
         return payload
 
@@ -146,11 +151,11 @@ class Writer:
             return None
         return await self._store.find(save.draft.checkpoint_id, stream=place.stream)
 
-    async def _is_gone(self, base_seq: int | None, stream: StreamId) -> bool:
-        """Whether a base that is remembered was pruned meanwhile."""
-        if base_seq is None:
-            return False
-        return not [header async for header in self._store.headers(stream, gt=base_seq - 1, lte=base_seq)]
+    async def _is_pruned(self, base_seq: int | None, stream: StreamId) -> bool:
+        """Whether a base that is remembered is recorded as removed. What is recorded may still be there, or be shown by
+        a replica that lags: it is the record that counts."""
+        record = await self._store.find("", stream=stream) if base_seq is not None else None
+        return record is not None and is_removed(base_seq, record.event.pruned)
 
     async def delete(self, located: Located | None, bound: Bound | None) -> bool:
         """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
@@ -189,21 +194,26 @@ class Writer:
                 f"Checkpoint {safe(draft.checkpoint_id)} could be stored, but not loaded again: {safe(error)}"
             ) from error
 
-    async def _diverged(self, save: _Save, place: Place, conflict: StreamConflict) -> Outcome:
+    async def _diverged(self, save: _Save, place: Place, payload: Payload, conflict: StreamConflict) -> Outcome:
         """Another writer took the run: go on in a run of our own, or say so."""
-        draft, run_id, wanted = save.draft, place.stream.run_id, place.head.seq + 1
+        draft = save.draft
         if self._on_conflict == "raise":
-            raise conflict_error(
-                place.stream, wanted, conflict.head, f"checkpoint {safe(draft.checkpoint_id)} was not saved"
-            ) from conflict
-        for mark in (draft.checkpoint_id[:8], draft.checkpoint_id):
-            fork = forks(place, mark)
+            raise conflict_error(place, conflict.head, draft.checkpoint_id) from conflict
+        began = await self._begun(save.execution)
+        if began is not None:  # by a save before this one, which never heard of it
+            save.execution.diverted_to(began)
+            if began.checkpoint_id == draft.checkpoint_id and holds(began, payload):
+                self._note(began, save)
+                return "forked"
+            return await self._save(save, continues(began.stream, Head.of(began), place.parent))
+        for fork in forks(place, draft.checkpoint_id):
             payload = await self._payloads.encode(save.raw, fork.stream)
             event = event_at(draft, fork.stream, fork.head, payload, fork.forked_from)
+            save.execution.began = event
             try:
                 await self._store.append(event)
             except StreamConflict:
-                answer = await answer_to(self._store, fork, event, save.execution)
+                answer = await answer_to(self._store, fork, event, self._memory)
                 if not isinstance(answer, Repeated):
                     continue  # another checkpoint whose id begins alike
                 event = answer.event
@@ -212,20 +222,36 @@ class Writer:
             telemetry.stored.add(payload.stored_size)
             logger.warning(
                 "Run %r of workflow %r %s; checkpoint %s goes on as run %r.",
-                run_id,
+                place.stream.run_id,
                 place.stream.workflow_name,
-                "was continued by another writer"
-                if place.parent
-                else "has events that this storage has not read (get_latest or load first, to continue it)",
+                reason(place),
                 draft.checkpoint_id,
                 fork.stream.run_id,
             )
             return "forked"
-        raise conflict_error(place.stream, wanted, conflict.head, "every name for a fork of it is taken")
+        save.execution.began = None
+        raise no_name_left(place, conflict.head, draft.checkpoint_id)
+
+    async def _begun(self, execution: Execution) -> CheckpointEvent | None:
+        """The first event of a fork that an earlier save of this execution has begun, if it is there."""
+        began, execution.began = execution.began, None
+        if began is None:
+            return None
+        headers = [header async for header in self._store.headers(began.stream, lte=began.seq)]
+        return began if [header.digest for header in headers] == [began.digest] else None
 
     def _note(self, event: CheckpointEvent, save: _Save) -> None:
         self._memory.note(Tip.of(event))
         self._payloads.keep(event, save.raw)
+
+
+def _warn_of_its_parent(event: CheckpointEvent) -> None:
+    logger.warning(
+        "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
+        event.checkpoint_id,
+        event.workflow_name,
+        event.previous_checkpoint_id,
+    )
 
 
 def _not_tried(draft: CheckpointEvent, outage: CheckpointStoreError) -> CheckpointStoreError:

@@ -157,6 +157,10 @@ class SqliteEventStore(AuditStore):
         self._waiting: deque[_Waiting] = deque()
         self._appending = False
         """Whether a job of the writer is there to take what waits."""
+        self._is_owed = False
+        """Whether a caller was cancelled whose append may be under way: the next read is to see what became of it."""
+        self._settled: Future[None] | None = None
+        """Done once such appends are."""
         self._closed = False
         self._process: int | None = None
         """The process whose threads the workers are, once there are any."""
@@ -171,7 +175,12 @@ class SqliteEventStore(AuditStore):
                 self._submit(self._writer, self._append_waiting)
                 self._appending = True
             self._waiting.append(_Waiting(event, loop, done))
-        await done
+        try:
+            await done
+        except asyncio.CancelledError:
+            with self._lock:
+                self._is_owed = True
+            raise
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`."""
@@ -392,6 +401,13 @@ class SqliteEventStore(AuditStore):
 
         with self._lock:
             self._refuse_if_unusable()
+            if self._is_owed:
+                self._settled, self._is_owed = self._submit(self._writer, _nothing), False
+            settled = self._settled
+        if settled is not None and not settled.done():
+            await asyncio.shield(asyncio.wrap_future(settled))
+        with self._lock:
+            self._refuse_if_unusable()
             done = self._submit(self._reader, job)
         return await asyncio.wrap_future(done)
 
@@ -507,6 +523,10 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
             "temporary folder."
         )
     return Path(given).absolute()
+
+
+def _nothing() -> None:
+    """A job that is done once those before it are."""
 
 
 class _Waiting(NamedTuple):

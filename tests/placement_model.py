@@ -54,8 +54,10 @@ class Position:
     """Whether its run was read at all; a run that was read may have had no event."""
     wrote_it: bool = False
     """Whether that head is its own event."""
-    unanswered: frozenset[At] = frozenset()
-    """Its appends whose answer it never got."""
+    will_look: bool = False
+    """Whether its run counts as read when its next save begins: a checkpoint of another workflow was loaded."""
+    began: At | None = None
+    """The first event of a fork, of which it never heard."""
 
     @property
     def run(self) -> StreamId:
@@ -137,6 +139,8 @@ class World:
     stamps: dict[At, tuple[str, ...]] = field(default_factory=dict)
     """What orders events over all runs."""
     readers: dict[str, Reader] = field(default_factory=dict)
+    unanswered: frozenset[tuple[int, At]] = frozenset()
+    """Appends of each process whose answer it never got."""
     notes: dict[tuple[int, StreamId, str], Note] = field(default_factory=dict)
     """What a process met, by run."""
 
@@ -218,6 +222,7 @@ class World:
         world.note(who, at)
         if reader.home is not None:
             world.reads_home(who)
+            reader.executions[0].will_look = at[0].workflow_name != reader.home.workflow_name
             return world
         key = (at[0].workflow_name, name)
         others = reader.followers[key] if reader.loaded.get(key) else ()
@@ -248,6 +253,7 @@ class World:
         assert reader.home is not None
         own = reader.executions[0]
         own.runs, own.seen, own.wrote_it, own.has_read = (reader.home,), self.head(reader.home), False, True
+        own.will_look, own.began = False, None
 
     # Saves
 
@@ -279,6 +285,8 @@ class World:
         """Where the next event of an execution goes."""
         reader = world.readers[who]
         execution = reader.executions[number]
+        if execution.will_look:
+            world.reads_home(who)
         runs = execution.runs[::-1]
         own = world.noted(who, runs, checkpoint.name)
         parent = world.noted(who, runs, checkpoint.parent)
@@ -363,10 +371,16 @@ class World:
         if self.holds(again, checkpoint):
             assert again is not None
             return [(self._met(who, checkpoint, plan, again), "saved")]
-        if again is None and any(self._is_foreign(at, execution) for at in since):
-            if reader.raises:
-                return [(self.copy(), "conflict")]
-            return self._forked(who, checkpoint, plan, cut)
+        if again is None or self.entry(again).kind == "tombstone":
+            excused = checkpoint.name if again else None
+            if any(self._is_foreign(at, reader.process) and self.entry(at).name != excused for at in since):
+                there = self.newest(run, checkpoint.name)
+                if self.holds(there, checkpoint):
+                    assert there is not None
+                    return [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
+                if reader.raises:
+                    return [(self.copy(), "conflict")]
+                return self._forked(who, checkpoint, plan, cut)
         origins = plan.origins if not since else (None,)
         return [self._written(who, checkpoint, plan, run, origin, cut) for origin in origins]
 
@@ -380,13 +394,23 @@ class World:
         world.readers[who].executions[plan.execution].seen = self.head(execution.run)
         return world
 
-    def _is_foreign(self, at: At, execution: Position) -> bool:
+    def _is_foreign(self, at: At, process: int) -> bool:
         """Whether another writer wrote it; what is pruned is not there to be judged."""
-        return at not in self.gone and self.entry(at).kind == "checkpoint" and at not in execution.unanswered
+        if at in self.gone or self.entry(at).kind == "tombstone":
+            return False
+        return (process, at) not in self.unanswered
 
     def _forked(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         reader = self.readers[who]
-        run = reader.executions[plan.execution].run
+        run, began = reader.executions[plan.execution].run, reader.executions[plan.execution].began
+        if began is not None:
+            world = self.copy(who)
+            execution = world.readers[who].executions[plan.execution]
+            execution.runs, execution.seen, execution.wrote_it = (*execution.runs, began[0]), began[1], True
+            execution.began, execution.has_read = None, True
+            if self.holds(began, checkpoint):
+                return [(world._met(who, checkpoint, plan, began), "saved")]
+            return world.committed(who, checkpoint, Plan(plan.execution), cut)
         for mark in (checkpoint.name[:8], checkpoint.name):
             fork = StreamId(run.workflow_name, f"{run.run_id}~{mark}")
             there = self.newest(fork, checkpoint.name)
@@ -408,8 +432,12 @@ class World:
         at = world.append(run, Entry("checkpoint", checkpoint.name, checkpoint.content, origin))
         if cut is None:
             return world._met(who, checkpoint, plan, at), "saved"
-        execution = world.readers[who].executions[plan.execution]
-        execution.unanswered |= {at}
+        reader = world.readers[who]
+        execution = reader.executions[plan.execution]
+        if run == execution.run:
+            world.unanswered |= {(reader.process, at)}
+        else:
+            execution.began = at
         return world, "cut"
 
     def _met(self, who: str, checkpoint: Checkpoint, plan: Plan, at: At, *, moves: bool = True) -> World:
@@ -422,6 +450,7 @@ class World:
                 execution.runs = (*execution.runs, at[0])
             execution.seen, execution.wrote_it, execution.has_read = at[1], True, True
         world.note(who, at, at[1] if moves else None)
+        world.unanswered -= {(reader.process, at)}
         if reader.home is None:
             reader.goes_on((checkpoint.workflow, checkpoint.name), (plan.execution,), loaded=False)
         return world
@@ -430,7 +459,8 @@ class World:
 
     def known(self) -> str:
         """Everything that a later step may depend on, the same text for worlds that cannot be told apart."""
-        return repr((sorted(self.log.items()), sorted(self.readers.items()), sorted(self.notes.items())))
+        things = (self.log.items(), self.readers.items(), self.notes.items(), self.unanswered)
+        return repr([sorted(each) for each in things])
 
     def tidy(self) -> None:
         """Drop executions that nobody can go on with, and number the others alike in worlds that are alike."""

@@ -13,6 +13,7 @@ import tempfile
 import uuid
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator
 from contextlib import aclosing, contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -205,7 +206,7 @@ class PlacementMachine(RuleBasedStateMachine):
             await self.engine.close()
 
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(doing)
+        return self.runner.run(doing, context=copy_context())  # as a task of its own
 
     @invariant()
     def counts(self) -> None:

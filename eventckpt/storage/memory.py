@@ -138,6 +138,11 @@ class Execution:
         self.version += 1
 
 
+def _under_way(execution: Execution | None) -> Execution | None:
+    """An execution that was forgotten, if one of its saves is not over."""
+    return execution if execution is not None and execution.turn.locked() else None
+
+
 class _Here(NamedTuple):
     """What a task has loaded last through an unbound storage, to go on from."""
 
@@ -167,12 +172,12 @@ class Bound:
         return self._last.stream.run_id if self._last is not None and self._last.is_diverted else None
 
     def execution(self, workflow_name: str) -> Execution:
-        execution = self._executions.get(workflow_name) or self._in_use.get(workflow_name)
+        execution = self._executions.get(workflow_name) or _under_way(self._in_use.get(workflow_name))
         if execution is None:
             execution = Execution(StreamId(workflow_name, self.run_id))
             execution.must_look = self._loads or self._executions.has_dropped
         self._executions.put(workflow_name, execution)
-        self._in_use[workflow_name] = execution  # while a save is under way, it is not forgotten
+        self._in_use[workflow_name] = execution
         return execution
 
     def versions(self) -> dict[str, int]:
@@ -264,7 +269,7 @@ class Memory:
                 self._put(key, Lineage(mine, tuple(each for each in lineage.waiting if each is not mine)))
             return mine
         if lineage is None:
-            return self._in_use.get(key)
+            return _under_way(self._in_use.get(key))
         if lineage.waiting:
             lineage = Lineage(lineage.waiting[0], lineage.waiting[1:])
             self._put(key, lineage)
@@ -297,4 +302,4 @@ class Memory:
 
     def _put(self, key: tuple[str, str], lineage: Lineage) -> None:
         self._lineages.put(key, lineage)
-        self._in_use[key] = lineage.current  # while a save is under way, it is not forgotten
+        self._in_use[key] = lineage.current

@@ -6,10 +6,12 @@ is for the append to find out, and for `conflict` to answer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import aclosing
 from hashlib import sha256
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from ..errors import CheckpointEncodeError
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
@@ -86,6 +88,7 @@ class Placement:
     def __init__(self, store: EventStore, memory: Memory) -> None:
         self._store = store
         self._memory = memory
+        self._looking: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def execution_of(self, draft: CheckpointEvent, bound: Bound | None) -> tuple[Execution, Tip | None]:
         """The handle's own; of an unbound storage, the one that its lineage leads to. And the parent, where it is a
@@ -105,16 +108,22 @@ class Placement:
         execution = self._memory.next_after(*parent)
         if execution is not None:
             return execution, None
+        self._looking[parent] = looking = self._looking.get(parent) or asyncio.Lock()
+        async with looking:  # steps side by side are to find one execution
+            return await self._execution_after(draft, parent)
+
+    async def _execution_after(self, draft: CheckpointEvent, parent: tuple[str, str]) -> tuple[Execution, Tip | None]:
+        execution = self._memory.next_after(*parent)
+        if execution is not None:
+            return execution, None
         located = await self._located(*parent)
         if located is None:
             return Execution(_named_after(draft)), None
         tip = self._noted(located)
         if tip.stream.workflow_name != draft.workflow_name:
             return Execution(_named_after(draft)), tip
-        execution = self._memory.next_after(*parent)  # another save may have looked for it meanwhile
-        if execution is None:
-            execution = Execution(tip.stream, tip.head)
-            self._memory.saved(*parent, execution)
+        execution = Execution(tip.stream, tip.head)
+        self._memory.saved(*parent, execution)
         return execution, None
 
     async def place(

@@ -127,6 +127,8 @@ class Plan(NamedTuple):
     """Whether its first append was refused, and it goes on behind an older version of its checkpoint."""
     origins: tuple[At | None, ...] = (None,)
     """Of a run that begins: what it may have forked from."""
+    parent: At | None = None
+    """The event of the checkpoint before it, as it was found."""
 
 
 @dataclass
@@ -300,13 +302,14 @@ class World:
             for met in (parent, own):
                 if met is not None and met.at[0] == execution.run:
                     execution.seen, execution.has_read = met.head, True
+        plan = Plan(number, parent=parent.at if parent is not None else None)
         if own is not None and execution.seen:
-            return [(world, Plan(number, known=own.at[0]))]
+            return [(world, plan._replace(known=own.at[0]))]
         if execution.seen or checkpoint.parent is None:
-            return [(world, Plan(number, looks=world._looks(execution, checkpoint)))]
+            return [(world, plan._replace(looks=world._looks(execution, checkpoint)))]
         if parent is not None and parent.at[0] == execution.run:
-            return [(world, Plan(number))]
-        return [(world, Plan(number, origins=tuple(world.origins(who, checkpoint)) or (None,)))]
+            return [(world, plan)]
+        return [(world, plan._replace(origins=tuple(world.origins(who, checkpoint)) or (None,)))]
 
     def _executions(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, int]]:
         """The execution of an unbound storage that a checkpoint belongs to."""
@@ -420,6 +423,8 @@ class World:
             if not self.head(fork):
                 runs = reader.executions[plan.execution].runs
                 origins = self.origins(who, checkpoint, *runs) or [(run, 0)]
+                if plan.parent is not None:
+                    origins = list(dict.fromkeys((plan.parent, *origins)))
                 if reader.forgetful:  # what it met and is pruned since, it may have forgotten
                     origins += [(run, 0)] if all(at in self.gone for at in origins) else []
                 return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins]

@@ -101,11 +101,11 @@ class Execution:
 
     def saw(self, head: Head, *, since: int) -> None:
         """Its run was read when `version` was `since`, and ended with `head`. A conflict before that is over."""
-        is_outrun = self.version != since and not self.is_diverted and self.head is not None
-        if not (is_outrun and self.head is not None and self.head.seq > head.seq):
-            self._learn(head, read_to=head.seq, streams=self.streams[:1])
-            self.must_look = False
-            self.began = None
+        if self.version != since and not self.is_diverted and self.head is not None and self.head.seq > head.seq:
+            return  # a save has gone further meanwhile
+        self._learn(head, read_to=head.seq, streams=self.streams[:1])
+        self.must_look = False
+        self.began = None
 
     def was_read(self) -> None:
         """Its run was read, and where it ended is not known yet."""

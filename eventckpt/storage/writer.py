@@ -77,6 +77,8 @@ class Writer:
         raw = self._codec.encode(checkpoint)
         await self._prove(draft, raw)
         execution, elsewhere = await self._placement.execution_of(draft, bound)
+        if bound is not None:
+            bound.goes_on(execution)
         outage = execution.outage
         async with execution.turn:
             if execution.outage is not None and execution.outage is not outage:
@@ -87,9 +89,7 @@ class Writer:
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise
-        if bound is not None:
-            bound.goes_on(execution)
-        else:
+        if bound is None:
             self._memory.saved(draft.workflow_name, draft.checkpoint_id, execution)
         return outcome
 

@@ -1046,18 +1046,8 @@ class RunStoreConformance:
         assert [info.run_id async for info in other.idle()] == ["elsewhere"]
         await runs.put(*(msgspec.structs.replace(info, status="done") for info in found))
         assert [info async for info in runs.idle()] == []
-        await runs.note_none_idle()
-        await runs.note_none_idle()
-        assert [info async for info in runs.idle()] == []
         assert [info.run_id async for info in other.idle()] == ["elsewhere"]
         assert len([info async for info in runs.all()]) == MANY + 2
-
-    async def test_a_projection_that_is_cleared_may_have_idle_ones_again(self) -> None:
-        runs = (await self.open_store()).runs()
-        await runs.note_none_idle()
-        await runs.clear()
-        await runs.put(_document(1, status="idle"))
-        assert [info async for info in runs.idle()] == [_document(1, status="idle")]
 
 
 def _document(seq: int, *, run: str = "run", status: RunStatus = "open", **fields: Any) -> RunInfo:

@@ -148,6 +148,9 @@ class RunStore(ABC):
     """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
 
     It shares the connections of the event store that it came from, and is closed with that.
+
+    A document that is not whole, or of another run or seq than there can be under its key, is as if there were none: it
+    is left out, which is said once in a warning, and written over. `run_documents` has the rule.
     """
 
     @abstractmethod

@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import logging
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -1035,6 +1036,40 @@ class RunStoreConformance:
         assert sum(await asyncio.gather(*(runs.put(_document(2, status="done")) for runs in stores * 2))) == 1
         await self.settle()
         assert await _stored(stores[1]) == _document(2, status="done")
+
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"seq": 0},
+            {"seq": -1},
+            {"status": "asleep\x1b[31m"},
+            {"digest": 5},
+            {"messages": ["a"]},
+            {"checkpoints": "x"},
+        ],
+        ids=str,
+    )
+    async def test_a_document_that_is_damaged_is_as_if_there_were_none_and_is_written_over(
+        self, damage: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        writer, store = await self.open_store(), await self.open_store()
+        whole = [_document(1, run=run, timestamp="2026", checkpoint_seq=1, checkpoint_id="x") for run in ("a", "run")]
+        for info in whole:
+            await writer.append(make_event(info.stream, 1))
+        assert await writer.runs().put(whole[0], msgspec.structs.replace(whole[1], **damage)) == 2
+        await self.settle()
+        runs = store.runs()
+        with caplog.at_level(logging.WARNING, "eventckpt"):
+            for _ in range(2):
+                assert await runs.get(STREAM, whole[0].stream) == {whole[0].stream: whole[0]}
+                assert [info async for info in runs.all()] == whole[:1]
+                assert [info async for info in runs.all("workflow")] == whole[:1]
+                assert [info async for info in runs.idle()] == []
+                assert await runs.newest("workflow") == whole[0]
+        [said] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+        assert "workflow|run" in said
+        assert await runs.put(whole[1]) == 1
+        assert await _stored(runs) == await runs.newest("workflow") == whole[1]
 
     async def test_the_documents_that_say_idle_are_found_in_each_projection_by_itself(self) -> None:
         store = await self.open_store()

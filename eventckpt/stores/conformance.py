@@ -21,7 +21,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import logging
 from collections.abc import Coroutine, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -1059,7 +1058,7 @@ class RunStoreConformance:
         assert await writer.runs().put(whole[0], msgspec.structs.replace(whole[1], **damage)) == 2
         await self.settle()
         runs = store.runs()
-        with caplog.at_level(logging.WARNING, "eventckpt"):
+        with caplog.at_level("WARNING", "eventckpt"):
             for _ in range(2):
                 assert await runs.get(STREAM, whole[0].stream) == {whole[0].stream: whole[0]}
                 assert [info async for info in runs.all()] == whole[:1]

@@ -74,12 +74,14 @@ class SqliteRunStore(RunStore):
 
     def _put(self, connection: sqlite3.Connection, info: RunInfo) -> int:
         """Write a document unless the stored one stays; how many were written."""
+        key = (info.workflow_name, info.run_id)
+        values = (self._name, *key, info.seq, *key, info.checkpoint_seq, _encoder.encode(info))
+        if written := connection.execute(f"{_PUT} WHERE excluded.seq > runs.seq", values).rowcount:
+            return written
         row = self._found(connection, info.stream)
         stored = row.counting() if row is not None else None
         if stored is not None and not gives_way(stored, info):
             return 0
-        key = (info.workflow_name, info.run_id)
-        values = (self._name, *key, info.seq, *key, info.checkpoint_seq, _encoder.encode(info))
         return connection.execute(_PUT, values).rowcount
 
     def _found(self, connection: sqlite3.Connection, stream: StreamId) -> _Row | None:

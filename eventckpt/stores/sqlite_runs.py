@@ -101,7 +101,7 @@ class SqliteRunStore(RunStore):
         """See `RunStore.newest`; the order is that of commits."""
 
         def fetch(connection: sqlite3.Connection) -> list[_Row]:
-            """Rows up to the first that counts."""
+            """Rows up to the first that counts; of those before it, what names them."""
             rows: list[_Row] = []
             for row in connection.execute(
                 f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
@@ -110,6 +110,7 @@ class SqliteRunStore(RunStore):
                 rows.append(_Row(*row))
                 if rows[-1].counting() is not None:
                     break
+                rows[-1] = rows[-1]._replace(info=b"")
             return rows
 
         rows = await self._store.reading(fetch)

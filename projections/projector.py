@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
 from eventckpt.log import logger_of
+from eventckpt.text import safe
 
 from .clock import SYSTEM_CLOCK, Clock
 from .engines import Engine
@@ -31,6 +32,7 @@ __all__ = ["Projector"]
 logger = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0  # seconds between two looks at which projection is in use
+_LONGEST_LOOK: Final = 60.0  # where looks fail: twice as long each time, up to this
 
 _DIGITS: Final = 9  # of a projection's number; what is longer was not counted by a rebuild
 
@@ -51,12 +53,14 @@ class Projector:
         self._engine = engine
         self._options = options
         self._clock = clock
+        self._in_use = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the projection in use up to date until `stop` is set; then release what is held."""
+        store = self._engine.store
+        self._in_use = await store.runs().active()
         while not stop.is_set():
-            store = self._engine.store
-            name = await store.runs().active()
+            name = self._in_use
             async with self.processing(name), telling(store, store.runs(name), self._clock):
                 logger.info("Projecting into %r as %s", name, self._options.worker)
                 await first(stop.wait(), self._until_another_than(name))
@@ -120,9 +124,20 @@ class Projector:
         return self._engine.leases(f"eventckpt-{name}")
 
     async def _until_another_than(self, name: str) -> None:
-        runs = self._engine.store.runs()
-        while await runs.active() == name:
-            await self._clock.sleep(_LOOK)
+        """A look that fails is none: the processing goes on, and has errors and back-off of its own."""
+        runs, pause = self._engine.store.runs(), _LOOK
+        while True:
+            try:
+                self._in_use = await runs.active()
+            except Exception as error:  # noqa: BLE001 - the worker goes on with the projection it knows
+                logger.warning("Which projection is in use is looked at again in %g s: %s", pause, safe(error))
+                await self._clock.sleep(pause)
+                pause = min(2 * pause, _LONGEST_LOOK)
+                continue
+            if self._in_use != name:
+                return
+            pause = _LOOK
+            await self._clock.sleep(pause)
 
 
 def _number(name: str) -> int:

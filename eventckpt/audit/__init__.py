@@ -32,10 +32,10 @@ from ..runs import Folding, agree, fold
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check, RunStore
+from ..stores.run_documents import told
 from .adopt import Adopted, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
-from .idle import told
 from .lineage import Node, lineage_of
 from .names import checkpoint_named, run_named
 from .prune import Plan, carry_out, plan_for
@@ -180,7 +180,8 @@ class CheckpointAudit:
         """The runs that fit, the last written to first; with `after`, those behind that run.
 
         From the projection, "last written to" is by when events were recorded, and then by name. Of a run that its
-        document calls `idle`, the newest live header is asked for.
+        document calls `idle`, the newest live header is asked for, as of the seq that the document is at; where
+        the log does not tell, it stays `idle`.
 
         Raises:
             CheckpointStoreError: the projection is empty, and the log is not.
@@ -189,7 +190,7 @@ class CheckpointAudit:
         which, waiting = which or Filter(), after
         if self._projection is not None:
             for info in await self._projected(self._projection, which, after):
-                known = await told(self.store, info) if info.status == "idle" else info
+                known = await told(self.store, info) or info if info.status == "idle" else info
                 if which.fits(known):
                     yield known
             return
@@ -204,7 +205,7 @@ class CheckpointAudit:
 
     async def _projected(self, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
         async with aclosing(runs.all(which.workflow_name)) as infos:
-            found = [info async for info in infos if info.stream == after or which.fits(info)]
+            found = [info async for info in infos if info.stream == after or _may_fit(which, info)]
         if not found:
             await self._check_projected(runs)
         found.sort(key=lambda info: info.stream)
@@ -450,3 +451,8 @@ class CheckpointAudit:
         async with aclosing(self.store.streams()) as found:
             async for stream in found:
                 yield stream
+
+
+def _may_fit(which: Filter, info: RunInfo) -> bool:
+    """Whether a document is worth looking at: where it says `idle`, only the log tells status and questions."""
+    return (which._replace(status=None, request=None) if info.status == "idle" else which).fits(info)

@@ -250,6 +250,8 @@ def event_fields(event: CheckpointEvent) -> dict[str, Any]:
 
 def standing(status: RunStatus, asked: Sequence[PendingRequest]) -> str:
     """How a run stands, in words: one that is running may have questions, too."""
+    if status == "waiting":
+        return f"waiting for {len(asked)}"
     return f"{status}, waits for {len(asked)}" if asked else status
 
 

@@ -148,6 +148,9 @@ class RunStore(ABC):
     """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
 
     It shares the connections of the event store that it came from, and is closed with that.
+
+    A document that is not whole, or of another run or seq than there can be under its key, is as if there were none: it
+    is left out, which is said once in a warning, and written over. `run_documents` has the rule.
     """
 
     @abstractmethod
@@ -174,17 +177,14 @@ class RunStore(ABC):
         """The documents of a workflow, or of all workflows, in no particular order."""
 
     async def idle(self) -> AsyncGenerator[RunInfo, None]:
-        """The documents that say `idle`, as 0.1.0 wrote them. May give none once it was noted that there are none."""
+        """The documents that say `idle`, as 0.1.0 wrote them.
+
+        An engine that can find them without reading all documents should override this.
+        """
         async with aclosing(self.all()) as infos:
             async for info in infos:
                 if info.status == "idle":
                     yield info
-
-    async def note_none_idle(self) -> None:  # noqa: B027 - an engine need not keep it
-        """Note that `idle` went through all documents and gave none, so that asking again costs next to nothing.
-
-        An engine that cannot keep this goes through them each time.
-        """
 
     @abstractmethod
     async def clear(self) -> None:

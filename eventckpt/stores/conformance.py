@@ -1036,6 +1036,40 @@ class RunStoreConformance:
         await self.settle()
         assert await _stored(stores[1]) == _document(2, status="done")
 
+    @pytest.mark.parametrize(
+        "damage",
+        [
+            {"seq": 0},
+            {"seq": -1},
+            {"status": "asleep\x1b[31m"},
+            {"digest": 5},
+            {"messages": ["a"]},
+            {"checkpoints": "x"},
+        ],
+        ids=str,
+    )
+    async def test_a_document_that_is_damaged_is_as_if_there_were_none_and_is_written_over(
+        self, damage: dict[str, Any], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        writer, store = await self.open_store(), await self.open_store()
+        whole = [_document(1, run=run, timestamp="2026", checkpoint_seq=1, checkpoint_id="x") for run in ("a", "run")]
+        for info in whole:
+            await writer.append(make_event(info.stream, 1))
+        assert await writer.runs().put(whole[0], msgspec.structs.replace(whole[1], **damage)) == 2
+        await self.settle()
+        runs = store.runs()
+        with caplog.at_level("WARNING", "eventckpt"):
+            for _ in range(2):
+                assert await runs.get(STREAM, whole[0].stream) == {whole[0].stream: whole[0]}
+                assert [info async for info in runs.all()] == whole[:1]
+                assert [info async for info in runs.all("workflow")] == whole[:1]
+                assert [info async for info in runs.idle()] == []
+                assert await runs.newest("workflow") == whole[0]
+        [said] = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+        assert "workflow|run" in said
+        assert await runs.put(whole[1]) == 1
+        assert await _stored(runs) == await runs.newest("workflow") == whole[1]
+
     async def test_the_documents_that_say_idle_are_found_in_each_projection_by_itself(self) -> None:
         store = await self.open_store()
         runs, other = store.runs("one"), store.runs("other")
@@ -1046,18 +1080,8 @@ class RunStoreConformance:
         assert [info.run_id async for info in other.idle()] == ["elsewhere"]
         await runs.put(*(msgspec.structs.replace(info, status="done") for info in found))
         assert [info async for info in runs.idle()] == []
-        await runs.note_none_idle()
-        await runs.note_none_idle()
-        assert [info async for info in runs.idle()] == []
         assert [info.run_id async for info in other.idle()] == ["elsewhere"]
         assert len([info async for info in runs.all()]) == MANY + 2
-
-    async def test_a_projection_that_is_cleared_may_have_idle_ones_again(self) -> None:
-        runs = (await self.open_store()).runs()
-        await runs.note_none_idle()
-        await runs.clear()
-        await runs.put(_document(1, status="idle"))
-        assert [info async for info in runs.idle()] == [_document(1, status="idle")]
 
 
 def _document(seq: int, *, run: str = "run", status: RunStatus = "open", **fields: Any) -> RunInfo:

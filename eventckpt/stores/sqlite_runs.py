@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from ..events import RunInfo, StreamId
 from . import RunStore, gives_way
+from .run_documents import LeftOut, counting
 
 __all__ = ["SqliteRunStore"]
 
@@ -34,25 +34,35 @@ class _File(Protocol):
     async def writing(self, change: Callable[[sqlite3.Connection], _T]) -> _T: ...
 
 
+class _Row(NamedTuple):
+    """A document and the key that it is kept under."""
+
+    projection: str
+    workflow_name: str
+    run_id: str
+    info: bytes
+
+    def counting(self) -> RunInfo | None:
+        """The document; None where it does not count."""
+        return counting(partial(_decoder.decode, self.info), lambda run: (run.workflow_name, run.run_id) == self[1:3])
+
+
 class SqliteRunStore(RunStore):
     """See `RunStore`; made by `SqliteEventStore.runs`."""
 
     def __init__(self, store: _File, name: str | None) -> None:
         self._store = store
         self._name = name
+        self._left_out = LeftOut()
 
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
         """See `RunStore.get`."""
 
-        def fetch(connection: sqlite3.Connection) -> dict[StreamId, RunInfo]:
-            found: dict[StreamId, RunInfo] = {}
-            for stream in streams:
-                row = connection.execute(_GET, (self._name, stream.workflow_name, stream.run_id)).fetchone()
-                if row is not None:
-                    found[stream] = _decoder.decode(row[0])
-            return found
+        def fetch(connection: sqlite3.Connection) -> list[_Row | None]:
+            return [self._found(connection, stream) for stream in streams]
 
-        return await self._store.reading(fetch)
+        rows = await self._store.reading(fetch)
+        return {info.stream: info for row in rows if row is not None and (info := self._counting(row)) is not None}
 
     async def put(self, *infos: RunInfo) -> int:
         """See `RunStore.put`."""
@@ -64,29 +74,47 @@ class SqliteRunStore(RunStore):
 
     def _put(self, connection: sqlite3.Connection, info: RunInfo) -> int:
         """Write a document unless the stored one stays; how many were written."""
-        row = _row(self._name, info)
-        written = connection.execute(f"{_PUT} WHERE excluded.seq > runs.seq", row).rowcount
-        if written or info.status == "idle":
+        key = (info.workflow_name, info.run_id)
+        values = (self._name, *key, info.seq, *key, info.checkpoint_seq, _encoder.encode(info))
+        if written := connection.execute(f"{_PUT} WHERE excluded.seq > runs.seq", values).rowcount:
             return written
-        same = connection.execute(
-            f"{_GET} AND seq = ?", (self._name, info.workflow_name, info.run_id, info.seq)
-        ).fetchone()
-        if same is None or not gives_way(_decoder.decode(same[0]), info):
+        row = self._found(connection, info.stream)
+        stored = row.counting() if row is not None else None
+        if stored is not None and not gives_way(stored, info):
             return 0
-        return connection.execute(_PUT, row).rowcount
+        return connection.execute(_PUT, values).rowcount
+
+    def _found(self, connection: sqlite3.Connection, stream: StreamId) -> _Row | None:
+        row = connection.execute(
+            f"{_SELECT} AND workflow_name = ? AND run_id = ?", (self._name, stream.workflow_name, stream.run_id)
+        ).fetchone()
+        return _Row(*row) if row else None
+
+    def _counting(self, row: _Row) -> RunInfo | None:
+        """The document of a row; None where it does not count, which is said once."""
+        info = row.counting()
+        if info is None:
+            self._left_out.say(row.projection, f"{row.workflow_name}|{row.run_id}")
+        return info
 
     async def newest(self, workflow_name: str) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
 
-        def fetch(connection: sqlite3.Connection) -> RunInfo | None:
-            row = connection.execute(
-                f"SELECT info FROM runs WHERE projection = {_IN_USE} AND workflow_name = ? AND position IS NOT NULL"
-                " ORDER BY position DESC LIMIT 1",
+        def fetch(connection: sqlite3.Connection) -> list[_Row]:
+            """Rows up to the first that counts; of those before it, what names them."""
+            rows: list[_Row] = []
+            for row in connection.execute(
+                f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
                 (self._name, workflow_name),
-            ).fetchone()
-            return _decoder.decode(row[0]) if row else None
+            ):
+                rows.append(_Row(*row))
+                if rows[-1].counting() is not None:
+                    break
+                rows[-1] = rows[-1]._replace(info=b"")
+            return rows
 
-        return await self._store.reading(fetch)
+        rows = await self._store.reading(fetch)
+        return next(filter(None, map(self._counting, rows)), None)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
@@ -95,46 +123,27 @@ class SqliteRunStore(RunStore):
         while True:
             key = (self._name, *after, *(() if workflow_name is None else (workflow_name,)))
 
-            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[tuple[str, str, bytes]]:
-                return connection.execute(
-                    f"SELECT workflow_name, run_id, info FROM runs WHERE projection = {_IN_USE}"
-                    f" AND (workflow_name, run_id) > (?, ?) {only} ORDER BY workflow_name, run_id LIMIT {_PAGE}",
+            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[_Row]:
+                cursor = connection.execute(
+                    f"{_SELECT} AND (workflow_name, run_id) > (?, ?) {only}"
+                    f" ORDER BY workflow_name, run_id LIMIT {_PAGE}",
                     key,
-                ).fetchall()
+                )
+                return [_Row(*row) for row in cursor]
 
             rows = await self._store.reading(fetch)
-            for _, _, info in rows:
-                yield _decoder.decode(info)
+            for row in rows:
+                if (info := self._counting(row)) is not None:
+                    yield info
             if len(rows) < _PAGE:
                 return
-            after = rows[-1][:2]
-
-    async def idle(self) -> AsyncGenerator[RunInfo, None]:
-        """See `RunStore.idle`."""
-
-        def is_noted(connection: sqlite3.Connection) -> bool:
-            return connection.execute(f"SELECT 1 FROM projections WHERE kind = {_NOTE}", (self._name,)).fetchone()
-
-        if await self._store.reading(is_noted):
-            return
-        async with aclosing(super().idle()) as infos:
-            async for info in infos:
-                yield info
-
-    async def note_none_idle(self) -> None:
-        """See `RunStore.note_none_idle`."""
-
-        def change(connection: sqlite3.Connection) -> None:
-            connection.execute(f"INSERT OR IGNORE INTO projections (kind, active) VALUES ({_NOTE}, '')", (self._name,))
-
-        await self._store.writing(change)
+            after = rows[-1][1:3]
 
     async def clear(self) -> None:
         """See `RunStore.clear`."""
 
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM runs WHERE projection = {_IN_USE}", (self._name,))
-            connection.execute(f"DELETE FROM projections WHERE kind = {_NOTE}", (self._name,))
 
         await self._store.writing(change)
 
@@ -165,11 +174,4 @@ _PUT: Final = f"""
         (SELECT position FROM events WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?)
     ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
     SET seq = excluded.seq, position = excluded.position, info = excluded.info"""
-_GET: Final = f"SELECT info FROM runs WHERE projection = {_IN_USE} AND workflow_name = ? AND run_id = ?"
-_NOTE: Final = f"'none idle in ' || {_IN_USE}"
-"""The kind of the row that notes of a projection that no document of it says `idle`."""
-
-
-def _row(name: str | None, info: RunInfo) -> tuple[Any, ...]:
-    key = (info.workflow_name, info.run_id)
-    return (name, *key, info.seq, *key, info.checkpoint_seq, _encoder.encode(info))
+_SELECT: Final = f"SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = {_IN_USE}"

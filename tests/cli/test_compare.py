@@ -104,7 +104,7 @@ async def test_replay_names_a_header_that_says_another_thing_than_its_state(engi
     )
     await store.append(lie)
     printed = await cli("replay", "order-1", code=1)
-    assert "seq 3: superstep 99, waiting, waits for 1  WRONG" in printed.out
+    assert "seq 3: superstep 99, waiting for 1  WRONG" in printed.out
     assert "disagree on checkpoint_id, iteration_count" in printed.out
     await cli("verify", "order-1")  # whoever can write can lie: the chain is whole
 

@@ -101,6 +101,16 @@ async def test_a_run_with_messages_and_a_question_is_running_and_shows_the_quest
     assert "left alone: waits for 1 answers" in refused
 
 
+async def test_that_a_run_is_waiting_is_said_once(engine: Engine, cli: Cli) -> None:
+    run = engine.storage().for_run("asks")
+    await run.save(checkpoint(checkpoint_id="one", pending_request_info_events=question("approve-7")))
+    said = "waiting for 1"
+    assert f"superstep 0, {said}, recorded" in (await cli("show", "one")).out
+    assert (await cli("lineage", "asks")).out == f"one  seq 1, superstep 0, {said}\n"
+    assert (await cli("tail", "--limit", "1")).out.endswith(f"iteration 0  {said}\n")
+    assert (await cli("replay", "asks")).out.startswith(f"seq 1: superstep 0, {said}\n")
+
+
 async def test_what_is_deleted_says_nothing_of_how_its_run_stands(engine: Engine, cli: Cli) -> None:
     run = engine.storage().for_run("order-1")
     first = checkpoint(checkpoint_id="one", state=GRAPH)

@@ -2,10 +2,6 @@
 
 The item's id is the name of the projection and its partition key that of the run's events, so that one run is one
 point read, and several projections can stand side by side while one of them is rebuilt.
-
-A document counts only where it is whole and says of which run it is what its key says. Anyone who can write to the
-container can change it, and the log can make it anew: so a document that does not count is as if there were none, and
-is written over.
 """
 
 from __future__ import annotations
@@ -20,12 +16,13 @@ from typing import Any, Final, TypeGuard, cast
 import msgspec
 
 from ...errors import StoreUnavailableError
-from ...events import MAX_SEQ, RunInfo, StreamId
+from ...events import RunInfo, StreamId
 from ...log import logger_of
 from ...lru import Lru
 from ...moments import NEVER
 from ...text import described, is_unicode, safe
 from .. import RunStore, gives_way
+from ..run_documents import LeftOut, counting
 from . import listings, log
 from .container import Container
 from .items import Item, is_in, key_of, order_of_key, partition_key_of
@@ -58,9 +55,6 @@ _ROUNDS: Final = 20
 no race."""
 _LATEST: Final = "latest"
 _POINTER: Final = "active"
-_NOTE: Final = "none-idle"
-"""The id of the item that notes of a projection, by whose name it is kept, that no document of it says `idle`. No run's
-partition is called so: each has a bar in its name."""
 _LONGEST: Final = 200  # characters of a projection's name, which is part of the ids of its leases
 _NO_NAME: Final = frozenset("/\\?#")  # the service takes none of these in an id
 _POINTER_AGE: Final = 5.0
@@ -76,7 +70,7 @@ class CosmosRunStore(RunStore):
         self._name = name
         self._known: tuple[str, float] | None = None
         self._etags = _etags()
-        self._left_out: Lru[tuple[str, str], bool] = Lru(_MEMORY)
+        self._left_out = LeftOut()
 
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
         """See `RunStore.get`."""
@@ -142,11 +136,9 @@ class CosmosRunStore(RunStore):
                     yield info
 
     async def idle(self) -> AsyncGenerator[RunInfo, None]:
-        """See `RunStore.idle`. Unless it was noted, the service looks at every document: the status is in no index."""
+        """See `RunStore.idle`. The service looks at every document, for the status is in no index, and gives few."""
         async with self._container.in_use():
             name = await self._in_use()
-            if await self._container.read(_NOTE, name) is not None:
-                return
         cursor = self._container.query(
             f"SELECT {_FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
             {"@id": name},
@@ -156,16 +148,10 @@ class CosmosRunStore(RunStore):
                 if (info := self._counting(name, row)) is not None:
                     yield info
 
-    async def note_none_idle(self) -> None:
-        """See `RunStore.note_none_idle`."""
-        async with self._container.in_use():
-            await self._container.put({"id": _NOTE, "stream": await self._in_use()})
-
     async def clear(self) -> None:
         """See `RunStore.clear`."""
         async with self._container.in_use():
             name = await self._in_use()
-            await self._container.remove(_NOTE, name)
             self._etags = _etags()
             cursor = self._container.query("SELECT c.stream FROM c WHERE c.id = @id", {"@id": name})
             while (page := await cursor.page()) is not None:
@@ -213,11 +199,9 @@ class CosmosRunStore(RunStore):
 
     def _counting(self, name: str, item: Item) -> RunInfo | None:
         """The document in an item; None where it does not count, which is said once."""
-        info = _info(item)
-        key = key_of(item) or ""
-        if info is None and not self._left_out.get((name, key)):
-            self._left_out.put((name, key), True)
-            logger.warning("The document %r of the run with key %s is damaged and left out.", name, safe(key))
+        info = counting(partial(msgspec.convert, item, RunInfo), partial(is_in, item=item))
+        if info is None:
+            self._left_out.say(name, key_of(item) or "")
         return info
 
     async def _put(self, name: str, info: RunInfo) -> bool:
@@ -251,15 +235,6 @@ class CosmosRunStore(RunStore):
 def _etags() -> Lru[tuple[str, StreamId], tuple[int, str]]:
     """Of documents by projection and run: the seq that each has reached, and its etag."""
     return Lru(_MEMORY)
-
-
-def _info(item: Item) -> RunInfo | None:
-    """The document in an item, if it is whole and of the run that its key is of."""
-    try:
-        info = msgspec.convert(item, RunInfo)
-    except msgspec.ValidationError:
-        return None
-    return info if 1 <= info.seq <= MAX_SEQ and is_in(info.stream, item) else None
 
 
 def _is_name(value: object) -> TypeGuard[str]:

@@ -178,7 +178,7 @@ class ChangeFeedProcessor:
             try:
                 await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
             except LeaseLostError as error:
-                raise RuntimeError(f"Stop the workers first: {error}.") from error
+                raise RuntimeError(f"Stop the workers first: {safe(error)}.") from error
         if await self._leases.remove_unreadable():
             for gap in EVERYTHING.without(lease.range for lease in leases):
                 for piece in gap.cut(await self._feed.ranges()):

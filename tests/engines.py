@@ -61,6 +61,16 @@ class CosmosEngine(Engine):
         return CosmosEventStore(**self.settings)
 
 
+def where(emulator: CosmosEmulator) -> dict[str, Any]:
+    """The settings of a store on an emulator of the test's own."""
+    return {
+        "endpoint": emulator.endpoint,
+        "credential": emulator.key,
+        "database_name": "db",
+        "container_name": "events",
+    }
+
+
 def catch_up(endpoint: str) -> None:
     """A moment goes by on the emulator at `endpoint`, if there is one: all its replicas have heard of everything."""
     if (emulator := CosmosEmulator.at(endpoint)) is not None:

@@ -234,10 +234,11 @@ class Writer:
 
     async def _begun(self, execution: Execution) -> CheckpointEvent | None:
         """The first event of a fork that an earlier save of this execution has begun, if it is there."""
-        began, execution.began = execution.began, None
+        began = execution.began
         if began is None:
             return None
         headers = [header async for header in self._store.headers(began.stream, lte=began.seq)]
+        execution.began = None
         return began if [header.digest for header in headers] == [began.digest] else None
 
     def _note(self, event: CheckpointEvent, save: _Save) -> None:

@@ -20,6 +20,7 @@ from projections import Difference, LatestProjection, ProcessorOptions, compare,
 from projections.projector import Projector
 
 from ..cosmos_emulator import CosmosEmulator
+from ..engines import where
 
 STREAM = StreamId("w", "r1")
 
@@ -28,15 +29,6 @@ STREAM = StreamId("w", "r1")
 async def emulator() -> AsyncGenerator[CosmosEmulator, None]:
     async with CosmosEmulator() as running:
         yield running
-
-
-def where(emulator: CosmosEmulator) -> dict[str, Any]:
-    return {
-        "endpoint": emulator.endpoint,
-        "credential": emulator.key,
-        "database_name": "db",
-        "container_name": "events",
-    }
 
 
 @pytest.fixture

@@ -22,6 +22,7 @@ from eventckpt.stores.cosmos import container, listings
 from projections import LatestProjection
 
 from ..cosmos_emulator import CosmosEmulator
+from ..engines import where
 
 WORKFLOW = "workflow"
 ONE_SECOND = 1_800_000_000.0
@@ -31,15 +32,6 @@ ONE_SECOND = 1_800_000_000.0
 async def emulator() -> AsyncGenerator[CosmosEmulator, None]:
     async with CosmosEmulator(clock=lambda: ONE_SECOND) as running:  # the service's clock tells nothing apart
         yield running
-
-
-def where(emulator: CosmosEmulator) -> dict[str, Any]:
-    return {
-        "endpoint": emulator.endpoint,
-        "credential": emulator.key,
-        "database_name": "db",
-        "container_name": "events",
-    }
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointEncodeError, SqliteCheckpointStorage
+from eventckpt import CheckpointEncodeError, SqliteCheckpointStorage, StoreUnavailableError
 from eventckpt.chain import sealed
 from eventckpt.events import CheckpointEvent
 from eventckpt.log import logger_of
@@ -65,10 +65,12 @@ async def log_everything(engine: Engine) -> None:
         await run.save(checkpoint(graph_signature_hash=HOSTILE, version=5))  # type: ignore[arg-type, misc]
     await engine.storage().for_run(HOSTILE).save(checkpoint())  # a fork
     await storage.save(checkpoint(HOSTILE + "elsewhere"))  # an unknown parent
-    await LatestProjection(storage.store).apply(
-        [sealed(CheckpointEvent(type="checkpoint", workflow_name=HOSTILE, run_id=HOSTILE, seq=7,
-                                checkpoint_id=HOSTILE, timestamp="", recorded_at=""))]
-    )  # fmt: skip
+    unknown = CheckpointEvent(
+        type="checkpoint", workflow_name=HOSTILE, run_id=HOSTILE, seq=7, checkpoint_id="", timestamp="", recorded_at=""
+    )
+    with pytest.raises(StoreUnavailableError) as raised:
+        await LatestProjection(storage.store).apply([sealed(unknown)])
+    assert is_harmless(str(raised.value))
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -191,8 +191,9 @@ def checkpoint(run: str, number: int) -> object:
 
 async def test_the_latest_over_all_runs_comes_from_the_projection_in_one_query(rig: Rig) -> None:
     writing = rig.engine.storage()
+    handles = {run: writing.for_run(run) for run in "abc"}
     for number, run in enumerate(["a", "b", "a", "c", "b"]):
-        await writing.for_run(run).save(checkpoint(run, number))
+        await handles[run].save(checkpoint(run, number))
     store = rig.engine.open()
     projected = EventCheckpointStorage(store, latest="projection")
     assert await projected.get_latest(workflow_name="flow") is None
@@ -201,7 +202,7 @@ async def test_the_latest_over_all_runs_comes_from_the_projection_in_one_query(r
     latest = await projected.get_latest(workflow_name="flow")
     assert latest is not None
     assert latest.checkpoint_id == "b-4"
-    await writing.for_run("c").save(checkpoint("c", 5))
+    await handles["c"].save(checkpoint("c", 5))
     rig.engine.settle()
     late = await projected.get_latest(workflow_name="flow")
     bound = await projected.for_run("c").get_latest(workflow_name="flow")

@@ -220,16 +220,21 @@ class World:
         if at is None:
             return self
         world = self.copy(who)
-        reader, name = world.readers[who], self.entry(at).name
+        reader = world.readers[who]
         world.note(who, at)
+        world.unanswered -= {(reader.process, at)}
         if reader.home is not None:
             world.reads_home(who)
             reader.executions[0].will_look = at[0].workflow_name != reader.home.workflow_name
             return world
-        key = (at[0].workflow_name, name)
+        world._begins_after(who, at)
+        return world
+
+    def _begins_after(self, who: str, at: At) -> None:
+        """An execution of an unbound storage begins, which goes on from the checkpoint at `at`."""
+        reader, key = self.readers[who], (at[0].workflow_name, self.entry(at).name)
         others = reader.followers[key] if reader.loaded.get(key) else ()
         reader.goes_on(key, (*others, reader.begin(at[0], self.head(at[0]))), loaded=True)
-        return world
 
     def got_latest(self, who: str, at: At | None) -> World:
         """A reader asked for the newest checkpoint, and got the one at `at`."""
@@ -238,16 +243,10 @@ class World:
         if reader.home is not None:
             world.reads_home(who)
         elif at is not None:
-            key = (at[0].workflow_name, self.entry(at).name)
-            followers = reader.followers.get(key, ())
-            if followers and reader.executions[followers[-1]].run == at[0]:
-                told = reader.executions[followers[-1]]
-                told.seen, told.wrote_it = self.head(at[0]), False
-                reader.goes_on(key, followers, loaded=reader.loaded[key])
-            else:
-                reader.goes_on(key, (reader.begin(at[0], self.head(at[0])),), loaded=False)
+            world._begins_after(who, at)
         if at is not None:
             world.note(who, at)
+            world.unanswered -= {(reader.process, at)}
         return world
 
     def reads_home(self, who: str) -> None:
@@ -319,7 +318,7 @@ class World:
         if key in reader.followers:
             return [(world, number) for number in sorted(set(reader.followers[key]))]
         if parent in reader.followers:
-            number, *others = reader.followers[parent]
+            *others, number = reader.followers[parent]
             if others:
                 reader.followers[parent] = tuple(others)
             else:
@@ -454,10 +453,15 @@ class World:
             if at[0] != execution.run:
                 execution.runs = (*execution.runs, at[0])
             execution.seen, execution.wrote_it, execution.has_read = at[1], True, True
+        elif (reader.process, at) in world.unanswered and at[0] == execution.run and at[1] > execution.seen:
+            execution.seen, execution.wrote_it, execution.has_read = at[1], False, True
         world.note(who, at, at[1] if moves else None)
         world.unanswered -= {(reader.process, at)}
         if reader.home is None:
-            reader.goes_on((checkpoint.workflow, checkpoint.name), (plan.execution,), loaded=False)
+            key = (checkpoint.workflow, checkpoint.name)
+            others = tuple(each for each in reader.followers.get(key, ()) if each != plan.execution)
+            waiting = others if reader.loaded.get(key) else ()
+            reader.goes_on(key, waiting or (plan.execution,), loaded=bool(waiting))
         return world
 
     # Comparing

@@ -7,6 +7,7 @@ import dataclasses
 import gc
 import random
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from eventckpt import (
     EventCheckpointStorage,
     EventStore,
     RunCheckpointStorage,
+    SqliteCheckpointStorage,
     StoreUnavailableError,
     StreamId,
 )
@@ -473,6 +475,62 @@ async def test_a_read_beside_a_save_of_the_same_handle_takes_nothing_back(engine
         assert run.forked_to is None
 
 
+async def test_a_checkpoint_of_another_workflow_that_is_loaded_beside_a_save_takes_nothing_back(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = engine.storage().for_run("elsewhere")
+    await other.save(checkpoint(checkpoint_id="v0", workflow_name="v"))
+    store = engine.open()
+    run = EventCheckpointStorage(store).for_run("r", workflow_name=WORKFLOW)
+    root, second = await chain_of(run, 2)
+    engine.settle()
+    asked, may_answer = asyncio.Event(), asyncio.Event()
+    read = store.read
+
+    async def slowly(*args: Any) -> list[CheckpointEvent]:
+        asked.set()
+        found = await read(*args)
+        await may_answer.wait()
+        return found
+
+    monkeypatch.setattr(store, "read", slowly)
+    slow = asyncio.create_task(run.get_latest(workflow_name=WORKFLOW))
+    await asked.wait()
+    await run.save(third := checkpoint(second))
+    await run.load("v0")
+    may_answer.set()
+    assert await slow == second
+    await run.save(root)  # unchanged
+    await run.save(checkpoint(third, checkpoint_id="fourth"))
+    assert run.forked_to is None
+    log = [root.checkpoint_id, second.checkpoint_id, third.checkpoint_id, "fourth"]
+    assert await run_log(engine, "r") == log
+
+
+def test_a_storage_may_be_used_in_one_event_loop_after_the_other(tmp_path: Path) -> None:
+    storage = SqliteCheckpointStorage(tmp_path / "checkpoints.db")
+    run = storage.for_run("r")
+
+    async def save(
+        through: RunCheckpointStorage | EventCheckpointStorage, root: WorkflowCheckpoint, number: int
+    ) -> None:
+        names = (f"{root.checkpoint_id} {number} {step}" for step in range(5))
+        await asyncio.gather(*(through.save(checkpoint(root, checkpoint_id=name)) for name in names))
+
+    roots = [checkpoint(checkpoint_id=name) for name in ("bound", "unbound")]
+    for through, root in zip((run, storage), roots, strict=True):
+        asyncio.run(through.save(root))
+        for number in range(3):
+            asyncio.run(save(through, root, number))
+    assert run.forked_to is None
+
+    async def end() -> int:
+        async with storage.store:
+            return len(await history(storage.store, "r")) + len(await history(storage.store, "unbound"))
+
+    assert asyncio.run(end()) == 32
+
+
 async def test_what_reads_while_a_prune_is_under_way_rests_on_nothing_that_goes(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -527,6 +585,43 @@ async def test_a_job_that_is_cancelled_and_tried_again_at_once_goes_on_in_its_ru
         await get_latest(retry)
         await retry.save(checkpoint())
         assert retry.forked_to is None
+
+
+@pytest.mark.parametrize("pattern", ["a chat", "going back", "saved again"])
+async def test_what_is_tried_again_after_it_was_cut_off_is_gone_on_from(engine: Engine, pattern: str) -> None:
+    root, *_ = await chain_of(engine.storage().for_run("r"), 3)
+    engine.settle()
+    store = CutOff(engine.open())
+    run = EventCheckpointStorage(store, on_conflict="raise").for_run("r")
+    await get_latest(run)
+    cut_off = {
+        "a chat": checkpoint(checkpoint_id="x"),
+        "going back": checkpoint(root, checkpoint_id="x"),
+        "saved again": dataclasses.replace(root, state={"step": "changed"}),
+    }[pattern]
+    store.loses = "answer"
+    with pytest.raises(StoreUnavailableError):
+        await run.save(cut_off)
+    await run.save(cut_off)
+    await run.save(checkpoint(cut_off, checkpoint_id="y"))
+    assert (await run_log(engine, "r"))[3:] == [cut_off.checkpoint_id, "y"]
+
+
+async def test_what_somebody_was_told_of_by_a_read_is_another_writers_to_all_others(engine: Engine) -> None:
+    store = CutOff(engine.open())
+    storage = EventCheckpointStorage(store)
+    [root] = await chain_of(storage.for_run("r"), 1)
+    first, stale = (storage.for_run("r", workflow_name=WORKFLOW) for _ in range(2))
+    for each in (first, stale):
+        await each.load(root.checkpoint_id)
+    store.loses = "answer"
+    with pytest.raises(StoreUnavailableError):
+        await first.save(cut_off := checkpoint(root, checkpoint_id="x"))
+    assert await get_latest(first) == cut_off
+    await stale.save(checkpoint(root, checkpoint_id="z"))
+    await first.save(checkpoint(cut_off, checkpoint_id="y"))
+    assert (first.forked_to, stale.forked_to) == (None, "r~z")
+    assert await run_log(engine, "r") == [root.checkpoint_id, "x", "y"]
 
 
 @pytest.mark.parametrize("loses", ["answer", "task"])
@@ -692,15 +787,62 @@ async def test_looking_at_a_checkpoint_before_it_is_resumed_makes_no_fork(engine
     assert len(await run_log(engine, root.checkpoint_id)) == 5
 
 
-async def test_where_no_task_tells_each_save_takes_the_next_load_that_waits(engine: Engine) -> None:
+async def test_where_no_task_tells_each_save_takes_the_last_load_that_waits(engine: Engine) -> None:
     storage = engine.storage()
-    [root] = await chain_of(storage, 1)
+    root = checkpoint()
+    await asyncio.create_task(storage.save(root))
     for _ in range(2):
         await asyncio.create_task(load(storage, root.checkpoint_id))
     for name in ("one", "two", "two, side by side"):
-        await storage.save(checkpoint(root, checkpoint_id=name))
+        await asyncio.create_task(storage.save(checkpoint(root, checkpoint_id=name)))
     assert await run_log(engine, root.checkpoint_id) == [root.checkpoint_id, "one"]
     assert await run_log(engine, f"{root.checkpoint_id}~two") == ["two", "two, side by side"]
+
+
+@pytest.mark.parametrize("look", ["load", "get_latest"])
+async def test_who_looks_or_resumes_moves_no_other_task(engine: Engine, look: str) -> None:
+    storage = engine.storage()
+    root, second = await chain_of(storage, 2)
+
+    async def another(*, saves: str | None) -> None:
+        if look == "load":
+            await storage.load(second.checkpoint_id)
+        else:
+            await storage.get_latest(workflow_name=WORKFLOW)
+        if saves is not None:
+            await storage.save(checkpoint(second, checkpoint_id=saves))
+
+    await asyncio.create_task(another(saves=None))
+    await storage.save(mine := checkpoint(second, checkpoint_id="mine"))
+    await asyncio.create_task(another(saves=None))
+    await storage.save(checkpoint(mine, checkpoint_id="mine too"))
+    log = [root.checkpoint_id, second.checkpoint_id, "mine", "mine too"]
+    assert await run_log(engine, root.checkpoint_id) == log
+    if look == "load":
+        theirs = asyncio.create_task(another(saves="theirs"))
+        await theirs
+        await storage.save(checkpoint(mine, checkpoint_id="and mine"))
+        assert await run_log(engine, root.checkpoint_id) == [*log, "theirs"]
+        assert await run_log(engine, f"{root.checkpoint_id}~and mine") == ["and mine"]
+
+
+async def test_what_one_task_saves_again_takes_no_other_tasks_place(engine: Engine) -> None:
+    storage, loaded = engine.storage(), asyncio.Barrier(2)
+    [root] = await chain_of(storage, 1)
+
+    async def resume(name: str, again: WorkflowCheckpoint) -> None:
+        await storage.load(root.checkpoint_id)
+        await loaded.wait()
+        await storage.save(again)
+        await loaded.wait()
+        await storage.save(first := checkpoint(root, checkpoint_id=f"{name}1"))
+        await storage.save(checkpoint(first, checkpoint_id=f"{name}2"))
+
+    await asyncio.gather(resume("a", root), resume("b", dataclasses.replace(root, state={"step": "changed"})))
+    runs = {event.run_id async for event in storage.store.workflow_headers(WORKFLOW)}
+    logs = [await run_log(engine, run) for run in runs]
+    assert len(logs) == 2
+    assert all(not ({"a1", "a2"} & set(log) and {"b1", "b2"} & set(log)) for log in logs)
 
 
 async def load(storage: EventCheckpointStorage, checkpoint_id: str) -> WorkflowCheckpoint:

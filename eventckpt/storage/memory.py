@@ -21,7 +21,8 @@ __all__ = ["EMPTY", "Bound", "Execution", "Head", "Lineage", "Memory", "Tip"]
 
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
 _IN_DOUBT: Final = 1_000  # appends of which nobody knows what became of them
-_WAITING: Final = 100  # executions that have loaded one checkpoint and have not gone on
+_WAITING: Final = 10  # executions that have loaded one checkpoint and have not gone on
+_HERE: Final = 10  # executions that a task goes on with
 
 
 class Head(NamedTuple):
@@ -82,7 +83,7 @@ class Execution:
         """Up to here others may have written; what lies between this seq and the head, it wrote itself."""
         self.must_look = False
         """Whether the run was read, or may have been, without its head being known: the next save looks."""
-        self.turn = asyncio.Lock()
+        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self.outage: CheckpointStoreError | None = None
         """What the last turn was told that found the store out of reach."""
         self.version = 0
@@ -99,6 +100,14 @@ class Execution:
     def is_diverted(self) -> bool:
         return len(self.streams) > 1
 
+    @property
+    def turn(self) -> asyncio.Lock:
+        """Held by the save whose turn it is. A storage may be used in one event loop after the other."""
+        loop = asyncio.get_running_loop()
+        if self._turn is None or self._turn[0] is not loop:
+            self._turn = loop, asyncio.Lock()
+        return self._turn[1]
+
     def saw(self, head: Head, *, since: int) -> None:
         """Its run was read when `version` was `since`, and ended with `head`. A conflict before that is over."""
         if self.version != since and not self.is_diverted and self.head is not None and self.head.seq > head.seq:
@@ -109,7 +118,8 @@ class Execution:
 
     def was_read(self) -> None:
         """Its run was read, and where it ended is not known yet."""
-        self._learn(None, read_to=0, streams=self.streams[:1])
+        if self.is_diverted:
+            self._learn(None, read_to=0, streams=self.streams[:1])
         self.must_look = True
         self.began = None
 
@@ -144,15 +154,16 @@ def _under_way(execution: Execution | None) -> Execution | None:
 
 
 class _Here(NamedTuple):
-    """What a task has loaded last through an unbound storage, to go on from."""
+    """An execution that a task goes on with through an unbound storage."""
 
     memory: object
     key: tuple[str, str]
+    """Workflow and id of the checkpoint that it was last met at."""
     execution: Execution
 
 
-_here: ContextVar[_Here | None] = ContextVar("eventckpt_here", default=None)
-"""Of this task, and of the tasks that it starts."""
+_here: ContextVar[tuple[_Here, ...]] = ContextVar("eventckpt_here", default=())
+"""Those of this task, the last one first; the tasks that it starts inherit them."""
 
 
 class Bound:
@@ -215,6 +226,9 @@ class Lineage(NamedTuple):
     def newest(self) -> Execution:
         return self.waiting[-1] if self.waiting else self.current
 
+    def __contains__(self, execution: object) -> bool:
+        return execution is self.current or execution in self.waiting
+
 
 class Memory:
     """What a storage and its handles remember together, and the lineages of the unbound storage."""
@@ -247,9 +261,9 @@ class Memory:
         """Note an append before it is sent: where no answer comes, it may be there all the same."""
         self._in_doubt.put(event.digest, True)
 
-    def has_answer(self, event: CheckpointEvent) -> None:
-        """It was refused; or it is there, and somebody was told so."""
-        self._in_doubt.pop(event.digest)
+    def has_answer(self, event: CheckpointEvent) -> bool:
+        """It was refused; or it is there, and somebody was told so. Whether that was in doubt."""
+        return self._in_doubt.pop(event.digest) is not None
 
     def is_in_doubt(self, event: CheckpointEvent) -> bool:
         return self._in_doubt.get(event.digest) is not None
@@ -260,23 +274,29 @@ class Memory:
         return self._lineages.get((workflow_name, checkpoint_id))
 
     def next_after(self, workflow_name: str, checkpoint_id: str) -> Execution | None:
-        """The execution that the next checkpoint which follows this one belongs to: the one that this task has loaded
-        it for or, where no task tells, the next that waits."""
+        """The execution that the next checkpoint which follows this one belongs to: the one that this task goes on with
+        or, where no task tells, the last that waits."""
         key = (workflow_name, checkpoint_id)
         lineage, mine = self._lineages.get(key), self._mine(key)
-        if mine is not None:
-            if lineage is not None and mine in lineage.waiting:
-                self._put(key, Lineage(mine, tuple(each for each in lineage.waiting if each is not mine)))
-            return mine
         if lineage is None:
-            return _under_way(self._in_use.get(key))
-        if lineage.waiting:
-            lineage = Lineage(lineage.waiting[0], lineage.waiting[1:])
-            self._put(key, lineage)
-        return lineage.current
+            return mine or _under_way(self._in_use.get(key))
+        chosen = mine or lineage.newest
+        if chosen in lineage.waiting:
+            self._put(key, Lineage(chosen, tuple(each for each in lineage.waiting if each is not chosen)))
+        return chosen
+
+    def holding(self, workflow_name: str, checkpoint_id: str) -> Execution | None:
+        """The execution that a checkpoint which is saved again belongs to."""
+        key = (workflow_name, checkpoint_id)
+        lineage = self._lineages.get(key)
+        return self._mine(key) or (lineage.newest if lineage is not None else None)
 
     def saved(self, workflow_name: str, checkpoint_id: str, execution: Execution) -> None:
-        self._put((workflow_name, checkpoint_id), Lineage(execution))
+        key = (workflow_name, checkpoint_id)
+        lineage = self._lineages.get(key)
+        waiting = tuple(each for each in lineage.waiting if each is not execution) if lineage is not None else ()
+        self._put(key, Lineage(execution, waiting))
+        self._is_here(key, execution)
 
     def loaded(self, event: CheckpointEvent, head: Head) -> None:
         """An execution begins: it goes on from the checkpoint in `event`."""
@@ -284,21 +304,26 @@ class Memory:
         new, lineage = Execution(event.stream, head), self._lineages.get(key)
         waiting = (*(lineage.waiting if lineage else ()), new)[-_WAITING:]
         self._put(key, Lineage(lineage.current if lineage else new, waiting))
-        _here.set(_Here(self._token, key, new))
+        self._is_here(key, new)
 
     def looked_at(self, event: CheckpointEvent, head: Head) -> None:
         """The checkpoint in `event` is the latest; its run ended with `head`."""
-        key = (event.workflow_name, event.checkpoint_id)
-        lineage = self._lineages.get(key)
-        told = self._mine(key) or (lineage.newest if lineage is not None else None)
-        if told is not None and told.stream == event.stream:
-            told.caught_up(event.stream, head)
+        mine = self._mine((event.workflow_name, event.checkpoint_id))
+        if mine is not None and mine.stream == event.stream:
+            mine.caught_up(event.stream, head)
         else:
-            self._put(key, Lineage(Execution(event.stream, head)))
+            self.loaded(event, head)
 
     def _mine(self, key: tuple[str, str]) -> Execution | None:
-        here = _here.get()
-        return here.execution if here is not None and (here.memory, here.key) == (self._token, key) else None
+        lineage = self._lineages.get(key)
+        for here in _here.get():
+            if here.memory is self._token and (here.key == key or (lineage is not None and here.execution in lineage)):
+                return here.execution
+        return None
+
+    def _is_here(self, key: tuple[str, str], execution: Execution) -> None:
+        others = (each for each in _here.get() if each.execution is not execution)
+        _here.set((_Here(self._token, key, execution), *others)[:_HERE])
 
     def _put(self, key: tuple[str, str], lineage: Lineage) -> None:
         self._lineages.put(key, lineage)

@@ -99,9 +99,9 @@ class Placement:
         """
         if bound is not None:
             return bound.execution(draft.workflow_name), None
-        lineage = self._memory.lineage(draft.workflow_name, draft.checkpoint_id)
-        if lineage is not None:
-            return lineage.newest, None
+        holding = self._memory.holding(draft.workflow_name, draft.checkpoint_id)
+        if holding is not None:
+            return holding, None
         if draft.previous_checkpoint_id is None:
             return Execution(_named_after(draft)), None
         parent = draft.workflow_name, draft.previous_checkpoint_id
@@ -136,7 +136,7 @@ class Placement:
             execution, elsewhere: what `execution_of` gave.
             bound: what the handle knows, if there is one.
         """
-        if execution.head is None and execution.must_look:
+        if execution.must_look:
             execution.saw(await head_of(self._store, execution.stream), since=execution.version)
         own = self._tip_of(draft.checkpoint_id, execution)
         parent = elsewhere or await self._parent(draft, execution, bound)

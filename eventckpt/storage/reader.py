@@ -82,6 +82,7 @@ class Reader:
             bound.loaded(tip)
             bound.goes_on(execution)
         self._memory.note(tip)
+        self._memory.has_answer(event)
         return checkpoint
 
     async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Located | None:
@@ -125,6 +126,7 @@ class Reader:
             for event in events:
                 checkpoint, _ = await self._decoded(event)
                 self._memory.note(Tip.of(event, head))
+                self._memory.has_answer(event)
                 if execution is None:
                     self._memory.looked_at(event, head)
             if header is None or events:

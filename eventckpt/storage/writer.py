@@ -97,7 +97,8 @@ class Writer:
         payload = await self._payload(save, place)
         there = await self._present(save, place)
         if there is not None and holds(there.event, payload):
-            self._memory.has_answer(there.event)
+            if self._memory.has_answer(there.event):  # an earlier try, of which nobody had heard
+                save.execution.caught_up(there.event.stream, Head.of(there.event))
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
             return "repeated"
         while True:
@@ -209,7 +210,7 @@ class Writer:
         for fork in forks(place, draft.checkpoint_id):
             payload = await self._payloads.encode(save.raw, fork.stream)
             event = event_at(draft, fork.stream, fork.head, payload, fork.forked_from)
-            save.execution.began = event
+            save.execution.began = event.header()
             try:
                 await self._store.append(event)
             except StreamConflict:

@@ -856,11 +856,11 @@ async def test_a_page_that_only_looks_takes_no_more_memory_each_time(
     storage = engine.storage()
     [root] = await chain_of(storage, 1)
     gc.collect()
-    before = sum(isinstance(each, Execution) for each in gc.get_objects())
+    before = sum(type(each) is Execution for each in gc.get_objects())
     for _ in range(50):
         await asyncio.create_task(load(storage, root.checkpoint_id))
     gc.collect()
-    assert sum(isinstance(each, Execution) for each in gc.get_objects()) - before <= 6
+    assert sum(type(each) is Execution for each in gc.get_objects()) - before <= 6
 
 
 async def test_lineages_that_are_forgotten_while_their_steps_are_under_way_do_not_fork(

@@ -54,8 +54,8 @@ class Position:
     """Whether its run was read at all; a run that was read may have had no event."""
     wrote_it: bool = False
     """Whether that head is its own event."""
-    will_look: bool = False
-    """Whether its run counts as read when its next save begins: a checkpoint of another workflow was loaded."""
+    sent: frozenset[At] = frozenset()
+    """Its appends whose answer it never got."""
     began: At | None = None
     """The first event of a fork, of which it never heard."""
 
@@ -225,7 +225,6 @@ class World:
         world.unanswered -= {(reader.process, at)}
         if reader.home is not None:
             world.reads_home(who)
-            reader.executions[0].will_look = at[0].workflow_name != reader.home.workflow_name
             return world
         world._begins_after(who, at)
         return world
@@ -254,7 +253,7 @@ class World:
         assert reader.home is not None
         own = reader.executions[0]
         own.runs, own.seen, own.wrote_it, own.has_read = (reader.home,), self.head(reader.home), False, True
-        own.will_look, own.began = False, None
+        own.began = None
 
     # Saves
 
@@ -286,8 +285,6 @@ class World:
         """Where the next event of an execution goes."""
         reader = world.readers[who]
         execution = reader.executions[number]
-        if execution.will_look:
-            world.reads_home(who)
         runs = execution.runs[::-1]
         own = world.noted(who, runs, checkpoint.name)
         parent = world.noted(who, runs, checkpoint.parent)
@@ -375,7 +372,7 @@ class World:
             return [(self._met(who, checkpoint, plan, again), "saved")]
         if again is None or self.entry(again).kind == "tombstone":
             excused = checkpoint.name if again else None
-            if any(self._is_foreign(at, reader.process) and self.entry(at).name != excused for at in since):
+            if any(self._is_foreign(at, reader.process, execution) and self.entry(at).name != excused for at in since):
                 there = self.newest(run, checkpoint.name)
                 if self.holds(there, checkpoint):
                     assert there is not None
@@ -396,11 +393,11 @@ class World:
         world.readers[who].executions[plan.execution].seen = self.head(execution.run)
         return world
 
-    def _is_foreign(self, at: At, process: int) -> bool:
+    def _is_foreign(self, at: At, process: int, execution: Position) -> bool:
         """Whether another writer wrote it; what is pruned is not there to be judged."""
         if at in self.gone or self.entry(at).kind == "tombstone":
             return False
-        return (process, at) not in self.unanswered
+        return at not in execution.sent and (process, at) not in self.unanswered
 
     def _forked(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         reader = self.readers[who]
@@ -440,6 +437,7 @@ class World:
         execution = reader.executions[plan.execution]
         if run == execution.run:
             world.unanswered |= {(reader.process, at)}
+            execution.sent |= {at}
         else:
             execution.began = at
         return world, "cut"
@@ -453,7 +451,8 @@ class World:
             if at[0] != execution.run:
                 execution.runs = (*execution.runs, at[0])
             execution.seen, execution.wrote_it, execution.has_read = at[1], True, True
-        elif (reader.process, at) in world.unanswered and at[0] == execution.run and at[1] > execution.seen:
+            execution.sent = frozenset()
+        elif at[0] == execution.run and at[1] == execution.seen + 1:
             execution.seen, execution.wrote_it, execution.has_read = at[1], False, True
         world.note(who, at, at[1] if moves else None)
         world.unanswered -= {(reader.process, at)}

@@ -261,6 +261,17 @@ async def test_a_handle_that_resumes_a_checkpoint_of_another_workflow_goes_on_in
     assert first.forked_from.workflow_name == WORKFLOW
 
 
+async def test_two_that_resume_a_checkpoint_of_another_workflow_part_as_all_others(engine: Engine) -> None:
+    await engine.storage().for_run("r").save(checkpoint(checkpoint_id="A"))
+    engine.settle()
+    first, second = (engine.storage().for_run("r", workflow_name="new") for _ in range(2))
+    for run in (first, second):
+        await run.load("A")
+    for name, run in (("one", first), ("two", second)):
+        await run.save(WorkflowCheckpoint("new", "graph", checkpoint_id=name, previous_checkpoint_id="A"))
+    assert (first.forked_to, second.forked_to) == (None, "r~two")
+
+
 async def test_a_fork_can_be_bound_whatever_its_checkpoint_is_called(engine: Engine) -> None:
     await chain_of(engine.storage().for_run("r" * 200), 1)
     engine.settle()
@@ -621,6 +632,24 @@ async def test_what_somebody_was_told_of_by_a_read_is_another_writers_to_all_oth
     await stale.save(checkpoint(root, checkpoint_id="z"))
     await first.save(checkpoint(cut_off, checkpoint_id="y"))
     assert (first.forked_to, stale.forked_to) == (None, "r~z")
+    assert await run_log(engine, "r") == [root.checkpoint_id, "x", "y"]
+
+
+@pytest.mark.parametrize("again", [True, False], ids=["saved again", "not saved again"])
+@pytest.mark.parametrize("looks", ["handle", "unbound"])
+async def test_whoever_looks_at_what_was_cut_off_takes_it_from_nobody(engine: Engine, again: bool, looks: str) -> None:
+    store = CutOff(engine.open())
+    storage = EventCheckpointStorage(store, on_conflict="raise")
+    run = storage.for_run("r")
+    [root] = await chain_of(run, 1)
+    store.loses = "answer"
+    with pytest.raises(StoreUnavailableError):
+        await run.save(cut_off := checkpoint(root, checkpoint_id="x"))
+    viewer = storage.for_run("r") if looks == "handle" else storage
+    assert await viewer.get_latest(workflow_name=WORKFLOW) == cut_off
+    if again:
+        await run.save(cut_off)
+    await run.save(checkpoint(cut_off, checkpoint_id="y"))
     assert await run_log(engine, "r") == [root.checkpoint_id, "x", "y"]
 
 

@@ -11,7 +11,7 @@ from ..errors import CheckpointConflictError
 from ..events import CheckpointEvent, Payload, Pruned
 from ..stores import EventStore
 from ..text import safe
-from .memory import Head, Memory
+from .memory import Execution, Head, Memory
 from .placement import Place
 
 __all__ = [
@@ -48,7 +48,9 @@ class Diverged(NamedTuple):
 Answer: TypeAlias = Repeated | Behind | Diverged
 
 
-async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, memory: Memory) -> Answer:
+async def answer_to(
+    store: EventStore, place: Place, event: CheckpointEvent, execution: Execution, memory: Memory
+) -> Answer:
     """Why the seq of `event`, which was to go to `place`, is taken."""
     since = [header async for header in store.headers(place.stream, gt=place.head.seq)]
     if not since:
@@ -57,8 +59,14 @@ async def answer_to(store: EventStore, place: Place, event: CheckpointEvent, mem
     again = next((header for header in reversed(since) if header.checkpoint_id == event.checkpoint_id), None)
     if again is not None and again.type == "checkpoint":
         return Repeated(again) if event.payload and holds(again, event.payload) else behind
-    own = (event.checkpoint_id,) if again is not None else ()  # deleted since
-    if all(header.type == "tombstone" or header.checkpoint_id in own or memory.is_in_doubt(header) for header in since):
+    deleted = (event.checkpoint_id,) if again is not None else ()
+    if all(
+        header.type == "tombstone"
+        or header.checkpoint_id in deleted
+        or execution.has_sent(header)
+        or memory.is_in_doubt(header)
+        for header in since
+    ):
         return behind
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
     if located is not None and event.payload and holds(located.event, event.payload):

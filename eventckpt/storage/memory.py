@@ -19,6 +19,7 @@ from ..lru import Lru
 
 __all__ = ["EMPTY", "Bound", "Execution", "Head", "Lineage", "Memory", "Tip"]
 
+_OTHERS: Final = 10  # other workflows of a bound run that are read when a checkpoint is loaded
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
 _IN_DOUBT: Final = 1_000  # appends of which nobody knows what became of them
 _WAITING: Final = 10  # executions that have loaded one checkpoint and have not gone on
@@ -90,6 +91,7 @@ class Execution:
         """Counts what it learnt, so that a read which took its time does not undo what a save has found since."""
         self.began: CheckpointEvent | None = None
         """The first event of a fork, sent without an answer."""
+        self._sent: dict[str, None] = {}
 
     @property
     def stream(self) -> StreamId:
@@ -116,6 +118,16 @@ class Execution:
         self.must_look = False
         self.began = None
 
+    def sends(self, event: CheckpointEvent) -> None:
+        """Note an append before it is sent: whoever is told of it meanwhile, it is this execution's own."""
+        self._sent[event.digest] = None
+        if len(self._sent) > _IN_DOUBT:
+            del self._sent[next(iter(self._sent))]
+
+    def has_sent(self, event: CheckpointEvent) -> bool:
+        """Whether `event` is an append of its own of which it never heard."""
+        return event.digest in self._sent
+
     def was_read(self) -> None:
         """Its run was read, and where it ended is not known yet."""
         if self.is_diverted:
@@ -130,6 +142,7 @@ class Execution:
 
     def wrote(self, event: CheckpointEvent) -> None:
         """`event` is in the log, and its own."""
+        self._sent.clear()  # what else it sent to this seq is not there, and will not be
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
@@ -199,13 +212,19 @@ class Bound:
         """A save or a read went through the handle."""
         self._last = execution
 
+    def others(self, workflow_name: str, known_as: str | None) -> list[Execution]:
+        """The executions of its run in other workflows than this one: a load reads theirs as well."""
+        if known_as is not None and known_as != workflow_name:
+            self.execution(known_as)
+        found = [execution for name, execution in self._in_use.items() if name != workflow_name]
+        for execution in found[_OTHERS:]:
+            execution.was_read()
+        return found[:_OTHERS]
+
     def loaded(self, tip: Tip) -> None:
-        """A checkpoint was loaded through the handle. That is a read of its run, whichever workflow's it turns out to
-        be; and a run that begins may be a fork of the one that the checkpoint lies in."""
+        """A checkpoint was loaded through the handle. A run that begins may be a fork of the one that it lies in; and a
+        workflow that comes up only now counts as read, too."""
         self._loads = True
-        for name, execution in self._in_use.items():
-            if name != tip.stream.workflow_name:
-                execution.was_read()
         if tip.stream.run_id != self.run_id:
             self._elsewhere.put(tip.checkpoint_id, tip)
 
@@ -261,9 +280,9 @@ class Memory:
         """Note an append before it is sent: where no answer comes, it may be there all the same."""
         self._in_doubt.put(event.digest, True)
 
-    def has_answer(self, event: CheckpointEvent) -> bool:
-        """It was refused; or it is there, and somebody was told so. Whether that was in doubt."""
-        return self._in_doubt.pop(event.digest) is not None
+    def has_answer(self, event: CheckpointEvent) -> None:
+        """It was refused; or it is there, and somebody was told so."""
+        self._in_doubt.pop(event.digest)
 
     def is_in_doubt(self, event: CheckpointEvent) -> bool:
         return self._in_doubt.get(event.digest) is not None
@@ -314,12 +333,19 @@ class Memory:
         else:
             self.loaded(event, head)
 
+    def on_run(self, stream: StreamId) -> Execution | None:
+        """The execution that this task goes on with in a run."""
+        for here in _here.get():
+            if here.memory is self._token and here.execution.stream == stream:
+                return here.execution
+        return None
+
     def _mine(self, key: tuple[str, str]) -> Execution | None:
         lineage = self._lineages.get(key)
         for here in _here.get():
             if here.memory is self._token and (here.key == key or (lineage is not None and here.execution in lineage)):
                 return here.execution
-        return None
+        return self.on_run(lineage.current.stream) if lineage is not None else None
 
     def _is_here(self, key: tuple[str, str], execution: Execution) -> None:
         others = (each for each in _here.get() if each.execution is not execution)

@@ -122,7 +122,7 @@ class Placement:
         tip = self._noted(located)
         if tip.stream.workflow_name != draft.workflow_name:
             return Execution(_named_after(draft)), tip
-        execution = Execution(tip.stream, tip.head)
+        execution = self._memory.on_run(tip.stream) or Execution(tip.stream, tip.head)
         self._memory.saved(*parent, execution)
         return execution, None
 

@@ -77,8 +77,13 @@ class Reader:
             execution = bound.execution(event.workflow_name)
             if event.run_id != bound.run_id:
                 head = await head_of(self._store, execution.streams[0])
+            seen = [(execution, event.workflow_name, head)]
+            for other in bound.others(event.workflow_name, workflow_name):
+                stream = other.streams[0]
+                seen.append((other, stream.workflow_name, await head_of(self._store, stream)))
             checkpoint, _ = await self._decoded(event)
-            execution.saw(head, since=versions.get(event.workflow_name, 0))
+            for each, name, its_head in seen:
+                each.saw(its_head, since=versions.get(name, 0))
             bound.loaded(tip)
             bound.goes_on(execution)
         self._memory.note(tip)

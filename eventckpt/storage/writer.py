@@ -97,18 +97,20 @@ class Writer:
         payload = await self._payload(save, place)
         there = await self._present(save, place)
         if there is not None and holds(there.event, payload):
-            if self._memory.has_answer(there.event):  # an earlier try, of which nobody had heard
+            self._memory.has_answer(there.event)
+            if there.event.seq == place.head.seq + 1:  # an earlier try, or as good as one
                 save.execution.caught_up(there.event.stream, Head.of(there.event))
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
             return "repeated"
         while True:
             event = event_at(save.draft, place.stream, place.head, payload, place.forked_from)
             self._memory.sends(event)
+            save.execution.sends(event)
             try:
                 await self._store.append(event)
             except StreamConflict as conflict:
                 self._memory.has_answer(event)
-                answer = await answer_to(self._store, place, event, self._memory)
+                answer = await answer_to(self._store, place, event, save.execution, self._memory)
                 if isinstance(answer, Diverged):
                     return await self._diverged(save, place, payload, conflict)
                 if isinstance(answer, Repeated):
@@ -214,7 +216,7 @@ class Writer:
             try:
                 await self._store.append(event)
             except StreamConflict:
-                answer = await answer_to(self._store, fork, event, self._memory)
+                answer = await answer_to(self._store, fork, event, save.execution, self._memory)
                 if not isinstance(answer, Repeated):
                     continue  # another checkpoint whose id begins alike
                 event = answer.event

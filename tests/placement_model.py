@@ -421,8 +421,8 @@ class World:
                 origins = self.origins(who, checkpoint, *runs) or [(run, 0)]
                 if plan.parent is not None:
                     origins = list(dict.fromkeys((plan.parent, *origins)))
-                if reader.forgetful:  # what it met and is pruned since, it may have forgotten
-                    origins += [(run, 0)] if all(at in self.gone for at in origins) else []
+                if all(at in self.gone for at in origins):  # what was pruned since is not found by who did not meet it
+                    origins.append((run, 0))
                 return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins]
         return [(self.copy(), "conflict")]
 

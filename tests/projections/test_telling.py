@@ -98,7 +98,8 @@ async def working(rig: Rig, store: EventStore | None = None) -> AsyncGenerator[P
 
 def says(rig: Rig, run: str, status: str) -> Callable[[], Any]:
     async def holds() -> bool:
-        return (await rig.info(run)).status == status
+        info = await rig.info(run)
+        return info is not None and info.status == status
 
     return holds
 

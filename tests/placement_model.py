@@ -305,7 +305,10 @@ class World:
             return [(world, plan._replace(looks=world._looks(execution, checkpoint)))]
         if parent is not None and parent.at[0] == execution.run:
             return [(world, plan)]
-        return [(world, plan._replace(origins=tuple(world.origins(who, checkpoint)) or (None,)))]
+        origins: list[At | None] = [*world.origins(who, checkpoint)]
+        if all(at in self.gone for at in origins):  # what was pruned since is not found by who did not meet it
+            origins.append(None)
+        return [(world, plan._replace(origins=tuple(origins)))]
 
     def _executions(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, int]]:
         """The execution of an unbound storage that a checkpoint belongs to."""

@@ -441,6 +441,8 @@ class World:
         if run == execution.run:
             world.unanswered |= {(reader.process, at)}
             execution.sent |= {at}
+            if at[1] - 1 > execution.seen:  # it was refused before, by a version of the checkpoint itself
+                execution.seen, execution.wrote_it, execution.has_read = at[1] - 1, False, True
         else:
             execution.began = at
         return world, "cut"

@@ -297,7 +297,7 @@ class World:
         if not execution.has_read:
             for met in (parent, own):
                 if met is not None and met.at[0] == execution.run:
-                    execution.seen, execution.has_read = met.head, True
+                    execution.seen, execution.has_read = max(execution.seen, met.head), True
         plan = Plan(number, parent=parent.at if parent is not None else None)
         if own is not None and execution.seen:
             return [(world, plan._replace(known=own.at[0]))]

@@ -12,7 +12,7 @@ from typing import Final
 
 from eventckpt import EventStore, StreamId
 from eventckpt.errors import StoreUnavailableError
-from eventckpt.stores import RunStore
+from eventckpt.stores import RunStore, head_of
 from eventckpt.text import safe
 
 from .clock import Clock
@@ -80,8 +80,7 @@ class Wanted:
 
     async def _refusal(self, name: str, missing: Mapping[StreamId, int]) -> StoreUnavailableError:
         stream = min(missing)
-        async with aclosing(self._store.headers(stream, desc=True)) as headers:
-            head = await anext(headers, None)
+        head = await head_of(self._store, stream)
         wanted, logged, active = self._seqs[stream], head.seq if head else 0, safe(self._active)
         if logged >= wanted:
             advice = "The log has it, but its feed did not show it yet: rebuild again."

@@ -14,17 +14,7 @@ from ..text import safe
 from .memory import Execution, Head, Memory
 from .placement import Place
 
-__all__ = [
-    "Behind",
-    "Diverged",
-    "Repeated",
-    "answer_to",
-    "conflict_error",
-    "holds",
-    "is_removed",
-    "no_name_left",
-    "reason",
-]
+__all__ = ["Behind", "Diverged", "Repeated", "answer_to", "conflict_error", "holds", "is_removed", "reason"]
 
 
 class Repeated(NamedTuple):
@@ -84,27 +74,18 @@ def holds(event: CheckpointEvent, payload: Payload) -> bool:
     return event.payload is not None and event.payload.raw_sha256 == payload.raw_sha256
 
 
-def conflict_error(place: Place, head: CheckpointEvent | None, checkpoint_id: str) -> CheckpointConflictError:
-    """The error of a save that another writer was faster than, where it does not fork."""
+def conflict_error(
+    place: Place, head: CheckpointEvent | None, checkpoint_id: str, *, forks: bool
+) -> CheckpointConflictError:
+    """The error of a save that another writer was faster than: it does not fork, or `forks` and finds no name left."""
     stream, seq = place.stream, place.head.seq + 1
     at = f"its head is seq {head.seq}, checkpoint {safe(head.checkpoint_id)}" if head else "its head is unknown"
+    why = "and so is every name for a fork of it" if forks else at
+    advice = "give the checkpoint another id" if forks else "use on_conflict='fork'"
     return CheckpointConflictError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, {at}; "
-        f"checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and go on from there, or use "
-        "on_conflict='fork'.",
-        stream=stream,
-        expected_seq=seq,
-        head=head,
-    )
-
-
-def no_name_left(place: Place, head: CheckpointEvent | None, checkpoint_id: str) -> CheckpointConflictError:
-    """The error of a save that should fork, and finds every name for that taken."""
-    stream, seq = place.stream, place.head.seq + 1
-    return CheckpointConflictError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, and so is "
-        f"every name for a fork of it; checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and "
-        "go on from there, or give the checkpoint another id.",
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, {why}; "
+        f"checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and go on from there, or "
+        f"{advice}.",
         stream=stream,
         expected_seq=seq,
         head=head,

@@ -91,7 +91,7 @@ class Execution:
         """Counts what it learnt, so that a read which took its time does not undo what a save has found since."""
         self.began: CheckpointEvent | None = None
         """The first event of a fork, sent without an answer."""
-        self._sent: dict[str, None] = {}
+        self._sent: Lru[str, bool] = Lru(_IN_DOUBT)
 
     @property
     def stream(self) -> StreamId:
@@ -120,13 +120,11 @@ class Execution:
 
     def sends(self, event: CheckpointEvent) -> None:
         """Note an append before it is sent: whoever is told of it meanwhile, it is this execution's own."""
-        self._sent[event.digest] = None
-        if len(self._sent) > _IN_DOUBT:
-            del self._sent[next(iter(self._sent))]
+        self._sent.put(event.digest, True)
 
     def has_sent(self, event: CheckpointEvent) -> bool:
         """Whether `event` is an append of its own of which it never heard."""
-        return event.digest in self._sent
+        return self._sent.get(event.digest) is not None
 
     def was_read(self) -> None:
         """Its run was read, and where it ended is not known yet."""
@@ -142,7 +140,7 @@ class Execution:
 
     def wrote(self, event: CheckpointEvent) -> None:
         """`event` is in the log, and its own."""
-        self._sent.clear()  # what else it sent to this seq is not there, and will not be
+        self._sent.pop(event.digest)
         if event.stream == self.stream and (self.head is None or event.seq > self.head.seq):
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 

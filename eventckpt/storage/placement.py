@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import aclosing
 from hashlib import sha256
 from typing import Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from ..errors import CheckpointEncodeError
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
-from ..stores import EventStore, Located
+from ..stores import EventStore, Located, head_of
 from ..text import described
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 
-__all__ = ["Place", "Placement", "begins", "continues", "forks", "head_of", "supersedes"]
+__all__ = ["Place", "Placement", "begins", "continues", "forks", "supersedes"]
 
 _MARK: Final = 128
 """Characters of a checkpoint's id that a fork's name takes; of a longer one, it takes the SHA-256."""
@@ -137,7 +136,8 @@ class Placement:
             bound: what the handle knows, if there is one.
         """
         if execution.must_look:
-            execution.saw(await head_of(self._store, execution.stream), since=execution.version)
+            head = await head_of(self._store, execution.stream)
+            execution.saw(Head.of(head) if head else EMPTY, since=execution.version)
         own = self._tip_of(draft.checkpoint_id, execution)
         parent = elsewhere or await self._parent(draft, execution, bound)
         stream = execution.stream
@@ -184,14 +184,6 @@ class Placement:
         tip = Tip.of(located.event, Head.of(located.head))
         self._memory.note(tip)
         return tip
-
-
-async def head_of(store: EventStore, stream: StreamId) -> Head:
-    """Where a run stands now; `EMPTY` if it has no events."""
-    async with aclosing(store.headers(stream, desc=True)) as headers:
-        async for header in headers:
-            return Head.of(header)
-    return EMPTY
 
 
 def _named_after(draft: CheckpointEvent) -> StreamId:

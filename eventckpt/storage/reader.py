@@ -23,12 +23,11 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
-from ..stores import EventStore, Located, RunStore
+from ..stores import EventStore, Located, RunStore, head_of
 from ..text import is_name, safe
 from . import telemetry
 from .memory import EMPTY, Bound, Head, Memory, Tip
 from .payloads import Payloads, off_the_loop
-from .placement import head_of
 
 __all__ = ["Reader"]
 
@@ -68,27 +67,28 @@ class Reader:
         located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
             raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
-        event, head = located.event, Head.of(located.head)
-        tip = Tip.of(event, head)
+        event = located.event
+        tip = Tip.of(event, Head.of(located.head))
         if bound is None:
             checkpoint, _ = await self._decoded(event)
-            self._memory.loaded(event, head)
+            self._memory.loaded(event, tip.head)
         else:
             execution = bound.execution(event.workflow_name)
-            if event.run_id != bound.run_id:
-                head = await head_of(self._store, execution.streams[0])
-            seen = [(execution, event.workflow_name, head)]
-            for other in bound.others(event.workflow_name, workflow_name):
-                stream = other.streams[0]
-                seen.append((other, stream.workflow_name, await head_of(self._store, stream)))
+            read = [execution, *bound.others(event.workflow_name, workflow_name)]
+            heads = [await self._head_of(each.streams[0], located) for each in read]
             checkpoint, _ = await self._decoded(event)
-            for each, name, its_head in seen:
-                each.saw(its_head, since=versions.get(name, 0))
+            for each, head in zip(read, heads, strict=True):
+                each.saw(head, since=versions.get(each.streams[0].workflow_name, 0))
             bound.loaded(tip)
             bound.goes_on(execution)
         self._memory.note(tip)
         self._memory.has_answer(event)
         return checkpoint
+
+    async def _head_of(self, stream: StreamId, located: Located) -> Head:
+        """Where a run stands, which may be the one that was just looked into."""
+        head = located.head if located.event.stream == stream else await head_of(self._store, stream)
+        return Head.of(head) if head is not None else EMPTY
 
     async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Located | None:
         """Where a live checkpoint lies: in the bound run, or else, over all runs, where it was written last; None if

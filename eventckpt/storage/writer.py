@@ -27,7 +27,7 @@ from ..stores import EventStore, Located
 from ..text import safe
 from . import telemetry
 from .compose import event_at, header_of, tombstone_after
-from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, no_name_left, reason
+from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, reason
 from .memory import Bound, Execution, Head, Memory, Tip
 from .payloads import Payloads, off_the_loop
 from .placement import Place, Placement, continues, forks
@@ -201,7 +201,7 @@ class Writer:
         """Another writer took the run: go on in a run of our own, or say so."""
         draft = save.draft
         if self._on_conflict == "raise":
-            raise conflict_error(place, conflict.head, draft.checkpoint_id) from conflict
+            raise conflict_error(place, conflict.head, draft.checkpoint_id, forks=False) from conflict
         began = await self._begun(save.execution)
         if began is not None:  # by a save before this one, which never heard of it
             save.execution.diverted_to(began)
@@ -233,7 +233,7 @@ class Writer:
             )
             return "forked"
         save.execution.began = None
-        raise no_name_left(place, conflict.head, draft.checkpoint_id)
+        raise conflict_error(place, conflict.head, draft.checkpoint_id, forks=True)
 
     async def _begun(self, execution: Execution) -> CheckpointEvent | None:
         """The first event of a fork that an earlier save of this execution has begun, if it is there."""

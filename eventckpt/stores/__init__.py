@@ -16,7 +16,7 @@ from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..text import is_unicode
 
-__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist", "gives_way"]
+__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist", "gives_way", "head_of"]
 
 
 def can_exist(stream: StreamId) -> bool:
@@ -129,11 +129,16 @@ class EventStore(ABC):
         await close_after(error, self.close)
 
 
+async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None:
+    """The header of a run's last event; None if it has no events."""
+    async with aclosing(store.headers(stream, desc=True)) as headers:
+        return await anext(headers, None)
+
+
 async def _located(store: EventStore, header: CheckpointEvent) -> Located | None:
     """The event of a header, whole, and its head; None where it was removed meanwhile."""
     for event in await store.read(header.stream, header.seq):
-        async with aclosing(store.headers(header.stream, desc=True)) as headers:
-            return Located(event, await anext(headers, event.header()))
+        return Located(event, await head_of(store, header.stream) or event.header())
     return None
 
 

@@ -326,6 +326,9 @@ class World:
             return [(world, number)]
         found = world.anywhere(parent[1], checkpoint.workflow)
         if checkpoint.parent is None or found is None:
+            elsewhere = world.anywhere(parent[1]) if checkpoint.parent is not None else None
+            if elsewhere is not None:  # of another workflow: to look for it is to meet it
+                world.note(who, elsewhere)
             return [(world, reader.begin(StreamId(*key), 0))]
         world.note(who, found)
         number = reader.begin(found[0], self.head(found[0]))

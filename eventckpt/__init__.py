@@ -18,6 +18,7 @@ from .errors import (
     StoreFullError,
     StoreLockedError,
     StoreReadOnlyError,
+    StoreReplacedError,
     StoreUnavailableError,
     UnsupportedFrameworkError,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreReadOnlyError",
+    "StoreReplacedError",
     "StoreUnavailableError",
     "StreamId",
     "UnsupportedFrameworkError",

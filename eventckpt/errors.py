@@ -20,6 +20,7 @@ checkpoint errors handles these too:
             StoreReadOnlyError
             StoreCorruptError
             StoreFormatError
+            StoreReplacedError
     Exception
         StreamConflict
 
@@ -51,6 +52,7 @@ __all__ = [
     "StoreFullError",
     "StoreLockedError",
     "StoreReadOnlyError",
+    "StoreReplacedError",
     "StoreUnavailableError",
     "StreamConflict",
     "UnsupportedFrameworkError",
@@ -155,6 +157,11 @@ class StoreCorruptError(CheckpointStoreError):
 
 class StoreFormatError(CheckpointStoreError):
     """The file is something else, or was written by a version that this one does not know."""
+
+
+class StoreReplacedError(CheckpointStoreError):
+    """The file under an open store is gone, or is another one by now. Nothing was acknowledged since; only a new store
+    object can go on, so that trying again is of no use."""
 
 
 class StreamConflict(Exception):  # noqa: N818 - a fact an engine reports, not an error a user sees

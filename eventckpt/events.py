@@ -241,14 +241,15 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     raw_size: int = 0
     """Of that checkpoint."""
     checkpoints: int = 0
-    """Checkpoint events so far, superseded and deleted ones included."""
+    """Checkpoint events that count, superseded and deleted ones included. What was recorded as removed counts no more,
+    here and below; documents of 0.1.0 counted it on."""
     tombstones: int = 0
     stored_size: int = 0
-    """Of all payloads of the run so far."""
+    """Of all payloads of the run."""
     actor: str | None = None
     """Who wrote the head."""
     started_at: str = ""
-    """When the first event was recorded."""
+    """When the first event that counts was recorded."""
     recorded_at: str = ""
     """When the head was recorded."""
     forked_from: ForkPoint | None = None

@@ -1,18 +1,21 @@
-"""The fold from a run's events to its `RunInfo`: one definition for the projection, its comparison, and listings.
+"""What of a run counts, which of its checkpoints are live, and what it amounts to: the one definition for reading, for
+the projection and its comparison, and for listings.
 
-Works on headers; nothing is decoded.
+Works on headers; nothing is decoded. What a prune has recorded as removed counts no more, whether it is gone already or
+not: so log and projection say the same of a run while its events are going, and afterwards.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from .events import CheckpointEvent, RunInfo, RunStatus, Summary
+from .removals import Removals
 
-__all__ = ["Folding", "advance", "agree", "fold", "pointing", "status"]
+__all__ = ["Folding", "advance", "agree", "counted", "fold", "live", "pointing", "status"]
 
 _IDLE: Final[frozenset[RunStatus]] = frozenset({"idle", "done", "open"})
 
@@ -36,39 +39,66 @@ def agree(one: RunStatus, other: RunStatus) -> bool:
     return one == other or ("idle" in (one, other) and {one, other} <= _IDLE)
 
 
+def counted(headers: Sequence[CheckpointEvent]) -> Sequence[CheckpointEvent]:
+    """Those of a run's events that count: all but what a record among them says was removed."""
+    removals = Removals(headers)
+    return [header for header in headers if not removals.covers(header.seq)] if removals else headers
+
+
+def live(headers: Iterable[CheckpointEvent]) -> dict[str, CheckpointEvent]:
+    """By id, the newest event of each live checkpoint, in the order of their commits.
+
+    Args:
+        headers: those of a run's events that count, in order of seq.
+    """
+    found: dict[str, CheckpointEvent] = {}
+    for header in headers:
+        _note(found, header)
+    return found
+
+
 def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
     """What a run amounts to after `headers`, all of its events in order of seq; None without events."""
-    live: dict[str, CheckpointEvent] = {}
-    for header in headers:
-        _note(live, header)
-    return pointing(_counted(None, headers), next(reversed(live.values()), None)) if headers else None
+    return _folded(counted(headers)) if headers else None
 
 
 class Folding:
     """A fold that goes on: what a run amounts to after each of its events."""
 
     def __init__(self) -> None:
+        self._headers: list[CheckpointEvent] = []
         self._live: dict[str, CheckpointEvent] = {}
         self._info: RunInfo | None = None
 
     def add(self, header: CheckpointEvent) -> RunInfo:
         """What the run amounts to after this event, as `fold` says it of all events up to it."""
-        _note(self._live, header)
-        self._info = pointing(_counted(self._info, [header]), next(reversed(self._live.values()), None))
+        self._headers.append(header)
+        if header.pruned:
+            self._headers = list(counted(self._headers))
+            self._live = live(self._headers)
+            self._info = _folded(self._headers)
+        else:
+            _note(self._live, header)
+            self._info = pointing(_added(self._info, [header]), next(reversed(self._live.values()), None))
         return self._info
 
 
-def _note(live: dict[str, CheckpointEvent], header: CheckpointEvent) -> None:
-    live.pop(header.checkpoint_id, None)
+def _folded(headers: Sequence[CheckpointEvent]) -> RunInfo:
+    return pointing(_added(None, headers), next(reversed(live(headers).values()), None))
+
+
+def _note(found: dict[str, CheckpointEvent], header: CheckpointEvent) -> None:
+    found.pop(header.checkpoint_id, None)
     if header.type == "checkpoint":
-        live[header.checkpoint_id] = header
+        found[header.checkpoint_id] = header
 
 
 def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
     """`info` after the next events of its run, at least one, or of a run that begins.
 
-    None where `info` does not tell enough: the latest checkpoint was deleted, and what was the latest before it only
-    the log knows; or `info` says `idle`, and what that stands for only the log knows. Fold the log again then.
+    None where `info` does not tell enough, and only the log knows: the latest checkpoint was deleted, and which was the
+    latest before it; a removal was recorded, and what is left; `info` says `idle`, and what that stands for. Fold the
+    log again then.
 
     Raises:
         ValueError: an event is not the one right after `info`, or after the event before.
@@ -84,13 +114,13 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
             latest, latest_id, deleted = header, header.checkpoint_id, False
         elif header.checkpoint_id == latest_id:
             deleted = True
-    counted = _counted(info, headers)
-    if deleted or (latest is None and counted.status == "idle"):
+    added = _added(info, headers)
+    if deleted or (latest is None and added.status == "idle") or any(header.pruned for header in headers):
         return None
-    return pointing(counted, latest) if latest else counted
+    return pointing(added, latest) if latest else added
 
 
-def _counted(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
+def _added(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
     """`info` with everything that adds up over the events, or that the head alone tells."""
     first, head = headers[0], headers[-1]
     before = info or RunInfo(

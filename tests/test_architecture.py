@@ -14,7 +14,8 @@ SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.
 LAYERS: list[set[str]] = [
     {"errors", "lru", "moments", "records", "text"},
     {"events", "log", "pickles", "settings"},
-    {"allowlist", "chain", "closing", "delta", "runs"},
+    {"allowlist", "chain", "closing", "delta", "removals"},
+    {"runs"},
     {"codec", "stores"},
     {"storage"},
     {"audit"},

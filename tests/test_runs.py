@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventckpt.chain import sealed
-from eventckpt.events import CheckpointEvent, Payload, PendingRequest, RunInfo, RunStatus, Summary
-from eventckpt.runs import advance, agree, fold, pointing, status
+from eventckpt.events import CheckpointEvent, Payload, PendingRequest, Pruned, RunInfo, RunStatus, Summary
+from eventckpt.runs import Folding, advance, agree, fold, pointing, status
 
 QUESTION = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 ENDED = Summary(executor_ids=("a", "b"))
@@ -133,3 +133,35 @@ def test_a_document_can_be_pointed_at_another_checkpoint() -> None:
 def test_an_event_out_of_order_is_refused() -> None:
     with pytest.raises(ValueError, match="does not follow seq 1"):
         advance(fold([event(1, "a")]), event(3, "b"))
+
+
+def record(seq: int, first: int, last: int) -> CheckpointEvent:
+    """An event that records a removal from the run `r`."""
+    stretch = Pruned(first=first, last=last, previous_digest="", digest="")
+    return sealed(msgspec.structs.replace(event(seq, "", deletes=True), pruned=(stretch,)))
+
+
+def test_what_is_recorded_as_removed_counts_no_more_whether_it_is_gone_or_not() -> None:
+    events = [event(1, "a"), event(2, "b"), event(3, "c"), record(4, 1, 2)]
+    assert folded(*events) == folded(*events[2:])
+    assert (folded(*events).checkpoints, folded(*events).started_at) == (1, "r3")
+
+
+def test_after_a_removal_of_everything_a_run_points_at_nothing() -> None:
+    info = folded(event(1, "a"), event(2, "b"), record(3, 1, 2))
+    assert (info.checkpoint_id, info.checkpoints, info.tombstones, info.status) == (None, 0, 1, "open")
+
+
+def test_a_record_means_nothing_that_came_after_it() -> None:
+    info = folded(event(1, "a"), record(2, 1, 9), event(3, "b"))
+    assert (info.checkpoint_id, info.checkpoints) == ("b", 1)
+
+
+def test_where_a_removal_is_recorded_the_log_is_to_be_folded_again() -> None:
+    assert advance(folded(event(1, "a"), event(2, "b")), record(3, 1, 1)) is None
+
+
+def test_a_fold_that_goes_on_is_the_fold_of_all_events_up_to_each() -> None:
+    events = [event(1, "a"), event(2, "b"), record(3, 1, 1), event(4, "c"), event(5, "c", deletes=True)]
+    folding = Folding()
+    assert [folding.add(each) for each in events] == [folded(*events[: end + 1]) for end in range(len(events))]

@@ -7,8 +7,7 @@ is missing.
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -16,7 +15,8 @@ import msgspec
 
 from ..chain import flaw_of, is_newer, is_whole
 from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
-from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, StreamId
+from ..removals import Removals
 from ..runs import agree, fold
 from ..stores import AuditStore
 
@@ -119,7 +119,7 @@ class _Run:
         self._snapshots: set[int] = set()
         self._needs: list[tuple[int, int]] = []
         """Deltas and the bases they need, as seqs."""
-        self._removed = _Removed()
+        self._removed = Removals()
         self._last_newer = 0
         """The seq of the last event of a later schema, which may hold a record that cannot be read here."""
         self._problems: list[Problem] = []
@@ -137,7 +137,7 @@ class _Run:
             self._report(event.seq, "changed", _damage(event))
         else:
             self._first = self._first or event
-            self._removed.add(event.pruned)
+            self._removed.add(event)
             payload = event.payload
             if payload is not None and payload.base_seq is None:
                 self._snapshots.add(event.seq)
@@ -169,7 +169,7 @@ class _Run:
         return Verdict(
             stream=self._stream,
             events=len(self._links),
-            pruned=self._removed.count(head.seq, {link.seq for link in self._links}),
+            pruned=self._removed.count(head.seq) - sum(self._removed.covers(link.seq) for link in self._links),
             head_seq=head.seq,
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),
@@ -226,53 +226,6 @@ class _Run:
     def _report(self, seq: int, why: Why, detail: str) -> None:
         self.bad.add(seq)
         self._problems.append(Problem(self._stream, seq, why, detail))
-
-
-class _Removed:
-    """The stretches that a run's own records say are gone. What they claim is only a pair of numbers, which may be any:
-    they are joined and counted by their ends, never one seq at a time."""
-
-    def __init__(self) -> None:
-        self.from_first: dict[int, Pruned] = {}
-        """By the seq of its first event, the stretch that was recorded first."""
-        self.to_last: dict[int, Pruned] = {}
-        self._stretches: set[tuple[int, int]] = set()
-        self._joined: tuple[list[int], list[int]] | None = None
-
-    def add(self, stretches: Iterable[Pruned]) -> None:
-        for removed in stretches:
-            if removed.first <= removed.last:
-                self.from_first.setdefault(removed.first, removed)
-                self.to_last.setdefault(removed.last, removed)
-                self._stretches.add((removed.first, removed.last))
-                self._joined = None
-
-    def covers(self, first: int, last: int) -> bool:
-        """Whether all of these seqs are in one stretch, or in several without a gap between them."""
-        firsts, lasts = self._ends()
-        at = bisect_right(firsts, first) - 1
-        return at >= 0 and lasts[at] >= last
-
-    def count(self, head_seq: int, there: set[int]) -> int:
-        """How many seqs up to the head are gone and not there after all."""
-        firsts, lasts = self._ends()
-        recorded = sum(
-            max(0, min(last, head_seq) - max(first, 1) + 1) for first, last in zip(firsts, lasts, strict=True)
-        )
-        return recorded - sum(self.covers(seq, seq) for seq in there)
-
-    def _ends(self) -> tuple[list[int], list[int]]:
-        if self._joined is None:
-            firsts: list[int] = []
-            lasts: list[int] = []
-            for first, last in sorted(self._stretches):
-                if not lasts or first > lasts[-1] + 1:
-                    firsts.append(first)
-                    lasts.append(last)
-                else:
-                    lasts[-1] = max(lasts[-1], last)
-            self._joined = firsts, lasts
-        return self._joined
 
 
 def _damage(event: CheckpointEvent) -> str:

@@ -1,0 +1,74 @@
+"""What a run's own records say was removed from it: the stretches of seqs that `prune` has recorded.
+
+What is recorded as removed is removed, whether it is gone already or not: a prune appends its record first, and may be
+stopped before it is done. Everything that asks what a run amounts to goes by this, so that it makes no difference when
+the events themselves go. Only what is as old as the record can be meant: what came later was never in it.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable
+from typing import Final
+
+from .events import CheckpointEvent, Pruned
+
+__all__ = ["NOTHING", "Removals"]
+
+
+class Removals:
+    """The stretches of any number of records of one run.
+
+    What they claim is only a pair of numbers, which may be any: they are joined and counted by their ends, never one
+    seq at a time.
+    """
+
+    def __init__(self, records: Iterable[CheckpointEvent] = ()) -> None:
+        self.from_first: dict[int, Pruned] = {}
+        """By the seq of its first event, the stretch that was recorded first."""
+        self.to_last: dict[int, Pruned] = {}
+        self._stretches: set[tuple[int, int]] = set()
+        self._joined: tuple[list[int], list[int]] | None = None
+        for record in records:
+            self.add(record)
+
+    def add(self, record: CheckpointEvent) -> None:
+        """Take in what an event records, if it records anything."""
+        for removed in record.pruned:
+            last = min(removed.last, record.seq - 1)
+            if removed.first <= last:
+                self.from_first.setdefault(removed.first, removed)
+                self.to_last.setdefault(removed.last, removed)
+                self._stretches.add((removed.first, last))
+                self._joined = None
+
+    def __bool__(self) -> bool:
+        return bool(self._stretches)
+
+    def covers(self, first: int, last: int | None = None) -> bool:
+        """Whether all of these seqs are in one stretch, or in several without a gap between them."""
+        firsts, lasts = self._ends()
+        at = bisect_right(firsts, first) - 1
+        return at >= 0 and lasts[at] >= (first if last is None else last)
+
+    def count(self, head_seq: int) -> int:
+        """How many seqs up to the head are recorded."""
+        firsts, lasts = self._ends()
+        return sum(max(0, min(last, head_seq) - max(first, 1) + 1) for first, last in zip(firsts, lasts, strict=True))
+
+    def _ends(self) -> tuple[list[int], list[int]]:
+        if self._joined is None:
+            firsts: list[int] = []
+            lasts: list[int] = []
+            for first, last in sorted(self._stretches):
+                if not lasts or first > lasts[-1] + 1:
+                    firsts.append(first)
+                    lasts.append(last)
+                else:
+                    lasts[-1] = max(lasts[-1], last)
+            self._joined = firsts, lasts
+        return self._joined
+
+
+NOTHING: Final = Removals()
+"""Of a run without records."""

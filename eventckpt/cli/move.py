@@ -332,9 +332,7 @@ def _report_plan(out: Output, plan: Plan) -> None:
     else:
         out.line(f"{name}: {len(plan.seqs):,} events, {plan.stored_size:,} bytes; {plan.kept:,} stay")
         if plan.unmarked:
-            out.line(
-                f"{name}: {len(plan.unmarked):,} seqs that an earlier prune left open to old writers will be closed"
-            )
+            out.line(f"{name}: {len(plan.unmarked):,} seqs of events removed earlier are to be closed to old writers")
 
 
 def _confirm(out: Output, what: str) -> None:

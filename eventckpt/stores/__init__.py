@@ -265,8 +265,8 @@ class AuditStore(EventStore):
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """Keep copies of a log's events under their seqs, gaps and all; how many were not there yet.
 
-        What was removed is not put back: an event whose seq the run's newest record covers, or of which the engine knows
-        that it was removed, counts as known.
+        What was removed is not put back: an event whose seq the run's newest record covers, or of which the engine
+        knows that it was removed, counts as known.
 
         Raises:
             StreamConflict: another event has one of the seqs, or had it before it was removed, as far as the engine can

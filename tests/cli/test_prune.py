@@ -187,8 +187,8 @@ async def test_a_prune_that_died_after_its_record_is_sound_and_the_next_one_fini
     store = audited(engine)
     record, gone = await foreseen(store, stream(), keep=1)
     await store.append(record)
-    await store.remove(stream(), gone[::2])
-    assert len(await headers(store)) == 11 - len(gone[::2])
+    await store.remove(stream(), gone[1::2])
+    assert len(await headers(store)) == 11 - len(gone[1::2])
     await cli("verify", "--all")
     await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
     assert len(await headers(store)) <= 3

@@ -329,10 +329,10 @@ def _report_plan(out: Output, plan: Plan) -> None:
     name = f"run {plan.stream.run_id} of {plan.stream.workflow_name}"
     if plan.refused:
         out.line(f"{name}: left alone: {plan.refused}")
-    else:
+    if plan.seqs:
         out.line(f"{name}: {len(plan.seqs):,} events, {plan.stored_size:,} bytes; {plan.kept:,} stay")
-        if plan.unmarked:
-            out.line(f"{name}: {len(plan.unmarked):,} seqs of events removed earlier are to be closed to old writers")
+    if plan.unmarked:
+        out.line(f"{name}: {len(plan.unmarked):,} seqs of events removed earlier are to be closed to old writers")
 
 
 def _confirm(out: Output, what: str) -> None:

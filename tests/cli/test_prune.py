@@ -10,6 +10,7 @@ import pytest
 
 from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent, EventStore, StreamId
 from eventckpt.chain import sealed
+from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore
 
 from ..engines import Engine
@@ -193,6 +194,24 @@ async def test_a_prune_that_died_after_its_record_is_sound_and_the_next_one_fini
     await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
     assert len(await headers(store)) <= 3
     await cli("verify", "--all", "--decode")
+
+
+async def test_where_an_old_prune_left_seqs_open_the_command_says_so_and_closes_them(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine, "copied", steps=4)
+    copied, store = StreamId(WORKFLOW, "copied"), audited(engine)
+    record, gone = await foreseen(store, copied, keep=1)
+    left = [event for event in await store.read(copied, 1, 2, 3, 4) if event.seq not in gone]
+    # What 0.1.0 left of a run: its events and its record, and nothing where the others were.
+    moved = [sealed(msgspec.structs.replace(event, run_id="order-1")) for event in (*left, record)]
+    await store.put(stream(), moved)
+    engine.settle()
+    open_to_others = tuple(await store.unmarked(stream(), Removals(moved)))
+    assert open_to_others in ((), gone)
+    said = (await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")).out
+    assert (f"{len(gone)} seqs of events removed earlier are to be closed" in said) is bool(open_to_others)
+    assert [event.seq for event in await headers(store)] == [event.seq for event in moved]
+    assert await store.unmarked(stream(), Removals(moved)) == []
+    assert "closed" not in (await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")).out
 
 
 async def test_a_pruned_run_is_exported_and_imported_with_its_gaps(engine: Engine, cli: Cli, tmp_path: Path) -> None:

@@ -102,9 +102,11 @@ class Consumer:
                 self._pages.fill(holding.position, holding.witness, holding.lease.start)
             )  # fmt: skip
             try:
-                return await self._consume()
+                await self._consume()
             except ForeignPositionError as error:
                 await self._begin_anew(error)
+            else:
+                return
             finally:
                 await cancelled(reading)
                 self._stats.waiting = 0

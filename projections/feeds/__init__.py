@@ -100,8 +100,8 @@ class FeedRangeGoneError(Exception):
 
 
 class ForeignPositionError(CheckpointStoreError):
-    """A position that was kept is none that this feed gave: it is no position at all, lies beyond the feed's end, or the
-    event before it is another one. The log was restored from a backup or cut, or somebody changed what was kept.
+    """A position that was kept is none that this feed gave: it is no position at all, lies beyond the feed's end, or
+    the event before it is another one. The log was restored from a backup or cut, or somebody changed what was kept.
 
     Reading on from it would leave events out: begin anew.
     """

@@ -1,7 +1,8 @@
 """One rebuild at a time: a lock that lies beside the leases, and what a rebuild has to know of those before it.
 
 Whoever has it renews it while it works. Whoever wants it judges the owner dead when nobody wrote the lock for a full
-term by its own monotonic clock, as with leases. The owner counts from before its last write was sent, and stops earlier.
+term by its own monotonic clock, as with leases. The owner counts from before its last write was sent, and stops
+earlier.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class RebuildLock:
         clock: where the time comes from.
     """
 
-    def __init__(self, documents: Documents, name: str, owner: str, *, term: float, margin: float, clock: Clock) -> None:
+    def __init__(
+        self, documents: Documents, name: str, owner: str, *, term: float, margin: float, clock: Clock
+    ) -> None:
         self._documents = documents
         self._name = name
         self._owner = owner
@@ -154,15 +157,24 @@ class RebuildLock:
         number = self._state.number - 1 if reuse and self._state.number else self._state.number
         state = msgspec.structs.replace(self._state, owner=None, number=number)
         try:
-            if not await self._write(state, self._etag):
+            if not await self._written_as_owner(state):
                 logger.warning("The lock of the rebuild was not released: another process has it")
         except CheckpointStoreError as error:
             logger.warning("The lock of the rebuild was not released, it will expire: %s", error)
 
     async def _rewrite(self, state: _State) -> None:
         self.check()
-        if not await self._write(state, self._etag):
+        if not await self._written_as_owner(state):
             raise self._lost()
+
+    async def _written_as_owner(self, state: _State) -> bool:
+        """Whether it was written over what this owner wrote, also where that was cut off and is there all the same."""
+        if await self._write(state, self._etag):
+            return True
+        found = await self._documents.read(self._name)
+        if found is None or _state_of(found).owner != self._owner:
+            return False
+        return await self._write(state, str(found["_etag"]))
 
     async def _write(self, state: _State, etag: str | None) -> bool:
         """Whether it was written over the state with this etag; None: over none."""

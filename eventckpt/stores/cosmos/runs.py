@@ -188,8 +188,10 @@ class CosmosRunStore(RunStore):
                 await self._container.create_only(_pointer(_LATEST))  # see `active`
                 pointer = await self._container.read(_POINTER, _LATEST)
                 name = self._pointed_to(pointer)
-                etag = pointer and await self._container.replace(_pointer(name), str(pointer["_etag"]))
-                if etag:
+                if pointer is None:
+                    continue
+                etag = await self._container.replace(_pointer(name), str(pointer["_etag"]))
+                if etag is not None:
                     return Claim(name, etag)
         raise StoreUnavailableError(
             f"The pointer {_POINTER!r} of container {self._container.name!r} was written by something else at each of "

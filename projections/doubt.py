@@ -57,23 +57,24 @@ class Doubts:
         self._leases = leases
         self._clock = clock
 
-    async def look_before(self) -> bool:
-        """Look before anything is read for the first time; whether there is a doubt that was not there.
+    async def look_before(self) -> None:
+        """Look before anything is read for the first time, and keep a doubt where there is one.
 
         Documents without positions were made elsewhere, or of a log that is gone: a container that was made anew has
         leases of its own. Some are compared with the log, which costs a query and as many reads.
         """
         if await self._leases.initialised():
-            return False
+            return
         found = False
         async with aclosing(self._runs.all()) as infos:
             number = 0
             async for info in infos:
                 found = True
                 if not await is_of(self._engine.store, info):
-                    return await self._doubt(
+                    await self._doubt(
                         f"it has documents of another log, such as seq {info.seq} of run {safe(info.run_id)!r}"
                     )
+                    return
                 number += 1
                 if number == _SAMPLE:
                     break
@@ -82,40 +83,40 @@ class Doubts:
                 "The projection %r is in use and has no document, nor was it ever read for: it is filled now",
                 self._name,
             )
-        return False
 
-    async def settle(
+    async def settled(
         self,
         processor: ChangeFeedProcessor,
-        rebuild: Callable[[], Awaitable[str]],
+        rebuild: Callable[[str], Awaitable[str]],
         noticed: Callable[[], None],
-    ) -> None:
-        """Rebuild whenever there is a doubt, until this is cancelled.
+    ) -> str:
+        """Wait for a doubt, and until it is settled by a rebuild; the name of the projection that is in use then.
 
         Args:
             processor: the one that fills the projection.
-            rebuild: builds it anew beside itself.
-            noticed: called when this worker was the first to have a doubt.
+            rebuild: builds the projection of this name anew beside itself; if another one is in use, its name.
+            noticed: called once there is a doubt.
 
         Raises:
             StoreReplacedError: the store is another one by now.
         """
-        pause, looks, was_empty = _LOOK, 0, False
+        pause, looks, was_empty, was_noticed = _LOOK, 0, False, False
         while True:
             try:
                 why = await self._leases.doubted()
-                if why is None and (was_empty or looks % _EMPTY_LOOKS == 0):
-                    is_empty = await self._is_emptied(processor)
-                    if is_empty and was_empty and await self._doubt(
-                        "it has no document, though its leases have positions and the log has runs"
-                    ):  # fmt: skip
+                if why is not None:
+                    if not was_noticed:
+                        logger.error("The projection %r is not believed, and is built anew: %s", self._name, why)
                         noticed()
+                    was_noticed = True
+                    return await rebuild(self._name)
+                if was_empty or looks % _EMPTY_LOOKS == 0:
+                    is_empty = await self._is_emptied(processor)
+                    if is_empty and was_empty:
+                        await self._doubt("it has no document, though its leases have positions and the log has runs")
                         continue
                     was_empty = is_empty
                 looks += 1
-                if why is not None:
-                    logger.error("The projection %r is not believed, and is built anew: %s", self._name, safe(why))
-                    logger.info("%r was rebuilt as %r", self._name, await rebuild())
             except RebuildRunningError as running:
                 logger.info("%s", running)
             except Exception as error:  # noqa: BLE001 - the processing goes on meanwhile, and this is tried again
@@ -153,8 +154,6 @@ class Doubts:
                 position = page.continuation
         return False
 
-    async def _doubt(self, why: str) -> bool:
-        first = await self._leases.doubt(why, self._clock.timestamp())
-        if first:
+    async def _doubt(self, why: str) -> None:
+        if await self._leases.doubt(why, self._clock.timestamp()):
             logger.error("The projection %r is doubted: %s", self._name, why)
-        return first

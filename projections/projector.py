@@ -32,6 +32,8 @@ from .waiting import cancelled, first
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
+    from eventckpt.stores import Claim
+
 __all__ = ["Projector"]
 
 logger = logger_of("eventckpt.projections")
@@ -73,18 +75,17 @@ class Projector:
         while not stop.is_set():
             name = self._in_use
             doubts = Doubts(self._engine, name, store.runs(name), self.leases(name), self._clock)
-            if await doubts.look_before():
-                self._notice()
+            await doubts.look_before()
             async with self.processing(name) as processor, telling(store, store.runs(name), self._clock):
                 logger.info("Projecting into %r as %s", name, self._options.worker)
                 await first(
                     stop.wait(),
                     self._until_another_than(name),
                     processor.until_failed(),
-                    doubts.settle(processor, self._rebuild_beside, self._notice),
+                    self._settled(doubts, processor),
                 )
 
-    async def rebuild(self, progress: Callable[[int, int], None]) -> str:
+    async def rebuild(self, progress: Callable[[int, int], None], *, instead_of: str | None = None) -> str:
         """Build the projection anew beside the one in use, and then put it in use; its name.
 
         The one that was in use before stays, for readers that have not noticed yet, until the next rebuild. It is also
@@ -95,6 +96,7 @@ class Projector:
 
         Args:
             progress: called with the events handled and the commits that are left, as far as is known.
+            instead_of: only if this one is still in use; else nothing is done, and the name is that of the other one.
 
         Raises:
             RebuildRunningError: another process rebuilds.
@@ -111,22 +113,25 @@ class Projector:
             clock=self._clock,
         )
         await lock.acquire()
-        rebuilt: list[str] = []
-        reuse = True
-        try:
-            await first(self._rebuild(lock, progress, rebuilt), lock.keep())
-        except RebuildLostError:
-            reuse = False
-            raise
-        finally:
-            await lock.release(reuse=reuse and not rebuilt)
-        return rebuilt[0]
+        in_use: list[str] = []
 
-    async def _rebuild(self, lock: RebuildLock, progress: Callable[[int, int], None], rebuilt: list[str]) -> None:
+        async def work() -> None:
+            claim = await self._engine.store.runs().claim()
+            if instead_of in (None, claim.name):
+                in_use.append(await self._rebuild(lock, claim, progress))
+            else:
+                in_use.append(claim.name)
+
+        try:
+            await first(work(), lock.keep())
+        finally:
+            await lock.release(done=bool(in_use))
+        return in_use[0]
+
+    async def _rebuild(self, lock: RebuildLock, claim: Claim, progress: Callable[[int, int], None]) -> str:
         """As long as the lock is ours: nobody can put in use any more what another rebuild began before the claim, so
         that all of it can be cleared."""
         store = self._engine.store
-        claim = await store.runs().claim()
         name = await self._cleared_for(lock, claim.name)
         wanted = Wanted(store, claim.name, self._clock, doubted=await self.leases(claim.name).doubted())
         await wanted.look()
@@ -147,7 +152,7 @@ class Projector:
                 f"Another projection than {claim.name!r} was put in use, or another rebuild has begun: {name!r} was "
                 "not put in use. Rebuild again, if no other process does."
             )
-        rebuilt.append(name)
+        return name
 
     async def _cleared_for(self, lock: RebuildLock, active: str) -> str:
         """The name of a projection that is begun, with nothing in it; and nothing is left of those given up before."""
@@ -164,11 +169,15 @@ class Projector:
         await lock.begins(number, (active, name))
         return name
 
-    async def _rebuild_beside(self) -> str:
-        """A rebuild by a worker, which goes on with its own ranges."""
+    async def _settled(self, doubts: Doubts, processor: ChangeFeedProcessor) -> None:
+        """Wait until there is a doubt, and until the projection in use is another one."""
+        self._in_use = await doubts.settled(processor, self._rebuild_beside, self._notice)
+
+    async def _rebuild_beside(self, doubted: str) -> str:
+        """A rebuild by a worker, which goes on with its own ranges; of several that have the doubt, one does it."""
         name = f"{self._options.worker}-rebuild-{uuid.uuid4().hex[:8]}"
         options = replace(self._options, worker=name, start="beginning")
-        return await Projector(self._engine, options, clock=self._clock).rebuild(_unseen)
+        return await Projector(self._engine, options, clock=self._clock).rebuild(_unseen, instead_of=doubted)
 
     def _notice(self) -> None:
         self.doubts += 1

@@ -76,6 +76,7 @@ class RebuildLock:
         self._margin = margin
         self._clock = clock
         self._state = _State()
+        self._begins = False
         self._etag = ""
         self._written_at = 0.0
 
@@ -123,6 +124,7 @@ class RebuildLock:
             RebuildLostError: see `check`.
         """
         await self._rewrite(msgspec.structs.replace(self._state, number=number, begun=begun[-_NAMES:]))
+        self._begins = True
 
     async def keep(self) -> None:
         """Renew the lock until this is cancelled.
@@ -148,13 +150,13 @@ class RebuildLock:
         if self._clock.monotonic() >= self._fence_at:
             raise self._lost()
 
-    async def release(self, *, reuse: bool) -> None:
+    async def release(self, *, done: bool) -> None:
         """Give it back; if it was lost meanwhile, this does nothing.
 
         Args:
-            reuse: nothing fills the projection that was begun any more, so that its number is free again.
+            done: what was begun is in use. Else its number is free again: nothing fills it any more.
         """
-        number = self._state.number - 1 if reuse and self._state.number else self._state.number
+        number = self._state.number - 1 if self._begins and not done else self._state.number
         state = msgspec.structs.replace(self._state, owner=None, number=number)
         try:
             if not await self._written_as_owner(state):

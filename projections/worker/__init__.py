@@ -70,7 +70,7 @@ def run(
     max_attempts: Annotated[int, typer.Option(help="Before that.")] = _DEFAULTS.max_attempts,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
-    """Work until SIGTERM or SIGINT; then release all leases and exit with 0. Exit with 2 if the store fails for good."""
+    """Work until SIGTERM or SIGINT; then release all leases and exit with 0. 2: the store fails for good."""
     log_as_json(log_level.upper())
     options = _checked(
         poll_interval=poll_interval,

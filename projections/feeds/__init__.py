@@ -112,17 +112,16 @@ class ForeignPositionError(CheckpointStoreError):
         """False: a replica that lags may say so, too. Only what stays so is true."""
 
 
-def number_of(feed_range: FeedRange, position: str) -> int:
+def number_of(feed_range: FeedRange, position: str, *, most: int = MAX_SEQ) -> int:
     """The number in a position as the engines' feeds write it.
 
     Raises:
-        ForeignPositionError: there is none, or one that no engine counts up to.
+        ForeignPositionError: there is none, or one greater than `most`, up to which the engine counts.
     """
     found = _POSITION.fullmatch(position)
-    number = int(found[1]) if found else MAX_SEQ + 1
-    if number > MAX_SEQ:
-        raise ForeignPositionError(feed_range, position, "is none: it is no number from 0 to 2^63 - 1")
-    return number
+    if found is None or int(found[1]) > most:
+        raise ForeignPositionError(feed_range, position, f"is none: it is no number from 0 to {most}")
+    return int(found[1])
 
 
 _POSITION: Final = re.compile(r'"?([0-9]{1,19})"?', re.ASCII)

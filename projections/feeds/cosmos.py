@@ -28,6 +28,8 @@ __all__ = ["CosmosChangeFeed"]
 
 _START: Final = {"beginning": "Beginning", "now": "Now"}
 _NOT_MODIFIED: Final = 304
+_MOST: Final = 10**18 - 1
+"""Transactions that no partition comes to. A request with a greater number may be refused rather than answered."""
 _EMPTY_PAGES: Final = 10
 """Pages with nothing in them that `lag` follows; then it says how far the partition is ahead."""
 
@@ -81,7 +83,7 @@ class CosmosChangeFeed(ChangeFeed):
 
     async def _page(self, feed_range: FeedRange, continuation: str | None, start: Start, limit: int) -> _Page:
         scope: dict[str, Any]
-        position = 0 if continuation is None else number_of(feed_range, continuation)
+        position = 0 if continuation is None else number_of(feed_range, continuation, most=_MOST)
         async with self._container.in_use():
             if continuation is None:
                 scope = {"feed_range": sdk_range(feed_range), "start_time": _START[start]}

@@ -283,10 +283,13 @@ class LeaseStore:
 
     def _lease(self, document: Document) -> Lease | None:
         try:
-            return Lease.of(document)
+            lease = Lease.of(document)
         except LeaseFormatError as error:
             self._warn(document, f"is no lease, and is left out: {error}")
             return None
+        if lease.continuation is None and document.get("ContinuationToken"):
+            self._warn(document, "has a position that can be none; its range is read from the beginning")
+        return lease
 
     def _parked(self, document: Document) -> Parked | None:
         try:

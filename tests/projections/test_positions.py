@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from eventckpt import EventStore, SqliteEventStore
-from projections import LatestProjection, ProcessorOptions, compare, open_engine
+from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions, compare, open_engine
 from projections.feeds import EVERYTHING, ForeignPositionError
 from projections.projector import Projector
 
@@ -41,6 +41,13 @@ async def read_once(rig: Rig, processor: str = "test") -> None:
     """A worker reads everything there is, and goes."""
     async with rig.worker(Recorder(), "before", processor=processor) as worker:
         await rig.clock.until(lambda: sum(each.events for each in worker.stats.values()) == len(rig.writer.written))
+
+
+async def caught_up(rig: Rig, worker: ChangeFeedProcessor) -> None:
+    """Let time pass until a worker has read everything."""
+    waiting = asyncio.ensure_future(worker.caught_up())
+    await rig.clock.until(waiting.done)
+    await waiting
 
 
 @pytest.mark.calm
@@ -84,7 +91,7 @@ async def test_a_worker_that_starts_from_a_foreign_position_reads_everything_ane
         await rig.clock.passes(10)
         assert sorted(seen.handled) == sorted(rig.writer.written)
         assert worker.stats["-FF"].positions_refused == 1
-        await worker.caught_up()
+        await caught_up(rig, worker)
     assert any("begins anew" in each.getMessage() for each in caplog.records if each.levelname == "ERROR")
     assert "began anew" in str(await open_engine(rig.writer.store).leases("test").doubted())
     [lease] = await rig.leases()
@@ -120,9 +127,9 @@ async def test_positions_that_the_feed_gave_are_never_refused(rig: Rig, kind: An
     await rig.writer.write("a", "b", count=2)
     for number in range(3):
         async with rig.worker(Recorder(), f"worker {number}", start=kind) as worker:
-            await worker.caught_up()
+            await caught_up(rig, worker)
             await rig.writer.write("a")
-            await worker.caught_up()
+            await caught_up(rig, worker)
             assert worker.stats["-FF"].positions_refused == 0
     assert await open_engine(rig.writer.store).leases("test").doubted() is None
 
@@ -216,7 +223,7 @@ async def test_removing_events_is_no_restore(sqlite_rig: Rig) -> None:
         connection.execute("DELETE FROM events WHERE position > 3")
     seen = Recorder()
     async with rig.worker(seen, "two") as worker:
-        await worker.caught_up()
+        await caught_up(rig, worker)
         assert seen.handled == []
         assert worker.stats["-FF"].positions_refused == 0
 
@@ -240,6 +247,13 @@ async def test_another_history_under_the_same_positions_is_noticed(sqlite_rig: R
 # The projection after a restore
 
 
+class Unhurried(DrivenClock):
+    """Of who looks again at once."""
+
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
+
 async def projecting(rig: Rig, worker: str) -> tuple[Projector, asyncio.Event, asyncio.Future[None]]:
     options = ProcessorOptions(worker=worker)
     projector, stop = Projector(open_engine(rig.engine.open()), options, clock=rig.clock), asyncio.Event()
@@ -249,7 +263,7 @@ async def projecting(rig: Rig, worker: str) -> tuple[Projector, asyncio.Event, a
 async def differences(rig: Rig) -> list[Any]:
     rig.engine.settle()
     store = rig.engine.open()
-    return [each async for each in compare(store, open_engine(store).feed, store.runs())]
+    return [each async for each in compare(store, open_engine(store).feed, store.runs(), clock=Unhurried())]
 
 
 async def agrees(rig: Rig) -> bool:
@@ -298,7 +312,7 @@ async def test_documents_of_a_log_that_is_gone_are_replaced(rig: Rig) -> None:
     await rig.writer.write("a", "b", count=2)
     store = rig.engine.open()
     async with rig.worker(LatestProjection(store).apply, processor="elsewhere") as worker:
-        await worker.caught_up()
+        await caught_up(rig, worker)
     info = await rig.info("a")
     await store.runs().put(msgspec.structs.replace(info, seq=9), msgspec.structs.replace(info, run_id="gone"))
     rig.engine.settle()

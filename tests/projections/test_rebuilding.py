@@ -228,21 +228,3 @@ async def test_a_rebuild_in_another_process_refuses_a_second_one_and_says_who(sq
     assert all("Traceback" not in each for each in said)
     if codes == [0, 2]:
         assert any("One rebuild at a time" in each for each in said)
-
-
-async def test_an_earlier_claim_puts_nothing_in_use(rig: Rig) -> None:
-    first, other = rig.writer.store.runs(), rig.engine.open().runs()
-    claim = await first.claim()
-    rig.engine.settle()
-    assert claim.name == "latest"
-    later = await other.claim()
-    assert not await first.activate("latest-2", claim=claim)
-    assert await other.activate("latest-3", claim=later)
-    assert not await other.activate("latest-4", claim=later)
-    rig.engine.settle()
-    third = await first.claim()
-    assert third.name == "latest-3"
-    assert await other.activate("latest-5")
-    assert not await first.activate("latest-6", claim=third)
-    rig.engine.settle()
-    assert await rig.engine.open().runs().active() == "latest-5"

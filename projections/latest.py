@@ -49,6 +49,10 @@ class LatestProjection:
         self._runs = runs or store.runs()
         self._known: Lru[StreamId, RunInfo] = Lru(_MEMORY)
 
+    def forget(self) -> None:
+        """Read the documents before going on with them: others may have written them, or the log is another one."""
+        self._known = Lru(_MEMORY)
+
     async def apply(self, events: Sequence[CheckpointEvent]) -> int:
         """Bring the runs of these events up to date; how many documents were written.
 

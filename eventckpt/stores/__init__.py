@@ -20,6 +20,7 @@ from ..text import is_unicode
 __all__ = [
     "AuditStore",
     "Check",
+    "Claim",
     "EventStore",
     "Located",
     "RunStore",
@@ -171,6 +172,15 @@ def gives_way(stored: RunInfo, info: RunInfo) -> bool:
     return stored.status == "idle" != info.status and stored.digest == info.digest
 
 
+class Claim(NamedTuple):
+    """What `RunStore.claim` gives: the projection in use, and the right to put another one in its place."""
+
+    name: str
+    """Of the projection in use."""
+    token: str
+    """What tells whether anybody has claimed or activated since."""
+
+
 class RunStore(ABC):
     """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
 
@@ -226,9 +236,30 @@ class RunStore(ABC):
                 one before; where there are replicas this costs a write.
         """
 
+    async def claim(self) -> Claim:
+        """Claim the right to put another projection in use. No earlier claim is worth anything from now on.
+
+        Raises:
+            CheckpointStoreError: the engine cannot tell whether somebody else has claimed since.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} has no claims; use activate without one.")
+
     @abstractmethod
-    async def activate(self, name: str) -> None:
-        """Make the projection called `name` the one in use, in one step."""
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
+        """Make the projection called `name` the one in use, in one step; whether it was done.
+
+        Args:
+            claim: only if nobody has claimed or activated since this was given, which is one step with the rest. None:
+                in any case, and no claim is worth anything from now on.
+        """
+
+    async def is_empty(self) -> bool:
+        """Whether this projection has no document at all.
+
+        An engine that can tell without reading a page of them should override this.
+        """
+        async with aclosing(self.all()) as infos:
+            return await anext(infos, None) is None
 
 
 class Check(NamedTuple):

@@ -1225,6 +1225,47 @@ class RunStoreConformance:
         assert [info.run_id async for info in other.idle()] == ["elsewhere"]
         assert len([info async for info in runs.all()]) == MANY + 2
 
+    async def test_a_projection_is_put_in_use_by_the_last_claim_alone(self) -> None:
+        first, other = (await self.open_store()).runs(), (await self.open_store()).runs()
+        claim = await first.claim()
+        assert claim.name == "latest"
+        await self.settle()
+        later = await other.claim()
+        assert not await first.activate("latest-2", claim=claim)
+        assert await other.activate("latest-3", claim=later)
+        assert not await other.activate("latest-4", claim=later)
+        await self.settle()
+        third = await first.claim()
+        assert third.name == "latest-3"
+        assert await other.activate("latest-5")  # without a claim, in any case
+        assert not await first.activate("latest-6", claim=third)
+        await self.settle()
+        assert await (await self.open_store()).runs().active() == "latest-5"
+
+    async def test_of_stores_that_claim_at_once_one_puts_its_projection_in_use(self) -> None:
+        stores = [(await self.open_store()).runs() for _ in range(4)]
+        claims = await asyncio.gather(*(runs.claim() for runs in stores))
+        assert len({claim.token for claim in claims}) == len(claims)
+        done = await asyncio.gather(
+            *(
+                runs.activate(f"of {number}", claim=claim)
+                for number, (runs, claim) in enumerate(zip(stores, claims, strict=True))
+            )
+        )
+        assert sum(done) == 1
+        await self.settle()
+        assert await (await self.open_store()).runs().active() == f"of {done.index(True)}"
+
+    async def test_a_projection_is_empty_until_it_has_a_document(self) -> None:
+        store = await self.open_store()
+        runs, other = store.runs("one"), store.runs("other")
+        assert await runs.is_empty()
+        await runs.put(_document(1))
+        assert not await runs.is_empty()
+        assert await other.is_empty()
+        await runs.clear()
+        assert await runs.is_empty()
+
 
 def _document(seq: int, *, run: str = "run", status: RunStatus = "open", **fields: Any) -> RunInfo:
     info = RunInfo(workflow_name="workflow", run_id=run, seq=seq, status=status, digest=f"of {seq}")

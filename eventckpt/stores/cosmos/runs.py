@@ -7,6 +7,7 @@ point read, and several projections can stand side by side while one of them is 
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
@@ -21,7 +22,7 @@ from ...log import logger_of
 from ...lru import Lru
 from ...moments import NEVER
 from ...text import described, is_unicode, safe
-from .. import RunStore, gives_way
+from .. import Claim, RunStore, gives_way
 from ..run_documents import LeftOut, counting
 from . import listings, log
 from .container import Container
@@ -164,6 +165,10 @@ class CosmosRunStore(RunStore):
             if certain:  # the answer to a write, also to one that is refused, tells how far the partition is
                 await self._container.create_only({"id": _POINTER, "stream": _LATEST, "projection": _LATEST})
             pointer = await self._container.read(_POINTER, _LATEST)
+        return self._pointed_to(pointer)
+
+    def _pointed_to(self, pointer: Item | None) -> str:
+        """The name in the pointer; the usual one, where there is no pointer or none in it."""
         name = pointer.get("projection") if pointer is not None else _LATEST
         if _is_name(name):
             return name
@@ -176,11 +181,42 @@ class CosmosRunStore(RunStore):
         )
         return _LATEST
 
-    async def activate(self, name: str) -> None:
+    async def claim(self) -> Claim:
+        """See `RunStore.claim`; the token is the pointer's etag, which a claim changes."""
+        async with self._container.in_use():
+            for _ in range(_ROUNDS):
+                await self._container.create_only(_pointer(_LATEST))  # see `active`
+                pointer = await self._container.read(_POINTER, _LATEST)
+                name = self._pointed_to(pointer)
+                if pointer is None:
+                    continue
+                etag = await self._container.replace(_pointer(name), str(pointer["_etag"]))
+                if etag is not None:
+                    return Claim(name, etag)
+        raise StoreUnavailableError(
+            f"The pointer {_POINTER!r} of container {self._container.name!r} was written by something else at each of "
+            f"{_ROUNDS} attempts. Trying again is safe."
+        )
+
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`. Readers notice within seconds."""
         async with self._container.in_use():
-            await self._container.put({"id": _POINTER, "stream": _LATEST, "projection": name})
+            if claim is None:
+                await self._container.put(_pointer(name))
+            elif await self._container.replace(_pointer(name), claim.token) is None:
+                return False
         self._known = None
+        return True
+
+    async def is_empty(self) -> bool:
+        """See `RunStore.is_empty`; by ids alone, which are indexed."""
+        async with self._container.in_use():
+            name = await self._in_use()
+            cursor = self._container.query("SELECT TOP 1 c.stream FROM c WHERE c.id = @id", {"@id": name})
+            while (page := await cursor.page()) is not None:
+                if page:
+                    return False
+        return True
 
     async def _in_use(self) -> str:
         if self._name is not None:
@@ -230,6 +266,11 @@ class CosmosRunStore(RunStore):
         if known is None:
             return await self._container.create_only(body)
         return await self._container.replace(body, known[1])
+
+
+def _pointer(name: str) -> Item:
+    """The pointer, each time another one: so what a write finds after an answer that was lost is its own, or is not."""
+    return {"id": _POINTER, "stream": _LATEST, "projection": name, "written": uuid.uuid4().hex}
 
 
 def _etags() -> Lru[tuple[str, StreamId], tuple[int, str]]:

@@ -1040,7 +1040,7 @@ class RunStoreConformance:
         "counts", [{"checkpoints": 2}, {"tombstones": 2}, {"removed": 2}, {"checkpoints": 1, "removed": 3}], ids=str
     )
     async def test_one_of_the_same_head_that_knows_of_more_is_written_over_one_that_knows_less_and_never_the_reverse(
-        self, counts: dict[str, int]
+        self, counts: dict[str, Any]
     ) -> None:
         runs, other = (await self.open_store()).runs(), (await self.open_store()).runs()
         less, more = _document(4, checkpoints=1), _document(4, status="waiting", **counts)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eventckpt import CheckpointAudit, CheckpointEvent, RunInfo, SqliteEventStore, StreamId
@@ -39,6 +39,7 @@ STEP = st.one_of(
     st.tuples(st.just("prune"), st.integers(0, 3)),
     st.tuples(st.just("die pruning"), st.integers(0, 3)),
     st.tuples(st.just("deliver"), st.integers(1, 4)),
+    st.tuples(st.just("deliver"), st.just(9)),
     st.tuples(st.just("begin anew"), st.integers(0, 3)),
 )
 Step = tuple[str, Any]
@@ -166,8 +167,17 @@ async def played(store: AuditStore, steps: Sequence[Step]) -> None:
     assert await play.document() == fold(await play.headers())
 
 
+LATE: list[Step] = [("save", "a"), ("withhold", "b"), ("deliver", 9), ("bring", 0)]
+"""An event comes to the log after one that follows it was projected."""
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(STEP, max_size=24))
+@given(st.lists(STEP, min_size=6, max_size=24))
+@example(LATE)
+@example([*LATE, ("begin anew", 0), ("deliver", 9), ("save", "c")])
+@example([*LATE, ("prune", 0), ("deliver", 9), ("begin anew", 3)])
+@example([*LATE[:3], ("die pruning", 1), ("deliver", 9), *LATE[3:], ("prune", 1)])
+@example([*LATE[:3], ("prune", 0), *LATE[1:3], ("bring", 1), ("deliver", 9), ("delete", "b"), ("bring", 0)])
 def test_whatever_happens_to_a_run_its_document_lags_and_then_agrees(steps: list[Step]) -> None:
     async def play() -> None:
         with tempfile.TemporaryDirectory() as folder:

@@ -1179,6 +1179,58 @@ class RunStoreConformance:
         assert await _stored(stores[1]) == _document(2, status="done")
 
     @pytest.mark.parametrize(
+        "counts", [{"checkpoints": 2}, {"tombstones": 2}, {"removed": 2}, {"checkpoints": 1, "removed": 3}], ids=str
+    )
+    async def test_one_of_the_same_head_that_knows_of_more_is_written_over_one_that_knows_less_and_never_the_reverse(
+        self, counts: dict[str, Any]
+    ) -> None:
+        runs, other = (await self.open_store()).runs(), (await self.open_store()).runs()
+        less, more = _document(4, checkpoints=1), _document(4, status="waiting", **counts)
+        await runs.put(less)
+        await self.settle()
+        assert await other.put(msgspec.structs.replace(more, digest="other"), _document(3, checkpoints=3)) == 0
+        assert await other.put(more) == 1
+        await self.settle()
+        for stays in (
+            less,
+            more,
+            _document(4, checkpoints=1, tombstones=1),
+            _document(4, checkpoints=4, status="idle"),
+        ):
+            assert await runs.put(stays) == 0
+        await self.settle()
+        assert await _stored(runs) == more
+
+    async def test_of_stores_that_know_of_more_and_more_and_write_at_once_the_one_that_knows_most_stays(self) -> None:
+        stores = [(await self.open_store()).runs() for _ in range(3)]
+        await stores[0].put(_document(9, checkpoints=1))
+        await self.settle()
+        documents = [_document(9, checkpoints=known) for known in (4, 7, 2, 9, 5, 8)]
+        await asyncio.gather(*(runs.put(info) for runs, info in zip(stores * 2, documents, strict=True)))
+        await self.settle()
+        assert await _stored(stores[1]) == _document(9, checkpoints=9)
+
+    async def test_the_newest_run_beside_some_is_the_newest_of_the_others(self) -> None:
+        store = await self.open_store()
+        runs, names = store.runs(), ["a", "b", "c", "d", "e"]
+        for run in names:
+            event = make_event(StreamId("workflow", run), 1)
+            if run in "ab":
+                event = sealed(msgspec.structs.replace(event, timestamp="2026-01-01T00:00:00+00:00"))
+            await store.append(event)
+            await runs.put(
+                _document(1, run=run, checkpoint_id=event.checkpoint_id, checkpoint_seq=1, timestamp=event.timestamp)
+            )
+        await self.settle()
+        for count in range(len(names)):
+            beside = [StreamId("workflow", run) for run in names[len(names) - count :]]
+            found = await runs.newest("workflow", beside=beside)
+            assert found is not None
+            assert found.run_id == names[-1 - count]
+        assert await runs.newest("workflow", beside=[StreamId("workflow", run) for run in names]) is None
+        assert await runs.newest("other", beside=[]) is None
+
+    @pytest.mark.parametrize(
         "damage",
         [
             {"seq": 0},

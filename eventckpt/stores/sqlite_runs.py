@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Collection
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
@@ -100,7 +100,7 @@ class SqliteRunStore(RunStore):
             self._left_out.say(row.projection, f"{row.workflow_name}|{row.run_id}")
         return info
 
-    async def newest(self, workflow_name: str) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
 
         def fetch(connection: sqlite3.Connection) -> list[_Row]:
@@ -110,6 +110,8 @@ class SqliteRunStore(RunStore):
                 f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
                 (self._name, workflow_name),
             ):
+                if StreamId(*row[1:3]) in beside:
+                    continue
                 rows.append(_Row(*row))
                 if rows[-1].counting() is not None:
                     break

@@ -1,0 +1,295 @@
+"""Reading while a run is pruned: whatever the moment, no answer speaks of damage, and none misses what is there.
+
+Each question is asked once for each step that it takes, and right before that step something happens to the run: all
+interleavings of one question with one happening, on each engine and with pages of several sizes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from agent_framework import WorkflowCheckpoint
+
+from eventckpt import CheckpointAudit, EventCheckpointStorage, StreamId
+from eventckpt.audit.prune import carry_out, plan_for
+from eventckpt.errors import CheckpointNotFoundError
+from eventckpt.stores import AuditStore, sqlite
+
+from .engines import Engine, SqliteEngine
+from .interleaving import Interrupted
+
+WORKFLOW = "w"
+RUN = StreamId(WORKFLOW, "r")
+STEPS = 12
+FILLER = [f"a sentence that each of the checkpoints has, number {n}" for n in range(40)]
+
+
+class Happening:
+    """What is done to a run by other processes, and which ids may be given and which must be."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._storage = engine.storage()
+        self._handle = self._storage.for_run(RUN.run_id)
+        store = engine.open()
+        assert isinstance(store, AuditStore)
+        self._store = store
+        self._last: str | None = None
+        self._made = 0
+        self.acted = 0
+        self.live: list[list[str]] = []
+        """The live checkpoints after each step of what was done, in order."""
+
+    async def begin(self) -> None:
+        for _ in range(STEPS):
+            await self.save()
+        await self.again("c3")
+        await self.delete(f"c{STEPS - 1}")
+        await self.delete(f"c{STEPS - 2}")
+        self.live = [self.live[-1]]
+
+    async def save(self, checkpoint_id: str = "", note: int = 0) -> None:
+        if not checkpoint_id:
+            checkpoint_id = f"c{self._made}"
+            self._made += 1
+        saved = WorkflowCheckpoint(
+            WORKFLOW,
+            "graph",
+            checkpoint_id=checkpoint_id,
+            previous_checkpoint_id=self._last if self._last != checkpoint_id else None,
+            state={"filler": FILLER, "note": note, "of": checkpoint_id},
+        )
+        await self._handle.save(saved)
+        assert self._handle.forked_to is None
+        if not note:
+            self._last = checkpoint_id
+        before = [name for name in (self.live[-1] if self.live else []) if name != checkpoint_id]
+        self.live.append([*before, checkpoint_id])
+
+    async def again(self, checkpoint_id: str) -> None:
+        await self.save(checkpoint_id, note=self._made + len(self.live))
+
+    async def delete(self, checkpoint_id: str) -> None:
+        await self._handle.delete(checkpoint_id)
+        self.live.append([name for name in self.live[-1] if name != checkpoint_id])
+
+    async def prune(self, keep: int = 1, *, killed: bool = False) -> None:
+        headers = [header async for header in self._store.headers(RUN)]
+        plan = plan_for(headers, keep=keep)
+        if not plan.seqs:
+            return
+        await carry_out(_NeverRemoves(self._store) if killed else self._store, plan, actor=None)
+        self.live.append(self.live[-1][-keep:] if keep else [])
+
+
+class _NeverRemoves(Interrupted):
+    """A prune that is killed right after its record."""
+
+    def __init__(self, store: AuditStore) -> None:
+        async def nothing() -> None: ...
+
+        super().__init__(store, -1, nothing)
+
+    async def remove(self, stream: StreamId, seqs: object) -> int:
+        return 0
+
+
+async def pruned(run: Happening) -> None:
+    await run.prune()
+
+
+async def saved_and_pruned(run: Happening) -> None:
+    await run.save()
+    await run.prune()
+
+
+async def superseded_and_pruned(run: Happening) -> None:
+    await run.again(run.live[-1][0])
+    await run.prune()
+
+
+async def pruned_twice(run: Happening) -> None:
+    await run.save()
+    await run.prune(2)
+    await run.save()
+    await run.again(run.live[-1][0])
+    await run.prune(1)
+
+
+async def killed(run: Happening) -> None:
+    await run.save()
+    await run.prune(killed=True)
+
+
+async def killed_and_finished(run: Happening) -> None:
+    await run.prune(killed=True)
+    await run.save()
+    await run.prune()
+
+
+async def all_gone(run: Happening) -> None:
+    await run.prune(0)
+
+
+async def gone_and_begun_again(run: Happening) -> None:
+    await run.prune(0)
+    await run.save()
+
+
+HAPPENINGS = [
+    pruned, saved_and_pruned, superseded_and_pruned, pruned_twice, killed, killed_and_finished, all_gone,
+    gone_and_begun_again,
+]  # fmt: skip
+
+Question = Callable[[AuditStore], Awaitable[Any]]
+
+
+def allowed(live: list[list[str]], found: list[str]) -> bool:
+    """Whether a listing may have been made while the run went through these states."""
+    always = set(live[0]).intersection(*live)
+    return always <= set(found) <= set().union(*live) and len(found) == len(set(found))
+
+
+async def ids_are_listed(store: AuditStore, live: list[list[str]]) -> None:
+    for storage in (EventCheckpointStorage(store), EventCheckpointStorage(store).for_run(RUN.run_id)):
+        assert allowed(live, await storage.list_checkpoint_ids(workflow_name=WORKFLOW))
+
+
+async def checkpoints_are_listed(store: AuditStore, live: list[list[str]]) -> None:
+    found = await EventCheckpointStorage(store).for_run(RUN.run_id).list_checkpoints(workflow_name=WORKFLOW)
+    assert allowed(live, [checkpoint.checkpoint_id for checkpoint in found])
+
+
+async def checkpoints_of_all_runs_are_listed(store: AuditStore, live: list[list[str]]) -> None:
+    found = await EventCheckpointStorage(store).list_checkpoints(workflow_name=WORKFLOW)
+    assert allowed(live, [checkpoint.checkpoint_id for checkpoint in found])
+
+
+async def the_latest_of_the_run_is_given(store: AuditStore, live: list[list[str]]) -> None:
+    found = await EventCheckpointStorage(store).for_run(RUN.run_id).get_latest(workflow_name=WORKFLOW)
+    assert (found and found.checkpoint_id) in [names[-1] if names else None for names in live]
+
+
+async def the_latest_of_all_runs_is_given(store: AuditStore, live: list[list[str]]) -> None:
+    found = await EventCheckpointStorage(store).get_latest(workflow_name=WORKFLOW)
+    assert (found and found.checkpoint_id) in [names[-1] if names else None for names in live]
+
+
+async def each_is_loaded(store: AuditStore, live: list[list[str]]) -> None:
+    for name in live[0]:
+        handle = EventCheckpointStorage(store).for_run(RUN.run_id)
+        try:
+            assert (await handle.load(name)).state["of"] == name
+        except CheckpointNotFoundError:
+            assert any(name not in names for names in live)
+
+
+async def verify_finds_nothing_wrong(store: AuditStore, live: list[list[str]]) -> None:
+    for decode in (False, True):
+        verdict = await CheckpointAudit(store).verify(RUN, decode=decode)
+        assert verdict.ok, verdict.problems
+
+
+async def all_runs_are_verified(store: AuditStore, live: list[list[str]]) -> None:
+    verdicts = [verdict async for verdict in CheckpointAudit(store).verify_all(decode=True)]
+    assert [verdict.problems for verdict in verdicts] == [()]
+
+
+async def states_are_read(store: AuditStore, live: list[list[str]]) -> None:
+    async with aclosing(CheckpointAudit(store).states(RUN)) as states:
+        async for header, checkpoint in states:
+            assert header.checkpoint_id == checkpoint.checkpoint_id
+
+
+async def states_up_to_a_point_are_read(store: AuditStore, live: list[list[str]]) -> None:
+    async with aclosing(CheckpointAudit(store).states(RUN, gt=2, lte=9)) as states:
+        async for header, checkpoint in states:
+            assert header.checkpoint_id == checkpoint.checkpoint_id
+
+
+async def changes_are_told(store: AuditStore, live: list[list[str]]) -> None:
+    async with aclosing(CheckpointAudit(store).changes(RUN, "state.of")) as changes:
+        assert all([change.exists async for change in changes])
+
+
+async def it_is_replayed(store: AuditStore, live: list[list[str]]) -> None:
+    for until in (None, 9):
+        async with aclosing(CheckpointAudit(store).replay(RUN, until=until)) as steps:
+            problems = [step.problem async for step in steps if step.problem]
+        assert problems == []
+
+
+async def the_state_at_a_point_is_found(store: AuditStore, live: list[list[str]]) -> None:
+    audit = CheckpointAudit(store)
+    try:
+        event = await audit.at(RUN)
+    except CheckpointNotFoundError:
+        assert [] in live
+        return
+    assert event.checkpoint_id in [names[-1] for names in live if names]
+
+
+async def it_is_summed_up(store: AuditStore, live: list[list[str]]) -> None:
+    info = await CheckpointAudit(store).info(RUN)
+    assert info is not None
+    assert info.checkpoint_id in [names[-1] if names else None for names in live]
+
+
+async def its_history_is_read(store: AuditStore, live: list[list[str]]) -> None:
+    for desc in (False, True):
+        seqs = [header.seq async for header in CheckpointAudit(store).history(RUN, desc=desc)]
+        assert seqs == sorted(set(seqs), reverse=desc)
+
+
+async def its_lineage_is_drawn(store: AuditStore, live: list[list[str]]) -> None:
+    assert await CheckpointAudit(store).lineage(RUN) or [] in live
+
+
+QUESTIONS = [
+    ids_are_listed, checkpoints_are_listed, checkpoints_of_all_runs_are_listed, the_latest_of_the_run_is_given,
+    the_latest_of_all_runs_is_given, each_is_loaded, verify_finds_nothing_wrong, all_runs_are_verified,
+    states_are_read, states_up_to_a_point_are_read, changes_are_told, it_is_replayed, the_state_at_a_point_is_found,
+    it_is_summed_up, its_history_is_read, its_lineage_is_drawn,
+]  # fmt: skip
+
+
+@pytest.fixture(params=[1, 4, 256])
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> int:
+    """Rows of a page of the embedded engine; the other has pages of 1, 10 and 100 by itself."""
+    if not isinstance(engine, SqliteEngine) and request.param != 1:
+        pytest.skip("the pages of this engine are what they are")
+    monkeypatch.setattr(sqlite, "_PAGE", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("happening", HAPPENINGS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize("question", QUESTIONS, ids=lambda each: each.__name__)
+@pytest.mark.usefixtures("page")
+async def test_whatever_happens_between_two_steps_of_a_question(
+    engine: Engine, question: Any, happening: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    at = 0
+    while True:
+        one = await again(engine, at)
+        run = Happening(one)
+        await run.begin()
+        store = one.open()
+        assert isinstance(store, AuditStore)
+        interrupted = Interrupted(store, at, lambda run=run: happening(run))
+        with caplog.at_level(logging.WARNING, "eventckpt"):
+            await question(interrupted, run.live)
+        assert "leaves out" not in caplog.text
+        await one.close()
+        if interrupted.steps <= at:
+            return
+        at += 1
+
+
+async def again(engine: Engine, at: int) -> Engine:
+    """The same engine, without anything in it."""
+    if isinstance(engine, SqliteEngine):
+        return SqliteEngine(engine.path.with_name(f"{at}.db"))
+    return type(engine)(engine.settings["endpoint"], engine.settings["credential"], f"test-{at}")

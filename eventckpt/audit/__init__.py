@@ -260,6 +260,7 @@ class CheckpointAudit:
         Raises:
             CheckpointNotFoundError: the run had no checkpoint by then.
         """
+        events: list[CheckpointEvent] = []
         for _ in range(WALKS):
             last = await self._last_live(stream, seq, time, iteration)
             events = await self.store.read(stream, last.seq) if last else []

@@ -1,10 +1,11 @@
 """Retention: which events of a run may go, and how they go without breaking the chain of those that stay.
 
 First a tombstone is appended that records every stretch of the run that is gone, with the digests on both of its
-sides; only then is anything removed. From the record on, what it tells of counts no more. A process that dies in between
-leaves events that are recorded as removed and still there, and the next prune removes them, whatever it is told to keep.
-The record is the run's new head, so that whoever writes to the run at the same time meets a conflict, finds a tombstone,
-and goes on behind it; and of two prunes at once, one finds that it was not the first, and has removed nothing.
+sides; only then is anything removed. From the record on, what it tells of counts no more. A process that dies in
+between leaves events that are recorded as removed and still there, and the next prune removes them, whatever it is
+told to keep. The record is the run's new head, so that whoever writes to the run at the same time meets a conflict,
+finds a tombstone, and goes on behind it; and of two prunes at once, one finds that it was not the first, and has
+removed nothing.
 """
 
 from __future__ import annotations

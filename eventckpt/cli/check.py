@@ -110,8 +110,8 @@ def _is_only_newer(verdict: Verdict) -> bool:
 def not_gone_yet(stream: StreamId, count: int) -> str:
     """What is said of a run whose prune was cut off."""
     return (
-        f"run {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; they "
-        "count no more, and the next prune of the run removes them"
+        f"run {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
+        "they count no more, and the next prune of the run removes them"
     )
 
 

@@ -41,7 +41,7 @@ _PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 
 
-class _Removed(CheckpointDecodeError):
+class _RemovedError(CheckpointDecodeError):
     """An event that was read cannot be rebuilt, since what it needs was removed: it is itself on record as removed."""
 
 
@@ -71,7 +71,7 @@ class Reader:
             workflow_name: that of the handle's run, as far as it is known.
         """
         for _ in range(WALKS):
-            with suppress(_Removed):  # saved again meanwhile, or gone
+            with suppress(_RemovedError):  # saved again meanwhile, or gone
                 return await self._loaded(checkpoint_id, bound, workflow_name)
         raise _not_found(checkpoint_id)
 
@@ -144,7 +144,7 @@ class Reader:
             if event is not None:
                 try:
                     checkpoint, _ = await self._decoded(event)
-                except _Removed:
+                except _RemovedError:
                     event = None
                 else:
                     self._memory.note(Tip.of(event, head))
@@ -209,7 +209,7 @@ class Reader:
         if info is None:
             return None
         for event in await self._store.read(info.stream, info.checkpoint_seq):
-            with suppress(_Removed):
+            with suppress(_RemovedError):
                 checkpoint, _ = await self._decoded(event)
                 head = Head(info.seq, info.digest)
                 self._memory.note(Tip.of(event, head))
@@ -262,7 +262,7 @@ class Reader:
                         checkpoint, held = await self._decoded(event, held)
                     else:
                         checkpoint = await self._superseding(header)
-                except _Removed:
+                except _RemovedError:
                     checkpoint = await self._superseding(header)
                 except CheckpointDecodeError as error:
                     logger.warning("A listing leaves out a checkpoint: %s", error)
@@ -279,7 +279,7 @@ class Reader:
             located = await self._store.find(header.checkpoint_id, stream=header.stream)
             if located is None or located.event.type == "tombstone":
                 break
-            with suppress(_Removed):
+            with suppress(_RemovedError):
                 return (await self._decoded(located.event))[0]
         return None
 
@@ -302,7 +302,7 @@ class Reader:
             raise error.about(where) from error
         except CheckpointDecodeError as error:
             is_removed = (await removals_of(self._store, event.stream)).covers(event.seq)
-            raise (_Removed if is_removed else CheckpointDecodeError)(f"{where}{safe(error)}") from error
+            raise (_RemovedError if is_removed else CheckpointDecodeError)(f"{where}{safe(error)}") from error
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
         return checkpoint, base

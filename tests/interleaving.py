@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from eventckpt.events import CheckpointEvent, StreamId
+from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore, Check, Located, RunStore
 
 __all__ = ["Interrupted"]
@@ -85,6 +86,10 @@ class Interrupted(AuditStore):
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         await self._step()
         return await self._store.remove(stream, seqs)
+
+    async def unmarked(self, stream: StreamId, removals: Removals) -> list[int]:
+        await self._step()
+        return await self._store.unmarked(stream, removals)
 
     def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
         return self._store.follow(last=last, poll=poll)

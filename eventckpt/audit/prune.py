@@ -41,6 +41,8 @@ class Plan(NamedTuple):
     """The run's head when the plan was made."""
     refused: str = ""
     """Why the run is left alone, where it is."""
+    unmarked: tuple[int, ...] = ()
+    """Seqs that an earlier prune removed and left open to old writers: to be closed, see `AuditStore.unmarked`."""
 
 
 def plan_for(
@@ -92,7 +94,7 @@ async def carry_out(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
     now = [header for header in headers if header.seq in frozenset(plan.seqs) and not removals.covers(header.seq)]
     if now:
         await store.append(_record(headers, now, actor))
-    removed = await store.remove(plan.stream, plan.seqs)
+    removed = await store.remove(plan.stream, (*plan.seqs, *plan.unmarked))
     await store.remove_orphaned_parts()
     return removed
 

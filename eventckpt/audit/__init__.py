@@ -33,7 +33,7 @@ from ..storage import Latest
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check, RunStore
 from ..stores.run_documents import told
-from .adopt import Adopted, Source, adopt
+from .adopt import Adopted, Outline, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
 from .lineage import Node, lineage_of
@@ -56,6 +56,7 @@ __all__ = [
     "Imported",
     "Latest",
     "Node",
+    "Outline",
     "Plan",
     "Problem",
     "Replayed",
@@ -426,8 +427,15 @@ class CheckpointAudit:
         """
         return await import_lines(self.store, lines, so_far=so_far)
 
-    async def adopt(self, source: Source, checkpoint_ids: Sequence[str]) -> Adopted:
-        """Take checkpoints over from another storage of the framework, into runs by lineage."""
+    async def adopt(
+        self, source: Source, checkpoint_ids: Iterable[str | Outline] | AsyncIterable[str | Outline]
+    ) -> Adopted:
+        """Take checkpoints over from another storage of the framework, into runs by lineage. One is held at a time.
+
+        Args:
+            source: the other storage.
+            checkpoint_ids: which; their outlines, where it can list those, save a read of each.
+        """
         allowed = [name for name in self._allowed if name != ANY_TYPE]
         return await adopt(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
 

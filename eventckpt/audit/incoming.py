@@ -173,7 +173,7 @@ class Incoming:
         return True
 
     async def _is_explained(self, event: CheckpointEvent) -> bool:
-        """Whether the gap before an event is on record or filled by what the store has, and the chain closes over it."""
+        """Whether the gap before an event is on record or filled by the store, and the chain closes over it."""
         before = self._tip
         seq = self._removals.before(event.seq)
         if seq > before.seq:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -14,7 +14,7 @@ import typer
 
 from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE, CheckpointAudit, Plan
-from ..audit.adopt import Adopted, LeftOut
+from ..audit.adopt import Adopted, LeftOut, Outline
 from ..audit.import_storage import Documents, Folder
 from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
@@ -207,9 +207,16 @@ async def _adopt_cosmos(
             client = await resources.enter_async_context(cast("CosmosClient", checked.client))
             items = client.get_database_client(database).get_container_client(container)
             source = Documents(lambda text, values: items.query_items(query=text, parameters=values), allow)
-            return await audit.adopt(source, [each for name in workflows for each in await source.ids(name)])
+            return await audit.adopt(source, _outlines(source, workflows))
         except AzureError as error:
             raise Failure(STORE, f"Container {container!r} of database {database!r} cannot be read: {error}") from error
+
+
+async def _outlines(source: Documents, workflows: Sequence[str]) -> AsyncGenerator[Outline, None]:
+    for workflow in workflows:
+        async with aclosing(source.outlines(workflow)) as outlines:
+            async for outline in outlines:
+                yield outline
 
 
 def _report_adopted(out: Output, adopted: Adopted) -> None:

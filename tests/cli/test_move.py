@@ -73,7 +73,7 @@ async def test_an_export_goes_into_the_other_engine_is_verified_there_and_resume
     await workflow().run(21, checkpoint_storage=storage.for_run("r"))
     file = tmp_path / "events.jsonl"
     lines = await exported(cli, file)
-    assert len(lines) == 2 + 3
+    assert len(lines) == 3 + 3
     async with other_engine(engine, tmp_path) as other:
         there = Cli(other)
         printed = await there("import", str(file))
@@ -94,10 +94,10 @@ async def test_an_export_holds_chosen_runs_or_all_and_replaces_no_file(
     await order_run(engine, "order-1", steps=2)
     await order_run(engine, "order-2", steps=1)
     one = await exported(cli, tmp_path / "one", "order-1")
-    assert json.loads(one[0]) == {"format": "eventckpt-export", "version": 1}
+    assert json.loads(one[0]) == {"format": "eventckpt-export", "version": 2}
     assert json.loads(one[-1]) == {"end": True, "runs": 1, "events": 2}
-    assert len(await exported(cli, tmp_path / "both", "order-1", "order-2")) == 5
-    assert len(await exported(cli, tmp_path / "all")) == 5
+    assert len(await exported(cli, tmp_path / "both", "order-1", "order-2")) == 7
+    assert len(await exported(cli, tmp_path / "all")) == 7
     assert "An export never replaces a file" in (await cli("export", "--all", "-o", str(tmp_path / "all"), code=4)).err
     assert (await cli("export", "order-1")).out.encode() == b"".join(one)
     assert "Give runs, or --all" in (await cli("export", code=2)).err

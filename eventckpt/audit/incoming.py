@@ -3,11 +3,12 @@
 An event is kept where it follows what was kept before it: directly, over a gap that a record explains, or over events
 that the store has already. A record comes after the gap that it explains, so what stands behind a gap waits for it. At
 the end of the run what still waits is left out: a log with a hole that nobody recorded is not whole, and what stands
-behind the hole may be another run's.
+behind the hole may be another run's. A record counts once it follows itself what is kept.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
@@ -26,6 +27,7 @@ __all__ = ["Incoming"]
 
 _BATCH: Final = 64  # events that are put at once
 _BATCH_BYTES: Final = 8 * 1024 * 1024
+_GAPS: Final = 10_000  # that may wait for a record: `prune` leaves one for each event that stays, at most
 
 
 class _Link(NamedTuple):
@@ -33,6 +35,15 @@ class _Link(NamedTuple):
 
     seq: int
     digest: str
+
+
+class _Gap(NamedTuple):
+    """A stretch of seqs that are not in the file, between an event and the one behind it."""
+
+    before: _Link
+    seq: int
+    """Of the event behind it, with:"""
+    previous_digest: str
 
 
 class Incoming:
@@ -55,14 +66,20 @@ class Incoming:
         self._gone = NOTHING
         """What the store's own record says was removed."""
         self._removals = Removals()
-        """The same, and what the records in the file say."""
+        """The same, and what the records say that were kept."""
+        self._promised = Removals()
+        """The same, and what the records say that wait."""
         self._events = 0
         self._last = _Link(0, "")
         """The latest event that was read."""
         self._tip = _Link(0, "")
         """The latest that follows what comes before it."""
         self._behind = Spool()
-        """What stands behind a gap."""
+        """What stands behind a gap, each following the one before it or behind a gap itself."""
+        self._gaps: deque[_Gap] = deque()
+        """Those in front of it and in it, as far as nothing explains them."""
+        self._end = _Link(0, "")
+        """The latest of what stands behind a gap."""
         self._batch: list[CheckpointEvent] = []
         self._size = 0
         self._early = Spool()
@@ -79,6 +96,7 @@ class Incoming:
         if record is not None:
             self._gone = Removals([record.event])
             self._removals.add(record.event)
+            self._promised.add(record.event)
 
     async def take(self, number: int, line: bytes, event: CheckpointEvent) -> None:
         """The next whole event of the run, and its line."""
@@ -91,18 +109,14 @@ class Incoming:
             self._last = _Link(event.seq, event.digest)
         if self._refused:
             return
-        if event.pruned:
-            self._removals.add(event)
         if self._behind and event.seq > self._tip.seq + 1:
-            await self._behind.add(number, line)
-            if event.pruned:
-                await self._go_on()
+            await self._wait(number, line, event)
         elif await self._is_kept(number, event):
             if self._behind:
                 self._tell(number, event, f"stands behind seq {self._last.seq}, which follows it")
-                await self._go_on()
+                await self._fill()
         elif not self._refused and event.seq > self._tip.seq + 1:
-            await self._behind.add(number, line)
+            await self._wait(number, line, event)
 
     async def end(self, number: int, totals: RunTotals | None) -> None:
         """The run has no more events here.
@@ -167,48 +181,90 @@ class Incoming:
                 )
                 self._tell(number, event, f"does not follow {after}")
                 return False
-        elif not await self._is_explained(event):
-            return False
+        else:
+            self._promised.add(event)
+            if not await self._is_explained(_Gap(self._tip, event.seq, event.previous_digest)):
+                return False
         await self._keep(event)
         return True
 
-    async def _is_explained(self, event: CheckpointEvent) -> bool:
-        """Whether the gap before an event is on record or filled by the store, and the chain closes over it."""
-        before = self._tip
-        seq = self._removals.before(event.seq)
+    async def _wait(self, number: int, line: bytes, event: CheckpointEvent) -> None:
+        """Put an event behind those that stand behind a gap."""
+        end = self._end if self._behind else self._tip
+        if event.seq <= end.seq:
+            self._tell(number, event, f"stands behind seq {end.seq}")
+            return
+        if event.seq > end.seq + 1:
+            self._gaps.append(_Gap(end, event.seq, event.previous_digest))
+        elif event.previous_digest != end.digest:
+            self._tell(number, event, f"does not follow the event at seq {end.seq} before it")
+            return
+        if len(self._gaps) > _GAPS:
+            self._refuse(f"there are more than {_GAPS:,} gaps in it that no record explains.")
+            return
+        self._end = _Link(event.seq, event.digest)
+        await self._behind.add(number, line)
+        if event.pruned:
+            self._promised.add(event)
+            await self._go_on()
+
+    async def _fill(self) -> None:
+        """What was kept may close the first gap."""
+        if self._gaps and self._gaps[0].before.seq < self._tip.seq:
+            gap = self._gaps.popleft()
+            if gap.seq != self._tip.seq + 1 or gap.previous_digest != self._tip.digest:
+                self._gaps.appendleft(gap._replace(before=self._tip))
+        await self._go_on()
+
+    async def _go_on(self) -> None:
+        """Keep what waits, if nothing in it stands behind a gap any more."""
+        while self._gaps and await self._is_explained(self._gaps[0]):
+            self._gaps.popleft()
+        while not self._gaps and not self._refused and (waiting := await self._behind.front()) is not None:
+            event = await off_the_loop(len(waiting[1]), read_event, waiting[1])
+            self._behind.drop()
+            await self._keep(event)
+
+    async def _is_explained(self, gap: _Gap) -> bool:
+        """Whether a gap is on record or filled by the store, and the chain closes over it."""
+        before = gap.before
+        seq = self._promised.before(gap.seq)
         if seq > before.seq:
             header = await self._stored(seq)
             if header is None:
                 return False
             before = _Link(seq, header.digest)
-            if seq == event.seq - 1 and header.digest != event.previous_digest:
+            if seq == gap.seq - 1 and header.digest != gap.previous_digest:
                 self._refuse_diverged(seq)
                 return False
-        if not self._closes(before, event):
+        if not self._closes(before, gap):
             return False
-        if self._head is not None and before.seq < self._head.seq < event.seq and not self._names(self._head):
+        if self._head is not None and before.seq < self._head.seq < gap.seq and not self._names(self._head):
             self._refuse(
-                f"the store has events up to seq {self._head.seq}, the file says that those up to seq {event.seq - 1} "
+                f"the store has events up to seq {self._head.seq}, the file says that those up to seq {gap.seq - 1} "
                 "were removed, and nothing shows that they were the same. Import into another store, and compare."
             )
             return False
         return True
 
-    def _closes(self, before: _Link, event: CheckpointEvent) -> bool:
+    def _closes(self, before: _Link, gap: _Gap) -> bool:
         """Whether the stretches on record begin and end with the digests of the events beside the gap."""
-        first = self._removals.from_first.get(before.seq + 1)
-        last = self._removals.to_last.get(event.seq - 1)
+        first = self._promised.from_first.get(before.seq + 1)
+        last = self._promised.to_last.get(gap.seq - 1)
         return not (first and before.seq and first.previous_digest != before.digest) and not (
-            last and last.digest != event.previous_digest
+            last and last.digest != gap.previous_digest
         )
 
     def _names(self, head: CheckpointEvent) -> bool:
         """Whether a record in the file has the digest of the store's head, on either side of a stretch's end."""
-        last, first = self._removals.to_last.get(head.seq), self._removals.from_first.get(head.seq + 1)
+        last, first = self._promised.to_last.get(head.seq), self._promised.from_first.get(head.seq + 1)
         return bool((last and last.digest == head.digest) or (first and first.previous_digest == head.digest))
 
     async def _keep(self, event: CheckpointEvent) -> None:
         self._tip = _Link(event.seq, event.digest)
+        if event.pruned:
+            self._removals.add(event)
+            self._promised.add(event)
         if self._gone.covers(event.seq):
             self._report.removed += 1
             return
@@ -216,16 +272,6 @@ class Incoming:
         self._size += event.payload.stored_size if event.payload else 0
         if len(self._batch) == _BATCH or self._size > _BATCH_BYTES:
             await self.flush()
-
-    async def _go_on(self) -> None:
-        """Keep what waited behind a gap, as far as there is none any more."""
-        while not self._refused and (waiting := await self._behind.front()) is not None:
-            number, line = waiting
-            event = await off_the_loop(len(line), read_event, line)
-            if not await self._is_kept(number, event) and event.seq > self._tip.seq + 1:
-                return
-            if not self._refused:
-                self._behind.drop()
 
     async def _stored(self, seq: int) -> CheckpointEvent | None:
         """The header that the store has at a seq."""
@@ -285,6 +331,7 @@ class Incoming:
         self._refused = True
         self._report.problem(f"{named(self.stream)}: {why}")
         self._batch, self._size = [], 0
+        self._gaps.clear()
         self.close()
 
     def _refuse_diverged(self, seq: int) -> None:
@@ -306,17 +353,16 @@ class Incoming:
         waiting = await self._behind.front()
         if waiting is None or self._refused:
             return
-        number, line = waiting
-        event = await off_the_loop(len(line), read_event, line)
-        have = self._tip.seq
-        if self._head is not None and have < self._head.seq < event.seq:
+        gap = self._gaps[0]
+        have = gap.before.seq
+        if self._head is not None and have < self._head.seq < gap.seq:
             have = self._head.seq
-        missing = self._removals.before(event.seq)
-        why = "and no removal of them was recorded" if missing > have else "and the record of it does not fit beside it"
-        first, last = (have + 1, missing) if missing > have else (have + 1, event.seq - 1)
+        missing = self._promised.before(gap.seq)
+        why = "and no removal was recorded" if missing > have else "and the record of it does not fit beside it"
+        what = _seqs(have + 1, missing if missing > have else gap.seq - 1)
         self._report.problem(
-            f"{named(self.stream)}: {_seqs(first, last)} missing, {why}: {len(self._behind)} events from line {number} "
-            f"(seq {event.seq}) on were left out. Import it again from a whole export."
+            f"{named(self.stream)}: {what} missing, {why}: {len(self._behind)} events from line {waiting[0]} on were "
+            "left out. Import it again from a whole export."
         )
 
     async def _tell_behind(self, number: int, event: CheckpointEvent) -> None:

@@ -8,8 +8,9 @@ behind the hole may be another run's. A record counts once it follows itself wha
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -17,7 +18,7 @@ from ..errors import StreamConflict
 from ..events import CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.payloads import off_the_loop
-from ..stores import AuditStore, head_of
+from ..stores import AuditStore
 from .archive import RunTotals, event_line, portable, read_event
 from .report import Report, named
 from .shared_ids import SharedIds
@@ -27,6 +28,7 @@ __all__ = ["Incoming"]
 
 _BATCH: Final = 64  # events that are put at once
 _BATCH_BYTES: Final = 8 * 1024 * 1024
+_KNOWN: Final = 99  # headers of a run that are kept
 _GAPS: Final = 10_000  # that may wait for a record: `prune` leaves one for each event that stays, at most
 
 
@@ -63,6 +65,8 @@ class Incoming:
         self._shared = shared
         self._head: CheckpointEvent | None = None
         """The store's head when the run began."""
+        self._all: list[CheckpointEvent] | None = None
+        """All headers that the store had then, if they are few: so that it is asked once for a short run."""
         self._gone = NOTHING
         """What the store's own record says was removed."""
         self._removals = Removals()
@@ -89,14 +93,25 @@ class Incoming:
 
     async def begin(self) -> None:
         """Ask what the store has of the run."""
-        self._head = await head_of(self._store, self.stream)
-        if self._head is None:
+        latest: list[CheckpointEvent] = []
+        async with aclosing(self._store.headers(self.stream, desc=True)) as headers:
+            async for header in headers:
+                latest.append(header)
+                if len(latest) > _KNOWN:
+                    break
+        if not latest:
             return
-        record = await self._store.find("", stream=self.stream)
+        self._head = latest[0]
+        if len(latest) <= _KNOWN:
+            self._all = latest[::-1]
+            record = next((header for header in latest if header.pruned), None)
+        else:
+            found = await self._store.find("", stream=self.stream)
+            record = found.event if found else None
         if record is not None:
-            self._gone = Removals([record.event])
-            self._removals.add(record.event)
-            self._promised.add(record.event)
+            self._gone = Removals([record])
+            self._removals.add(record)
+            self._promised.add(record)
 
     async def take(self, number: int, line: bytes, event: CheckpointEvent) -> None:
         """The next whole event of the run, and its line."""
@@ -277,8 +292,19 @@ class Incoming:
         """The header that the store has at a seq."""
         if self._head is None or self._head.seq <= seq:
             return self._head if self._head is not None and self._head.seq == seq else None
-        async with aclosing(self._store.headers(self.stream, gt=seq - 1, lte=seq)) as headers:
-            return await anext(headers, None)
+        async with aclosing(self._headers(seq)) as headers:
+            header = await anext(headers, None)
+        return header if header is not None and header.seq == seq else None
+
+    async def _headers(self, first: int) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers that the store had when the run began, or has by now, from a seq on."""
+        if self._all is not None:
+            for header in self._all[bisect_left(self._all, first, key=lambda header: header.seq) :]:
+                yield header
+            return
+        async with aclosing(self._store.headers(self.stream, gt=first - 1)) as headers:
+            async for header in headers:
+                yield header
 
     # What the store may take
 
@@ -292,7 +318,7 @@ class Incoming:
         if self._head is None or self._head.seq < first.seq - 1:
             return None
         ours = {event.seq: event.digest for event in batch}
-        async with aclosing(self._store.headers(self.stream, gt=first.seq - 2)) as headers:
+        async with aclosing(self._headers(first.seq - 1)) as headers:
             async for header in headers:
                 is_before = header.seq == first.seq - 1 and header.digest != first.previous_digest
                 is_same = ours.get(header.seq, header.digest) != header.digest
@@ -321,9 +347,7 @@ class Incoming:
         added = await self._store.put(self.stream, batch)
         self._report.added += added
         if added:
-            for event in batch:
-                if event.type == "checkpoint":
-                    await self._shared.add(self.stream, event.checkpoint_id)
+            await self._shared.add(self.stream, [event.checkpoint_id for event in batch if event.type == "checkpoint"])
 
     # What is told
 

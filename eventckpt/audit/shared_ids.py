@@ -6,6 +6,7 @@ that forked one from the other it is no news. Asked for hundreds of ids at a tim
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final
 
@@ -16,7 +17,7 @@ from .report import Report
 
 __all__ = ["SharedIds"]
 
-_AT_ONCE: Final = 500  # ids
+_AT_ONCE: Final = 400  # ids; with those of a batch, what an engine is asked for together
 _FORKS: Final = 100  # that are followed back; no lineage has as many
 
 
@@ -30,12 +31,13 @@ class SharedIds:
         self._runs: dict[str, str] = {}
         """By checkpoint id, the run that it was added to."""
 
-    async def add(self, stream: StreamId, checkpoint_id: str) -> None:
-        """A checkpoint was added to a run."""
+    async def add(self, stream: StreamId, checkpoint_ids: Iterable[str]) -> None:
+        """Checkpoints were added to a run, not many at once."""
         if stream.workflow_name != self._workflow or len(self._runs) >= _AT_ONCE:
             await self.look()
             self._workflow = stream.workflow_name
-        self._runs[checkpoint_id] = stream.run_id
+        for checkpoint_id in checkpoint_ids:
+            self._runs[checkpoint_id] = stream.run_id
 
     async def look(self) -> None:
         """Look for those that were added since the last look."""

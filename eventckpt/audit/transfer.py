@@ -40,6 +40,7 @@ __all__ = ["Exported", "Imported", "export_lines", "import_lines"]
 
 _AT_ONCE = 64  # lines that are read off the event loop together
 _BYTES_AT_ONCE = 1024 * 1024
+_SMALL = 64 * 1024  # bytes that a line or a payload may have to be gone through without more ado
 
 
 class Exported(NamedTuple):
@@ -65,8 +66,12 @@ async def export_lines(
     events = runs = 0
     async for stream in streams:
         walk = _Walk(stream)
-        async for event in _events(store, walk):
-            yield await off_the_loop(event.payload.stored_size if event.payload else 0, event_line, event)
+        while walk.goes_on():
+            async with aclosing(store.events(stream, gt=walk.seq)) as log:
+                async for event in log:
+                    walk.add(event)
+                    size = event.payload.stored_size if event.payload else 0
+                    yield event_line(event) if size < _SMALL else await off_the_loop(size, event_line, event)
         if not walk.events:
             continue
         runs += 1
@@ -119,6 +124,7 @@ class _Walk:
         self._removals = Removals()
         self._gaps: list[tuple[int, int]] = []
         self._broken = ""
+        self._before = -1
         self.events = self.seq = 0
         self.digest = ""
 
@@ -137,23 +143,17 @@ class _Walk:
         """The first gap that no record explains."""
         return next(((first, last) for first, last in self._gaps if not self._removals.covers(first, last)), None)
 
+    def goes_on(self) -> bool:
+        """Whether to read on behind what was read: at first, and as long as events come and a gap is not explained. A
+        prune may remove some while they are read, and its record is behind them."""
+        before, self._before = self._before, self.seq
+        return before < 0 or (self.seq > before and self.unexplained() is not None)
+
     def problem(self) -> str:
         gap = self.unexplained()
         missing = f"seqs {gap[0]} to {gap[1]} are gone, and no removal of them was recorded" if gap else ""
         why = missing or self._broken
         return f"{named(self.stream)} is damaged: {why}. What is there was exported; see verify." if why else ""
-
-
-async def _events(store: AuditStore, walk: _Walk) -> AsyncGenerator[CheckpointEvent, None]:
-    """A run's events. A prune may remove some while they are read: its record is behind them, and is waited for."""
-    while True:
-        before = walk.seq
-        async with aclosing(store.events(walk.stream, gt=walk.seq)) as log:
-            async for event in log:
-                walk.add(event)
-                yield event
-        if walk.seq == before or walk.unexplained() is None:
-            return
 
 
 # In
@@ -182,7 +182,7 @@ class _Import:
             return True
         if not line or line.isspace():
             return True
-        found, flaw = await off_the_loop(len(line), _judged, line)
+        found, flaw = _judged(line) if len(line) < _SMALL else await off_the_loop(len(line), _judged, line)
         if number == 1:
             return self._begin(line, found) and (
                 isinstance(found, Beginning) or await self._take(number, line, found, flaw)

@@ -239,7 +239,7 @@ async def test_released_formats_of_export_are_imported_as_a_whole(
 ) -> None:
     store = next(stores)
     result = await imported(store, file.read_bytes().splitlines())  # noqa: ASYNC240 - small, and nothing else runs
-    assert (result.whole, result.events, result.runs) == (True, 16, 4)
+    assert (result.whole, result.events, result.runs) == (True, 15, 4)
     await assert_sound(store)
 
 

@@ -15,7 +15,7 @@ from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from ..errors import StreamConflict
-from ..events import CheckpointEvent, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore
@@ -292,17 +292,18 @@ class Incoming:
         """The header that the store has at a seq."""
         if self._head is None or self._head.seq <= seq:
             return self._head if self._head is not None and self._head.seq == seq else None
-        async with aclosing(self._headers(seq)) as headers:
-            header = await anext(headers, None)
-        return header if header is not None and header.seq == seq else None
+        async with aclosing(self._headers(seq, seq)) as headers:
+            return await anext(headers, None)
 
-    async def _headers(self, first: int) -> AsyncGenerator[CheckpointEvent, None]:
-        """The headers that the store had when the run began, or has by now, from a seq on."""
+    async def _headers(self, first: int, last: int = MAX_SEQ) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers that the store had when the run began, or has by now, from a seq up to another."""
         if self._all is not None:
             for header in self._all[bisect_left(self._all, first, key=lambda header: header.seq) :]:
+                if header.seq > last:
+                    return
                 yield header
             return
-        async with aclosing(self._store.headers(self.stream, gt=first - 1)) as headers:
+        async with aclosing(self._store.headers(self.stream, gt=first - 1, lte=min(last, MAX_SEQ))) as headers:
             async for header in headers:
                 yield header
 
@@ -318,17 +319,21 @@ class Incoming:
         if self._head is None or self._head.seq < first.seq - 1:
             return None
         ours = {event.seq: event.digest for event in batch}
-        async with aclosing(self._headers(first.seq - 1)) as headers:
+        behind: CheckpointEvent | None = None
+        async with aclosing(self._headers(first.seq - 1, last.seq + 1)) as headers:
             async for header in headers:
                 is_before = header.seq == first.seq - 1 and header.digest != first.previous_digest
                 is_same = ours.get(header.seq, header.digest) != header.digest
                 is_behind = header.seq == last.seq + 1 and header.previous_digest != last.digest
                 if is_before or is_same or is_behind:
                     raise StreamConflict(self.stream, header.seq, header)
-                if header.seq > last.seq:
-                    missing = self._removals.before(header.seq)
-                    return None if missing <= last.seq else (last.seq + 1, missing)
-        return None
+                behind = header
+        if self._head.seq <= last.seq or (behind is not None and behind.seq > last.seq):
+            return None
+        async with aclosing(self._headers(last.seq + 1)) as headers:
+            behind = await anext(headers, None)
+        missing = last.seq if behind is None else self._removals.before(behind.seq)
+        return None if missing <= last.seq else (last.seq + 1, missing)
 
     async def _put_early(self) -> None:
         chunk: list[CheckpointEvent] = []

@@ -276,6 +276,11 @@ class Incoming:
         return bool((last and last.digest == head.digest) or (first and first.previous_digest == head.digest))
 
     async def _keep(self, event: CheckpointEvent) -> None:
+        if event.seq > self._tip.seq + 1 and self._head is not None and self._head.seq > self._tip.seq:
+            await self.flush()  # what is before the gap goes by itself: the store may have less of it than this follows
+            await self._leave_out_early()
+        if self._refused:
+            return
         self._tip = _Link(event.seq, event.digest)
         if event.pruned:
             self._removals.add(event)
@@ -332,7 +337,8 @@ class Incoming:
             return None
         async with aclosing(self._headers(last.seq + 1)) as headers:
             behind = await anext(headers, None)
-        missing = last.seq if behind is None else self._removals.before(behind.seq)
+        removals = self._removals if self._gaps else self._promised  # without a gap, what waits is about to be kept
+        missing = last.seq if behind is None else removals.before(behind.seq)
         return None if missing <= last.seq else (last.seq + 1, missing)
 
     async def _put_early(self) -> None:
@@ -377,6 +383,7 @@ class Incoming:
                 f"and no removal was recorded: {len(self._early)} events before them were left out. "
                 "Import it again from a whole export."
             )
+            self._early.close()
 
     async def _leave_out_behind(self) -> None:
         waiting = await self._behind.front()

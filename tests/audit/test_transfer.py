@@ -19,7 +19,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 from agent_framework import WorkflowCheckpoint
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage, SqliteEventStore, StreamId
@@ -256,6 +256,7 @@ subsets = st.lists(st.integers(1, 12), unique=True).map(sorted)
 slices = st.tuples(st.integers(1, 12), st.integers(1, 12)).map(lambda ends: list(range(min(ends), max(ends) + 1)))
 
 
+@example(ours=[3, 4], theirs=[1, 4], history="same")
 @settings(max_examples=150, deadline=None)
 @given(ours=st.one_of(slices, subsets), theirs=st.one_of(slices, subsets), history=st.sampled_from(sorted(HISTORIES)))
 async def test_what_is_added_follows_what_the_store_has_and_nothing_of_the_store_changes(

@@ -8,7 +8,7 @@ decode, under the allow-list.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import NamedTuple
@@ -35,7 +35,7 @@ from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check, RunStore
 from ..stores.run_documents import told
 from ..stores.walks import WALKS, headers_of, removals_of
-from .adopt import Adopted, Source, adopt
+from .adopt import Adopted, Outline, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
 from .lineage import Node, lineage_of
@@ -44,7 +44,7 @@ from .projected import Documents
 from .prune import Plan, carry_out, plan_for
 from .states import ANY_TYPE, Change, States
 from .summary import CheckpointSummary, get_checkpoint_summary
-from .transfer import Imported, export_lines, import_lines
+from .transfer import Exported, Imported, export_lines, import_lines
 from .verify import Problem, Verdict, identity_flaw, verify_run
 
 __all__ = [
@@ -54,10 +54,12 @@ __all__ = [
     "CheckpointAudit",
     "CheckpointSummary",
     "Difference",
+    "Exported",
     "Filter",
     "Imported",
     "Latest",
     "Node",
+    "Outline",
     "Plan",
     "Problem",
     "Replayed",
@@ -420,16 +422,43 @@ class CheckpointAudit:
             ) from conflict
         return event
 
-    def export(self, streams: Iterable[StreamId] | None = None) -> AsyncGenerator[bytes, None]:
-        """The lines of an export of these runs, or of all, without their ends."""
-        return export_lines(self.store, self._each(streams))
+    def export(
+        self, streams: Iterable[StreamId] | None = None, *, told: Callable[[Exported], None] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of an export of these runs, or of all, without their ends.
 
-    async def import_lines(self, lines: Iterable[bytes]) -> Imported:
-        """Keep the events of an export; again changes nothing. What is damaged or in conflict is left out."""
-        return await import_lines(self.store, lines)
+        Args:
+            streams: the runs; None: all.
+            told: called with what became of each run. A damaged one is exported as it is, and told of.
+        """
+        return export_lines(self.store, self._each(streams), told=told)
 
-    async def adopt(self, source: Source, checkpoint_ids: Sequence[str]) -> Adopted:
-        """Take checkpoints over from another storage of the framework, into runs by lineage."""
+    async def import_lines(
+        self,
+        lines: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        so_far: Callable[[Imported], None] | None = None,
+    ) -> Imported:
+        """Keep the events of an export; again changes nothing. What is damaged or in conflict is left out.
+
+        Args:
+            lines: those of the file, with or without their ends. What is no sequence is read in a thread.
+            so_far: called with what was done by then, again and again, and at the end, whatever ends the import.
+
+        Raises:
+            CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
+        """
+        return await import_lines(self.store, lines, so_far=so_far)
+
+    async def adopt(
+        self, source: Source, checkpoint_ids: Iterable[str | Outline] | AsyncIterable[str | Outline]
+    ) -> Adopted:
+        """Take checkpoints over from another storage of the framework, into runs by lineage. One is held at a time.
+
+        Args:
+            source: the other storage.
+            checkpoint_ids: which; their outlines, where it can list those, save a read of each.
+        """
         allowed = [name for name in self._allowed if name != ANY_TYPE]
         return await adopt(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
 

@@ -56,33 +56,12 @@ class Doubts:
         self._runs = runs
         self._leases = leases
         self._clock = clock
+        self._is_first = False
+        """Whether nothing was read yet when this worker began, and the documents were not looked at since."""
 
-    async def look_before(self) -> None:
-        """Look before anything is read for the first time, and keep a doubt where there is one.
-
-        Documents without positions were made elsewhere, or of a log that is gone: a container that was made anew has
-        leases of its own. Some are compared with the log, which costs a query and as many reads.
-        """
-        if await self._leases.initialised():
-            return
-        found = False
-        async with aclosing(self._runs.all()) as infos:
-            number = 0
-            async for info in infos:
-                found = True
-                if not await is_of(self._engine.store, info):
-                    await self._doubt(
-                        f"it has documents of another log, such as seq {info.seq} of run {safe(info.run_id)!r}"
-                    )
-                    return
-                number += 1
-                if number == _SAMPLE:
-                    break
-        if not found and self._name != "latest" and await self._has_events():
-            logger.error(
-                "The projection %r is in use and has no document, nor was it ever read for: it is filled now",
-                self._name,
-            )
+    async def begin(self) -> None:
+        """To be called before anything is read: note whether anything was before."""
+        self._is_first = not await self._leases.initialised()
 
     async def settled(
         self,
@@ -103,6 +82,9 @@ class Doubts:
         pause, looks, was_empty, was_noticed = _LOOK, 0, False, False
         while True:
             try:
+                if self._is_first:
+                    await self._look_at_documents()
+                    self._is_first = False
                 why = await self._leases.doubted()
                 if why is not None:
                     if not was_noticed:
@@ -127,6 +109,31 @@ class Doubts:
                 continue
             pause = _LOOK
             await self._clock.sleep(_LOOK)
+
+    async def _look_at_documents(self) -> None:
+        """Keep a doubt where documents without positions are of another log.
+
+        They were made elsewhere, or of a log that is gone: a container that was made anew has leases of its own. Some
+        are compared with the log, which costs a query and as many reads.
+        """
+        found = False
+        async with aclosing(self._runs.all()) as infos:
+            number = 0
+            async for info in infos:
+                found = True
+                if not await is_of(self._engine.store, info):
+                    await self._doubt(
+                        f"it has documents of another log, such as seq {info.seq} of run {safe(info.run_id)!r}"
+                    )
+                    return
+                number += 1
+                if number == _SAMPLE:
+                    break
+        if not found and self._name != "latest" and await self._has_events():
+            logger.error(
+                "The projection %r is in use and has no document, nor was it ever read for: it is filled now",
+                self._name,
+            )
 
     async def _is_emptied(self, processor: ChangeFeedProcessor) -> bool:
         """Whether there is no document although everything was read, and something was there to be read."""

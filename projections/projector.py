@@ -75,7 +75,7 @@ class Projector:
         while not stop.is_set():
             name = self._in_use
             doubts = Doubts(self._engine, name, store.runs(name), self.leases(name), self._clock)
-            await doubts.look_before()
+            await doubts.begin()
             async with self.processing(name) as processor, telling(store, store.runs(name), self._clock):
                 logger.info("Projecting into %r as %s", name, self._options.worker)
                 await first(

@@ -24,6 +24,7 @@ from eventckpt.cli.output import leaf_text, plain_tree, tree_lines
 from eventckpt.codec.tree import MAX_PATH, Ref, extended, parts_of, same
 from eventckpt.codec.tree_reader import read_tree, read_trees, types_in
 from eventckpt.events import PendingRequest, Pruned, Summary
+from eventckpt.stores import Located
 from eventckpt.stores.conformance import make_event
 
 from .hostile import CASES, LOOKS, labels, nested, ref
@@ -164,6 +165,10 @@ class Log:
         for event in self._events:
             yield event.header()
 
+    async def find(self, checkpoint_id: str, *, stream: StreamId) -> Located | None:
+        found = [event for event in self._events if event.checkpoint_id == checkpoint_id]
+        return Located(found[-1], self._events[-1].header()) if found else None
+
 
 RUN = StreamId("workflow", "run")
 
@@ -182,22 +187,24 @@ async def verdict_of(*events: CheckpointEvent) -> Verdict:
 
 
 @pytest.mark.parametrize(
-    ("seq", "pruned", "gone"),
+    ("seq", "pruned", "gone", "ok"),
     [
-        (10**18, [(1, 10**18 - 1)], 10**18 - 1),
-        (10**18, [(-(10**18), 10**18)], 10**18 - 1),
-        (10**18, [(1, 5), (6, 10**18 - 1)], 10**18 - 1),
-        (10**18, [(1, 7), (3, 10**18 - 1), (4, 5)], 10**18 - 1),
-        (2, [(10**17, 10**18)], 0),
-        (2, [(9, 1)], 0),
-        (30_001, [(seq, seq) for seq in range(1, 30_001)], 30_000),
+        (10**18, [(1, 10**18 - 1)], 10**18 - 1, True),
+        (10**18, [(-(10**18), 10**18)], 10**18 - 1, False),  # itself among them
+        (10**18, [(1, 5), (6, 10**18 - 1)], 10**18 - 1, True),
+        (10**18, [(1, 7), (3, 10**18 - 1), (4, 5)], 10**18 - 1, True),
+        (2, [(10**17, 10**18)], 0, False),
+        (2, [(9, 1)], 0, False),
+        (30_001, [(seq, seq) for seq in range(1, 30_001)], 30_000, True),
     ],
     ids=str,
 )
-async def test_what_a_record_claims_is_counted_by_its_ends(seq: int, pruned: list[tuple[int, int]], gone: int) -> None:
+async def test_what_a_record_claims_is_counted_by_its_ends(
+    seq: int, pruned: list[tuple[int, int]], gone: int, ok: bool
+) -> None:
     verdict = await verdict_of(tombstone(seq, *pruned))
     assert verdict.pruned == gone
-    assert verdict.ok == bool(gone)
+    assert verdict.ok is ok
 
 
 async def test_many_gaps_and_many_records_are_matched_in_one_pass() -> None:

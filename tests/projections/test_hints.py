@@ -247,14 +247,7 @@ async def test_after_a_prune_what_stays_is_given_and_after_one_of_everything_the
     assert await latest(rig) == ("b-1" if keep else None)
 
 
-@pytest.mark.parametrize(
-    "is_told",
-    [
-        pytest.param(False, marks=pytest.mark.xfail(reason="a run's log is asked without heed to its records")),
-        True,
-    ],
-    ids=["the projection is late", "the projection knows"],
-)
+@pytest.mark.parametrize("is_told", [False, True], ids=["the projection is late", "the projection knows"])
 async def test_what_is_recorded_as_removed_and_still_there_is_not_given(rig: Rig, is_told: bool) -> None:
     await written(rig, "a checkpoint")
     await projected(rig, A, B)

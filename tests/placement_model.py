@@ -64,6 +64,10 @@ class Position:
         """The one that it writes."""
         return self.runs[-1]
 
+    def known(self) -> object:
+        """What it knows, the same for executions that know the same."""
+        return self.runs, self.seen, self.read_to, self.has_read, self.sent, self.began
+
     def reads(self, seq: int) -> None:
         """It sees its run up to `seq`, whoever wrote that."""
         self.seen, self.read_to, self.has_read = seq, seq, True
@@ -120,6 +124,11 @@ class Reader:
             lineages=dict(self.lineages),
             elsewhere=dict(self.elsewhere),
         )
+
+    def known(self) -> object:
+        """What it knows, the same for readers that know the same."""
+        executions = frozenset((number, each.known()) for number, each in self.executions.items())
+        return executions, frozenset(self.lineages.items()), frozenset(self.elsewhere.items())
 
     @property
     def forked_to(self) -> str | None:
@@ -500,17 +509,17 @@ class World:
 
     # Comparing
 
-    def known(self) -> str:
-        """Everything that a later step may depend on, the same text for worlds that cannot be told apart."""
-        things = (self.log.items(), self.readers.items(), self.notes.items(), self.unanswered)
-        return repr([sorted(each) for each in things])
+    def known(self) -> object:
+        """Everything that a later step may depend on, the same for worlds that cannot be told apart."""
+        readers = frozenset((who, reader.known()) for who, reader in self.readers.items())
+        return frozenset(self.log.items()), readers, frozenset(self.notes.items()), self.unanswered
 
     def tidy(self) -> None:
         """Drop executions that nobody can go on with, and number the others alike in worlds that are alike."""
         for reader in self.readers.values():
             if reader.home is not None:
                 continue
-            reader.lineages = dict(sorted(reader.lineages.items()))
+            reader.lineages = dict(sorted(reader.lineages.items()))  # the numbers are given in this order
             held = dict.fromkeys(n for each in reader.lineages.values() for n in (each.current, *each.waiting))
             numbers = {number: at for at, number in enumerate(held)}
             reader.executions = {numbers[number]: reader.executions[number] for number in numbers}
@@ -550,14 +559,35 @@ class Saves(NamedTuple):
     cut: Cut = None
 
 
+class _Moment(NamedTuple):
+    """Somewhere in the midst of saves at once."""
+
+    world: World
+    plans: tuple[Plan | None, ...]
+    """Of each save, once it has looked."""
+    done: frozenset[int] = frozenset()
+
+    def known(self) -> object:
+        return self.world.known(), tuple(self.world.stamps), self.plans, self.done
+
+
 def side_by_side(world: World, seen: Saves) -> Iterator[World]:
     """The worlds that saves at once may have led to: each looks, then appends, and those of one handle take turns."""
-    yield from _schedules(world, seen, (None,) * len(seen.saves), frozenset())
+    first = _Moment(world, (None,) * len(seen.saves))
+    waiting, met = [first], {first.known()}
+    while waiting:
+        moment = waiting.pop()
+        if len(moment.done) == len(moment.plans):
+            yield moment.world
+        for following in _next(moment, seen):
+            if (known := following.known()) not in met:
+                met.add(known)
+                waiting.append(following)
 
 
-def _schedules(world: World, seen: Saves, plans: tuple[Plan | None, ...], done: frozenset[int]) -> Iterator[World]:
-    if len(done) == len(plans):
-        yield world
+def _next(moment: _Moment, seen: Saves) -> Iterator[_Moment]:
+    """What may happen next: one of the saves looks, or appends."""
+    world, plans, done = moment
     for index, (who, checkpoint) in enumerate(seen.saves):
         plan = plans[index]
         if index in done:
@@ -566,12 +596,12 @@ def _schedules(world: World, seen: Saves, plans: tuple[Plan | None, ...], done: 
             again = world.retried(who, checkpoint, plan) if len(plans) > 1 else None
             if again is not None:
                 retrying = plan._replace(has_retried=True)
-                yield from _schedules(again, seen, (*plans[:index], retrying, *plans[index + 1 :]), done)
+                yield _Moment(again, (*plans[:index], retrying, *plans[index + 1 :]), done)
             for after, outcome in world.committed(who, checkpoint, plan, seen.cut):
                 if outcome == seen.outcomes[index] and seen.holds(after):
-                    yield from _schedules(after, seen, plans, done | {index})
+                    yield _Moment(after, plans, done | {index})
         elif not world.readers[who].home or not any(
             plans[at] and at not in done for at, (other, _) in enumerate(seen.saves) if other == who
         ):
             for after, found in world.planned(who, checkpoint):
-                yield from _schedules(after, seen, (*plans[:index], found, *plans[index + 1 :]), done)
+                yield _Moment(after, (*plans[:index], found, *plans[index + 1 :]), done)

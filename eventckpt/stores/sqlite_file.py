@@ -25,6 +25,11 @@ __all__ = ["StoreConnection", "StoreFile"]
 _BESIDE: Final = ("-wal", "-shm")
 _TRIES: Final = 8  # of opening a file that is replaced each time
 
+_NOT_A_STORE: Final = (
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,  # pages of two files
+    sqlite3.SQLITE_ERROR,  # no such table
+)
 _ADVICE: Final = "This store object takes no more work. Make a new one"
 _COMMITTED: Final = " What was just committed was not acknowledged; it may be in the file that was moved away."
 
@@ -194,8 +199,10 @@ class StoreConnection:
                 yield connection
                 if kind == "IMMEDIATE":
                     now = self._last(self._file.seen)
-        except sqlite3.Error:
+        except sqlite3.Error as error:
             self._file.look()  # that the file is gone explains whatever SQLite reports
+            if primary_code(error) == sqlite3.SQLITE_NOTADB:  # it was one when it was opened
+                raise self._overwritten(f"it is no store ({error})") from error
             raise
         if now is not None:
             state = self._file.look(committed=True)
@@ -230,8 +237,8 @@ class StoreConnection:
         except sqlite3.DatabaseError as error:
             if known is None and primary_code(error) == sqlite3.SQLITE_CORRUPT:
                 return  # nothing is known to compare with; who reads what is damaged is told
-            if primary_code(error) in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR):  # no database, or no such table
-                raise self._overwritten(f"it is no store ({error})") from error
+            if primary_code(error) in _NOT_A_STORE:
+                raise self._overwritten(f"it is no store, or no longer whole ({error})") from error
             raise
         self._written, self._changed = written, changed
 

@@ -30,6 +30,7 @@ __all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "look
 _STEP: Final = 2048  # pages that are copied between two looks at whether to go on
 _WAIT: Final = 5.0  # seconds for a lock of another process
 _BESIDE: Final = ("-wal", "-shm", "-journal")
+_MAGIC: Final = b"SQLite format 3\0"  # what a database begins with
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 
 
@@ -211,24 +212,32 @@ def _nobody_else(path: Path) -> Generator[None, None, None]:
     """Nobody has the store open, or can open it, until this is over; and its log was put into its file."""
     if users := _users(path):
         raise _in_use(path, users)
-    if not path.exists():
+    if not _is_database(path):  # SQLite would lock nothing, and remove the log that is to be kept
         yield
         return
-    with closing(_connect(path, "mode=rw")) as connection:
+    with closing(_connect(path)) as connection:
         try:
             _refuse_others(connection, path)
             connection.execute("PRAGMA journal_mode = DELETE")  # refused while any other connection is open
             connection.execute("BEGIN EXCLUSIVE")
             if pragma(connection, "journal_mode") != "delete":  # somebody came in between
-                raise _in_use(path, _users(path))
+                raise _in_use(path, [])
         except sqlite3.DatabaseError as error:
             code = primary_code(error)
             if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-                raise _in_use(path, _users(path)) from error
+                raise _in_use(path, []) from error
             if code not in _DAMAGED:
                 raise
-            connection.close()  # there is nothing that SQLite could lock; those who have it open were looked for
         yield
+
+
+def _is_database(path: Path) -> bool:
+    """Whether SQLite would open the file. Only for a file that this process has not open: it would lose its locks."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(_MAGIC)) == _MAGIC
+    except FileNotFoundError:
+        return False
 
 
 def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
@@ -245,14 +254,14 @@ def _in_use(path: Path, users: list[str]) -> StoreLockedError:
 
 
 def _users(path: Path) -> list[str]:
-    """The other processes that have the store's files open, as far as the system tells: only Linux does, and of the
-    processes of others only to root."""
+    """The processes that have the store's files open, as far as the system tells: only Linux does, and of the processes
+    of others only to root."""
     wanted = {(state.st_dev, state.st_ino) for file in (path, *belongings(path)) if (state := _state(file))}
     if not wanted:
         return []
     found: list[str] = []
     for process in Path("/proc").glob("[0-9]*"):
-        if process.name != str(os.getpid()) and wanted & set(_open_in(process)):
+        if wanted & set(_open_in(process)):
             command = _read(process / "comm")
             found.append(f"process {process.name}" + (f" ({command!r})" if command else ""))
     return found

@@ -1,4 +1,4 @@
-"""The file under an open SQLite store goes away, is replaced or overwritten: that is noticed, and nothing lost in it."""
+"""The file under an open SQLite store goes away, is replaced or overwritten: it is noticed, nothing is lost."""
 # ruff: noqa: ASYNC240 - the files are small and local, and nothing else runs in the loop meanwhile
 
 from __future__ import annotations

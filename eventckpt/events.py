@@ -244,6 +244,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     """Checkpoint events that count, superseded and deleted ones included. What was recorded as removed counts no more,
     here and below; documents of 0.1.0 counted it on."""
     tombstones: int = 0
+    removed: int = 0
+    """Seqs up to `seq` that the run has recorded as removed; documents of 0.1.0 lack it."""
     stored_size: int = 0
     """Of all payloads of the run."""
     actor: str | None = None
@@ -259,6 +261,12 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     def stream(self) -> StreamId:
         """The key of the run's stream."""
         return StreamId(self.workflow_name, self.run_id)
+
+    @property
+    def seqs_known(self) -> int:
+        """Of how many of the seqs up to `seq` this knows: as events that count, or as removed. As many as `seq` says,
+        unless the log lacked some that may still come, such as by an import."""
+        return self.checkpoints + self.tombstones + self.removed
 
 
 def check_run_id(run_id: str) -> str:

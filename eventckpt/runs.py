@@ -41,7 +41,10 @@ def agree(one: RunStatus, other: RunStatus) -> bool:
 
 def counted(headers: Sequence[CheckpointEvent]) -> Sequence[CheckpointEvent]:
     """Those of a run's events that count: all but what a record among them says was removed."""
-    removals = Removals(headers)
+    return _left(headers, Removals(headers))
+
+
+def _left(headers: Sequence[CheckpointEvent], removals: Removals) -> Sequence[CheckpointEvent]:
     return [header for header in headers if not removals.covers(header.seq)] if removals else headers
 
 
@@ -59,7 +62,7 @@ def live(headers: Iterable[CheckpointEvent]) -> dict[str, CheckpointEvent]:
 
 def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
     """What a run amounts to after `headers`, all of its events in order of seq; None without events."""
-    return _folded(counted(headers)) if headers else None
+    return _folded(headers, Removals(headers)) if headers else None
 
 
 class Folding:
@@ -67,6 +70,7 @@ class Folding:
 
     def __init__(self) -> None:
         self._headers: list[CheckpointEvent] = []
+        self._removals = Removals()
         self._live: dict[str, CheckpointEvent] = {}
         self._info: RunInfo | None = None
 
@@ -74,17 +78,20 @@ class Folding:
         """What the run amounts to after this event, as `fold` says it of all events up to it."""
         self._headers.append(header)
         if header.pruned:
-            self._headers = list(counted(self._headers))
+            self._removals.add(header)
+            self._headers = list(_left(self._headers, self._removals))
             self._live = live(self._headers)
-            self._info = _folded(self._headers)
+            self._info = _folded(self._headers, self._removals)
         else:
             _note(self._live, header)
             self._info = pointing(_added(self._info, [header]), next(reversed(self._live.values()), None))
         return self._info
 
 
-def _folded(headers: Sequence[CheckpointEvent]) -> RunInfo:
-    return pointing(_added(None, headers), next(reversed(live(headers).values()), None))
+def _folded(headers: Sequence[CheckpointEvent], removals: Removals) -> RunInfo:
+    left = _left(headers, removals)  # never nothing: a record is not older than itself
+    info = pointing(_added(None, left), next(reversed(live(left).values()), None))
+    return msgspec.structs.replace(info, removed=removals.count(info.seq))
 
 
 def _note(found: dict[str, CheckpointEvent], header: CheckpointEvent) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
@@ -14,8 +14,9 @@ from eventckpt.text import safe
 
 from .batch import Batch, Handler, UpgradeNeededError
 from .clock import Clock
-from .feeds import ChangeFeed, FeedPage, FeedRange
+from .feeds import ChangeFeed, FeedPage, FeedRange, ForeignPositionError
 from .holding import Holding
+from .lasting import raise_if_lasting
 from .leases import LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .reading import Pages
@@ -35,6 +36,8 @@ class Parts(NamedTuple):
     handler: Handler
     options: ProcessorOptions
     clock: Clock
+    beginning: Callable[[FeedRange], None]
+    """Called before a range is read from somewhere else than where this worker was last."""
 
 
 class Ended(Enum):
@@ -57,9 +60,7 @@ class Consumer:
         self._parts = parts
         self._stats = stats
         self._leaving = asyncio.Event()
-        self._pages = Pages(
-            parts.feed, self.range, options=parts.options, clock=parts.clock, stats=stats
-        )  # fmt: skip
+        self._pages = self._unread()
 
     @property
     def range(self) -> FeedRange:
@@ -76,11 +77,10 @@ class Consumer:
 
         Raises:
             FeedRangeGoneError: the range was split; the lease is still held, its position is that of the last batch.
+            StoreReplacedError: the store is another one by now.
         """
-        lease = self.holding.lease
-        reading = asyncio.ensure_future(self._pages.fill(lease.continuation, lease.start))
         try:
-            await first(self._consume(), self.holding.keep())
+            await first(self._work(), self.holding.keep())
             await self._release()
         except LeaseLostError as lost:
             logger.warning("Stopped reading: %s", lost)
@@ -91,17 +91,47 @@ class Consumer:
         except asyncio.CancelledError:
             await self._release()
             raise
-        finally:
-            await cancelled(reading)
-            self._stats.waiting = 0
         return Ended.RELEASED
+
+    async def _work(self) -> None:
+        """Handle the range; where its position turns out to be none, from the beginning."""
+        while not self._leaving.is_set():
+            self._parts.beginning(self.range)
+            holding = self.holding
+            reading = asyncio.ensure_future(
+                self._pages.fill(holding.position, holding.witness, holding.lease.start)
+            )  # fmt: skip
+            try:
+                await self._consume()
+            except ForeignPositionError as error:
+                await self._begin_anew(error)
+            else:
+                return
+            finally:
+                await cancelled(reading)
+                self._stats.waiting = 0
+
+    async def _begin_anew(self, error: ForeignPositionError) -> None:
+        """Read the range from its beginning. What was handled comes again, and what the position would have left out
+        comes as well. The doubt is kept first: without it, nothing tells what was handled of a log that is gone."""
+        logger.error(
+            "The range %s begins anew: %s. Was the store restored, or was its lease changed?", self.range.token, error
+        )
+        self._stats.positions_refused += 1
+        await self._parts.leases.doubt(f"reading began anew: {error}", self._parts.clock.timestamp())
+        await self.holding.begin_anew()
+        self._pages = self._unread()
+
+    def _unread(self) -> Pages:
+        parts = self._parts
+        return Pages(parts.feed, self.range, options=parts.options, clock=parts.clock, stats=self._stats)
 
     async def _consume(self) -> None:
         save_after = 0.0
         while (page := await self._pages.next()) is not None:
             if page.events and not await self._handled(page):
                 return
-            self.holding.position = page.continuation
+            self.holding.position, self.holding.witness = page.continuation, page.witness
             self.holding.attempts, self.holding.error = 0, None
             self._stats.handled(len(page.events), page.continuation)
             self._pages.done()
@@ -153,6 +183,7 @@ class Consumer:
         except LeaseLostError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is counted, and told
+            raise_if_lasting(error)
             self._stats.handler_failures += 1
             logger.warning("The handler failed on the range %s: %s", self.range.token, _described(error))
             return error

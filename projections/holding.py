@@ -10,6 +10,7 @@ from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 
 from .clock import Clock
+from .lasting import raise_if_lasting
 from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
 from .stats import RangeStats
@@ -43,6 +44,8 @@ class Holding:
         self.lease = lease
         self.position = lease.continuation
         """Everything before it was handled; saved or not."""
+        self.witness = lease.witness
+        """What identifies the event right before the position, where the feed tells."""
         self.attempts = lease.attempts
         self.error = lease.error
         self._leases = leases
@@ -108,6 +111,13 @@ class Holding:
         async with self._lock:
             await self._leases.delete(self.lease)
 
+    async def begin_anew(self) -> None:
+        """Forget the position: the range is read from its beginning, also where it did not begin there."""
+        self.position = self.witness = self.error = None
+        self.attempts = 0
+        self.lease = msgspec.structs.replace(self.lease, start="beginning")
+        await self.save()
+
     async def note_failure(self, error: str) -> None:
         """Count a failed attempt, for this worker and those after it."""
         self.attempts += 1
@@ -124,6 +134,7 @@ class Holding:
         try:
             await self._write()
         except CheckpointStoreError as error:
+            raise_if_lasting(error)
             logger.warning("The lease %s could not be written: %s", self.lease.range.token, error)
 
     async def _write(self, **changes: object) -> None:
@@ -135,6 +146,7 @@ class Holding:
                 lease = msgspec.structs.replace(
                     self.lease,
                     continuation=self.position,
+                    witness=self.witness,
                     attempts=self.attempts,
                     error=self.error,
                     timestamp=self._clock.timestamp(),

@@ -1,7 +1,8 @@
 """The "latest" projection: what each run amounts to now, one small document per run.
 
 Deliveries come at least once, and two workers may write at the same time for a moment. Neither does harm: the document
-holds the seq it has read up to, and is written only where that grows. So each event takes effect exactly once.
+holds the seq it has read up to, and is written only where that grows, or where it knows of more events up to there. So
+each event takes effect exactly once, also one that came to the log late, with a seq before others.
 """
 
 from __future__ import annotations
@@ -10,15 +11,14 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-import msgspec
-
 from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
 from eventckpt.chain import is_newer
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
-from eventckpt.runs import advance, agree, fold
-from eventckpt.stores import RunStore
+from eventckpt.runs import advance, fold
+from eventckpt.stores import RunStore, head_of
+from eventckpt.stores.run_documents import difference
 
 from .batch import UpgradeNeededError
 from .clock import SYSTEM_CLOCK, Clock
@@ -29,6 +29,8 @@ __all__ = ["Difference", "LatestProjection", "compare"]
 logger = logger_of("eventckpt.projections")
 
 _MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
+_LOOKS: Final = 2
+"""Times that what is ahead of the log is applied again, before it is taken for a log that was cut."""
 _PAUSES: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
 """Seconds between the looks at a run that differs. The service says of no replica how late it may be; within a region
 it is mostly milliseconds."""
@@ -48,20 +50,27 @@ class LatestProjection:
         self._store = store
         self._runs = runs or store.runs()
         self._known: Lru[StreamId, RunInfo] = Lru(_MEMORY)
+        self._in_doubt: Lru[StreamId, int] = Lru(_MEMORY)
+        """How often a run's document was found ahead of the log."""
+
+    def forget(self) -> None:
+        """Read the documents before going on with them: others may have written them, or the log is another one."""
+        self._known = Lru(_MEMORY)
 
     async def apply(self, events: Sequence[CheckpointEvent]) -> int:
         """Bring the runs of these events up to date; how many documents were written.
 
-        Takes events in any number, repeated or known already; those of one run have to be in order. A run is written
-        once, however many of its events there are.
+        Takes events in any number, repeated or known already, and those that come after later ones of their run, such
+        as by an import. A run is written once, however many of its events there are.
 
         Raises:
-            CheckpointStoreError: the engine failed. Some runs may have been written; applying again is safe.
+            CheckpointStoreError: the engine failed, or does not show yet what the events say there is. Some runs may
+                have been written; applying again is safe.
             UpgradeNeededError: a newer version of eventckpt wrote some of the events. What came before them in their
                 runs, and the other runs, have been written.
         """
         by_stream: dict[StreamId, list[CheckpointEvent]] = {}
-        for event in events:
+        for event in sorted(events, key=lambda each: each.seq):
             by_stream.setdefault(event.stream, []).append(event)
         infos = {stream: known for stream in by_stream if (known := self._known.get(stream))}
         stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
@@ -71,12 +80,14 @@ class LatestProjection:
         for stream, new in by_stream.items():
             before = infos.get(stream)
             after = await self._advanced(stream, before, new, beyond)
-            if after is not None and after is not before:
+            if after is not None and after != before:
                 changed.append(after)
         written = await self._runs.put(*changed) if changed else 0
         for info in changed:
             self._known.put(info.stream, info)
         self.applied += written
+        if written < len(changed):
+            await self._look_at_what_stayed(changed)
         if beyond:
             raise _upgrade_needed(beyond)
         return written
@@ -90,29 +101,32 @@ class LatestProjection:
     ) -> RunInfo | None:
         """`info` after those of `events` that it has not seen, up to the first that a newer version wrote: of that one
         this version may know next to nothing, and it goes to `beyond`."""
-        seq = info.seq if info else 0
+        if info is not None and any(_may_be_unseen(event, info) for event in events):
+            return await self._folded(stream, events, beyond)
+        seq, digest = (info.seq, info.digest) if info else (0, None)
         unseen: list[CheckpointEvent] = []
-        for event in sorted(events, key=lambda each: each.seq):
+        for event in events:
             if event.seq <= seq:
                 continue
             if is_newer(event):
                 beyond.append(event)
                 break
-            if event.seq != seq + 1:
+            if event.seq != seq + 1 or (digest is not None and event.previous_digest != digest):
                 self.gaps += 1
                 logger.warning(
-                    "Run %r of workflow %r: seq %d came after seq %d; the run is read from the log",
+                    "Run %r of workflow %r: seq %d came after seq %d%s; the run is read from the log",
                     stream.run_id,
                     stream.workflow_name,
                     event.seq,
                     seq,
+                    "" if event.seq != seq + 1 else ", and does not follow it",
                 )
                 return await self._folded(stream, events, beyond)
-            seq = event.seq
+            seq, digest = event.seq, event.digest
             unseen.append(event)
         if not unseen:
             return info
-        # Where the latest was deleted, only the log knows what was the latest before.
+        # Where the latest was deleted, or something was removed, only the log knows what is left.
         return advance(info, *unseen) or await self._folded(stream, unseen, beyond)
 
     async def _folded(
@@ -121,31 +135,67 @@ class LatestProjection:
         """The run as the log tells it, likewise; `beyond` gets what keeps it from including all of `events`.
 
         Who delivers them may have heard of them before the replica did that shows the log here: so they count beside
-        it, and what is between them is waited for.
+        it, and what is between its head and them is waited for. So the fold is never older than what was delivered.
 
         Raises:
             StoreUnavailableError: the log does not show yet what came before them.
         """
-        known: list[CheckpointEvent] = []
         async with aclosing(self._store.headers(stream)) as headers:
-            async for header in headers:
-                if is_newer(header):
-                    if header.seq <= max(event.seq for event in events):
-                        beyond.append(header)
-                    return fold(known)
-                known.append(header)
-        head = known[-1].seq if known else 0
-        for event in sorted(events, key=lambda each: each.seq):
-            if event.seq <= head:
-                continue
+            by_seq = {header.seq: header async for header in headers}
+        head = max(by_seq, default=0)
+        for event in events:
             if event.seq > head + 1:
                 raise _not_shown_yet(event, head)
-            if is_newer(event):
-                beyond.append(event)
-                break
-            head = event.seq
-            known.append(event)
-        return fold(known)
+            head = max(head, event.seq)
+            by_seq.setdefault(event.seq, event)
+        known = [by_seq[seq] for seq in sorted(by_seq)]
+        newer = next(filter(is_newer, known), None)
+        if newer is None:
+            return fold(known)
+        if newer.seq <= events[-1].seq:
+            beyond.append(newer)
+        return fold([header for header in known if header.seq < newer.seq])
+
+    async def _look_at_what_stayed(self, infos: Sequence[RunInfo]) -> None:
+        """See why documents were not written: most have been by another worker, which was faster.
+
+        Raises:
+            StoreUnavailableError: one has not, and knows less than this worker. Applying again is the way, unless the
+                log has lost what it tells of, which is said after a few times, once a run.
+        """
+        stored = await self._runs.get(*(info.stream for info in infos))
+        troubles: list[StoreUnavailableError] = []
+        for info in infos:
+            there = stored.get(info.stream)
+            if there is None or there.seq < info.seq or (there.seq, there.digest) == (info.seq, info.digest):
+                continue  # it was written, or another worker wrote the same
+            if (trouble := await self._trouble_with(there, info)) is not None:
+                troubles.append(trouble)
+                self._known.pop(info.stream)
+        if troubles:
+            raise troubles[0]
+
+    async def _trouble_with(self, there: RunInfo, info: RunInfo) -> StoreUnavailableError | None:
+        """Why a document that is further than `info`, or at another event, is to be looked at once more."""
+        head = await head_of(self._store, there.stream)
+        seq = head.seq if head is not None else 0
+        if head is not None and (seq > there.seq or (seq, head.digest) == (there.seq, there.digest)):
+            lacks_more = there.seq - there.seqs_known > info.seq - info.seqs_known
+            return _overtaken(there) if lacks_more else None
+        looks = self._in_doubt.get(there.stream) or 0
+        self._in_doubt.put(there.stream, looks + 1)
+        if looks < _LOOKS:
+            return _behind_its_document(there, seq)
+        if looks == _LOOKS:
+            logger.error(
+                "Run %r of workflow %r: %s The log was cut or restored, or somebody changed the document. It stays "
+                "until the log is further. If the events are gone for good, remove the document and rebuild the "
+                "projection; `eventckpt verify --all --projection` finds every such run.",
+                there.run_id,
+                there.workflow_name,
+                _ahead(there, seq),
+            )
+        return None
 
 
 class Difference(NamedTuple):
@@ -153,7 +203,8 @@ class Difference(NamedTuple):
 
     stream: StreamId
     what: str
-    """`missing`, `behind`, `ahead`, `unknown`, `newer`, or the fields that are wrong."""
+    """The kind of `run_documents.Disagreement` (`missing`, `behind`, `late`, `ahead`, `unknown`, `newer`, `wrong`), and
+    the seqs or fields that it is about."""
 
 
 async def compare(
@@ -161,9 +212,10 @@ async def compare(
 ) -> AsyncGenerator[Difference, None]:
     """Every run of which the projection says something else than the fold of the log.
 
-    Reads every event's header. While events are being written, runs that were written last may be `behind`. A replica
-    that lags shows the log or the projection as it was: where they differ, both are read again a few times, over about
-    a second, before it is said.
+    Reads every event's header. While events are being written, runs that were written last may be `missing` or
+    `behind`, and those to which an import has just brought earlier events, `late`. A replica that lags shows the log or
+    the projection as it was: where they differ, both are read again a few times, over about a second, before it is
+    said.
     """
     doubtful: dict[StreamId, str] = {}
     seen: set[StreamId] = set()
@@ -185,34 +237,10 @@ async def compare(
 
 
 async def _compared(store: EventStore, runs: RunStore, stream: StreamId) -> str | None:
-    stored = (await runs.get(stream)).get(stream)
+    document = (await runs.get(stream)).get(stream)
     async with aclosing(store.headers(stream)) as headers:
-        return _difference([header async for header in headers], stored)
-
-
-def _difference(headers: Sequence[CheckpointEvent], stored: RunInfo | None) -> str | None:
-    if stored is None:
-        return "missing" if headers else None
-    if not headers:
-        return "unknown: the log has no such run"
-    known = [header for header in headers if header.seq <= stored.seq]
-    if any(map(is_newer, known)):
-        return "newer: a newer version of eventckpt wrote events of this run, and this one cannot judge them"
-    upto = fold(known)
-    if upto is None or upto.seq != stored.seq:
-        return f"ahead: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
-    if agree(upto.status, stored.status):
-        upto = msgspec.structs.replace(upto, status=stored.status)
-    wrong = [
-        field.name
-        for field in msgspec.structs.fields(RunInfo)
-        if getattr(upto, field.name) != getattr(stored, field.name)
-    ]
-    if wrong:
-        return f"wrong: {', '.join(wrong)}"
-    if headers[-1].seq > stored.seq:
-        return f"behind: the projection is at seq {stored.seq}, the log at {headers[-1].seq}"
-    return None
+        found = difference([header async for header in headers], document)
+    return str(found) if found is not None else None
 
 
 def _not_shown_yet(event: CheckpointEvent, head: int) -> StoreUnavailableError:
@@ -220,6 +248,34 @@ def _not_shown_yet(event: CheckpointEvent, head: int) -> StoreUnavailableError:
         f"The log of run {event.run_id!r} of workflow {event.workflow_name!r} ends at seq {head}, and seq {event.seq} "
         "was delivered. A replica that lags knows more in a moment: apply it again."
     )
+
+
+def _overtaken(there: RunInfo) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"The document of run {there.run_id!r} of workflow {there.workflow_name!r} was written by another worker, up "
+        f"to seq {there.seq}, without events that came late: apply them again."
+    )
+
+
+def _behind_its_document(document: RunInfo, head: int) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"Run {document.run_id!r} of workflow {document.workflow_name!r}: {_ahead(document, head)} A replica that lags "
+        "knows more in a moment: apply it again."
+    )
+
+
+def _ahead(document: RunInfo, head: int) -> str:
+    if head == document.seq:
+        return f"its document is of another event at seq {head} than the log has there."
+    return f"its document is at seq {document.seq}, and the log ends at seq {head}."
+
+
+def _may_be_unseen(event: CheckpointEvent, info: RunInfo) -> bool:
+    """Whether an event up to a document's seq may be one that it does not know, and no repeated one: the document lacks
+    some, or ends with another one there."""
+    if event.seq == info.seq:
+        return event.digest != info.digest and not is_newer(event)
+    return event.seq < info.seq != info.seqs_known
 
 
 def _upgrade_needed(beyond: Sequence[CheckpointEvent]) -> UpgradeNeededError:

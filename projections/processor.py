@@ -8,7 +8,7 @@ in `consumer`, how it keeps them in `holding`.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NamedTuple, Self
 
@@ -16,7 +16,7 @@ import msgspec
 
 from eventckpt import settings
 from eventckpt.closing import close_after
-from eventckpt.errors import CheckpointStoreError
+from eventckpt.errors import CheckpointStoreError, StoreReplacedError
 from eventckpt.log import logger_of
 from eventckpt.text import safe
 
@@ -24,8 +24,9 @@ from .balance import Observer, share_of
 from .batch import Batch, Handler
 from .clock import SYSTEM_CLOCK, Clock
 from .consumer import Consumer, Ended, Parts
-from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError, Start
+from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError, ForeignPositionError, Start
 from .holding import Holding
+from .lasting import raise_if_lasting
 from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .stats import RangeStats
@@ -41,7 +42,9 @@ class RangeStatus(NamedTuple):
 
     lease: Lease
     lag: int
-    """Commits that come after the lease's position."""
+    """Commits that come after the lease's position; after the beginning, where that is none of the feed's."""
+    refused: str | None = None
+    """Why the position is none of the feed's, so that whoever reads the range begins anew."""
 
 
 class ChangeFeedProcessor:
@@ -55,6 +58,8 @@ class ChangeFeedProcessor:
         leases: who reads what; the processor's name is theirs.
         handler: called with one `Batch` of a range at a time, with those of different ranges side by side.
         options: see `ProcessorOptions`.
+        beginning: called with a range before this worker reads it from somewhere else than where it was last. What a
+            handler remembers of runs is outdated then: others had the range meanwhile, or the log is another one.
         clock: where the time comes from; for tests.
 
     Raises:
@@ -68,17 +73,22 @@ class ChangeFeedProcessor:
         handler: Handler,
         options: ProcessorOptions | None = None,
         *,
+        beginning: Callable[[FeedRange], None] = lambda _: None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings.instance("feed", feed, ChangeFeed, what="a ChangeFeed")
         settings.instance("leases", leases, LeaseStore, what="a LeaseStore")
         settings.function("handler", handler)
+        settings.function("beginning", beginning)
         if options is not None:
             settings.instance("options", options, ProcessorOptions, what="a ProcessorOptions")
         self.options = options or ProcessorOptions()
         self.stats: dict[str, RangeStats] = {}
         """What this worker counted, by range; also of ranges that it has no longer."""
-        self._parts = Parts(feed, leases, handler, self.options, clock)
+        self.failure: Exception | None = None
+        """What ended this processor, because no later attempt does better. It holds no range any more."""
+        self._failed = asyncio.Event()
+        self._parts = Parts(feed, leases, handler, self.options, clock, beginning)
         self._feed = feed
         self._leases = leases
         self._clock = clock
@@ -110,7 +120,11 @@ class ChangeFeedProcessor:
         self._balancing = asyncio.ensure_future(self._balance())
 
     async def stop(self) -> None:
-        """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases."""
+        """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases.
+
+        Raises:
+            StoreReplacedError: that has ended the processor before.
+        """
         self._stopping = True
         if self._balancing is not None:
             await cancelled(self._balancing)
@@ -122,7 +136,19 @@ class ChangeFeedProcessor:
                 await first(_until(ended), self._clock.sleep(self.options.stop_timeout))
         finally:
             await self._end_all()
+        if self.failure is not None:
+            raise self.failure
         await self._release_strays()
+
+    async def until_failed(self) -> None:
+        """Wait until this processor can never go on.
+
+        Raises:
+            StoreReplacedError: the file under the store is gone, or is another one.
+        """
+        await self._failed.wait()
+        if self.failure is not None:
+            raise self.failure
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -145,21 +171,39 @@ class ChangeFeedProcessor:
 
     async def status(self) -> list[RangeStatus]:
         """Every range, whoever reads it. Asks the feed how far each lies behind, which costs one small read each."""
-        return [RangeStatus(lease, await self._lag(lease)) for lease in await self._leases.all()]
+        return [await self._status_of(lease) for lease in await self._leases.all()]
+
+    async def doubted(self) -> str | None:
+        """Why what was made of the events is not to be believed: a position was refused, so that another log was read
+        than is there now, or all of it is gone. None: nothing speaks against it."""
+        return await self._leases.doubted()
 
     async def caught_up(self) -> None:
-        """Wait until the positions of all leases are at the end of the feed, or their ranges have been stopped."""
+        """Wait until the positions of all leases are at the end of the feed, or their ranges have been stopped.
+
+        Raises:
+            StoreReplacedError: the processor has ended.
+        """
         pause = 0.05
-        while any(status.lag and not status.lease.stopped for status in await self.status()):
+        while any((each.lag or each.refused) and not each.lease.stopped for each in await self.status()):
+            if self.failure is not None:
+                raise self.failure
             await self._clock.sleep(pause)
             pause = min(2 * pause, 1.0)  # looking costs a read of each range
 
-    async def _lag(self, lease: Lease) -> int:
+    async def _status_of(self, lease: Lease) -> RangeStatus:
         try:
-            return await self._feed.lag(lease.range, lease.continuation, start=lease.start)
+            return RangeStatus(lease, await self._lag(lease.range, lease.continuation, lease.start))
+        except ForeignPositionError as error:
+            lag = await self._lag(lease.range, None, "beginning") if error.is_certain else 0
+            return RangeStatus(lease, lag, refused=str(error))
+
+    async def _lag(self, feed_range: FeedRange, continuation: str | None, start: Start) -> int:
+        try:
+            return await self._feed.lag(feed_range, continuation, start=start)
         except FeedRangeGoneError as gone:
-            parts = lease.range.cut(gone.ranges)
-            return sum([await self._feed.lag(each, lease.continuation, start=lease.start) for each in parts])
+            parts = feed_range.cut(gone.ranges)
+            return sum([await self._feed.lag(each, continuation, start=start) for each in parts])
 
     # Interventions
 
@@ -200,6 +244,7 @@ class ChangeFeedProcessor:
             try:
                 await self._parts.handler(Batch(FeedRange(low, high), [parked.event], lambda: False))
             except Exception as error:  # noqa: BLE001 - it stays parked, with its last error
+                raise_if_lasting(error)
                 said = f"{safe(type(error).__name__)}: {safe(error)}"[:1000]
                 await self._leases.park(
                     msgspec.structs.replace(parked, error=said, attempts=parked.attempts + 1)
@@ -222,8 +267,23 @@ class ChangeFeedProcessor:
             self._look.clear()
             try:
                 await self._cycle()
+            except StoreReplacedError as error:
+                self._fail(error)
+                return
             except CheckpointStoreError as error:
                 logger.warning("The leases could not be looked at: %s", error)
+            except Exception:
+                logger.exception("The leases could not be looked at")
+
+    def _fail(self, error: StoreReplacedError) -> None:
+        """End for good: whoever runs this processor is told, and nothing is tried again."""
+        if self.failure is None:
+            logger.error("The processor ends: %s", error)
+            self.failure = error
+            self._stopping = True
+            self._failed.set()
+            for consumer in self._consumers.values():
+                consumer.leave()
 
     async def _cycle(self) -> None:
         """Look at all leases once, and do what follows from them."""
@@ -312,6 +372,8 @@ class ChangeFeedProcessor:
         except FeedRangeGoneError as gone:
             logger.info("The range %s was split", consumer.range.token)
             await self._split(consumer.holding, gone.ranges)
+        except StoreReplacedError as error:
+            self._fail(error)
         except Exception:
             logger.exception("The range %s is left until its lease expires", consumer.range.token)
         finally:
@@ -336,6 +398,7 @@ class ChangeFeedProcessor:
                         range=part,
                         owner=None if self._stopping else self.options.worker,
                         continuation=holding.position,
+                        witness=holding.witness,
                         wanted_by=None,
                         timestamp=self._clock.timestamp(),
                     )
@@ -343,6 +406,8 @@ class ChangeFeedProcessor:
                 if made is not None:
                     self._begin(self._holding(made, sent))
             await holding.delete()
+        except StoreReplacedError as error:
+            self._fail(error)
         except (CheckpointStoreError, LeaseLostError) as error:
             logger.warning("The split of %s is left for another attempt: %s", whole.range.token, error)
 

@@ -7,25 +7,32 @@ use is told by a pointer beside the projections; workers look at it, and move ov
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from eventckpt.log import logger_of
 from eventckpt.text import safe
 
 from .clock import SYSTEM_CLOCK, Clock
+from .doubt import Doubts
 from .engines import Engine
+from .lasting import raise_if_lasting
 from .latest import LatestProjection
 from .leases import LeaseStore
+from .leases.lock import RebuildLock, RebuildLostError
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor
 from .rebuilt import Wanted
 from .telling import telling
-from .waiting import first
+from .waiting import cancelled, first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
+
+    from eventckpt.stores import Claim
 
 __all__ = ["Projector"]
 
@@ -50,44 +57,84 @@ class Projector:
         self.processor: ChangeFeedProcessor | None = None
         """The one that runs."""
         self.projection: LatestProjection | None = None
+        self.doubts = 0
+        """How often this worker was the first to notice that the projection in use is not to be believed."""
         self._engine = engine
         self._options = options
         self._clock = clock
         self._in_use = ""
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Keep the projection in use up to date until `stop` is set; then release what is held."""
+        """Keep the projection in use up to date until `stop` is set; then release what is held.
+
+        Raises:
+            StoreReplacedError: the file under the store is gone, or is another one.
+        """
         store = self._engine.store
         self._in_use = await store.runs().active()
         while not stop.is_set():
             name = self._in_use
-            async with self.processing(name), telling(store, store.runs(name), self._clock):
+            doubts = Doubts(self._engine, name, store.runs(name), self.leases(name), self._clock)
+            await doubts.look_before()
+            async with self.processing(name) as processor, telling(store, store.runs(name), self._clock):
                 logger.info("Projecting into %r as %s", name, self._options.worker)
-                await first(stop.wait(), self._until_another_than(name))
+                await first(
+                    stop.wait(),
+                    self._until_another_than(name),
+                    processor.until_failed(),
+                    self._settled(doubts, processor),
+                )
 
-    async def rebuild(self, progress: Callable[[int, int], None]) -> str:
+    async def rebuild(self, progress: Callable[[int, int], None], *, instead_of: str | None = None) -> str:
         """Build the projection anew beside the one in use, and then put it in use; its name.
 
         The one that was in use before stays, for readers that have not noticed yet, until the next rebuild. It is also
         what tells whether everything was read: the feed may be answered by a replica that lags, which says that it
         ends where it does not.
 
+        One rebuild at a time does, whoever asks: see `leases.lock`.
+
         Args:
             progress: called with the events handled and the commits that are left, as far as is known.
+            instead_of: only if this one is still in use; else nothing is done, and the name is that of the other one.
 
         Raises:
+            RebuildRunningError: another process rebuilds.
+            RebuildLostError: this one stood still for so long that another one may have begun; nothing was put in use.
             StoreUnavailableError: the log did not show all that the projection in use knows; that one stays in use.
         """
-        runs = self._engine.store.runs()
-        active = await runs.active(certain=True)  # what it is not is cleared
-        wanted = Wanted(self._engine.store, active, self._clock)
+        options = self._options
+        lock = RebuildLock(
+            self._engine.documents,
+            f"eventckpt-rebuild{await self._engine.feed.identity()}.lock",
+            options.worker,
+            term=options.expiry,
+            margin=options.fence_margin,
+            clock=self._clock,
+        )
+        await lock.acquire()
+        in_use: list[str] = []
+
+        async def work() -> None:
+            claim = await self._engine.store.runs().claim()
+            if instead_of in (None, claim.name):
+                in_use.append(await self._rebuild(lock, claim, progress))
+            else:
+                in_use.append(claim.name)
+
+        try:
+            await first(work(), lock.keep())
+        finally:
+            await lock.release(done=bool(in_use))
+        return in_use[0]
+
+    async def _rebuild(self, lock: RebuildLock, claim: Claim, progress: Callable[[int, int], None]) -> str:
+        """As long as the lock is ours: nobody can put in use any more what another rebuild began before the claim, so
+        that all of it can be cleared."""
+        store = self._engine.store
+        name = await self._cleared_for(lock, claim.name)
+        wanted = Wanted(store, claim.name, self._clock, doubted=await self.leases(claim.name).doubted())
         await wanted.look()
-        number = _number(active)
-        for outdated in (_name(number - 1), _name(number + 1)):  # the last one, and one that was given up half way
-            if outdated != active:
-                await self._engine.store.runs(outdated).clear()
-                await self.leases(outdated).clear()
-        name = _name(number + 1)
         async with self.processing(name) as processor:
             catching_up = asyncio.ensure_future(processor.caught_up())
             try:
@@ -97,10 +144,43 @@ class Projector:
                     progress(sum(each.events for each in stats), sum(each.lag for each in stats))
                 catching_up.result()
             finally:
-                catching_up.cancel()
+                await cancelled(catching_up)
             await wanted.reached_by(name)
-        await runs.activate(name)
+        lock.check()
+        if not await store.runs().activate(name, claim=claim):
+            raise RebuildLostError(
+                f"Another projection than {claim.name!r} was put in use, or another rebuild has begun: {name!r} was "
+                "not put in use. Rebuild again, if no other process does."
+            )
         return name
+
+    async def _cleared_for(self, lock: RebuildLock, active: str) -> str:
+        """The name of a projection that is begun, with nothing in it; and nothing is left of those given up before."""
+        number = max(lock.number, _number(active)) + 1
+        name = _name(number)
+        # Without a lock's memory, as left by 0.1.0: the one before, and one that was given up half way.
+        outdated = {*lock.begun, _name(_number(active) - 1), _name(_number(active) + 1), name} - {active}
+        await lock.begins(number, (active, *sorted(outdated)))
+        for each in sorted(outdated):
+            lock.check()
+            await self._engine.store.runs(each).clear()
+            lock.check()
+            await self.leases(each).clear()
+        await lock.begins(number, (active, name))
+        return name
+
+    async def _settled(self, doubts: Doubts, processor: ChangeFeedProcessor) -> None:
+        """Wait until there is a doubt, and until the projection in use is another one."""
+        self._in_use = await doubts.settled(processor, self._rebuild_beside, self._notice)
+
+    async def _rebuild_beside(self, doubted: str) -> str:
+        """A rebuild by a worker, which goes on with its own ranges; of several that have the doubt, one does it."""
+        name = f"{self._options.worker}-rebuild-{uuid.uuid4().hex[:8]}"
+        options = replace(self._options, worker=name, start="beginning")
+        return await Projector(self._engine, options, clock=self._clock).rebuild(_unseen, instead_of=doubted)
+
+    def _notice(self) -> None:
+        self.doubts += 1
 
     @asynccontextmanager
     async def processing(self, name: str) -> AsyncGenerator[ChangeFeedProcessor, None]:
@@ -114,9 +194,14 @@ class Projector:
 
     def processor_of(self, name: str) -> ChangeFeedProcessor:
         """A processor that fills the projection called `name`, not started."""
-        self.projection = LatestProjection(self._engine.store, self._engine.store.runs(name))
+        projection = self.projection = LatestProjection(self._engine.store, self._engine.store.runs(name))
         return ChangeFeedProcessor(
-            self._engine.feed, self.leases(name), self.projection.apply, self._options, clock=self._clock
+            self._engine.feed,
+            self.leases(name),
+            projection.apply,
+            self._options,
+            beginning=lambda _: projection.forget(),
+            clock=self._clock,
         )
 
     def leases(self, name: str) -> LeaseStore:
@@ -130,6 +215,7 @@ class Projector:
             try:
                 self._in_use = await runs.active()
             except Exception as error:  # noqa: BLE001 - the worker goes on with the projection it knows
+                raise_if_lasting(error)
                 logger.warning("Which projection is in use is looked at again in %g s: %s", pause, safe(error))
                 await self._clock.sleep(pause)
                 pause = min(2 * pause, _LONGEST_LOOK)
@@ -138,6 +224,10 @@ class Projector:
                 return
             pause = _LOOK
             await self._clock.sleep(pause)
+
+
+def _unseen(handled: int, left: int) -> None:
+    """Nobody looks at the progress of a worker's own rebuild."""
 
 
 def _number(name: str) -> int:

@@ -12,7 +12,8 @@ from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 
 from .clock import Clock
-from .feeds import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, Start
+from .feeds import ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start
+from .lasting import raise_if_lasting
 from .options import ProcessorOptions
 from .stats import RangeStats
 
@@ -22,6 +23,9 @@ logger = logger_of("eventckpt.projections")
 
 _IDLE: Final = 12
 """Empty polls in a row, after which a range is polled half as often: an empty poll costs as much as a full one."""
+_PATIENCE: Final = 30.0
+"""Seconds for which a position has to stay beyond the end where that may be a replica's that lags. One is behind by far
+less; and nothing is read meanwhile."""
 
 
 class Pages:
@@ -49,7 +53,7 @@ class Pages:
         self._room = asyncio.Event()
         self._handling = False
         self._more = False  # whether the next page is there to be read, without a pause before
-        self._gone: FeedRangeGoneError | None = None
+        self._failure: Exception | None = None
         self._ended = False
 
     async def next(self) -> FeedPage | None:
@@ -57,14 +61,16 @@ class Pages:
 
         Raises:
             FeedRangeGoneError: the range was split after the pages given so far.
+            ForeignPositionError: the position is none of this feed's.
+            StoreReplacedError: the store is another one by now.
         """
         while not self._ready:
             self._arrived.clear()
             await self._arrived.wait()
         if self._ended:
             return None
-        if self._gone and not self._waiting:
-            raise self._gone
+        if self._failure and not self._waiting:
+            raise self._failure
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._options.batch_pages))]
         self._handling = True
         self._room.set()
@@ -83,22 +89,24 @@ class Pages:
     @property
     def _ready(self) -> bool:
         """Whether `next` has something to tell."""
-        if self._ended or self._gone or len(self._waiting) >= self._options.batch_pages:
+        if self._ended or self._failure or len(self._waiting) >= self._options.batch_pages:
             return True
         return bool(self._waiting) and not self._more
 
-    async def fill(self, position: str | None, start: Start) -> None:
-        """Read until the range is gone or this is cancelled."""
+    async def fill(self, position: str | None, witness: str | None, start: Start) -> None:
+        """Read until that is of no use any more, which `next` tells, or this is cancelled."""
+        try:
+            await self._fill(position, witness, start)
+        except Exception as error:  # noqa: BLE001 - whoever waits for pages is told, whatever it is
+            self._failure = error
+            self._arrived.set()
+
+    async def _fill(self, position: str | None, witness: str | None, start: Start) -> None:
         empty = 0
         while True:
             await self._until_room()
-            try:
-                page = await self._read(position, start)
-            except FeedRangeGoneError as gone:
-                self._gone = gone
-                self._arrived.set()
-                return
-            position = page.continuation
+            page = await self._read(position, witness, start)
+            position, witness = page.continuation, page.witness
             self._waiting.append(page)
             self._more = page.behind > 0
             self._arrived.set()
@@ -113,12 +121,24 @@ class Pages:
             self._room.clear()
             await self._room.wait()
 
-    async def _read(self, position: str | None, start: Start) -> FeedPage:
+    async def _read(self, position: str | None, witness: str | None, start: Start) -> FeedPage:
+        beyond_since: float | None = None
+        known: dict[str, str] = {} if witness is None else {"witness": witness}
         while True:
             began = self._clock.monotonic()
             try:
-                page = await self._feed.read(self._range, position, start=start, limit=self._options.page_size)
+                page = await self._feed.read(
+                    self._range, position, start=start, limit=self._options.page_size, **known
+                )  # fmt: skip
+            except ForeignPositionError as error:
+                beyond_since = began if beyond_since is None else beyond_since
+                if error.is_certain or began - beyond_since >= _PATIENCE:
+                    raise
+                self._more = False
+                self._arrived.set()
+                await self._clock.sleep(self._options.poll_interval)
             except CheckpointStoreError as error:
+                raise_if_lasting(error)
                 self._stats.read_failures += 1
                 logger.warning("The range %s could not be read: %s", self._range.token, error)
                 self._more = False

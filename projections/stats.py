@@ -27,6 +27,8 @@ class RangeStats:
     parked: int = 0
     stopped: int = 0
     """How often the policy stopped the range."""
+    positions_refused: int = 0
+    """How often the range was begun anew, because its position was none of the feed's."""
     lease_writes: int = 0
     polled_at: float | None = None
     """When the feed last answered, by the processor's monotonic clock."""

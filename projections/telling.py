@@ -14,6 +14,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from eventckpt import EventStore, RunInfo
+from eventckpt.errors import StoreReplacedError
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
 from eventckpt.stores.run_documents import told
@@ -50,6 +51,8 @@ async def _until_told(store: EventStore, runs: RunStore, clock: Clock) -> None:
     while True:
         try:
             written = await _tell(store, runs)
+        except StoreReplacedError:
+            return  # the processing, which meets it as well, ends the worker
         except Exception as error:  # noqa: BLE001 - the worker goes on without, and this is tried again
             logger.warning("Documents that say 'idle' are left for another attempt in %g s: %s", pause, safe(error))
             await clock.sleep(pause)

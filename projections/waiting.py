@@ -17,6 +17,9 @@ async def first(*coroutines: Coroutine[Any, Any, Any]) -> int:
         ended = next(index for index, task in enumerate(tasks) if task.done())
     finally:
         await cancelled(*tasks)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # seen: of several that ended at once, one tells
     tasks[ended].result()
     return ended
 

@@ -145,6 +145,19 @@ def test_what_is_recorded_as_removed_counts_no_more_whether_it_is_gone_or_not() 
     events = [event(1, "a"), event(2, "b"), event(3, "c"), record(4, 1, 2)]
     assert folded(*events) == folded(*events[2:])
     assert (folded(*events).checkpoints, folded(*events).started_at) == (1, "r3")
+    assert (folded(*events).removed, folded(*events).seqs_known) == (2, 4)
+
+
+def test_what_is_removed_is_counted_by_seqs_and_what_a_record_claims_beyond_them_is_not() -> None:
+    events = [event(1, "a"), event(2, "b"), record(3, 1, 2), event(4, "c"), record(5, 1, 3), record(6, -9, 10**18)]
+    assert [folded(*events[:end]).removed for end in range(1, 7)] == [0, 0, 2, 2, 3, 5]
+    assert [folded(*events[:end]).seqs_known for end in range(1, 7)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_of_which_the_log_lacks_events_knows_of_fewer_than_its_seq_says() -> None:
+    info = folded(event(1, "a"), event(4, "b"))
+    assert (info.seq, info.seqs_known) == (4, 2)
+    assert advance(info, event(5, "c")) == folded(event(1, "a"), event(4, "b"), event(5, "c"))
 
 
 def test_after_a_removal_of_everything_a_run_points_at_nothing() -> None:

@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..moments import moment_of, order_of
+from ..removals import Removals
 from ..runs import Folding, agree, fold
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
@@ -38,11 +39,12 @@ from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
 from .lineage import Node, lineage_of
 from .names import checkpoint_named, run_named
+from .projected import Documents
 from .prune import Plan, carry_out, plan_for
 from .states import ANY_TYPE, Change, States
 from .summary import CheckpointSummary, get_checkpoint_summary
 from .transfer import Imported, export_lines, import_lines
-from .verify import Problem, Verdict, projection_problem, verify_run
+from .verify import Problem, Verdict, verify_run
 
 __all__ = [
     "ANY_TYPE",
@@ -339,18 +341,30 @@ class CheckpointAudit:
 
     async def verify(self, stream: StreamId, *, decode: bool = False, projection: bool = False) -> Verdict:
         """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read; with
-        `projection`, also that its "latest" document says what the log says."""
+        `projection`, also that it has a "latest" document, which may lag, and says what the log said."""
+        return await self._verdict(stream, decode, Documents(self.store) if projection else None)
+
+    async def _verdict(self, stream: StreamId, decode: bool, documents: Documents | None) -> Verdict:
         verdict = await verify_run(self.store, stream, self._states.tree if decode else None)
-        problem = await projection_problem(self.store, stream) if projection else None
+        problem = await documents.problem(stream) if documents is not None else None
         return verdict if problem is None else verdict._replace(problems=(*verdict.problems, problem))
 
     async def verify_all(
         self, *, workflow_name: str | None = None, decode: bool = False, projection: bool = False
     ) -> AsyncGenerator[Verdict, None]:
-        """`verify` for every run, the last written to first."""
+        """`verify` for every run, the last written to first; with `projection`, then for each run that has a "latest"
+        document and no events. Where no run has a document, the first verdict says so, and the others do not."""
+        documents = Documents(self.store) if projection else None
+        seen: set[StreamId] = set()
         async with aclosing(self.store.streams(workflow_name=workflow_name)) as streams:
             async for stream in streams:
-                yield await self.verify(stream, decode=decode, projection=projection)
+                if documents is not None:
+                    seen.add(stream)
+                yield await self._verdict(stream, decode, documents)
+        if documents is not None:
+            async with aclosing(documents.of_no_run(seen, workflow_name)) as verdicts:
+                async for verdict in verdicts:
+                    yield verdict
 
     async def checks(self) -> list[Check]:
         """What the engine finds of its settings, rights and layout."""
@@ -424,7 +438,9 @@ class CheckpointAudit:
             async for stream in each:
                 headers = [header async for header in self.store.headers(stream)]
                 if headers:
-                    yield plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
+                    yield plan._replace(unmarked=tuple(unmarked))
 
     async def prune(self, plan: Plan) -> int:
         """Record and remove what a plan says; how many events were removed.

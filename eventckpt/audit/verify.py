@@ -9,30 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
-from typing import Final, Literal, NamedTuple, TypeAlias
-
-import msgspec
+from typing import Literal, NamedTuple, TypeAlias
 
 from ..chain import flaw_of, is_newer, is_whole
 from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import Removals
-from ..runs import agree, fold
 from ..stores import AuditStore
 
-__all__ = ["Problem", "Verdict", "projection_problem", "verify_run"]
+__all__ = ["Problem", "Verdict", "verify_run"]
 
 Why: TypeAlias = Literal[
     "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "projection", "newer"
 ]
 """changed: the event is not the one that was written. missing: there is a gap. reordered: the event is whole, and
 follows another one than it says. base: the snapshot that a delta needs is not there. fork: a fork does not follow
-the event that it says it came from. stray: an event lies in a run that it does not belong to. projection: the "latest"
-document of the run says another thing than the log did when it was written. newer: a later version of eventckpt wrote
-the event, and this one cannot judge it."""
-
-_POINTS_AT: Final = ("digest", "checkpoint_id", "checkpoint_seq", "iteration_count", "status", "pending_requests")
-"""What a document must have right, also of a run whose beginning is pruned and cannot be counted again."""
+the event that it says it came from. stray: an event lies in a run that it does not belong to. projection: the run
+has no "latest" document, or one that says another thing than the log did when it was written. newer: a later version of
+eventckpt wrote the event, and this one cannot judge it."""
 
 Decode: TypeAlias = Callable[[CheckpointEvent], Awaitable[object]]
 
@@ -81,23 +75,6 @@ async def verify_run(store: AuditStore, stream: StreamId, decode: Decode | None 
                 await run.decode(event, decode)
     await run.close()
     return run.verdict()
-
-
-async def projection_problem(store: AuditStore, stream: StreamId) -> Problem | None:
-    """What is wrong with the run's "latest" document, if it has one: it may lag, and must not lie."""
-    document = (await store.runs().get(stream)).get(stream)
-    if document is None:
-        return None
-    headers = [header async for header in store.headers(stream, lte=document.seq)]
-    if any(map(is_newer, headers)):
-        return None  # this version cannot say what they amount to
-    then = fold(headers)
-    if then is None or then.seq != document.seq:
-        return None  # that event was pruned since, or is missing, which the log's own verdict tells
-    said = msgspec.structs.replace(document, status=then.status) if agree(document.status, then.status) else document
-    wrong = [name for name in _POINTS_AT if getattr(said, name) != getattr(then, name)]
-    detail = f"the latest document disagrees with the log on {', '.join(wrong)}; rebuild the projection"
-    return Problem(stream, document.seq, "projection", detail) if wrong else None
 
 
 class _Link(NamedTuple):

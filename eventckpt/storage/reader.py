@@ -21,7 +21,7 @@ from ..errors import (
     CheckpointTypeNotAllowedError,
     StoreUnavailableError,
 )
-from ..events import CheckpointEvent, StreamId
+from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..stores import EventStore, Located, RunStore, head_of
 from ..text import is_name, safe
@@ -36,6 +36,7 @@ logger = logger_of("eventckpt")
 _PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 """Seconds between two looks for an event that is listed and is not there."""
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
+_HINTS: Final = 4  # documents that are followed to no live checkpoint before the log is asked for all runs
 
 
 class Reader:
@@ -165,16 +166,23 @@ class Reader:
         return None, head
 
     async def _projected(self, runs: RunStore, workflow_name: str) -> WorkflowCheckpoint | None:
-        info = await runs.newest(workflow_name)
-        if info is None:
-            return None
-        for event in await self._store.read(info.stream, info.checkpoint_seq):
-            checkpoint, _ = await self._decoded(event)
-            head = Head(info.seq, info.digest)
-            self._memory.note(Tip.of(event, head))
-            self._memory.looked_at(event, head)
-            return checkpoint
-        return await self._logged(workflow_name, None, info.run_id)  # the log has moved on, further than is projected
+        """What the newest document points at. A document is a hint: where the log says otherwise, its run is asked, and
+        the next document where that has no live checkpoint; after a few of them, or without any, the log."""
+        beside: list[StreamId] = []
+        while len(beside) < _HINTS and (info := await runs.newest(workflow_name, beside=beside)) is not None:
+            located = await self._store.find(info.checkpoint_id or "", stream=info.stream)
+            if located is not None and _is_as_told(located, info):
+                checkpoint, _ = await self._decoded(located.event)
+                head = Head.of(located.head)
+                self._memory.note(Tip.of(located.event, head))
+                self._memory.has_answer(located.event)
+                self._memory.looked_at(located.event, head)
+                return checkpoint
+            checkpoint = await self._logged(workflow_name, None, info.run_id)
+            if checkpoint is not None:
+                return checkpoint
+            beside.append(info.stream)
+        return await self._logged(workflow_name, None, None)
 
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
         """The headers of the live checkpoints, in the order in which they were committed."""
@@ -237,3 +245,14 @@ class Reader:
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
         return checkpoint, base
+
+
+def _is_as_told(located: Located, info: RunInfo) -> bool:
+    """Whether a document points at the head of its run, a checkpoint: so that nothing has deleted, superseded or
+    removed it since. Of anything else the headers behind it would have to be read, which is what asking the run does.
+    """
+    event, head = located
+    if event.type != "checkpoint" or event.seq != head.seq:
+        return False
+    told = (info.stream, info.checkpoint_id, info.checkpoint_seq, info.seq, info.digest)
+    return told == (event.stream, event.checkpoint_id, event.seq, event.seq, event.digest)

@@ -7,16 +7,28 @@ tests that every engine passes; subclass it to check your own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import NamedTuple, Self
 
 from ..closing import close_after
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, RunInfo, StreamId
+from ..removals import Removals
 from ..text import is_unicode
 
-__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist", "gives_way", "head_of"]
+__all__ = [
+    "AuditStore",
+    "Check",
+    "Claim",
+    "EventStore",
+    "Located",
+    "RunStore",
+    "can_exist",
+    "gives_way",
+    "head_of",
+    "head_stays",
+]
 
 
 def can_exist(stream: StreamId) -> bool:
@@ -50,11 +62,13 @@ class EventStore(ABC):
     async def append(self, event: CheckpointEvent) -> None:
         """Commit `event` as the new head of its stream. When this returns, the event is durable.
 
-        Appending an event that is already there, digest and all, does nothing: a retry is safe.
+        Appending an event that is already there, digest and all, does nothing: a retry is safe. So it does where the
+        event was committed and removed since, as far as the engine can tell: from the digest that it keeps of each
+        removed event, or else from those that the run's record has.
 
         Raises:
             StreamConflict: `event.seq` is not the one after the head, or `event.previous_digest` is not the
-                head's digest. Nothing was written.
+                head's digest. Nothing was written. The seq of a removed event is as taken as any other's.
         """
 
     @abstractmethod
@@ -135,6 +149,15 @@ async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None
         return await anext(headers, None)
 
 
+def head_stays(stream: StreamId, seq: int) -> CheckpointStoreError:
+    """The refusal to remove a run's last event."""
+    return CheckpointStoreError(
+        f"seq {seq} is the last event of run {stream.run_id!r} of workflow {stream.workflow_name!r}, which is never "
+        "removed: its seq would be free again. Nothing was removed. Leave it out; to let go of a whole run, prune it "
+        "with keep=0, which leaves one event."
+    )
+
+
 async def _located(store: EventStore, header: CheckpointEvent) -> Located | None:
     """The event of a header, whole, and its head; None where it was removed meanwhile."""
     for event in await store.read(header.stream, header.seq):
@@ -146,7 +169,20 @@ def gives_way(stored: RunInfo, info: RunInfo) -> bool:
     """Whether `RunStore.put` writes `info` over the document that is stored."""
     if stored.seq != info.seq:
         return stored.seq < info.seq
-    return stored.status == "idle" != info.status and stored.digest == info.digest
+    if stored.digest != info.digest:
+        return False
+    if (stored.status == "idle") != (info.status == "idle"):
+        return stored.status == "idle"
+    return stored.seqs_known < info.seqs_known
+
+
+class Claim(NamedTuple):
+    """What `RunStore.claim` gives: the projection in use, and the right to put another one in its place."""
+
+    name: str
+    """Of the projection in use."""
+    token: str
+    """What tells whether anybody has claimed or activated since."""
 
 
 class RunStore(ABC):
@@ -166,16 +202,21 @@ class RunStore(ABC):
     async def put(self, *infos: RunInfo) -> int:
         """Write each document whose seq is greater than the stored one's; how many were written.
 
-        One of the same seq and digest is written, too, where the stored one says `idle` and this one does not: the run
-        is the same, and what 0.1.0 did not tell is told (`gives_way`).
+        One of the same seq and digest is written, too, where it tells more of the same run (`gives_way`): the stored
+        one says `idle`, as 0.1.0 did, and this one does not; or this one knows of more of the seqs before, which came
+        to the log late.
 
         The comparison and the write are one step, whoever else writes: an older document never replaces a newer one.
         """
 
     @abstractmethod
-    async def newest(self, workflow_name: str) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
         """The run of this workflow with the newest live checkpoint; None without any. One query; on an engine
-        that goes by times two more where the newest are of the same."""
+        that goes by times two more where the newest are of the same.
+
+        Args:
+            beside: a few runs that are left out, because the log says something else of them.
+        """
 
     @abstractmethod
     def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
@@ -204,9 +245,30 @@ class RunStore(ABC):
                 one before; where there are replicas this costs a write.
         """
 
+    async def claim(self) -> Claim:
+        """Claim the right to put another projection in use. No earlier claim is worth anything from now on.
+
+        Raises:
+            CheckpointStoreError: the engine cannot tell whether somebody else has claimed since.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} has no claims; use activate without one.")
+
     @abstractmethod
-    async def activate(self, name: str) -> None:
-        """Make the projection called `name` the one in use, in one step."""
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
+        """Make the projection called `name` the one in use, in one step; whether it was done.
+
+        Args:
+            claim: only if nobody has claimed or activated since this was given, which is one step with the rest. None:
+                in any case, and no claim is worth anything from now on.
+        """
+
+    async def is_empty(self) -> bool:
+        """Whether this projection has no document at all.
+
+        An engine that can tell without reading a page of them should override this.
+        """
+        async with aclosing(self.all()) as infos:
+            return await anext(infos, None) is None
 
 
 class Check(NamedTuple):
@@ -243,13 +305,38 @@ class AuditStore(EventStore):
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """Keep copies of a log's events under their seqs, gaps and all; how many were not there yet.
 
+        What was removed is not put back: an event whose seq the run's newest record covers, or of which the engine
+        knows that it was removed, counts as known.
+
         Raises:
-            StreamConflict: another event has one of the seqs. On an engine with transactions nothing was kept.
+            StreamConflict: another event has one of the seqs, or had it before it was removed, as far as the engine can
+                tell. On an engine with transactions nothing was kept.
         """
 
     @abstractmethod
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
-        """Remove events for good; how many were there. What they were must have been recorded before."""
+        """Remove events for good; how many were there. What they were must have been recorded before.
+
+        Their seqs stay taken, whatever becomes of the process meanwhile: doing it again finishes what was cut off, and
+        two that remove the same at once are in nobody's way. Seqs that no event has, those beyond the head among them,
+        count for nothing.
+
+        Raises:
+            CheckpointStoreError: one of the seqs is the run's last event. Nothing was removed.
+        """
+
+    async def unmarked(self, stream: StreamId, removals: Removals) -> list[int]:
+        """Seqs below the head that were recorded as removed and that a writer whose view of the run is old could take;
+        `remove` closes them. At most so many as one call may well look at: ask again after that.
+
+        On an engine that compares an append with the run's head there are none, whatever was removed. One that compares
+        it with what lies at its seq, and removed events once without a trace, overrides this.
+
+        Args:
+            stream: the run.
+            removals: what its records say, which may be any numbers.
+        """
+        return []
 
     @abstractmethod
     def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:

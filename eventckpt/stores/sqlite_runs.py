@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncGenerator, Callable
+import uuid
+from collections.abc import AsyncGenerator, Callable, Collection
 from functools import partial
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
 from ..events import RunInfo, StreamId
-from . import RunStore, gives_way
+from . import Claim, RunStore, gives_way
 from .run_documents import LeftOut, counting
 
 __all__ = ["SqliteRunStore"]
@@ -19,6 +20,8 @@ _T = TypeVar("_T")
 
 _PAGE: Final = 256
 _KIND: Final = "latest"
+_CLAIM: Final = "latest.claim"
+"""The row beside the pointer that holds the token of the last claim; versions before know nothing of it."""
 _IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{_KIND}'), '{_KIND}')"
 """The projection that was asked for by name, or the one in use."""
 
@@ -97,7 +100,7 @@ class SqliteRunStore(RunStore):
             self._left_out.say(row.projection, f"{row.workflow_name}|{row.run_id}")
         return info
 
-    async def newest(self, workflow_name: str) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
 
         def fetch(connection: sqlite3.Connection) -> list[_Row]:
@@ -107,6 +110,8 @@ class SqliteRunStore(RunStore):
                 f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
                 (self._name, workflow_name),
             ):
+                if StreamId(*row[1:3]) in beside:
+                    continue
                 rows.append(_Row(*row))
                 if rows[-1].counting() is not None:
                     break
@@ -155,19 +160,41 @@ class SqliteRunStore(RunStore):
 
         return await self._store.reading(fetch)
 
-    async def activate(self, name: str) -> None:
+    async def claim(self) -> Claim:
+        """See `RunStore.claim`."""
+        token = uuid.uuid4().hex
+
+        def change(connection: sqlite3.Connection) -> Claim:
+            connection.execute(_POINT, (_CLAIM, token))
+            return Claim(connection.execute(f"SELECT {_IN_USE}", (None,)).fetchone()[0], token)
+
+        return await self._store.writing(change)
+
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`."""
 
-        def change(connection: sqlite3.Connection) -> None:
-            connection.execute(
-                "INSERT INTO projections (kind, active) VALUES (?, ?)"
-                " ON CONFLICT (kind) DO UPDATE SET active = excluded.active",
-                (_KIND, name),
-            )
+        def change(connection: sqlite3.Connection) -> bool:
+            last = connection.execute("SELECT active FROM projections WHERE kind = ?", (_CLAIM,)).fetchone()
+            if claim is not None and last != (claim.token,):
+                return False
+            connection.execute("DELETE FROM projections WHERE kind = ?", (_CLAIM,))
+            connection.execute(_POINT, (_KIND, name))
+            return True
 
-        await self._store.writing(change)
+        return await self._store.writing(change)
+
+    async def is_empty(self) -> bool:
+        """See `RunStore.is_empty`."""
+
+        def fetch(connection: sqlite3.Connection) -> bool:
+            return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
+
+        return await self._store.reading(fetch)
 
 
+_POINT: Final = (
+    "INSERT INTO projections (kind, active) VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET active = excluded.active"
+)
 _PUT: Final = f"""
     INSERT INTO runs (projection, workflow_name, run_id, seq, position, info)
     VALUES ({_IN_USE}, ?, ?, ?,

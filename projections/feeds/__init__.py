@@ -1,19 +1,32 @@
 """The port between the processor and a log: ranges that are read page by page, each from its own continuation.
 
 A continuation is an opaque text, on Cosmos DB the service's own etag. Order is kept within a run, because a run never
-lies in two ranges.
+lies in two ranges. A continuation that was stored is not believed: the log that it is about may be another one by now.
 """
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from eventckpt import CheckpointEvent
+from eventckpt.errors import CheckpointStoreError
+from eventckpt.events import MAX_SEQ
+from eventckpt.text import described
 
-__all__ = ["EVERYTHING", "ChangeFeed", "FeedPage", "FeedRange", "FeedRangeGoneError", "Start"]
+__all__ = [
+    "EVERYTHING",
+    "ChangeFeed",
+    "FeedPage",
+    "FeedRange",
+    "FeedRangeGoneError",
+    "ForeignPositionError",
+    "Start",
+    "number_of",
+]
 
 Start: TypeAlias = Literal["beginning", "now"]
 
@@ -72,6 +85,9 @@ class FeedPage(NamedTuple):
     """Request units, where the service counts them."""
     behind: int = 0
     """How many commits of the range came after this page when it was read; 0: it is the last one for now."""
+    witness: str | None = None
+    """What identifies the event right before `continuation`, to be given with it: so another log that goes as far is
+    noticed. None: the feed has none."""
 
 
 class FeedRangeGoneError(Exception):
@@ -81,6 +97,34 @@ class FeedRangeGoneError(Exception):
         super().__init__(f"the range {feed_range.token} now spans {', '.join(each.token for each in ranges)}")
         self.ranges = ranges
         """The ranges that the feed is served in now."""
+
+
+class ForeignPositionError(CheckpointStoreError):
+    """A position that was kept is none that this feed gave: it is no position at all, lies beyond the feed's end, or
+    the event before it is another one. The log was restored from a backup or cut, or somebody changed what was kept.
+
+    Reading on from it would leave events out: begin anew.
+    """
+
+    def __init__(self, feed_range: FeedRange, position: str, why: str, *, is_certain: bool = True) -> None:
+        super().__init__(f"the position {described(position)} of the range {feed_range.token} {why}")
+        self.is_certain = is_certain
+        """False: a replica that lags may say so, too. Only what stays so is true."""
+
+
+def number_of(feed_range: FeedRange, position: str, *, most: int = MAX_SEQ) -> int:
+    """The number in a position as the engines' feeds write it.
+
+    Raises:
+        ForeignPositionError: there is none, or one greater than `most`, up to which the engine counts.
+    """
+    found = _POSITION.fullmatch(position)
+    if found is None or int(found[1]) > most:
+        raise ForeignPositionError(feed_range, position, f"is none: it is no number from 0 to {most}")
+    return int(found[1])
+
+
+_POSITION: Final = re.compile(r'"?([0-9]{1,19})"?', re.ASCII)
 
 
 class ChangeFeed(ABC):
@@ -95,17 +139,31 @@ class ChangeFeed(ABC):
         """The ranges that the feed is served in at this moment; together they cover everything."""
 
     @abstractmethod
-    async def read(self, feed_range: FeedRange, continuation: str | None, *, start: Start, limit: int) -> FeedPage:
+    async def read(
+        self,
+        feed_range: FeedRange,
+        continuation: str | None,
+        *,
+        start: Start,
+        limit: int,
+        witness: str | None = None,
+    ) -> FeedPage:
         """The next events of a range, about `limit` of them at most.
 
         Args:
             continuation: of the page before; None: this range was never read, and `start` says where to begin.
+            witness: of the page before, if it had one; else this is left out.
 
         Raises:
             FeedRangeGoneError: the range was split.
+            ForeignPositionError: this feed never gave `continuation`.
             CheckpointStoreError: the engine failed.
         """
 
     @abstractmethod
     async def lag(self, feed_range: FeedRange, continuation: str | None, *, start: Start) -> int:
-        """How many commits of the range come after `continuation`."""
+        """How many commits of the range come after `continuation`.
+
+        Raises:
+            FeedRangeGoneError, ForeignPositionError, CheckpointStoreError: see `read`.
+        """

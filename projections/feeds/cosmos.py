@@ -21,13 +21,15 @@ from eventckpt.stores.cosmos.items import header_of, is_event
 from eventckpt.stores.cosmos.layout import mapping
 from eventckpt.stores.cosmos.session import lsn_of
 
-from . import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, Start
+from . import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, ForeignPositionError, Start, number_of
 from .continuation import sdk_continuation, sdk_range
 
 __all__ = ["CosmosChangeFeed"]
 
 _START: Final = {"beginning": "Beginning", "now": "Now"}
 _NOT_MODIFIED: Final = 304
+_MOST: Final = 10**18 - 1
+"""Transactions that no partition comes to. A request with a greater number may be refused rather than answered."""
 _EMPTY_PAGES: Final = 10
 """Pages with nothing in them that `lag` follows; then it says how far the partition is ahead."""
 
@@ -51,8 +53,16 @@ class CosmosChangeFeed(ChangeFeed):
         async with self._container.in_use():
             return await self._container.ask(lambda proxy, _: _ranges(proxy, refresh=True))
 
-    async def read(self, feed_range: FeedRange, continuation: str | None, *, start: Start, limit: int) -> FeedPage:
-        """See `ChangeFeed.read`."""
+    async def read(
+        self,
+        feed_range: FeedRange,
+        continuation: str | None,
+        *,
+        start: Start,
+        limit: int,
+        witness: str | None = None,
+    ) -> FeedPage:
+        """See `ChangeFeed.read`. There is no witness: a container that was made anew has leases of its own."""
         page = await self._page(feed_range, continuation, start, limit)
         events: list[CheckpointEvent] = [header_of(item) for item in page.items if is_event(item)]
         # A page with nothing in it is not the end of the feed: only "not modified" is.
@@ -73,12 +83,17 @@ class CosmosChangeFeed(ChangeFeed):
 
     async def _page(self, feed_range: FeedRange, continuation: str | None, start: Start, limit: int) -> _Page:
         scope: dict[str, Any]
+        position = 0 if continuation is None else number_of(feed_range, continuation, most=_MOST)
         async with self._container.in_use():
             if continuation is None:
                 scope = {"feed_range": sdk_range(feed_range), "start_time": _START[start]}
             else:
                 scope = {"continuation": sdk_continuation(self._container.rid, feed_range, continuation)}
-            return await self._container.ask(partial(_read, feed_range, scope | {"max_item_count": limit}))
+            page = await self._container.ask(partial(_read, feed_range, scope | {"max_item_count": limit}))
+        if continuation is not None and not page.items and page.lsn < position:
+            why = f"lies beyond the end: the partition is at {page.lsn}"
+            raise ForeignPositionError(feed_range, continuation, why, is_certain=False)
+        return page
 
 
 class _Page(NamedTuple):

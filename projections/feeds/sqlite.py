@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import NamedTuple
 
 from eventckpt import CheckpointEvent, SqliteEventStore
 
-from . import EVERYTHING, ChangeFeed, FeedPage, FeedRange, Start
+from . import EVERYTHING, ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start, number_of
 
 __all__ = ["SqliteChangeFeed"]
 
 
 class SqliteChangeFeed(ChangeFeed):
-    """See `ChangeFeed`. The store is used, not closed."""
+    """See `ChangeFeed`. The store is used, not closed. The witness of a position is the digest of the event at it."""
 
     def __init__(self, store: SqliteEventStore) -> None:
         self._store = store
@@ -25,31 +26,71 @@ class SqliteChangeFeed(ChangeFeed):
         """See `ChangeFeed.ranges`."""
         return [EVERYTHING]
 
-    async def read(self, feed_range: FeedRange, continuation: str | None, *, start: Start, limit: int) -> FeedPage:
+    async def read(
+        self,
+        feed_range: FeedRange,
+        continuation: str | None,
+        *,
+        start: Start,
+        limit: int,
+        witness: str | None = None,
+    ) -> FeedPage:
         """See `ChangeFeed.read`."""
-        position = await self._position(continuation, start)
         if continuation is None and start == "now":
-            return FeedPage([], _continuation(position))  # the place to begin from, before anything of what follows it
+            now = await self._seen_at(None)
+            return FeedPage([], _continuation(now.last), witness=now.digest)  # the place to begin from, before all else
+        position = 0 if continuation is None else number_of(feed_range, continuation)
         rows = await self._store.committed(after=position, limit=limit)
+        # Looked at afterwards: had the file become another one in between, this would be of the other one, too.
+        seen = await self._seen_at(position)
+        _check(feed_range, position, witness, seen)
         events: list[CheckpointEvent] = [event for _, event in rows]
-        end = rows[-1][0] if rows else position
-        behind = max(0, await self._last() - end) if len(rows) == limit else 0
-        return FeedPage(events, _continuation(end), behind=behind)
+        end, digest = (rows[-1][0], events[-1].digest) if rows else (position, seen.digest or witness)
+        behind = max(0, seen.last - end) if len(rows) == limit else 0
+        return FeedPage(events, _continuation(end), behind=behind, witness=digest)
 
     async def lag(self, feed_range: FeedRange, continuation: str | None, *, start: Start) -> int:
         """See `ChangeFeed.lag`."""
-        return max(0, await self._last() - await self._position(continuation, start))
+        if continuation is None and start == "now":
+            return 0
+        position = 0 if continuation is None else number_of(feed_range, continuation)
+        seen = await self._seen_at(position)
+        _check(feed_range, position, None, seen)
+        return max(0, seen.last - position)
 
-    async def _position(self, continuation: str | None, start: Start) -> int:
-        if continuation is None:
-            return 0 if start == "beginning" else await self._last()
-        return int(continuation.strip('"'))
+    async def _seen_at(self, position: int | None) -> _Seen:
+        """What the file says of a position; None: of the last one."""
 
-    async def _last(self) -> int:
-        def fetch(connection: sqlite3.Connection) -> int:
-            return connection.execute("SELECT coalesce(max(position), 0) FROM events").fetchone()[0]
+        def fetch(connection: sqlite3.Connection) -> _Seen:
+            return _Seen(*connection.execute(_SEEN, (position,)).fetchone())
 
         return await self._store.reading(fetch)
+
+
+class _Seen(NamedTuple):
+    """What a file says of a position."""
+
+    last: int
+    """The last position that an event has."""
+    highest: int
+    """The highest one that an event ever had: removing events is no restore."""
+    digest: str | None
+    """Of the event at the position; None where it was removed."""
+
+
+_SEEN = """
+    SELECT last, max(last, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)),
+        (SELECT digest FROM events WHERE position = coalesce(?, last))
+    FROM (SELECT coalesce(max(position), 0) AS last FROM events)"""
+
+
+def _check(feed_range: FeedRange, position: int, witness: str | None, seen: _Seen) -> None:
+    """Refuses a position that this file never gave. Of one whose event was removed, only the number tells."""
+    if position > seen.highest:
+        why = f"lies beyond the end: {seen.highest} is the highest that the file ever had"
+        raise ForeignPositionError(feed_range, _continuation(position), why)
+    if witness is not None and seen.digest not in (witness, None):
+        raise ForeignPositionError(feed_range, _continuation(position), "is that of another event than it was")
 
 
 def _continuation(position: int) -> str:

@@ -36,6 +36,8 @@ _ERROR: Final = "error"
 _STOPPED: Final = "stopped"
 _WANTED_BY: Final = "wantedBy"
 _START: Final = "start"
+_WITNESS: Final = "witness"
+_DOUBTED: Final = "Doubted"
 _REPORTED: Final = "Parked"
 _BOUND: Final = re.compile(r"[0-9A-F]{0,200}")  # of a range; with hierarchical keys up to 96 digits
 _COUNT: Final = re.compile(r"[0-9]{1,9}")
@@ -59,6 +61,8 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     owner: str | None = None
     continuation: str | None = None
     """Everything before it was handled; None: the range was never read."""
+    witness: str | None = None
+    """What identifies the event right before `continuation`, where the feed tells."""
     start: Start = "beginning"
     """Where reading begins as long as there is no continuation."""
     attempts: int = 0
@@ -80,6 +84,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
             _ERROR: self.error,
             _STOPPED: "true" if self.stopped else None,
             _WANTED_BY: self.wanted_by,
+            _WITNESS: self.witness,
             _START: self.start if self.start != "beginning" else None,
         }
         return {
@@ -111,6 +116,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
             range=_range(document),
             owner=_text(document.get("Owner")),
             continuation=continuation,
+            witness=properties.get(_WITNESS) if continuation else None,
             start="now" if properties.get(_START) == "now" and not lost else "beginning",
             attempts=int(properties[_ATTEMPTS]) if _COUNT.fullmatch(properties.get(_ATTEMPTS, "")) else 0,
             error=properties.get(_ERROR),
@@ -208,6 +214,22 @@ class LeaseStore:
         """Note that the first leases were all made."""
         await self._documents.create({"id": f"{await self._name()}.info"})
 
+    async def doubt(self, why: str, at: str) -> bool:
+        """Keep it that what these leases led to is not to be believed, because another log was read than is there now,
+        or because it is gone; whether this is the first doubt. It stays until `clear`.
+
+        Args:
+            why: for people.
+            at: when it was noticed, by the wall clock.
+        """
+        document: Document = {"id": f"{await self._name()}.doubted", _DOUBTED: {"why": why, "at": at}}
+        return await self._documents.create(document) is not None
+
+    async def doubted(self) -> str | None:
+        """Why what these leases led to is not to be believed; None: nothing speaks against it."""
+        found = await self._documents.read(f"{await self._name()}.doubted")
+        return None if found is None else _text(_mapping(found.get(_DOUBTED)).get("why")) or "no reason was kept"
+
     async def check_rights(self) -> None:
         """Find out now, and not at the first split, whether this identity may create and delete.
 
@@ -261,10 +283,13 @@ class LeaseStore:
 
     def _lease(self, document: Document) -> Lease | None:
         try:
-            return Lease.of(document)
+            lease = Lease.of(document)
         except LeaseFormatError as error:
             self._warn(document, f"is no lease, and is left out: {error}")
             return None
+        if lease.continuation is None and document.get("ContinuationToken"):
+            self._warn(document, "has a position that can be none; its range is read from the beginning")
+        return lease
 
     def _parked(self, document: Document) -> Parked | None:
         try:

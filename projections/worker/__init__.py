@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventckpt import EventStore, SqliteEventStore
-from eventckpt.errors import CheckpointStoreError
+from eventckpt.errors import CheckpointStoreError, StoreReadOnlyError
 from eventckpt.text import is_connection_string, safe
 
 from ..engines import Engine, open_engine
@@ -70,7 +70,7 @@ def run(
     max_attempts: Annotated[int, typer.Option(help="Before that.")] = _DEFAULTS.max_attempts,
     log_level: Annotated[str, typer.Option(help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
 ) -> None:
-    """Work until SIGTERM or SIGINT; then release all leases and exit with 0."""
+    """Work until SIGTERM or SIGINT; then release all leases and exit with 0. 2: the store fails for good."""
     log_as_json(log_level.upper())
     options = _checked(
         poll_interval=poll_interval,
@@ -87,13 +87,14 @@ def run(
 
 @app.command()
 def status(store: Store, as_json: Json = False) -> None:
-    """Ranges, their owners, positions, lag, attempts, and what is parked."""
+    """Ranges, their owners, positions, lag, attempts, what is parked, and why the projection is not to be believed."""
     _complete(_status(store, as_json))
 
 
 @app.command()
 def rebuild(store: Store) -> None:
-    """Build the projection anew beside the one in use, then put it in use. Workers may go on meanwhile."""
+    """Build the projection anew beside the one in use, then put it in use. Workers may go on meanwhile. Exit with
+    2, and change nothing, while another rebuild is at work."""
     _complete(_rebuild(store))
 
 
@@ -123,7 +124,7 @@ async def _run(store: str, options: ProcessorOptions, host: str, port: int, max_
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with _engine(store) as engine:
+    async with _engine(store, create=True) as engine:
         projector = Projector(engine, options)
         metrics = registry(projector)
 
@@ -140,6 +141,7 @@ async def _run(store: str, options: ProcessorOptions, host: str, port: int, max_
 async def _status(store: str, as_json: bool) -> None:
     async with _processor(store) as (name, processor):
         ranges = await processor.status()
+        doubted = await processor.doubted()
         parked = await processor.parked()
     rows = [
         {
@@ -150,7 +152,7 @@ async def _status(store: str, as_json: bool) -> None:
             "written": lag.lease.timestamp,
             "attempts": lag.lease.attempts,
             "state": "stopped" if lag.lease.stopped else "held" if lag.lease.owner else "free",
-            "error": lag.lease.error,
+            "error": lag.lease.error or lag.refused,
         }
         for lag in ranges
     ]
@@ -165,9 +167,11 @@ async def _status(store: str, as_json: bool) -> None:
         for each in parked
     ]
     if as_json:
-        typer.echo(json.dumps({"projection": name, "ranges": rows, "parked": aside}))
+        typer.echo(json.dumps({"projection": name, "doubted": doubted, "ranges": rows, "parked": aside}))
         return
     _print(f"Projection {name}", rows)
+    if doubted is not None:
+        _said(f"{name} is not to be believed: {doubted}; a worker rebuilds it, and so does `rebuild`")
     if aside:
         _print("Parked", aside)
 
@@ -226,19 +230,22 @@ async def _processor(store: str, *, certain: bool = False) -> AsyncGenerator[tup
 
 
 @asynccontextmanager
-async def _engine(store: str) -> AsyncGenerator[Engine, None]:
-    async with _opened(store) as opened:
+async def _engine(store: str, *, create: bool = False) -> AsyncGenerator[Engine, None]:
+    """The engine of a store; `create` for who is there before the first event."""
+    async with _opened(store, create=create) as opened:
         yield open_engine(opened)
 
 
 @asynccontextmanager
-async def _opened(store: str) -> AsyncGenerator[EventStore, None]:
+async def _opened(store: str, *, create: bool) -> AsyncGenerator[EventStore, None]:
     if is_connection_string(store):
         raise typer.BadParameter(
             "--store (or EVENTCKPT_STORE) is a connection string, or a URL with a password, and is not shown. Give the "
             "endpoint alone, and the key in AZURE_COSMOS_KEY."
         )
     if not store.startswith(("http://", "https://")):
+        if not create and not os.path.isfile(store):  # noqa: ASYNC240, PTH113 - nothing else runs yet
+            raise StoreReadOnlyError(f"There is no store at {store}. Check the path, or EVENTCKPT_STORE.")
         async with _made(SqliteEventStore, store) as opened:
             yield opened
         return

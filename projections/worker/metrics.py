@@ -25,6 +25,7 @@ _COUNTERS: Final = {
     "handler_failures": "Batches that failed",
     "parked": "Events put aside",
     "stopped": "Times that the policy stopped the range",
+    "positions_refused": "Times that the range began anew, because its position was none of the feed's",
     "lease_writes": "Writes of the lease: renewals, checkpoints, failures",
 }
 
@@ -52,6 +53,9 @@ class _Worker(Collector):
         yield GaugeMetricFamily(f"{_PREFIX}_owned_ranges", "Ranges that this worker reads", value=len(held))
         yield CounterMetricFamily(f"{_PREFIX}_documents", "Documents written", value=projection.applied)
         yield CounterMetricFamily(f"{_PREFIX}_gaps", "Gaps that were found and repaired", value=projection.gaps)
+        yield CounterMetricFamily(
+            f"{_PREFIX}_doubts", "Times that the projection in use was not believed", value=self._projector.doubts
+        )
 
 
 def registry(projector: Projector) -> CollectorRegistry:
@@ -66,6 +70,8 @@ def health(projector: Projector, max_poll_age: float) -> tuple[bool, dict[str, A
     processor = projector.processor
     if processor is None:
         return False, {"status": "starting", "ranges": []}
+    if processor.failure is not None:
+        return False, {"status": "failed", "worker": processor.options.worker, "ranges": []}
     ages = {each.token: processor.poll_age(each) or 0.0 for each in processor.owned}
     well = all(age <= max_poll_age for age in ages.values())
     ranges = [

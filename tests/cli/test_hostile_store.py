@@ -83,7 +83,8 @@ async def test_a_latest_document_of_any_seq_is_compared(tmp_path: Path) -> None:
     await store.runs().put(info)
     connection_writes = msgspec.msgpack.encode(msgspec.structs.replace(info, seq=2**63 + 9))
     await store.writing(lambda connection: connection.execute("UPDATE runs SET info = ?", (connection_writes,)))  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    await Cli(engine)("verify", "--all", "--projection")
+    printed = await Cli(engine)("verify", "--all", "--projection", code=1)
+    assert "neither this run nor any other has a latest document" in printed.out, "one of such a seq counts for none"
     await engine.close()
 
 

@@ -323,17 +323,66 @@ async def test_a_latest_document_that_lies_is_caught_and_one_that_lags_is_not(en
     await order_run(engine, steps=3)
     store = engine.open()
     headers = [header async for header in store.headers(StreamId(WORKFLOW, "order-1"))]
-    await cli("verify", "--all", "--projection")
     lagging = fold(headers[:2])
     assert lagging is not None
     await store.runs().put(lagging)
     await cli("verify", "order-1", "--projection")
+    await cli("verify", "--all", "--projection")
     right = fold(headers)
     assert right is not None
     await store.runs().put(msgspec.structs.replace(right, checkpoint_id="another", status="running"))
     await cli("verify", "order-1")
     printed = await cli("verify", "order-1", "--projection", code=1)
     assert "seq 3: PROJECTION: the latest document disagrees with the log on checkpoint_id, status" in printed.out
+    assert "rebuild the projection" in printed.out
+
+
+async def test_that_there_is_no_projection_is_said_once_with_how_to_fill_it(engine: Engine, cli: Cli) -> None:
+    await engine.open().checks()  # makes what there is none of yet
+    await cli("verify", "--all", "--projection")
+    for number in range(3):
+        await order_run(engine, f"order-{number}", steps=1)
+    await cli("verify", "--all")
+    printed = await cli("verify", "--all", "--projection", code=1)
+    assert printed.out.count("PROJECTION") == 1
+    assert "the projection is empty. Fill it with `eventckpt-projector run`" in printed.out
+    assert "the projection is empty" in (await cli("verify", "order-1", "--projection", code=1)).out
+
+
+async def test_each_run_without_a_document_and_each_document_without_a_run_is_named(engine: Engine, cli: Cli) -> None:
+    for name in ("projected", "not"):
+        await order_run(engine, name, steps=1)
+    await engine.storage().for_run("elsewhere").save(checkpoint(workflow_name="refunds"))
+    store = engine.open()
+    for stream in (StreamId(WORKFLOW, "projected"), StreamId("refunds", "elsewhere")):
+        info = fold([header async for header in store.headers(stream)])
+        assert info is not None
+        await store.runs().put(info, msgspec.structs.replace(info, run_id="gone", seq=7))
+    printed = await cli.json("verify", "--all", "--projection", code=1)
+    found = {(each["workflow_name"], each["run_id"]): each["problems"][0]["detail"] for each in printed.of("verdict")}
+    assert set(found) == {(WORKFLOW, "not"), (WORKFLOW, "gone"), ("refunds", "gone")}
+    assert "the run has no latest document" in found[WORKFLOW, "not"]
+    assert "the log was at seq 7 when the latest document was written, and has no such run" in found[WORKFLOW, "gone"]
+    printed = await cli.json("verify", "--all", "--workflow", "refunds", "--projection", code=1)
+    assert [(each["workflow_name"], each["run_id"]) for each in printed.of("verdict")] == [("refunds", "gone")]
+    await cli("verify", "projected", "--projection")
+
+
+async def test_newest_events_that_are_gone_are_told_by_the_document(engine: Engine, cli: Cli) -> None:
+    events = await full_run(engine)
+    store = engine.open()
+    for stream in (RUN, events[0].stream):
+        info = fold([header async for header in store.headers(stream)])
+        assert info is not None
+        await store.runs().put(info)
+    await cli("verify", "--all", "--projection")
+    await delete(engine, events[-1])
+    await cli("verify", "--all")
+    printed = await cli("verify", "--all", "--projection", code=1)
+    assert (
+        "the log was at seq 4 when the latest document was written, and ends at seq 3: its newest events are gone. "
+        "Restore them from an export or a backup" in printed.out
+    )
 
 
 # Doctor

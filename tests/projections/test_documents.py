@@ -28,7 +28,7 @@ def test_the_options_are_those_of_the_code() -> None:
 
 
 def test_the_metrics_to_watch_exist() -> None:
-    counted = {f"{field.name}_total" for field in dataclasses.fields(RangeStats)} | {"gaps_total"}
+    counted = {f"{field.name}_total" for field in dataclasses.fields(RangeStats)} | {"gaps_total", "doubts_total"}
     named = re.findall(r"`(?:eventckpt_projector|…)_(\w+)`", TEXT)
     assert named
     assert set(named) - counted == {"lag", "poll_age_seconds"}

@@ -15,13 +15,14 @@ import pytest
 from eventckpt import CheckpointEvent, StreamId
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.runs import fold
+from eventckpt.stores import AuditStore
 from projections import FeedRange, LatestProjection, Lease, ProcessorOptions, open_engine
 from projections.projector import Projector
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
 from .driven_clock import DrivenClock
-from .rig import WORKFLOW, Recorder, Rig, Writer
+from .rig import WORKFLOW, Recorder, Rig, Writer, event
 
 LAG = 8.0
 
@@ -102,6 +103,35 @@ async def test_a_deletion_that_the_log_does_not_show_yet_counts_all_the_same(lat
         late.settle()
     assert await projection.apply(events[2:]) == 1
     assert (await store.runs().get(StreamId(WORKFLOW, "a"))).popitem()[1] == fold(events)
+
+
+@pytest.mark.parametrize("another_went_on", [False, True])
+async def test_an_event_that_came_late_is_not_handled_before_it_counts(late: Late, another_went_on: bool) -> None:
+    """The log is shown as it was, so a fold of it would be older than the document, and be left out without a word."""
+    events: list[CheckpointEvent] = []
+    for seq in range(1, 5):
+        events.append(event("a", seq, before=events[-1] if events else None))
+    stream, writer = StreamId(WORKFLOW, "a"), late.writer.store
+    assert isinstance(writer, AuditStore)
+    await writer.put(stream, [events[0], events[2]])
+    await LatestProjection(writer).apply([events[0], events[2]])
+    late.settle()
+    store = late.rig.engine.open()
+    projection = LatestProjection(store)
+    if another_went_on:
+        await projection.apply([events[0], events[2]])
+    await writer.put(stream, [events[3]])
+    await LatestProjection(writer).apply([events[3]])
+    if not another_went_on:
+        late.settle()
+    await writer.put(stream, [events[1]])
+    if another_went_on:
+        with pytest.raises(StoreUnavailableError, match=r"Run 'a' of workflow 'w'.*apply it again"):
+            await projection.apply([events[1]])
+        late.settle()
+    await projection.apply([events[1]])
+    late.settle()
+    assert (await late.rig.engine.open().runs().get(stream)).popitem()[1] == fold(events)
 
 
 # Rebuilds

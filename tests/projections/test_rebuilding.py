@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
 
 import pytest
 
 from eventckpt import RunInfo
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.runs import fold
-from projections import ProcessorOptions, open_engine
+from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
+from projections.leases.lock import RebuildLostError, RebuildRunningError
 from projections.projector import Projector
 from projections.rebuilt import PAUSE
 
@@ -17,6 +21,10 @@ from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
 from .driven_clock import DrivenClock
 from .rig import WORKFLOW, Rig, event
+from .test_worker import started
+
+RUNS = 2000
+P = TypeVar("P", bound=Projector)
 
 
 def rebuild_of(rig: Rig) -> asyncio.Future[str]:
@@ -94,3 +102,129 @@ async def test_a_rebuild_goes_on_where_the_last_one_was_refused(rig: Rig) -> Non
     assert await rebuilding == "latest-2"
     rig.engine.settle()
     assert [(each.run_id, each.seq) async for each in rig.writer.store.runs("latest-2").all()] == [("a", 2)]
+
+
+# One at a time
+
+
+class Stalled(Projector):
+    """A rebuild that stands still when it has caught up, until it is let go."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.time = options["clock"]
+        self.stands_still, self.goes_on = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def processing(self, name: str) -> AsyncGenerator[ChangeFeedProcessor]:
+        async with super().processing(name) as processor:
+            yield processor
+        self.stands_still.set()
+        await self.goes_on.wait()
+
+
+class Frozen(DrivenClock):
+    """The time of a process that stands still: nothing of it is due, until it wakes up to what the time is."""
+
+    def __init__(self, real: DrivenClock) -> None:
+        super().__init__()
+        self.now = real.now
+
+
+def projector_of(rig: Rig, worker: str, kind: type[P], clock: DrivenClock | None = None) -> P:
+    return kind(open_engine(rig.engine.open()), ProcessorOptions(worker=worker), clock=clock or rig.clock)
+
+
+def begun(projector: Projector) -> asyncio.Future[str]:
+    return asyncio.ensure_future(projector.rebuild(lambda *_: None))
+
+
+async def in_use(rig: Rig) -> set[str]:
+    rig.engine.settle()
+    return {each.run_id async for each in rig.engine.open().runs().all()}
+
+
+async def test_of_two_rebuilds_at_once_one_is_refused_and_every_run_is_in_use(rig: Rig) -> None:
+    runs = [f"{number}" for number in range(RUNS)]
+    await rig.writer.write(*runs)
+    rebuilding = [begun(projector_of(rig, worker, Projector)) for worker in ("one", "two")]
+    await rig.clock.until(lambda: all(each.done() for each in rebuilding), at_most=10_000)
+    refused = [error for each in rebuilding if (error := each.exception()) is not None]
+    assert [type(error) for error in refused] == [RebuildRunningError]
+    assert "'one' rebuilds" in str(refused[0]) or "'two' rebuilds" in str(refused[0])
+    assert await in_use(rig) == set(runs)
+
+
+async def test_rebuilds_one_after_the_other_leave_two_projections(rig: Rig) -> None:
+    await rig.writer.write("a", "b")
+    for number in range(2, 6):
+        rebuilding = begun(projector_of(rig, f"{number}", Projector))
+        await rig.clock.until(rebuilding.done, at_most=10_000)
+        assert await rebuilding == f"latest-{number}"
+        assert await in_use(rig) == {"a", "b"}
+        rig.engine.settle()
+        assert await rig.engine.open().runs(f"latest-{number - 2}" if number > 3 else "latest-0").is_empty()
+
+
+async def test_a_rebuild_that_was_killed_does_not_block_for_longer_than_a_term(rig: Rig) -> None:
+    await rig.writer.write("a", "b")
+    killed = projector_of(rig, "killed", Stalled, Frozen(rig.clock))
+    first = begun(killed)
+    await until_still(killed)
+    other = projector_of(rig, "two", Projector)
+    second = begun(other)
+    await rig.clock.until(lambda: other.projection is not None, at_most=2 * 60.0)  # time passes during requests, too
+    await rig.clock.until(second.done, at_most=10_000)
+    assert await second == "latest-3"
+    assert await in_use(rig) == {"a", "b"}
+    first.cancel()
+    await asyncio.wait([first])
+
+
+async def test_a_rebuild_that_wakes_up_late_puts_nothing_in_use(rig: Rig) -> None:
+    await rig.writer.write("a", "b")
+    frozen = Frozen(rig.clock)
+    late = projector_of(rig, "late", Stalled, frozen)
+    first = begun(late)
+    await until_still(late)
+    second = begun(projector_of(rig, "two", Projector))
+    await rig.clock.until(second.done, at_most=10_000)
+    await rig.writer.write("c")
+    late.goes_on.set()  # it believes that no time has passed: only the claim is left to tell
+    await frozen.until(first.done, at_most=10_000)
+    assert isinstance(first.exception(), RebuildLostError)
+    rig.engine.settle()
+    assert await rig.engine.open().runs().active() == "latest-3"
+    assert await in_use(rig) >= {"a", "b"}
+
+
+async def test_a_rebuild_that_finds_its_lock_outlived_stops_before_it_changes_anything(rig: Rig) -> None:
+    await rig.writer.write("a", "b")
+    frozen = Frozen(rig.clock)
+    late = projector_of(rig, "late", Stalled, frozen)
+    first = begun(late)
+    await until_still(late)
+    frozen.now += 61
+    late.goes_on.set()
+    await frozen.until(first.done, at_most=10_000)
+    assert isinstance(first.exception(), RebuildLostError)
+    rig.engine.settle()
+    assert await rig.engine.open().runs().active() == "latest"
+
+
+async def until_still(late: Stalled) -> None:
+    await late.time.until(late.stands_still.is_set, at_most=10_000)
+
+
+async def test_a_rebuild_in_another_process_refuses_a_second_one_and_says_who(sqlite_rig: Rig) -> None:
+    rig = sqlite_rig
+    runs = [f"{number}" for number in range(RUNS)]
+    await rig.writer.write(*runs)
+    processes = [await started(rig, "rebuild") for _ in range(2)]
+    said = [(await process.communicate())[1].decode() for process in processes]
+    codes = sorted(process.returncode or 0 for process in processes)
+    assert codes in ([0, 2], [0, 0])  # 0, 0: one was done before the other began
+    assert await in_use(rig) == set(runs)
+    assert all("Traceback" not in each for each in said)
+    if codes == [0, 2]:
+        assert any("One rebuild at a time" in each for each in said)

@@ -17,9 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 from prometheus_client import generate_latest
 
-from projections import LatestProjection, ProcessorOptions, open_engine
+from projections import LatestProjection, Lease, ProcessorOptions, open_engine
+from projections.feeds import EVERYTHING
 from projections.projector import Projector
 from projections.worker.metrics import health, registry
 
@@ -145,6 +147,26 @@ async def test_what_cannot_work_is_said_in_one_line(sqlite_rig: Rig) -> None:
     assert "Traceback" not in errors
 
 
+@pytest.mark.parametrize("command", ["status", "compare", "rebuild", "reset", "unpark"])
+async def test_a_store_that_is_not_there_is_not_made_by_looking(sqlite_rig: Rig, tmp_path: Path, command: str) -> None:
+    missing = tmp_path / "folder" / "missing.db"
+    code, output, errors = await ended(sqlite_rig, command, "--store", str(missing))
+    assert (code, output) == (2, "")
+    assert f"There is no store at {missing}" in errors
+    assert not missing.parent.exists()
+
+
+async def test_a_position_that_was_refused_is_in_the_status(sqlite_rig: Rig) -> None:
+    await sqlite_rig.writer.write("a")
+    leases = open_engine(sqlite_rig.writer.store).leases("eventckpt-latest")
+    await leases.create(Lease(range=EVERYTHING, continuation='"9"'))
+    await leases.doubt("a reason", "now")
+    code, output, _ = await ended(sqlite_rig, "status", "--json")
+    status = json.loads(output)
+    assert (code, status["doubted"]) == (0, "a reason")
+    assert "beyond the end" in status["ranges"][0]["error"]
+
+
 async def test_a_connection_string_as_store_is_refused_and_not_shown(sqlite_rig: Rig) -> None:
     key = "C2y6yDjf5R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw=="
     for store in (f"AccountEndpoint=https://x/;AccountKey={key}", f"https://me:{key[:30]}@x.documents.azure.com/"):
@@ -233,8 +255,18 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
     with faults.respond(400, container=f"{container}-projections"):
         async with stopping.processing("stopping"):
             await rig.clock.until(lambda: look(stopping).get("stopped", 0) > 0)
+    doubting = Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="three"), clock=rig.clock)
+    stop = asyncio.Event()
+    leases = open_engine(rig.engine.open()).leases("eventckpt-latest")
+    await leases.create(Lease(range=EVERYTHING, continuation='"abc"'))
+    await leases.mark_initialised()
+    rig.engine.settle()
+    running = asyncio.ensure_future(doubting.run(stop))
+    await rig.clock.until(lambda: look(doubting).get("positions_refused", 0) > 0 and look(doubting)["doubts"] > 0)
+    stop.set()
+    await running
     assert [name for name, values in shown.items() if not any(values)] == []
-    assert len(shown) == 16
+    assert len(shown) == 18
 
 
 async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:

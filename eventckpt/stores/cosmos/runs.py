@@ -7,7 +7,8 @@ point read, and several projections can stand side by side while one of them is 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+import uuid
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -21,7 +22,7 @@ from ...log import logger_of
 from ...lru import Lru
 from ...moments import NEVER
 from ...text import described, is_unicode, safe
-from .. import RunStore, gives_way
+from .. import Claim, RunStore, gives_way
 from ..run_documents import LeftOut, counting
 from . import listings, log
 from .container import Container
@@ -85,10 +86,10 @@ class CosmosRunStore(RunStore):
             name = await self._in_use()
             return sum(await together(*(partial(self._put, name, info) for info in infos)))
 
-    async def newest(self, workflow_name: str) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; runs are told apart as in `listings`, by the timestamps of their live checkpoints."""
         async with self._container.in_use():
-            name, count = await self._in_use(), 2
+            name, count = await self._in_use(), 2 + len(beside)
             order = self._container.newest_first("workflow_name", "timestamp")
             while True:
                 rows = await self._container.query_sorted(
@@ -97,16 +98,24 @@ class CosmosRunStore(RunStore):
                     {"@workflow": workflow_name, "@id": name},
                     page=max(count, _NEWEST),
                 ).rows()
-                found = next(filter(None, (self._counting(name, row) for row in rows)), None)
-                if found is not None and (len(rows) == 1 or rows[-1].get("timestamp") != found.timestamp):
-                    return found
-                if found is not None:
-                    return await self._last_recorded(name, found)
+                infos = list(self._all_but(beside, name, rows))
+                newest = [info for info in infos if info.timestamp == infos[0].timestamp]
+                if len(newest) == 1 and (len(rows) < count or rows[-1].get("timestamp") != newest[0].timestamp):
+                    return newest[0]
+                if newest:
+                    return await self._last_recorded(name, newest[0], beside)
                 if len(rows) < count:
                     return None
                 count *= 10  # what is newest does not count
 
-    async def _last_recorded(self, name: str, one: RunInfo) -> RunInfo:
+    def _all_but(self, beside: Collection[StreamId], name: str, rows: Iterable[Item]) -> Iterator[RunInfo]:
+        """The documents in rows that count, but for some."""
+        for row in rows:
+            info = self._counting(name, row)
+            if info is not None and info.stream not in beside:
+                yield info
+
+    async def _last_recorded(self, name: str, one: RunInfo, beside: Collection[StreamId]) -> RunInfo:
         """Of the runs whose live checkpoints have one timestamp, the one that the log says is the newest."""
         rows = await self._container.query(
             f"SELECT {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp = @timestamp",
@@ -119,7 +128,7 @@ class CosmosRunStore(RunStore):
             moments = (moment for seq, moment in recorded.get(key, {}).items() if seq <= info.checkpoint_seq)
             return max(moments, default=NEVER), order_of_key(key)
 
-        return max(filter(None, (self._counting(name, row) for row in rows)), key=order, default=one)
+        return max(self._all_but(beside, name, rows), key=order, default=one)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
@@ -164,6 +173,10 @@ class CosmosRunStore(RunStore):
             if certain:  # the answer to a write, also to one that is refused, tells how far the partition is
                 await self._container.create_only({"id": _POINTER, "stream": _LATEST, "projection": _LATEST})
             pointer = await self._container.read(_POINTER, _LATEST)
+        return self._pointed_to(pointer)
+
+    def _pointed_to(self, pointer: Item | None) -> str:
+        """The name in the pointer; the usual one, where there is no pointer or none in it."""
         name = pointer.get("projection") if pointer is not None else _LATEST
         if _is_name(name):
             return name
@@ -176,11 +189,42 @@ class CosmosRunStore(RunStore):
         )
         return _LATEST
 
-    async def activate(self, name: str) -> None:
+    async def claim(self) -> Claim:
+        """See `RunStore.claim`; the token is the pointer's etag, which a claim changes."""
+        async with self._container.in_use():
+            for _ in range(_ROUNDS):
+                await self._container.create_only(_pointer(_LATEST))  # see `active`
+                pointer = await self._container.read(_POINTER, _LATEST)
+                name = self._pointed_to(pointer)
+                if pointer is None:
+                    continue
+                etag = await self._container.replace(_pointer(name), str(pointer["_etag"]))
+                if etag is not None:
+                    return Claim(name, etag)
+        raise StoreUnavailableError(
+            f"The pointer {_POINTER!r} of container {self._container.name!r} was written by something else at each of "
+            f"{_ROUNDS} attempts. Trying again is safe."
+        )
+
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`. Readers notice within seconds."""
         async with self._container.in_use():
-            await self._container.put({"id": _POINTER, "stream": _LATEST, "projection": name})
+            if claim is None:
+                await self._container.put(_pointer(name))
+            elif await self._container.replace(_pointer(name), claim.token) is None:
+                return False
         self._known = None
+        return True
+
+    async def is_empty(self) -> bool:
+        """See `RunStore.is_empty`; by ids alone, which are indexed."""
+        async with self._container.in_use():
+            name = await self._in_use()
+            cursor = self._container.query("SELECT TOP 1 c.stream FROM c WHERE c.id = @id", {"@id": name})
+            while (page := await cursor.page()) is not None:
+                if page:
+                    return False
+        return True
 
     async def _in_use(self) -> str:
         if self._name is not None:
@@ -230,6 +274,11 @@ class CosmosRunStore(RunStore):
         if known is None:
             return await self._container.create_only(body)
         return await self._container.replace(body, known[1])
+
+
+def _pointer(name: str) -> Item:
+    """The pointer, each time another one: so what a write finds after an answer that was lost is its own, or is not."""
+    return {"id": _POINTER, "stream": _LATEST, "projection": name, "written": uuid.uuid4().hex}
 
 
 def _etags() -> Lru[tuple[str, StreamId], tuple[int, str]]:

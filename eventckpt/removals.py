@@ -51,6 +51,12 @@ class Removals:
         at = bisect_right(firsts, first) - 1
         return at >= 0 and lasts[at] >= (first if last is None else last)
 
+    def before(self, seq: int) -> int:
+        """The last seq before this one that is in no stretch; 0 where all are."""
+        firsts, lasts = self._ends()
+        at = bisect_right(firsts, seq - 1) - 1
+        return max(0, firsts[at] - 1) if at >= 0 and lasts[at] >= seq - 1 else seq - 1
+
     def count(self, head_seq: int) -> int:
         """How many seqs up to the head are recorded."""
         return sum(last - first + 1 for first, last in self.stretches(head_seq))

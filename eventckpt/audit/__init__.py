@@ -8,7 +8,7 @@ decode, under the allow-list.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import NamedTuple
@@ -29,12 +29,13 @@ from ..errors import (
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..moments import moment_of, order_of
 from ..removals import Removals
-from ..runs import Folding, agree, fold
+from ..runs import Folding, agree, counted, fold, live
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check, RunStore
 from ..stores.run_documents import told
-from .adopt import Adopted, Source, adopt
+from ..stores.walks import WALKS, headers_of, removals_of
+from .adopt import Adopted, Outline, Source, adopt
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
 from .lineage import Node, lineage_of
@@ -43,8 +44,8 @@ from .projected import Documents
 from .prune import Plan, carry_out, plan_for
 from .states import ANY_TYPE, Change, States
 from .summary import CheckpointSummary, get_checkpoint_summary
-from .transfer import Imported, export_lines, import_lines
-from .verify import Problem, Verdict, verify_run
+from .transfer import Exported, Imported, export_lines, import_lines
+from .verify import Problem, Verdict, identity_flaw, verify_run
 
 __all__ = [
     "ANY_TYPE",
@@ -53,10 +54,12 @@ __all__ = [
     "CheckpointAudit",
     "CheckpointSummary",
     "Difference",
+    "Exported",
     "Filter",
     "Imported",
     "Latest",
     "Node",
+    "Outline",
     "Plan",
     "Problem",
     "Replayed",
@@ -232,10 +235,11 @@ class CheckpointAudit:
 
     async def info(self, stream: StreamId) -> RunInfo | None:
         """What a run amounts to, folded from its headers; None if there is no such run."""
-        return fold([header async for header in self.store.headers(stream)])
+        return fold(await headers_of(self.store, stream))
 
     def history(self, stream: StreamId, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
-        """The headers of a run's events in the order of their commits, or the reverse."""
+        """The headers of a run's events in the order of their commits, or the reverse: of all that are there, also of
+        those that are recorded as removed and not gone yet."""
         return self.store.headers(stream, desc=desc)
 
     async def lineage(self, stream: StreamId, *, forks: bool = True) -> list[Node]:
@@ -260,23 +264,32 @@ class CheckpointAudit:
         Raises:
             CheckpointNotFoundError: the run had no checkpoint by then.
         """
-        live: dict[str, CheckpointEvent] = {}
-        async for header in self.store.headers(stream, lte=seq):
-            moment = moment_of(header.recorded_at)
-            if time is not None and (moment is None or moment > time):
-                break
-            if header.type == "tombstone":
-                live.pop(header.checkpoint_id, None)
-            elif iteration is None or header.iteration_count <= iteration:
-                live.pop(header.checkpoint_id, None)
-                live[header.checkpoint_id] = header
-        last = next(reversed(live.values()), None)
-        events = await self.store.read(stream, last.seq) if last else []
+        events: list[CheckpointEvent] = []
+        for _ in range(WALKS):
+            last = await self._last_live(stream, seq, time, iteration)
+            events = await self.store.read(stream, last.seq) if last else []
+            if last is None or events:
+                break  # else it was removed since it was listed
         if not events:
             raise CheckpointNotFoundError(
                 f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} had no checkpoint at that point."
             )
         return events[0]
+
+    async def _last_live(
+        self, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
+    ) -> CheckpointEvent | None:
+        removals = await removals_of(self.store, stream)
+        until: list[CheckpointEvent] = []
+        async with aclosing(self.store.headers(stream, lte=seq)) as headers:
+            async for header in headers:
+                moment = moment_of(header.recorded_at)
+                if time is not None and (moment is None or moment > time):
+                    break
+                is_later = header.type == "checkpoint" and iteration is not None and header.iteration_count > iteration
+                if not is_later and not removals.covers(header.seq):
+                    until.append(header)
+        return next(reversed(live(counted(until)).values()), None)
 
     async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
         """The state in a whole event, as a tree; nothing is decoded."""
@@ -309,14 +322,20 @@ class CheckpointAudit:
     async def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
         """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
         folding = Folding()
+        removals = await removals_of(self.store, stream)
         beyond: set[int] = set()  # seqs of events that a newer version wrote
         async with aclosing(self.store.events(stream, lte=until)) as events:
             async for event in events:  # gaps are pruned or missing, which verify tells apart
+                if removals.covers(event.seq):
+                    continue
                 header = event.header()
                 newer = is_newer(event) or (event.payload is not None and event.payload.base_seq in beyond)
                 if is_newer(event):
                     beyond.add(event.seq)
-                problem = flaw_of(event) if is_newer(event) else await self._replay_problem(event)
+                try:
+                    problem = flaw_of(event) if is_newer(event) else await self._replay_problem(event)
+                except CheckpointNotFoundError:
+                    continue  # removed since it was read
                 yield Replayed(header, folding.add(header), problem, newer=newer and bool(problem))
 
     async def _replay_problem(self, event: CheckpointEvent) -> str:
@@ -326,22 +345,14 @@ class CheckpointAudit:
             tree = await self._states.tree(event)
         except CheckpointDecodeError as error:
             return str(error)
-        stored = {
-            "checkpoint_id": event.checkpoint_id,
-            "workflow_name": event.workflow_name,
-            "previous_checkpoint_id": event.previous_checkpoint_id,
-            "timestamp": event.timestamp,
-            "iteration_count": event.iteration_count,
-            "graph_signature_hash": event.graph_signature_hash,
-        }
-        wrong = [name for name, said in stored.items() if tree.get(name) != said]
-        return f"the header and the state disagree on {', '.join(wrong)}" if wrong else ""
+        return identity_flaw(event, tree)
 
     # Whether it is all there
 
     async def verify(self, stream: StreamId, *, decode: bool = False, projection: bool = False) -> Verdict:
-        """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read; with
-        `projection`, also that it has a "latest" document, which may lag, and says what the log said."""
+        """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read and is the
+        one that its header describes; with `projection`, also that it has a "latest" document, which may lag, and says
+        what the log said."""
         return await self._verdict(stream, decode, Documents(self.store) if projection else None)
 
     async def _verdict(self, stream: StreamId, decode: bool, documents: Documents | None) -> Verdict:
@@ -411,16 +422,43 @@ class CheckpointAudit:
             ) from conflict
         return event
 
-    def export(self, streams: Iterable[StreamId] | None = None) -> AsyncGenerator[bytes, None]:
-        """The lines of an export of these runs, or of all, without their ends."""
-        return export_lines(self.store, self._each(streams))
+    def export(
+        self, streams: Iterable[StreamId] | None = None, *, told: Callable[[Exported], None] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of an export of these runs, or of all, without their ends.
 
-    async def import_lines(self, lines: Iterable[bytes]) -> Imported:
-        """Keep the events of an export; again changes nothing. What is damaged or in conflict is left out."""
-        return await import_lines(self.store, lines)
+        Args:
+            streams: the runs; None: all.
+            told: called with what became of each run. A damaged one is exported as it is, and told of.
+        """
+        return export_lines(self.store, self._each(streams), told=told)
 
-    async def adopt(self, source: Source, checkpoint_ids: Sequence[str]) -> Adopted:
-        """Take checkpoints over from another storage of the framework, into runs by lineage."""
+    async def import_lines(
+        self,
+        lines: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        so_far: Callable[[Imported], None] | None = None,
+    ) -> Imported:
+        """Keep the events of an export; again changes nothing. What is damaged or in conflict is left out.
+
+        Args:
+            lines: those of the file, with or without their ends. What is no sequence is read in a thread.
+            so_far: called with what was done by then, again and again, and at the end, whatever ends the import.
+
+        Raises:
+            CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
+        """
+        return await import_lines(self.store, lines, so_far=so_far)
+
+    async def adopt(
+        self, source: Source, checkpoint_ids: Iterable[str | Outline] | AsyncIterable[str | Outline]
+    ) -> Adopted:
+        """Take checkpoints over from another storage of the framework, into runs by lineage. One is held at a time.
+
+        Args:
+            source: the other storage.
+            checkpoint_ids: which; their outlines, where it can list those, save a read of each.
+        """
         allowed = [name for name in self._allowed if name != ANY_TYPE]
         return await adopt(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
 
@@ -436,7 +474,7 @@ class CheckpointAudit:
         """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
         async with aclosing(self._each(streams)) as each:
             async for stream in each:
-                headers = [header async for header in self.store.headers(stream)]
+                headers = await headers_of(self.store, stream)
                 if headers:
                     plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
                     unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))

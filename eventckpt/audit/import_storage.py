@@ -13,7 +13,7 @@ import asyncio
 import base64
 import json
 import stat
-from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias, cast
 
@@ -23,8 +23,9 @@ from ..allowlist import TypeGate, type_key, unpickled
 from ..codec import MAX_DEPTH, MAX_RAW_SIZE
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError
 from ..text import safe
+from .adopt import Outline
 
-__all__ = ["Documents", "Folder", "decoded"]
+__all__ = ["Documents", "Folder", "decoded", "outline_of"]
 
 _PICKLE: Final = "__pickled__"
 _TYPE: Final = "__type__"
@@ -60,21 +61,33 @@ class Folder:
         """
         return await asyncio.to_thread(self._load, self._folder / f"{checkpoint_id}.json")
 
+    async def outline(self, checkpoint_id: str) -> Outline:
+        """Where one of them belongs; no pickle of it is read. Raises as `load` does."""
+        return await asyncio.to_thread(self._outline, self._folder / f"{checkpoint_id}.json")
+
+    def _outline(self, path: Path) -> Outline:
+        document = self._read(path)
+        if not isinstance(document, dict):
+            raise CheckpointDecodeError("The document is JSON, but not a checkpoint.")
+        return outline_of(path.stem, cast("dict[str, Any]", document))
+
     def _load(self, path: Path) -> WorkflowCheckpoint:
+        return decoded(self._read(path), self._gate)
+
+    def _read(self, path: Path) -> object:
         try:
             found = path.stat()
             if not stat.S_ISREG(found.st_mode):  # a pipe or a device, which reading might never end
                 raise CheckpointDecodeError(f"{safe(path.name)} is not a regular file.")
             if found.st_size > MAX_RAW_SIZE:
                 raise CheckpointDecodeError(f"{safe(path.name)} is larger than {MAX_RAW_SIZE:,} bytes.")
-            document: object = json.loads(path.read_text(encoding="utf-8"))
+            return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise CheckpointNotFoundError(f"There is no {safe(path.name)}.") from error
         except (OSError, ValueError, RecursionError) as error:  # among them what is no JSON or no UTF-8
             raise CheckpointDecodeError(
                 f"{safe(path.name)} is not valid JSON, or cannot be read: {safe(error)}"
             ) from error
-        return decoded(document, self._gate)
 
 
 class Documents:
@@ -89,11 +102,16 @@ class Documents:
         self._query = query
         self._gate = TypeGate(allowed_types, storage_name="eventckpt import-from")
 
+    async def outlines(self, workflow_name: str) -> AsyncGenerator[Outline, None]:
+        """Where the checkpoints of a workflow belong, as the pages of the query come; no state is transferred."""
+        text = "SELECT c.checkpoint_id, c.previous_checkpoint_id, c.timestamp FROM c WHERE c.workflow_name = @workflow"
+        async for each in self._query(text, [{"name": "@workflow", "value": workflow_name}]):
+            if isinstance(name := each.get("checkpoint_id"), str):
+                yield outline_of(name, each)
+
     async def ids(self, workflow_name: str) -> list[str]:
         """The ids of a workflow's checkpoints."""
-        text = "SELECT c.checkpoint_id FROM c WHERE c.workflow_name = @workflow"
-        found = [each async for each in self._query(text, [{"name": "@workflow", "value": workflow_name}])]
-        return [name for each in found if isinstance(name := each.get("checkpoint_id"), str)]
+        return [outline.name async for outline in self.outlines(workflow_name)]
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
         """One of them; raises as `Folder.load` does."""
@@ -105,6 +123,13 @@ class Documents:
             raise CheckpointDecodeError(f"Several workflows have a checkpoint {checkpoint_id!r}.")
         fields = {name: value for name, value in found[0].items() if name not in _OF_COSMOS}
         return await asyncio.to_thread(decoded, fields, self._gate)
+
+
+def outline_of(name: str, document: Mapping[str, Any]) -> Outline:
+    """Where the checkpoint in a document belongs, as it claims: its fields may be of any type yet."""
+    return Outline(
+        name, document.get("checkpoint_id", name), document.get("previous_checkpoint_id"), document.get("timestamp", "")
+    )
 
 
 def decoded(document: object, gate: TypeGate) -> WorkflowCheckpoint:

@@ -7,7 +7,9 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from ..events import CheckpointEvent, StreamId
+from ..runs import counted
 from ..stores import AuditStore
+from ..stores.walks import headers_of
 
 __all__ = ["Node", "lineage_of", "walk"]
 
@@ -34,7 +36,7 @@ async def lineage_of(store: AuditStore, stream: StreamId, *, forks: bool = True)
     """
     newest: dict[str, CheckpointEvent] = {}
     parents: dict[str, str | None] = {}
-    async for header in store.headers(stream):
+    for header in counted(await headers_of(store, stream)):
         if header.checkpoint_id:
             newest[header.checkpoint_id] = header
             parents.setdefault(header.checkpoint_id, header.previous_checkpoint_id)

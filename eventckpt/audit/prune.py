@@ -1,14 +1,16 @@
 """Retention: which events of a run may go, and how they go without breaking the chain of those that stay.
 
 First a tombstone is appended that records every stretch of the run that is gone, with the digests on both of its
-sides; only then is anything removed. A process that dies in between leaves events that are recorded as removed and
-still there, which is sound, and the next prune removes them. The record is the run's new head, so that whoever
-writes to the run at the same time meets a conflict, finds a tombstone, and goes on behind it.
+sides; only then is anything removed. From the record on, what it tells of counts no more. A process that dies in
+between leaves events that are recorded as removed and still there, and the next prune removes them, whatever it is
+told to keep. The record is the run's new head, so that whoever writes to the run at the same time meets a conflict,
+finds a tombstone, and goes on behind it; and of two prunes at once, one finds that it was not the first, and has
+removed nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -16,9 +18,10 @@ import msgspec
 
 from ..chain import sealed
 from ..errors import StreamConflict
-from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
-from ..runs import fold
+from ..removals import Removals
+from ..runs import counted, fold, live
 from ..stores import AuditStore
 
 __all__ = ["Plan", "carry_out", "plan_for"]
@@ -53,7 +56,8 @@ def plan_for(
     """What may go of a run.
 
     Stays: the last `keep` live checkpoints, every snapshot that one of them needs, every tombstone whose checkpoint
-    still has an event that stays, and what was recorded at `before` or later.
+    still has an event that stays, and what was recorded at `before` or later. Goes in any case, also from a run that
+    is otherwise left alone: what an earlier prune has recorded as removed and did not come to remove.
 
     Args:
         headers: all headers of the run, in order of seq.
@@ -62,32 +66,23 @@ def plan_for(
         only_finished: leave the run alone unless its status is done.
         force: also prune a run that waits for an answer.
     """
-    stream = headers[0].stream
-    info = fold(headers)
-    nothing = Plan(stream, (), 0, len(headers), headers[-1].seq)
-    if headers[-1].seq >= MAX_SEQ:
-        return nothing._replace(refused="no event can follow its last one; see verify")
-    if any(moment_of(header.recorded_at) is None for header in headers):
-        return nothing._replace(refused="a header is damaged; see verify")
-    if info is not None and info.pending_requests and not force:
-        return nothing._replace(
-            refused=f"waits for {len(info.pending_requests)} answers; --force prunes it all the same"
-        )
-    if all(header.pruned for header in headers):
-        return nothing  # an earlier prune left nothing but its record
-    if info is not None and only_finished and info.status != "done":
-        why = "and nothing says that it ended" if info.status == "open" else "not finished"
-        return nothing._replace(refused=f"is {info.status}, {why}")
-    stays = _kept(headers, keep, before)
-    gone = [header for header in headers if header.seq not in stays]
-    if not any(header.payload or not header.pruned for header in gone):
-        return nothing  # only an older record: nothing would be gained
-    size = sum(header.payload.stored_size for header in gone if header.payload)
-    return Plan(stream, tuple(header.seq for header in gone), size, len(headers) - len(gone), headers[-1].seq)
+    counting = counted(headers)
+    if damage := _damage(headers):
+        return _plan(headers, [], refused=damage)
+    left = _left(headers, counting)
+    if all(header.pruned for header in counting):
+        return _plan(headers, left)  # an earlier prune left nothing but its record
+    if (refused := _refusal(fold(headers), only_finished=only_finished, force=force)) and not left:
+        return _plan(headers, [], refused=refused)
+    stays = _kept(counting, keep, before)
+    going = [header for header in counting if header.seq not in stays]
+    if refused or not any(header.payload or not header.pruned for header in going):
+        going = []  # only an older record: nothing would be gained
+    return _plan(headers, sorted([*left, *going], key=lambda header: header.seq))
 
 
 async def carry_out(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
-    """Record the removal, then remove; how many events were there to remove.
+    """Record the removal, unless it is on record already, then remove; how many events were there to remove.
 
     Raises:
         StreamConflict: the run was written to in the meantime. Nothing was recorded or removed; plan again.
@@ -95,37 +90,70 @@ async def carry_out(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
     headers = [header async for header in store.headers(plan.stream)]
     if not headers or headers[-1].seq != plan.head_seq:
         raise StreamConflict(plan.stream, plan.head_seq + 1, headers[-1] if headers else None)
-    if plan.seqs:
-        await store.append(_record(headers, frozenset(plan.seqs), actor))
+    removals = Removals(headers)
+    now = [header for header in headers if header.seq in frozenset(plan.seqs) and not removals.covers(header.seq)]
+    if now:
+        await store.append(_record(headers, now, actor))
     removed = await store.remove(plan.stream, (*plan.seqs, *plan.unmarked))
     await store.remove_orphaned_parts()
     return removed
 
 
-def _kept(headers: list[CheckpointEvent], keep: int, before: datetime | None) -> set[int]:
-    live: dict[str, CheckpointEvent] = {}
-    for header in headers:
-        live.pop(header.checkpoint_id, None)
-        if header.type == "checkpoint":
-            live[header.checkpoint_id] = header
-    last = list(live.values())[-keep:] if keep else []
+def _plan(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], *, refused: str = "") -> Plan:
+    size = sum(header.payload.stored_size for header in gone if header.payload)
+    seqs = tuple(header.seq for header in gone)
+    return Plan(headers[0].stream, seqs, size, len(headers) - len(seqs), headers[-1].seq, refused)
+
+
+def _damage(headers: Sequence[CheckpointEvent]) -> str:
+    if headers[-1].seq >= MAX_SEQ:
+        return "no event can follow its last one; see verify"
+    if any(moment_of(header.recorded_at) is None for header in headers):
+        return "a header is damaged; see verify"
+    return ""
+
+
+def _refusal(info: RunInfo | None, *, only_finished: bool, force: bool) -> str:
+    """Why a run is to be left alone as it stands; empty: it is not."""
+    if info is not None and info.pending_requests and not force:
+        return f"waits for {len(info.pending_requests)} answers; --force prunes it all the same"
+    if info is not None and only_finished and info.status != "done":
+        return f"is {info.status}, " + ("and nothing says that it ended" if info.status == "open" else "not finished")
+    return ""
+
+
+def _left(headers: Sequence[CheckpointEvent], counting: Sequence[CheckpointEvent]) -> list[CheckpointEvent]:
+    """What is recorded as removed and still there; not a snapshot that something rests on which counts, as after a
+    record that no prune has written."""
+    stays = {header.seq for header in counting}
+    stays |= {payload.base_seq for header in counting if (payload := header.payload) and payload.base_seq is not None}
+    return [header for header in headers if header.seq not in stays]
+
+
+def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | None) -> set[int]:
+    last = list(live(counting).values())[-keep:] if keep else []
     stays = {header.seq for header in last}
     if before is not None:
-        stays |= {header.seq for header in headers if (moment := moment_of(header.recorded_at)) and moment >= before}
-    by_seq = {header.seq: header for header in headers}
+        stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
+    by_seq = {header.seq: header for header in counting}
     stays |= {base for seq in stays if (payload := by_seq[seq].payload) and (base := payload.base_seq) is not None}
     named = {by_seq[seq].checkpoint_id for seq in stays if seq in by_seq and by_seq[seq].type == "checkpoint"}
-    return stays | {header.seq for header in headers if header.type == "tombstone" and header.checkpoint_id in named}
+    return stays | {header.seq for header in counting if header.type == "tombstone" and header.checkpoint_id in named}
 
 
-def _record(headers: list[CheckpointEvent], seqs: frozenset[int], actor: str | None) -> CheckpointEvent:
+def _record(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], actor: str | None) -> CheckpointEvent:
+    """The record of a removal of `gone`, and of all that `headers` record already."""
     head = headers[-1]
     moment = datetime.now(UTC).isoformat()
-    earlier = {(removed.first, removed.last): removed for header in headers for removed in header.pruned}
+    earlier = [
+        msgspec.structs.replace(removed, last=min(removed.last, header.seq - 1))
+        for header in headers
+        for removed in header.pruned
+        if removed.first < header.seq
+    ]
     now = [
         Pruned(first=header.seq, last=header.seq, previous_digest=header.previous_digest, digest=header.digest)
-        for header in headers
-        if header.seq in seqs
+        for header in gone
     ]
     return sealed(
         CheckpointEvent(
@@ -137,7 +165,7 @@ def _record(headers: list[CheckpointEvent], seqs: frozenset[int], actor: str | N
             timestamp=moment,
             recorded_at=moment,
             actor=actor,
-            pruned=_joined([*earlier.values(), *now]),
+            pruned=_joined([*earlier, *now]),
             previous_digest=head.digest,
         )
     )

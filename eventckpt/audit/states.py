@@ -17,6 +17,7 @@ from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointT
 from ..events import CheckpointEvent, StreamId
 from ..storage.payloads import BaseCache, Payloads, off_the_loop
 from ..stores import AuditStore
+from ..stores.walks import removals_of
 from ..text import safe
 
 __all__ = ["ANY_TYPE", "Change", "States"]
@@ -65,6 +66,7 @@ class States:
 
         Raises:
             CheckpointDecodeError: they cannot be rebuilt; says which event it is.
+            CheckpointNotFoundError: they cannot, since what they need was removed by a prune, or it is a tombstone.
         """
         if event.type == "tombstone":
             raise CheckpointNotFoundError(f"{event.named()} is a tombstone: it records a deletion and holds no state.")
@@ -72,6 +74,8 @@ class States:
         try:
             raw, base = await self._payloads.read(event, held)
         except CheckpointDecodeError as error:
+            if (await removals_of(self._store, event.stream)).covers(event.seq):
+                raise CheckpointNotFoundError(f"{event.named()} was removed by a prune, which is on record.") from error
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
         self._held = event.stream, base
         return raw
@@ -104,7 +108,7 @@ class States:
     def checkpoints(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[tuple[CheckpointEvent, WorkflowCheckpoint], None]:
-        """Each checkpoint event of a run as it was committed: its header, and the checkpoint decoded."""
+        """Each checkpoint event of a run that counts, as it was committed: its header, and the checkpoint decoded."""
         return self._each(stream, gt, lte, self._decoded)
 
     def trees(
@@ -127,11 +131,16 @@ class States:
     async def _each(
         self, stream: StreamId, gt: int, lte: int | None, read: Callable[[CheckpointEvent, bytes], _T]
     ) -> AsyncGenerator[tuple[CheckpointEvent, _T], None]:
+        removals = await removals_of(self._store, stream)
         async with aclosing(self._store.events(stream, gt=gt, lte=lte)) as events:
             async for event in events:
-                if event.type == "checkpoint":
+                if event.type != "checkpoint" or removals.covers(event.seq):
+                    continue
+                try:
                     raw = await self.raw(event)
-                    yield event.header(), await off_the_loop(len(raw), read, event, raw)
+                except CheckpointNotFoundError:
+                    continue  # removed since it was read
+                yield event.header(), await off_the_loop(len(raw), read, event, raw)
 
     def _tree(self, event: CheckpointEvent, raw: bytes) -> dict[str, Tree]:
         try:

@@ -1,177 +1,315 @@
 """Logs as JSON lines, out of a store and into another, byte for byte: every digest stays what it was.
 
-An export is a line for each event, run by run, between a first line that says what this is and a last one that says
-how much it was. An event carries its own proof, so whatever part of an export is whole can be imported, and
-importing it again changes nothing.
+An event carries its own proof, so whatever part of an export is whole can be imported, and importing it again changes
+nothing. What the file says of itself is compared: the totals of each run and of all, and that each event follows the
+one before. `eventckpt.audit.archive` has the lines, `eventckpt.audit.incoming` what becomes of one run.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from typing import Any, Final, NamedTuple
+from typing import NamedTuple
 
-import msgspec
-
-from ..chain import is_newer, is_whole
-from ..errors import StreamConflict
-from ..events import MAX_SEQ, CheckpointEvent, StreamId, check_run_id
+from ..events import CheckpointEvent, StreamId
+from ..removals import Removals
+from ..storage.payloads import off_the_loop
 from ..stores import AuditStore
 from ..text import described
+from .archive import (
+    MAX_LINE,
+    TOO_LONG,
+    VERSION,
+    Beginning,
+    Line,
+    RunTotals,
+    Totals,
+    beginning_line,
+    event_line,
+    flaw_of,
+    read_line,
+    run_line,
+    totals_line,
+)
+from .incoming import Incoming
+from .report import Imported, Report, named
+from .shared_ids import SharedIds
 
-__all__ = ["Imported", "export_lines", "import_lines"]
+__all__ = ["Exported", "Imported", "export_lines", "import_lines"]
 
-_FORMAT: Final = "eventckpt-export"
-_VERSION: Final = 1
-_BATCH: Final = 64  # events of one run that are put at once
-_BATCH_BYTES: Final = 8 * 1024 * 1024
-
-_encoder = msgspec.json.Encoder()
-_decoder = msgspec.json.Decoder(CheckpointEvent)
-_any = msgspec.json.Decoder()
-_CHANGED: Final = "was changed: its digest does not match"
-_packer = msgspec.msgpack.Encoder()
+_AT_ONCE = 64  # lines that are read off the event loop together
+_BYTES_AT_ONCE = 1024 * 1024
+_SMALL = 64 * 1024  # bytes that a line or a payload may have to be gone through without more ado
 
 
-class Imported(NamedTuple):
-    """What became of an import."""
+class Exported(NamedTuple):
+    """One run of an export."""
 
+    stream: StreamId
     events: int
-    """Whole events in the file."""
-    added: int
-    """Of those, how many were not in the store yet."""
-    runs: int
-    complete: bool
-    """Whether the file has its last line."""
-    problems: tuple[str, ...]
-    """Lines and runs that were left out, and why."""
+    problem: str
+    """What is wrong with the run, as far as its links tell; empty: nothing. What is there was exported."""
 
 
-async def export_lines(store: AuditStore, streams: AsyncIterable[StreamId]) -> AsyncGenerator[bytes, None]:
-    """The lines of an export of these runs, without their ends."""
-    yield _encoder.encode({"format": _FORMAT, "version": _VERSION})
+async def export_lines(
+    store: AuditStore, streams: AsyncIterable[StreamId], *, told: Callable[[Exported], None] | None = None
+) -> AsyncGenerator[bytes, None]:
+    """The lines of an export of these runs, without their ends.
+
+    Args:
+        store: from where.
+        streams: the runs.
+        told: called with what became of each run, when its last line was given.
+    """
+    yield beginning_line()
     events = runs = 0
     async for stream in streams:
+        walk = _Walk(stream)
+        while walk.goes_on():
+            async with aclosing(store.events(stream, gt=walk.seq)) as log:
+                async for event in log:
+                    walk.add(event)
+                    size = event.payload.stored_size if event.payload else 0
+                    yield event_line(event) if size < _SMALL else await off_the_loop(size, event_line, event)
+        if not walk.events:
+            continue
         runs += 1
-        async with aclosing(store.events(stream)) as log:
-            async for event in log:
-                events += 1
-                yield _encoder.encode(_portable(event))
-    yield _encoder.encode({"end": True, "runs": runs, "events": events})
+        events += walk.events
+        yield run_line(stream, walk.events, walk.seq, walk.digest)
+        if told is not None:
+            told(Exported(stream, walk.events, walk.problem()))
+    yield totals_line(runs, events)
 
 
-async def import_lines(store: AuditStore, lines: Iterable[bytes]) -> Imported:
-    """Keep the events of an export. Stops nowhere: what is damaged or in conflict is left out and reported."""
-    run = _Import(store)
-    for number, line in enumerate(lines, 1):
-        await run.take(number, line)
-    await run.flush()
-    if not run.started:
-        run.problems.append("This is no export of eventckpt: its first line does not say so.")
-    return Imported(run.events, run.added, len(run.runs), run.complete, tuple(run.problems))
+async def import_lines(
+    store: AuditStore,
+    lines: Iterable[bytes] | AsyncIterable[bytes],
+    *,
+    so_far: Callable[[Imported], None] | None = None,
+) -> Imported:
+    """Keep the events of an export. Stops at no line: what is damaged or in conflict is left out and reported.
+
+    Args:
+        store: where to.
+        lines: those of the file, with or without their ends. What is no sequence is read in a thread.
+        so_far: called with what was done, at the end too, whatever ends the import.
+
+    Raises:
+        CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
+    """
+    work = _Import(store)
+    try:
+        async for number, line in _numbered(lines):
+            if not await work.take(number, line):
+                break
+            if so_far is not None and number % _AT_ONCE == 0:
+                so_far(work.report.imported())
+        await work.end()
+    finally:
+        work.close()
+        if so_far is not None:
+            so_far(work.report.imported())
+    return work.report.imported()
+
+
+# Out
+
+
+class _Walk:
+    """What an exporter has seen of a run, and whether it hangs together."""
+
+    def __init__(self, stream: StreamId) -> None:
+        self.stream = stream
+        self._removals = Removals()
+        self._gaps: list[tuple[int, int]] = []
+        self._broken = ""
+        self._before = -1
+        self.events = self.seq = 0
+        self.digest = ""
+
+    def add(self, event: CheckpointEvent) -> None:
+        if event.seq > self.seq + 1:
+            self._gaps.append((self.seq + 1, event.seq - 1))
+        elif self.seq and event.previous_digest != self.digest:
+            self._broken = self._broken or f"seq {event.seq} does not follow seq {self.seq}"
+        if event.payload is None and event.type == "checkpoint":
+            self._broken = self._broken or f"seq {event.seq} is damaged, or was written by a newer version"
+        self._removals.add(event)
+        self.events += 1
+        self.seq, self.digest = event.seq, event.digest
+
+    def unexplained(self) -> tuple[int, int] | None:
+        """The first gap that no record explains."""
+        return next(((first, last) for first, last in self._gaps if not self._removals.covers(first, last)), None)
+
+    def goes_on(self) -> bool:
+        """Whether to read on behind what was read: at first, and as long as events come and a gap is not explained. A
+        prune may remove some while they are read, and its record is behind them."""
+        before, self._before = self._before, self.seq
+        return before < 0 or (self.seq > before and self.unexplained() is not None)
+
+    def problem(self) -> str:
+        gap = self.unexplained()
+        missing = f"seqs {gap[0]} to {gap[1]} are gone, and no removal of them was recorded" if gap else ""
+        why = missing or self._broken
+        return f"{named(self.stream)} is damaged: {why}. What is there was exported; see verify." if why else ""
+
+
+# In
 
 
 class _Import:
+    """The lines of a file, one after the other."""
+
     def __init__(self, store: AuditStore) -> None:
         self._store = store
-        self._batch: list[CheckpointEvent] = []
-        self._size = 0
-        self._refused: set[StreamId] = set()
-        self.started = False
-        self.complete = False
-        self.events = self.added = 0
-        self.runs: set[StreamId] = set()
-        self.problems: list[str] = []
+        self.report = Report()
+        self._shared = SharedIds(store, self.report)
+        self._run: Incoming | None = None
+        self._version = 0
+        """That of the file; 0: its first line does not say."""
+        self._known = False
+        """Whether any line was one of an export."""
+        self._hint = ""
+        self._number = 0
 
-    async def take(self, number: int, line: bytes) -> None:
-        if not self.started:
-            self.started = _is_beginning(line)
-            return
-        if not line.strip():
-            return
-        try:
-            event = _decoder.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            self.complete = self._is_end(number, line)
-            return
-        flaw = _flaw_of(event)
+    async def take(self, number: int, line: bytes) -> bool:
+        """One line. Whether to go on: a file of a later version is not read at all."""
+        self._number = number
+        if line is TOO_LONG or len(line) > MAX_LINE:
+            self.report.problem(f"line {number} is longer than any event; it was left out.")
+            return True
+        if not line or line.isspace():
+            return True
+        found, flaw = _judged(line) if len(line) < _SMALL else await off_the_loop(len(line), _judged, line)
+        if number == 1:
+            return self._begin(line, found) and (
+                isinstance(found, Beginning) or await self._take(number, line, found, flaw)
+            )
+        return await self._take(number, line, found, flaw)
+
+    async def end(self) -> None:
+        """The file has no more lines."""
+        await self._end_run(self._number, None)
+        await self._shared.look()
+        if not self._known:
+            self.report.only(f"This is no export of eventckpt: its first line does not say so{self._hint}.")
+
+    def close(self) -> None:
+        if self._run is not None:
+            self._run.close()
+
+    def _begin(self, line: bytes, found: Line | None) -> bool:
+        if not isinstance(found, Beginning):
+            self._hint = "; it is compressed, unpack it first" if line.startswith(b"\x1f\x8b") else ""
+            self.report.problem("line 1 is not the first line of an export.")
+            return True
+        self._known = True
+        self._version = found.version
+        if 1 <= found.version <= VERSION:
+            return True
+        self.report.problem(
+            f"The export is of version {described(found.version)}, and this eventckpt reads up to {VERSION}: import it "
+            "with the version that wrote it."
+        )
+        return False
+
+    async def _take(self, number: int, line: bytes, found: Line | None, flaw: str) -> bool:
+        if found is None:
+            self.report.problem(f"line {number} is not a whole event; it was left out.")
+            return True
+        self._known = True
+        if self.report.complete:
+            self.report.problem(f"line {number} stands behind the last line of the export.")
+        if isinstance(found, CheckpointEvent):
+            await self._take_event(number, line, found, flaw)
+        elif isinstance(found, RunTotals):
+            await self._take_run_totals(number, found)
+        elif isinstance(found, Totals):
+            await self._take_totals(number, found)
+        else:
+            self.report.problem(f"line {number} is the first line of an export, and stands inside of one.")
+        return True
+
+    async def _take_event(self, number: int, line: bytes, event: CheckpointEvent, flaw: str) -> None:
         if flaw:
-            run = described(event.run_id)
-            self.problems.append(f"line {number}: seq {event.seq} of run {run} {flaw}. It was left out.")
+            self.report.problem(
+                f"line {number}: seq {described(event.seq)} of run {described(event.run_id)} {flaw}. It was left out "
+                f"(workflow {described(event.workflow_name)})."
+            )
             return
-        if self._batch and (
-            event.stream != self._batch[0].stream or len(self._batch) == _BATCH or self._size > _BATCH_BYTES
-        ):
-            await self.flush()
-        self._batch.append(event)
-        self._size += len(line)
-        self.events += 1
+        if self._run is None or self._run.stream != event.stream:
+            await self._end_run(number, None)
+            self.report.runs += 1
+            self._run = Incoming(self._store, event.stream, self.report, self._shared)
+            await self._run.begin()
+        await self._run.take(number, line, event)
 
-    async def flush(self) -> None:
-        batch, self._batch, self._size = self._batch, [], 0
-        if not batch or batch[0].stream in self._refused:
+    async def _take_run_totals(self, number: int, totals: RunTotals) -> None:
+        if self._run is None or self._run.stream != totals.stream:
+            await self._end_run(number, None)
+            self.report.problem(
+                f"line {number}: {named(totals.stream)} had {totals.events} events when it was exported, up to seq "
+                f"{totals.seq}, and none of them is before this line."
+            )
             return
-        stream = batch[0].stream
-        self.runs.add(stream)
-        try:
-            await self._check_links(batch)
-            self.added += await self._store.put(stream, batch)
-        except StreamConflict as conflict:
-            self._refused.add(stream)
-            self.problems.append(
-                f"run {stream.run_id!r} of workflow {stream.workflow_name!r}: the store has another event at "
-                f"seq {conflict.seq}. The two logs have diverged; import into another store, and compare."
+        await self._end_run(number, totals)
+
+    async def _take_totals(self, number: int, totals: Totals) -> None:
+        await self._end_run(number, None)
+        self.report.complete = True
+        if (totals.runs, totals.events) != (self.report.runs, self.report.events):
+            self.report.problem(
+                f"line {number}: {totals.events} events of {totals.runs} runs were exported, and the file has "
+                f"{self.report.events} whole ones, of {self.report.runs} runs."
             )
 
-    async def _check_links(self, batch: list[CheckpointEvent]) -> None:
-        """The neighbours of a batch that the store has already must be the ones of this log."""
-        first, last = batch[0], batch[-1]
-        around = self._store.headers(first.stream, gt=first.seq - 2, lte=last.seq + 1)
-        async for header in around:
-            before = header.seq == first.seq - 1 and header.digest != first.previous_digest
-            after = header.seq == last.seq + 1 and header.previous_digest != last.digest
-            if before or after:
-                raise StreamConflict(first.stream, header.seq, header)
-
-    def _is_end(self, number: int, line: bytes) -> bool:
+    async def _end_run(self, number: int, totals: RunTotals | None) -> None:
+        run, self._run = self._run, None
+        if run is None:
+            return
         try:
-            found: Any = _any.decode(line)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            found = None
-        if isinstance(found, dict) and "end" in found:
-            return True
-        self.problems.append(f"line {number} is not a whole event; it was left out.")
-        return False
+            await run.end(number, totals)
+        finally:
+            run.close()
+        if totals is None and self._version != 1:
+            self.report.problem(
+                f"line {number}: the totals of {named(run.stream)} should be before it. Newer events of the run may be "
+                "missing."
+            )
 
 
-def _flaw_of(event: CheckpointEvent) -> str:
-    """Why no store can keep an event as it is; empty where it can."""
-    if is_newer(event):
-        return "was written by a newer version of eventckpt; import it with that version"
-    if not 1 <= event.seq <= MAX_SEQ:
-        return "has a seq that no event has"
-    try:
-        check_run_id(event.run_id)
-        _packer.encode(event.header())
-    except OverflowError:
-        return _CHANGED
-    except UnicodeEncodeError:
-        return "holds text that is no Unicode"
-    except ValueError:
-        return "has a run id that no run has"
-    return "" if is_whole(event) else _CHANGED
+def _judged(line: bytes) -> tuple[Line | None, str]:
+    """What a line is and, of an event, why no store can keep it."""
+    found = read_line(line)
+    return found, flaw_of(found) if isinstance(found, CheckpointEvent) else ""
 
 
-def _is_beginning(line: bytes) -> bool:
-    try:
-        found: Any = _any.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return isinstance(found, dict) and found.get("format") == _FORMAT and found.get("version") == _VERSION  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - JSON
+async def _numbered(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncGenerator[tuple[int, bytes], None]:
+    number = 0
+    if isinstance(lines, AsyncIterable):
+        async for line in lines:
+            number += 1
+            yield number, line
+    elif isinstance(lines, Sequence):
+        for number, line in enumerate(lines, 1):
+            yield number, line
+    else:
+        each = iter(lines)
+        while some := await asyncio.to_thread(_some, each):
+            for line in some:
+                number += 1
+                yield number, line
 
 
-def _portable(event: CheckpointEvent) -> CheckpointEvent:
-    """The event without what only its engine knows: in which items its data lies."""
-    if event.payload is None or not event.payload.parts:
-        return event
-    return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, parts=()))
+def _some(lines: Iterator[bytes]) -> list[bytes]:
+    """The next lines, not many and not large."""
+    some: list[bytes] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line)
+        if len(some) == _AT_ONCE or size > _BYTES_AT_ONCE:
+            break
+    return some

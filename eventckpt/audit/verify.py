@@ -7,28 +7,31 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Literal, NamedTuple, TypeAlias
 
 from ..chain import flaw_of, is_newer, is_whole
-from ..errors import CheckpointDecodeError, CheckpointTypeNotAllowedError
-from ..events import MAX_SEQ, CheckpointEvent, StreamId
+from ..codec.tree import Tree
+from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
+from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore
+from .links import Chain
 
-__all__ = ["Problem", "Verdict", "verify_run"]
+__all__ = ["Problem", "Verdict", "identity_flaw", "verify_run"]
 
 Why: TypeAlias = Literal[
-    "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "projection", "newer"
+    "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "payload", "projection", "newer"
 ]
 """changed: the event is not the one that was written. missing: there is a gap. reordered: the event is whole, and
 follows another one than it says. base: the snapshot that a delta needs is not there. fork: a fork does not follow
-the event that it says it came from. stray: an event lies in a run that it does not belong to. projection: the run
-has no "latest" document, or one that says another thing than the log did when it was written. newer: a later version of
-eventckpt wrote the event, and this one cannot judge it."""
+the event that it says it came from. stray: an event lies in a run that it does not belong to. payload: the
+payload is another one than the header describes. projection: the run has no "latest" document, or one that says another
+thing than the log did when it was written. newer: a later version of eventckpt wrote the event, and this one cannot
+judge it."""
 
-Decode: TypeAlias = Callable[[CheckpointEvent], Awaitable[object]]
+Decode: TypeAlias = Callable[[CheckpointEvent], Awaitable[Mapping[str, Tree]]]
 
 
 class Problem(NamedTuple):
@@ -53,6 +56,9 @@ class Verdict(NamedTuple):
     head_digest: str
     """Keep it elsewhere, to notice later that the newest events are gone."""
     problems: tuple[Problem, ...]
+    not_gone_yet: int = 0
+    """How many of the events that are there are recorded as removed: a prune was cut off, and the next one goes on with
+    it. No problem: they count no more."""
 
     @property
     def ok(self) -> bool:
@@ -60,12 +66,13 @@ class Verdict(NamedTuple):
 
 
 async def verify_run(store: AuditStore, stream: StreamId, decode: Decode | None = None) -> Verdict:
-    """Check one run from its first event to its head.
+    """Check one run from its first event to its head, also what is recorded as removed and still there.
 
     Args:
         store: the engine.
         stream: the run.
-        decode: called with each whole checkpoint event; what it cannot decode is a problem.
+        decode: called with each whole checkpoint event, for its state; what it cannot decode is a problem, and so is a
+            state of which the header says something else.
     """
     run = _Run(store, stream)
     async with aclosing(store.events(stream)) as events:
@@ -77,25 +84,24 @@ async def verify_run(store: AuditStore, stream: StreamId, decode: Decode | None 
     return run.verdict()
 
 
-class _Link(NamedTuple):
-    """An event that is there: its place in the chain."""
-
-    seq: int
-    previous_digest: str
-    digest: str
-
-
 class _Run:
-    """A walk along one run."""
+    """A walk along one run.
+
+    Kept of it is what its records may ask for, and they come last: of each event the digest, of each stretch of seqs
+    without a gap what its first event follows, and of events that are wrong by themselves that they are.
+    """
 
     def __init__(self, store: AuditStore, stream: StreamId) -> None:
         self._store = store
         self._stream = stream
-        self._links: list[_Link] = []
+        self._chain = Chain()
+        self._events = 0
         self._first: CheckpointEvent | None = None
         self._snapshots: set[int] = set()
         self._needs: list[tuple[int, int]] = []
         """Deltas and the bases they need, as seqs."""
+        self._records: dict[Pruned, int] = {}
+        """What was recorded as removed, and the seq of the first record of it."""
         self._removed = Removals()
         self._last_newer = 0
         """The seq of the last event of a later schema, which may hold a record that cannot be read here."""
@@ -103,8 +109,20 @@ class _Run:
         self.bad: set[int] = set()
 
     def take(self, event: CheckpointEvent) -> None:
-        """Look at the next event by itself, and note what the whole walk needs of it."""
-        self._links.append(_Link(event.seq, event.previous_digest, event.digest))
+        """Look at the next event by itself and beside the one before, and note what the whole walk needs of it."""
+        before = self._chain.head
+        self._events += 1
+        self._look_at(event)
+        if event.seq <= before.seq:
+            self._report(event.seq, "reordered", f"it stands behind seq {before.seq}")
+            return
+        self._chain.add(event)
+        if event.seq != before.seq + 1 or before.seq == 0 or event.previous_digest == before.digest:
+            return
+        if not {event.seq, before.seq} & self.bad:
+            self._report(event.seq, "reordered", f"it does not follow the event at seq {before.seq}")
+
+    def _look_at(self, event: CheckpointEvent) -> None:
         if event.stream != self._stream:
             self._report(event.seq, "stray", f"it says that it belongs to run {event.run_id!r}")
         elif is_newer(event):
@@ -115,80 +133,130 @@ class _Run:
         else:
             self._first = self._first or event
             self._removed.add(event)
+            for removed in event.pruned:
+                self._records.setdefault(removed, event.seq)
             payload = event.payload
-            if payload is not None and payload.base_seq is None:
+            if payload is None:
+                return
+            if payload.stored_size != len(payload.data):
+                said = f"its header says that {payload.stored_size:,} bytes are stored, and they are"
+                self._report(event.seq, "payload", f"{said} {len(payload.data):,}")
+            if payload.base_seq is None:
                 self._snapshots.add(event.seq)
-            elif payload is not None and payload.base_seq is not None:
+            else:
                 self._needs.append((event.seq, payload.base_seq))
 
     async def decode(self, event: CheckpointEvent, decode: Decode) -> None:
         try:
-            await decode(event)
+            flaw = identity_flaw(event, await decode(event))
+        except CheckpointNotFoundError:
+            return  # removed since it was read, which is on record
         except (CheckpointDecodeError, CheckpointTypeNotAllowedError) as error:
             self._report(event.seq, "undecodable", str(error))
+        else:
+            if flaw:
+                self._report(event.seq, "payload", flaw)
 
     async def close(self) -> None:
-        """Look at the links between the events."""
-        if not self._links:
-            self._report(0, "missing", "the run is listed, and none of its events is there")
+        """Look at what only the whole walk tells: the gaps, and what the records say."""
+        if not self._chain.head.seq:
+            if not self._events:
+                self._report(0, "missing", "the run is listed, and none of its events is there")
             return
-        previous = _Link(0, "", "")
-        for link in self._links:
-            await self._check_link(previous, link)
-            previous = link
-        reported = self.bad & {link.seq for link in self._links}
+        await self._explain_gaps()
+        for first, last in self._chain.gaps():
+            self._check_gap(first, last)
+        self._check_records()
+        await self._check_beginning()
         for seq, base in self._needs:
-            if base not in self._snapshots | reported:
+            if base not in self._snapshots and not self._removed.covers(seq) and not self._is_reported(base):
                 self._report(seq, "base", f"it is a delta against seq {base}, which is no whole snapshot of this run")
 
+    def _is_reported(self, seq: int) -> bool:
+        return seq in self.bad and self._chain.digest_at(seq) is not None
+
+    async def _explain_gaps(self) -> None:
+        """Ask for the newest record where the walk has not met one that explains a gap, or what a delta lacks: a
+        removal that was recorded after the walk's last page."""
+        if all(self._removed.covers(*gap) for gap in self._chain.gaps()):
+            return
+        located = await self._store.find("", stream=self._stream)
+        if located is None or not located.event.pruned or not is_whole(located.event):
+            return
+        self._removed.add(located.event)
+        for removed in located.event.pruned:
+            self._records.setdefault(removed, located.event.seq)
+
     def verdict(self) -> Verdict:
-        head = self._links[-1] if self._links else _Link(0, "", "")
+        head = self._chain.head
+        there = sum(self._removed.covers(seq) for seq in self._chain.seqs()) if self._removed else 0
         return Verdict(
             stream=self._stream,
-            events=len(self._links),
-            pruned=self._removed.count(head.seq) - sum(self._removed.covers(link.seq) for link in self._links),
+            events=self._events,
+            pruned=self._removed.count(head.seq) - there,
             head_seq=head.seq,
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),
+            not_gone_yet=there,
         )
 
-    async def _check_link(self, previous: _Link, link: _Link) -> None:
-        if link.seq == previous.seq + 1:
-            if previous.seq == 0:
-                await self._check_beginning(link)
-            elif link.previous_digest != previous.digest and not {link.seq, previous.seq} & self.bad:
-                self._report(link.seq, "reordered", f"it does not follow the event at seq {previous.seq}")
+    def _check_gap(self, first: int, last: int) -> None:
+        if self._removed.covers(first, last):
             return
-        if link.seq <= previous.seq:
-            self._report(link.seq, "reordered", f"it stands behind seq {previous.seq}")
-            return
-        problem = self._gap(previous, link)
-        if problem and self._last_newer >= link.seq:
+        problem = f"{_named(first, last)} gone, and no removal of them was recorded"
+        if self._last_newer > last:
             record = f"unless the event at seq {self._last_newer} has the record, which this version cannot judge"
-            self._report(previous.seq + 1, "newer", f"{problem}, {record}")
-        elif problem:
-            self._report(previous.seq + 1, "missing", problem)
+            self._report(first, "newer", f"{problem}, {record}")
+        else:
+            self._report(first, "missing", problem)
 
-    def _gap(self, previous: _Link, link: _Link) -> str:
-        """What is wrong with the gap between two events; empty where it was recorded, and the chain closes over it."""
-        first, last = previous.seq + 1, link.seq - 1
-        name = f"seq {first} is" if first == last else f"seqs {first} to {last} are"
-        if not self._removed.covers(first, last):
-            return f"{name} gone, and no removal of them was recorded"
-        before, after = self._removed.from_first.get(first), self._removed.to_last.get(last)
-        if before and previous.seq and previous.seq not in self.bad and before.previous_digest != previous.digest:
-            return f"{name} gone, and the first of them did not follow the event at seq {previous.seq}"
-        if after and link.seq not in self.bad and after.digest != link.previous_digest:
-            return f"{name} gone, and the event at seq {link.seq} did not follow the last of them"
-        return ""
+    def _check_records(self) -> None:
+        """At both ends of every stretch that is on record, all say the same: the records, and the events that are there
+        on either side, inside of the stretch too."""
+        ends: dict[int, dict[str, int]] = {}
+        for removed, record in self._records.items():
+            if removed.first > removed.last or removed.last >= record:
+                self._report(record, "reordered", f"it records a removal of seqs {removed.first} to {removed.last}")
+                continue
+            ends.setdefault(removed.first - 1, {}).setdefault(removed.previous_digest, record)
+            ends.setdefault(removed.last, {}).setdefault(removed.digest, record)
+        for seq in sorted(ends):
+            self._check_end(seq, ends[seq])
 
-    async def _check_beginning(self, link: _Link) -> None:
+    def _check_end(self, seq: int, said: dict[str, int]) -> None:
+        """Whether the event at a seq is the one of which records say the digest, and the one behind follows it."""
+        records = f"the record at seq {min(said.values())}"
+        own, followed = self._chain.digest_at(seq), self._chain.followed_by(seq + 1)
+        before, after = (own is not None and seq not in self.bad), (followed is not None and seq + 1 not in self.bad)
+        if len(said) > 1:
+            several = " and ".join(str(record) for record in sorted(said.values()))
+            self._report(min(said.values()), "reordered", f"the records at seqs {several} disagree on seq {seq}")
+        elif before and own not in said:
+            if self._removed.covers(seq):
+                self._report(seq, "reordered", f"it is not the event that {records} tells of")
+            else:
+                gone = _named(*self._chain.gap_around(seq + 1))
+                self._report(
+                    seq + 1, "missing", f"{gone} gone, and the first of them did not follow the event at seq {seq}"
+                )
+        elif after and followed not in said and seq > 0:
+            if self._removed.covers(seq + 1):
+                self._report(seq + 1, "reordered", f"it does not follow what {records} tells of")
+            else:
+                gone = _named(*self._chain.gap_around(seq))
+                self._report(
+                    seq, "missing", f"{gone} gone, and the event at seq {seq + 1} did not follow the last of them"
+                )
+        elif after and followed not in said:
+            self._report(1, "reordered", f"it does not begin the run that {records} tells of")
+
+    async def _check_beginning(self) -> None:
         event = self._first
-        if event is None or event.seq != 1:  # the first event is reported already
+        if event is None or event.seq != 1:  # the first event is reported already, or removed
             return
         origin = event.forked_from
         if origin is None or origin.seq == 0:
-            if link.previous_digest:
+            if event.previous_digest:
                 self._report(1, "reordered", "it follows another event, though it begins the run")
             return
         stream = StreamId(origin.workflow_name, origin.run_id)
@@ -197,12 +265,30 @@ class _Run:
             self._report(1, "fork", f"it says that it follows seq {origin.seq}, which no event has")
         if not found:
             return  # pruned, or in another store: that run's own verdict tells
-        if found[0].digest != link.previous_digest:
+        if found[0].digest != event.previous_digest:
             self._report(1, "fork", f"it does not follow seq {origin.seq} of run {origin.run_id!r}, as it says")
 
     def _report(self, seq: int, why: Why, detail: str) -> None:
         self.bad.add(seq)
         self._problems.append(Problem(self._stream, seq, why, detail))
+
+
+def identity_flaw(event: CheckpointEvent, tree: Mapping[str, Tree]) -> str:
+    """What the header of an event says of its checkpoint that the state in it does not; empty: they agree."""
+    stored = {
+        "checkpoint_id": event.checkpoint_id,
+        "workflow_name": event.workflow_name,
+        "previous_checkpoint_id": event.previous_checkpoint_id,
+        "timestamp": event.timestamp,
+        "iteration_count": event.iteration_count,
+        "graph_signature_hash": event.graph_signature_hash,
+    }
+    wrong = [name for name, said in stored.items() if tree.get(name) != said]
+    return f"the header and the state disagree on {', '.join(wrong)}" if wrong else ""
+
+
+def _named(first: int, last: int) -> str:
+    return f"seq {first} is" if first == last else f"seqs {first} to {last} are"
 
 
 def _damage(event: CheckpointEvent) -> str:

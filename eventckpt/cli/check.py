@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from ..audit import Verdict
+from ..events import StreamId
 from ..text import may_hold_a_key
 from .output import Output
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
-__all__ = ["register"]
+__all__ = ["not_gone_yet", "register"]
 
 _SETTINGS = (
     "EVENTCKPT_STORE",
@@ -36,7 +37,10 @@ def register(app: typer.Typer) -> None:
         decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,
         projection: Annotated[bool, typer.Option("--projection", help="Also compare the latest documents.")] = False,
     ) -> int:
-        """Check that runs are what was written: digests, their chain, gaps, parts. Names the first bad event."""
+        """Check that runs are what was written: digests, their chain, gaps, parts. Names the first bad event.
+
+        Exits with 1 where something is wrong. Events that are recorded as removed and not gone yet are none.
+        """
         if (run is None) != everything:
             raise Failure(USAGE, "Verify what? Give a run, or --all.")
         audit = await session.audit()
@@ -103,9 +107,17 @@ def _is_only_newer(verdict: Verdict) -> bool:
     return not verdict.ok and all(problem.why == "newer" for problem in verdict.problems)
 
 
+def not_gone_yet(stream: StreamId, count: int) -> str:
+    """What is said of a run whose prune was cut off."""
+    return (
+        f"run {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
+        "they count no more, and the next prune of the run removes them"
+    )
+
+
 def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
     stream = verdict.stream
-    if out.as_json and (each or not verdict.ok):
+    if out.as_json and (each or verdict.not_gone_yet or not verdict.ok):
         out.record(
             "verdict",
             {
@@ -116,6 +128,7 @@ def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
                 "pruned": verdict.pruned,
                 "head_seq": verdict.head_seq,
                 "head_digest": verdict.head_digest,
+                "not_gone_yet": verdict.not_gone_yet,
                 "problems": [{"seq": bad.seq, "why": bad.why, "detail": bad.detail} for bad in verdict.problems],
             },
         )
@@ -125,6 +138,8 @@ def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
             f"{problem.why.upper()}: {problem.detail}",
             style="red",
         )
+    if verdict.not_gone_yet:
+        out.line(not_gone_yet(stream, verdict.not_gone_yet))
     if each and verdict.ok:
         pruned = f", {verdict.pruned:,} removed on record" if verdict.pruned else ""
         out.line(f"run {stream.run_id} of {stream.workflow_name}: {verdict.events:,} events{pruned}")

@@ -12,7 +12,9 @@ import typer
 from ..audit import Filter, Latest
 from ..audit.lineage import walk
 from ..events import CheckpointEvent, PendingRequest, RunInfo, RunStatus, StreamId
+from ..removals import Removals
 from ..runs import status as status_of
+from .check import not_gone_yet
 from .output import Column, Listing, Output, plain_tree, safe, tree_lines
 from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
 
@@ -126,7 +128,14 @@ def register(app: typer.Typer) -> None:
         """List every event of a run: what was in flight, who wrote it, who answered which request."""
         audit = await session.audit()
         stream = await audit.run(run, workflow_name=workflow)
-        listing = Listing(session.out, "event", _EVENT_COLUMNS)
+        listing, removals = Listing(session.out, "event", _EVENT_COLUMNS), Removals()
+        seqs: list[int] = []
+
+        def show(header: CheckpointEvent) -> None:
+            removals.add(header)
+            seqs.append(header.seq)
+            listing.add(event_fields(header), _event_row(header))
+
         if newest:
             headers: list[CheckpointEvent] = []
             async with aclosing(audit.history(stream, desc=True)) as backwards:
@@ -135,11 +144,13 @@ def register(app: typer.Typer) -> None:
                     if len(headers) == newest:
                         break
             for header in reversed(headers):
-                listing.add(event_fields(header), _event_row(header))
+                show(header)
         else:
             async for header in audit.history(stream):
-                listing.add(event_fields(header), _event_row(header))
+                show(header)
         listing.flush()
+        if removals and (count := sum(map(removals.covers, seqs))):
+            session.out.note(not_gone_yet(stream, count))
 
     @command(app, "show")
     async def show(  # pyright: ignore[reportUnusedFunction] - a command

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, cast
+from typing import Annotated, Any, cast
 
 import typer
 
 from ..allowlist import can_be_allowed
-from ..audit import ANY_TYPE, CheckpointAudit, Imported, Plan
-from ..audit.adopt import Adopted, LeftOut
+from ..audit import ANY_TYPE, CheckpointAudit, Plan
+from ..audit.adopt import Adopted, LeftOut, Outline
 from ..audit.import_storage import Documents, Folder
 from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
@@ -23,6 +22,7 @@ from ..text import described
 from .look import event_fields
 from .output import Output
 from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, Workflow, command, made
+from .transfer import export_to, import_from_file
 
 __all__ = ["register"]
 
@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
         everything: Annotated[bool, typer.Option("--all", help="Every run.")] = False,
         output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file instead of the output.")] = None,
         workflow: Workflow = None,
-    ) -> None:
+    ) -> int:
         """Write runs as JSON lines, byte for byte, for import into any store."""
         if bool(runs) == everything:
             raise Failure(USAGE, "Export what? Give runs, or --all.")
@@ -69,28 +69,15 @@ def register(app: typer.Typer) -> None:
         streams = [await audit.run(name, workflow_name=workflow) for name in runs] if runs else None
         if streams is None and workflow is not None:
             streams = [stream async for stream in audit.store.streams(workflow_name=workflow)]
-        lines = audit.export(streams)
-        if output is None:
-            async with aclosing(lines):
-                async for line in lines:
-                    session.out.bytes_lines([line])
-            return
-        count = await _write_file(session.out, output, lines)
-        session.out.record("exported", {"file": str(output), "events": count})
-        session.out.line(f"{count:,} events written to {output}")
+        return await export_to(session.out, audit, streams, output)
 
     @command(app, "import")
     async def import_(  # pyright: ignore[reportUnusedFunction] - a command
         session: Session,
         file: Annotated[str, typer.Argument(help="What export wrote, or - for the input.")],
     ) -> int:
-        """Keep the events of an export. Again changes nothing; of a cut file, what is whole is kept."""
-        lines = sys.stdin.buffer if file == "-" else await _opened(file)
-        audit = await session.audit(create=True)
-        with lines, session.out.progress("lines read") as done:
-            imported = await audit.import_lines(_counted(lines, done))
-        _report_import(session.out, imported)
-        return FOUND_WRONG if imported.problems or not imported.complete else 0
+        """Keep the events of an export. Again changes nothing; of a damaged file, what is whole is kept."""
+        return await import_from_file(session.out, await session.audit(create=True), file)
 
     @command(app, "import-from")
     async def import_from(  # pyright: ignore[reportUnusedFunction] - a command
@@ -177,47 +164,6 @@ def register(app: typer.Typer) -> None:
         return FOUND_WRONG if failed else 0
 
 
-# Export and import
-
-
-async def _write_file(out: Output, path: Path, lines: AsyncGenerator[bytes, None]) -> int:
-    count = -2  # the first line and the last are no events
-    try:
-        file = await asyncio.to_thread(path.open, "xb")
-    except OSError as error:
-        raise Failure(STORE, f"{path} cannot be made ({error}). An export never replaces a file.") from error
-    with file, out.progress("lines written") as done:
-        async with aclosing(lines):
-            async for line in lines:
-                file.write(line + b"\n")
-                count += 1
-                done(count)
-    return count
-
-
-async def _opened(file: str) -> BinaryIO:
-    try:
-        return await asyncio.to_thread(Path(file).open, "rb")
-    except OSError as error:
-        raise Failure(STORE, f"{file} cannot be read: {error}") from error
-
-
-def _counted(lines: Iterable[bytes], done: Any) -> Iterable[bytes]:
-    for number, line in enumerate(lines):
-        done(number)
-        yield line
-
-
-def _report_import(out: Output, imported: Imported) -> None:
-    out.record("imported", imported._asdict())
-    for problem in imported.problems:
-        out.line(problem, style="red")
-    out.line(
-        f"{imported.events:,} events of {imported.runs:,} runs read, {imported.added:,} of them new. "
-        + ("The export was whole." if imported.complete else "The export ENDS EARLY: its last line is missing.")
-    )
-
-
 # Other stores
 
 
@@ -261,9 +207,16 @@ async def _adopt_cosmos(
             client = await resources.enter_async_context(cast("CosmosClient", checked.client))
             items = client.get_database_client(database).get_container_client(container)
             source = Documents(lambda text, values: items.query_items(query=text, parameters=values), allow)
-            return await audit.adopt(source, [each for name in workflows for each in await source.ids(name)])
+            return await audit.adopt(source, _outlines(source, workflows))
         except AzureError as error:
             raise Failure(STORE, f"Container {container!r} of database {database!r} cannot be read: {error}") from error
+
+
+async def _outlines(source: Documents, workflows: Sequence[str]) -> AsyncGenerator[Outline, None]:
+    for workflow in workflows:
+        async with aclosing(source.outlines(workflow)) as outlines:
+            async for outline in outlines:
+                yield outline
 
 
 def _report_adopted(out: Output, adopted: Adopted) -> None:

@@ -99,10 +99,14 @@ class Output:
         if self._errors.is_terminal or not self.as_json:
             self._errors.print(Text(safe(text)), soft_wrap=True)
 
+    def complaint(self, text: str) -> None:
+        """A line that says what is wrong, kept out of what is piped on, whatever that is."""
+        self._errors.print(Text(f"eventckpt: {safe(text)}", style="red"), soft_wrap=True)
+
     def error(self, code: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
         self.record("error", {"code": code, "message": text, **(fields or {})})
         if not self.as_json:
-            self._errors.print(Text(f"eventckpt: {safe(text)}", style="red"), soft_wrap=True)
+            self.complaint(text)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
         """Rows in columns: a table on a terminal, aligned text in a pipe."""

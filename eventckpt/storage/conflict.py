@@ -43,7 +43,7 @@ async def answer_to(
 ) -> Answer:
     """Why the seq of `event`, which was to go to `place`, is taken."""
     since = [header async for header in store.headers(place.stream, gt=place.head.seq)]
-    if not since:
+    if not since or since[-1].seq <= place.head.seq:  # a damaged event may say anything: nothing to go on behind
         return Diverged()
     behind = Behind(Head.of(since[-1]), tuple(removed for header in since for removed in header.pruned))
     again = next((header for header in reversed(since) if header.checkpoint_id == event.checkpoint_id), None)

@@ -1,14 +1,15 @@
 """The read path: which event a question is about, and the checkpoint in it.
 
 A checkpoint is live while the newest event of its id, in its stream, is not a tombstone. Everything up to the
-payload is decided on headers alone.
+payload is decided on headers alone, by `runs`. What a prune removes between one request and the next is neither damage
+nor a reason to miss what stayed: see `stores.walks`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final
 
 from agent_framework import WorkflowCheckpoint
@@ -23,7 +24,9 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
+from ..runs import counted, live
 from ..stores import EventStore, Located, RunStore, head_of
+from ..stores.walks import WALKS, Backwards, headers_of, is_torn, removals_of
 from ..text import is_name, safe
 from . import telemetry
 from .memory import EMPTY, Bound, Head, Memory, Tip
@@ -37,6 +40,10 @@ _PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 """Seconds between two looks for an event that is listed and is not there."""
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 _HINTS: Final = 4  # documents that are followed to no live checkpoint before the log is asked for all runs
+
+
+class _RemovedError(CheckpointDecodeError):
+    """An event that was read cannot be rebuilt, since what it needs was removed: it is itself on record as removed."""
 
 
 class Reader:
@@ -64,10 +71,16 @@ class Reader:
             bound: what the handle knows, if there is one.
             workflow_name: that of the handle's run, as far as it is known.
         """
+        for _ in range(WALKS):
+            with suppress(_RemovedError):  # saved again meanwhile, or gone
+                return await self._loaded(checkpoint_id, bound, workflow_name)
+        raise _not_found(checkpoint_id)
+
+    async def _loaded(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> WorkflowCheckpoint:
         versions = bound.versions() if bound is not None else {}
         located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
-            raise CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")
+            raise _not_found(checkpoint_id)
         event = located.event
         tip = Tip.of(event, Head.of(located.head))
         if bound is None:
@@ -127,15 +140,19 @@ class Reader:
         pauses = iter(_PAUSES)
         while True:
             header, head = await self._newest_live(workflow_name, run_id)
-            events = await self._store.read(header.stream, header.seq) if header else []
+            event = next(iter(await self._store.read(header.stream, header.seq)), None) if header else None
             checkpoint: WorkflowCheckpoint | None = None
-            for event in events:
-                checkpoint, _ = await self._decoded(event)
-                self._memory.note(Tip.of(event, head))
-                self._memory.has_answer(event)
-                if execution is None:
-                    self._memory.looked_at(event, head)
-            if header is None or events:
+            if event is not None:
+                try:
+                    checkpoint, _ = await self._decoded(event)
+                except _RemovedError:
+                    event = None
+                else:
+                    self._memory.note(Tip.of(event, head))
+                    self._memory.has_answer(event)
+                    if execution is None:
+                        self._memory.looked_at(event, head)
+            if header is None or event is not None:
                 if bound is not None and execution is not None:
                     execution.saw(head, since=since)
                     bound.goes_on(execution)
@@ -153,17 +170,40 @@ class Reader:
     async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
         """The header of the live checkpoint committed last, and the head of its run; without any, that of the last
         run that was looked through."""
-        dead: set[tuple[StreamId, str]] = set()
-        heads: dict[StreamId, Head] = {}
+        found: CheckpointEvent | None = None
         head = EMPTY
-        async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
+        for _ in range(WALKS):
+            walk, dead, heads = Backwards(), set[tuple[StreamId, str]](), dict[StreamId, Head]()
+            first: CheckpointEvent | None = None
+            found, head = None, EMPTY
+            async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
+                async for header in headers:
+                    first = first or header
+                    head = heads.setdefault(header.stream, Head.of(header))
+                    if not walk.takes(header):
+                        continue
+                    key = (header.stream, header.checkpoint_id)
+                    if header.type == "checkpoint" and key not in dead:
+                        found = header
+                        break
+                    dead.add(key)
+            is_whole = not walk.is_torn(ended=found is None)
+            if is_whole and (run_id is not None or first is found or not await self._pruned_since(first)):
+                break
+        return found, head
+
+    async def _pruned_since(self, first: CheckpointEvent | None) -> bool:
+        """Whether a removal was recorded in any run of a workflow since an event was its last: a run that a walk had
+        yet to come to may then lie where the walk had been already."""
+        if first is None:
+            return False
+        async with aclosing(self._store.workflow_headers(first.workflow_name, desc=True)) as headers:
             async for header in headers:
-                head = heads.setdefault(header.stream, Head.of(header))
-                key = (header.stream, header.checkpoint_id)
-                if header.type == "checkpoint" and key not in dead:
-                    return header, head
-                dead.add(key)
-        return None, head
+                if (header.stream, header.seq) == (first.stream, first.seq):
+                    return False
+                if header.pruned:
+                    return True
+        return False
 
     async def _projected(self, runs: RunStore, workflow_name: str) -> WorkflowCheckpoint | None:
         """What the newest document points at. A document is a hint: where the log says otherwise, its run is asked, and
@@ -172,12 +212,13 @@ class Reader:
         while len(beside) < _HINTS and (info := await runs.newest(workflow_name, beside=beside)) is not None:
             located = await self._store.find(info.checkpoint_id or "", stream=info.stream)
             if located is not None and _is_as_told(located, info):
-                checkpoint, _ = await self._decoded(located.event)
-                head = Head.of(located.head)
-                self._memory.note(Tip.of(located.event, head))
-                self._memory.has_answer(located.event)
-                self._memory.looked_at(located.event, head)
-                return checkpoint
+                with suppress(_RemovedError):
+                    checkpoint, _ = await self._decoded(located.event)
+                    head = Head.of(located.head)
+                    self._memory.note(Tip.of(located.event, head))
+                    self._memory.has_answer(located.event)
+                    self._memory.looked_at(located.event, head)
+                    return checkpoint
             checkpoint = await self._logged(workflow_name, None, info.run_id)
             if checkpoint is not None:
                 return checkpoint
@@ -186,18 +227,23 @@ class Reader:
 
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
         """The headers of the live checkpoints, in the order in which they were committed."""
-        newest: dict[tuple[StreamId, str], CheckpointEvent] = {}
         if not is_name(workflow_name):
             return []
+        runs: dict[StreamId, list[CheckpointEvent]] = {}
+        places: dict[tuple[StreamId, int], int] = {}
         async for header in self._headers(workflow_name, run_id, desc=False):
-            key = (header.stream, header.checkpoint_id)
-            newest.pop(key, None)
-            if header.type == "checkpoint":
-                newest[key] = header
-        return list(newest.values())
+            runs.setdefault(header.stream, []).append(header)
+            places[header.stream, header.seq] = len(places)
+        found: list[CheckpointEvent] = []
+        for stream, headers in runs.items():
+            headers.sort(key=lambda header: header.seq)
+            whole = headers if not is_torn(headers) else await headers_of(self._store, stream)
+            found += live(counted(whole)).values()
+        return sorted(found, key=lambda header: places.get((header.stream, header.seq), len(places)))
 
     async def checkpoints(self, headers: list[CheckpointEvent]) -> list[WorkflowCheckpoint]:
-        """The checkpoints behind `headers`, in their order; those that cannot be decoded are left out, with a warning.
+        """The checkpoints behind `headers`, in their order; those that cannot be decoded are left out, with a warning,
+        and those that are gone by now without. Of one that was saved again since, the newest content is given.
 
         Goes run by run, so that each run's snapshots are read once and one of them is in memory at a time.
         """
@@ -206,22 +252,44 @@ class Reader:
             by_stream.setdefault(header.stream, []).append(header)
         found: dict[tuple[StreamId, int], WorkflowCheckpoint] = {}
         for stream, wanted in by_stream.items():
-            async for seq, checkpoint in self._checkpoints_of(stream, [header.seq for header in wanted]):
+            async for seq, checkpoint in self._checkpoints_of(stream, wanted):
                 found[stream, seq] = checkpoint
         return [found[key] for header in headers if (key := (header.stream, header.seq)) in found]
 
     async def _checkpoints_of(
-        self, stream: StreamId, seqs: list[int]
+        self, stream: StreamId, headers: list[CheckpointEvent]
     ) -> AsyncGenerator[tuple[int, WorkflowCheckpoint], None]:
         held: Base | None = None
-        for start in range(0, len(seqs), _AT_ONCE):
-            for event in await self._store.read(stream, *seqs[start : start + _AT_ONCE]):
+        for start in range(0, len(headers), _AT_ONCE):
+            wanted = headers[start : start + _AT_ONCE]
+            events = {event.seq: event for event in await self._store.read(stream, *(each.seq for each in wanted))}
+            for header in wanted:
+                checkpoint: WorkflowCheckpoint | None = None
                 try:
-                    checkpoint, held = await self._decoded(event, held)
+                    if (event := events.get(header.seq)) is not None:
+                        checkpoint, held = await self._decoded(event, held)
+                    else:
+                        checkpoint = await self._superseding(header)
+                except _RemovedError:
+                    checkpoint = await self._superseding(header)
                 except CheckpointDecodeError as error:
                     logger.warning("A listing leaves out a checkpoint: %s", error)
-                else:
-                    yield event.seq, checkpoint
+                if checkpoint is not None:
+                    yield header.seq, checkpoint
+
+    async def _superseding(self, header: CheckpointEvent) -> WorkflowCheckpoint | None:
+        """What a checkpoint is by now whose listed event is gone; None where it is no more.
+
+        Raises:
+            CheckpointDecodeError: its newest event cannot be decoded.
+        """
+        for _ in range(WALKS):
+            located = await self._store.find(header.checkpoint_id, stream=header.stream)
+            if located is None or located.event.type == "tombstone":
+                break
+            with suppress(_RemovedError):
+                return (await self._decoded(located.event))[0]
+        return None
 
     def _headers(self, workflow_name: str, run_id: str | None, *, desc: bool) -> AsyncGenerator[CheckpointEvent, None]:
         if run_id is None:
@@ -241,7 +309,8 @@ class Reader:
         except CheckpointTypeNotAllowedError as error:
             raise error.about(where) from error
         except CheckpointDecodeError as error:
-            raise CheckpointDecodeError(f"{where}{safe(error)}") from error
+            is_removed = (await removals_of(self._store, event.stream)).covers(event.seq)
+            raise (_RemovedError if is_removed else CheckpointDecodeError)(f"{where}{safe(error)}") from error
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
         return checkpoint, base
@@ -256,3 +325,7 @@ def _is_as_told(located: Located, info: RunInfo) -> bool:
         return False
     told = (info.stream, info.checkpoint_id, info.checkpoint_seq, info.seq, info.digest)
     return told == (event.stream, event.checkpoint_id, event.seq, event.seq, event.digest)
+
+
+def _not_found(checkpoint_id: str) -> CheckpointNotFoundError:
+    return CheckpointNotFoundError(f"No checkpoint found with ID {safe(checkpoint_id)}")

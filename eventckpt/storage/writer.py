@@ -17,6 +17,7 @@ from ..errors import (
     CheckpointEncodeError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    StoreCorruptError,
     StoreLockedError,
     StoreUnavailableError,
     StreamConflict,
@@ -162,7 +163,11 @@ class Writer:
 
     async def delete(self, located: Located | None, bound: Bound | None) -> bool:
         """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
-        whatever the head is."""
+        whatever the head is.
+
+        Raises:
+            StoreCorruptError: nothing can follow the head, as the store itself tells it.
+        """
         if located is None:
             return False
         head = Head.of(located.head)
@@ -173,6 +178,8 @@ class Writer:
             except StreamConflict as conflict:
                 if conflict.head is None:
                     return False  # the whole run was removed in the meantime
+                if conflict.head.seq < tombstone.seq:  # the same again: no writer was faster
+                    raise _nothing_follows(tombstone) from conflict
                 head = Head.of(conflict.head)
             else:
                 self._memory.forget(tombstone)
@@ -262,4 +269,13 @@ def _not_tried(draft: CheckpointEvent, outage: CheckpointStoreError) -> Checkpoi
     return type(outage)(
         f"Checkpoint {safe(draft.checkpoint_id)} of workflow {draft.workflow_name!r} was not saved: the save before it "
         f"through the same storage found the store out of reach. Trying again is safe. {safe(outage)}"
+    )
+
+
+def _nothing_follows(tombstone: CheckpointEvent) -> StoreCorruptError:
+    return StoreCorruptError(
+        f"Checkpoint {safe(tombstone.checkpoint_id)} was not deleted: run {tombstone.run_id!r} of workflow "
+        f"{tombstone.workflow_name!r} takes no event at seq {tombstone.seq}, though nothing is there. Its last event, "
+        f"at seq {tombstone.seq - 1}, is damaged, or is the last that a run can have: `eventckpt verify` tells which. "
+        "Checkpoints of the run can still be loaded; save what goes on from them to another run."
     )

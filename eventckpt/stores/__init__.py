@@ -297,6 +297,20 @@ class AuditStore(EventStore):
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """Up to `limit` of the checkpoint ids that begin with `prefix`, sorted."""
 
+    async def runs_with(self, workflow_name: str, checkpoint_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Which runs of a workflow have events of these checkpoint ids: pairs of checkpoint id and run id, each once.
+
+        An engine should override this: here, the headers of all runs are read.
+
+        Args:
+            workflow_name: the workflow.
+            checkpoint_ids: up to 500.
+        """
+        wanted = frozenset(checkpoint_ids)
+        async with aclosing(self.workflow_headers(workflow_name)) as headers:
+            found = {(each.checkpoint_id, each.run_id) async for each in headers if each.checkpoint_id in wanted}
+        return sorted(found)
+
     @abstractmethod
     def events(self, stream: StreamId, *, gt: int = 0, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
         """The events of a stream with `gt < seq <= lte`, whole, in order of the seq that each is kept under."""

@@ -216,6 +216,19 @@ class SqliteEventStore(AuditStore):
         )
         return [row[0] for row in rows]
 
+    async def runs_with(self, workflow_name: str, checkpoint_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """See `AuditStore.runs_with`."""
+        wanted = [name for name in {*checkpoint_ids} if is_unicode(name)] if is_unicode(workflow_name) else []
+        marks = ", ".join("?" * len(wanted))
+        rows = await self._read(
+            lambda connection: connection.execute(
+                "SELECT DISTINCT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
+                f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
+                (*wanted, workflow_name),
+            ).fetchall()
+        )
+        return sorted((str(name), str(run_id)) for name, run_id in rows)
+
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[CheckpointEvent, None]:

@@ -7,7 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
-from . import audit, capacity, cosmos, deltas, main_job, projector
+from . import audit, capacity, cosmos, deltas, main_job, projector, transfer
 from .measure import report
 
 
@@ -27,6 +27,7 @@ def main() -> int:
     met.append(report("Cosmos DB: saves until a run's logical partition is full", asyncio.run(capacity.capacity())))
     met.append(report("Cosmos DB: client time of a save of the conversation", asyncio.run(cosmos.client_time())))
     met.append(report("Audits", [*asyncio.run(audit.commands()), *asyncio.run(audit.diffs())]))
+    met.append(report("Import", transfer.memory()))
     met.append(report("The projector", asyncio.run(projector.figures())))
     deltas.plot(curve, Path("docs", "stored-bytes.svg"))
     return 0 if all(met) else 1

@@ -4,12 +4,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import gzip
 import json
 import os
 import re
+import signal
+import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Never
 from uuid import uuid4
@@ -18,6 +24,9 @@ import pytest
 from agent_framework import FileCheckpointStorage, WorkflowBuilder, WorkflowContext, executor
 
 from eventckpt import CheckpointEvent, EventStore, StreamId
+from eventckpt.audit.archive import event_line, run_line
+from eventckpt.stores.conformance import make_event
+from eventckpt.stores.cosmos.items import item_id, partition_key_of
 
 from ..conftest import cosmos_account
 from ..engines import CosmosEngine, Engine, SqliteEngine
@@ -73,7 +82,7 @@ async def test_an_export_goes_into_the_other_engine_is_verified_there_and_resume
     await workflow().run(21, checkpoint_storage=storage.for_run("r"))
     file = tmp_path / "events.jsonl"
     lines = await exported(cli, file)
-    assert len(lines) == 2 + 3
+    assert len(lines) == 3 + 3
     async with other_engine(engine, tmp_path) as other:
         there = Cli(other)
         printed = await there("import", str(file))
@@ -94,10 +103,10 @@ async def test_an_export_holds_chosen_runs_or_all_and_replaces_no_file(
     await order_run(engine, "order-1", steps=2)
     await order_run(engine, "order-2", steps=1)
     one = await exported(cli, tmp_path / "one", "order-1")
-    assert json.loads(one[0]) == {"format": "eventckpt-export", "version": 1}
+    assert json.loads(one[0]) == {"format": "eventckpt-export", "version": 2}
     assert json.loads(one[-1]) == {"end": True, "runs": 1, "events": 2}
-    assert len(await exported(cli, tmp_path / "both", "order-1", "order-2")) == 5
-    assert len(await exported(cli, tmp_path / "all")) == 5
+    assert len(await exported(cli, tmp_path / "both", "order-1", "order-2")) == 7
+    assert len(await exported(cli, tmp_path / "all")) == 7
     assert "An export never replaces a file" in (await cli("export", "--all", "-o", str(tmp_path / "all"), code=4)).err
     assert (await cli("export", "order-1")).out.encode() == b"".join(one)
     assert "Give runs, or --all" in (await cli("export", code=2)).err
@@ -182,6 +191,81 @@ async def test_what_is_no_export_is_refused(cli: Cli, tmp_path: Path) -> None:
         printed = await cli("import", "-", stdin=content, code=1, store=str(tmp_path / "new.db"))
         assert "This is no export of eventckpt" in printed.out
     assert "cannot be read" in (await cli("import", str(tmp_path / "nowhere"), code=4)).err
+
+
+@pytest.mark.parametrize("what", ["a folder", "nothing"])
+async def test_a_file_that_cannot_be_read_is_named(cli: Cli, tmp_path: Path, what: str) -> None:
+    path = tmp_path if what == "a folder" else tmp_path / "nowhere"
+    failed = await cli("import", str(path), code=4, store=str(tmp_path / "new.db"))
+    assert f"{path} cannot be read" in failed.err
+    assert not (tmp_path / "new.db").exists()
+
+
+async def test_a_compressed_export_is_said_to_be_one(engine: Engine, cli: Cli, tmp_path: Path) -> None:
+    await order_run(engine, steps=2)
+    packed = gzip.compress(b"".join(await exported(cli, tmp_path / "events.jsonl")))
+    printed = await cli("import", "-", stdin=packed, code=1, store=str(tmp_path / "new.db"))
+    assert "This is no export of eventckpt: its first line does not say so; it is compressed" in printed.out
+
+
+async def test_a_store_that_fails_in_the_middle_ends_the_import_and_what_was_done_is_told(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    """The file of the new store may not grow as large as it would have to."""
+    await order_run(engine, steps=2)
+    lines = await exported(cli, tmp_path / "events.jsonl")
+    events = [make_event(StreamId("w", f"r{n}"), 1, data=os.urandom(20_000)) for n in range(200)]
+    ends = [run_line(event.stream, 1, 1, event.digest) for event in events]
+    many = [line for event, end in zip(events, ends, strict=True) for line in (event_line(event), end)]
+    file, store = tmp_path / "many.jsonl", str(tmp_path / "new.db")
+    file.write_bytes(b"\n".join([lines[0].strip(), *many]))
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000)); "
+        "from eventckpt.cli import app; app()"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-W", "ignore", "-c", code, "import", str(file), "--store", store, "--json"],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (done.returncode, [record["kind"] for record in records]) == (4, ["imported", "error"]), done.stderr
+    assert 0 < records[0]["added"] < 200
+    assert "200 events of 200 runs read" in (await cli("import", str(file), code=1, store=store)).out
+
+
+async def test_an_interrupt_ends_an_import_from_a_pipe_that_gives_nothing(cli: Cli, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    command = [sys.executable, "-W", "ignore", "-m", "eventckpt.cli", "import", str(pipe)]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--store", str(tmp_path / "new.db"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    writer = await asyncio.to_thread(pipe.open, "wb")  # waits until it is opened for reading
+    process.send_signal(signal.SIGINT)
+    out, err = await asyncio.wait_for(process.communicate(), 60)
+    writer.close()
+    assert process.returncode == 130, err
+    assert b"The import STOPPED before the end" in out
+    assert b"Traceback" not in err
+
+
+async def test_a_damaged_run_is_exported_as_it_is_and_named(engine: Engine, cli: Cli, tmp_path: Path) -> None:
+    await order_run(engine, steps=4)
+    if isinstance(engine, SqliteEngine):
+        with closing(sqlite3.connect(engine.path)) as database, database:
+            database.execute("DELETE FROM events WHERE seq = 2")
+    else:
+        assert isinstance(engine, CosmosEngine)
+        container = await engine.open().container()
+        await container.delete_item(item_id(2), partition_key_of(stream()))
+    failed = await cli("export", "--all", "-o", str(tmp_path / "events.jsonl"), code=1)
+    assert "run 'order-1' of workflow 'orders' is damaged: seqs 2 to 2 are gone" in failed.err
+    printed = await cli("import", str(tmp_path / "events.jsonl"), code=1, store=str(tmp_path / "new.db"))
+    assert "seq 2 is missing" in printed.out
+    assert len((await cli("export", "--all", code=1)).out.splitlines()) == 3 + 3
 
 
 # Fork

@@ -226,6 +226,12 @@ class CosmosEventStore(AuditStore):
         """See `AuditStore.checkpoint_ids`."""
         return [] if not is_unicode(prefix) else await log.ids_with(self._container, prefix, limit)
 
+    async def runs_with(self, workflow_name: str, checkpoint_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """See `AuditStore.runs_with`."""
+        if not is_unicode(workflow_name):
+            return []
+        return await log.runs_with(self._container, workflow_name, [*filter(is_unicode, checkpoint_ids)])
+
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[CheckpointEvent, None]:

@@ -37,7 +37,7 @@ from .items import (
 from .layout import KEY_VERSION, listing, mapping, serves
 from .query import Cursor
 
-__all__ = ["checks", "follow", "ids_with", "is_removed", "rows_of", "streams"]
+__all__ = ["checks", "follow", "ids_with", "is_removed", "rows_of", "runs_with", "streams"]
 
 _PAGE: Final = 100
 _KEY_PREFIX: Final = 100  # characters of a run id's prefix that its partition key is searched for
@@ -114,6 +114,17 @@ async def ids_with(container: Container, prefix: str, limit: int) -> list[str]:
             if len(found) == limit:
                 break
     return sorted(found)
+
+
+async def runs_with(container: Container, workflow_name: str, names: list[str]) -> list[tuple[str, str]]:
+    """See `AuditStore.runs_with`."""
+    cursor = container.query(
+        "SELECT c.id, c.stream, c.checkpoint_id, c.run_id FROM c"
+        " WHERE c.workflow_name = @workflow AND ARRAY_CONTAINS(@names, c.checkpoint_id)",
+        {"@workflow": workflow_name, "@names": names},
+    )
+    async with aclosing(rows_of(container, cursor)) as rows:
+        return sorted({(str(row["checkpoint_id"]), str(row["run_id"])) async for row in rows if is_event(row)})
 
 
 async def is_removed(container: Container, item: Item) -> bool:

@@ -1,0 +1,213 @@
+"""What the lines of an export are, and what an event in one must be for a store to keep it.
+
+An export is a line for each event, run by run: behind each run's events a line with the totals of that run, before all
+of them a line that names the format, and at the end one with the totals of all. Version 1, which 0.1.0 wrote, has no
+totals of the runs. Whatever is in a line may be hostile: reading one gives what it is, or says that it is nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, TypeAlias
+
+import msgspec
+
+from ..chain import is_newer, is_whole
+from ..codec import MAX_RAW_SIZE
+from ..events import MAX_SEQ, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
+from ..text import is_unicode
+
+__all__ = [
+    "MAX_LINE",
+    "TOO_LONG",
+    "VERSION",
+    "Beginning",
+    "Line",
+    "RunTotals",
+    "Totals",
+    "beginning_line",
+    "event_line",
+    "flaw_of",
+    "portable",
+    "read_event",
+    "read_line",
+    "run_line",
+    "totals_line",
+]
+
+FORMAT: Final = "eventckpt-export"
+VERSION: Final = 2
+MAX_LINE: Final = MAX_RAW_SIZE // 3 * 4 + 16 * 1024 * 1024
+"""Bytes in a line: the largest payload in base64, and a header beside it. What is longer is no event."""
+TOO_LONG: Final = b"\0(a line that is longer)"
+"""What a reader gives in place of a longer line, without having held it: this object, not only these bytes."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+
+_BOM: Final = b"\xef\xbb\xbf"
+_CHANGED: Final = "was changed: its digest does not match"
+
+
+class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+    """The first line."""
+
+    format: str
+    version: int
+
+
+class RunTotals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The line behind the events of a run."""
+
+    run_end: bool
+    workflow_name: str
+    run_id: str
+    events: Count
+    seq: Count
+    """Of the last event."""
+    digest: str
+    """Of the last event."""
+
+    @property
+    def stream(self) -> StreamId:
+        return StreamId(self.workflow_name, self.run_id)
+
+
+class Totals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The last line."""
+
+    end: bool
+    runs: Count
+    events: Count
+
+
+Line: TypeAlias = CheckpointEvent | RunTotals | Totals | Beginning
+
+_encoder = msgspec.json.Encoder()
+_event_decoder = msgspec.json.Decoder(CheckpointEvent)
+_other_decoders: Final[tuple[msgspec.json.Decoder[Any], ...]] = (
+    msgspec.json.Decoder(RunTotals),
+    msgspec.json.Decoder(Totals),
+    msgspec.json.Decoder(Beginning),
+)
+_NO_LINE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+"""What decoding bytes that are no line comes to; a `UnicodeDecodeError` is a `ValueError`."""
+
+
+def beginning_line() -> bytes:
+    """The first line of an export."""
+    return _encoder.encode(Beginning(format=FORMAT, version=VERSION))
+
+
+def event_line(event: CheckpointEvent) -> bytes:
+    """The line of an event."""
+    return _encoder.encode(portable(event))
+
+
+def run_line(stream: StreamId, events: int, seq: int, digest: str) -> bytes:
+    """The line of totals behind a run's events.
+
+    Args:
+        stream: the run.
+        events: how many of its events are in the export.
+        seq: of the last of them, with:
+        digest: its digest.
+    """
+    workflow_name, run_id = stream.workflow_name, stream.run_id
+    totals = RunTotals(run_end=True, workflow_name=workflow_name, run_id=run_id, events=events, seq=seq, digest=digest)
+    return _encoder.encode(totals)
+
+
+def totals_line(runs: int, events: int) -> bytes:
+    """The last line of an export."""
+    return _encoder.encode(Totals(end=True, runs=runs, events=events))
+
+
+def read_line(line: bytes) -> Line | None:
+    """What a line is; None where it is none that an export has."""
+    try:
+        return _event_decoder.decode(line)
+    except _NO_LINE:
+        pass  # one of the others, or nothing
+    line = line.removeprefix(_BOM)  # some editors put one before the first line
+    for decoder in _other_decoders:
+        try:
+            found: Line = decoder.decode(line)
+        except _NO_LINE:
+            continue
+        if not isinstance(found, Beginning) or found.format == FORMAT:
+            return found
+    return None
+
+
+def read_event(line: bytes) -> CheckpointEvent:
+    """The event in a line that was read before."""
+    return _event_decoder.decode(line)
+
+
+def portable(event: CheckpointEvent) -> CheckpointEvent:
+    """The event without what only its engine knows: in which items its data lies."""
+    if event.payload is None or not event.payload.parts:
+        return event
+    return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, parts=()))
+
+
+def flaw_of(event: CheckpointEvent) -> str:
+    """Why no store can keep an event as it is, as the rest of a sentence; empty where it can."""
+    if is_newer(event):
+        return "was written by a newer version of eventckpt; import it with that version"
+    if not 1 <= event.seq <= MAX_SEQ:
+        return "has a seq that no event has"
+    try:
+        check_run_id(event.run_id)
+        if not is_whole(event):
+            return _CHANGED
+    except UnicodeEncodeError:
+        return "holds text that is no Unicode"
+    except ValueError:
+        return "has a run id that no run has"
+    if event.payload is None:
+        return "is a checkpoint without a payload" if event.type == "checkpoint" else _flaw_of_tombstone(event)
+    if event.type == "tombstone" or event.pruned:
+        return (
+            "is a tombstone with a payload" if event.type == "tombstone" else "is a checkpoint that records a removal"
+        )
+    return _flaw_of_payload(event.payload, event.seq) or _flaw_of_fork(event)
+
+
+def _flaw_of_tombstone(event: CheckpointEvent) -> str:
+    if event.pruned and event.checkpoint_id:
+        return "records a removal and deletes a checkpoint, which no event does"
+    return _flaw_of_stretches(event.pruned, event.seq) or _flaw_of_fork(event)
+
+
+def _flaw_of_payload(payload: Payload, seq: int) -> str:
+    if payload.stored_size != len(payload.data):
+        return f"claims {payload.stored_size} bytes of data and has {len(payload.data)}"
+    if payload.raw_size < 0 or payload.since_base < 0:
+        return "has a size below zero"
+    if payload.base_seq is not None and not 1 <= payload.base_seq < seq:
+        return f"is a delta against seq {payload.base_seq}, which is no seq before its own"
+    return ""
+
+
+def _flaw_of_stretches(stretches: tuple[Pruned, ...], seq: int) -> str:
+    last = 0
+    for stretch in stretches:
+        if not last < stretch.first <= stretch.last < seq:
+            return (
+                f"records the removal of seqs {stretch.first} to {stretch.last}, which are not before it, or in order"
+            )
+        last = stretch.last
+    return ""
+
+
+def _flaw_of_fork(event: CheckpointEvent) -> str:
+    origin: ForkPoint | None = event.forked_from
+    if origin is None:
+        return ""
+    if event.seq != 1:
+        return "says that a fork begins with it, and is not the first of its run"
+    if not 0 <= origin.seq <= MAX_SEQ:
+        return "is a fork from a seq that no event has"
+    if not origin.run_id or not is_unicode(origin.run_id) or len(origin.run_id) > 255:
+        return "is a fork from a run id that no run has"
+    return ""

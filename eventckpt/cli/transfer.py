@@ -1,0 +1,123 @@
+"""What `export` and `import` do with files and pipes: written off the event loop, read to their end, reported."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+from ..audit import CheckpointAudit, Exported, Imported
+from ..errors import CheckpointStoreError
+from ..events import StreamId
+from .output import Output
+from .reading import lines_of
+from .session import FOUND_WRONG, STORE, Failure
+
+__all__ = ["export_to", "import_from_file"]
+
+_BUFFER = 1024 * 1024  # bytes that are written at once
+
+
+class _Told:
+    """What the exporter told of the runs."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self.events = self.damaged = 0
+
+    def __call__(self, run: Exported) -> None:
+        self.events += run.events
+        if run.problem:
+            self.damaged += 1
+            self._out.complaint(run.problem)
+
+
+async def export_to(out: Output, audit: CheckpointAudit, streams: list[StreamId] | None, path: Path | None) -> int:
+    """Export runs to a new file, or to the output; the exit code."""
+    told = _Told(out)
+    async with aclosing(audit.export(streams, told=told)) as lines:
+        if path is None:
+            async for line in lines:
+                out.bytes_lines([line])
+        else:
+            with out.progress("events written") as done:
+                await _write(path, lines, lambda: done(told.events))
+            out.record("exported", {"file": str(path), "events": told.events, "damaged": told.damaged})
+            out.line(f"{told.events:,} events written to {path}")
+    return FOUND_WRONG if told.damaged else 0
+
+
+async def import_from_file(out: Output, audit: CheckpointAudit, name: str) -> int:
+    """Import what the file with this name, or the input, holds; the exit code. What was done is reported, whatever
+    ends it."""
+    latest: list[Imported] = []
+
+    def so_far(imported: Imported) -> None:
+        latest[:] = [imported]
+        done(imported.events)
+
+    try:
+        with out.progress("events read") as done:
+            async with aclosing(lines_of(name)) as lines:
+                imported = await audit.import_lines(lines, so_far=so_far)
+    except OSError as error:
+        _stopped(out, latest)
+        raise Failure(STORE, f"{name} cannot be read: {error}") from error
+    except (CheckpointStoreError, asyncio.CancelledError):
+        _stopped(out, latest)
+        raise
+    _report(out, imported, _verdict(imported))
+    return 0 if imported.whole else FOUND_WRONG
+
+
+async def _write(path: Path, lines: AsyncGenerator[bytes, None], written: Callable[[], None]) -> None:
+    try:
+        file = await asyncio.to_thread(path.open, "xb", buffering=0)
+    except OSError as error:
+        raise Failure(STORE, f"{path} cannot be made ({error}). An export never replaces a file.") from error
+    buffer = bytearray()
+    try:
+        with file:
+            async for line in lines:
+                buffer += line
+                buffer += b"\n"
+                if len(buffer) >= _BUFFER:
+                    await asyncio.to_thread(_write_all, file.write, bytes(buffer))
+                    buffer.clear()
+                    written()
+            await asyncio.to_thread(_write_all, file.write, bytes(buffer))
+    except OSError as error:
+        raise Failure(
+            STORE, f"{path} cannot be written to its end ({error}). What is there is no whole export."
+        ) from error
+
+
+def _write_all(write: Callable[[bytes], int | None], data: bytes) -> None:
+    while data:
+        data = data[write(data) or 0 :]
+
+
+def _stopped(out: Output, latest: list[Imported]) -> None:
+    for imported in latest:
+        _report(out, imported, "The import STOPPED before the end: importing again goes on.")
+
+
+def _verdict(imported: Imported) -> str:
+    if not imported.complete:
+        return "The export ENDS EARLY: its last line is missing."
+    return "The export was whole." if imported.whole else "NOT all of it is as it was exported, or could be kept."
+
+
+def _report(out: Output, imported: Imported, verdict: str) -> None:
+    out.record("imported", imported._asdict())
+    for note in imported.notes:
+        out.line(note, style="yellow")
+    for problem in imported.problems:
+        out.line(problem, style="red")
+    if (more := imported.problem_count - len(imported.problems)) > 0:
+        out.line(f"… and {more:,} more like these.", style="red")
+    removed = f" {imported.removed:,} are on record as removed, and stay so." if imported.removed else ""
+    out.line(
+        f"{imported.events:,} events of {imported.runs:,} runs read, {imported.added:,} of them new.{removed} {verdict}"
+    )

@@ -1,0 +1,240 @@
+"""Everything at once, over both engines: writers, also such as are killed, beside prunes, deletions, imports, forks,
+rebuilds and readers, and on SQLite a backup and its restore. At the end log, projection and an independent fold of what is
+physically there say the same, and every save that was acknowledged is there, recorded as removed, or newer than the backup
+that was restored.
+
+`make campaign` does it for longer. What is done is drawn from a seed, which a failure names; which of two things that
+happen at once comes first is not, so that a seed makes a failure likely again, and not certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from projections import open_engine
+from projections.projector import Projector
+
+from ..cosmos_emulator import CosmosEmulator, Switches
+from .book import Book
+from .ending import what_is_wrong
+from .files import back_up, restore
+from .operators import PATIENCE, Operator, Workers, options
+from .readers import Reader
+from .rows import Rows, from_items, from_sqlite
+from .stores import Noting, open_store
+from .writers import Writer
+
+SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED") or 0) or 1
+CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS") or 0) or 1
+"""How many, each with a seed of its own."""
+STEPS: Final = int(os.environ.get("EVENTCKPT_TEST_STEPS_OF_A_CAMPAIGN") or 0) or 14
+"""Turns of each operator and reader in each act; a writer has three for each."""
+
+SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
+_OPERATORS: Final = 2
+_READERS: Final = 2
+_PROCESSES: Final = 2
+
+
+class Campaign:
+    """One campaign over the store at a place.
+
+    Args:
+        place: see `open_store`.
+        folder: for journals and other stores.
+        seed: of all that is drawn.
+        late: whether replicas lag.
+    """
+
+    def __init__(self, place: str, folder: Path, seed: int, *, late: bool = False) -> None:
+        self.book = Book()
+        self.dice = random.Random(seed)
+        self.place = place
+        self._folder = folder
+        self._late = late
+        self._acts = 0
+
+    def open(self, name: str) -> Noting:
+        """The store as another process opens it."""
+        return open_store(self.place, name, self.book.take)
+
+    async def act(self, steps: int, *beside: Callable[[], Awaitable[None]], processes: int = 0) -> None:
+        """So many turns for everybody; what is `beside` happens once each, somewhere between."""
+        self._acts += 1
+        workers = Workers(self.open, self.book.wrong)
+        async with AsyncExitStack() as opened:
+            turns: list[tuple[int, Callable[[], Awaitable[None]]]] = []
+            for number in range(4):
+                store = await opened.enter_async_context(self.open(f"s{self._acts}{number}"))
+                writer = Writer(
+                    store,
+                    f"w{self._acts}{number}",
+                    random.Random(self.dice.random()),
+                    on_conflict="raise" if number == 1 else "fork",
+                    bound=number != 2,
+                )
+                turns.append((3 * steps, writer.turn))
+                if number < _READERS:
+                    reader = Reader(store, self.book, random.Random(self.dice.random()), late=self._late)
+                    turns.append((steps, reader.turn))
+            for number in range(_OPERATORS):
+                store = await opened.enter_async_context(self.open(f"o{self._acts}{number}"))
+                elsewhere = self._folder / f"elsewhere-{self._acts}{number}.db"
+                dice = random.Random(self.dice.random())
+                turns.append((steps, Operator(store, self.book, dice, workers, elsewhere).turn))
+            if processes:
+                crew = Crew(self, processes)
+                opened.push_async_callback(crew.dismiss)
+                await crew.hire()
+                turns.append((2 * steps, crew.turn))
+            try:
+                async with asyncio.TaskGroup() as everybody:
+                    for count, turn in turns:
+                        everybody.create_task(_repeated(count, turn))
+                    for once in beside:
+                        everybody.create_task(_repeated(1, once))
+            finally:
+                await workers.all_go()
+        self.book.absorb()
+
+    def journal(self, name: str) -> Path:
+        """Where a process writes its entries."""
+        path = self._folder / f"journal-{name}"
+        self.book.reads(path)
+        return path
+
+    async def end(self, rows: Callable[[], Rows], *, by_commit: bool) -> None:
+        """The projection catches up, and everything is compared."""
+        async with self.open("the end") as store:
+            engine = open_engine(store)
+            projector = Projector(engine, options("the last worker"))
+            async with projector.processing(await store.runs().active()) as processor:
+                async with asyncio.timeout(PATIENCE):
+                    await processor.caught_up()
+            wrong = [*self.book.said, *await what_is_wrong(rows(), self.book, store, by_commit=by_commit)]
+        assert wrong == [], f"{len(wrong)} things are wrong:\n" + "\n".join(wrong[:40])
+        assert len(self.book.saved) > STEPS, "hardly anything was saved"
+
+
+class Crew:
+    """Writers in processes of their own. Now and then one is killed, and another comes."""
+
+    def __init__(self, campaign: Campaign, count: int) -> None:
+        self._campaign = campaign
+        self._count = count
+        self._dice = random.Random(campaign.dice.random())
+        self._number = campaign.dice.randrange(1000, 1_000_000)
+        self._processes: list[asyncio.subprocess.Process] = []
+
+    async def hire(self) -> None:
+        while len(self._processes) < self._count:
+            self._number += 1
+            name = f"p{self._number}"
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.campaign.writer_process", self._campaign.place,
+                str(self._campaign.journal(name)), name, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+            )  # fmt: skip
+            self._processes.append(process)
+            assert process.stdout is not None
+            assert await process.stdout.readline() == b"ready\n"
+
+    async def turn(self) -> None:
+        """A turn for one of them, or its end."""
+        process = self._dice.choice(self._processes)
+        assert process.stdin is not None
+        assert process.returncode is None, "a process of writers ended by itself"
+        process.stdin.write(b"\n")
+        await process.stdin.drain()
+        if self._dice.random() < 0.1:
+            self._processes.remove(process)
+            process.kill()
+            await process.communicate()
+            await self.hire()
+
+    async def dismiss(self) -> None:
+        """All end, when they are done."""
+        for process in self._processes:
+            with suppress(BrokenPipeError, ConnectionResetError):
+                await process.communicate()
+
+
+async def _repeated(count: int, turn: Callable[[], Awaitable[None]]) -> None:
+    for _ in range(count):
+        await turn()
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_on_sqlite_nothing_acknowledged_is_lost_and_log_projection_and_rows_agree(
+    seed: int, tmp_path: Path
+) -> None:
+    path, backup = tmp_path / "events.db", tmp_path / "backup.db"
+    campaign = Campaign(str(path), tmp_path, seed)
+    marks: list[tuple[int, int]] = []
+
+    async def backs_up() -> None:
+        for _ in range(campaign.dice.randrange(200)):
+            await asyncio.sleep(0)
+        marks.append(campaign.book.mark())
+        await back_up(path, backup)
+
+    await campaign.act(STEPS, processes=_PROCESSES)
+    await campaign.act(STEPS, backs_up, processes=_PROCESSES)
+    await campaign.end(lambda: from_sqlite(path), by_commit=True)
+    await restore(path, backup)
+    campaign.book.restored(marks[0])
+    await campaign.end(lambda: from_sqlite(path), by_commit=True)
+    await campaign.act(STEPS, processes=_PROCESSES)
+    await campaign.end(lambda: from_sqlite(path), by_commit=True)
+
+
+@pytest.mark.parametrize("lag", [0.0, 0.4], ids=["prompt", "lagging"])
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_on_cosmos_nothing_acknowledged_is_lost_and_log_projection_and_rows_agree(
+    seed: int, lag: float, tmp_path: Path
+) -> None:
+    switches = Switches(lag=lag, lag_seconds=0.1, empty_pages=0.2 if lag else 0.0, seed=seed)
+    async with emulator(switches, seed) as (service, place):
+        campaign = Campaign(json.dumps(place), tmp_path, seed, late=bool(lag))
+        await campaign.act(STEPS)
+        service.faults.clear()
+        service.catch_up()
+
+        def rows() -> Rows:
+            service.catch_up()
+            containers = [service.container(place["database_name"], f"{place['container_name']}{suffix}")
+                          for suffix in ("", "-projections")]  # fmt: skip
+            events, documents = ([item.raw for partition in each.live() for item in partition.items()]
+                                 for each in containers)  # fmt: skip
+            return from_items(events, documents)
+
+        await campaign.end(rows, by_commit=False)
+
+
+@asynccontextmanager
+async def emulator(switches: Switches, seed: int) -> AsyncGenerator[tuple[CosmosEmulator, dict[str, str]], None]:
+    """A service with the troubles that it has at times: it throttles, is out, and loses answers."""
+    async with CosmosEmulator(switches=switches, partitions=2) as service:
+        writes = ["create_item", "upsert_item", "replace_item", "batch"]
+        service.faults.respond(429, retry_after_ms=5, rate=0.03, seed=seed)
+        service.faults.respond(503, rate=0.01, seed=seed + 1)
+        service.faults.respond(408, applied=True, kind=writes, rate=0.03, seed=seed + 2)
+        service.faults.drop(applied=True, kind=writes, rate=0.03, seed=seed + 3)
+        yield (
+            service,
+            {
+                "endpoint": service.endpoint,
+                "credential": service.key,
+                "database_name": "campaign",
+                "container_name": "events",
+            },
+        )

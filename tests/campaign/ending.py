@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from typing import Any
 
+from agent_framework import WorkflowCheckpointException
+
 from eventckpt import CheckpointAudit, CheckpointNotFoundError, EventCheckpointStorage
 from eventckpt.stores import AuditStore
 from projections import compare, open_engine
@@ -156,36 +158,53 @@ async def _answers(rows: Rows, store: AuditStore, by_commit: bool) -> AsyncItera
                 yield f"verify: {verdict.problems}"
     storage = EventCheckpointStorage(store)
     homes: dict[str, list[tuple[Any, Row]]] = {}
-    ids: set[str] = set()
     for run in rows.events:
-        alive = live(rows.of(run))
-        ids.update(event["checkpoint_id"] for event in rows.of(run) if event["checkpoint_id"])
-        for name, event in alive.items():
+        for event in rows.of(run):
+            homes.setdefault(event["checkpoint_id"], [])
+        for name, event in live(rows.of(run)).items():
             row = rows.events[run][event["seq"]]
             order = row.position if by_commit else (event["recorded_at"], run[1], run[0])
-            homes.setdefault(name, []).append((order, row))
-        through = storage.for_run(run[1], workflow_name=run[0])
-        latest = await through.get_latest(workflow_name=run[0])
-        expected = next(reversed(alive.values()), None)
-        if (latest and latest.checkpoint_id) != (expected and expected["checkpoint_id"]):
-            yield f"{run}: the latest is {latest and latest.checkpoint_id}, by the rows {expected and expected['seq']}"
-        listed = await through.list_checkpoint_ids(workflow_name=run[0])
-        if listed != list(alive):
-            yield f"{run}: the live ones are {listed}, by the rows {list(alive)}"
-        if expected is None and is_steady(run[1]):
-            yield f"{run}: nobody took its latest checkpoint away, and it has none"
-    for name in sorted(ids):
+            homes[name].append((order, row))
         try:
-            loaded = await storage.load(name)
-        except CheckpointNotFoundError:
-            if name in homes:
-                yield f"{name} is not found, and is live at {[row.event['run_id'] for _, row in homes[name]]}"
-            continue
-        if name not in homes:
-            yield f"{name} is loaded, and is live in no run"
-            continue
-        _, row = max(homes[name], key=lambda each: each[0])
-        if wrong := what_is_wrong_with(loaded):
+            async for wrong in _answers_of(storage, run, rows.of(run)):
+                yield wrong
+        except WorkflowCheckpointException as error:
+            yield f"{run}: {type(error).__name__}: {error}"
+    for name, places in sorted(homes.items()):
+        wrong = await _loaded(storage, name, [row for _, row in sorted(places, key=lambda each: each[0])])
+        if wrong:
             yield wrong
-        if (loaded.workflow_name, loaded.iteration_count) != (row.event["workflow_name"], row.event["iteration_count"]):
-            yield f"{name} is loaded as version {loaded.iteration_count}, and the one written last is {row.event}"
+
+
+async def _answers_of(storage: EventCheckpointStorage, run: Run, events: list[Event]) -> AsyncIterator[str]:
+    """What a storage says of one run, and should not."""
+    alive = live(events)
+    through = storage.for_run(run[1], workflow_name=run[0])
+    latest = await through.get_latest(workflow_name=run[0])
+    expected = next(reversed(alive.values()), None)
+    if (latest and latest.checkpoint_id) != (expected and expected["checkpoint_id"]):
+        yield f"{run}: the latest is {latest and latest.checkpoint_id}, by the rows {expected and expected['seq']}"
+    listed = await through.list_checkpoint_ids(workflow_name=run[0])
+    if listed != list(alive):
+        yield f"{run}: the live ones are {listed}, by the rows {list(alive)}"
+    if [each.checkpoint_id for each in await through.list_checkpoints(workflow_name=run[0])] != list(alive):
+        yield f"{run}: not all of {list(alive)} can be decoded"
+    if expected is None and is_steady(run[1]):
+        yield f"{run}: nobody took its latest checkpoint away, and it has none"
+
+
+async def _loaded(storage: EventCheckpointStorage, name: str, homes: list[Row]) -> str:
+    """What is wrong with the answer to a load, where the checkpoint is live in these rows, the last written last."""
+    try:
+        loaded = await storage.load(name) if name else None
+    except CheckpointNotFoundError:
+        loaded = None
+    except WorkflowCheckpointException as error:
+        return f"load of {name}: {type(error).__name__}: {error}"
+    if loaded is None or not homes:
+        where = [row.event["run_id"] for row in homes]
+        return "" if loaded is None and not homes else f"{name} is live in {where}, and loaded is {loaded}"
+    last = homes[-1].event
+    if (loaded.workflow_name, loaded.iteration_count) != (last["workflow_name"], last["iteration_count"]):
+        return f"{name} is loaded as version {loaded.iteration_count}, and the one written last is {last}"
+    return what_is_wrong_with(loaded)

@@ -15,7 +15,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -41,6 +41,8 @@ STEPS: Final = int(os.environ.get("EVENTCKPT_TEST_STEPS_OF_A_CAMPAIGN") or 0) or
 """Turns of each operator and reader in each act; a writer has three for each."""
 
 SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
+_MOST: Final = 40
+"""Of what is wrong, told."""
 _OPERATORS: Final = 2
 _READERS: Final = 2
 _PROCESSES: Final = 2
@@ -122,7 +124,7 @@ class Campaign:
                 async with asyncio.timeout(PATIENCE):
                     await processor.caught_up()
             wrong = [*self.book.said, *await what_is_wrong(rows(), self.book, store, by_commit=by_commit)]
-        assert wrong == [], f"{len(wrong)} things are wrong:\n" + "\n".join(wrong[:40])
+        assert wrong == [], f"{len(wrong)} things are wrong:\n" + "\n".join(wrong[:_MOST])
         assert len(self.book.saved) > STEPS, "hardly anything was saved"
 
 
@@ -149,23 +151,27 @@ class Crew:
             assert await process.stdout.readline() == b"ready\n"
 
     async def turn(self) -> None:
-        """A turn for one of them, or its end."""
+        """A turn for one of them, in the middle of which it may be killed."""
         process = self._dice.choice(self._processes)
         assert process.stdin is not None
-        assert process.returncode is None, "a process of writers ended by itself"
+        assert process.stdout is not None
         process.stdin.write(b"\n")
         await process.stdin.drain()
-        if self._dice.random() < 0.1:
-            self._processes.remove(process)
-            process.kill()
-            await process.communicate()
-            await self.hire()
+        if self._dice.random() > 0.05:
+            assert await process.stdout.readline() == b"done\n", "a process of writers ended by itself"
+            return
+        await asyncio.sleep(self._dice.uniform(0, 0.05))
+        self._processes.remove(process)
+        process.kill()
+        await process.communicate()
+        await self.hire()
 
     async def dismiss(self) -> None:
         """All end, when they are done."""
         for process in self._processes:
-            with suppress(BrokenPipeError, ConnectionResetError):
-                await process.communicate()
+            assert process.stdin is not None
+            process.stdin.close()
+            await process.communicate()
 
 
 async def _repeated(count: int, turn: Callable[[], Awaitable[None]]) -> None:

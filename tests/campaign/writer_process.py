@@ -1,6 +1,7 @@
 """Writers in a process of their own, which the campaign kills when it likes.
 
-Each line on the standard input is one turn for each of them; its end is the end.
+Each line on the standard input is one turn for each of them, which a line on the standard output says is done; the end of
+the input is the end.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ async def work(place: str, journal: Path, name: str) -> None:
             async with asyncio.TaskGroup() as turns:
                 for writer in writers:
                     turns.create_task(writer.turn())
+            print("done", flush=True)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import json
 import os
 import random
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -37,8 +37,8 @@ from .writers import Writer
 SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED") or 0) or 1
 CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS") or 0) or 1
 """How many, each with a seed of its own."""
-STEPS: Final = int(os.environ.get("EVENTCKPT_TEST_STEPS_OF_A_CAMPAIGN") or 0) or 14
-"""Turns of each operator and reader in each act; a writer has three for each."""
+STEPS: Final = int(os.environ.get("EVENTCKPT_TEST_STEPS_OF_A_CAMPAIGN") or 0) or 10
+"""Turns of each operator and reader; a writer has three for each of them."""
 
 SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
 _MOST: Final = 40
@@ -70,12 +70,13 @@ class Campaign:
         """The store as another process opens it."""
         return open_store(self.place, name, self.book.take)
 
-    async def act(self, steps: int, *beside: Callable[[], Awaitable[None]], processes: int = 0) -> None:
-        """So many turns for everybody; what is `beside` happens once each, somewhere between."""
+    async def act(self, steps: int, *once: Callable[[], Awaitable[None]], processes: int = 0) -> None:
+        """So many turns for everybody, three times as many for writers; what is to be done `once` is done somewhere
+        between the turns of an operator."""
         self._acts += 1
         workers = Workers(self.open, self.book.wrong)
         async with AsyncExitStack() as opened:
-            turns: list[tuple[int, Callable[[], Awaitable[None]]]] = []
+            turns: list[list[Callable[[], Awaitable[None]]]] = []
             for number in range(4):
                 store = await opened.enter_async_context(self.open(f"s{self._acts}{number}"))
                 writer = Writer(
@@ -85,26 +86,27 @@ class Campaign:
                     on_conflict="raise" if number == 1 else "fork",
                     bound=number != 2,
                 )
-                turns.append((3 * steps, writer.turn))
+                turns.append([writer.turn] * 3 * steps)
                 if number < _READERS:
                     reader = Reader(store, self.book, random.Random(self.dice.random()), late=self._late)
-                    turns.append((steps, reader.turn))
+                    turns.append([reader.turn] * steps)
             for number in range(_OPERATORS):
                 store = await opened.enter_async_context(self.open(f"o{self._acts}{number}"))
                 elsewhere = self._folder / f"elsewhere-{self._acts}{number}.db"
                 dice = random.Random(self.dice.random())
-                turns.append((steps, Operator(store, self.book, dice, workers, elsewhere).turn))
+                operator = Operator(store, self.book, dice, workers, elsewhere)
+                turns.append([operator.turn] * steps)
+            for each in once:
+                turns[-1].insert(self.dice.randint(steps // 4, steps // 2), each)
             if processes:
                 crew = Crew(self, processes)
                 opened.push_async_callback(crew.dismiss)
                 await crew.hire()
-                turns.append((2 * steps, crew.turn))
+                turns.append([crew.turn] * 2 * steps)
             try:
                 async with asyncio.TaskGroup() as everybody:
-                    for count, turn in turns:
-                        everybody.create_task(_repeated(count, turn))
-                    for once in beside:
-                        everybody.create_task(_repeated(1, once))
+                    for each in turns:
+                        everybody.create_task(_in_turn(each))
             finally:
                 await workers.all_go()
         self.book.absorb()
@@ -174,8 +176,8 @@ class Crew:
             await process.communicate()
 
 
-async def _repeated(count: int, turn: Callable[[], Awaitable[None]]) -> None:
-    for _ in range(count):
+async def _in_turn(turns: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    for turn in turns:
         await turn()
 
 
@@ -188,13 +190,10 @@ async def test_on_sqlite_nothing_acknowledged_is_lost_and_log_projection_and_row
     marks: list[tuple[int, int]] = []
 
     async def backs_up() -> None:
-        for _ in range(campaign.dice.randrange(200)):
-            await asyncio.sleep(0)
         marks.append(campaign.book.mark())
         await back_up(path, backup)
 
-    await campaign.act(STEPS, processes=_PROCESSES)
-    await campaign.act(STEPS, backs_up, processes=_PROCESSES)
+    await campaign.act(2 * STEPS, backs_up, processes=_PROCESSES)
     await campaign.end(lambda: from_sqlite(path), by_commit=True)
     await restore(path, backup)
     campaign.book.restored(marks[0])

@@ -1,5 +1,5 @@
-"""The checkpoints of the campaign: each can be told from its id and its version, so that whoever loads one knows at once
-whether it is what was saved."""
+"""The checkpoints of the campaign: each can be told from its id and its version, so that whoever loads one knows at
+once whether it is what was saved."""
 
 from __future__ import annotations
 

@@ -87,7 +87,8 @@ def _lost(book: Book, histories: Histories) -> Iterator[str]:
     for place, digest in enumerate(book.answered):
         if digest not in histories.digests and not book.may_be_rolled_back(answered=place):
             sent = book.sent[digest]
-            yield f"{sent.run}: seq {sent.seq} ({sent.type} {sent.checkpoint_id}) was acknowledged, and is not in its history"
+            name = f"seq {sent.seq} ({sent.type} {sent.checkpoint_id})"
+            yield f"{sent.run}: {name} was acknowledged, and is not in its history"
     for place, saved in enumerate(book.saved):
         sent = book.versions(saved.workflow, saved.checkpoint_id, saved.version)
         if not any(each.digest in histories.digests for each in sent) and not book.may_be_rolled_back(saved=place):

@@ -15,7 +15,7 @@ from .book import Take, announcement
 __all__ = ["Killed", "Noting", "open_store"]
 
 
-class Killed(Exception):
+class Killed(Exception):  # noqa: N818 - no error: an end
     """In place of the end of a process."""
 
 

@@ -1,7 +1,7 @@
 """Everything at once, over both engines: writers, also such as are killed, beside prunes, deletions, imports, forks,
-rebuilds and readers, and on SQLite a backup and its restore. At the end log, projection and an independent fold of what is
-physically there say the same, and every save that was acknowledged is there, recorded as removed, or newer than the backup
-that was restored.
+rebuilds and readers, and on SQLite a backup and its restore. At the end log, projection and an independent fold of what
+is physically there say the same, and every save that was acknowledged is there, recorded as removed, or newer than the
+backup that was restored.
 
 `make campaign` does it for longer. What is done is drawn from a seed, which a failure names; which of two things that
 happen at once comes first is not, so that a seed makes a failure likely again, and not certain.

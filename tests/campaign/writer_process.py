@@ -1,7 +1,7 @@
 """Writers in a process of their own, which the campaign kills when it likes.
 
-Each line on the standard input is one turn for each of them, which a line on the standard output says is done; the end of
-the input is the end.
+Each line on the standard input is one turn for each of them, which a line on the standard output says is done; the end
+of the input is the end.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Writers: each goes on with runs that others write too, in all the ways in which a program can, and says what was
 acknowledged only after the save returned.
 
-A writer is not told what an operator does: it meets it as a conflict, a fork, a checkpoint that is gone. Errors of a store
-that could not be reached are met as a program would: the same save again, or on without it.
+A writer is not told what an operator does: it meets it as a conflict, a fork, a checkpoint that is gone. Errors of a
+store that could not be reached are met as a program would: the same save again, or on without it.
 """
 
 from __future__ import annotations

@@ -34,10 +34,10 @@ from .rows import Rows, from_items, from_sqlite
 from .stores import Noting, open_store
 from .writers import Writer
 
-SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED") or 0) or 1
-CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS") or 0) or 1
-"""How many, each with a seed of its own."""
-STEPS: Final = int(os.environ.get("EVENTCKPT_TEST_STEPS_OF_A_CAMPAIGN") or 0) or 10
+SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED", "1"))
+CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS", "1"))
+"""How many, each with the seed behind that of the one before."""
+LENGTH: Final = int(os.environ.get("EVENTCKPT_TEST_LENGTH", "6"))
 """Turns of each operator and reader; a writer has three for each of them."""
 
 SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
@@ -64,6 +64,7 @@ class Campaign:
         self.place = place
         self._folder = folder
         self._late = late
+        self._again = f"EVENTCKPT_TEST_SEED={seed} EVENTCKPT_TEST_LENGTH={LENGTH}"
         self._acts = 0
 
     def open(self, name: str) -> Noting:
@@ -126,8 +127,8 @@ class Campaign:
                 async with asyncio.timeout(PATIENCE):
                     await processor.caught_up()
             wrong = [*self.book.said, *await what_is_wrong(rows(), self.book, store, by_commit=by_commit)]
-        assert wrong == [], f"{len(wrong)} things are wrong:\n" + "\n".join(wrong[:_MOST])
-        assert len(self.book.saved) > STEPS, "hardly anything was saved"
+        assert wrong == [], f"{self._again}: {len(wrong)} things are wrong:\n" + "\n".join(wrong[:_MOST])
+        assert len(self.book.saved) > LENGTH, "hardly anything was saved"
 
 
 class Crew:
@@ -193,12 +194,12 @@ async def test_on_sqlite_nothing_acknowledged_is_lost_and_log_projection_and_row
         marks.append(campaign.book.mark())
         await back_up(path, backup)
 
-    await campaign.act(2 * STEPS, backs_up, processes=_PROCESSES)
+    await campaign.act(2 * LENGTH, backs_up, processes=_PROCESSES)
     await campaign.end(lambda: from_sqlite(path), by_commit=True)
     await restore(path, backup)
     campaign.book.restored(marks[0])
     await campaign.end(lambda: from_sqlite(path), by_commit=True)
-    await campaign.act(STEPS, processes=_PROCESSES)
+    await campaign.act(LENGTH, processes=_PROCESSES)
     await campaign.end(lambda: from_sqlite(path), by_commit=True)
 
 
@@ -210,7 +211,7 @@ async def test_on_cosmos_nothing_acknowledged_is_lost_and_log_projection_and_row
     switches = Switches(lag=lag, lag_seconds=0.1, empty_pages=0.2 if lag else 0.0, seed=seed)
     async with emulator(switches, seed) as (service, place):
         campaign = Campaign(json.dumps(place), tmp_path, seed, late=bool(lag))
-        await campaign.act(STEPS)
+        await campaign.act(LENGTH)
         service.faults.clear()
         service.catch_up()
 

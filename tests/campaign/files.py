@@ -1,11 +1,10 @@
-"""A SQLite store's file, backed up beside its writers, and put back while nobody has it open."""
+"""A SQLite store's file, backed up beside its writers, and put back while nobody has it open: by the commands, each in
+a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sqlite3
-from contextlib import closing
+import sys
 from pathlib import Path
 
 __all__ = ["back_up", "restore"]
@@ -13,23 +12,18 @@ __all__ = ["back_up", "restore"]
 
 async def back_up(path: Path, target: Path) -> None:
     """Copy the store, with everything that was acknowledged before this began."""
-    await asyncio.to_thread(_copy, path, target)
+    await _eventckpt("backup", str(target), "--store", str(path))
 
 
 async def restore(path: Path, backup: Path) -> None:
     """Put the copy in the place of the store, which nobody has open."""
-    await asyncio.to_thread(_put_back, path, backup)
+    await _eventckpt("restore", str(backup), "--store", str(path), "--yes")
 
 
-def _copy(path: Path, target: Path) -> None:
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(target)) as copy:
-        source.backup(copy, pages=64)
-        copy.execute("PRAGMA journal_mode = DELETE")
-
-
-def _put_back(path: Path, backup: Path) -> None:
-    for beside in ("", "-wal", "-shm"):
-        old = Path(f"{path}{beside}")
-        if old.exists():
-            os.replace(old, f"{path}{beside}.old")  # noqa: PTH105
-    os.replace(backup, path)  # noqa: PTH105
+async def _eventckpt(*arguments: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "eventckpt.cli", *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    said, _ = await process.communicate()
+    assert process.returncode == 0, f"eventckpt {arguments[0]} ended with {process.returncode}: {said.decode()}"

@@ -27,10 +27,15 @@ async def what_is_wrong(rows: Rows, book: Book, store: AuditStore, *, by_commit:
         rows: what is physically there.
         book: what was sent and acknowledged.
         store: answers as the library does.
-        by_commit: whether the engine has an order of commits over all runs.
+        by_commit: whether the engine has an order of commits over all runs. The one that has none leaves markers.
     """
     histories = Histories(rows, book)
-    found = [*rows.problems(), *histories.problems, *_unseen(rows, histories), *_lost(book, histories)]
+    found = [
+        *rows.problems(),
+        *histories.problems,
+        *_unseen(rows, histories, leaves_markers=not by_commit),
+        *_lost(book, histories),
+    ]
     found += [*_mixed(book, histories), *_documents(rows)]
     found += [each async for each in _answers(rows, store, by_commit)]
     return found
@@ -67,13 +72,16 @@ class Histories:
         return found
 
 
-def _unseen(rows: Rows, histories: Histories) -> Iterator[str]:
-    """Events of a history that are not there, and on no record; or whose marker says another thing."""
+def _unseen(rows: Rows, histories: Histories, *, leaves_markers: bool) -> Iterator[str]:
+    """Events of a history that are not there, and on no record; or without a marker, or whose marker says another
+    thing."""
     for run, history in histories.of.items():
         there, gone, markers = rows.events[run], removed(rows.of(run)), rows.markers.get(run, {})
         for sent in history:
             if sent.seq not in there and sent.seq not in gone:
                 yield f"{run}: seq {sent.seq} ({sent.checkpoint_id}) is gone, and on no record"
+            if leaves_markers and sent.seq not in there and sent.seq not in markers:
+                yield f"{run}: seq {sent.seq} is gone, and left no marker: it is free again"
             if markers.get(sent.seq, "") not in ("", sent.digest):
                 yield f"{run}: the marker at seq {sent.seq} has another digest than the event had"
         for seq in markers.keys() & there.keys():

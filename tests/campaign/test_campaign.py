@@ -17,7 +17,7 @@ import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 
@@ -38,14 +38,21 @@ SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED", "1"))
 CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS", "1"))
 """How many, each with the seed behind that of the one before."""
 LENGTH: Final = int(os.environ.get("EVENTCKPT_TEST_LENGTH", "6"))
-"""Turns of each operator and reader; a writer has three for each of them."""
+"""Turns of each operator and reader; a writer has several for each of them."""
 
 SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
 _MOST: Final = 40
 """Of what is wrong, told."""
 _OPERATORS: Final = 2
+_WRITES: Final = 4
+"""Turns of a writer for each of an operator."""
+_AHEAD: Final = 2
+"""Turns of operators by which others are ahead."""
 _READERS: Final = 2
 _PROCESSES: Final = 2
+
+
+Turn: TypeAlias = Callable[[], Awaitable[None]]
 
 
 class Campaign:
@@ -71,13 +78,13 @@ class Campaign:
         """The store as another process opens it."""
         return open_store(self.place, name, self.book.take)
 
-    async def act(self, steps: int, *once: Callable[[], Awaitable[None]], processes: int = 0) -> None:
-        """So many turns for everybody, three times as many for writers; what is to be done `once` is done somewhere
-        between the turns of an operator."""
+    async def act(self, steps: int, *once: Turn, processes: int = 0) -> None:
+        """So many turns for everybody, more for writers; what is to be done `once` is done somewhere between the turns
+        of an operator."""
         self._acts += 1
         workers = Workers(self.open, self.book.wrong)
         async with AsyncExitStack() as opened:
-            turns: list[list[Callable[[], Awaitable[None]]]] = []
+            turns: list[list[Turn]] = []
             for number in range(4):
                 store = await opened.enter_async_context(self.open(f"s{self._acts}{number}"))
                 writer = Writer(
@@ -87,7 +94,7 @@ class Campaign:
                     on_conflict="raise" if number == 1 else "fork",
                     bound=number != 2,
                 )
-                turns.append([writer.turn] * 3 * steps)
+                turns.append([writer.turn] * _WRITES * steps)
                 if number < _READERS:
                     reader = Reader(store, self.book, random.Random(self.dice.random()), late=self._late)
                     turns.append([reader.turn] * steps)
@@ -97,17 +104,20 @@ class Campaign:
                 dice = random.Random(self.dice.random())
                 operator = Operator(store, self.book, dice, workers, elsewhere)
                 turns.append([operator.turn] * steps)
+            operators = turns[-_OPERATORS:]
             for each in once:
-                turns[-1].insert(self.dice.randint(steps // 4, steps // 2), each)
+                operators[-1].insert(self.dice.randint(steps // 4, steps // 2), each)
             if processes:
                 crew = Crew(self, processes)
                 opened.push_async_callback(crew.dismiss)
                 await crew.hire()
-                turns.append([crew.turn] * 2 * steps)
+                turns.append([crew.turn] * _WRITES * steps)
+            pace = Pace(sum(map(len, operators)))
             try:
                 async with asyncio.TaskGroup() as everybody:
                     for each in turns:
-                        everybody.create_task(_in_turn(each))
+                        leads = any(each is operator for operator in operators)
+                        everybody.create_task(pace.leads(each) if leads else pace.follows(each))
             finally:
                 await workers.all_go()
         self.book.absorb()
@@ -177,9 +187,29 @@ class Crew:
             await process.communicate()
 
 
-async def _in_turn(turns: Sequence[Callable[[], Awaitable[None]]]) -> None:
-    for turn in turns:
-        await turn()
+class Pace:
+    """Keeps everybody beside the operators, whose turns take longer: so that there is always something beside them."""
+
+    def __init__(self, turns: int) -> None:
+        self._turns = turns
+        self._taken = 0
+        self._moved = asyncio.Condition()
+
+    async def leads(self, turns: Sequence[Turn]) -> None:
+        """Take the turns of an operator."""
+        for turn in turns:
+            await turn()
+            async with self._moved:
+                self._taken += 1
+                self._moved.notify_all()
+
+    async def follows(self, turns: Sequence[Turn]) -> None:
+        """Take the turns of somebody else, ahead of the operators by no more than what belongs to a few of theirs."""
+        for number, turn in enumerate(turns):
+            share = number / len(turns)
+            async with self._moved:
+                await self._moved.wait_for(lambda share=share: share * self._turns < self._taken + _AHEAD)
+            await turn()
 
 
 @pytest.mark.parametrize("seed", SEEDS)

@@ -37,7 +37,7 @@ from .writers import Writer
 SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED", "1"))
 CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS", "1"))
 """How many, each with the seed behind that of the one before."""
-LENGTH: Final = int(os.environ.get("EVENTCKPT_TEST_LENGTH", "6"))
+LENGTH: Final = int(os.environ.get("EVENTCKPT_TEST_LENGTH", "5"))
 """Turns of each operator and reader; a writer has several for each of them."""
 
 SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
@@ -170,7 +170,7 @@ class Crew:
         assert process.stdout is not None
         process.stdin.write(b"\n")
         await process.stdin.drain()
-        if self._dice.random() > 0.05:
+        if self._dice.random() > 0.03:
             assert await process.stdout.readline() == b"done\n", "a process of writers ended by itself"
             return
         await asyncio.sleep(self._dice.uniform(0, 0.05))

@@ -53,8 +53,21 @@ class Removals:
 
     def count(self, head_seq: int) -> int:
         """How many seqs up to the head are recorded."""
+        return sum(last - first + 1 for first, last in self.stretches(head_seq))
+
+    def stretches(self, head_seq: int) -> list[tuple[int, int]]:
+        """First and last seq of what is recorded up to the head, in order and without neighbours."""
         firsts, lasts = self._ends()
-        return sum(max(0, min(last, head_seq) - max(first, 1) + 1) for first, last in zip(firsts, lasts, strict=True))
+        cut = ((max(first, 1), min(last, head_seq)) for first, last in zip(firsts, lasts, strict=True))
+        return [(first, last) for first, last in cut if first <= last]
+
+    def tells(self, event: CheckpointEvent) -> bool | None:
+        """Whether an event at a recorded seq is the one that was removed from there, as far as the digests on both
+        sides of a stretch tell; None where they do not."""
+        ends, begins = self.to_last.get(event.seq), self.from_first.get(event.seq)
+        if ends is not None:
+            return ends.digest == event.digest
+        return False if begins is not None and begins.previous_digest != event.previous_digest else None
 
     def _ends(self) -> tuple[list[int], list[int]]:
         if self._joined is None:

@@ -246,8 +246,9 @@ def test_the_role_files_hold_the_data_actions_that_are_listed(file: str, who: st
     assert actions_of_the_file(file) == actions_of_the_table()[who, container]
 
 
-def test_the_role_for_maintenance_is_the_programs_and_may_delete() -> None:
-    assert actions_of_the_file("maintenance") == actions_of_the_file("workflows") | {"items/delete"}
+def test_the_role_for_maintenance_is_the_programs_and_may_replace_and_delete() -> None:
+    more = {"items/replace", "items/delete"}
+    assert actions_of_the_file("maintenance") == actions_of_the_file("workflows") | more
 
 
 def actions_of_the_file(name: str) -> set[str]:

@@ -28,6 +28,7 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..moments import moment_of, order_of
+from ..removals import Removals
 from ..runs import Folding, agree, fold
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
@@ -424,7 +425,9 @@ class CheckpointAudit:
             async for stream in each:
                 headers = [header async for header in self.store.headers(stream)]
                 if headers:
-                    yield plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
+                    yield plan._replace(unmarked=tuple(unmarked))
 
     async def prune(self, plan: Plan) -> int:
         """Record and remove what a plan says; how many events were removed.

@@ -38,6 +38,8 @@ class Plan(NamedTuple):
     """The run's head when the plan was made."""
     refused: str = ""
     """Why the run is left alone, where it is."""
+    unmarked: tuple[int, ...] = ()
+    """Seqs that an earlier prune removed and left open to old writers: to be closed, see `AuditStore.unmarked`."""
 
 
 def plan_for(
@@ -93,8 +95,9 @@ async def carry_out(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
     headers = [header async for header in store.headers(plan.stream)]
     if not headers or headers[-1].seq != plan.head_seq:
         raise StreamConflict(plan.stream, plan.head_seq + 1, headers[-1] if headers else None)
-    await store.append(_record(headers, frozenset(plan.seqs), actor))
-    removed = await store.remove(plan.stream, plan.seqs)
+    if plan.seqs:
+        await store.append(_record(headers, frozenset(plan.seqs), actor))
+    removed = await store.remove(plan.stream, (*plan.seqs, *plan.unmarked))
     await store.remove_orphaned_parts()
     return removed
 

@@ -162,7 +162,7 @@ def register(app: typer.Typer) -> None:
         plans = [plan async for plan in audit.plan_prune(streams, **options)]
         for plan in plans:
             _report_plan(session.out, plan)
-        planned = [plan for plan in plans if plan.seqs]
+        planned = [plan for plan in plans if plan.seqs or plan.unmarked]
         events, size = sum(len(plan.seqs) for plan in planned), sum(plan.stored_size for plan in planned)
         text = f"{events:,} events of {len(planned):,} runs, {size:,} bytes of payload"
         if not execute or not planned:
@@ -312,7 +312,7 @@ def _before(text: str | None) -> datetime | None:
 
 
 def _report_plan(out: Output, plan: Plan) -> None:
-    if not plan.seqs and not plan.refused:
+    if not plan.seqs and not plan.refused and not plan.unmarked:
         return
     out.record(
         "plan",
@@ -323,13 +323,16 @@ def _report_plan(out: Output, plan: Plan) -> None:
             "bytes": plan.stored_size,
             "kept": plan.kept,
             "refused": plan.refused or None,
+            "unmarked": plan.unmarked,
         },
     )
     name = f"run {plan.stream.run_id} of {plan.stream.workflow_name}"
     if plan.refused:
         out.line(f"{name}: left alone: {plan.refused}")
-    else:
+    if plan.seqs:
         out.line(f"{name}: {len(plan.seqs):,} events, {plan.stored_size:,} bytes; {plan.kept:,} stay")
+    if plan.unmarked:
+        out.line(f"{name}: {len(plan.unmarked):,} seqs of events removed earlier are to be closed to old writers")
 
 
 def _confirm(out: Output, what: str) -> None:

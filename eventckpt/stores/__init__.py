@@ -14,9 +14,20 @@ from typing import NamedTuple, Self
 from ..closing import close_after
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, RunInfo, StreamId
+from ..removals import Removals
 from ..text import is_unicode
 
-__all__ = ["AuditStore", "Check", "EventStore", "Located", "RunStore", "can_exist", "gives_way", "head_of"]
+__all__ = [
+    "AuditStore",
+    "Check",
+    "EventStore",
+    "Located",
+    "RunStore",
+    "can_exist",
+    "gives_way",
+    "head_of",
+    "head_stays",
+]
 
 
 def can_exist(stream: StreamId) -> bool:
@@ -50,11 +61,13 @@ class EventStore(ABC):
     async def append(self, event: CheckpointEvent) -> None:
         """Commit `event` as the new head of its stream. When this returns, the event is durable.
 
-        Appending an event that is already there, digest and all, does nothing: a retry is safe.
+        Appending an event that is already there, digest and all, does nothing: a retry is safe. So it does where the
+        event was committed and removed since, as far as the engine can tell: from the digest that it keeps of each
+        removed event, or else from those that the run's record has.
 
         Raises:
             StreamConflict: `event.seq` is not the one after the head, or `event.previous_digest` is not the
-                head's digest. Nothing was written.
+                head's digest. Nothing was written. The seq of a removed event is as taken as any other's.
         """
 
     @abstractmethod
@@ -133,6 +146,15 @@ async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None
     """The header of a run's last event; None if it has no events."""
     async with aclosing(store.headers(stream, desc=True)) as headers:
         return await anext(headers, None)
+
+
+def head_stays(stream: StreamId, seq: int) -> CheckpointStoreError:
+    """The refusal to remove a run's last event."""
+    return CheckpointStoreError(
+        f"seq {seq} is the last event of run {stream.run_id!r} of workflow {stream.workflow_name!r}, which is never "
+        "removed: its seq would be free again. Nothing was removed. Leave it out; to let go of a whole run, prune it "
+        "with keep=0, which leaves one event."
+    )
 
 
 async def _located(store: EventStore, header: CheckpointEvent) -> Located | None:
@@ -243,13 +265,38 @@ class AuditStore(EventStore):
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """Keep copies of a log's events under their seqs, gaps and all; how many were not there yet.
 
+        What was removed is not put back: an event whose seq the run's newest record covers, or of which the engine
+        knows that it was removed, counts as known.
+
         Raises:
-            StreamConflict: another event has one of the seqs. On an engine with transactions nothing was kept.
+            StreamConflict: another event has one of the seqs, or had it before it was removed, as far as the engine can
+                tell. On an engine with transactions nothing was kept.
         """
 
     @abstractmethod
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
-        """Remove events for good; how many were there. What they were must have been recorded before."""
+        """Remove events for good; how many were there. What they were must have been recorded before.
+
+        Their seqs stay taken, whatever becomes of the process meanwhile: doing it again finishes what was cut off, and
+        two that remove the same at once are in nobody's way. Seqs that no event has, those beyond the head among them,
+        count for nothing.
+
+        Raises:
+            CheckpointStoreError: one of the seqs is the run's last event. Nothing was removed.
+        """
+
+    async def unmarked(self, stream: StreamId, removals: Removals) -> list[int]:
+        """Seqs below the head that were recorded as removed and that a writer whose view of the run is old could take;
+        `remove` closes them. At most so many as one call may well look at: ask again after that.
+
+        On an engine that compares an append with the run's head there are none, whatever was removed. One that compares
+        it with what lies at its seq, and removed events once without a trace, overrides this.
+
+        Args:
+            stream: the run.
+            removals: what its records say, which may be any numbers.
+        """
+        return []
 
     @abstractmethod
     def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:

@@ -12,6 +12,7 @@ over is finished before the interpreter exits. (aiosqlite's thread does neither 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import sqlite3
 import threading
@@ -35,9 +36,10 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
+from ..removals import Removals
 from ..settings import choice, no_connection_string, number
 from ..text import described, is_unicode
-from . import AuditStore, Check, Located, RunStore, can_exist
+from . import AuditStore, Check, Located, RunStore, can_exist, head_stays
 from .sqlite_runs import SqliteRunStore
 
 __all__ = ["MIGRATIONS", "SqliteEventStore"]
@@ -284,6 +286,9 @@ class SqliteEventStore(AuditStore):
         only, key = _where(stream)
 
         def delete(connection: sqlite3.Connection) -> int:
+            head = _head(connection, stream)
+            if head is not None and head.seq in seqs:
+                raise head_stays(stream, head.seq)
             return connection.executemany(
                 f"DELETE FROM events WHERE seq = ? {only}", [(seq, *key) for seq in seqs if _MIN_SEQ <= seq <= MAX_SEQ]
             ).rowcount
@@ -628,7 +633,7 @@ def _append_one(connection: sqlite3.Connection, event: CheckpointEvent) -> Strea
     if event.seq <= head_seq:
         only, key = _where(event.stream)
         same = connection.execute(f"SELECT digest FROM events WHERE seq = ? {only}", (event.seq, *key)).fetchone()
-        if same == (event.digest,):
+        if same == (event.digest,) or (same is None and _removals(connection, event.stream).tells(event)):
             return None
     return StreamConflict(event.stream, event.seq, _head(connection, event.stream))
 
@@ -717,17 +722,36 @@ def _whole_events(
     return page, True
 
 
-def _put_all(connection: sqlite3.Connection, stream: StreamId, events: Iterable[CheckpointEvent]) -> int:
+def _put_all(connection: sqlite3.Connection, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
     only, key = _where(stream)
     added = 0
+    removals: Removals | None = None
     for event in events:
         row = connection.execute(f"SELECT digest FROM events WHERE seq = ? {only}", (event.seq, *key)).fetchone()
-        if row is None:
+        if row is not None:
+            if row != (event.digest,):
+                raise StreamConflict(stream, event.seq, _head(connection, stream))
+            continue
+        if removals is None:
+            removals = _removals(connection, stream, after=min(event.seq for event in events))
+        if not removals.covers(event.seq):
             _insert(connection, event)
             added += 1
-        elif row != (event.digest,):
+        elif removals.tells(event) is False:
             raise StreamConflict(stream, event.seq, _head(connection, stream))
     return added
+
+
+def _removals(connection: sqlite3.Connection, stream: StreamId, *, after: int = 0) -> Removals:
+    """What the newest record of a run, of those behind `after`, says was removed."""
+    only, key = _where(stream)
+    with closing(
+        connection.execute(
+            f"SELECT {_COLUMNS} FROM events WHERE checkpoint_id = '' AND seq > ? {only} ORDER BY seq DESC",
+            (after, *key),
+        )
+    ) as rows:
+        return Removals(itertools.islice((event for row in rows if (event := _event(row)).pruned), 1))
 
 
 def _checks_of(connection: sqlite3.Connection, path: Path) -> Iterable[Check]:

@@ -20,7 +20,7 @@ import azure.functions as func
 from azure.identity.aio import DefaultAzureCredential
 
 from eventckpt import CosmosEventStore
-from eventckpt.stores.cosmos.items import header_of, is_part
+from eventckpt.stores.cosmos.items import header_of, is_event
 from projections import LatestProjection
 
 app = func.FunctionApp()
@@ -54,4 +54,4 @@ def projection() -> LatestProjection:
 async def project(documents: func.DocumentList) -> None:
     """Apply the events among `documents`."""
     items = [dict(document) for document in documents]
-    await projection().apply([header_of(item) for item in items if not is_part(str(item.get("id")))])
+    await projection().apply([header_of(item) for item in items if is_event(item)])

@@ -10,8 +10,11 @@ import pytest
 
 from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent, EventStore, StreamId
 from eventckpt.chain import sealed
+from eventckpt.removals import Removals
+from eventckpt.stores import AuditStore
 
 from ..engines import Engine
+from ..pruning import foreseen
 from .conftest import GRAPH, WORKFLOW, Cli, checkpoint, continued, message, question, stream
 
 
@@ -23,6 +26,12 @@ async def finished_run(engine: Engine, run_id: str = "order-1", *, steps: int = 
         state = GRAPH | {"step": step, "notes": [f"note {n} of {'x' * filler}" for n in range(step)]}
         previous = checkpoint(previous, checkpoint_id=f"{run_id}-cp{step}", iteration_count=step, state=state)
         await run.save(previous)
+
+
+def audited(engine: Engine) -> AuditStore:
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    return store
 
 
 async def headers(store: EventStore, run_id: str = "order-1") -> list[CheckpointEvent]:
@@ -176,19 +185,33 @@ async def test_a_prune_that_died_after_its_record_is_sound_and_the_next_one_fini
     engine: Engine, cli: Cli
 ) -> None:
     await finished_run(engine)
-    before = await headers(engine.open())
-    audit = CheckpointAudit(engine.open())
-    [plan] = [plan async for plan in audit.plan_prune([stream()], keep=1)]
-    store = engine.open()
-    events = {seq: (await store.read(stream(), seq))[0] for seq in plan.seqs}
-    await audit.prune(plan)
-    for event in events.values():  # as if nothing, or not all, had been removed
-        await store.put(stream(), [event])
-    assert len(await headers(store)) == len(before) + 1
+    store = audited(engine)
+    record, gone = await foreseen(store, stream(), keep=1)
+    await store.append(record)
+    await store.remove(stream(), gone[1::2])
+    assert len(await headers(store)) == 11 - len(gone[1::2])
     await cli("verify", "--all")
     await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
     assert len(await headers(store)) <= 3
     await cli("verify", "--all", "--decode")
+
+
+async def test_where_an_old_prune_left_seqs_open_the_command_says_so_and_closes_them(engine: Engine, cli: Cli) -> None:
+    await finished_run(engine, "copied", steps=4)
+    copied, store = StreamId(WORKFLOW, "copied"), audited(engine)
+    record, gone = await foreseen(store, copied, keep=1)
+    left = [event for event in await store.read(copied, 1, 2, 3, 4) if event.seq not in gone]
+    # What 0.1.0 left of a run: its events and its record, and nothing where the others were.
+    moved = [sealed(msgspec.structs.replace(event, run_id="order-1")) for event in (*left, record)]
+    await store.put(stream(), moved)
+    engine.settle()
+    open_to_others = tuple(await store.unmarked(stream(), Removals(moved)))
+    assert open_to_others in ((), gone)
+    said = (await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")).out
+    assert (f"{len(gone)} seqs of events removed earlier are to be closed" in said) is bool(open_to_others)
+    assert [event.seq for event in await headers(store)] == [event.seq for event in moved]
+    assert await store.unmarked(stream(), Removals(moved)) == []
+    assert "closed" not in (await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")).out
 
 
 async def test_a_pruned_run_is_exported_and_imported_with_its_gaps(engine: Engine, cli: Cli, tmp_path: Path) -> None:
@@ -203,17 +226,16 @@ async def test_a_pruned_run_is_exported_and_imported_with_its_gaps(engine: Engin
 
 async def test_a_record_that_does_not_fit_its_neighbours_is_caught(engine: Engine, cli: Cli) -> None:
     await finished_run(engine, steps=4)
-    await cli("prune", "order-1", "--keep", "1", "--execute", "--yes")
-    store = engine.open()
-    record = (await headers(store))[-1]
+    store = audited(engine)
+    record, gone = await foreseen(store, stream(), keep=1)
     forged = sealed(
         msgspec.structs.replace(
             record,
             pruned=tuple(msgspec.structs.replace(removed, digest="0" * 64) for removed in record.pruned),
         )
     )
-    await store.remove(stream(), [record.seq])
-    await store.put(stream(), [forged])
+    await store.append(forged)
+    await store.remove(stream(), gone)
     assert "MISSING" in (await cli("verify", "order-1", code=1)).out
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
+from eventckpt import StreamId
+from eventckpt.stores import AuditStore
 from projections import FeedRange, open_engine
 from projections.feeds import EVERYTHING, FeedRangeGoneError
 from projections.feeds.continuation import sdk_continuation, sdk_range
 
-from .rig import Rig
+from .rig import WORKFLOW, Rig
 
 
 @pytest.mark.calm
@@ -34,6 +36,31 @@ async def test_what_lies_beside_the_events_is_not_in_the_feed(cosmos_rig: Rig) -
     page = await open_engine(cosmos_rig.writer.store).feed.read(EVERYTHING, None, start="beginning", limit=10)
     assert [event.seq for event in page.events] == [1]
     assert page.charge > 0
+
+
+@pytest.mark.calm
+async def test_markers_are_in_no_page_as_events_and_are_read_past(cosmos_rig: Rig) -> None:
+    """A removal replaces items, which the feed gives like any other change."""
+    store = cosmos_rig.writer.store
+    assert isinstance(store, AuditStore)
+    await cosmos_rig.writer.write("a", count=30)
+    feed = open_engine(store).feed
+    page = await feed.read(EVERYTHING, None, start="beginning", limit=100)
+    assert ([event.seq for event in page.events], page.behind) == (list(range(1, 31)), 0)
+    await store.remove(StreamId(WORKFLOW, "a"), range(1, 30))
+    assert await feed.lag(EVERYTHING, page.continuation, start="beginning") == 29
+    seen: list[int] = []
+    while page.behind or not seen:
+        page = await feed.read(EVERYTHING, page.continuation, start="beginning", limit=10)
+        assert page.events == []
+        seen.append(page.behind)
+    assert seen == [19, 9, 0]
+    assert await feed.lag(EVERYTHING, page.continuation, start="beginning") == 0
+    await cosmos_rig.writer.write("a")
+    page = await feed.read(EVERYTHING, page.continuation, start="beginning", limit=10)
+    assert ([event.seq for event in page.events], page.behind) == ([31], 0)
+    anew = await feed.read(EVERYTHING, None, start="beginning", limit=100)
+    assert [event.seq for event in anew.events] == [30, 31]
 
 
 @pytest.mark.calm

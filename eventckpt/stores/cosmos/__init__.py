@@ -2,7 +2,8 @@
 
 The stream is the partition key and the seq is the item's id, so the service itself refuses a second event at one
 seq: an append is one `create_item`, whatever else happens at the same time. Everything that reads a run stays in
-one logical partition, and is in the order of ids. `items` has the layout, `container` the requests.
+one logical partition, and is in the order of ids. `items` has the layout, `container` the requests, `markers` what
+stays of an event that was removed.
 """
 
 from __future__ import annotations
@@ -20,16 +21,19 @@ from ...errors import StoreFullError, StreamConflict
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...log import logger_of
 from ...moments import order_of
+from ...removals import NOTHING, Removals
 from ...text import is_unicode
-from .. import AuditStore, Check, Located, RunStore, can_exist
-from . import connection, listings, log
+from .. import AuditStore, Check, Located, RunStore, can_exist, head_stays
+from . import connection, listings, log, markers
 from .client import Connections
 from .connection import CosmosCredential
 from .container import Container
 from .items import (
     AFTER_EVENTS,
+    EVENTS_ONLY,
     HEADER,
     INDEXING_POLICY,
+    KIND,
     PART,
     PARTITION_KEY,
     Item,
@@ -37,6 +41,7 @@ from .items import (
     data_of,
     header_of,
     is_event,
+    is_marker,
     is_part,
     item_id,
     items_of,
@@ -44,6 +49,7 @@ from .items import (
     key_prefix_of,
     order_of_key,
     partition_key_of,
+    seq_of,
 )
 from .layout import Layout
 from .query import PAGE, together
@@ -57,6 +63,8 @@ _LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY)
 _POINT_READS: Final = 2
 """Events up to which each is read by itself; more are one query."""
 _IDS: Final = 500  # ids in one query; the service bounds its text
+_LOOKS: Final = 3
+"""How often a checkpoint is looked for over all runs where what was found is removed before it is read."""
 
 
 class CosmosEventStore(AuditStore):
@@ -78,7 +86,9 @@ class CosmosEventStore(AuditStore):
         SettingNotFoundError: a setting is given in none of these ways (agent_framework's exception).
 
     An append does not notice a gap, nor another `previous_digest` than the head's: it is one request, which compares
-    the event with what is stored at its seq and with nothing else. The digests tell whoever verifies the run.
+    the event with what is stored at its seq and with nothing else. The digests tell whoever verifies the run. So that
+    no writer, however old its view of the run, finds a seq free that was taken once, `remove` leaves a marker in the
+    place of each event: seq and digest, which no listing gives.
 
     Reads have session consistency: a store reads what it wrote itself; what other processes wrote may be a moment
     late, and an append then meets the conflict.
@@ -130,12 +140,8 @@ class CosmosEventStore(AuditStore):
             # not created: one that is there already must not count as old, or it could be collected meanwhile.
             await together(*(partial(self._container.put, part) for part in parts))
             taken = await self._container.create(body)
-            if taken is None:
-                return
-            existing = header_of(taken)
-            if existing.digest != event.digest:
-                head = await self._head(body["stream"])
-                raise StreamConflict(event.stream, event.seq, _later(existing, head))
+            if taken is not None and header_of(taken).digest != event.digest:  # of a marker, the removed event's
+                raise StreamConflict(event.stream, event.seq, await self._head_beside(taken))
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`. Up to two are point reads, side by side; more are one query."""
@@ -147,7 +153,7 @@ class CosmosEventStore(AuditStore):
                 found = await together(*(partial(self._container.read, name, key) for name in names))
             else:
                 found = await self._items(key, names)
-            by_name = {str(item["id"]): item for item in found if item is not None}
+            by_name = {str(item["id"]): item for item in found if item is not None and is_event(item)}
             return [await self._whole(by_name[name]) for name in sorted(by_name)]
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
@@ -227,7 +233,7 @@ class CosmosEventStore(AuditStore):
         if not can_exist(stream):
             return
         cursor = self._container.query(
-            "SELECT * FROM c WHERE c.id > @gt AND c.id <= @lte ORDER BY c.id ASC",
+            f"SELECT * FROM c WHERE c.id > @gt AND c.id <= @lte AND {EVENTS_ONLY} ORDER BY c.id ASC",
             {"@gt": listings.before(gt), "@lte": listings.last(lte)},
             partition_key_of(stream),
         )
@@ -243,20 +249,35 @@ class CosmosEventStore(AuditStore):
 
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`. One event after the other: what came before a conflict is kept."""
+        if not events:
+            return 0
+        async with self._container.in_use():
+            removals = await self._removals_before(stream, min(event.seq for event in events))
         added = 0
         for event in events:
-            body, parts = items_of(event)
             async with self._container.in_use():
-                await together(*(partial(self._container.put, part) for part in parts))
-                taken = await self._container.create(body)
-                if taken is not None and header_of(taken).digest != event.digest:
-                    raise StreamConflict(stream, event.seq, _later(header_of(taken), await self._head(body["stream"])))
-            added += taken is None
+                added += await self._is_put(event, removals)
         return added
 
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`. Parts of the removed events are orphans now."""
-        return await log.remove(self._container, partition_key_of(stream), [item_id(seq) for seq in seqs])
+        wanted = sorted({seq for seq in seqs if 1 <= seq <= MAX_SEQ})
+        if not wanted or not can_exist(stream):
+            return 0
+        key = partition_key_of(stream)
+        async with self._container.in_use():
+            head_seq = _seq_in(await self._head(key))
+            if head_seq in wanted:
+                raise head_stays(stream, head_seq)
+            return await markers.put_in_place(self._container, key, [seq for seq in wanted if seq < head_seq])
+
+    async def unmarked(self, stream: StreamId, removals: Removals) -> list[int]:
+        """See `AuditStore.unmarked`: the holes that a prune of 0.1.0 left, at most a thousand at once."""
+        if not removals or not can_exist(stream):
+            return []
+        key = partition_key_of(stream)
+        async with self._container.in_use():
+            return await markers.unmarked(self._container, key, removals, _seq_in(await self._head(key)))
 
     def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.follow`."""
@@ -299,6 +320,40 @@ class CosmosEventStore(AuditStore):
             data = b"".join(data_of(part) for part in parts if part and part.get("type") == PART)
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
 
+    async def _is_put(self, event: CheckpointEvent, removals: Removals) -> bool:
+        """Create the item of a copy, unless it is there or was removed; whether it was created."""
+        body, parts = items_of(event)
+        if removals.covers(event.seq):
+            taken = await self._container.read(body["id"], body["stream"])
+            if taken is None and removals.tells(event) is False:
+                head = await self._head(body["stream"])
+                raise StreamConflict(event.stream, event.seq, header_of(head) if head else None)
+        else:
+            await together(*(partial(self._container.put, part) for part in parts))
+            taken = await self._container.create(body)
+            if taken is None:
+                return True
+        if taken is not None:
+            digest = header_of(taken).digest
+            if digest != event.digest and (digest or is_event(taken)):
+                raise StreamConflict(event.stream, event.seq, await self._head_beside(taken))
+        return False
+
+    async def _removals_before(self, stream: StreamId, seq: int) -> Removals:
+        """What the newest record of a run says was removed; nothing where no seq from `seq` on can be among it."""
+        key = partition_key_of(stream)
+        if _seq_in(await self._head(key)) <= seq:
+            return NOTHING
+        record = await self._last_event(HEADER, "c.checkpoint_id = '' AND IS_DEFINED(c.pruned) AND ", {}, key)
+        return NOTHING if record is None else Removals([header_of(record)])
+
+    async def _head_beside(self, taken: Item) -> CheckpointEvent | None:
+        """The header of a run's head, for the conflict with an item of that run."""
+        head = await self._head(str(taken["stream"]))
+        if is_marker(taken):  # the record lies behind it
+            return header_of(head) if head else None
+        return _later(header_of(taken), head)
+
     async def _head(self, key: str) -> Item | None:
         return await self._last_event(HEADER, "", {}, key)
 
@@ -312,7 +367,7 @@ class CosmosEventStore(AuditStore):
         end, count = AFTER_EVENTS, 1
         while True:
             rows = await self._container.query(
-                f"SELECT TOP {count} {what} FROM c WHERE {only}c.id < @end ORDER BY c.id DESC",
+                f"SELECT TOP {count} {what} FROM c WHERE {only}c.id < @end AND {EVENTS_ONLY} ORDER BY c.id DESC",
                 {**values, "@end": end},
                 key,
             ).rows()
@@ -325,16 +380,20 @@ class CosmosEventStore(AuditStore):
         self, checkpoint_id: str, only: str = "", values: Mapping[str, object] | None = None
     ) -> Located | None:
         async with self._container.in_use():
-            newest = await self._newest_of_all(checkpoint_id, only, values or {})
-            if newest is None:
-                return None
-            key = str(newest["stream"])
-            return await self._located(key, partial(self._container.read, str(newest["id"]), key, known=True))
+            for _ in range(_LOOKS):
+                newest = await self._newest_of_all(checkpoint_id, only, values or {})
+                if newest is None:
+                    return None
+                name, key = str(newest["id"]), str(newest["stream"])
+                located = await self._located(key, partial(self._container.read, name, key, known=True))
+                if located is not None:
+                    return located
+            return None
 
     async def _located(self, key: str, event_item: Callable[[], Awaitable[Item | None]]) -> Located | None:
         """An event of a run, whole, and the run's head; asked for side by side."""
         found, head = await together(event_item, partial(self._head, key))
-        if found is None:
+        if found is None or not is_event(found):
             return None
         event = await self._whole(found)
         return Located(event, _later(event.header(), head))
@@ -343,7 +402,7 @@ class CosmosEventStore(AuditStore):
         """Where the newest event of a checkpoint id is, in the run that counts. Little is asked for and kept of each:
         very many runs may have the id, and what was changed may be of any size."""
         cursor = self._container.query(
-            "SELECT c.id, c.stream, (c.type = 'tombstone') AS deleted, LEFT(c.recorded_at, 64) AS recorded_at"
+            f"SELECT c.id, c.stream, {KIND}, LEFT(c.recorded_at, 64) AS recorded_at"
             f" FROM c WHERE c.checkpoint_id = @id{only}",
             {**values, "@id": checkpoint_id},
         )
@@ -360,7 +419,7 @@ class CosmosEventStore(AuditStore):
         for start in range(0, len(names), _IDS):
             marks = {f"@id{index}": name for index, name in enumerate(names[start : start + _IDS])}
             items += await self._container.query(
-                f"SELECT * FROM c WHERE c.id IN ({', '.join(marks)})", marks, key
+                f"SELECT * FROM c WHERE c.id IN ({', '.join(marks)}) AND {EVENTS_ONLY}", marks, key
             ).rows()
         return items
 
@@ -382,6 +441,11 @@ class CosmosEventStore(AuditStore):
         return used
 
 
+def _seq_in(item: Item | None) -> int:
+    """The seq of an event's item; 0 without one."""
+    return (seq_of(item["id"]) or 0) if item else 0
+
+
 def _later(event: CheckpointEvent, head: Item | None) -> CheckpointEvent:
     """The head of a run that has `event`, as a query answered by a replica may not know yet."""
     found = header_of(head) if head else event
@@ -390,4 +454,4 @@ def _later(event: CheckpointEvent, head: Item | None) -> CheckpointEvent:
 
 def _written(row: Item) -> tuple[bool, datetime, tuple[str, ...]]:
     """What the runs that have a checkpoint id are in order by: see `EventStore.find`."""
-    return row.get("deleted") is not True, order_of(row.get("recorded_at")), order_of_key(str(row["stream"]))
+    return row.get("type") != "tombstone", order_of(row.get("recorded_at")), order_of_key(str(row["stream"]))

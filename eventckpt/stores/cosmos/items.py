@@ -1,4 +1,4 @@
-"""Events as Cosmos DB items: keys, the indexing policy, parts of large payloads, and back again.
+"""Events as Cosmos DB items: keys, the indexing policy, parts of large payloads, markers, and back again.
 
 What is read back may have been changed by anyone who can write to the container. The partition key and the id are
 what the service itself keeps unique and unchangeable, so they say which event an item is; the rest is believed only
@@ -22,8 +22,10 @@ from ...text import is_unicode
 
 __all__ = [
     "AFTER_EVENTS",
+    "EVENTS_ONLY",
     "HEADER",
     "INDEXING_POLICY",
+    "KIND",
     "PART",
     "PARTITION_KEY",
     "Item",
@@ -32,11 +34,13 @@ __all__ = [
     "header_of",
     "is_event",
     "is_in",
+    "is_marker",
     "is_part",
     "item_id",
     "items_of",
     "key_of",
     "key_prefix_of",
+    "marker_of",
     "order_of_key",
     "partition_key_of",
     "seq_of",
@@ -67,6 +71,17 @@ HEADER: Final = ", ".join(
 PART: Final = "part"
 """The `type` of an item that holds a part of a payload."""
 
+_REMOVED: Final = "removed"
+"""The `type` of a marker: the item that stays under the id of a removed event. An append is one create, so that an id
+without an item would be free to any writer whose view of the run is older than the removal."""
+
+EVENTS_ONLY: Final = f"(NOT IS_STRING(c.type) OR c.type != '{_REMOVED}')"
+"""Has the service leave markers out, which then are not sent. What has no `type`, or a damaged one, is still given."""
+
+KIND: Final = "LEFT(c.type, 16) AS type"
+"""What `is_event` needs of the `type`, where little is to be asked for of each item: what was changed may be of any
+size."""
+
 AFTER_EVENTS: Final = ":"
 """Sorts after the id of every event, and before the id of every part."""
 
@@ -79,6 +94,7 @@ _HASHED: Final = "*"
 """Marks a key that was cut; `quote` never leaves it in a name, so no other key looks like one."""
 _CUT: Final = len(_HASHED) + 64  # characters at the end of a key that was cut
 _MOST_DIGITS: Final = len(str(MAX_SEQ))
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
 
 
@@ -129,8 +145,30 @@ def key_of(item: Mapping[str, Any]) -> str | None:
 
 
 def is_event(item: Mapping[str, Any]) -> bool:
-    """Whether an item lies where an event does. What it holds may be damaged; what lies elsewhere is not ours."""
+    """Whether an item, whole or a row that has its id, its partition key and its `type`, lies where an event does, and
+    is no marker. What it holds may be damaged; what lies elsewhere is not ours."""
+    return _is_placed(item) and item.get("type") != _REMOVED
+
+
+def is_marker(item: Mapping[str, Any]) -> bool:
+    """Whether an item stands for an event that was removed."""
+    return _is_placed(item) and item.get("type") == _REMOVED
+
+
+def _is_placed(item: Mapping[str, Any]) -> bool:
     return key_of(item) is not None and seq_of(item.get("id")) is not None
+
+
+def marker_of(key: str, seq: int, digest: object = "") -> Item:
+    """What is kept in place of a removed event: enough to refuse its seq, and to know the event if it comes again.
+
+    Args:
+        key: the partition key.
+        seq: of the event.
+        digest: what its item gave as its digest; where it is none, and where nothing is known of the event, empty.
+    """
+    known = digest if isinstance(digest, str) and _DIGEST.fullmatch(digest) else ""
+    return {"id": item_id(seq), "stream": key, "type": _REMOVED, "seq": seq, "digest": known}
 
 
 def is_part(name: str) -> bool:

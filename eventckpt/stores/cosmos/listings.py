@@ -16,7 +16,18 @@ from ...events import CheckpointEvent
 from ...moments import NEVER, order_of
 from . import log
 from .container import Container
-from .items import AFTER_EVENTS, HEADER, Item, header_of, is_event, item_id, order_of_key, seq_of
+from .items import (
+    AFTER_EVENTS,
+    EVENTS_ONLY,
+    HEADER,
+    KIND,
+    Item,
+    header_of,
+    is_event,
+    item_id,
+    order_of_key,
+    seq_of,
+)
 from .query import PAGE
 
 __all__ = ["before", "last", "newest_first", "oldest_first", "recorded_with", "run_headers"]
@@ -50,7 +61,7 @@ async def run_headers(
     while True:
         async with container.in_use():
             rows = await container.query(
-                f"SELECT TOP {count} {HEADER} FROM c WHERE {bounds} ORDER BY c.id {order}",
+                f"SELECT TOP {count} {HEADER} FROM c WHERE {bounds} AND {EVENTS_ONLY} ORDER BY c.id {order}",
                 {"@low": low, "@high": high},
                 key,
             ).rows()
@@ -188,7 +199,7 @@ async def _by_falling_timestamp(container: Container, workflow_name: str) -> Asy
 async def recorded_with(container: Container, workflow_name: str, timestamp: str) -> dict[str, dict[int, datetime]]:
     """By run and seq, when the events with this timestamp were recorded."""
     cursor = container.query(
-        "SELECT c.id, c.stream, LEFT(c.recorded_at, 64) AS recorded_at FROM c"
+        f"SELECT c.id, c.stream, {KIND}, LEFT(c.recorded_at, 64) AS recorded_at FROM c"
         " WHERE c.workflow_name = @name AND c.timestamp = @timestamp",
         {"@name": workflow_name, "@timestamp": timestamp},
     )

@@ -11,7 +11,6 @@ import secrets
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -22,8 +21,10 @@ from .. import Check, can_exist
 from .container import Container
 from .items import (
     AFTER_EVENTS,
+    EVENTS_ONLY,
     HEADER,
     INDEXING_POLICY,
+    KIND,
     PART,
     PARTITION_KEY,
     Item,
@@ -34,12 +35,11 @@ from .items import (
     stream_of,
 )
 from .layout import KEY_VERSION, listing, mapping, serves
-from .query import Cursor, together
+from .query import Cursor
 
-__all__ = ["checks", "follow", "ids_with", "is_removed", "remove", "rows_of", "streams"]
+__all__ = ["checks", "follow", "ids_with", "is_removed", "rows_of", "streams"]
 
 _PAGE: Final = 100
-_IDS: Final = 500  # ids in one query; the service bounds its text
 _KEY_PREFIX: Final = 100  # characters of a run id's prefix that its partition key is searched for
 _NEWEST: Final = 256  # events that `follow` looks at to begin with
 _MOST: Final = (1 << 31) - 1  # rows that a query may ask for
@@ -72,8 +72,8 @@ async def streams(container: Container, workflow_name: str | None, prefix: str) 
         only += " AND (CONTAINS(c.stream, @key) OR CONTAINS(c.stream, '*')) AND STARTSWITH(c.run_id, @prefix)"
         values |= {"@prefix": prefix, "@key": f"|{quote(prefix, safe='')[:_KEY_PREFIX]}"}
     cursor = container.query_sorted(
-        "SELECT c.id, c.stream, c.workflow_name, c.run_id, c._ts, LEFT(c.recorded_at, 64) AS recorded_at"
-        f" FROM c WHERE c.id < @end{only} ORDER BY c._ts DESC",
+        f"SELECT c.id, c.stream, {KIND}, c.workflow_name, c.run_id, c._ts, LEFT(c.recorded_at, 64) AS recorded_at"
+        f" FROM c WHERE c.id < @end AND {EVENTS_ONLY}{only} ORDER BY c._ts DESC",
         values,
         page=_PAGE,
     )
@@ -103,7 +103,8 @@ def _last_recorded_first(runs: dict[str, Item]) -> list[Item]:
 async def ids_with(container: Container, prefix: str, limit: int) -> list[str]:
     """See `AuditStore.checkpoint_ids`."""
     cursor = container.query(
-        "SELECT c.id, c.stream, c.checkpoint_id FROM c WHERE STARTSWITH(c.checkpoint_id, @prefix)", {"@prefix": prefix}
+        f"SELECT c.id, c.stream, {KIND}, c.checkpoint_id FROM c WHERE STARTSWITH(c.checkpoint_id, @prefix)",
+        {"@prefix": prefix},
     )
     found: set[str] = set()
     async with aclosing(rows_of(container, cursor)) as rows:
@@ -113,19 +114,6 @@ async def ids_with(container: Container, prefix: str, limit: int) -> list[str]:
             if len(found) == limit:
                 break
     return sorted(found)
-
-
-async def remove(container: Container, key: str, names: list[str]) -> int:
-    """Delete these events of a partition; how many were there. Their parts are left to `remove_orphaned_parts`."""
-    removed = 0
-    async with container.in_use():
-        for start in range(0, len(names), _IDS):
-            marks = {f"@id{index}": name for index, name in enumerate(names[start : start + _IDS])}
-            items = await container.query(
-                f"SELECT c.id, c.stream, c._etag FROM c WHERE c.id IN ({', '.join(marks)})", marks, key
-            ).rows()
-            removed += sum(await together(*(partial(is_removed, container, item) for item in items)))
-    return removed
 
 
 async def is_removed(container: Container, item: Item) -> bool:
@@ -139,7 +127,7 @@ async def follow(container: Container, last: int, poll: float) -> AsyncGenerator
     many = max(last, _NEWEST)
     async with container.in_use():
         cursor = container.query_sorted(
-            f"SELECT TOP {many:d} {HEADER}, c._ts FROM c WHERE c.id < @end ORDER BY c._ts DESC",
+            f"SELECT TOP {many:d} {HEADER}, c._ts FROM c WHERE c.id < @end AND {EVENTS_ONLY} ORDER BY c._ts DESC",
             {"@end": AFTER_EVENTS},
             page=_PAGE,
         )
@@ -154,7 +142,7 @@ async def follow(container: Container, last: int, poll: float) -> AsyncGenerator
         since = max(lowest, max(seen.values(), default=0) - _LATE)
         async with container.in_use():
             rows = await container.query(
-                f"SELECT {HEADER}, c._ts FROM c WHERE c.id < @end AND c._ts >= @since",
+                f"SELECT {HEADER}, c._ts FROM c WHERE c.id < @end AND c._ts >= @since AND {EVENTS_ONLY}",
                 {"@end": AFTER_EVENTS, "@since": since},
             ).rows()
         for row in _in_order(rows):
@@ -167,7 +155,7 @@ async def follow(container: Container, last: int, poll: float) -> AsyncGenerator
 
 
 async def checks(container: Container) -> list[Check]:
-    """See `AuditStore.checks`. Writes a part that belongs to no event, and deletes it."""
+    """See `AuditStore.checks`. Writes a part that belongs to no event, twice, and deletes it."""
     found: list[Check] = []
     try:
         properties = await container.settings()
@@ -181,10 +169,10 @@ async def checks(container: Container) -> list[Check]:
             probe = {"id": f"{PART}-{secrets.token_hex(32)}", "stream": "doctor", "type": PART, "data": ""}
             await container.put(probe)
             written = await container.read(probe["id"], probe["stream"])
-            removed = written is not None and await is_removed(container, written)
-            found.append(
-                Check("writing", removed, "the identity can write and delete", "Allow it to delete, for prune.")
-            )
+            etag = await container.replace(probe, written["_etag"]) if written is not None else None
+            removed = etag is not None and await is_removed(container, probe | {"_etag": etag})
+            advice = "Allow it to replace items and to delete them, for prune."
+            found.append(Check("writing", removed, "the identity can write, replace and delete", advice))
     except CheckpointStoreError as error:
         found.append(Check("access", False, str(error), "Everything above this line holds."))
     return found

@@ -17,8 +17,8 @@ soak: .venv/ready
 # Writers, prunes, deletions, imports, forks, rebuilds, backups and readers beside each other, at random, for minutes:
 # CAMPAIGNS of them on each engine, drawn from SEED and the numbers behind it, each of LENGTH turns for everybody. A
 # campaign that fails prints its seed and its length.
-CAMPAIGNS ?= 5
-LENGTH ?= 30
+CAMPAIGNS ?= 3
+LENGTH ?= 20
 campaign: .venv/ready
 	EVENTCKPT_TEST_CAMPAIGNS=$(CAMPAIGNS) EVENTCKPT_TEST_SEED=$(SEED) EVENTCKPT_TEST_LENGTH=$(LENGTH) \
 		$(BIN)/python -m pytest tests/campaign

@@ -43,6 +43,8 @@ LENGTH: Final = int(os.environ.get("EVENTCKPT_TEST_LENGTH", "5"))
 SEEDS: Final = [SEED + number for number in range(CAMPAIGNS)]
 _MOST: Final = 40
 """Of what is wrong, told."""
+_LONGEST: Final = 1800.0
+"""Seconds for an act: beyond, something waits for what never comes."""
 _OPERATORS: Final = 2
 _WRITES: Final = 4
 """Turns of a writer for each of an operator."""
@@ -114,7 +116,7 @@ class Campaign:
                 turns.append([crew.turn] * _WRITES * steps)
             pace = Pace(sum(map(len, operators)))
             try:
-                async with asyncio.TaskGroup() as everybody:
+                async with asyncio.timeout(_LONGEST), asyncio.TaskGroup() as everybody:
                     for each in turns:
                         leads = any(each is operator for operator in operators)
                         everybody.create_task(pace.leads(each) if leads else pace.follows(each))

@@ -212,7 +212,8 @@ async def _loaded(storage: EventCheckpointStorage, name: str, homes: list[Row]) 
         return f"load of {name}: {type(error).__name__}: {error}"
     if loaded is None or not homes:
         where = [row.event["run_id"] for row in homes]
-        return "" if loaded is None and not homes else f"{name} is live in {where}, and loaded is {loaded}"
+        found = f"version {loaded.iteration_count}" if loaded else "nothing"
+        return "" if loaded is None and not homes else f"{name} is live in {where}, and loaded is {found}"
     last = homes[-1].event
     if (loaded.workflow_name, loaded.iteration_count) != (last["workflow_name"], last["iteration_count"]):
         return f"{name} is loaded as version {loaded.iteration_count}, and the one written last is {last}"

@@ -1,7 +1,7 @@
 """Whether the projection in use is to be believed, and what is done where it is not: it is built anew beside itself.
 
 Doubts are kept beside the leases, so that whichever worker goes on acts on them: a position was refused; the projection
-has no document though its leases have positions; it has documents of a log that is not there. One worker rebuilds, the
+lacks documents of what was read long ago; it has documents of a log that is not there. One worker rebuilds, the
 others go on meanwhile. So what the log says comes into use in one step, and nobody has to take documents away.
 """
 
@@ -11,13 +11,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from typing import Final
 
+from eventckpt import StreamId
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
 from eventckpt.text import safe
 
 from .clock import Clock
 from .engines import Engine
-from .feeds import FeedRangeGoneError
+from .feeds import FeedRange, FeedRangeGoneError, ForeignPositionError, number_of
 from .lasting import raise_if_lasting
 from .leases import LeaseStore
 from .leases.lock import RebuildRunningError
@@ -33,7 +34,8 @@ _LOOK: Final = 10.0
 _LONGEST_LOOK: Final = 300.0
 """Where looks or rebuilds fail: twice as long each time, up to this."""
 _EMPTY_LOOKS: Final = 6
-"""Looks after which it is asked again whether there is any document, which is a query."""
+"""Looks after which it is asked again whether the projection was emptied, which reads an event and a document of each
+range."""
 _SAMPLE: Final = 10
 """Documents without positions that are compared with the log."""
 _PAGES: Final = 20
@@ -58,6 +60,8 @@ class Doubts:
         self._clock = clock
         self._is_first = False
         """Whether nothing was read yet when this worker began, and the documents were not looked at since."""
+        self._firsts: dict[FeedRange, tuple[StreamId, str]] = {}
+        """By range, what `_first` has found: a run never goes, whatever of it is removed."""
 
     async def begin(self) -> None:
         """To be called before anything is read: note whether anything was before."""
@@ -79,7 +83,8 @@ class Doubts:
         Raises:
             StoreReplacedError: the store is another one by now.
         """
-        pause, looks, was_empty, was_noticed = _LOOK, 0, False, False
+        pause, looks, was_noticed = _LOOK, 0, False
+        lacked: StreamId | None = None
         while True:
             try:
                 if self._is_first:
@@ -92,12 +97,14 @@ class Doubts:
                         noticed()
                     was_noticed = True
                     return await rebuild(self._name)
-                if was_empty or looks % _EMPTY_LOOKS == 0:
-                    is_empty = await self._is_emptied(processor)
-                    if is_empty and was_empty:
-                        await self._doubt("it has no document, though its leases have positions and the log has runs")
+                if lacked is not None or looks % _EMPTY_LOOKS == 0:
+                    before, lacked = lacked, await self._lacked(processor)
+                    if lacked is not None and lacked == before:
+                        await self._doubt(
+                            f"it has no document of run {safe(lacked.run_id)!r} of workflow "
+                            f"{safe(lacked.workflow_name)!r}, though that was read: documents were removed"
+                        )
                         continue
-                    was_empty = is_empty
                 looks += 1
             except RebuildRunningError as running:
                 logger.info("%s", running)
@@ -135,31 +142,55 @@ class Doubts:
                 self._name,
             )
 
-    async def _is_emptied(self, processor: ChangeFeedProcessor) -> bool:
-        """Whether there is no document although everything was read, and something was there to be read."""
-        if not await self._runs.is_empty():
-            return False
-        ranges = await processor.status()
-        if not ranges or any(each.lag or each.refused or each.lease.stopped for each in ranges):
-            return False
-        return all(each.lease.continuation for each in ranges) and await self._has_events()
+    async def _lacked(self, processor: ChangeFeedProcessor) -> StreamId | None:
+        """A run that was read long ago and has no document; None where there is no sign of that.
+
+        Of each range that this worker reads, the run of the first event is looked for: whatever was handled since, its
+        document is there, or was removed. That there is no document at all would tell only for a moment, for whatever
+        is saved now gets one.
+        """
+        for feed_range, position in processor.positions.items():
+            first = await self._first(feed_range)
+            if first is None:
+                continue
+            stream, behind = first
+            try:
+                was_read = number_of(feed_range, behind) <= number_of(feed_range, position)
+            except ForeignPositionError:
+                continue  # which whoever reads the range meets, too
+            if not was_read:
+                continue
+            if not await self._runs.get(stream) and all(
+                each.event.stream != stream for each in await self._leases.parked()
+            ):
+                return stream
+        return None
 
     async def _has_events(self) -> bool:
-        """Whether the feed has an event near its beginning; what lies before it may be parts or what was removed."""
-        feed = self._engine.feed
-        for feed_range in await feed.ranges():
-            position: str | None = None
-            for _ in range(_PAGES):
-                try:
-                    page = await feed.read(feed_range, position, start="beginning", limit=100)
-                except FeedRangeGoneError:
-                    break  # there is a next look
-                if page.events:
-                    return True
-                if not page.behind:
-                    break
-                position = page.continuation
+        """Whether the feed has an event near its beginning."""
+        for feed_range in await self._engine.feed.ranges():
+            if await self._first(feed_range) is not None:
+                return True
         return False
+
+    async def _first(self, feed_range: FeedRange) -> tuple[StreamId, str] | None:
+        """The run of the first event of a range, and a position behind that, unless much that is no event lies before
+        it: parts, or what was removed. An event is read whole, so it is asked for once."""
+        if feed_range in self._firsts:
+            return self._firsts[feed_range]
+        position: str | None = None
+        limit = 1
+        for _ in range(_PAGES):
+            try:
+                page = await self._engine.feed.read(feed_range, position, start="beginning", limit=limit)
+            except FeedRangeGoneError:
+                return None  # there is a next look
+            if page.events:
+                return self._firsts.setdefault(feed_range, (page.events[0].stream, page.continuation))
+            if not page.behind:
+                return None
+            position, limit = page.continuation, 100
+        return None
 
     async def _doubt(self, why: str) -> None:
         if await self._leases.doubt(why, self._clock.timestamp()):

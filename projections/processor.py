@@ -164,6 +164,16 @@ class ChangeFeedProcessor:
         """The ranges that this worker reads now."""
         return sorted(self._consumers)
 
+    @property
+    def positions(self) -> dict[FeedRange, str]:
+        """By range that this worker reads, and that was read from its beginning: up to where all of it was handled."""
+        held = {consumer.range: consumer.holding for consumer in self._consumers.values()}
+        return {
+            each: holding.position
+            for each, holding in held.items()
+            if holding.position is not None and holding.lease.start == "beginning"
+        }
+
     def poll_age(self, feed_range: FeedRange) -> float | None:
         """Seconds since the feed last answered for this range; None before the first answer."""
         polled = self.stats[feed_range.token].polled_at

@@ -35,7 +35,7 @@ class Documents:
             return None  # it lags, or this version cannot judge it, which the log's own verdict tells
         if document is not None:
             return Problem(stream, document.seq, "projection", _described(found, document, headers))
-        if not await self._are_none():
+        if not await self._runs.is_empty():
             return Problem(stream, headers[-1].seq, "projection", _NO_DOCUMENT)
         if self._said_that_there_are_none:
             return None
@@ -53,10 +53,6 @@ class Documents:
             async for info in infos:
                 if info.stream not in known and (problem := await self.problem(info.stream)) is not None:
                     yield Verdict(info.stream, 0, 0, 0, "", (problem,))
-
-    async def _are_none(self) -> bool:
-        async with aclosing(self._runs.all()) as infos:
-            return await anext(infos, None) is None
 
 
 _NO_PROJECTION = (

@@ -99,7 +99,7 @@ class _Run:
         self._first: CheckpointEvent | None = None
         self._snapshots: set[int] = set()
         self._needs: list[tuple[int, int]] = []
-        """Deltas and the bases they need, as seqs."""
+        """Deltas whose bases were not met before them, and those, as seqs."""
         self._records: dict[Pruned, int] = {}
         """What was recorded as removed, and the seq of the first record of it."""
         self._removed = Removals()
@@ -143,7 +143,7 @@ class _Run:
                 self._report(event.seq, "payload", f"{said} {len(payload.data):,}")
             if payload.base_seq is None:
                 self._snapshots.add(event.seq)
-            else:
+            elif payload.base_seq not in self._snapshots:
                 self._needs.append((event.seq, payload.base_seq))
 
     async def decode(self, event: CheckpointEvent, decode: Decode) -> None:

@@ -291,7 +291,11 @@ class AuditStore(EventStore):
 
     @abstractmethod
     def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
-        """The streams, of one workflow or of all, whose run id begins with `prefix`; the last written to first."""
+        """The streams, of one workflow or of all, whose run id begins with `prefix`; the last written to first.
+
+        Each that is there all the time is given once, whatever is appended and removed meanwhile; those that are only
+        found to have been written to in the meantime may come last.
+        """
 
     @abstractmethod
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:

@@ -22,6 +22,7 @@ import asyncio
 import hashlib
 import itertools
 from collections.abc import Coroutine, Iterable
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -50,6 +51,8 @@ __all__ = ["AuditStoreConformance", "EventStoreConformance", "RunStoreConformanc
 STREAM: Final = StreamId("workflow", "run")
 MANY: Final = 620
 """More events than any engine gives in one page of a listing."""
+RUNS: Final = 280
+"""More runs than any engine gives in one page."""
 
 _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _ticks = itertools.count()
@@ -827,6 +830,27 @@ class AuditStoreConformance:
         assert set(await _streams(store, workflow_name="a")) == {name for name in names if name.workflow_name == "a"}
         assert await _streams(store, workflow_name="c") == []
         assert await _streams(await self.open_store()) == listed
+
+    @pytest.mark.parametrize("moments", [(1,), (1, RUNS // 2), (1, RUNS - 10)])
+    async def test_a_stream_whose_events_are_removed_while_others_are_listed_is_listed_all_the_same(
+        self, moments: tuple[int, ...]
+    ) -> None:
+        store, pruner = await self.open_store(), await self.open_store()
+        heads = {name: make_event(name, 1, data=b"") for name in (StreamId("a", f"run {n}") for n in range(RUNS))}
+        await asyncio.gather(*map(store.append, heads.values()))
+        await self.settle()
+        listed: list[StreamId] = []
+        async with aclosing(store.streams()) as streams:
+            async for stream in streams:
+                listed.append(stream)
+                if len(listed) in moments:
+                    records = {name: _record(head, [head]) for name, head in heads.items()}
+                    await asyncio.gather(*map(pruner.append, records.values()))
+                    await asyncio.gather(*(pruner.remove(name, [head.seq]) for name, head in heads.items()))
+                    heads = records
+                    await self.settle()
+        assert len(listed) == RUNS
+        assert set(listed) == set(heads)
 
     async def test_streams_are_found_by_the_beginning_of_their_run_ids(self) -> None:
         store = await self.open_store()

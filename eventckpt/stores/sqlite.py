@@ -49,6 +49,7 @@ __all__ = ["APPLICATION_ID", "MIGRATIONS", "SqliteEventStore"]
 _T = TypeVar("_T")
 
 _PAGE = 256  # rows that one query fetches
+_WALKS: Final = 4  # along the streams at most, beside removals
 _PAGE_BYTES = 8 * 1024 * 1024  # of whole events, after which a page is full
 _LAST_CHARACTERS = "\U0010ffff" * 255  # after every continuation of a prefix
 _MIN_SEQ: Final = -MAX_SEQ - 1
@@ -187,21 +188,35 @@ class SqliteEventStore(AuditStore):
                 yield _event(row)
 
     async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
-        """See `AuditStore.streams`; as of the moment when it begins."""
+        """See `AuditStore.streams`."""
         if not can_exist(StreamId(workflow_name or "", prefix)):
             return
         if prefix:
             for row in await self._read(lambda connection: _streams_named(connection, workflow_name, prefix)):
                 yield StreamId(*row)
             return
-        top = before = await self._read(_last_position)
-        while True:
-            rows = await self._read(lambda connection, at=before: _streams_before(connection, workflow_name, at, top))
-            for position, *names in rows:
-                yield StreamId(*names)
-                before = max(position - 1, _MIN_SEQ)
-            if len(rows) < _PAGE:
-                return
+        seen: set[StreamId] = set()
+        since = _MIN_SEQ
+        for _ in range(_WALKS):
+            top: int | None = None
+            before, pages = MAX_SEQ, 0
+            while True:
+                top, rows = await self._read(
+                    partial(_streams_between, workflow_name=workflow_name, since=since, before=before, top=top)
+                )
+                pages += 1
+                for position, *names in rows:
+                    if (stream := StreamId(*names)) not in seen:
+                        seen.add(stream)
+                        yield stream
+                    before = max(position - 1, _MIN_SEQ)
+                if len(rows) < _PAGE:
+                    break
+            if pages == 1:
+                return  # all of it was of one moment
+            # Of a run that was written to meanwhile, all that lay before may have been removed before the walk came to
+            # it: so what was written since is walked along, too.
+            since = top
 
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """See `AuditStore.checkpoint_ids`."""
@@ -632,18 +647,21 @@ def _position_before_last(connection: sqlite3.Connection, last: int) -> int:
     return row[0] if row else 0
 
 
-def _streams_before(
-    connection: sqlite3.Connection, workflow_name: str | None, before: int, top: int
-) -> list[tuple[int, str, str]]:
-    """A page of the streams whose head, among the events up to position `top`, is at `before` or earlier."""
+def _streams_between(
+    connection: sqlite3.Connection, *, workflow_name: str | None, since: int, before: int, top: int | None
+) -> tuple[int, list[tuple[int, str, str]]]:
+    """A page of the streams whose head, among the events up to position `top`, lies behind `since` and at `before` or
+    earlier; and `top`, which is the last position where None is given."""
     only, key = ("", ()) if workflow_name is None else ("AND workflow_name = ?", (workflow_name,))
-    return connection.execute(
-        f"SELECT position, workflow_name, run_id FROM events AS head WHERE position <= ? {only}"
+    top = _last_position(connection) if top is None else top
+    rows = connection.execute(
+        f"SELECT position, workflow_name, run_id FROM events AS head WHERE position > ? AND position <= ? {only}"
         " AND NOT EXISTS (SELECT 1 FROM events AS later WHERE later.workflow_name = head.workflow_name"
         " AND later.run_id = head.run_id AND later.seq > head.seq AND later.position <= ?)"
         f" ORDER BY position DESC LIMIT {_PAGE}",
-        (before, *key, top),
-    ).fetchall()
+        (since, min(before, top), *key, top),
+    )
+    return top, rows.fetchall()
 
 
 def _streams_named(connection: sqlite3.Connection, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any, Final
 
 import msgspec
 
@@ -11,6 +12,13 @@ from eventckpt import SqliteEventStore
 from .documents import Document, Documents
 
 __all__ = ["SqliteDocuments"]
+
+
+_ETAG: Final = "CAST(version AS TEXT)"  # somebody may have written anything there
+_NEXT: Final = "CASE WHEN typeof(version) = 'integer' AND version < 9223372036854775807 THEN version + 1 ELSE 1 END"
+_ROW: Final = f"id, {_ETAG}, document"
+
+_decoder: Final[msgspec.json.Decoder[Document]] = msgspec.json.Decoder(dict[str, Any])
 
 
 class SqliteDocuments(Documents):
@@ -24,7 +32,7 @@ class SqliteDocuments(Documents):
 
         def fetch(connection: sqlite3.Connection) -> list[Document]:
             rows = connection.execute(
-                "SELECT version, document FROM leases WHERE substr(id, 1, ?) = ? ORDER BY id", (len(prefix), prefix)
+                f"SELECT {_ROW} FROM leases WHERE substr(id, 1, ?) = ? ORDER BY id", (len(prefix), prefix)
             )
             return [_read(*row) for row in rows]
 
@@ -34,7 +42,7 @@ class SqliteDocuments(Documents):
         """See `Documents.read`."""
 
         def fetch(connection: sqlite3.Connection) -> Document | None:
-            row = connection.execute("SELECT version, document FROM leases WHERE id = ?", (name,)).fetchone()
+            row = connection.execute(f"SELECT {_ROW} FROM leases WHERE id = ?", (name,)).fetchone()
             return _read(*row) if row else None
 
         return await self._store.reading(fetch)
@@ -54,26 +62,34 @@ class SqliteDocuments(Documents):
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `Documents.replace`."""
         body = {name: value for name, value in document.items() if name != "_etag"}
-        version = int(etag)
+        content = msgspec.json.encode(body)
 
-        def change(connection: sqlite3.Connection) -> bool:
+        def change(connection: sqlite3.Connection) -> str | None:
             cursor = connection.execute(
-                "UPDATE leases SET version = version + 1, document = ? WHERE id = ? AND version = ?",
-                (msgspec.json.encode(body), body["id"], version),
+                f"UPDATE leases SET version = {_NEXT}, document = ? WHERE id = ? AND {_ETAG} = ?",
+                (content, body["id"], etag),
             )
-            return cursor.rowcount == 1
+            if cursor.rowcount != 1:
+                return None
+            return connection.execute(f"SELECT {_ETAG} FROM leases WHERE id = ?", (body["id"],)).fetchone()[0]
 
-        return {**body, "_etag": str(version + 1)} if await self._store.writing(change) else None
+        written = await self._store.writing(change)
+        return None if written is None else {**body, "_etag": written}
 
     async def delete(self, name: str, etag: str) -> bool:
         """See `Documents.delete`."""
 
         def change(connection: sqlite3.Connection) -> bool:
-            connection.execute("DELETE FROM leases WHERE id = ? AND version = ?", (name, int(etag)))
+            connection.execute(f"DELETE FROM leases WHERE id = ? AND {_ETAG} = ?", (name, etag))
             return connection.execute("SELECT 1 FROM leases WHERE id = ?", (name,)).fetchone() is None
 
         return await self._store.writing(change)
 
 
-def _read(version: int, document: bytes) -> Document:
-    return {**msgspec.json.decode(document), "_etag": str(version)}
+def _read(name: str, etag: str, content: object) -> Document:
+    """The document in a row. What is none has nothing but its key, by which whoever looks for it can write it anew."""
+    try:
+        found = _decoder.decode(content) if isinstance(content, bytes) else {}
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        found = {}
+    return {**found, "id": name, "_etag": etag}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from projections import FeedRange, Lease, LeaseLostError, ProcessorOptions, open
 from projections.leases import Document, LeaseFormatError
 from projections.processor import ChangeFeedProcessor
 
+from ..engines import SqliteEngine
 from .rig import Recorder, Rig
 
 
@@ -216,6 +219,50 @@ async def test_a_worker_starts_reads_and_stops_whatever_a_lease_says(rig: Rig, c
     async with worker:
         await rig.clock.until(lambda: ("a", 2) in second.handled)
     assert [lease.range for lease in await rig.leases()] == [FeedRange("", "FF")]
+
+
+NO_DOCUMENTS: list[tuple[str, object]] = [
+    ("document", b"{}"),
+    ("document", b'{"id": "another"}'),
+    ("document", b"[]"),
+    ("document", b"null"),
+    ("document", b"{"),
+    ("document", b""),
+    ("document", b"\xff"),
+    ("document", b"[" * 100_000),
+    ("document", "text"),
+    ("document", 5),
+    ("version", "words"),
+    ("version", -1),
+    ("version", 1.5),
+    ("version", b"bytes"),
+    ("version", (1 << 63) - 1),
+]
+"""Columns of the table of leases, and what somebody may write into them."""
+
+
+@pytest.mark.parametrize(("column", "value"), NO_DOCUMENTS, ids=[f"{c} {str(v)[:20]}" for c, v in NO_DOCUMENTS])
+async def test_a_worker_starts_reads_and_stops_whatever_is_in_the_rows_of_leases(
+    sqlite_rig: Rig, column: str, value: object
+) -> None:
+    rig = sqlite_rig
+    await rig.writer.write("a")
+    first = Recorder()
+    async with rig.worker(first, "one"):
+        await rig.clock.until(lambda: first.handled == [("a", 1)])
+    assert isinstance(rig.engine, SqliteEngine)
+    with closing(sqlite3.connect(rig.engine.path)) as connection, connection:
+        assert connection.execute(f"UPDATE leases SET {column} = ?", (value,)).rowcount > 1
+    await rig.writer.write("a")
+    second = Recorder()
+    worker = rig.worker(second, "two")
+    await worker.status()
+    async with worker:
+        await rig.clock.until(lambda: ("a", 2) in second.handled)
+    [lease] = await rig.leases()
+    assert (lease.range, lease.owner) == (FeedRange("", "FF"), None)
+    await open_engine(rig.writer.store).leases("test").clear()
+    assert await open_engine(rig.writer.store).documents.starting_with("test") == []
 
 
 @pytest.mark.calm

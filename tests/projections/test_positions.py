@@ -354,6 +354,35 @@ async def test_an_empty_projection_under_stored_positions_is_filled_again(
     await running
 
 
+async def test_an_emptied_projection_is_noticed_though_events_that_came_since_have_documents(rig: Rig) -> None:
+    await rig.writer.write("a", "b", count=2)
+    _, stop, running = await projecting(rig, "one")
+    await rig.clock.until(lambda: agrees(rig))
+    stop.set()
+    await running
+    await rig.engine.open().runs().clear()
+    await rig.writer.write("c")
+    projector, stop, running = await projecting(rig, "two")
+    await rig.clock.until(lambda: projector.doubts == 1)
+    await rig.clock.until(lambda: agrees(rig))
+    stop.set()
+    await running
+
+
+async def test_a_projection_that_is_emptied_while_events_come_all_the_time_is_noticed(rig: Rig) -> None:
+    await rig.writer.write("a", "b", count=2)
+    projector, stop, running = await projecting(rig, "one")
+    await rig.clock.until(lambda: agrees(rig))
+    await rig.engine.open().runs().clear()
+    for number in range(60):
+        await rig.writer.write(f"new {number}")
+        await rig.clock.passes(3)
+    await rig.clock.until(lambda: projector.doubts == 1)
+    await rig.clock.until(lambda: agrees(rig))
+    stop.set()
+    await running
+
+
 async def test_an_empty_log_leaves_nothing_to_doubt(rig: Rig) -> None:
     projector, stop, running = await projecting(rig, "one")
     await rig.clock.passes(200)

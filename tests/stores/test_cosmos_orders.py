@@ -16,7 +16,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from eventckpt import CheckpointEvent, CosmosEventStore, EventCheckpointStorage, StreamId
 from eventckpt.chain import sealed
-from eventckpt.stores import EventStore
+from eventckpt.stores import EventStore, head_of
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import container, listings
 from projections import LatestProjection
@@ -281,3 +281,26 @@ async def test_in_a_run_followers_get_events_by_seq_whatever_the_clocks_said(sto
         await store.append(head)
     async with aclosing(store.follow(last=3)) as following:
         assert [(await anext(following)).seq for _ in range(3)] == [1, 2, 3]
+
+
+async def test_a_run_whose_events_move_to_later_seconds_while_runs_are_listed_is_listed_all_the_same() -> None:
+    seconds = itertools.count(int(ONE_SECOND))
+    async with (
+        CosmosEmulator(clock=lambda: float(next(seconds))) as emulator,
+        CosmosEventStore(**where(emulator)) as store,
+    ):
+        runs = [StreamId(WORKFLOW, f"run {number}") for number in range(220)]  # more than the SDK reads ahead
+        for run in runs:
+            await store.append(make_event(run, 1, data=b""))
+        listed: list[StreamId] = []
+        async with aclosing(store.streams()) as streams:
+            async for stream in streams:
+                if not listed:
+                    for run in runs:
+                        first = await head_of(store, run)
+                        assert first is not None
+                        await store.append(make_event(run, 2, previous=first, data=b""))
+                        await store.remove(run, [1])
+                listed.append(stream)
+        assert len(listed) == 220
+        assert set(listed) == set(runs)

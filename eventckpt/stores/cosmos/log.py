@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final
@@ -44,6 +44,8 @@ _KEY_PREFIX: Final = 100  # characters of a run id's prefix that its partition k
 _NEWEST: Final = 256  # events that `follow` looks at to begin with
 _MOST: Final = (1 << 31) - 1  # rows that a query may ask for
 _READS_OWN_WRITES: Final = frozenset({"Session", "BoundedStaleness", "Strong"})
+_WALKS: Final = 4
+"""How often the streams are walked along at most, beside removals."""
 _LATE: Final = 10
 """Seconds by which an event of another physical partition may come to light after one with a later time."""
 
@@ -71,29 +73,59 @@ async def streams(container: Container, workflow_name: str | None, prefix: str) 
         # The key is indexed and the run id is not; a key that was cut may lack the run id.
         only += " AND (CONTAINS(c.stream, @key) OR CONTAINS(c.stream, '*')) AND STARTSWITH(c.run_id, @prefix)"
         values |= {"@prefix": prefix, "@key": f"|{quote(prefix, safe='')[:_KEY_PREFIX]}"}
-    cursor = container.query_sorted(
-        f"SELECT c.id, c.stream, {KIND}, c.workflow_name, c.run_id, c._ts, LEFT(c.recorded_at, 64) AS recorded_at"
-        f" FROM c WHERE c.id < @end AND {EVENTS_ONLY}{only} ORDER BY c._ts DESC",
-        values,
-        page=_PAGE,
-    )
     seen: set[str] = set()
+    since = 0
+    for _ in range(_WALKS):
+        cursor = container.query_sorted(
+            f"SELECT c.id, c.stream, {KIND}, c.workflow_name, c.run_id, c._ts, LEFT(c.recorded_at, 64) AS recorded_at"
+            f" FROM c WHERE c.id < @end AND {EVENTS_ONLY}{only} AND c._ts >= @since ORDER BY c._ts DESC",
+            values | {"@since": since},
+            page=_PAGE,
+        )
+        walk = _Walk()
+        async with aclosing(rows_of(container, cursor)) as rows, aclosing(_unseen(walk.counting(rows), seen)) as found:
+            async for stream in found:
+                yield stream
+        if walk.rows < _PAGE:
+            return  # one page of each partition, so that all of it was of one moment
+        # Of a run that was written to meanwhile, all that lay before may have been removed before the walk came to it:
+        # so what was written since is walked along, too.
+        since = walk.newest - _LATE
+
+
+class _Walk:
+    """What a walk along the streams has come along."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+        self.newest = 0
+        """The service's second of the newest."""
+
+    async def counting(self, rows: AsyncIterable[Item]) -> AsyncGenerator[Item, None]:
+        async for row in rows:
+            self.newest = self.newest if self.rows else _moment(row)
+            self.rows += 1
+            yield row
+
+
+async def _unseen(rows: AsyncIterable[Item], seen: set[str]) -> AsyncGenerator[StreamId, None]:
+    """The streams of rows by falling moment that were not seen yet, in the order of `streams`."""
     second: dict[str, Item] = {}
     """Of each run that was last written to in one second, the newest row."""
-    async with aclosing(rows_of(container, cursor)) as rows:
-        async for row in rows:
-            key = key_of(row)
-            if key is None or key in seen or not is_event(row):
-                continue
-            if second and _moment(row) != _moment(next(iter(second.values()))):
-                for each in _last_recorded_first(second):
-                    yield stream_of(each)
-                seen.update(second)
-                second.clear()
-            if key not in seen and _name(row) >= _name(second.setdefault(key, row)):
-                second[key] = row
+    async for row in rows:
+        key = key_of(row)
+        if key is None or key in seen or not is_event(row):
+            continue
+        if second and _moment(row) != _moment(next(iter(second.values()))):
+            for each in _last_recorded_first(second):
+                yield stream_of(each)
+            seen.update(second)
+            second.clear()
+        if key not in seen and _name(row) >= _name(second.setdefault(key, row)):
+            second[key] = row
     for each in _last_recorded_first(second):
         yield stream_of(each)
+    seen.update(second)
 
 
 def _last_recorded_first(runs: dict[str, Item]) -> list[Item]:

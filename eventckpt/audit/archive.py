@@ -164,6 +164,8 @@ def flaw_of(event: CheckpointEvent) -> str:
         return "holds text that is no Unicode"
     except ValueError:
         return "has a run id that no run has"
+    if not event.checkpoint_id and not event.pruned:
+        return "is of no checkpoint, and records no removal"  # what has no id is looked for as a record
     if event.payload is None:
         return "is a checkpoint without a payload" if event.type == "checkpoint" else _flaw_of_tombstone(event)
     if event.type == "tombstone" or event.pruned:

@@ -18,7 +18,7 @@ from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.payloads import off_the_loop
-from ..stores import AuditStore
+from ..stores import AuditStore, gaps_behind
 from .archive import RunTotals, event_line, portable, read_event
 from .report import Report, named
 from .shared_ids import SharedIds
@@ -84,6 +84,8 @@ class Incoming:
         """Those in front of it and in it, as far as nothing explains them."""
         self._end = _Link(0, "")
         """The latest of what stands behind a gap."""
+        self._given = 0
+        """The latest that the store was given."""
         self._batch: list[CheckpointEvent] = []
         self._size = 0
         self._early = Spool()
@@ -286,7 +288,10 @@ class Incoming:
             self._removals.add(event)
             self._promised.add(event)
         if self._gone.covers(event.seq):
-            self._report.removed += 1
+            if self._gone.tells(event) is False:
+                self._refuse_diverged(event.seq)
+            else:
+                self._report.removed += 1
             return
         self._batch.append(portable(event))
         self._size += event.payload.stored_size if event.payload else 0
@@ -355,7 +360,12 @@ class Incoming:
             await self._put(chunk)
 
     async def _put(self, batch: Sequence[CheckpointEvent]) -> None:
-        added = await self._store.put(self.stream, batch)
+        after = max(self._given, self._head.seq if self._head else 0)
+        if gaps_behind(after, batch):
+            added = await self._store.put_over(self.stream, batch, after=after)
+        else:
+            added = await self._store.put(self.stream, batch)
+        self._given = max(self._given, batch[-1].seq)
         self._report.added += added
         if added:
             await self._shared.add(self.stream, [event.checkpoint_id for event in batch if event.type == "checkpoint"])

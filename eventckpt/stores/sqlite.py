@@ -39,7 +39,7 @@ from ..events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
 from ..removals import Removals
 from ..settings import choice, no_connection_string, number
 from ..text import described, is_unicode
-from . import AuditStore, Check, Located, RunStore, can_exist, head_stays
+from . import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
 from .sqlite_runs import SqliteRunStore
 
 __all__ = ["MIGRATIONS", "SqliteEventStore"]
@@ -293,6 +293,21 @@ class SqliteEventStore(AuditStore):
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`."""
         return await self.writing(lambda connection: _put_all(connection, stream, events))
+
+    async def put_over(self, stream: StreamId, events: Sequence[CheckpointEvent], *, after: int) -> int:
+        """See `AuditStore.put_over`. The head that each append is compared with keeps the gaps closed."""
+        only, key = _where(stream)
+
+        def change(connection: sqlite3.Connection) -> int:
+            for low, high in gaps_behind(after, events):
+                found = connection.execute(
+                    f"SELECT seq FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq LIMIT 1", (low, high, *key)
+                ).fetchone()
+                if found is not None:
+                    raise StreamConflict(stream, found[0], _head(connection, stream))
+            return _put_all(connection, stream, events)
+
+        return await self.writing(change)
 
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`."""

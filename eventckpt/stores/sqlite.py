@@ -270,12 +270,12 @@ class SqliteEventStore(AuditStore):
         marks = ", ".join("?" * len(wanted))
         rows = await self._read(
             lambda connection: connection.execute(
-                "SELECT DISTINCT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
+                "SELECT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
                 f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
                 (*wanted, workflow_name),
             ).fetchall()
         )
-        return sorted((str(name), str(run_id)) for name, run_id in rows)
+        return sorted({(str(name), str(run_id)) for name, run_id in rows})
 
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
@@ -751,23 +751,38 @@ def _whole_events(
 
 
 def _put_all(connection: sqlite3.Connection, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
-    only, key = _where(stream)
     added = 0
     removals: Removals | None = None
+    stored = _digests(connection, stream, [event.seq for event in events])
     for event in events:
-        row = connection.execute(f"SELECT digest FROM events WHERE seq = ? {only}", (event.seq, *key)).fetchone()
-        if row is not None:
-            if row != (event.digest,):
+        if (digest := stored.get(event.seq)) is not None:
+            if digest != event.digest:
                 raise StreamConflict(stream, event.seq, _head(connection, stream))
             continue
         if removals is None:
             removals = _removals(connection, stream, after=min(event.seq for event in events))
-        if not removals.covers(event.seq):
+        if not (removals and removals.covers(event.seq)):
             _insert(connection, event)
+            stored[event.seq] = event.digest
             added += 1
         elif removals.tells(event) is False:
             raise StreamConflict(stream, event.seq, _head(connection, stream))
     return added
+
+
+def _digests(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]) -> dict[int, object]:
+    """By seq, the digest of each of these events that is there."""
+    only, key = _where(stream)
+    found: dict[int, object] = {}
+    for start in range(0, len(seqs), _PAGE):  # SQLite bounds the number of parameters
+        some = seqs[start : start + _PAGE]
+        marks = ", ".join("?" * len(some))
+        found.update(
+            connection.execute(
+                f"SELECT seq, digest FROM events WHERE seq IN ({marks}) {only}", (*some, *key)
+            ).fetchall()
+        )
+    return found
 
 
 def _removals(connection: sqlite3.Connection, stream: StreamId, *, after: int = 0) -> Removals:

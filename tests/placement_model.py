@@ -50,10 +50,10 @@ class Position:
     runs: tuple[StreamId, ...]
     """The run that it is meant for, and each fork that a conflict led it to since."""
     seen: int = 0
+    read_to: int = 0
+    """Up to here others may have written; what lies between this seq and the head, it wrote itself."""
     has_read: bool = False
     """Whether its run was read at all; a run that was read may have had no event."""
-    wrote_it: bool = False
-    """Whether that head is its own event."""
     sent: frozenset[At] = frozenset()
     """Its appends whose answer it never got."""
     began: At | None = None
@@ -63,6 +63,42 @@ class Position:
     def run(self) -> StreamId:
         """The one that it writes."""
         return self.runs[-1]
+
+    def known(self) -> object:
+        """What it knows, the same for executions that know the same."""
+        return self.runs, self.seen, self.read_to, self.has_read, self.sent, self.began
+
+    def reads(self, seq: int) -> None:
+        """It sees its run up to `seq`, whoever wrote that."""
+        self.seen, self.read_to, self.has_read = seq, seq, True
+
+    def writes(self, seq: int) -> None:
+        """The event at `seq` is its own; where it was refused before, it has read what came in between."""
+        if seq - 1 > self.seen:
+            self.read_to = seq - 1
+        self.seen, self.has_read = seq, True
+
+    def diverts(self, at: At) -> None:
+        """It goes on in a fork, behind the event at `at`."""
+        self.runs, self.seen, self.read_to, self.has_read = (*self.runs, at[0]), at[1], 0, True
+        self.began = None
+
+
+class Lineage(NamedTuple):
+    """The executions of an unbound storage that go on from a checkpoint."""
+
+    current: int
+    """The one that saved it, or the last that has gone on from it since."""
+    waiting: tuple[int, ...] = ()
+    """Those that have loaded it since, and have not gone on yet."""
+
+    @property
+    def newest(self) -> int:
+        return self.waiting[-1] if self.waiting else self.current
+
+    def without(self, execution: int) -> tuple[int, ...]:
+        """Those that wait, but for one."""
+        return tuple(each for each in self.waiting if each != execution)
 
 
 @dataclass
@@ -76,18 +112,23 @@ class Reader:
     home: StreamId | None = None
     executions: dict[int, Position] = field(default_factory=dict)
     """Of a handle one, number 0."""
-    followers: dict[tuple[str, str], tuple[int, ...]] = field(default_factory=dict)
-    """Unbound: the executions that go on from a checkpoint, the next first."""
-    loaded: dict[tuple[str, str], bool] = field(default_factory=dict)
-    """Whether they loaded it, and no save has followed yet."""
+    lineages: dict[tuple[str, str], Lineage] = field(default_factory=dict)
+    """Unbound: who goes on from a checkpoint, by workflow and name."""
+    elsewhere: dict[str, At] = field(default_factory=dict)
+    """Of a handle: where it found the checkpoints of other runs that it has loaded."""
 
     def copy(self) -> Reader:
         return replace(
             self,
             executions={key: replace(each) for key, each in self.executions.items()},
-            followers=dict(self.followers),
-            loaded=dict(self.loaded),
+            lineages=dict(self.lineages),
+            elsewhere=dict(self.elsewhere),
         )
+
+    def known(self) -> object:
+        """What it knows, the same for readers that know the same."""
+        executions = frozenset((number, each.known()) for number, each in self.executions.items())
+        return executions, frozenset(self.lineages.items()), frozenset(self.elsewhere.items())
 
     @property
     def forked_to(self) -> str | None:
@@ -97,14 +138,14 @@ class Reader:
     def begin(self, run: StreamId, seen: int) -> int:
         """A new execution."""
         number = max(self.executions, default=-1) + 1
-        self.executions[number] = Position((run,), seen, has_read=seen > 0)
+        self.executions[number] = Position((run,), seen, read_to=seen, has_read=seen > 0)
         return number
 
-    def goes_on(self, key: tuple[str, str], executions: tuple[int, ...], *, loaded: bool) -> None:
+    def goes_on(self, key: tuple[str, str], lineage: Lineage) -> None:
         """These executions go on from a checkpoint."""
         if self.forgetful:
-            self.followers, self.loaded = {}, {}
-        self.followers[key], self.loaded[key] = executions, loaded
+            self.lineages = {}
+        self.lineages[key] = lineage
 
 
 class Note(NamedTuple):
@@ -119,16 +160,14 @@ class Plan(NamedTuple):
     """A save between its look at the store and its append."""
 
     execution: int
-    known: StreamId | None = None
-    """Where its process has met the checkpoint: the run that it writes, or one that it forked from."""
-    looks: Literal["must", "may"] = "may"
-    """Whether it finds a checkpoint that another process saved long ago."""
-    has_retried: bool = False
-    """Whether its first append was refused, and it goes on behind an older version of its checkpoint."""
-    origins: tuple[At | None, ...] = (None,)
-    """Of a run that begins: what it may have forked from."""
     parent: At | None = None
     """The event of the checkpoint before it, as it was found."""
+    known: StreamId | None = None
+    """Where its process has met the checkpoint: the run that it writes, or one that it forked from."""
+    looks: frozenset[bool] = frozenset({False})
+    """Whether it looks for a checkpoint that its process has not met; of a memory that forgets, both may be so."""
+    has_retried: bool = False
+    """Whether its first append was refused, and it goes on behind an older version of its checkpoint."""
 
 
 @dataclass
@@ -223,17 +262,20 @@ class World:
         reader = world.readers[who]
         world.note(who, at)
         world.unanswered -= {(reader.process, at)}
-        if reader.home is not None:
-            world.reads_home(who)
+        if reader.home is None:
+            world._begins_after(who, at)
             return world
-        world._begins_after(who, at)
+        world.reads_home(who)
+        reader.elsewhere.pop(self.entry(at).name, None)
+        if at[0] != reader.home:
+            reader.elsewhere[self.entry(at).name] = at
         return world
 
     def _begins_after(self, who: str, at: At) -> None:
         """An execution of an unbound storage begins, which goes on from the checkpoint at `at`."""
         reader, key = self.readers[who], (at[0].workflow_name, self.entry(at).name)
-        others = reader.followers[key] if reader.loaded.get(key) else ()
-        reader.goes_on(key, (*others, reader.begin(at[0], self.head(at[0]))), loaded=True)
+        new, lineage = reader.begin(at[0], self.head(at[0])), reader.lineages.get(key)
+        reader.goes_on(key, Lineage(lineage.current, (*lineage.waiting, new)) if lineage else Lineage(new, (new,)))
 
     def got_latest(self, who: str, at: At | None) -> World:
         """A reader asked for the newest checkpoint, and got the one at `at`."""
@@ -252,116 +294,107 @@ class World:
         reader = self.readers[who]
         assert reader.home is not None
         own = reader.executions[0]
-        own.runs, own.seen, own.wrote_it, own.has_read = (reader.home,), self.head(reader.home), False, True
-        own.began = None
+        own.runs, own.began = (reader.home,), None
+        own.reads(self.head(reader.home))
 
     # Saves
 
     def planned(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
         """A save looks where its checkpoint goes. With a memory that forgets, it may know less than it did."""
-        plans = self._planned(who, checkpoint)
         reader = self.readers[who]
-        if reader.forgetful:
-            for names in ({checkpoint.name}, {checkpoint.parent}, {checkpoint.name, checkpoint.parent}):
+        if not reader.forgetful:
+            return [self._planned(who, checkpoint)]
+        plans: list[tuple[World, Plan]] = []
+        met = {key[2] for key in self.notes if key[0] == reader.process} & {checkpoint.name, checkpoint.parent}
+        for names in ((), *((name,) for name in met), *((tuple(met),) if len(met) > 1 else ())):
+            for lineages in ({}, reader.lineages) if reader.lineages else ({},):
                 forgetting = self.copy(who)
-                less = forgetting.readers[who]
-                less.followers = {key: each for key, each in reader.followers.items() if key[1] not in names}
-                forgetting.notes = {key: at for key, at in self.notes.items() if key[2] not in names}
-                plans += forgetting._planned(who, checkpoint)
-            for world, _ in plans:
-                world.notes = self.notes  # it may come across them again
-        return list({(repr(world.readers[who]), plan): (world, plan) for world, plan in plans}.values())
+                forgetting.readers[who].lineages = lineages
+                forgetting.notes = {
+                    key: each for key, each in self.notes.items() if key[0] != reader.process or key[2] not in names
+                }
+                world, plan = forgetting._planned(who, checkpoint)
+                world.notes = {**self.notes, **world.notes}  # it may come across them again
+                plans.append((world, plan))
+        return list({(world.known(), plan): (world, plan) for world, plan in plans}.values())
 
-    def _planned(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, Plan]]:
-        if self.readers[who].home is not None:
-            return self._placed(self.copy(who), who, checkpoint, 0)
-        return [
-            plan
-            for world, number in self._executions(who, checkpoint)
-            for plan in self._placed(world, who, checkpoint, number)
-        ]
+    def _planned(self, who: str, checkpoint: Checkpoint) -> tuple[World, Plan]:
+        world = self.copy(who)
+        number, elsewhere = (0, None) if world.readers[who].home else world._execution(who, checkpoint)
+        return world, world._placed(who, checkpoint, number, elsewhere)
 
-    def _placed(self, world: World, who: str, checkpoint: Checkpoint, number: int) -> list[tuple[World, Plan]]:
+    def _execution(self, who: str, checkpoint: Checkpoint) -> tuple[int, At | None]:
+        """The execution of an unbound storage that a checkpoint belongs to; and the event of its parent, where that is
+        one of another workflow."""
+        reader = self.readers[who]
+        key, parent = (checkpoint.workflow, checkpoint.name), (checkpoint.workflow, checkpoint.parent or "")
+        if (holding := reader.lineages.get(key)) is not None:
+            return holding.newest, None
+        if checkpoint.parent is None:
+            return reader.begin(StreamId(*key), 0), None
+        if (lineage := reader.lineages.get(parent)) is not None:
+            number = lineage.newest
+            if number in lineage.waiting:
+                reader.goes_on(parent, Lineage(number, lineage.without(number)))
+            return number, None
+        found = self._found(who, checkpoint)
+        if found is None or found[0].workflow_name != checkpoint.workflow:
+            return reader.begin(StreamId(*key), 0), found
+        number = reader.begin(found[0], self.head(found[0]))
+        reader.goes_on(parent, Lineage(number))
+        return number, None
+
+    def _found(self, who: str, checkpoint: Checkpoint, *runs: StreamId) -> At | None:
+        """The parent is looked for, first in `runs`. To look for it is to meet it."""
+        name = checkpoint.parent or ""
+        at = next((at for run in runs if (at := self.newest(run, name))), None)
+        at = at or self.anywhere(name, checkpoint.workflow) or self.anywhere(name)
+        if at is not None:
+            self.note(who, at)
+        return at
+
+    def _placed(self, who: str, checkpoint: Checkpoint, number: int, elsewhere: At | None) -> Plan:
         """Where the next event of an execution goes."""
-        reader = world.readers[who]
+        reader = self.readers[who]
         execution = reader.executions[number]
         runs = execution.runs[::-1]
-        own = world.noted(who, runs, checkpoint.name)
-        parent = world.noted(who, runs, checkpoint.parent)
+        own, parent = self.noted(who, runs, checkpoint.name), elsewhere
         if parent is None and checkpoint.parent is not None and (reader.home or execution.has_read):
-            found = [at for run in runs if (at := world.newest(run, checkpoint.parent))]
-            found = found or world.origins(who, checkpoint)[:1]
-            for at in found[:1]:  # to look for it is to meet it
-                world.note(who, at)
-                parent = world.noted(who, runs, checkpoint.parent)
+            met = self.noted(who, runs, checkpoint.parent)
+            parent = met.at if met is not None else reader.elsewhere.get(checkpoint.parent)
+            parent = parent or self._found(who, checkpoint, *runs)
         if not execution.has_read:
-            for met in (parent, own):
-                if met is not None and met.at[0] == execution.run:
-                    execution.seen, execution.has_read = max(execution.seen, met.head), True
-        plan = Plan(number, parent=parent.at if parent is not None else None)
+            in_run = self.noted(who, (execution.run,), checkpoint.parent) if parent else None
+            for met in (own, in_run if in_run and in_run.at == parent else None):
+                if met is not None and met.head > execution.seen:
+                    execution.reads(met.head)
         if own is not None and execution.seen:
-            return [(world, plan._replace(known=own.at[0]))]
-        if execution.seen or checkpoint.parent is None:
-            return [(world, plan._replace(looks=world._looks(execution, checkpoint)))]
-        if parent is not None and parent.at[0] == execution.run:
-            return [(world, plan)]
-        origins: list[At | None] = [*world.origins(who, checkpoint)]
-        if all(at in self.gone for at in origins):  # what was pruned since is not found by who did not meet it
-            origins.append(None)
-        return [(world, plan._replace(origins=tuple(origins)))]
+            return Plan(number, parent, known=own.at[0])
+        return Plan(number, parent, looks=self._looks(who, execution, parent))
 
-    def _executions(self, who: str, checkpoint: Checkpoint) -> list[tuple[World, int]]:
-        """The execution of an unbound storage that a checkpoint belongs to."""
-        world = self.copy(who)
-        reader = world.readers[who]
-        key, parent = (checkpoint.workflow, checkpoint.name), (checkpoint.workflow, checkpoint.parent or "")
-        if key in reader.followers:
-            return [(world, number) for number in sorted(set(reader.followers[key]))]
-        if parent in reader.followers:
-            *others, number = reader.followers[parent]
-            if others:
-                reader.followers[parent] = tuple(others)
-            else:
-                reader.loaded[parent] = False
-            return [(world, number)]
-        found = world.anywhere(parent[1], checkpoint.workflow)
-        if checkpoint.parent is None or found is None:
-            elsewhere = world.anywhere(parent[1]) if checkpoint.parent is not None else None
-            if elsewhere is not None:  # of another workflow: to look for it is to meet it
-                world.note(who, elsewhere)
-            return [(world, reader.begin(StreamId(*key), 0))]
-        world.note(who, found)
-        number = reader.begin(found[0], self.head(found[0]))
-        reader.goes_on(parent, (number,), loaded=False)
-        return [(world, number)]
-
-    def _looks(self, execution: Position, checkpoint: Checkpoint) -> Literal["must", "may"]:
-        """Whether one that was never met is looked for: behind a head that was read, unless that is its parent."""
-        if execution.seen == 0 or execution.wrote_it:
-            return "may"
-        return "may" if self.log[execution.run][execution.seen - 1].name == checkpoint.parent else "must"
-
-    def origins(self, who: str, checkpoint: Checkpoint, *runs: StreamId) -> list[At]:
-        """The events of its parent that a fork may begin from."""
-        name, process = checkpoint.parent, self.readers[who].process
-        if name is None:
-            return []
-        found = [note.at for (noting, _, met), note in self.notes.items() if (noting, met) == (process, name)]
-        found += [at for run in runs if (at := self.newest(run, name))]
-        found += [at for workflow in (checkpoint.workflow, None) if (at := self.anywhere(name, workflow))]
-        return list(dict.fromkeys(found))
+    def _looks(self, who: str, execution: Position, parent: At | None) -> frozenset[bool]:
+        """Whether a checkpoint that was never met is looked for: where it may lie before the end of what was read."""
+        ends = {execution.read_to, execution.seen} if self.readers[who].forgetful else {execution.read_to}
+        return frozenset(end > 0 and not (parent and parent[0] == execution.run and parent[1] >= end) for end in ends)
 
     def committed(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         """The rest of the save."""
         execution = self.readers[who].executions[plan.execution]
         there = self.newest(plan.known or execution.run, checkpoint.name)
-        if not self.holds(there, checkpoint) or not (execution.seen or plan.known):
+        if not self.holds(there, checkpoint):
             return self._appended(who, checkpoint, plan, cut)
         assert there is not None
-        if plan.known:
-            return [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
-        repeated: list[tuple[World, Outcome]] = [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
-        return repeated if plan.looks == "must" else repeated + self._appended(who, checkpoint, plan, cut)
+        done: list[tuple[World, Outcome]] = []
+        if plan.known or True in plan.looks:
+            world = self.copy(who)
+            found = world.readers[who].executions[plan.execution]
+            if there == (found.run, found.seen + 1):
+                found.reads(there[1])
+            world._answered(who, checkpoint, plan, there, self.head(there[0]))
+            done.append((world, "saved"))
+        if not plan.known and False in plan.looks:
+            done += self._appended(who, checkpoint, plan, cut)
+        return done
 
     def _appended(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
         if cut == "before":
@@ -375,19 +408,24 @@ class World:
         )
         if self.holds(again, checkpoint):
             assert again is not None
-            return [(self._met(who, checkpoint, plan, again), "saved")]
+            world = self.copy(who)
+            world.readers[who].executions[plan.execution].reads(again[1])
+            world._answered(who, checkpoint, plan, again, again[1])
+            return [(world, "saved")]
         if again is None or self.entry(again).kind == "tombstone":
             excused = checkpoint.name if again else None
             if any(self._is_foreign(at, reader.process, execution) and self.entry(at).name != excused for at in since):
                 there = self.newest(run, checkpoint.name)
                 if self.holds(there, checkpoint):
                     assert there is not None
-                    return [(self._met(who, checkpoint, plan, there, moves=False), "saved")]
+                    world = self.copy(who)
+                    world._answered(who, checkpoint, plan, there, there[1])
+                    return [(world, "saved")]
                 if reader.raises:
                     return [(self.copy(), "conflict")]
                 return self._forked(who, checkpoint, plan, cut)
-        origins = plan.origins if not since else (None,)
-        return [self._written(who, checkpoint, plan, run, origin, cut) for origin in origins]
+        is_fork = not since and not seen and not plan.has_retried and plan.parent and plan.parent[0] != run
+        return [self._written(who, checkpoint, plan, run, plan.parent if is_fork else None, cut)]
 
     def retried(self, who: str, checkpoint: Checkpoint, plan: Plan) -> World | None:
         """An older version of the checkpoint itself refused its append: before the next, others may come first."""
@@ -396,7 +434,7 @@ class World:
         if plan.has_retried or there is None or there[1] <= execution.seen or self.holds(there, checkpoint):
             return None
         world = self.copy(who)
-        world.readers[who].executions[plan.execution].seen = self.head(execution.run)
+        world.readers[who].executions[plan.execution].reads(self.head(execution.run))
         return world
 
     def _is_foreign(self, at: At, process: int, execution: Position) -> bool:
@@ -406,91 +444,89 @@ class World:
         return at not in execution.sent and (process, at) not in self.unanswered
 
     def _forked(self, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut) -> list[tuple[World, Outcome]]:
-        reader = self.readers[who]
-        run, began = reader.executions[plan.execution].run, reader.executions[plan.execution].began
-        if began is not None:
-            world = self.copy(who)
-            execution = world.readers[who].executions[plan.execution]
-            execution.runs, execution.seen, execution.wrote_it = (*execution.runs, began[0]), began[1], True
-            execution.began, execution.has_read = None, True
-            if self.holds(began, checkpoint):
-                return [(world._met(who, checkpoint, plan, began), "saved")]
-            return world.committed(who, checkpoint, Plan(plan.execution), cut)
+        execution = self.readers[who].executions[plan.execution]
+        run, began = execution.run, execution.began
+        if began is not None and began not in self.gone:
+            return self._goes_on_in(began, who, checkpoint, plan, cut)
         for mark in (checkpoint.name[:8], checkpoint.name):
             fork = StreamId(run.workflow_name, f"{run.run_id}~{mark}")
             there = self.newest(fork, checkpoint.name)
             if self.holds(there, checkpoint):
                 assert there is not None
-                return [(self._met(who, checkpoint, plan, there), "saved")]
+                world = self.copy(who)
+                world.readers[who].executions[plan.execution].diverts(there)
+                world._answered(who, checkpoint, plan, there, there[1])
+                return [(world, "saved")]
             if not self.head(fork):
-                runs = reader.executions[plan.execution].runs
-                origins = self.origins(who, checkpoint, *runs) or [(run, 0)]
-                if plan.parent is not None:
-                    origins = list(dict.fromkeys((plan.parent, *origins)))
-                if all(at in self.gone for at in origins):  # what was pruned since is not found by who did not meet it
-                    origins.append((run, 0))
-                return [self._written(who, checkpoint, plan, fork, origin, cut) for origin in origins]
+                return [self._written(who, checkpoint, plan, fork, plan.parent or (run, 0), cut)]
         return [(self.copy(), "conflict")]
+
+    def _goes_on_in(
+        self, began: At, who: str, checkpoint: Checkpoint, plan: Plan, cut: Cut
+    ) -> list[tuple[World, Outcome]]:
+        """A save before this one began a fork, and never heard of it."""
+        world = self.copy(who)
+        execution = world.readers[who].executions[plan.execution]
+        execution.diverts(began)
+        if world.holds(began, checkpoint):
+            world._answered(who, checkpoint, plan, began, began[1])
+            return [(world, "saved")]
+        looks = world._looks(who, execution, plan.parent)
+        return world.committed(who, checkpoint, Plan(plan.execution, plan.parent, looks=looks), cut)
 
     def _written(
         self, who: str, checkpoint: Checkpoint, plan: Plan, run: StreamId, origin: At | None, cut: Cut
     ) -> tuple[World, Outcome]:
         world = self.copy(who)
         at = world.append(run, Entry("checkpoint", checkpoint.name, checkpoint.content, origin))
-        if cut is None:
-            return world._met(who, checkpoint, plan, at), "saved"
         reader = world.readers[who]
         execution = reader.executions[plan.execution]
+        if cut is None:
+            if run == execution.run:
+                execution.writes(at[1])
+            else:
+                execution.diverts(at)
+            world._answered(who, checkpoint, plan, at, at[1])
+            return world, "saved"
         if run == execution.run:
             world.unanswered |= {(reader.process, at)}
             execution.sent |= {at}
-            if at[1] - 1 > execution.seen:  # it was refused before, by a version of the checkpoint itself
-                execution.seen, execution.wrote_it, execution.has_read = at[1] - 1, False, True
+            if at[1] - 1 > execution.seen:  # it was refused before, by what is no other writer's work
+                execution.reads(at[1] - 1)
         else:
             execution.began = at
         return world, "cut"
 
-    def _met(self, who: str, checkpoint: Checkpoint, plan: Plan, at: At, *, moves: bool = True) -> World:
-        """The reader has the answer: its checkpoint lies at `at`."""
-        world = self.copy(who)
-        reader = world.readers[who]
-        execution = reader.executions[plan.execution]
-        if moves:
-            if at[0] != execution.run:
-                execution.runs = (*execution.runs, at[0])
-            execution.seen, execution.wrote_it, execution.has_read = at[1], True, True
-            execution.sent = frozenset()
-        elif at[0] == execution.run and at[1] == execution.seen + 1:
-            execution.seen, execution.wrote_it, execution.has_read = at[1], False, True
-        world.note(who, at, at[1] if moves else None)
-        world.unanswered -= {(reader.process, at)}
+    def _answered(self, who: str, checkpoint: Checkpoint, plan: Plan, at: At, head: int) -> None:
+        """The reader has the answer: its checkpoint lies at `at`, and `head` was the head of that run."""
+        reader = self.readers[who]
+        self.note(who, at, head)
+        self.unanswered -= {(reader.process, at)}
         if reader.home is None:
             key = (checkpoint.workflow, checkpoint.name)
-            others = tuple(each for each in reader.followers.get(key, ()) if each != plan.execution)
-            waiting = others if reader.loaded.get(key) else ()
-            reader.goes_on(key, waiting or (plan.execution,), loaded=bool(waiting))
-        return world
+            lineage = reader.lineages.get(key)
+            reader.goes_on(key, Lineage(plan.execution, lineage.without(plan.execution) if lineage else ()))
 
     # Comparing
 
-    def known(self) -> str:
-        """Everything that a later step may depend on, the same text for worlds that cannot be told apart."""
-        things = (self.log.items(), self.readers.items(), self.notes.items(), self.unanswered)
-        return repr([sorted(each) for each in things])
+    def known(self) -> object:
+        """Everything that a later step may depend on, the same for worlds that cannot be told apart."""
+        readers = frozenset((who, reader.known()) for who, reader in self.readers.items())
+        return frozenset(self.log.items()), readers, frozenset(self.notes.items()), self.unanswered
 
     def tidy(self) -> None:
         """Drop executions that nobody can go on with, and number the others alike in worlds that are alike."""
         for reader in self.readers.values():
             if reader.home is not None:
                 continue
-            reader.followers = dict(sorted(reader.followers.items()))
-            reader.loaded = dict(sorted(reader.loaded.items()))
-            numbers = {
-                number: at
-                for at, number in enumerate(dict.fromkeys(n for each in reader.followers.values() for n in each))
-            }
+            reader.lineages = dict(sorted(reader.lineages.items()))  # the numbers are given in this order
+            held = dict.fromkeys(n for each in reader.lineages.values() for n in (each.current, *each.waiting))
+            numbers = {number: at for at, number in enumerate(held)}
             reader.executions = {numbers[number]: reader.executions[number] for number in numbers}
-            reader.followers = {key: tuple(numbers[n] for n in each) for key, each in reader.followers.items()}
+            reader.lineages = {
+                key: Lineage(numbers[each.current], tuple(numbers[n] for n in each.waiting))
+                for key, each in reader.lineages.items()
+            }
 
     # Other changes
 
@@ -504,9 +540,12 @@ class World:
         world.notes = {
             key: each for key, each in world.notes.items() if key != (self.readers[who].process, at[0], name)
         }
-        for execution in world.readers[who].executions.values():
+        reader = world.readers[who]
+        lineage = reader.lineages.get((at[0].workflow_name, name))
+        for number in (0,) if reader.home else (lineage.current, *lineage.waiting) if lineage else ():
+            execution = reader.executions[number]
             if (execution.run, execution.seen) == (at[0], written[1] - 1):
-                execution.seen, execution.wrote_it = written[1], True
+                execution.seen = written[1]
         return world
 
 
@@ -520,14 +559,35 @@ class Saves(NamedTuple):
     cut: Cut = None
 
 
+class _Moment(NamedTuple):
+    """Somewhere in the midst of saves at once."""
+
+    world: World
+    plans: tuple[Plan | None, ...]
+    """Of each save, once it has looked."""
+    done: frozenset[int] = frozenset()
+
+    def known(self) -> object:
+        return self.world.known(), tuple(self.world.stamps), self.plans, self.done
+
+
 def side_by_side(world: World, seen: Saves) -> Iterator[World]:
     """The worlds that saves at once may have led to: each looks, then appends, and those of one handle take turns."""
-    yield from _schedules(world, seen, (None,) * len(seen.saves), frozenset())
+    first = _Moment(world, (None,) * len(seen.saves))
+    waiting, met = [first], {first.known()}
+    while waiting:
+        moment = waiting.pop()
+        if len(moment.done) == len(moment.plans):
+            yield moment.world
+        for following in _next(moment, seen):
+            if (known := following.known()) not in met:
+                met.add(known)
+                waiting.append(following)
 
 
-def _schedules(world: World, seen: Saves, plans: tuple[Plan | None, ...], done: frozenset[int]) -> Iterator[World]:
-    if len(done) == len(plans):
-        yield world
+def _next(moment: _Moment, seen: Saves) -> Iterator[_Moment]:
+    """What may happen next: one of the saves looks, or appends."""
+    world, plans, done = moment
     for index, (who, checkpoint) in enumerate(seen.saves):
         plan = plans[index]
         if index in done:
@@ -535,13 +595,13 @@ def _schedules(world: World, seen: Saves, plans: tuple[Plan | None, ...], done: 
         if plan is not None:
             again = world.retried(who, checkpoint, plan) if len(plans) > 1 else None
             if again is not None:
-                retrying = plan._replace(has_retried=True, origins=(None,))
-                yield from _schedules(again, seen, (*plans[:index], retrying, *plans[index + 1 :]), done)
+                retrying = plan._replace(has_retried=True)
+                yield _Moment(again, (*plans[:index], retrying, *plans[index + 1 :]), done)
             for after, outcome in world.committed(who, checkpoint, plan, seen.cut):
                 if outcome == seen.outcomes[index] and seen.holds(after):
-                    yield from _schedules(after, seen, plans, done | {index})
+                    yield _Moment(after, plans, done | {index})
         elif not world.readers[who].home or not any(
             plans[at] and at not in done for at, (other, _) in enumerate(seen.saves) if other == who
         ):
             for after, found in world.planned(who, checkpoint):
-                yield from _schedules(after, seen, (*plans[:index], found, *plans[index + 1 :]), done)
+                yield _Moment(after, (*plans[:index], found, *plans[index + 1 :]), done)

@@ -261,6 +261,24 @@ async def test_a_handle_that_resumes_a_checkpoint_of_another_workflow_goes_on_in
     assert first.forked_from.workflow_name == WORKFLOW
 
 
+@pytest.mark.parametrize("run_id", ["r", "another"])
+@pytest.mark.parametrize("named", [None, "new"])
+async def test_a_run_that_begins_is_a_fork_of_what_its_handle_has_loaded_whoever_saves_it_elsewhere_since(
+    engine: Engine, run_id: str, named: str | None
+) -> None:
+    await engine.storage().for_run("r").save(checkpoint(checkpoint_id="A"))
+    engine.settle()
+    run = engine.storage().for_run(run_id, workflow_name=named)
+    await run.load("A")
+    await engine.storage().for_run("elsewhere").save(checkpoint(checkpoint_id="A", workflow_name="new"))
+    engine.settle()
+    await run.save(WorkflowCheckpoint("new", "graph", checkpoint_id="B", previous_checkpoint_id="A"))
+    engine.settle()
+    [event] = await history(engine.open(), run_id, "new")
+    assert event.forked_from is not None
+    assert (event.forked_from.workflow_name, event.forked_from.run_id) == (WORKFLOW, "r")
+
+
 async def test_two_that_resume_a_checkpoint_of_another_workflow_part_as_all_others(engine: Engine) -> None:
     await engine.storage().for_run("r").save(checkpoint(checkpoint_id="A"))
     engine.settle()

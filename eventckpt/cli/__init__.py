@@ -8,7 +8,7 @@ from __future__ import annotations
 try:
     import typer
 
-    from . import check, compare, look, move
+    from . import check, compare, look, manage, move
 except ModuleNotFoundError as error:  # pragma: no cover - the extra is installed wherever tests run
     raise SystemExit(f"The eventckpt command needs the cli extra ({error}): pip install 'eventckpt[cli]'") from error
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (look, compare, check, move):
+for module in (look, compare, check, move, manage):
     module.register(app)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_type_hints
 
 import typer
@@ -50,6 +51,8 @@ USAGE: Final = 2
 NO_SUCH_NAME: Final = 3
 STORE: Final = 4
 STATE: Final = 5
+
+_ENDPOINTS: Final = ("http://", "https://")
 
 Workflow = Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")]
 Allow = Annotated[
@@ -103,7 +106,18 @@ class Session:
     def location(self) -> str:
         return self._location or os.environ.get("AZURE_COSMOS_ENDPOINT") or ""
 
-    async def _open(self, *, create: bool) -> AuditStore:
+    def sqlite_file(self, otherwise: str) -> Path:
+        """The file of the store, whether it is there or not.
+
+        Raises:
+            Failure: the store is no file, which `otherwise` tells what to do about, or none was given.
+        """
+        location = self._checked_location()
+        if location.startswith(_ENDPOINTS):
+            raise Failure(USAGE, otherwise)
+        return Path(location)
+
+    def _checked_location(self) -> str:
         location = self.location
         if not location:
             raise Failure(USAGE, "Which store? Give --store PATH or ENDPOINT, or set EVENTCKPT_STORE.")
@@ -113,7 +127,11 @@ class Session:
                 "--store (or EVENTCKPT_STORE, AZURE_COSMOS_ENDPOINT) is a connection string, or a URL with a password, "
                 "and is not shown. Give the endpoint alone, and the key in AZURE_COSMOS_KEY.",
             )
-        if location.startswith(("http://", "https://")):
+        return location
+
+    async def _open(self, *, create: bool) -> AuditStore:
+        location = self._checked_location()
+        if location.startswith(_ENDPOINTS):
             return await self._cosmos(location)
         if not create and not os.path.isfile(location):  # noqa: ASYNC240, PTH113 - nothing else runs yet
             raise Failure(STORE, f"There is no store at {location}. Check the path, or EVENTCKPT_STORE.")

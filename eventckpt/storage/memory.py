@@ -21,6 +21,7 @@ __all__ = ["EMPTY", "Bound", "Execution", "Head", "Lineage", "Memory", "Tip"]
 
 _OTHERS: Final = 10  # other workflows of a bound run that are read when a checkpoint is loaded
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
+_LOADED: Final = 1_000  # checkpoints that were loaded through a handle
 _IN_DOUBT: Final = 1_000  # appends of which nobody knows what became of them
 _WAITING: Final = 10  # executions that have loaded one checkpoint and have not gone on
 _HERE: Final = 10  # executions that a task goes on with
@@ -184,7 +185,7 @@ class Bound:
         self.run_id = run_id
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
         self._in_use: WeakValueDictionary[str, Execution] = WeakValueDictionary()
-        self._elsewhere: Lru[str, Tip] = Lru(_WORKFLOWS)
+        self._loaded: Lru[str, Tip] = Lru(_LOADED)
         self._loads = False
         self._last: Execution | None = None
 
@@ -223,12 +224,13 @@ class Bound:
         """A checkpoint was loaded through the handle. A run that begins may be a fork of the one that it lies in; and a
         workflow that comes up only now counts as read, too."""
         self._loads = True
-        if tip.stream.run_id != self.run_id:
-            self._elsewhere.put(tip.checkpoint_id, tip)
+        self._loaded.put(tip.checkpoint_id, tip)
 
-    def elsewhere(self, checkpoint_id: str) -> Tip | None:
-        """Where a checkpoint of another run was that was loaded through the handle."""
-        return self._elsewhere.get(checkpoint_id)
+    def elsewhere(self, checkpoint_id: str, home: StreamId) -> Tip | None:
+        """Where a checkpoint was that was loaded through the handle from another run than `home`: another workflow's of
+        the same name is another one, too."""
+        tip = self._loaded.get(checkpoint_id)
+        return tip if tip is not None and tip.stream != home else None
 
 
 class Lineage(NamedTuple):

@@ -163,7 +163,7 @@ class Placement:
             return None  # nobody knows of it: `execution_of` has looked
         known = self._tip_of(parent_id, execution)
         if known is None and bound is not None:
-            known = bound.elsewhere(parent_id)
+            known = bound.elsewhere(parent_id, execution.streams[0])
         if known is not None:
             return known
         for stream in reversed(execution.streams):

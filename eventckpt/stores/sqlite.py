@@ -18,9 +18,10 @@ import sqlite3
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import aclosing, closing, contextmanager, suppress
+from contextlib import aclosing, closing, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
@@ -28,11 +29,9 @@ import msgspec
 
 from ..errors import (
     CheckpointStoreError,
-    StoreCorruptError,
-    StoreFormatError,
-    StoreFullError,
     StoreLockedError,
     StoreReadOnlyError,
+    StoreReplacedError,
     StreamConflict,
 )
 from ..events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
@@ -40,62 +39,14 @@ from ..removals import Removals
 from ..settings import choice, no_connection_string, number
 from ..text import described, is_unicode
 from . import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
+from .sqlite_errors import store_errors
+from .sqlite_file import StoreConnection, StoreFile
 from .sqlite_runs import SqliteRunStore
+from .sqlite_schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, migrate, pragma, store_id, text
 
-__all__ = ["MIGRATIONS", "SqliteEventStore"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "SqliteEventStore"]
 
 _T = TypeVar("_T")
-
-APPLICATION_ID: Final = 0x65636B70  # "eckp": tells our files from others (PRAGMA application_id)
-
-MIGRATIONS: Final[tuple[str, ...]] = (
-    # 1: `position` is the order of commits over all streams; the columns before `header` are its index. `data`
-    # comes last, so that a listing never reads the pages it overflows to.
-    """
-    CREATE TABLE events (
-        position INTEGER PRIMARY KEY AUTOINCREMENT,
-        workflow_name TEXT NOT NULL,
-        run_id TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        type TEXT NOT NULL,
-        checkpoint_id TEXT NOT NULL,
-        digest TEXT NOT NULL,
-        header BLOB NOT NULL,
-        data BLOB NOT NULL,
-        UNIQUE (workflow_name, run_id, seq)
-    );
-    CREATE INDEX events_by_checkpoint ON events (checkpoint_id, position);
-    CREATE INDEX events_by_workflow ON events (workflow_name, position);
-    CREATE TRIGGER events_are_immutable BEFORE UPDATE ON events
-    BEGIN
-        SELECT RAISE(ABORT, 'an event is never updated');
-    END;
-    """,
-    # 2: what is derived from the events. `position` in `runs` is that of the run's live checkpoint, so that the newest
-    # run is found by the order of commits; `leases` holds one document for each lease, and what was parked.
-    """
-    CREATE TABLE runs (
-        projection TEXT NOT NULL,
-        workflow_name TEXT NOT NULL,
-        run_id TEXT NOT NULL,
-        seq INTEGER NOT NULL,
-        position INTEGER,
-        info BLOB NOT NULL,
-        PRIMARY KEY (projection, workflow_name, run_id)
-    ) WITHOUT ROWID;
-    CREATE INDEX runs_by_position ON runs (projection, workflow_name, position);
-    CREATE TABLE projections (
-        kind TEXT PRIMARY KEY,
-        active TEXT NOT NULL
-    ) WITHOUT ROWID;
-    CREATE TABLE leases (
-        id TEXT PRIMARY KEY,
-        version INTEGER NOT NULL,
-        document BLOB NOT NULL
-    ) WITHOUT ROWID;
-    """,
-)
-"""The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
 _PAGE = 256  # rows that one query fetches
 _PAGE_BYTES = 8 * 1024 * 1024  # of whole events, after which a page is full
@@ -152,8 +103,9 @@ class SqliteEventStore(AuditStore):
         self.path = _absolute(path)  # both connections open the same file, whatever the process does in between
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
-        self._writer = _Worker(self._open, "eventckpt-sqlite-writer")
-        self._reader = _Worker(self._open, "eventckpt-sqlite-reader")
+        self._file = StoreFile(self.path)
+        self._writer = _Worker(partial(self._open, writes=True), "eventckpt-sqlite-writer")
+        self._reader = _Worker(partial(self._open, writes=False), "eventckpt-sqlite-reader")
         self._lock = threading.Lock()
         """Held to hand a job over or to close, so that no job comes after the last one."""
         self._waiting: deque[_Waiting] = deque()
@@ -336,13 +288,16 @@ class SqliteEventStore(AuditStore):
     async def checks(self) -> list[Check]:
         """See `AuditStore.checks`."""
         found: list[Check] = []
+        writing = Check("writing", True, "the file and its folder can be written")
+        try:
+            await self.writing(lambda connection: None)  # first: it gives a file of 0.1.0 what belongs to its schema
+        except CheckpointStoreError as error:
+            writing = Check("writing", False, str(error), "See docs/audit.md, doctor.")
         try:
             await self._read(lambda connection: found.extend(_checks_of(connection, self.path)))
-            await self.writing(lambda connection: None)
-            found.append(Check("writing", True, "the file and its folder can be written"))
         except CheckpointStoreError as error:
-            found.append(Check("writing", False, str(error), "See docs/audit.md, doctor."))
-        return found
+            found.append(Check("reading", False, str(error), "See docs/audit.md, doctor."))
+        return [*found, writing]
 
     async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
         """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
@@ -367,10 +322,8 @@ class SqliteEventStore(AuditStore):
         """What `change` gives, in one transaction of the writer's thread; see `reading`."""
 
         def job() -> _T:
-            with _store_errors(self.path):
-                connection = self._writer.connection()
-                with _transaction(connection, "IMMEDIATE"):
-                    return change(connection)
+            with store_errors(self.path), self._writer.connection().transaction("IMMEDIATE") as connection:
+                return change(connection)
 
         with self._lock:
             self._refuse_if_unusable()
@@ -393,13 +346,12 @@ class SqliteEventStore(AuditStore):
             return None
 
         def fetch(connection: sqlite3.Connection) -> Located | None:
-            with _transaction(connection, "DEFERRED"):  # the event and the head as of one moment
-                newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
-                if newest is None:
-                    return None
-                row = connection.execute(f"SELECT {_COLUMNS}, data FROM events WHERE position = ?", newest[:1])
-                event = _event(row.fetchone())
-                return Located(event, _head(connection, event.stream) or event.header())
+            newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
+            if newest is None:
+                return None
+            row = connection.execute(f"SELECT {_COLUMNS}, data FROM events WHERE position = ?", newest[:1])
+            event = _event(row.fetchone())
+            return Located(event, _head(connection, event.stream) or event.header())
 
         return await self._read(fetch)
 
@@ -429,8 +381,9 @@ class SqliteEventStore(AuditStore):
 
     async def _read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         def job() -> _T:
-            with _store_errors(self.path):
-                return fetch(self._reader.connection())
+            # One transaction, so that whatever is fetched is as of one moment.
+            with store_errors(self.path), self._reader.connection().transaction("DEFERRED") as connection:
+                return fetch(connection)
 
         with self._lock:
             self._refuse_if_unusable()
@@ -458,6 +411,7 @@ class SqliteEventStore(AuditStore):
             raise CheckpointStoreError(
                 f"The store {self.path} was in use when this process was forked off; make a new one in this process."
             )
+        self._file.refuse_if_replaced()
 
     def _was_forked(self) -> bool:
         return self._process not in (None, os.getpid())
@@ -474,10 +428,11 @@ class SqliteEventStore(AuditStore):
     def _append(self, events: list[CheckpointEvent]) -> Sequence[Exception | None]:
         """What became of each event. What fails one of them does not fail the others."""
         try:
-            with _store_errors(self.path):
+            with store_errors(self.path):
                 return _append_all(self._writer.connection(), events)
         except CheckpointStoreError as error:
-            if len(events) == 1 or isinstance(error, StoreLockedError):  # not to wait for the lock once for each
+            # Each by itself would wait for the lock again, or find the same file.
+            if len(events) == 1 or isinstance(error, StoreLockedError | StoreReplacedError):
                 return [error] * len(events)
         return [outcome for event in events for outcome in self._append([event])]
 
@@ -494,7 +449,12 @@ class SqliteEventStore(AuditStore):
 
     # In either thread
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self, *, writes: bool) -> StoreConnection:
+        if not self._file.is_known:  # the folder of a file that was open is never made anew
+            self._find_place()
+        return self._file.open(self._connect, partial(self._prepare, writes=writes))
+
+    def _find_place(self) -> None:
         try:
             if self.path.exists() and not self.path.is_file():
                 raise StoreReadOnlyError(
@@ -504,32 +464,29 @@ class SqliteEventStore(AuditStore):
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StoreReadOnlyError(f"The folder of the store {self.path} cannot be made: {error}") from error
+
+    def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
         )
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
+        connection.text_factory = text
         return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        connection.text_factory = _text
-        with _transaction(connection, "DEFERRED"):
-            version = _version(connection, self.path)
+    def _prepare(self, connection: sqlite3.Connection, version: int, *, writes: bool) -> None:
+        """Set a connection up, and bring the file up to date where `version` is behind."""
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        if version == 0 or _pragma(connection, "journal_mode") != "wal":
+        if version == 0 or pragma(connection, "journal_mode") != "wal":
             self._enter_wal(connection)
-        if version < len(MIGRATIONS):
-            _migrate(connection, self.path)
+        # Who only reads gives a file of 0.1.0 no id: looking changes nothing.
+        if is_behind(version) or (writes and store_id(connection) is None):
+            migrate(connection, self.path)
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
         # SQLite does not wait for its busy timeout here when two processes create the file at once.
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
-                mode = _pragma(connection, "journal_mode = WAL")
+                mode = pragma(connection, "journal_mode = WAL")
                 break
             except sqlite3.OperationalError as error:
                 if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
@@ -593,16 +550,16 @@ def _tell(settled: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
 class _Worker:
     """One thread with one connection, opened by the first job that needs it."""
 
-    def __init__(self, connect: Callable[[], sqlite3.Connection], name: str) -> None:
+    def __init__(self, connect: Callable[[], StoreConnection], name: str) -> None:
         self._connect = connect
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._connection: sqlite3.Connection | None = None
+        self._connection: StoreConnection | None = None
         self._ended: Future[None] | None = None
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
         return self._thread.submit(job)
 
-    def connection(self) -> sqlite3.Connection:
+    def connection(self) -> StoreConnection:
         """The connection, for jobs only."""
         if self._connection is None:
             self._connection = self._connect()
@@ -631,21 +588,9 @@ class _Worker:
             ended.set_result(None)
 
 
-@contextmanager
-def _transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Generator[None, None, None]:
-    connection.execute(f"BEGIN {kind}")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _append_all(connection: sqlite3.Connection, events: Iterable[CheckpointEvent]) -> list[StreamConflict | None]:
+def _append_all(opened: StoreConnection, events: Iterable[CheckpointEvent]) -> list[StreamConflict | None]:
     """Append each event that fits its stream's head, in one transaction; what became of each."""
-    with _transaction(connection, "IMMEDIATE"):
+    with opened.transaction("IMMEDIATE") as connection:
         return [_append_one(connection, event) for event in events]
 
 
@@ -798,25 +743,21 @@ def _removals(connection: sqlite3.Connection, stream: StreamId, *, after: int = 
 
 
 def _checks_of(connection: sqlite3.Connection, path: Path) -> Iterable[Check]:
-    application_id, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
-    yield Check("file", application_id == APPLICATION_ID, f"{path}, {path.stat().st_size:,} bytes")
+    yield Check(
+        "file",
+        pragma(connection, "application_id") == APPLICATION_ID,
+        f"{path}, {path.stat().st_size:,} bytes",
+    )
+    different = differences(connection)
     yield Check(
         "schema",
-        version == len(MIGRATIONS),
-        f"version {version} of {len(MIGRATIONS)}",
-        "Open the store with a current eventckpt once.",
+        not different,
+        "; ".join(different) or f"version {pragma(connection, 'user_version')}, as it is made",
+        "Somebody changed the file; events may have been changed with it. Run verify --all; to put it right, move the "
+        "runs into a new store (export, import).",
     )
-    mode = str(_pragma(connection, "journal_mode"))
+    mode = str(pragma(connection, "journal_mode"))
     yield Check("journal", mode == "wal", mode, "Put the file on a local disk: write-ahead logging needs one.")
-    trigger = connection.execute(
-        "SELECT 1 FROM sqlite_master WHERE type = 'trigger' AND name = 'events_are_immutable'"
-    ).fetchone()
-    yield Check(
-        "immutability",
-        trigger is not None,
-        "the trigger that refuses updates is there" if trigger else "the trigger that refuses updates is gone",
-        "Somebody removed it. Run verify --all.",
-    )
     damage = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
     yield Check(
         "pages",
@@ -872,91 +813,3 @@ def _schema(stored: Any) -> int:
         return _schema_decoder.decode(stored).schema
     except _NOT_A_HEADER:
         return SCHEMA
-
-
-def _text(stored: bytes) -> str:
-    """Text columns are UTF-8, unless the file is damaged: then the row must still be readable."""
-    return stored.decode("utf-8", "replace")
-
-
-def _pragma(connection: sqlite3.Connection, text: str) -> Any:
-    with closing(connection.execute(f"PRAGMA {text}")) as cursor:
-        return cursor.fetchone()[0]
-
-
-def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """How many migrations the file has seen; refuses files that are not ours, before anything is written."""
-    application_id, version = _pragma(connection, "application_id"), _pragma(connection, "user_version")
-    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    if application_id == version == tables == 0:
-        return 0
-    if application_id != APPLICATION_ID:
-        raise StoreFormatError(
-            f"{path} is a SQLite database of another application; it was left as it is. Give the store its own file."
-        )
-    if version > len(MIGRATIONS):
-        raise StoreFormatError(
-            f"{path} was written by a newer eventckpt (its schema is version {version}, this one knows up to "
-            f"{len(MIGRATIONS)}); it was left as it is. Upgrade eventckpt to open it."
-        )
-    return version
-
-
-def _migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Take the missing steps in one transaction; of several processes one does, the others find it done."""
-    with _transaction(connection, "IMMEDIATE"):
-        for number in range(_version(connection, path), len(MIGRATIONS)):
-            for statement in _statements(MIGRATIONS[number]):
-                connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-
-def _statements(script: str) -> Iterable[str]:
-    """The statements of a script; `executescript` would commit the transaction that they belong to."""
-    statement = ""
-    for line in script.splitlines(keepends=True):
-        statement += line
-        if sqlite3.complete_statement(statement):
-            yield statement
-            statement = ""
-    if statement.strip():
-        yield statement
-
-
-@contextmanager
-def _store_errors(path: Path) -> Generator[None, None, None]:
-    try:
-        yield
-    except (CheckpointStoreError, StreamConflict):
-        raise
-    except Exception as error:
-        raise _store_error(path, error) from error
-
-
-def _store_error(path: Path, error: Exception) -> CheckpointStoreError:
-    code = getattr(error, "sqlite_errorcode", None)
-    match code and code & 0xFF:  # the low byte is the primary code
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
-            return StoreLockedError(
-                f"Another process kept the store {path} locked for too long. Trying again is safe; "
-                "if it persists, look for a process that holds a transaction open."
-            )
-        case sqlite3.SQLITE_FULL:
-            return StoreFullError(f"No room is left for the store {path}. Free some space; then save again.")
-        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
-            return StoreReadOnlyError(
-                f"The store {path} cannot be opened for writing ({error}). Check the path and its permissions; "
-                "SQLite also writes -wal and -shm files beside it."
-            )
-        case sqlite3.SQLITE_NOTADB:
-            return StoreFormatError(
-                f"{path} is not a SQLite database; it was left as it is. Give the store its own file."
-            )
-        case sqlite3.SQLITE_CORRUPT:
-            return StoreCorruptError(
-                f"The store {path} is damaged ({error}). Copy the file and its -wal away before anything else; "
-                "`sqlite3 FILE .recover` rescues what is readable."
-            )
-        case _:
-            return CheckpointStoreError(f"The store {path} failed ({type(error).__name__}): {error}")

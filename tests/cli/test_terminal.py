@@ -207,7 +207,7 @@ async def test_a_state_that_cannot_be_read_has_its_own_exit_code(engine: Engine,
 async def test_the_commands_explain_themselves(cli: Cli) -> None:
     listed = (await cli("--help")).out
     for name in ("runs", "history", "show", "at", "lineage", "diff", "changes", "replay", "verify", "doctor", "fork",
-                 "export", "import", "import-from", "prune", "tail"):  # fmt: skip
+                 "export", "import", "import-from", "prune", "backup", "restore", "tail"):  # fmt: skip
         assert name in listed
         assert "--json" in (await cli(name, "--help")).out
     assert "Exit codes: 0 all is well" in " ".join(listed.split())

@@ -406,7 +406,7 @@ async def test_the_doctor_notices_that_events_may_be_updated(tmp_path: Path) -> 
     await order_run(engine, steps=1)
     with raw_file(engine):
         printed = await Cli(engine)("doctor", code=1)
-    assert "WRONG    immutability" in printed.out
+    assert "WRONG    schema: trigger 'events_are_immutable' is missing" in printed.out
     await engine.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventckpt import EventStore, SqliteEventStore
+from eventckpt import EventStore, SqliteEventStore, StoreReplacedError
 from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions, compare, open_engine
 from projections.feeds import EVERYTHING, ForeignPositionError
 from projections.projector import Projector
@@ -201,7 +201,7 @@ def copied(store: EventStore, to: Path) -> None:
 
 
 def put_back(events_of: Path, store: EventStore) -> None:
-    """Put the events of a backup in place of those that are there, under who has the file open."""
+    """Put the events of a backup in place of those that are there. Who has the file open notices, and ends."""
     assert isinstance(store, SqliteEventStore)
     with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
         connection.execute("ATTACH ? AS backup", (str(events_of),))
@@ -234,12 +234,14 @@ async def test_another_history_under_the_same_positions_is_noticed(sqlite_rig: R
     await rig.writer.write("a")
     copied(rig.writer.store, tmp_path / "backup.db")
     await rig.writer.write("b", count=5)
+    before = Recorder()
+    async with rig.worker(before, "one"):
+        await rig.clock.until(lambda: len(before.handled) == 6)
+    put_back(tmp_path / "backup.db", rig.writer.store)
+    writer = Writer(rig.engine.open())
+    await writer.write("c", count=after)
     seen = Recorder()
-    async with rig.worker(seen, "one") as running:
-        await rig.clock.until(lambda: len(seen.handled) == 6)
-        put_back(tmp_path / "backup.db", rig.writer.store)
-        writer = Writer(rig.engine.open())
-        await writer.write("c", count=after)
+    async with rig.worker(seen, "two") as running:
         await rig.clock.until(lambda: seen.in_run("c") == list(range(1, after + 1)))
         assert running.stats["-FF"].positions_refused == 1
 
@@ -287,10 +289,14 @@ async def test_after_a_restore_every_document_is_what_the_log_says(
             stop.set()
             await running
     put_back(tmp_path / "backup.db", rig.writer.store)
-    writer = Writer(rig.engine.open())
+    rig.writer = writer = Writer(rig.engine.open())
     await writer.write("a2", count=after)
-    if not is_running:
-        started = [await projecting(rig, f"later {number}") for number in range(workers)]
+    if is_running:  # each ends where it looks next, and is started anew by who watches over it
+        for _, _, running in started:
+            await rig.clock.until(running.done)
+            with pytest.raises(StoreReplacedError):
+                await running
+    started = [await projecting(rig, f"later {number}") for number in range(workers)]
 
     async def is_rebuilt() -> bool:
         return await rig.engine.open().runs().active() != "latest" and await agrees(rig)

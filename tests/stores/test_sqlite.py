@@ -273,8 +273,9 @@ class TestOpening:
 
 
 @pytest.fixture
-def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
-    """The connections that stores open from now on."""
+def connections(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[sqlite3.Connection]:
+    """The connections that stores open from now on; a file that is there is opened once by each of their threads."""
+    path.touch()
     opened: list[sqlite3.Connection] = []
     connect = sqlite3.connect
 
@@ -382,7 +383,7 @@ class TestMigrations:
         self, path: Path, monkeypatch: pytest.MonkeyPatch, version: int
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("eventckpt.stores.sqlite.MIGRATIONS", MIGRATIONS[:version])
+            patch.setattr("eventckpt.stores.sqlite_schema.MIGRATIONS", MIGRATIONS[:version])
             async with SqliteEventStore(path) as store:
                 events = await append_chain(store, 3)
         assert pragma(path, "user_version") == version
@@ -397,7 +398,7 @@ class TestMigrations:
         async with SqliteEventStore(path) as store:
             events = await append_chain(store, 5)
         step = "CREATE TABLE steps (n INTEGER);\nINSERT INTO steps\nVALUES (1)"
-        monkeypatch.setattr("eventckpt.stores.sqlite.MIGRATIONS", (*MIGRATIONS, step))
+        monkeypatch.setattr("eventckpt.stores.sqlite_schema.MIGRATIONS", (*MIGRATIONS, step))
         async with AsyncExitStack() as stack:
             stores = [await stack.enter_async_context(SqliteEventStore(path)) for _ in range(6)]
             for found in await asyncio.gather(*(store.read(STREAM, 1, 2, 3, 4, 5) for store in stores)):
@@ -414,7 +415,7 @@ class TestMigrations:
             events = await append_chain(store, 2)
         with monkeypatch.context() as patch:
             step = "CREATE TABLE steps (n INTEGER);\nINSERT INTO no_such_table VALUES (1);"
-            patch.setattr("eventckpt.stores.sqlite.MIGRATIONS", (*MIGRATIONS, step))
+            patch.setattr("eventckpt.stores.sqlite_schema.MIGRATIONS", (*MIGRATIONS, step))
             await refuses(path, CheckpointStoreError, "no_such_table")
         async with SqliteEventStore(path) as store:
             assert await store.read(STREAM, 1, 2) == events
@@ -777,6 +778,16 @@ def commits(path: Path) -> int:
     return sum(1 for frame in frames if frame[8:16] == log[16:24] and struct.unpack(">I", frame[4:8])[0])
 
 
+LAST_EVENT = "SELECT position, digest FROM events ORDER BY position DESC LIMIT 1"
+"""Is at the end of the table: nothing is searched for."""
+ABOUT_THE_STORE = (
+    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store'",
+    "SELECT min(id) FROM store",
+    "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'",
+)
+"""Tables of a few rows."""
+
+
 class TestQueries:
     async def test_every_question_is_answered_from_an_index(
         self, path: Path, connections: list[sqlite3.Connection]
@@ -797,7 +808,11 @@ class TestQueries:
             for desc in (False, True):
                 _ = [header async for header in store.headers(STREAM, gt=1, lte=3, desc=desc)]
                 _ = [header async for header in store.workflow_headers("workflow", desc=desc)]
-            questions = [statement for statement in asked if statement.startswith("SELECT")]
+            questions = [
+                statement
+                for statement in asked
+                if statement.startswith("SELECT") and statement not in (LAST_EVENT, *ABOUT_THE_STORE)
+            ]
             assert len(questions) >= 9
             for question in questions:
                 with plain(path) as connection:

@@ -1,0 +1,64 @@
+"""What SQLite reports, in the words of `eventckpt.errors`: which store it is about, and what to do."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import (
+    CheckpointStoreError,
+    StoreCorruptError,
+    StoreFormatError,
+    StoreFullError,
+    StoreLockedError,
+    StoreReadOnlyError,
+    StreamConflict,
+)
+
+__all__ = ["primary_code", "store_errors"]
+
+
+@contextmanager
+def store_errors(path: Path) -> Generator[None, None, None]:
+    try:
+        yield
+    except (CheckpointStoreError, StreamConflict):
+        raise
+    except Exception as error:
+        raise _store_error(path, error) from error
+
+
+def _store_error(path: Path, error: Exception) -> CheckpointStoreError:
+    code = primary_code(error)
+    match code:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
+            return StoreLockedError(
+                f"Another process kept the store {path} locked for too long. Trying again is safe; "
+                "if it persists, look for a process that holds a transaction open."
+            )
+        case sqlite3.SQLITE_FULL:
+            return StoreFullError(f"No room is left for the store {path}. Free some space; then save again.")
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
+            return StoreReadOnlyError(
+                f"The store {path} cannot be opened for writing ({error}). Check the path and its permissions; "
+                "SQLite also writes -wal and -shm files beside it."
+            )
+        case sqlite3.SQLITE_NOTADB:
+            return StoreFormatError(
+                f"{path} is not a SQLite database; it was left as it is. Give the store its own file."
+            )
+        case sqlite3.SQLITE_CORRUPT:
+            return StoreCorruptError(
+                f"The store {path} is damaged ({error}). Copy the file and its -wal away before anything else; "
+                "`sqlite3 FILE .recover` rescues what is readable."
+            )
+        case _:
+            return CheckpointStoreError(f"The store {path} failed ({type(error).__name__}): {error}")
+
+
+def primary_code(error: Exception) -> int | None:
+    """SQLite's code without the details; None where the error is not SQLite's."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code and code & 0xFF

@@ -1,0 +1,306 @@
+"""Whether the file under an open store is still the one that it opened, and holds what it held.
+
+SQLite goes on with a file that was moved, removed or replaced, since it has it open: what it then commits is nowhere
+that anybody looks. So every transaction looks at the names again, and where another connection, or something that is no
+SQLite, has written to the file, at what stands in it: the store's id, the highest position that was given, and the
+event that was the last one seen. A write looks once more after its commit, before anybody is told of it.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from ..errors import CheckpointStoreError, StoreReadOnlyError, StoreReplacedError
+from .sqlite_errors import primary_code
+from .sqlite_schema import APPLICATION_ID, pragma, store_id, transaction, version_of
+
+__all__ = ["StoreConnection", "StoreFile"]
+
+_BESIDE: Final = ("-wal", "-shm")
+_TRIES: Final = 8  # of opening a file that is replaced each time
+
+_NOT_A_STORE: Final = (
+    sqlite3.SQLITE_NOTADB,
+    sqlite3.SQLITE_CORRUPT,  # pages of two files
+    sqlite3.SQLITE_ERROR,  # no such table
+)
+_ADVICE: Final = "This store object takes no more work. Make a new one"
+_COMMITTED: Final = " What was just committed was not acknowledged; it may be in the file that was moved away."
+
+
+class _File(NamedTuple):
+    """Which file it is; while somebody has it open, no other has the same two."""
+
+    device: int
+    inode: int
+
+
+class _Seen(NamedTuple):
+    """What stood in the file: the id of the store, and its last event."""
+
+    store_id: str | None
+    position: int
+    digest: Any
+    """Text, unless the row is damaged."""
+
+
+class StoreFile:
+    """The file of one store object, whose connections share what is known of it. For the threads of both."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.seen: _Seen | None = None
+        """The last that a connection saw; whatever is seen by a transaction that begins later is no older."""
+        self._lock = threading.Lock()
+        self._file: _File | None = None
+        self._real_path = ""
+        """Where a link leads to: beside that SQLite has the other files."""
+        self._beside: dict[str, _File] = {}
+        self._replaced: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether a connection has the file open."""
+        return self._file is not None
+
+    def refuse_if_replaced(self) -> None:
+        """Raise what was found before, if it was found that the file is another one."""
+        if self._replaced is not None:
+            raise StoreReplacedError(self._replaced)
+
+    def replaced(self, what: str, advice: str) -> StoreReplacedError:
+        """The error that says what became of the file; it is that of every later call, too."""
+        with self._lock:
+            if self._replaced is None:
+                self._replaced = f"The store {self.path} {what} while this process had it open. {_ADVICE}{advice}"
+            return StoreReplacedError(self._replaced)
+
+    def open(
+        self, connect: Callable[[], sqlite3.Connection], prepare: Callable[[sqlite3.Connection, int], None]
+    ) -> StoreConnection:
+        """A connection to the file of this name, of which it is sure which file that is.
+
+        Args:
+            connect: opens the file, and makes it where there is none.
+            prepare: sets the connection up; it is given the version of the file's schema, and may write.
+        """
+        for _ in range(_TRIES):
+            self.refuse_if_replaced()
+            before = _there(self.path)
+            if self._file is not None:
+                self.look()
+            connection = connect()
+            try:
+                if before is not None and self._set_up(connection, before, prepare):
+                    return StoreConnection(self, connection)
+            except BaseException:
+                connection.close()
+                raise
+            connection.close()  # it made the file, or the file was replaced meanwhile
+        raise CheckpointStoreError(f"The store {self.path} was replaced each time that it was opened; try again.")
+
+    def _set_up(
+        self, connection: sqlite3.Connection, before: _File, prepare: Callable[[sqlite3.Connection, int], None]
+    ) -> bool:
+        """Set a connection up; False where the file is not the one that was there before."""
+        if self._file is not None:  # before anything is written to what may be another file's content
+            with StoreConnection(self, connection).transaction("DEFERRED"):
+                pass
+        with transaction(connection, "DEFERRED"):  # waits for who is about to replace the file
+            version = version_of(connection, self.path)
+        if _there(self.path) != before:
+            return False
+        prepare(connection, version)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()  # the files beside it are there now
+        if _there(self.path) != before:
+            return False
+        with self._lock:
+            if self._file is None:
+                self._file, self._real_path = before, os.path.realpath(self.path)
+        self.look()
+        return True
+
+    def look(self, *, committed: bool = False) -> os.stat_result:
+        """What the file's name leads to.
+
+        Raises:
+            StoreReplacedError: to nothing, or to another file, or so does the name of one that belongs to it.
+        """
+        after = _COMMITTED if committed else ""
+        try:
+            state = os.stat(self.path)  # noqa: PTH116 - for each transaction, and a Path takes thrice as long
+        except (FileNotFoundError, NotADirectoryError):
+            raise self.replaced(
+                "is gone: its file was removed or moved away, or its folder was,",
+                " once the file is back in its place, together with its -wal, or to begin anew: what was acknowledged "
+                f"is in the file that was moved away, and its -wal.{after}",
+            ) from None
+        except OSError as error:
+            raise StoreReadOnlyError(f"The store {self.path} cannot be looked at: {error}") from error
+        if self._file != (state.st_dev, state.st_ino):
+            raise self.replaced(
+                "is another file by now: the one that was open was replaced",
+                ", which opens the file that is there now. What was acknowledged before is in the file that was "
+                f"replaced, and in the -wal beside it.{after}",
+            )
+        for suffix in _BESIDE:
+            self._look_beside(suffix, after)
+        return state
+
+    def _look_beside(self, suffix: str, after: str) -> None:
+        there, known = _there(self._real_path + suffix), self._beside.get(suffix)
+        if there == known:
+            return
+        if known is None and there is not None:
+            self._beside[suffix] = there
+            return
+        raise self.replaced(
+            f"is no longer whole: its {suffix} file was removed, moved or replaced",
+            f" when no process has the old one open; closing this one puts what is in its -wal into the file.{after}",
+        )
+
+    def remember(self, seen: _Seen) -> None:
+        """Keep what a connection saw, unless another one has seen more."""
+        with self._lock:
+            if self.seen is None or seen.position >= self.seen.position:
+                self.seen = seen
+
+
+class StoreConnection:
+    """A connection whose transactions notice that the file is another one."""
+
+    def __init__(self, file: StoreFile, connection: sqlite3.Connection) -> None:
+        self._file = file
+        self._connection = connection
+        self._written: tuple[int, int] | None = None
+        """The file's size and when it was written to, as of the last look inside."""
+        self._changed: int | None = None
+        """SQLite's count of what other connections have committed, as of then."""
+        self._schema: int | None = None
+
+    @contextmanager
+    def transaction(self, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Generator[sqlite3.Connection, None, None]:
+        """One transaction on the file that was opened.
+
+        Raises:
+            StoreReplacedError: it is another file. Nothing was written, or, where the message says so, something may
+                be in the file that was moved away.
+        """
+        connection, known, now = self._connection, self._file.seen, None
+        try:
+            with transaction(connection, kind):
+                self._look_inside(self._file.look(), known)
+                yield connection
+                if kind == "IMMEDIATE":
+                    now = self._last(self._file.seen)
+        except sqlite3.Error as error:
+            self._file.look()  # that the file is gone explains whatever SQLite reports
+            if primary_code(error) == sqlite3.SQLITE_NOTADB:  # it was one when it was opened
+                raise self._overwritten(f"it is no store ({error})") from error
+            raise
+        if now is not None:
+            state = self._file.look(committed=True)
+            self._file.remember(now)
+            if self._written != _written(state):
+                with transaction(connection, "DEFERRED"):
+                    self._look_inside(state, now)
+
+    def close(self) -> None:
+        """Let go of the file. Of one that was moved away, what is in its log is put into it first: its -wal may have
+        been left behind. SQLite itself does so only where the file is in its place."""
+        if _is_gone(self._file.path):
+            with suppress(sqlite3.Error):  # then it stays in the -wal, as after a crash
+                self._connection.execute("PRAGMA busy_timeout = 0")
+                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._connection.close()
+
+    def _look_inside(self, state: os.stat_result, known: _Seen | None) -> None:
+        """Compare what stands in the file with what was seen, where anybody else may have written to it."""
+        connection, written = self._connection, _written(state)
+        if written != self._written:
+            connection.execute("PRAGMA shrink_memory")  # SQLite would answer from pages that it remembers
+        try:
+            changed = pragma(connection, "data_version")
+            if (written, changed) == (self._written, self._changed):
+                return
+            if known is None:
+                self._file.remember(self._last(None))
+            else:
+                self._compare(written[0], known)
+            self._schema = pragma(connection, "schema_version")
+        except sqlite3.DatabaseError as error:
+            if known is None and primary_code(error) == sqlite3.SQLITE_CORRUPT:
+                return  # nothing is known to compare with; who reads what is damaged is told
+            if primary_code(error) in _NOT_A_STORE:
+                raise self._overwritten(f"it is no store, or no longer whole ({error})") from error
+            raise
+        self._written, self._changed = written, changed
+
+    def _compare(self, size: int, known: _Seen) -> None:
+        connection = self._connection
+        if pragma(connection, "application_id") != APPLICATION_ID:
+            raise self._overwritten("it is a database of another application")
+        if self._is_cut(size):
+            raise self._overwritten("it is shorter than what was in it")
+        now = self._last(None)
+        if known.store_id not in (None, now.store_id):
+            raise self._overwritten("it is another store, or one that was restored")
+        given = connection.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'").fetchone()[0]
+        if max(given or 0, now.position) < known.position:
+            raise self._overwritten(
+                f"it ends before position {known.position}, which was the last, as an older copy does"
+            )
+        row = connection.execute("SELECT digest FROM events WHERE position = ?", (known.position,)).fetchone()
+        if row not in (None, (known.digest,)):  # an event may have been removed, and is never changed
+            raise self._overwritten(f"another event is at position {known.position} than was there")
+        self._file.remember(now)
+
+    def _last(self, known: _Seen | None) -> _Seen:
+        """What stands in the file. The id does not change in a transaction of ours; it is asked for if not known."""
+        row = self._connection.execute("SELECT position, digest FROM events ORDER BY position DESC LIMIT 1").fetchone()
+        position, digest = row or (0, None)
+        return _Seen((known and known.store_id) or store_id(self._connection), position, digest)
+
+    def _is_cut(self, size: int) -> bool:
+        """Whether pages are missing in the file that were written to it. It grows when its log is put into it, and only
+        VACUUM, which counts the schema up, makes it shorter."""
+        connection = self._connection
+        if self._written is None or size >= self._written[0] or pragma(connection, "schema_version") != self._schema:
+            return False
+        return size < pragma(connection, "page_count") * pragma(connection, "page_size")
+
+    def _overwritten(self, what: str) -> StoreReplacedError:
+        return self._file.replaced(
+            f"was overwritten: {what}; something wrote another file's content into its file",
+            ", which takes what is there now as it is. What was written over is lost, unless there is a copy. A file "
+            "under processes that have it open is replaced by `eventckpt restore` only, and not while they do: where "
+            "that was not done, stop them, and restore the copy again.",
+        )
+
+
+def _written(state: os.stat_result) -> tuple[int, int]:
+    return state.st_size, state.st_mtime_ns
+
+
+def _there(path: str | Path) -> _File | None:
+    """Which file a name leads to; None where to none."""
+    try:
+        state = os.stat(path)  # noqa: PTH116 - see above
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
+    return _File(state.st_dev, state.st_ino)
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        return _there(path) is None
+    except StoreReadOnlyError:
+        return False  # nobody knows

@@ -1,0 +1,209 @@
+"""What a SQLite store's file holds beside rows: the one definition of its tables, indexes and triggers.
+
+The migrations are counted by `PRAGMA user_version`, and a version that does not know a number refuses the file. What
+every version can pass over is no migration but an addition, which is looked for by its name: so a process of 0.1.0
+opens a file that a newer one has written to, beside it in a rolling upgrade as after going back. The id of the store is
+one: as a migration it would have shut out, at the first write of the first new process, every old one that opens a
+connection after it, and the way back, for a check that old versions do not make and do not disturb.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Generator, Iterable
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from ..errors import StoreFormatError
+from ..text import described
+
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "differences",
+    "give_new_id",
+    "is_behind",
+    "migrate",
+    "pragma",
+    "store_id",
+    "text",
+    "transaction",
+    "version_of",
+]
+
+APPLICATION_ID: Final = 0x65636B70  # "eckp": tells our files from others (PRAGMA application_id)
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    # 1: `position` is the order of commits over all streams; the columns before `header` are its index. `data`
+    # comes last, so that a listing never reads the pages it overflows to.
+    """
+    CREATE TABLE events (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        workflow_name TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        type TEXT NOT NULL,
+        checkpoint_id TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        header BLOB NOT NULL,
+        data BLOB NOT NULL,
+        UNIQUE (workflow_name, run_id, seq)
+    );
+    CREATE INDEX events_by_checkpoint ON events (checkpoint_id, position);
+    CREATE INDEX events_by_workflow ON events (workflow_name, position);
+    CREATE TRIGGER events_are_immutable BEFORE UPDATE ON events
+    BEGIN
+        SELECT RAISE(ABORT, 'an event is never updated');
+    END;
+    """,
+    # 2: what is derived from the events. `position` in `runs` is that of the run's live checkpoint, so that the newest
+    # run is found by the order of commits; `leases` holds one document for each lease, and what was parked.
+    """
+    CREATE TABLE runs (
+        projection TEXT NOT NULL,
+        workflow_name TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        seq INTEGER NOT NULL,
+        position INTEGER,
+        info BLOB NOT NULL,
+        PRIMARY KEY (projection, workflow_name, run_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX runs_by_position ON runs (projection, workflow_name, position);
+    CREATE TABLE projections (
+        kind TEXT PRIMARY KEY,
+        active TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (
+        id TEXT PRIMARY KEY,
+        version INTEGER NOT NULL,
+        document BLOB NOT NULL
+    ) WITHOUT ROWID;
+    """,
+)
+"""The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
+
+_STORE: Final = "CREATE TABLE store (id TEXT NOT NULL)"
+"""The addition: one row, a random id, which a restored copy gets anew. What 0.1.0 wrote has none until a newer version
+writes to it."""
+
+_OF_SQLITE: Final = "sqlite_stat"  # what ANALYZE keeps for itself
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Generator[None, None, None]:
+    """One transaction: committed at the end of the block, or rolled back."""
+    connection.execute(f"BEGIN {kind}")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def pragma(connection: sqlite3.Connection, name: str) -> Any:
+    """The value of a PRAGMA, or what setting one answers."""
+    with closing(connection.execute(f"PRAGMA {name}")) as cursor:
+        return cursor.fetchone()[0]
+
+
+def text(stored: bytes) -> str:
+    """Text columns are UTF-8, unless the file is damaged: then the row must still be readable."""
+    return stored.decode("utf-8", "replace")
+
+
+def version_of(connection: sqlite3.Connection, path: Path) -> int:
+    """How many migrations the file has seen; refuses files that are not ours, before anything is written."""
+    application_id, version = pragma(connection, "application_id"), pragma(connection, "user_version")
+    tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application_id == version == tables == 0:
+        return 0
+    if application_id != APPLICATION_ID:
+        raise StoreFormatError(
+            f"{path} is a SQLite database of another application; it was left as it is. Give the store its own file."
+        )
+    if version > len(MIGRATIONS):
+        raise StoreFormatError(
+            f"{path} was written by a newer eventckpt (its schema is version {version}, this one knows up to "
+            f"{len(MIGRATIONS)}); it was left as it is. Upgrade eventckpt to open it."
+        )
+    return version
+
+
+def is_behind(version: int) -> bool:
+    """Whether steps are missing in a file of this version."""
+    return version < len(MIGRATIONS)
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Take the missing steps, and give the store its id, in one transaction; of several processes one does, the others
+    find it done."""
+    with transaction(connection, "IMMEDIATE"):
+        for number in range(version_of(connection, path), len(MIGRATIONS)):
+            for statement in _statements(MIGRATIONS[number]):
+                connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        if store_id(connection) is None:
+            give_new_id(connection)
+
+
+def _statements(script: str) -> Iterable[str]:
+    """The statements of a script; `executescript` would commit the transaction that they belong to."""
+    statement = ""
+    for line in script.splitlines(keepends=True):
+        statement += line
+        if sqlite3.complete_statement(statement):
+            yield statement
+            statement = ""
+    if statement.strip():
+        yield statement
+
+
+def store_id(connection: sqlite3.Connection) -> str | None:
+    """The id of the store in the file; None where only 0.1.0 has written to it."""
+    if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store'").fetchone():
+        return None
+    return connection.execute("SELECT min(id) FROM store").fetchone()[0]
+
+
+def give_new_id(connection: sqlite3.Connection) -> None:
+    """Make the store another one than any before: who has an older one open notices."""
+    connection.execute(_STORE.replace("CREATE TABLE", "CREATE TABLE IF NOT EXISTS", 1))
+    connection.execute("DELETE FROM store")
+    connection.execute("INSERT INTO store VALUES (lower(hex(randomblob(16))))")
+
+
+def differences(connection: sqlite3.Connection) -> list[str]:
+    """How the file's schema differs from what the migrations make of an empty one: what is missing, changed, extra."""
+    found = _objects(connection)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+        migrate(empty, Path(":memory:"))
+        wanted = _objects(empty)
+        settings = [
+            f"{name} is {described(pragma(connection, name))}, not {pragma(empty, name)}"
+            for name in ("application_id", "user_version", "encoding")
+            if pragma(connection, name) != pragma(empty, name)
+        ]
+    objects = [
+        f"{kind} {described(name)} is {_difference(found.get((kind, name)), wanted.get((kind, name)))}"
+        for kind, name in sorted(found.keys() | wanted.keys())
+        if found.get((kind, name)) != wanted.get((kind, name))
+    ]
+    return settings + objects
+
+
+def _difference(found: tuple[str, ...] | None, wanted: tuple[str, ...] | None) -> str:
+    return "missing" if found is None else "extra" if wanted is None else "changed"
+
+
+def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], tuple[str, ...]]:
+    """Every table, index, trigger and view: the table it is of, and its text, however that is laid out."""
+    rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
+    return {
+        (str(kind), str(name)): (str(table), " ".join(str(sql).split()))
+        for kind, name, table, sql in rows
+        if not str(name).startswith(_OF_SQLITE)
+    }

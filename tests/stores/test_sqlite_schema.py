@@ -1,0 +1,122 @@
+"""What `checks` says of a SQLite file's schema: whatever is missing, changed or extra is named."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from eventckpt import SqliteEventStore
+from eventckpt.stores import Check
+from eventckpt.stores.sqlite_schema import MIGRATIONS
+
+from .test_sqlite import append_chain, plain
+
+
+def made() -> list[tuple[str, str, str]]:
+    """Kind, name and text of what the migrations make."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.executescript("".join(MIGRATIONS))
+        rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != ?", SEQ)
+        return rows.fetchall()
+
+
+SEQ = ("sqlite_sequence",)
+OBJECTS = made()
+
+
+async def checks(path: Path) -> dict[str, Check]:
+    async with SqliteEventStore(path) as store:
+        return {check.name: check for check in await store.checks()}
+
+
+@pytest.fixture
+async def path(tmp_path: Path) -> Path:
+    path = tmp_path / "events.db"
+    async with SqliteEventStore(path) as store:
+        await append_chain(store, 2)
+    return path
+
+
+async def test_a_store_that_nobody_changed_is_as_it_is_made(path: Path) -> None:
+    assert all(check.ok for check in (await checks(path)).values())
+    with plain(path) as connection:
+        connection.execute("ANALYZE")
+        connection.execute("VACUUM")
+    assert all(check.ok for check in (await checks(path)).values()), "what SQLite keeps for itself is nobody's change"
+
+
+@pytest.mark.parametrize(("kind", "name", "_"), OBJECTS, ids=lambda value: value.split()[0])
+async def test_what_was_dropped_is_named(path: Path, kind: str, name: str, _: str) -> None:
+    with plain(path) as connection:
+        if name == "events":  # without it there is no store left
+            connection.execute("CREATE TABLE copy AS SELECT * FROM events")
+            connection.execute("DROP TABLE events")
+            connection.execute("ALTER TABLE copy RENAME TO events")
+            found = "changed"
+        else:
+            connection.execute(f"DROP {kind} {name}")
+            found = "missing"
+    schema = (await checks(path))["schema"]
+    assert not schema.ok
+    assert f"{kind} {name!r} is {found}" in schema.detail
+
+
+@pytest.mark.parametrize(("kind", "name", "text"), OBJECTS, ids=lambda value: value.split()[0])
+async def test_what_was_changed_is_named(path: Path, kind: str, name: str, text: str) -> None:
+    with plain(path) as connection:
+        if kind == "table":
+            connection.execute(f"ALTER TABLE {name} ADD COLUMN later TEXT")
+        else:
+            connection.execute(f"DROP {kind} {name}")
+            changed = text.replace("BEFORE UPDATE ON", "BEFORE UPDATE OF position ON")
+            connection.execute(text + " WHERE position > 0" if kind == "index" else changed)
+    schema = (await checks(path))["schema"]
+    assert not schema.ok
+    assert schema.detail == f"{kind} {name!r} is changed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE TRIGGER later AFTER INSERT ON events BEGIN DELETE FROM events WHERE position = new.position; END",
+        "CREATE TRIGGER later BEFORE DELETE ON events BEGIN SELECT RAISE(IGNORE); END",
+        "CREATE INDEX later ON events (type)",
+        "CREATE UNIQUE INDEX later ON events (checkpoint_id)",
+        "CREATE TABLE later (x)",
+        "CREATE VIEW later AS SELECT 1",
+    ],
+)
+async def test_what_was_added_is_named(path: Path, text: str) -> None:
+    with plain(path) as connection:
+        connection.execute(text)
+    schema = (await checks(path))["schema"]
+    assert not schema.ok
+    assert schema.detail.endswith("'later' is extra")
+
+
+async def test_a_trigger_that_was_rewritten_behind_sqlite_is_named(path: Path) -> None:
+    with plain(path) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'BEGIN', 'WHEN 0 BEGIN') WHERE name = 'events_are_immutable'"
+        )
+    assert (await checks(path))["schema"].detail == "trigger 'events_are_immutable' is changed"
+
+
+async def test_all_differences_are_named_at_once(path: Path) -> None:
+    with plain(path) as connection:
+        connection.execute("DROP TRIGGER events_are_immutable")
+        connection.execute("DROP INDEX runs_by_position")
+        connection.execute("CREATE TABLE later (x)")
+    assert (await checks(path))["schema"].detail == (
+        "index 'runs_by_position' is missing; table 'later' is extra; trigger 'events_are_immutable' is missing"
+    )
+
+
+async def test_a_name_that_somebody_chose_is_shown_escaped(path: Path) -> None:
+    with plain(path) as connection:
+        connection.execute('CREATE TABLE "\x1b[2J" (x)')
+    assert r"table '\x1b[2J' is extra" in (await checks(path))["schema"].detail

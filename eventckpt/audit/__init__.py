@@ -489,9 +489,16 @@ class CheckpointAudit:
         try:
             return await carry_out(self.store, plan, actor=self._actor)
         except StreamConflict as conflict:
+            stays = conflict.head is not None and conflict.head.seq == plan.head_seq
             raise CheckpointConflictError(
-                f"Run {plan.stream.run_id!r} of workflow {plan.stream.workflow_name!r} was written to meanwhile; "
-                "nothing of it was removed. Plan again.",
+                f"Run {plan.stream.run_id!r} of workflow {plan.stream.workflow_name!r} "
+                + (
+                    f"takes no event at seq {plan.head_seq + 1}, and none is seen there; nothing of it was removed. "
+                    "Plan again in a moment. If that does not help, its import was cut off, or its newest events are "
+                    "gone: import it again."
+                    if stays
+                    else "was written to meanwhile; nothing of it was removed. Plan again."
+                ),
                 stream=plan.stream,
                 expected_seq=plan.head_seq + 1,
                 head=conflict.head,

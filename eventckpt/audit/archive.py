@@ -44,6 +44,8 @@ TOO_LONG: Final = b"\0(a line that is longer)"
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 
 _BOM: Final = b"\xef\xbb\xbf"
+_RUN_END: Final = b'{"run_end":'
+"""What a line of totals begins with as `run_line` makes it, so that most are read at once."""
 _CHANGED: Final = "was changed: its digest does not match"
 
 
@@ -83,8 +85,9 @@ Line: TypeAlias = CheckpointEvent | RunTotals | Totals | Beginning
 
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(CheckpointEvent)
+_run_decoder = msgspec.json.Decoder(RunTotals)
 _other_decoders: Final[tuple[msgspec.json.Decoder[Any], ...]] = (
-    msgspec.json.Decoder(RunTotals),
+    _run_decoder,
     msgspec.json.Decoder(Totals),
     msgspec.json.Decoder(Beginning),
 )
@@ -124,7 +127,7 @@ def totals_line(runs: int, events: int) -> bytes:
 def read_line(line: bytes) -> Line | None:
     """What a line is; None where it is none that an export has."""
     try:
-        return _event_decoder.decode(line)
+        return (_run_decoder if line.startswith(_RUN_END) else _event_decoder).decode(line)
     except _NO_LINE:
         pass  # one of the others, or nothing
     line = line.removeprefix(_BOM)  # some editors put one before the first line
@@ -164,6 +167,8 @@ def flaw_of(event: CheckpointEvent) -> str:
         return "holds text that is no Unicode"
     except ValueError:
         return "has a run id that no run has"
+    if not event.checkpoint_id and not event.pruned:
+        return "is of no checkpoint, and records no removal"  # what has no id is looked for as a record
     if event.payload is None:
         return "is a checkpoint without a payload" if event.type == "checkpoint" else _flaw_of_tombstone(event)
     if event.type == "tombstone" or event.pruned:

@@ -18,7 +18,7 @@ from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.payloads import off_the_loop
-from ..stores import AuditStore
+from ..stores import AuditStore, gaps_behind
 from .archive import RunTotals, event_line, portable, read_event
 from .report import Report, named
 from .shared_ids import SharedIds
@@ -28,7 +28,7 @@ __all__ = ["Incoming"]
 
 _BATCH: Final = 64  # events that are put at once
 _BATCH_BYTES: Final = 8 * 1024 * 1024
-_KNOWN: Final = 99  # headers of a run that are kept
+_KNOWN: Final = 31  # headers of a run that are kept
 _GAPS: Final = 10_000  # that may wait for a record: `prune` leaves one for each event that stays, at most
 
 
@@ -84,6 +84,8 @@ class Incoming:
         """Those in front of it and in it, as far as nothing explains them."""
         self._end = _Link(0, "")
         """The latest of what stands behind a gap."""
+        self._given = 0
+        """The latest that the store was given."""
         self._batch: list[CheckpointEvent] = []
         self._size = 0
         self._early = Spool()
@@ -132,6 +134,32 @@ class Incoming:
                 await self._fill()
         elif not self._refused and event.seq > self._tip.seq + 1:
             await self._wait(number, line, event)
+
+    def takes_at_once(self, event: CheckpointEvent) -> bool:
+        """Take an event as nearly all are, for which nothing has to be waited: it follows the latest one directly, and
+        there is room for it. Whether it was; if not, it is for `take`."""
+        tip = self._tip
+        if (
+            event.previous_digest != tip.digest
+            or event.seq != tip.seq + 1
+            or event.run_id != self.stream.run_id
+            or event.workflow_name != self.stream.workflow_name
+            or self._last.seq != tip.seq
+            or event.pruned
+            or self._gone
+            or self._refused
+            or len(self._batch) >= _BATCH - 1
+        ):
+            return False
+        size = self._size + (event.payload.stored_size if event.payload else 0)
+        if size > _BATCH_BYTES:
+            return False
+        self._events += 1
+        self._report.events += 1
+        self._last = self._tip = _Link(event.seq, event.digest)
+        self._batch.append(portable(event))
+        self._size = size
+        return True
 
     async def end(self, number: int, totals: RunTotals | None) -> None:
         """The run has no more events here.
@@ -286,7 +314,10 @@ class Incoming:
             self._removals.add(event)
             self._promised.add(event)
         if self._gone.covers(event.seq):
-            self._report.removed += 1
+            if self._gone.tells(event) is False:
+                self._refuse_diverged(event.seq)
+            else:
+                self._report.removed += 1
             return
         self._batch.append(portable(event))
         self._size += event.payload.stored_size if event.payload else 0
@@ -323,17 +354,16 @@ class Incoming:
         first, last = batch[0], batch[-1]
         if self._head is None or self._head.seq < first.seq - 1:
             return None
-        ours = {event.seq: event.digest for event in batch}
-        behind: CheckpointEvent | None = None
-        async with aclosing(self._headers(first.seq - 1, last.seq + 1)) as headers:
-            async for header in headers:
-                is_before = header.seq == first.seq - 1 and header.digest != first.previous_digest
-                is_same = ours.get(header.seq, header.digest) != header.digest
-                is_behind = header.seq == last.seq + 1 and header.previous_digest != last.digest
-                if is_before or is_same or is_behind:
-                    raise StreamConflict(self.stream, header.seq, header)
-                behind = header
-        if self._head.seq <= last.seq or (behind is not None and behind.seq > last.seq):
+        if self._given != first.seq - 1:  # else it is of this file, and was put as it is
+            before = await self._stored(first.seq - 1)
+            if before is not None and before.digest != first.previous_digest:
+                raise StreamConflict(self.stream, before.seq, before)
+        if self._head.seq <= last.seq:
+            return None
+        behind = await self._stored(last.seq + 1)
+        if behind is not None:
+            if behind.previous_digest != last.digest:
+                raise StreamConflict(self.stream, behind.seq, behind)
             return None
         async with aclosing(self._headers(last.seq + 1)) as headers:
             behind = await anext(headers, None)
@@ -355,7 +385,12 @@ class Incoming:
             await self._put(chunk)
 
     async def _put(self, batch: Sequence[CheckpointEvent]) -> None:
-        added = await self._store.put(self.stream, batch)
+        after = max(self._given, self._head.seq if self._head else 0)
+        if gaps_behind(after, batch):
+            added = await self._store.put_over(self.stream, batch, after=after)
+        else:
+            added = await self._store.put(self.stream, batch)
+        self._given = max(self._given, batch[-1].seq)
         self._report.added += added
         if added:
             await self._shared.add(self.stream, [event.checkpoint_id for event in batch if event.type == "checkpoint"])

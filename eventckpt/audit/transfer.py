@@ -38,7 +38,8 @@ from .shared_ids import SharedIds
 
 __all__ = ["Exported", "Imported", "export_lines", "import_lines"]
 
-_AT_ONCE = 64  # lines that are read off the event loop together
+_AT_ONCE = 1000  # lines that are read off the event loop together
+_TOLD_EVERY = 64  # lines
 _BYTES_AT_ONCE = 1024 * 1024
 _SMALL = 64 * 1024  # bytes that a line or a payload may have to be gone through without more ado
 
@@ -99,11 +100,13 @@ async def import_lines(
         CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
     """
     work = _Import(store)
+    number = 0
     try:
-        async for number, line in _numbered(lines):
+        async for line in lines if isinstance(lines, AsyncIterable) else _each(lines):
+            number += 1
             if not await work.take(number, line):
                 break
-            if so_far is not None and number % _AT_ONCE == 0:
+            if so_far is not None and number % _TOLD_EVERY == 0:
                 so_far(work.report.imported())
         await work.end()
     finally:
@@ -135,7 +138,8 @@ class _Walk:
             self._broken = self._broken or f"seq {event.seq} does not follow seq {self.seq}"
         if event.payload is None and event.type == "checkpoint":
             self._broken = self._broken or f"seq {event.seq} is damaged, or was written by a newer version"
-        self._removals.add(event)
+        if event.pruned:
+            self._removals.add(event)
         self.events += 1
         self.seq, self.digest = event.seq, event.digest
 
@@ -183,6 +187,14 @@ class _Import:
         if not line or line.isspace():
             return True
         found, flaw = _judged(line) if len(line) < _SMALL else await off_the_loop(len(line), _judged, line)
+        if (
+            self._run is not None
+            and not flaw
+            and isinstance(found, CheckpointEvent)
+            and not self.report.complete
+            and self._run.takes_at_once(found)
+        ):
+            return True
         if number == 1:
             return self._begin(line, found) and (
                 isinstance(found, Beginning) or await self._take(number, line, found, flaw)
@@ -286,21 +298,15 @@ def _judged(line: bytes) -> tuple[Line | None, str]:
     return found, flaw_of(found) if isinstance(found, CheckpointEvent) else ""
 
 
-async def _numbered(lines: Iterable[bytes] | AsyncIterable[bytes]) -> AsyncGenerator[tuple[int, bytes], None]:
-    number = 0
-    if isinstance(lines, AsyncIterable):
-        async for line in lines:
-            number += 1
-            yield number, line
-    elif isinstance(lines, Sequence):
-        for number, line in enumerate(lines, 1):
-            yield number, line
-    else:
-        each = iter(lines)
-        while some := await asyncio.to_thread(_some, each):
-            for line in some:
-                number += 1
-                yield number, line
+async def _each(lines: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
+    if isinstance(lines, Sequence):
+        for line in lines:
+            yield line
+        return
+    each = iter(lines)
+    while some := await asyncio.to_thread(_some, each):
+        for line in some:
+            yield line
 
 
 def _some(lines: Iterator[bytes]) -> list[bytes]:

@@ -276,6 +276,7 @@ def _nothing_follows(tombstone: CheckpointEvent) -> StoreCorruptError:
     return StoreCorruptError(
         f"Checkpoint {safe(tombstone.checkpoint_id)} was not deleted: run {tombstone.run_id!r} of workflow "
         f"{tombstone.workflow_name!r} takes no event at seq {tombstone.seq}, though nothing is there. Its last event, "
-        f"at seq {tombstone.seq - 1}, is damaged, or is the last that a run can have: `eventckpt verify` tells which. "
+        f"at seq {tombstone.seq - 1}, is damaged, or is the last that a run can have: `eventckpt verify` tells which; "
+        "or an import of the run was cut off: import it again. "
         "Checkpoints of the run can still be loaded; save what goes on from them to another run."
     )

@@ -7,12 +7,12 @@ tests that every engine passes; subclass it to check your own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple, Self
 
 from ..closing import close_after
-from ..errors import CheckpointStoreError
+from ..errors import CheckpointStoreError, StreamConflict
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..removals import Removals
 from ..text import is_unicode
@@ -25,6 +25,7 @@ __all__ = [
     "Located",
     "RunStore",
     "can_exist",
+    "gaps_behind",
     "gives_way",
     "head_of",
     "head_stays",
@@ -147,6 +148,16 @@ async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None
     """The header of a run's last event; None if it has no events."""
     async with aclosing(store.headers(stream, desc=True)) as headers:
         return await anext(headers, None)
+
+
+def gaps_behind(after: int, events: Iterable[CheckpointEvent]) -> list[tuple[int, int]]:
+    """The gaps behind a seq and between events in order of seq: of each the seq before it, and the last one in it."""
+    gaps: list[tuple[int, int]] = []
+    for event in events:
+        if event.seq > after + 1:
+            gaps.append((after, event.seq - 1))
+        after = max(after, event.seq)
+    return gaps
 
 
 def head_stays(stream: StreamId, seq: int) -> CheckpointStoreError:
@@ -330,6 +341,30 @@ class AuditStore(EventStore):
             StreamConflict: another event has one of the seqs, or had it before it was removed, as far as the engine can
                 tell. On an engine with transactions nothing was kept.
         """
+
+    async def put_over(self, stream: StreamId, events: Sequence[CheckpointEvent], *, after: int) -> int:
+        """`put`, where the copies, in order of seq, have gaps that a record among them or behind them explains.
+
+        In the gaps behind the seq `after` nothing may lie: what somebody else has appended there would lie behind the
+        record. Nobody can append there from then on.
+
+        This default looks before it puts, which leaves a moment in between: an engine should do both in one step, and
+        one that compares an append with what lies at its seq alone has to close the gaps.
+
+        Args:
+            stream: the run.
+            events: as for `put`.
+            after: the last seq that the caller knows of in the store; gaps before it are not looked at.
+
+        Raises:
+            StreamConflict: there is an event in a gap, or `put` raises it. On an engine with transactions nothing was
+                kept.
+        """
+        for low, high in gaps_behind(after, events):
+            async with aclosing(self.headers(stream, gt=low, lte=high)) as headers:
+                async for header in headers:
+                    raise StreamConflict(stream, header.seq, await head_of(self, stream))
+        return await self.put(stream, events)
 
     @abstractmethod
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:

@@ -1051,6 +1051,40 @@ class AuditStoreConformance:
             await _conflicts(await self.open_store(), make_event(STREAM, seq, previous=previous), head=record)
         assert await _events(store, STREAM) == [third, fourth, seventh, record]
 
+    async def test_copies_that_are_put_over_gaps_leave_no_seq_in_them_free(self) -> None:
+        store = await self.open_store()
+        third, fourth, seventh = (make_event(STREAM, seq) for seq in (3, 4, 7))
+        gone = [make_event(STREAM, seq) for seq in (1, 2, 5, 6)]
+        record = _record(seventh, gone)
+        copies = [third, fourth, seventh, record]
+        assert await store.put_over(STREAM, copies[:3], after=0) == 3
+        assert await store.put_over(STREAM, copies, after=0) == 1
+        assert await store.put_over(STREAM, copies, after=record.seq) == 0
+        await self.settle()
+        for seq, previous in ((1, None), (5, fourth)):
+            await _conflicts(await self.open_store(), make_event(STREAM, seq, previous=previous), head=record)
+        assert await _events(store, STREAM) == copies
+        assert await store.put(STREAM, gone) == 0, "the record covers them"
+
+    async def test_a_gap_that_no_record_explains_can_be_filled_after_it_was_closed(self) -> None:
+        store = await self.open_store()
+        first, second, third = (make_event(STREAM, seq) for seq in (1, 2, 3))
+        assert await store.put_over(STREAM, [third], after=0) == 1
+        assert await store.put(STREAM, [first, second]) == 2
+        assert await _events(store, STREAM) == [first, second, third]
+
+    async def test_copies_are_not_put_over_what_somebody_has_written_in_a_gap(self) -> None:
+        store = await self.open_store()
+        events = await _append_chain(store, STREAM, 4)
+        far = [make_event(STREAM, 4, previous=events[2]), make_event(STREAM, 9)]
+        for after, copies in ((1, far[1:]), (2, far), (3, far[1:])):
+            with pytest.raises(StreamConflict) as conflict:
+                await store.put_over(STREAM, copies, after=after)
+            assert (conflict.value.seq, conflict.value.head) == (after + 1, events[-1].header())
+        assert await _events(store, STREAM) == events
+        assert await store.put_over(STREAM, far[1:], after=4) == 1
+        await _conflicts(store, make_event(STREAM, 5, previous=events[-1]), head=far[1])
+
     async def test_a_record_that_claims_any_number_of_seqs_costs_little(self) -> None:
         store = await self.open_store()
         events = await _append_chain(store, STREAM, 3)

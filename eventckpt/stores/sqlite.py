@@ -38,7 +38,7 @@ from ..events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
 from ..removals import Removals
 from ..settings import choice, no_connection_string, number
 from ..text import described, is_unicode
-from . import AuditStore, Check, Located, RunStore, can_exist, head_stays
+from . import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
 from .sqlite_errors import store_errors
 from .sqlite_file import StoreConnection, StoreFile
 from .sqlite_runs import SqliteRunStore
@@ -237,12 +237,12 @@ class SqliteEventStore(AuditStore):
         marks = ", ".join("?" * len(wanted))
         rows = await self._read(
             lambda connection: connection.execute(
-                "SELECT DISTINCT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
+                "SELECT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
                 f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
                 (*wanted, workflow_name),
             ).fetchall()
         )
-        return sorted((str(name), str(run_id)) for name, run_id in rows)
+        return sorted({(str(name), str(run_id)) for name, run_id in rows})
 
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
@@ -260,6 +260,21 @@ class SqliteEventStore(AuditStore):
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`."""
         return await self.writing(lambda connection: _put_all(connection, stream, events))
+
+    async def put_over(self, stream: StreamId, events: Sequence[CheckpointEvent], *, after: int) -> int:
+        """See `AuditStore.put_over`. The head that each append is compared with keeps the gaps closed."""
+        only, key = _where(stream)
+
+        def change(connection: sqlite3.Connection) -> int:
+            for low, high in gaps_behind(after, events):
+                found = connection.execute(
+                    f"SELECT seq FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq LIMIT 1", (low, high, *key)
+                ).fetchone()
+                if found is not None:
+                    raise StreamConflict(stream, found[0], _head(connection, stream))
+            return _put_all(connection, stream, events)
+
+        return await self.writing(change)
 
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`."""
@@ -699,23 +714,38 @@ def _whole_events(
 
 
 def _put_all(connection: sqlite3.Connection, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
-    only, key = _where(stream)
     added = 0
     removals: Removals | None = None
+    stored = _digests(connection, stream, [event.seq for event in events])
     for event in events:
-        row = connection.execute(f"SELECT digest FROM events WHERE seq = ? {only}", (event.seq, *key)).fetchone()
-        if row is not None:
-            if row != (event.digest,):
+        if (digest := stored.get(event.seq)) is not None:
+            if digest != event.digest:
                 raise StreamConflict(stream, event.seq, _head(connection, stream))
             continue
         if removals is None:
             removals = _removals(connection, stream, after=min(event.seq for event in events))
-        if not removals.covers(event.seq):
+        if not (removals and removals.covers(event.seq)):
             _insert(connection, event)
+            stored[event.seq] = event.digest
             added += 1
         elif removals.tells(event) is False:
             raise StreamConflict(stream, event.seq, _head(connection, stream))
     return added
+
+
+def _digests(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]) -> dict[int, object]:
+    """By seq, the digest of each of these events that is there."""
+    only, key = _where(stream)
+    found: dict[int, object] = {}
+    for start in range(0, len(seqs), _PAGE):  # SQLite bounds the number of parameters
+        some = seqs[start : start + _PAGE]
+        marks = ", ".join("?" * len(some))
+        found.update(
+            connection.execute(
+                f"SELECT seq, digest FROM events WHERE seq IN ({marks}) {only}", (*some, *key)
+            ).fetchall()
+        )
+    return found
 
 
 def _removals(connection: sqlite3.Connection, stream: StreamId, *, after: int = 0) -> Removals:

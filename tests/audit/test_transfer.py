@@ -336,6 +336,77 @@ async def test_what_the_store_has_recorded_as_removed_is_not_put_back(engine: En
     assert await log(store) == before
 
 
+@pytest.mark.parametrize("keep", [1, 3])
+@pytest.mark.parametrize("follows", [None, "elsewhere-0"])
+async def test_whoever_uses_the_id_of_an_imported_run_again_does_not_write_into_what_was_removed(
+    engine: Engine, stores: Iterator[SqliteEventStore], keep: int, follows: str | None
+) -> None:
+    source = EventCheckpointStorage(next(stores))
+    await saved(source, "r", 6)
+    audit = CheckpointAudit(source.store)
+    [plan] = [plan async for plan in audit.plan_prune(keep=keep)]
+    await audit.prune(plan)
+    storage = engine.storage()
+    await saved(storage, "elsewhere", 1)
+    store = storage.store
+    assert isinstance(store, AuditStore)
+    result = await imported(store, await exported(source.store))
+    assert result.whole
+    before = (await log(store))[RUN]
+    engine.settle()
+    again = (
+        await engine.storage()
+        .for_run("r")
+        .save(WorkflowCheckpoint("w", "g", previous_checkpoint_id=follows, state={"again": True}))
+    )
+    engine.settle()
+    assert (await log(store))[RUN] == before
+    assert again in {info.checkpoint_id async for info in CheckpointAudit(engine.open()).runs()}
+    await assert_sound(store)
+
+
+@pytest.mark.parametrize("beside", ["before", "behind"])
+async def test_what_is_saved_beside_an_import_is_not_hidden_by_a_record_in_the_file(
+    engine: Engine, stores: Iterator[SqliteEventStore], beside: str
+) -> None:
+    """The store's run ends where the removal in the file begins, and goes on before the import comes to it."""
+    events = chain(7)
+    file = written([*events[:3], events[6], record(events, 4, 6)])
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    for event in events[:3]:
+        await store.append(event)
+    engine.settle()
+    own = make_event(RUN, 4, previous=events[2], data=b"own")
+
+    async def lines() -> AsyncGenerator[bytes, None]:
+        for number, line in enumerate(file):
+            if number == (4 if beside == "before" else 5):
+                await engine.open().append(own)
+                engine.settle()
+            yield line
+
+    result = await CheckpointAudit(store).import_lines(lines())
+    assert "the store has another event at seq 4. The two logs have diverged" in result.problems[0]
+    assert list((await log(store))[RUN]) == [1, 2, 3, 4]
+    await assert_sound(store)
+
+
+@pytest.mark.parametrize("length", [3, 4, 6])
+async def test_another_history_of_what_was_removed_is_not_taken_for_it_where_a_digest_tells(
+    engine: Engine, length: int
+) -> None:
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    for event in [*PLAIN[:5], record(PLAIN[:5], 1, 3)]:
+        await store.append(event)
+    await store.remove(RUN, [1, 2, 3])
+    before = await log(store)
+    result = await imported(store, written(FOREIGN[:length]))
+    assert "The two logs have diverged" in result.problems[0]
+    assert await log(store) == before
+
+
 async def test_two_histories_of_one_run_in_a_file_do_not_mix(stores: Iterator[SqliteEventStore]) -> None:
     mixed = [event for pair in zip(PLAIN, FOREIGN, strict=True) for event in pair]
     store = next(stores)
@@ -391,6 +462,8 @@ UNFIT = {
     "stretches out of order": removal((4, 5), (1, 2)),
     "stretches over each other": removal((1, 4), (3, 5)),
     "a removal and a deletion": msgspec.structs.replace(removal((1, 2)), checkpoint_id="x"),
+    "a checkpoint without an id": msgspec.structs.replace(PLAIN[0], checkpoint_id=""),
+    "a tombstone of nothing": removal(),
     "a fork in the middle": forked(1, at=3),
     "a fork from before all": forked(-1),
     "a fork from beyond all": forked(2**63),

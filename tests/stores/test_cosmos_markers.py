@@ -14,7 +14,7 @@ from agent_framework import WorkflowCheckpoint
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from eventckpt import CheckpointAudit, CosmosEventStore, EventCheckpointStorage, StreamId
-from eventckpt.errors import StreamConflict
+from eventckpt.errors import CheckpointConflictError, CheckpointStoreError, StoreCorruptError, StreamConflict
 from eventckpt.removals import Removals
 from eventckpt.stores import Located
 from eventckpt.stores.conformance import make_event
@@ -236,6 +236,29 @@ async def test_what_an_older_version_deletes_at_the_same_time_is_marked_all_the_
     gate.open.set()
     assert await removing == 0, "it was there no more"
     assert [marker["seq"] for marker in await markers_in(items)] == [2]
+
+
+async def test_an_import_that_is_cut_off_in_a_gap_leaves_a_run_that_forks_and_can_be_imported_again(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    events = [make_event(STREAM, seq) for seq in (1, 4, 5)]
+    emulator.faults.respond(403, kind="create_item", nth=3)  # 1, the marker at 2, and then 4
+    with pytest.raises(CheckpointStoreError):
+        await store.put_over(STREAM, events, after=0)
+    emulator.faults.clear()
+    storage = EventCheckpointStorage(store)
+    saved = WorkflowCheckpoint(STREAM.workflow_name, "g", state={"own": True})
+    run = storage.for_run(STREAM.run_id, workflow_name=STREAM.workflow_name)
+    assert await run.save(saved) == saved.checkpoint_id
+    assert await storage.load(saved.checkpoint_id) == saved
+    with pytest.raises(StoreCorruptError, match="import it again"):
+        await run.delete(events[0].checkpoint_id)
+    audit = CheckpointAudit(store)
+    plans = [plan async for plan in audit.plan_prune([STREAM], keep=0)]
+    with pytest.raises(CheckpointConflictError, match="import it again"):
+        await audit.prune(plans[0]._replace(seqs=(1,)))
+    assert await store.put_over(STREAM, events, after=1) == 2
+    await store.append(make_event(STREAM, 6, previous=events[-1]))
 
 
 async def test_an_event_that_changes_while_it_is_removed_stays_for_the_next_removal(

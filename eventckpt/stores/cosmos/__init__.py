@@ -8,7 +8,7 @@ stays of an event that was removed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from functools import partial
@@ -23,7 +23,7 @@ from ...log import logger_of
 from ...moments import order_of
 from ...removals import NOTHING, Removals
 from ...text import is_unicode
-from .. import AuditStore, Check, Located, RunStore, can_exist, head_stays
+from .. import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
 from . import connection, listings, log, markers
 from .client import Connections
 from .connection import CosmosCredential
@@ -39,6 +39,7 @@ from .items import (
     Item,
     damaged,
     data_of,
+    gap_of,
     header_of,
     is_event,
     is_marker,
@@ -265,6 +266,19 @@ class CosmosEventStore(AuditStore):
                 added += await self._is_put(event, removals)
         return added
 
+    async def put_over(self, stream: StreamId, events: Sequence[CheckpointEvent], *, after: int) -> int:
+        """See `AuditStore.put_over`. A marker at the first seq of each gap closes it: who goes on from the event before
+        meets it. It is put before what lies behind the gap; if the process dies in between, such a writer forks, until
+        the copies are put again."""
+        gaps = {high + 1: low for low, high in gaps_behind(after, events)}
+        key = partition_key_of(stream)
+        added = 0
+        for block in _blocks(events, gaps):
+            if (low := gaps.get(block[0].seq)) is not None:
+                await self._close(stream, key, low, block[0].seq)
+            added += await self.put(stream, block)
+        return added
+
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`. Parts of the removed events are orphans now."""
         wanted = sorted({seq for seq in seqs if 1 <= seq <= MAX_SEQ})
@@ -341,9 +355,29 @@ class CosmosEventStore(AuditStore):
                 return True
         if taken is not None:
             digest = header_of(taken).digest
+            if is_marker(taken) and taken.get("gap") is True and not removals.covers(event.seq):
+                return await self._container.replace(body, str(taken["_etag"])) is not None
             if digest != event.digest and (digest or is_event(taken)):
                 raise StreamConflict(event.stream, event.seq, await self._head_beside(taken))
         return False
+
+    async def _close(self, stream: StreamId, key: str, low: int, before: int) -> None:
+        """Close the gap between two seqs to appends.
+
+        Raises:
+            StreamConflict: there is an event in it.
+        """
+        async with self._container.in_use():
+            await self._container.create_only(gap_of(key, low + 1))  # before the look: nobody comes after it
+            found = await self._container.query(
+                f"SELECT TOP 1 c.id, c.stream, {KIND} FROM c"
+                f" WHERE c.id > @low AND c.id < @before AND {EVENTS_ONLY} ORDER BY c.id ASC",
+                {"@low": item_id(low), "@before": item_id(before)},
+                key,
+            ).rows()
+            if found:
+                head = await self._head(key)
+                raise StreamConflict(stream, _seq_in(found[0]), header_of(head) if head else None)
 
     async def _removals_before(self, stream: StreamId, seq: int) -> Removals:
         """What the newest record of a run says was removed; nothing where no seq from `seq` on can be among it."""
@@ -445,6 +479,16 @@ class CosmosEventStore(AuditStore):
                     )
                     return None
         return used
+
+
+def _blocks(
+    events: Sequence[CheckpointEvent], gaps: Mapping[int, int]
+) -> Generator[Sequence[CheckpointEvent], None, None]:
+    """The events in pieces, each of which begins with one that has a gap before it, but perhaps for the first."""
+    starts = [0, *(at for at, event in enumerate(events) if at and event.seq in gaps)]
+    for start, end in zip(starts, [*starts[1:], len(events)], strict=True):
+        if start < end:
+            yield events[start:end]
 
 
 def _seq_in(item: Item | None) -> int:

@@ -31,6 +31,7 @@ __all__ = [
     "Item",
     "damaged",
     "data_of",
+    "gap_of",
     "header_of",
     "is_event",
     "is_in",
@@ -157,6 +158,12 @@ def is_marker(item: Mapping[str, Any]) -> bool:
 
 def _is_placed(item: Mapping[str, Any]) -> bool:
     return key_of(item) is not None and seq_of(item.get("id")) is not None
+
+
+def gap_of(key: str, seq: int) -> Item:
+    """A marker for a seq that the log never had here: copies with a gap were put, and nobody may append in it. A copy
+    that comes after all takes its place, unless a record covers it."""
+    return {**marker_of(key, seq), "gap": True}
 
 
 def marker_of(key: str, seq: int, digest: object = "") -> Item:

@@ -275,7 +275,9 @@ async def test_a_file_that_took_the_place_is_left_as_it_is(
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("change", [moved, moved_alone, moved_behind_a_link, folder_moved], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change", [moved, moved_alone, moved_behind_a_link, folder_moved], ids=lambda change: change.__name__
+)
 @pytest.mark.parametrize("noticed", [True, False])
 async def test_a_file_that_was_moved_has_everything_once_the_store_is_closed(
     path: Path, backup: Path, another: Path, change: Change, noticed: bool
@@ -400,7 +402,9 @@ async def test_a_link_to_the_file_may_be_the_path(path: Path, tmp_path: Path, an
 
 
 @pytest.mark.parametrize("what", ["the file and its log", "the folder"])
-async def test_a_link_that_leads_to_the_same_file_and_log_changes_nothing(path: Path, tmp_path: Path, what: str) -> None:
+async def test_a_link_that_leads_to_the_same_file_and_log_changes_nothing(
+    path: Path, tmp_path: Path, what: str
+) -> None:
     """Whoever opens the path now has the same files, so nothing is lost."""
     async with SqliteEventStore(path) as store:
         events = await append_chain(store, 2)

@@ -204,6 +204,7 @@ def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[P
     Raises:
         StoreLockedError: somebody has the store open; says who, where that can be known. Nothing was done.
         StoreFormatError: the file is another application's. Nothing was done.
+        CheckpointStoreError: a step failed; everything has the name that it had.
     """
     aside = path.with_name(f"{path.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
     with store_errors(path), _nobody_else(path):
@@ -214,13 +215,28 @@ def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[P
                 + (f", with {', '.join(there.name for _, there in moves)}" if moves else "")
                 + ". If this is interrupted: restore again, or give those back the names that they had."
             )
-        for part, there in moves:
-            part.rename(there)
-        if path.exists():
-            _keep(path, aside)
-            moves.append((path, aside))
-        put(copy, path, replace=True)
+        with _given_back_on_failure(moves):
+            for part, there in moves:
+                part.rename(there)
+            if path.exists():
+                _keep(path, aside)
+                moves.append((path, aside))
+            put(copy, path, replace=True)
     return [there for _, there in moves]
+
+
+@contextmanager
+def _given_back_on_failure(moves: list[tuple[Path, Path]]) -> Generator[None, None, None]:
+    """Where a step fails, what was set aside gets its name again."""
+    try:
+        yield
+    except BaseException:
+        for part, there in moves:
+            if there.exists() and not part.exists():
+                there.rename(part)
+            elif _state(there) and _state(part) and there.samefile(part):
+                there.unlink()
+        raise
 
 
 def _keep(path: Path, aside: Path) -> None:

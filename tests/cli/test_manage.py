@@ -716,6 +716,49 @@ def test_a_restore_that_is_killed_at_any_step_leaves_the_old_store_or_the_new_on
     assert ended == {"old", "new"}
 
 
+REFUSED = """
+    import os, sys
+    at, folder, count = int(sys.argv[1]), sys.argv[2], 0
+
+    def hook(event, args):
+        global count
+        if event in ("os.rename", "os.link") and folder in str(args):
+            count += 1
+            if count == at:
+                raise OSError(95, "Operation not supported")
+
+    sys.addaudithook(hook)
+    from eventckpt.cli import app
+    app(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("state", ["healthy", "text"])
+def test_a_restore_of_which_the_file_system_refuses_a_step_gives_everything_its_name_back(
+    path: Path, file: Path, state: str
+) -> None:
+    asyncio.run(written(path, 5))
+    new = asyncio.run(written(file, 3))
+    if state == "text":
+        path.write_bytes(b"hello\n" * 2000)
+        for suffix in ("-wal", "-shm", "-journal"):
+            beside(path, suffix).write_bytes(suffix.encode())
+    before = {name: content for name, content in files(path.parent).items() if state == "text" or name == path.name}
+    for at in range(1, 10):
+        words = ["restore", str(file), "--yes", "--quick", "--store", str(path)]
+        command = [sys.executable, "-c", textwrap.dedent(REFUSED), str(at), str(path.parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == 4, done.stderr
+        assert "not supported" in done.stderr
+        assert set(files(path.parent)) == set(before)
+        assert state == "healthy" or files(path.parent) == before
+        assert path.stat().st_nlink == 1
+    assert at > 2, "there were steps to refuse"
+    assert asyncio.run(events_of(path)) == new
+
+
 def test_threads_that_restore_at_once_leave_one_whole_store(path: Path, file: Path) -> None:
     asyncio.run(written(path, 5))
     new = asyncio.run(written(file, 3))

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak test-adverse test-framework sdk-tests lint bench clean
+.PHONY: demo test soak campaign test-adverse test-framework sdk-tests lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
@@ -13,6 +13,15 @@ test: .venv/ready
 # Where saves go, played at random for longer, and otherwise each time.
 soak: .venv/ready
 	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest tests/test_placement_machine.py
+
+# Writers, prunes, deletions, imports, forks, rebuilds, backups and readers beside each other, at random, for minutes:
+# CAMPAIGNS of them on each engine, drawn from SEED and the numbers behind it, each of LENGTH turns for everybody. A
+# campaign that fails prints its seed and its length.
+CAMPAIGNS ?= 3
+LENGTH ?= 20
+campaign: .venv/ready
+	EVENTCKPT_TEST_CAMPAIGNS=$(CAMPAIGNS) EVENTCKPT_TEST_SEED=$(SEED) EVENTCKPT_TEST_LENGTH=$(LENGTH) \
+		$(BIN)/python -m pytest tests/campaign
 
 # The storage and projector suites once more, on a test server where what happens at times happens all the time: replicas
 # lag, gateways are late, pages are empty, partitions throttle. Of the storage suites no replica ever catches up by itself,

@@ -81,8 +81,10 @@ def register(app: typer.Typer) -> None:
         _refuse_same(store, file)
         if not file.is_file():
             raise Failure(STORE, f"There is no file {file} to restore from.")
-        if not store.parent.is_dir() or store.is_dir():
-            raise Failure(STORE, f"{store} can hold no store: its folder is missing, or it is a folder itself.")
+        if not store.parent.is_dir() or (store.exists() and not store.is_file()):
+            raise Failure(
+                STORE, f"{store} can hold no store: its folder is missing, or it is a folder or a device itself."
+            )
         with copy_beside(store) as copy:
             content = await _copied(session.out, file, copy, quick=quick, is_live=False)
             if not yes:
@@ -110,13 +112,24 @@ def register(app: typer.Typer) -> None:
 
 def _store_of(session: Session, name: str) -> Path:
     """The file of the store; where it is a link, the file that this leads to, beside which SQLite has the others."""
-    location = session.sqlite_file(_COSMOS.format(name))
-    return location.resolve()
+    return _led_to(session.sqlite_file(_COSMOS.format(name)))
+
+
+def _led_to(path: Path) -> Path:
+    """Where links lead to from a path.
+
+    Raises:
+        Failure: to themselves.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise Failure(STORE, f"{path} leads nowhere: {error}") from error
 
 
 def _refuse_same(store: Path, file: Path) -> None:
     parts = {store, *(store.with_name(store.name + suffix) for suffix in ("-wal", "-shm", "-journal"))}
-    if file.resolve() in parts or (file.exists() and store.exists() and file.samefile(store)):
+    if _led_to(file) in parts or (file.exists() and store.exists() and file.samefile(store)):
         raise Failure(USAGE, f"{file} is the store itself, or belongs to it. Give another file.")
 
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -459,6 +459,34 @@ async def test_a_backup_that_can_only_be_read_is_read_and_verified(
     assert (await Cli(SqliteEngine(restored))("restore", str(file), "--yes")).code == 0
     assert await events_of(restored) == events
     assert restored.stat().st_mode & 0o600 == 0o600, "a store is written to"
+
+
+def a_loop(place: Path) -> None:
+    place.symlink_to(place)
+
+
+def a_pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the kinds of files are those of POSIX")
+@pytest.mark.parametrize("make", [a_loop, a_pipe, Path.mkdir], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("words", [["backup", "FILE"], ["backup", "FILE", "--force"], ["restore", "FILE", "--yes"]])
+@pytest.mark.parametrize("role", ["the file", "the store"])
+async def test_what_is_no_file_is_neither_copied_nor_replaced_nor_waited_for(
+    path: Path, file: Path, make: Callable[[Path], None], words: list[str], role: str
+) -> None:
+    odd, good = file.with_name("odd"), file
+    await written(good, 1)
+    await written(path, 2)
+    make(odd)
+    kind = odd.lstat()
+    given = {"FILE": str(odd if role == "the file" else good)}
+    done = cli_process(*(given.get(word, word) for word in words), store=odd if role == "the store" else path)
+    assert (done.returncode, "Traceback" in done.stderr) == (4, False), done.stderr
+    assert (odd.lstat().st_mode, odd.lstat().st_ino) == (kind.st_mode, kind.st_ino)
+    assert sorted(place.name for place in file.parent.iterdir()) == [good.name, "odd"]
+    assert set(files(path.parent)) == {path.name}
 
 
 # Restore

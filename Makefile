@@ -10,9 +10,10 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest
 
-# Where saves go, played at random for longer, and otherwise each time.
+# Where saves go, played at random for longer, and otherwise each time; and every interleaving of a question with a
+# removal, on each engine.
 soak: .venv/ready
-	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest tests/test_placement_machine.py
+	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest tests/test_placement_machine.py tests/test_reading_beside_removals.py
 
 # Writers, prunes, deletions, imports, forks, rebuilds, backups and readers beside each other, at random, for minutes:
 # CAMPAIGNS of them on each engine, drawn from SEED and the numbers behind it, each of LENGTH turns for everybody. A

@@ -7,7 +7,8 @@ interleavings of one question with one happening, on each engine and with pages 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+import os
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, suppress
 from functools import partial
 
@@ -20,9 +21,10 @@ from eventckpt.errors import CheckpointConflictError, CheckpointNotFoundError
 from eventckpt.stores import AuditStore, sqlite
 
 from .cosmos_emulator import CosmosEmulator, Switches
-from .engines import CosmosEngine, Engine, SqliteEngine
+from .engines import CosmosEngine, Engine
 from .interleaving import Interrupted
 
+LONG = os.environ.get("EVENTCKPT_TEST_STEPS") == "long"
 STEPS = 6
 FILLER = [f"a sentence that each of the checkpoints has, number {n}" for n in range(40)]
 
@@ -290,12 +292,21 @@ QUESTIONS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(params=[1, 4])
-def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, engine: Engine) -> None:
+@pytest.fixture
+def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a page of the embedded engine; the other has pages of 1, 10 and 100 by itself."""
-    if not isinstance(engine, SqliteEngine) and request.param != 1:
-        pytest.skip("the pages of this engine are what they are")
     monkeypatch.setattr(sqlite, "_PAGE", request.param)
+
+
+def interleavings() -> Iterator[tuple[str, int, Question, Callable[[Happening], Awaitable[None]]]]:
+    """Engine, rows of a page, question and happening. All of them in the long form (`make soak`); else all on SQLite
+    with pages of one row, and of the others each question with two happenings, in turn."""
+    for number, question in enumerate(QUESTIONS):
+        for other, happening in enumerate(HAPPENINGS):
+            yield "sqlite", 1, question, happening
+            if LONG or (number + other) % 4 == 0:
+                yield "sqlite", 4, question, happening
+                yield "cosmos", 1, question, happening
 
 
 def opened(engine: Engine) -> AuditStore:
@@ -305,8 +316,12 @@ def opened(engine: Engine) -> AuditStore:
 
 
 @pytest.mark.calm
-@pytest.mark.parametrize("happening", HAPPENINGS, ids=lambda each: each.__name__)
-@pytest.mark.parametrize("question", QUESTIONS, ids=lambda each: each.__name__)
+@pytest.mark.parametrize(
+    ("engine", "page", "question", "happening"),
+    list(interleavings()),
+    indirect=["engine", "page"],
+    ids=lambda each: getattr(each, "__name__", str(each)),
+)
 @pytest.mark.usefixtures("page")
 async def test_whatever_happens_between_two_steps_of_a_question(
     engine: Engine,

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -57,9 +57,9 @@ def register(app: typer.Typer) -> None:
             )
         with copy_beside(file) as copy:
             content = await _copied(session.out, store, copy, quick=quick, is_live=True)
-            await asyncio.to_thread(finish, copy, like=store, as_another=False)
+            await _in_thread(lambda _: finish(copy, like=store, in_its_place=False, as_another=False))
             try:
-                await asyncio.to_thread(put, copy, file, replace=force)
+                await _to_its_end(partial(put, copy, file, replace=force))
             except FileExistsError as error:
                 raise Failure(STORE, f"{file} was made by somebody else meanwhile, and was left as it is.") from error
             except OSError as error:
@@ -81,14 +81,18 @@ def register(app: typer.Typer) -> None:
         _refuse_same(store, file)
         if not file.is_file():
             raise Failure(STORE, f"There is no file {file} to restore from.")
-        if not store.parent.is_dir() or store.is_dir():
-            raise Failure(STORE, f"{store} can hold no store: its folder is missing, or it is a folder itself.")
+        if not store.parent.is_dir() or (store.exists() and not store.is_file()):
+            raise Failure(
+                STORE, f"{store} can hold no store: its folder is missing, or it is a folder or a device itself."
+            )
         with copy_beside(store) as copy:
             content = await _copied(session.out, file, copy, quick=quick, is_live=False)
             if not yes:
                 _confirm(session.out, f"Replace the store {store} by {_amount(content)} from {file}")
-            await asyncio.to_thread(finish, copy, like=store if store.exists() else file, as_another=True)
-            aside = await asyncio.to_thread(replace_store, copy, store, session.out.note)
+            there = store.exists()
+            like = store if there else file
+            await _in_thread(lambda _: finish(copy, like=like, in_its_place=there, as_another=True))
+            aside = await _to_its_end(partial(replace_store, copy, store, session.out.note))
         seconds = time.monotonic() - began
         kept = [str(path) for path in aside]
         session.out.record(
@@ -108,13 +112,24 @@ def register(app: typer.Typer) -> None:
 
 def _store_of(session: Session, name: str) -> Path:
     """The file of the store; where it is a link, the file that this leads to, beside which SQLite has the others."""
-    location = session.sqlite_file(_COSMOS.format(name))
-    return location.resolve()
+    return _led_to(session.sqlite_file(_COSMOS.format(name)))
+
+
+def _led_to(path: Path) -> Path:
+    """Where links lead to from a path.
+
+    Raises:
+        Failure: to themselves.
+    """
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise Failure(STORE, f"{path} leads nowhere: {error}") from error
 
 
 def _refuse_same(store: Path, file: Path) -> None:
     parts = {store, *(store.with_name(store.name + suffix) for suffix in ("-wal", "-shm", "-journal"))}
-    if file.resolve() in parts or (file.exists() and store.exists() and file.samefile(store)):
+    if _led_to(file) in parts or (file.exists() and store.exists() and file.samefile(store)):
         raise Failure(USAGE, f"{file} is the store itself, or belongs to it. Give another file.")
 
 
@@ -122,7 +137,7 @@ async def _copied(out: Output, source: Path, copy: Path, *, quick: bool, is_live
     """Copy a store, and check the copy."""
     with out.progress("pages copied") as done:
         await _in_thread(lambda going_on: copy_store(source, copy, partial(_step, going_on, done), is_live=is_live))
-    content = await asyncio.to_thread(look_over, copy, source)
+    content = await _in_thread(lambda _: look_over(copy, source))
     if not quick:
         await _verify(out, copy, source)
     return content
@@ -156,7 +171,8 @@ async def _verify(out: Output, copy: Path, named: Path) -> None:
 
 
 async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:
-    """What `work` gives, in a thread. It calls what it is given between its steps; that ends it once nobody waits."""
+    """What `work` gives, in a thread. It calls what it is given between its steps; that ends it once nobody waits.
+    Who is cancelled waits for the end, so that nothing is taken away under the work."""
     stopped = threading.Event()
 
     def going_on() -> None:
@@ -171,6 +187,16 @@ async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:
         await asyncio.wait({doing})
         doing.exception()  # that of its end, which nobody needs
         raise
+
+
+async def _to_its_end(work: Callable[[], _T]) -> _T:
+    """What `work` gives, in a thread. It is the last and short step, which is not left half way: an interrupt comes too
+    late, and what was done is said."""
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    while not doing.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait({doing})
+    return doing.result()
 
 
 def _confirm(out: Output, what: str) -> None:

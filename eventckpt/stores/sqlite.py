@@ -39,7 +39,7 @@ from ..removals import Removals
 from ..settings import choice, no_connection_string, number
 from ..text import described, is_unicode
 from . import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
-from .sqlite_errors import store_errors
+from .sqlite_errors import primary_code, store_errors
 from .sqlite_file import StoreConnection, StoreFile
 from .sqlite_runs import SqliteRunStore
 from .sqlite_schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, migrate, pragma, store_id, text
@@ -64,6 +64,8 @@ _NEWEST: Final = (
     " WHERE checkpoint_id = ? {only} GROUP BY workflow_name, run_id) ORDER BY type = 'tombstone', position DESC LIMIT 1"
 )
 """Where the newest event of a checkpoint id is, in the run that counts: one where it is live, and written last."""
+
+_CANNOT_WRITE: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 _NOT_A_HEADER: Final = (
     msgspec.MsgspecError,
@@ -491,7 +493,11 @@ class SqliteEventStore(AuditStore):
         """Set a connection up, and bring the file up to date where `version` is behind."""
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if version == 0 or pragma(connection, "journal_mode") != "wal":
-            self._enter_wal(connection)
+            try:
+                self._enter_wal(connection)
+            except sqlite3.OperationalError as error:
+                if writes or is_behind(version) or primary_code(error) not in _CANNOT_WRITE:
+                    raise  # else it is a closed file that can only be read, such as a backup: for that it is good
         # Who only reads gives a file of 0.1.0 no id: looking changes nothing.
         if is_behind(version) or (writes and store_id(connection) is None):
             migrate(connection, self.path)

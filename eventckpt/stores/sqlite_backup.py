@@ -19,6 +19,7 @@ from ..errors import (
     CheckpointStoreError,
     StoreCorruptError,
     StoreFormatError,
+    StoreFullError,
     StoreLockedError,
     StoreReadOnlyError,
 )
@@ -54,15 +55,21 @@ def copy_beside(file: Path) -> Generator[Path, None, None]:
 
     Raises:
         StoreReadOnlyError: it cannot be made.
+        StoreFullError: there is no room for what was to be written to it.
     """
     try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{file.name[:100]}.", suffix=".copying", dir=file.parent)
+        descriptor, name = tempfile.mkstemp(prefix=f".{file.name[:50]}.", suffix=".copying", dir=file.parent)
     except OSError as error:
         raise StoreReadOnlyError(f"No file can be made in {file.parent}: {error}") from error
     os.close(descriptor)
     copy = Path(name)
     try:
         yield copy
+    except StoreFullError as error:  # of whichever file the work is said to be on: nothing else is written to
+        raise StoreFullError(
+            f"No room is left in {file.parent} for a copy. Nothing was changed. Free some space there, or give another "
+            "place; then try again."
+        ) from error
     finally:
         for suffix in ("", *_BESIDE):
             _beside(copy, suffix).unlink(missing_ok=True)
@@ -80,12 +87,21 @@ def copy_store(source: Path, copy: Path, step: Callable[[int, int], None], *, is
     Raises:
         CheckpointStoreError: the source cannot be read, is not a store, or there is no room for the copy.
     """
+    source = source.resolve()  # beside where a link leads to SQLite has the other files
     how = "mode=rw" if is_live else "mode=ro" if belongings(source) else "mode=ro&immutable=1"
     with store_errors(source), closing(_connect(source, how)) as opened, closing(_connect(copy)) as target:
         opened.execute("BEGIN")  # with its own view of the file kept, others' commits do not make it begin again
         if version_of(opened, source) == 0:
             raise StoreFormatError(f"{source} is empty: there is no store in it.")
-        opened.backup(target, pages=_STEP, progress=lambda _, left, pages: step(left, pages))
+        try:
+            opened.backup(target, pages=_STEP, progress=lambda _, left, pages: step(left, pages))
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_IOERR:
+                raise
+            raise CheckpointStoreError(
+                f"{source} cannot be copied into {copy.parent} ({error}). Check both disks, and how large a file may "
+                "be there (`ulimit -f`)."
+            ) from error
 
 
 def look_over(copy: Path, named: Path) -> Content:
@@ -117,12 +133,17 @@ def look_over(copy: Path, named: Path) -> Content:
         return Content(*row)
 
 
-def finish(copy: Path, *, like: Path, as_another: bool) -> None:
+def finish(copy: Path, *, like: Path, in_its_place: bool, as_another: bool) -> None:
     """Make a copy one closed file that is on the disk.
 
     Args:
         like: the file whose owner and permissions it gets.
+        in_its_place: it is to replace that file, whose owner must be able to go on with it. Otherwise, where only root
+            could give it that owner, it stays the caller's, and of others only the same group may read it.
         as_another: give it an id of its own, so that who has the original open, or remembers it, takes it for another.
+
+    Raises:
+        StoreReadOnlyError: it cannot be given the owner.
     """
     with store_errors(copy):
         with closing(_connect(copy)) as connection:
@@ -131,12 +152,29 @@ def finish(copy: Path, *, like: Path, as_another: bool) -> None:
                     give_new_id(connection)
             if pragma(connection, "journal_mode = DELETE") != "delete":
                 raise CheckpointStoreError(f"The copy {copy} cannot be made one file.")
-        state = like.stat()
-        copy.chmod(state.st_mode & 0o777)
-        own = copy.stat()
-        if (own.st_uid, own.st_gid) != (state.st_uid, state.st_gid):
+        _give(copy, like, in_its_place=in_its_place)
+        _flush(copy)
+
+
+def _give(copy: Path, like: Path, *, in_its_place: bool) -> None:
+    """Give a copy the owner and the permissions of a file: those last, so that nobody else can read it meanwhile."""
+    state, own, mode = like.stat(), copy.stat(), 0o777
+    if own.st_uid != state.st_uid:
+        try:
             os.chown(copy, state.st_uid, state.st_gid)
-        _flush(copy, os.O_RDWR)
+        except PermissionError as error:
+            if in_its_place:
+                raise StoreReadOnlyError(
+                    f"The store {like} belongs to the user {state.st_uid}, who could not go on with a file of another "
+                    "user. Nothing was changed. Restore as that user, or as root."
+                ) from error
+    if copy.stat().st_gid != state.st_gid:
+        try:
+            os.chown(copy, -1, state.st_gid)
+        except PermissionError:
+            mode = 0o700  # what the group may, and others, was not meant for the caller's group
+    own_use = 0 if in_its_place else 0o600  # a copy that is kept from being written to is restored as a store
+    copy.chmod(state.st_mode & mode | own_use)
 
 
 def put(copy: Path, file: Path, *, replace: bool) -> None:
@@ -150,7 +188,7 @@ def put(copy: Path, file: Path, *, replace: bool) -> None:
     else:
         _link(copy, file)
         copy.unlink(missing_ok=True)
-    _flush(file.parent, os.O_RDONLY)
+    _flush(file.parent)
 
 
 def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[Path]:
@@ -166,6 +204,7 @@ def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[P
     Raises:
         StoreLockedError: somebody has the store open; says who, where that can be known. Nothing was done.
         StoreFormatError: the file is another application's. Nothing was done.
+        CheckpointStoreError: a step failed; everything has the name that it had.
     """
     aside = path.with_name(f"{path.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
     with store_errors(path), _nobody_else(path):
@@ -176,13 +215,28 @@ def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[P
                 + (f", with {', '.join(there.name for _, there in moves)}" if moves else "")
                 + ". If this is interrupted: restore again, or give those back the names that they had."
             )
-        for part, there in moves:
-            part.rename(there)
-        if path.exists():
-            _keep(path, aside)
-            moves.append((path, aside))
-        put(copy, path, replace=True)
+        with _given_back_on_failure(moves):
+            for part, there in moves:
+                part.rename(there)
+            if path.exists():
+                _keep(path, aside)
+                moves.append((path, aside))
+            put(copy, path, replace=True)
     return [there for _, there in moves]
+
+
+@contextmanager
+def _given_back_on_failure(moves: list[tuple[Path, Path]]) -> Generator[None, None, None]:
+    """Where a step fails, what was set aside gets its name again."""
+    try:
+        yield
+    except BaseException:
+        for part, there in moves:
+            if there.exists() and not part.exists():
+                there.rename(part)
+            elif _state(there) and _state(part) and there.samefile(part):
+                there.unlink()
+        raise
 
 
 def _keep(path: Path, aside: Path) -> None:
@@ -193,7 +247,7 @@ def _keep(path: Path, aside: Path) -> None:
             f"The store {path} cannot be kept as {aside.name} ({error}). Move it away, with no process at work, and "
             "restore then."
         ) from error
-    _flush(path.parent, os.O_RDONLY)
+    _flush(path.parent)
 
 
 def _link(copy: Path, file: Path) -> None:
@@ -301,9 +355,9 @@ def _connect(file: Path, how: str = "mode=rw") -> sqlite3.Connection:
     return connection
 
 
-def _flush(path: Path, flags: int) -> None:
+def _flush(path: Path) -> None:
     """What was written to a file, or which names a folder has, survives the loss of power."""
-    descriptor = os.open(path, flags)
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

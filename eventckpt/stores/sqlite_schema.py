@@ -9,6 +9,7 @@ connection after it, and the way back, for a check that old versions do not make
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Generator, Iterable
 from contextlib import closing, contextmanager
@@ -87,7 +88,13 @@ _STORE: Final = "CREATE TABLE store (id TEXT NOT NULL)"
 """The addition: one row, a random id, which a restored copy gets anew. What 0.1.0 wrote has none until a newer version
 writes to it."""
 
-_OF_SQLITE: Final = "sqlite_stat"  # what ANALYZE keeps for itself
+_OF_SQLITE: Final = {
+    ("table", "sqlite_stat1"): "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
+    ("table", "sqlite_stat4"): "CREATE TABLE sqlite_stat4(tbl,idx,neq,nlt,ndlt,sample)",
+}
+"""What ANALYZE keeps for itself. Only that: whoever edits the schema may give a trigger such a name."""
+
+_SPACE: Final = re.compile(r"[ \t\n\f\r]+")  # what SQLite takes for space; any other character is part of a word
 
 
 @contextmanager
@@ -124,7 +131,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
         raise StoreFormatError(
             f"{path} is a SQLite database of another application; it was left as it is. Give the store its own file."
         )
-    if version > len(MIGRATIONS):
+    if not 0 <= version <= len(MIGRATIONS):
         raise StoreFormatError(
             f"{path} was written by a newer eventckpt (its schema is version {version}, this one knows up to "
             f"{len(MIGRATIONS)}); it was left as it is. Upgrade eventckpt to open it."
@@ -203,7 +210,7 @@ def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], tuple[str,
     """Every table, index, trigger and view: the table it is of, and its text, however that is laid out."""
     rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
     return {
-        (str(kind), str(name)): (str(table), " ".join(str(sql).split()))
+        (str(kind), str(name)): (str(table), _SPACE.sub(" ", str(sql)).strip(" "))
         for kind, name, table, sql in rows
-        if not str(name).startswith(_OF_SQLITE)
+        if _OF_SQLITE.get((str(kind), str(name))) != sql
     }

@@ -12,14 +12,14 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from eventckpt import CheckpointEvent, SqliteEventStore, StoreReplacedError, StreamId
+from eventckpt import CheckpointEvent, SqliteEventStore, StoreFullError, StoreReplacedError, StreamId
 from eventckpt.chain import sealed
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite_backup import copy_beside, copy_store
@@ -121,8 +121,24 @@ async def test_what_is_written_beside_a_backup_neither_waits_for_it_nor_breaks_i
             assert during > acknowledged
 
 
-def cli_process(*words: str, store: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "eventckpt.cli", *words, "--store", str(store)]
+AS_IT_IS = "import sys; from eventckpt.cli import app; app(sys.argv[1:])"
+WITHOUT_ROOTS_RIGHTS = """
+import ctypes, os, sys
+if os.getuid() == 0:  # permissions are looked at for root, too
+    for right in (1, 2):  # to write, and to read, whatever the permissions say
+        ctypes.CDLL(None).prctl(24, right, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-m", "eventckpt.cli", *sys.argv[1:]])
+"""
+LITTLE_ROOM = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+from eventckpt.cli import app
+app(sys.argv[1:])
+"""
+
+
+def cli_process(*words: str, store: Path, start: str = AS_IT_IS) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", start, *words, "--store", str(store)]
     return subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
 
 
@@ -283,6 +299,194 @@ def test_an_interrupted_backup_leaves_nothing(path: Path, file: Path) -> None:
         finally:
             child.kill()
     assert files(file.parent) == {}
+
+
+INTERRUPTED = """
+    import os, signal, sys, threading
+    at, folder, count = int(sys.argv[1]), sys.argv[2], 0
+
+    def hook(event, args):
+        global count
+        steps = ("os.rename", "os.link", "os.remove", "os.chmod", "open", "sqlite3.connect")
+        if event in steps and folder in str(args):
+            count += 1
+            if count == at:
+                os.kill(os.getpid(), signal.SIGINT)
+                threading.Event().wait(0.05)  # what the main thread does now, it does in the middle of this step
+
+    sys.addaudithook(hook)
+    from eventckpt.cli import app
+    app(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("name", ["backup", "restore"])
+def test_one_that_is_interrupted_at_any_step_did_nothing_or_all_of_it_and_says_which(
+    path: Path, file: Path, tmp_path: Path, name: str
+) -> None:
+    old = asyncio.run(written(path, 5))
+    copy = tmp_path / "older.db"
+    new = asyncio.run(written(copy, 3))
+    before = files(path.parent)
+    codes: list[int] = []
+    for at in range(1, 100):
+        words = ["backup", str(file)] if name == "backup" else ["restore", str(copy), "--yes"]
+        place = file.parent if name == "backup" else path.parent
+        command = [sys.executable, "-c", textwrap.dedent(INTERRUPTED), str(at), str(place), *words]
+        done = subprocess.run(
+            [*command, "--store", str(path)], capture_output=True, text=True, timeout=HANG, check=False
+        )
+        codes.append(done.returncode)
+        if done.returncode:
+            assert (done.returncode, done.stdout) == (130, ""), done.stderr
+            assert (files(file.parent), files(path.parent)) == ({}, before)
+            continue
+        assert "copied to" in done.stdout or "restored to" in done.stdout
+        assert asyncio.run(events_of(file if name == "backup" else path)) == (old if name == "backup" else new)
+        break
+    assert codes[0] == 130
+    assert codes[-1] == 0
+
+
+@pytest.mark.parametrize("name", ["backup", "restore"])
+async def test_where_the_copy_has_no_room_its_place_is_named_and_nothing_is_left(
+    path: Path, file: Path, tmp_path: Path, name: str
+) -> None:
+    await written(path, 2)
+    large = tmp_path / "large.db"
+    async with SqliteEventStore(large) as store:
+        await append_chain(store, 4, data=os.urandom(500_000))
+    before = files(path.parent)
+    words, store_path = (["backup", str(file)], large) if name == "backup" else (["restore", str(large), "--yes"], path)
+    done = cli_process(*words, "--quick", store=store_path, start=LITTLE_ROOM)
+    assert done.returncode == 4
+    assert f"copied into {file.parent if name == 'backup' else path.parent}" in done.stderr
+    assert (files(path.parent), files(file.parent)) == (before, {})
+
+
+def test_a_full_disk_is_said_to_be_that_of_the_copy(path: Path, file: Path) -> None:
+    """Whichever file the work was on when it noticed."""
+    with pytest.raises(StoreFullError, match="for a copy") as caught, copy_beside(file):
+        raise StoreFullError(f"No room is left for the store {path}.")
+    assert str(file.parent) in str(caught.value)
+    assert files(file.parent) == {}
+
+
+async def test_a_link_to_a_store_that_is_restored_from_has_what_is_in_its_log(
+    cli: Cli, path: Path, file: Path, tmp_path: Path
+) -> None:
+    await written(path, 1)
+    async with SqliteEventStore(file) as open_yet:
+        await append_chain(open_yet, 3)
+        link = tmp_path / "latest.db"
+        link.symlink_to(file)
+        await cli("restore", str(link), "--yes", "--quick")
+        assert len(await events_of(path)) == 3
+
+
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files to others")
+class TestOwners:
+    """The user 1234 owns the store; its files are for the group 1235 as well, which the user 1236 is of."""
+
+    OTHER_USER = """
+        import os, sys
+        os.setgroups([1235] if sys.argv[1] == "in the group" else [])
+        from eventckpt.cli import app
+        os.setgid(1236)
+        real, os.chown = os.chown, lambda *args: refused(*args)
+        def refused(path, uid, gid):  # what the system answers to who is not root
+            if uid not in (-1, os.stat(path).st_uid) or gid not in (-1, os.getgid(), *os.getgroups()):
+                raise PermissionError(1, "Operation not permitted", str(path))
+            real(path, uid, gid)
+        app(sys.argv[2:])
+    """
+
+    def other(self, member: str, *words: str, store: Path) -> subprocess.CompletedProcess[str]:
+        return cli_process(member, *words, store=store, start=textwrap.dedent(self.OTHER_USER))
+
+    @pytest.fixture(autouse=True)
+    async def owned(self, path: Path) -> None:
+        await written(path, 2)
+        os.chown(path, 1234, 1235)
+        path.chmod(0o664)
+
+    @pytest.mark.parametrize(("member", "group", "mode"), [("in the group", 1235, 0o664), ("in none", 1236, 0o600)])
+    async def test_a_backup_by_another_user_is_theirs_and_open_to_nobody_who_could_not_read_the_store(
+        self, path: Path, file: Path, member: str, group: int, mode: int
+    ) -> None:
+        done = self.other(member, "backup", str(file), store=path)
+        assert done.returncode == 0, done.stderr
+        state = file.stat()
+        assert (state.st_uid, state.st_gid, state.st_mode & 0o777) == (0, group, mode)
+        assert len(await events_of(file)) == 2
+
+    @pytest.mark.parametrize("member", ["in the group", "in none"])
+    async def test_a_store_is_not_replaced_by_a_file_that_its_owner_could_not_use(
+        self, path: Path, file: Path, member: str
+    ) -> None:
+        await written(file, 1)
+        before = files(path.parent)
+        done = self.other(member, "restore", str(file), "--yes", store=path)
+        assert done.returncode == 4
+        assert "belongs to the user 1234" in done.stderr
+        assert files(path.parent) == before
+
+    async def test_root_gives_copies_the_owner_of_the_store(self, path: Path, file: Path) -> None:
+        assert cli_process("backup", str(file), store=path).returncode == 0
+        assert cli_process("restore", str(file), "--yes", store=path).returncode == 0
+        assert {(at.stat().st_uid, at.stat().st_gid, at.stat().st_mode & 0o777) for at in (path, file)} == {
+            (1234, 1235, 0o664)
+        }
+
+
+async def test_a_backup_that_can_only_be_read_is_read_and_verified(
+    cli: Cli, path: Path, file: Path, tmp_path: Path
+) -> None:
+    events = await written(path, 3)
+    await cli("backup", str(file))
+    content = file.read_bytes()
+    file.chmod(0o444)
+    file.parent.chmod(0o555)
+    for words in (["runs"], ["verify", "--all"], ["history", "run"]):
+        done = cli_process(*words, store=file, start=WITHOUT_ROOTS_RIGHTS)
+        assert done.returncode == 0, done.stderr
+    done = cli_process("doctor", store=file, start=WITHOUT_ROOTS_RIGHTS)
+    assert "schema: version 2, as it is made" in done.stdout
+    assert "cannot be opened for writing" in done.stdout
+    file.parent.chmod(0o755)
+    assert file.read_bytes() == content
+    restored = tmp_path / "restored.db"
+    assert (await Cli(SqliteEngine(restored))("restore", str(file), "--yes")).code == 0
+    assert await events_of(restored) == events
+    assert restored.stat().st_mode & 0o600 == 0o600, "a store is written to"
+
+
+def a_loop(place: Path) -> None:
+    place.symlink_to(place)
+
+
+def a_pipe(place: Path) -> None:
+    os.mkfifo(place)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the kinds of files are those of POSIX")
+@pytest.mark.parametrize("make", [a_loop, a_pipe, Path.mkdir], ids=lambda make: make.__name__)
+@pytest.mark.parametrize("words", [["backup", "FILE"], ["backup", "FILE", "--force"], ["restore", "FILE", "--yes"]])
+@pytest.mark.parametrize("role", ["the file", "the store"])
+async def test_what_is_no_file_is_neither_copied_nor_replaced_nor_waited_for(
+    path: Path, file: Path, make: Callable[[Path], None], words: list[str], role: str
+) -> None:
+    odd, good = file.with_name("odd"), file
+    await written(good, 1)
+    await written(path, 2)
+    make(odd)
+    kind = odd.lstat()
+    given = {"FILE": str(odd if role == "the file" else good)}
+    done = cli_process(*(given.get(word, word) for word in words), store=odd if role == "the store" else path)
+    assert (done.returncode, "Traceback" in done.stderr) == (4, False), done.stderr
+    assert (odd.lstat().st_mode, odd.lstat().st_ino) == (kind.st_mode, kind.st_ino)
+    assert sorted(place.name for place in file.parent.iterdir()) == [good.name, "odd"]
+    assert set(files(path.parent)) == {path.name}
 
 
 # Restore
@@ -538,6 +742,49 @@ def test_a_restore_that_is_killed_at_any_step_leaves_the_old_store_or_the_new_on
     else:
         pytest.fail("it never came to its end")
     assert ended == {"old", "new"}
+
+
+REFUSED = """
+    import os, sys
+    at, folder, count = int(sys.argv[1]), sys.argv[2], 0
+
+    def hook(event, args):
+        global count
+        if event in ("os.rename", "os.link") and folder in str(args):
+            count += 1
+            if count == at:
+                raise OSError(95, "Operation not supported")
+
+    sys.addaudithook(hook)
+    from eventckpt.cli import app
+    app(sys.argv[3:])
+"""
+
+
+@pytest.mark.parametrize("state", ["healthy", "text"])
+def test_a_restore_of_which_the_file_system_refuses_a_step_gives_everything_its_name_back(
+    path: Path, file: Path, state: str
+) -> None:
+    asyncio.run(written(path, 5))
+    new = asyncio.run(written(file, 3))
+    if state == "text":
+        path.write_bytes(b"hello\n" * 2000)
+        for suffix in ("-wal", "-shm", "-journal"):
+            beside(path, suffix).write_bytes(suffix.encode())
+    before = {name: content for name, content in files(path.parent).items() if state == "text" or name == path.name}
+    for at in range(1, 10):
+        words = ["restore", str(file), "--yes", "--quick", "--store", str(path)]
+        command = [sys.executable, "-c", textwrap.dedent(REFUSED), str(at), str(path.parent), *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=HANG, check=False)
+        if done.returncode == 0:
+            break
+        assert done.returncode == 4, done.stderr
+        assert "not supported" in done.stderr
+        assert set(files(path.parent)) == set(before)
+        assert state == "healthy" or files(path.parent) == before
+        assert path.stat().st_nlink == 1
+    assert at > 2, "there were steps to refuse"
+    assert asyncio.run(events_of(path)) == new
 
 
 def test_threads_that_restore_at_once_leave_one_whole_store(path: Path, file: Path) -> None:

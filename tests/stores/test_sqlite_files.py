@@ -76,6 +76,19 @@ def moved_alone(path: Path, backup: Path, another: Path) -> None:
     path.rename(backup.parent / "moved.db")
 
 
+def moved_behind_a_link(path: Path, backup: Path, another: Path) -> None:
+    """It is the same file yet, but whoever opens it now looks for its log beside the place where it is."""
+    moved_alone(path, backup, another)
+    path.symlink_to(backup.parent / "moved.db")
+
+
+def moved_behind_another_link(path: Path, backup: Path, another: Path) -> None:
+    """The second name was there before, as in copies that are made of links."""
+    os.link(path, backup.parent / "moved.db")
+    path.unlink()
+    path.symlink_to(backup.parent / "moved.db")
+
+
 def folder_removed(path: Path, backup: Path, another: Path) -> None:
     shutil.rmtree(path.parent)
 
@@ -191,6 +204,8 @@ REPLACED: list[Change] = [
     replaced_by_another,
     replaced_by_a_copy_of_itself,
     replaced_by_a_link,
+    moved_behind_a_link,
+    moved_behind_another_link,
     log_removed,
     log_replaced,
     index_removed,
@@ -260,7 +275,9 @@ async def test_a_file_that_took_the_place_is_left_as_it_is(
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("change", [moved, moved_alone, folder_moved], ids=lambda change: change.__name__)
+@pytest.mark.parametrize(
+    "change", [moved, moved_alone, moved_behind_a_link, folder_moved], ids=lambda change: change.__name__
+)
 @pytest.mark.parametrize("noticed", [True, False])
 async def test_a_file_that_was_moved_has_everything_once_the_store_is_closed(
     path: Path, backup: Path, another: Path, change: Change, noticed: bool
@@ -382,6 +399,30 @@ async def test_a_link_to_the_file_may_be_the_path(path: Path, tmp_path: Path, an
         link.symlink_to(another)
         with pytest.raises(StoreReplacedError):
             await store.read(STREAM, 1)
+
+
+@pytest.mark.parametrize("what", ["the file and its log", "the folder"])
+async def test_a_link_that_leads_to_the_same_file_and_log_changes_nothing(
+    path: Path, tmp_path: Path, what: str
+) -> None:
+    """Whoever opens the path now has the same files, so nothing is lost."""
+    async with SqliteEventStore(path) as store:
+        events = await append_chain(store, 2)
+        if what == "the folder":
+            path.parent.rename(tmp_path / "elsewhere")
+            path.parent.symlink_to(tmp_path / "elsewhere")
+        else:
+            for suffix in ("", "-wal", "-shm"):
+                beside(path, suffix).rename(tmp_path / f"moved.db{suffix}")
+            path.symlink_to(tmp_path / "moved.db")
+        async with SqliteEventStore(path) as others:
+            events.append(make_event(STREAM, 3, previous=events[-1]))
+            await others.append(events[-1])
+        events.append(make_event(STREAM, 4, previous=events[-1]))
+        await store.append(events[-1])
+        assert await headers(store) == [event.header() for event in events]
+    async with SqliteEventStore(path) as again:
+        assert await headers(again) == [event.header() for event in events]
 
 
 async def test_stores_of_other_paths_and_new_ones_of_this_go_on(path: Path, backup: Path, another: Path) -> None:

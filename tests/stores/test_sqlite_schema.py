@@ -1,4 +1,5 @@
 """What `checks` says of a SQLite file's schema: whatever is missing, changed or extra is named."""
+# ruff: noqa: ASYNC240 - the files are small and local, and nothing else runs in the loop meanwhile
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from eventckpt import SqliteEventStore
+from eventckpt import SqliteEventStore, StreamId
 from eventckpt.stores import Check
 from eventckpt.stores.sqlite_schema import MIGRATIONS
 
@@ -104,6 +105,60 @@ async def test_a_trigger_that_was_rewritten_behind_sqlite_is_named(path: Path) -
             "UPDATE sqlite_master SET sql = replace(sql, 'BEGIN', 'WHEN 0 BEGIN') WHERE name = 'events_are_immutable'"
         )
     assert (await checks(path))["schema"].detail == "trigger 'events_are_immutable' is changed"
+
+
+@pytest.mark.parametrize("name", ["sqlite_stat1", "sqlite_stat9", "sqlite_autoindex_later", "sqlite_later"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE TRIGGER later AFTER INSERT ON events BEGIN DELETE FROM runs; END",
+        "CREATE VIEW later AS SELECT 1",
+        "CREATE TABLE later (tbl,idx,stat,more)",
+        "CREATE INDEX later ON events (type)",
+    ],
+)
+async def test_a_name_that_sqlite_keeps_for_itself_hides_nothing(path: Path, name: str, text: str) -> None:
+    with plain(path) as connection:
+        connection.execute(text)
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET name = ?, sql = ?, tbl_name = iif(tbl_name = 'later', ?, tbl_name)"
+            " WHERE name = 'later'",
+            (name, text.replace("later", name), name),
+        )
+    schema = (await checks(path))["schema"]
+    assert not schema.ok
+    assert schema.detail.endswith(f"{name!r} is extra")
+
+
+@pytest.mark.parametrize("character", ["\xa0", "\x85", "\u2003", "\u3000"])
+async def test_what_only_looks_like_a_space_is_a_change(path: Path, character: str) -> None:
+    """For SQLite it is a letter: INTEGER and NOT are one word, the name of a type, and NULL is allowed."""
+    with plain(path) as connection:
+        connection.execute("PRAGMA writable_schema = ON")
+        connection.execute(
+            "UPDATE sqlite_master SET sql = replace(sql, 'seq INTEGER NOT', ?) WHERE name = 'events'",
+            (f"seq INTEGER{character}NOT",),
+        )
+    assert (await checks(path))["schema"].detail == "table 'events' is changed"
+
+
+@pytest.mark.parametrize("version", [-(2**31), -1, 3, 2**31 - 1])
+async def test_a_version_that_is_not_known_is_named_and_the_file_left_as_it_is(path: Path, version: int) -> None:
+    with plain(path) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    before = path.read_bytes()
+    assert f"its schema is version {version}" in (await checks(path))["reading"].detail
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("value", ["'text'", "x'00'", "NULL", "0", "-1"])
+async def test_a_count_of_positions_that_somebody_changed_is_no_obstacle(path: Path, value: str) -> None:
+    with plain(path) as connection:
+        connection.execute(f"UPDATE sqlite_sequence SET seq = {value}")
+    async with SqliteEventStore(path) as store:
+        await append_chain(store, 2, stream=StreamId("workflow", "later"))
+        assert all(check.ok for check in await store.checks())
 
 
 async def test_all_differences_are_named_at_once(path: Path) -> None:

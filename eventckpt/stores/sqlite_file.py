@@ -35,13 +35,6 @@ _ADVICE: Final = "This store object takes no more work. Make a new one"
 _COMMITTED: Final = " What was just committed was not acknowledged; it may be in the file that was moved away."
 
 
-class _File(NamedTuple):
-    """Which file it is; while somebody has it open, no other has the same two."""
-
-    device: int
-    inode: int
-
-
 class _Seen(NamedTuple):
     """What stood in the file: the id of the store, and its last event."""
 
@@ -59,8 +52,9 @@ class StoreFile:
         self.seen: _Seen | None = None
         """The last that a connection saw; whatever is seen by a transaction that begins later is no older."""
         self._lock = threading.Lock()
-        self._file: _File | None = None
-        self._beside: dict[str, _File] = {}
+        self._place = str(path)  # of a Path, a look takes thrice as long, and there are several for each transaction
+        self._file: tuple[int, int] | None = None
+        self._beside: dict[str, tuple[int, int]] = {}
         self._replaced: str | None = None
 
     @property
@@ -105,7 +99,10 @@ class StoreFile:
         raise CheckpointStoreError(f"The store {self.path} was replaced each time that it was opened; try again.")
 
     def _set_up(
-        self, connection: sqlite3.Connection, before: _File, prepare: Callable[[sqlite3.Connection, int], None]
+        self,
+        connection: sqlite3.Connection,
+        before: tuple[int, int],
+        prepare: Callable[[sqlite3.Connection, int], None],
     ) -> bool:
         """Set a connection up; False where the file is not the one that was there before."""
         if self._file is not None:  # before anything is written to what may be another file's content
@@ -132,12 +129,12 @@ class StoreFile:
             StoreReplacedError: to nothing, or to another file, or so does the name of one that belongs to it.
         """
         after = _COMMITTED if committed else ""
-        place = str(self.path)
+        place = self._place
         try:
-            state = os.lstat(place)  # not of a Path, which takes thrice as long, and this is for each transaction
+            state = os.lstat(place)
             if S_ISLNK(state.st_mode):  # where it leads to is where SQLite looks for the other files
                 place = os.path.realpath(place)
-                state = os.stat(place)  # noqa: PTH116 - see above
+                state = os.stat(place)  # noqa: PTH116 - see `_place`
         except (FileNotFoundError, NotADirectoryError):
             raise self.replaced(
                 "is gone: its file was removed or moved away, or its folder was,",
@@ -153,14 +150,14 @@ class StoreFile:
                 f"replaced, and in the -wal beside it.{after}",
             )
         for suffix in _BESIDE:
-            self._look_beside(place, suffix, after)
+            there = _there(place + suffix)
+            if there != self._beside.get(suffix):
+                self._look_beside(suffix, there, after)
         return state
 
-    def _look_beside(self, place: str, suffix: str, after: str) -> None:
-        there, known = _there(place + suffix), self._beside.get(suffix)
-        if there == known:
-            return
-        if known is None and there is not None:
+    def _look_beside(self, suffix: str, there: tuple[int, int] | None, after: str) -> None:
+        """A file beside it is another one than was known, or is there for the first time."""
+        if suffix not in self._beside and there is not None:
             self._beside[suffix] = there
             return
         raise self.replaced(
@@ -229,7 +226,7 @@ class StoreConnection:
         if written != self._written:
             connection.execute("PRAGMA shrink_memory")  # SQLite would answer from pages that it remembers
         try:
-            changed = pragma(connection, "data_version")
+            changed = connection.execute("PRAGMA data_version").fetchone()[0]
             if (written, changed) == (self._written, self._changed):
                 return
             if known is None:
@@ -293,15 +290,16 @@ def _written(state: os.stat_result) -> tuple[int, int]:
     return state.st_size, state.st_mtime_ns
 
 
-def _there(path: str | Path) -> _File | None:
-    """Which file a name leads to; None where to none."""
+def _there(path: str | Path) -> tuple[int, int] | None:
+    """Which file a name leads to, as device and inode: while somebody has it open, no other has the same two. None
+    where it leads to none."""
     try:
-        state = os.stat(path)  # noqa: PTH116 - see above
+        state = os.stat(path)  # noqa: PTH116 - see `_place`
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
-    return _File(state.st_dev, state.st_ino)
+    return state.st_dev, state.st_ino
 
 
 def _is_gone(path: Path) -> bool:

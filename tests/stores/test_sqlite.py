@@ -783,7 +783,7 @@ LAST_EVENT = "SELECT position, digest FROM events ORDER BY position DESC LIMIT 1
 ABOUT_THE_STORE = (
     "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store'",
     "SELECT min(id) FROM store",
-    "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events'",
+    "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events' AND typeof(seq) = 'integer'",
 )
 """Tables of a few rows."""
 

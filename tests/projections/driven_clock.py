@@ -36,7 +36,7 @@ class DrivenClock:
             if not woken.done():
                 woken.set_result(None)
 
-    async def until(self, condition: Callable[[], bool | Awaitable[bool]], *, at_most: float = 1000.0) -> None:
+    async def until(self, condition: Callable[[], bool | Awaitable[bool]], *, at_most: float = 5000.0) -> None:
         """Let time pass, with pauses for what is under way, until the condition holds."""
         end = self.now + at_most
         while True:

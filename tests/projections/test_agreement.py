@@ -25,7 +25,7 @@ from eventckpt.stores.run_documents import difference
 from projections import LatestProjection, compare, open_engine
 from projections.feeds import EVERYTHING
 
-from ..cosmos_emulator import CosmosEmulator
+from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
 from .rig import WORKFLOW, Rig, event
 
@@ -199,12 +199,15 @@ def test_so_it_does_on_the_other_engine(steps: list[Step]) -> None:
 
 @asynccontextmanager
 async def cosmos() -> AsyncGenerator[AuditStore, None]:
-    async with CosmosEmulator() as emulator:
+    """A store whose replicas have heard of everything, whatever the environment says."""
+    async with CosmosEmulator(switches=Switches()) as emulator:
         engine = CosmosEngine(emulator.endpoint, emulator.key, "events")
         store = engine.open()
         assert isinstance(store, AuditStore)
-        yield store
-        await engine.close()
+        try:
+            yield store
+        finally:
+            await engine.close()
 
 
 # The rule

@@ -173,7 +173,7 @@ async def _answers(rows: Rows, store: AuditStore, by_commit: bool) -> AsyncItera
         counting = {event["seq"] for event in that_count(rows.of(run))}
         for event in rows.of(run):
             homes.setdefault(event["checkpoint_id"], [])
-            if event["seq"] not in counting:
+            if event["seq"] not in counting and event["type"] == "checkpoint":
                 leaving.setdefault(event["checkpoint_id"], []).append(event)
         for name, event in live(rows.of(run)).items():
             row = rows.events[run][event["seq"]]
@@ -218,7 +218,7 @@ async def _loaded(storage: EventCheckpointStorage, name: str, homes: list[Event]
         return f"load of {name}: {type(error).__name__}: {error}"
     if loaded is None:
         return f"{name} is live in {[event['run_id'] for event in homes]}, and not found" if homes else ""
-    right = [(event["workflow_name"], event["iteration_count"]) for event in (*homes[-1:], *leaving)]
+    right = [(event["workflow_name"], event.get("iteration_count", 0)) for event in (*homes[-1:], *leaving)]
     if (loaded.workflow_name, loaded.iteration_count) not in right:
         return f"{name} is loaded as version {loaded.iteration_count} of {loaded.workflow_name}, and right is {right}"
     return what_is_wrong_with(loaded)

@@ -127,6 +127,7 @@ class Play:
         page = await self.engine.feed.read(piece, self._positions[-1], start="beginning", limit=count)
         await self.projection.apply(page.events)
         self._positions.append(page.continuation)
+        assert not page.events or await self.document() is not None
         return bool(page.events or page.behind)  # a page may have nothing but markers
 
     async def begin_anew(self, back: int) -> None:
@@ -161,7 +162,7 @@ async def played(store: AuditStore, steps: Sequence[Step]) -> None:
         assert kinds <= {"missing", "behind", "late"}
         assert bool(await play.denials()) == bool(kinds - {"behind"})
     while await play.deliver(3):
-        assert await play.denials() == [] or await play.differences() != []
+        pass
     assert await play.differences() == []
     assert await play.denials() == []
     assert await play.document() == fold(await play.headers())

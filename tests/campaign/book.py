@@ -42,6 +42,8 @@ class Sent:
     forked: bool
     execution: str
     storage: str
+    removes: tuple[tuple[int, int], ...] = ()
+    """Of a record: the stretches of seqs that it says are gone."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def announcement(event: CheckpointEvent, storage: str) -> Entry:
         "forked": event.forked_from is not None,
         "execution": EXECUTION.get(),
         "storage": storage,
+        "removes": [[removed.first, removed.last] for removed in event.pruned],
     }
 
 
@@ -129,7 +132,7 @@ class Book:
         """Take in one entry."""
         what = entry.pop("what")
         if what == "sends":
-            sent = Sent(**(entry | {"run": tuple(entry["run"])}))
+            sent = Sent(**(entry | {"run": tuple(entry["run"]), "removes": tuple(map(tuple, entry["removes"]))}))
             if sent.digest not in self.sent:
                 self.sent[sent.digest] = sent
                 self._versions.setdefault((sent.run[0], sent.checkpoint_id, sent.version), []).append(sent.digest)

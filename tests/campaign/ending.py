@@ -130,10 +130,13 @@ def _mixed(book: Book, histories: Histories) -> Iterator[str]:
 
 def _between(book: Book, run: Run, between: list[Sent], sent: Sent) -> Iterator[str]:
     deleted = {each.checkpoint_id for each in between if each.type == "tombstone"}
+    removed = [stretch for each in between for stretch in each.removes]
     answered = book.answered_digests()
     for each in between:
         is_its_own = each.execution == sent.execution or (each.storage == sent.storage and each.digest not in answered)
-        if each.type == "checkpoint" and not is_its_own and each.checkpoint_id not in deleted:
+        # What was read last may be older than what was removed before the read; and nobody can see what is gone.
+        is_gone = any(first <= each.seq <= last for first, last in removed)
+        if each.type == "checkpoint" and not is_its_own and not is_gone and each.checkpoint_id not in deleted:
             yield (
                 f"{run}: seq {sent.seq} ({sent.checkpoint_id}, {sent.execution}) went behind seq {each.seq} "
                 f"({each.checkpoint_id}, {each.execution}), which it had not seen"

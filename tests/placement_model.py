@@ -412,30 +412,41 @@ class World:
             world.readers[who].executions[plan.execution].reads(again[1])
             world._answered(who, checkpoint, plan, again, again[1])
             return [(world, "saved")]
-        if again is None or self.entry(again).kind == "tombstone":
-            excused = checkpoint.name if again else None
-            if any(self._is_foreign(at, reader.process, execution) and self.entry(at).name != excused for at in since):
-                there = self.newest(run, checkpoint.name)
-                if self.holds(there, checkpoint):
-                    assert there is not None
-                    world = self.copy(who)
-                    world._answered(who, checkpoint, plan, there, there[1])
-                    return [(world, "saved")]
-                if reader.raises:
-                    return [(self.copy(), "conflict")]
-                return self._forked(who, checkpoint, plan, cut)
+        if self._diverges(again, since, reader.process, execution):
+            there = self.newest(run, checkpoint.name)
+            if self.holds(there, checkpoint):
+                assert there is not None
+                world = self.copy(who)
+                world._answered(who, checkpoint, plan, there, there[1])
+                return [(world, "saved")]
+            if reader.raises:
+                return [(self.copy(), "conflict")]
+            return self._forked(who, checkpoint, plan, cut)
         is_fork = not since and not seen and not plan.has_retried and plan.parent and plan.parent[0] != run
         return [self._written(who, checkpoint, plan, run, plan.parent if is_fork else None, cut)]
 
     def retried(self, who: str, checkpoint: Checkpoint, plan: Plan) -> World | None:
         """An older version of the checkpoint itself refused its append: before the next, others may come first."""
         execution = self.readers[who].executions[plan.execution]
-        there = self.newest(execution.run, checkpoint.name)
+        run, process = execution.run, self.readers[who].process
+        there = self.newest(run, checkpoint.name)
         if plan.has_retried or there is None or there[1] <= execution.seen or self.holds(there, checkpoint):
+            return None
+        if self._diverges(
+            there, [(run, seq) for seq in range(execution.seen + 1, self.head(run) + 1)], process, execution
+        ):
             return None
         world = self.copy(who)
         world.readers[who].executions[plan.execution].reads(self.head(execution.run))
         return world
+
+    def _diverges(self, again: At | None, since: list[At], process: int, execution: Position) -> bool:
+        """Whether others have gone on with the run: `again` is the newest event of the checkpoint that is saved. What
+        others have of it is superseded, wherever it lies; one of its own excuses nobody else's."""
+        if again is not None and self.entry(again).kind == "checkpoint" and self._is_foreign(again, process, execution):
+            return False
+        deleted = self.entry(again).name if again is not None and self.entry(again).kind == "tombstone" else None
+        return any(self._is_foreign(at, process, execution) and self.entry(at).name != deleted for at in since)
 
     def _is_foreign(self, at: At, process: int, execution: Position) -> bool:
         """Whether another writer wrote it; what is pruned is not there to be judged."""

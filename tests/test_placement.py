@@ -692,6 +692,29 @@ async def test_a_fork_that_was_cut_off_is_gone_on_with(engine: Engine, loses: st
     assert await run_log(engine, "r~mine") == ["mine", *(["mine"] if again == "changed" else []), "next"]
 
 
+@pytest.mark.parametrize("loses", ["answer", "task"])
+async def test_what_was_cut_off_and_is_saved_again_changed_goes_behind_nobody_elses_work(
+    engine: Engine, loses: str
+) -> None:
+    store = CutOff(engine.open())
+    run = EventCheckpointStorage(store).for_run("r")
+    [root] = await chain_of(run, 1)
+    store.loses = loses
+    mine = checkpoint(root, checkpoint_id="mine")
+    with pytest.raises(asyncio.CancelledError if loses == "task" else StoreUnavailableError):
+        await run.save(mine)
+    engine.settle()
+    other = engine.storage().for_run("r")
+    await other.load(root.checkpoint_id)
+    await other.save(checkpoint(root, checkpoint_id="theirs"))
+    engine.settle()
+    await run.save(dataclasses.replace(mine, state={"step": "changed"}))
+    await run.save(checkpoint(mine, checkpoint_id="next"))
+    assert run.forked_to == "r~mine"
+    assert await run_log(engine, "r") == [root.checkpoint_id, "mine", "theirs"]
+    assert await run_log(engine, "r~mine") == ["mine", "next"]
+
+
 class CutOff(EventStore):
     """Passes everything on, and loses the answer of the next append, or the append."""
 

@@ -46,17 +46,18 @@ async def answer_to(
     if not since or since[-1].seq <= place.head.seq:  # a damaged event may say anything: nothing to go on behind
         return Diverged()
     behind = Behind(Head.of(since[-1]), tuple(removed for header in since for removed in header.pruned))
+
+    def is_own(header: CheckpointEvent) -> bool:
+        return execution.has_sent(header) or memory.is_in_doubt(header)
+
     again = next((header for header in reversed(since) if header.checkpoint_id == event.checkpoint_id), None)
     if again is not None and again.type == "checkpoint":
-        return Repeated(again) if event.payload and holds(again, event.payload) else behind
-    deleted = (event.checkpoint_id,) if again is not None else ()
-    if all(
-        header.type == "tombstone"
-        or header.checkpoint_id in deleted
-        or execution.has_sent(header)
-        or memory.is_in_doubt(header)
-        for header in since
-    ):
+        if event.payload and holds(again, event.payload):
+            return Repeated(again)
+        if not is_own(again):  # what others have of this checkpoint is superseded, wherever it lies
+            return behind
+    deleted = (event.checkpoint_id,) if again is not None and again.type == "tombstone" else ()
+    if all(header.type == "tombstone" or header.checkpoint_id in deleted or is_own(header) for header in since):
         return behind
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
     if located is not None and event.payload and holds(located.event, event.payload):

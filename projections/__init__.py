@@ -1,13 +1,14 @@
 """Read models derived from the events, and the processor that keeps them up to date: the public names, nothing else."""
 
+from eventckpt.stores.change_feed import ChangeFeed, FeedRange
+
 from .batch import Batch, Handler, UpgradeNeededError
 from .engines import Engine, open_engine
-from .feeds import ChangeFeed, FeedRange
 from .latest import Difference, LatestProjection, compare
 from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor, RangeStatus
-from .stats import RangeStats
+from .range_stats import RangeStats
 
 __all__ = [
     "Batch",

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias, overload
 
 from eventckpt import CheckpointEvent
+from eventckpt.stores.change_feed import FeedRange
 
-from .feeds import FeedRange
 from .leases import LeaseLostError
 
 __all__ = ["Batch", "Handler", "UpgradeNeededError"]

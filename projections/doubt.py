@@ -14,14 +14,14 @@ from typing import Final
 from eventckpt import StreamId
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
+from eventckpt.stores.change_feed import FeedRange, FeedRangeGoneError, ForeignPositionError, number_of
 from eventckpt.text import safe
 
 from .clock import Clock
 from .engines import Engine
-from .feeds import FeedRange, FeedRangeGoneError, ForeignPositionError, number_of
 from .lasting import raise_if_lasting
 from .leases import LeaseStore
-from .leases.lock import RebuildRunningError
+from .lock import RebuildRunningError
 from .processor import ChangeFeedProcessor
 from .rebuilt import is_of
 

@@ -1,27 +1,24 @@
-"""Which feed and which documents belong to an event store: the one place that knows the engines by name."""
+"""What a processor needs of an event store, whichever engine it is of."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventckpt import EventStore, SqliteEventStore
-from eventckpt.errors import CheckpointStoreError
+from eventckpt import EventStore
+from eventckpt.stores.change_feed import ChangeFeed
+from eventckpt.stores.documents import DocumentStore
 
-from .feeds import ChangeFeed
-from .feeds.sqlite import SqliteChangeFeed
 from .leases import LeaseStore
-from .leases.documents import Documents
-from .leases.sqlite import SqliteDocuments
 
 __all__ = ["Engine", "open_engine"]
 
 
 class Engine(NamedTuple):
-    """What a processor needs of an event store. It is closed with the store."""
+    """An event store, its feed and the place for leases beside it. It is closed with the store."""
 
     store: EventStore
     feed: ChangeFeed
-    documents: Documents
+    documents: DocumentStore
 
     def leases(self, processor: str) -> LeaseStore:
         """The leases of the processor with this name."""
@@ -32,18 +29,6 @@ def open_engine(store: EventStore) -> Engine:
     """The feed of `store`, and the place for leases beside it.
 
     Raises:
-        CheckpointStoreError: the store is of an engine without a feed.
+        CheckpointStoreError: the store is of an engine without a feed, or without a place for documents.
     """
-    if isinstance(store, SqliteEventStore):
-        return Engine(store, SqliteChangeFeed(store), SqliteDocuments(store))
-    try:
-        from eventckpt import CosmosEventStore
-
-        from .feeds.cosmos import CosmosChangeFeed
-        from .leases.cosmos import CosmosDocuments
-    except ImportError:
-        pass  # without the Azure SDK, the store cannot be one of Cosmos DB
-    else:
-        if isinstance(store, CosmosEventStore):
-            return Engine(store, CosmosChangeFeed(store), CosmosDocuments(store))
-    raise CheckpointStoreError(f"{type(store).__name__} has no change feed that this package knows.")
+    return Engine(store, store.change_feed(), store.document_store())

@@ -18,11 +18,11 @@ from eventckpt.log import logger_of
 from eventckpt.lru import Lru
 from eventckpt.runs import advance, fold
 from eventckpt.stores import RunStore, head_of
+from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 from eventckpt.stores.run_documents import difference
 
 from .batch import UpgradeNeededError
 from .clock import SYSTEM_CLOCK, Clock
-from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 
 __all__ = ["Difference", "LatestProjection", "compare"]
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from eventckpt import settings
-
-from .feeds import Start
+from eventckpt.stores.change_feed import Start
 
 __all__ = ["OnError", "ProcessorOptions"]
 

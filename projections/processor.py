@@ -18,19 +18,26 @@ from eventckpt import settings
 from eventckpt.closing import close_after
 from eventckpt.errors import CheckpointStoreError, StoreReplacedError
 from eventckpt.log import logger_of
+from eventckpt.stores.change_feed import (
+    EVERYTHING,
+    ChangeFeed,
+    FeedRange,
+    FeedRangeGoneError,
+    ForeignPositionError,
+    Start,
+)
 from eventckpt.text import safe
 
 from .balance import Observer, share_of
 from .batch import Batch, Handler
 from .clock import SYSTEM_CLOCK, Clock
-from .consumer import Consumer, Ended, Parts
-from .feeds import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError, ForeignPositionError, Start
-from .holding import Holding
 from .lasting import raise_if_lasting
+from .lease_renewer import Holding
 from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
-from .stats import RangeStats
-from .waiting import cancelled, first
+from .range_consumer import Consumer, Ended, Parts
+from .range_stats import RangeStats
+from .tasks import cancelled, first
 
 __all__ = ["ChangeFeedProcessor", "RangeStatus"]
 

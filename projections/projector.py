@@ -22,12 +22,12 @@ from .engines import Engine
 from .lasting import raise_if_lasting
 from .latest import LatestProjection
 from .leases import LeaseStore
-from .leases.lock import RebuildLock, RebuildLostError
+from .lock import RebuildLock, RebuildLostError
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor
 from .rebuilt import Wanted
+from .tasks import cancelled, first
 from .telling import telling
-from .waiting import cancelled, first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -21,7 +21,7 @@ from eventckpt.stores.run_documents import told
 from eventckpt.text import safe
 
 from .clock import Clock
-from .waiting import cancelled
+from .tasks import cancelled
 
 __all__ = ["telling"]
 

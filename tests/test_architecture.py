@@ -147,8 +147,8 @@ def test_every_logger_is_one_that_escapes_what_it_is_given(path: Path) -> None:
 def test_the_port_knows_no_engine_and_no_engine_knows_another() -> None:
     engines = {"sqlite", "cosmos"}
     for path in sorted((ROOT / "eventckpt/stores").rglob("*.py")):
-        own = path.relative_to(ROOT / "eventckpt/stores").parts[0].removesuffix(".py").partition("_")[0]
-        known = {name.split(".")[2].partition("_")[0] for name in imports(path) if name.startswith("eventckpt.stores.")}
+        own = path.relative_to(ROOT / "eventckpt/stores").parts[0].removesuffix(".py")
+        known = {name.split(".")[2] for name in imports(path) if name.startswith("eventckpt.stores.")}
         assert known & engines <= {own}, _name(path)
 
 

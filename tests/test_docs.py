@@ -33,9 +33,12 @@ from eventckpt import (
     records,
 )
 from eventckpt.codec import forms, type_expressions, work
-from eventckpt.storage import payloads, reader, summary, telemetry, writer
+from eventckpt.storage import load as reader
+from eventckpt.storage import payloads, summary, telemetry
+from eventckpt.storage import save as writer
 from eventckpt.storage.memory import Memory
-from eventckpt.stores import cosmos, sqlite
+from eventckpt.stores.cosmos import event_store as cosmos
+from eventckpt.stores.sqlite import event_store as sqlite
 
 from .conftest import cosmos_account
 

@@ -714,7 +714,7 @@ def forgetting(small: bool) -> Iterator[None]:
     """What is made inside remembers one thing of each kind."""
     with pytest.MonkeyPatch.context() as patch:
         if small:
-            patch.setattr("eventckpt.storage.Memory", lambda: Memory(1))
+            patch.setattr("eventckpt.storage.checkpoint_storage.Memory", lambda: Memory(1))
         yield
 
 

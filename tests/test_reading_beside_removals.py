@@ -18,7 +18,8 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointAudit, EventCheckpointStorage, StreamId
 from eventckpt.audit.prune import carry_out, plan_for
 from eventckpt.errors import CheckpointConflictError, CheckpointNotFoundError
-from eventckpt.stores import AuditStore, sqlite
+from eventckpt.stores import AuditStore
+from eventckpt.stores.sqlite import event_store as sqlite
 
 from .cosmos_emulator import CosmosEmulator, Switches
 from .engines import CosmosEngine, Engine

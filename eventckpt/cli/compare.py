@@ -10,7 +10,7 @@ import typer
 
 from ..audit import CheckpointAudit
 from ..audit.diff import Difference
-from ..audit.names import seq_of
+from ..audit.resolve import seq_of
 from ..events import CheckpointEvent, StreamId
 from .look import event_fields, standing
 from .output import leaf_text, plain_tree, safe, tree_lines

@@ -16,7 +16,7 @@ import typer
 
 from ..audit import CheckpointAudit
 from ..stores.sqlite import SqliteEventStore
-from ..stores.sqlite_backup import Content, belongings, copy_beside, copy_store, finish, look_over, put, replace_store
+from ..stores.sqlite.backup import Content, belongings, copy_beside, copy_store, finish, look_over, put, replace_store
 from .output import Output
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ..stores.cosmos import CosmosCredential, CosmosEventStore
-from . import DEFAULT_CACHE_BYTES, EventCheckpointStorage, Latest, OnConflict, OnSaveError
+from .checkpoint_storage import DEFAULT_CACHE_BYTES, EventCheckpointStorage, Latest, OnConflict, OnSaveError
 
 __all__ = ["CosmosCheckpointStorage"]
 

@@ -16,6 +16,8 @@ from ..errors import CheckpointStoreError, StreamConflict
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..removals import Removals
 from ..text import is_unicode
+from .change_feed import ChangeFeed
+from .documents import DocumentStore
 
 __all__ = [
     "AuditStore",
@@ -125,12 +127,32 @@ class EventStore(ABC):
         """
         return 0
 
-    def runs(self, name: str | None = None) -> RunStore:
+    def run_store(self, name: str | None = None) -> RunStore:
         """The "latest" projection kept beside these events: the one in use, or the one called `name`.
 
         Raises:
             CheckpointStoreError: the engine keeps no projections.
         """
+        return self.runs(name)  # which is what engines made for 0.1.0 have
+
+    def change_feed(self) -> ChangeFeed:
+        """These events in the order of their commits, for a processor. It is closed with this store.
+
+        Raises:
+            CheckpointStoreError: the engine has no feed.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} has no change feed.")
+
+    def document_store(self) -> DocumentStore:
+        """A place for small documents beside these events: leases, and what is parked. It is closed with this store.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no documents.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} keeps no documents.")
+
+    def runs(self, name: str | None = None) -> RunStore:
+        """`run_store`, by the name that it had in 0.1.0."""
         raise CheckpointStoreError(f"{type(self).__name__} keeps no projections; use latest='log'.")
 
     @abstractmethod

@@ -19,9 +19,9 @@ from typing import Any
 import msgspec
 
 from eventckpt import CosmosEventStore, EventStore, SqliteEventStore
+from eventckpt.stores.change_feed import FeedRange
 from projections import Batch, ChangeFeedProcessor, LatestProjection, Lease, ProcessorOptions, open_engine
 from projections.balance import share_of
-from projections.feeds import FeedRange
 
 from ..cosmos_emulator import EMULATOR_KEY, CosmosEmulator
 from ..projections.driven_clock import DrivenClock

@@ -22,7 +22,7 @@ import pytest
 from eventckpt import CheckpointEvent, SqliteEventStore, StoreFullError, StoreReplacedError, StreamId
 from eventckpt.chain import sealed
 from eventckpt.stores.conformance import make_event
-from eventckpt.stores.sqlite_backup import copy_beside, copy_store
+from eventckpt.stores.sqlite.backup import copy_beside, copy_store
 
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from ..stores.test_sqlite import HANG, STREAM, append_chain, beside, files, headers, plain, process, said

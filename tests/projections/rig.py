@@ -9,8 +9,8 @@ from typing import Any
 from eventckpt import CheckpointEvent, EventStore, StreamId
 from eventckpt.chain import sealed
 from eventckpt.events import ForkPoint, Payload, Summary
+from eventckpt.stores.documents import DocumentStore
 from projections import Batch, ChangeFeedProcessor, ProcessorOptions, open_engine
-from projections.leases import Documents
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine
@@ -131,7 +131,7 @@ class Rig:
         worker: str = "one",
         *,
         processor: str = "test",
-        through: Callable[[Documents], Documents] = lambda documents: documents,
+        through: Callable[[DocumentStore], DocumentStore] = lambda documents: documents,
         **options: Any,
     ) -> ChangeFeedProcessor:
         """Another worker, to be stopped by `close`; it reaches its leases `through` what a test puts in between."""

@@ -21,9 +21,9 @@ from eventckpt.errors import StoreUnavailableError
 from eventckpt.events import ForkPoint, PendingRequest, Pruned, RunStatus
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
+from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.run_documents import difference
 from projections import LatestProjection, compare, open_engine
-from projections.feeds import EVERYTHING
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 import pytest
 
+from eventckpt.stores.change_feed import FeedRange
 from projections import LeaseStore, compare, open_engine
-from projections.feeds import FeedRange
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine, SqliteEngine

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from projections import ProcessorOptions
-from projections.stats import RangeStats
+from projections.range_stats import RangeStats
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "projector.md").read_text(encoding="utf-8")
 

@@ -10,9 +10,9 @@ import pytest
 
 from eventckpt import StreamId
 from eventckpt.stores import AuditStore
+from eventckpt.stores.change_feed import EVERYTHING, FeedRangeGoneError
+from eventckpt.stores.cosmos.continuation import sdk_continuation, sdk_range
 from projections import FeedRange, open_engine
-from projections.feeds import EVERYTHING, FeedRangeGoneError
-from projections.feeds.continuation import sdk_continuation, sdk_range
 
 from .rig import WORKFLOW, Rig
 

@@ -10,8 +10,8 @@ import pytest
 from eventckpt import EventCheckpointStorage, RunInfo, StreamId
 from eventckpt.events import ForkPoint, PendingRequest, Summary
 from eventckpt.runs import fold
+from eventckpt.stores.change_feed import FeedPage
 from projections import Difference, FeedRange, LatestProjection, compare, open_engine
-from projections.feeds import FeedPage
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine

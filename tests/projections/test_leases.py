@@ -262,7 +262,7 @@ async def test_a_worker_starts_reads_and_stops_whatever_is_in_the_rows_of_leases
     [lease] = await rig.leases()
     assert (lease.range, lease.owner) == (FeedRange("", "FF"), None)
     await open_engine(rig.writer.store).leases("test").clear()
-    assert await open_engine(rig.writer.store).documents.starting_with("test") == []
+    assert await open_engine(rig.writer.store).documents.list_documents("test") == []
 
 
 @pytest.mark.calm
@@ -296,7 +296,7 @@ async def test_a_reset_removes_what_it_cannot_read_and_begins_where_it_was_told(
     await ChangeFeedProcessor(engine.feed, leases, handler, ProcessorOptions(), clock=rig.clock).reset("now")
     [lease] = await leases.all()
     assert (lease.range, lease.continuation, lease.start) == (FeedRange("", "FF"), None, "now")
-    left = await engine.documents.starting_with(f"test{await engine.feed.identity()}..")
+    left = await engine.documents.list_documents(f"test{await engine.feed.identity()}..")
     assert [document["id"].rpartition("..")[2] for document in left] == ["-FF"]
 
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 
 from eventckpt import EventStore, SqliteEventStore, StoreReplacedError
+from eventckpt.stores.change_feed import EVERYTHING, ForeignPositionError
 from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions, compare, open_engine
-from projections.feeds import EVERYTHING, ForeignPositionError
 from projections.projector import Projector
 
 from ..cosmos_emulator import CosmosEmulator, Switches

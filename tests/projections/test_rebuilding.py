@@ -13,7 +13,7 @@ from eventckpt import RunInfo
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.runs import fold
 from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
-from projections.leases.lock import RebuildLostError, RebuildRunningError
+from projections.lock import RebuildLostError, RebuildRunningError
 from projections.projector import Projector
 from projections.rebuilt import PAUSE
 

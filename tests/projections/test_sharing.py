@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import msgspec
 import pytest
 
+from eventckpt.stores.documents import Document, DocumentStore
 from projections import Batch, ChangeFeedProcessor, FeedRange, Lease, LeaseLostError, open_engine
-from projections.leases import Document, Documents
 
 from .rig import Recorder, Rig
 
@@ -139,15 +139,15 @@ async def test_a_lease_is_renewed_once_an_interval_and_not_after_a_checkpoint(ri
 # Fences
 
 
-class Line(Documents):
+class Line(DocumentStore):
     """Lease documents that a worker reaches over a line that can be cut: then no answer comes any more."""
 
-    def __init__(self, documents: Documents) -> None:
+    def __init__(self, documents: DocumentStore) -> None:
         self._documents = documents
         self.cut = False
 
-    async def starting_with(self, prefix: str) -> list[Document]:
-        return await self._through(self._documents.starting_with(prefix))
+    async def list_documents(self, prefix: str) -> list[Document]:
+        return await self._through(self._documents.list_documents(prefix))
 
     async def read(self, name: str) -> Document | None:
         return await self._through(self._documents.read(name))
@@ -182,7 +182,7 @@ async def test_a_handler_is_stopped_before_the_lease_can_have_expired(rig: Rig) 
     await rig.writer.write("a")
     lines: list[Line] = []
 
-    def line(documents: Documents) -> Line:
+    def line(documents: DocumentStore) -> Line:
         lines.append(Line(documents))
         return lines[0]
 

@@ -20,8 +20,8 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
+from eventckpt.stores.change_feed import EVERYTHING
 from projections import LatestProjection, Lease, ProcessorOptions, open_engine
-from projections.feeds import EVERYTHING
 from projections.projector import Projector
 from projections.worker.metrics import health, registry
 

@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from eventckpt import CosmosCheckpointStorage, CosmosEventStore
 from eventckpt.stores.cosmos import INDEXING_POLICY
+from eventckpt.stores.cosmos.documents import LEASE_INDEXING
 from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
-from projections.leases.cosmos import LEASE_INDEXING
 
 from ..cosmos_emulator import CosmosEmulator, Identity
 from ..cosmos_emulator.roles import Role

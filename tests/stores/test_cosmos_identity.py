@@ -20,9 +20,9 @@ from eventckpt.errors import CheckpointStoreError, StoreFormatError, StoreReadOn
 from eventckpt.stores import AuditStore
 from eventckpt.stores.conformance import AuditStoreConformance, make_event
 from eventckpt.stores.cosmos import INDEXING_POLICY
+from eventckpt.stores.cosmos.documents import LEASE_INDEXING
 from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
 from projections import open_engine
-from projections.leases.cosmos import LEASE_INDEXING
 
 from ..cosmos_emulator.clock import Clock
 from ..cosmos_emulator.roles import CONTRIBUTOR, CREATE, READ_METADATA, READER
@@ -191,7 +191,7 @@ async def reads_a_document(store: CosmosEventStore) -> None:
 
 
 async def lists_leases(store: CosmosEventStore) -> None:
-    await open_engine(store).documents.starting_with("")
+    await open_engine(store).documents.list_documents("")
 
 
 async def reads_the_feed(store: CosmosEventStore) -> None:
@@ -373,7 +373,7 @@ async def test_missing_leases_are_told_with_the_command_that_creates_them(clock:
     async with identity_account(EVENTS, PROJECTIONS, clock=clock) as account:
         store = await account.store(account.principal(dict.fromkeys((EVENTS, PROJECTIONS, LEASES), CONTRIBUTOR)))
         with pytest.raises(CheckpointStoreError) as error:
-            await open_engine(store).documents.starting_with("")
+            await open_engine(store).documents.list_documents("")
         the_command(str(error.value), LEASES, "/id", LEASE_INDEXING)
         not_a_matter_of_roles(str(error.value))
         assert isinstance(error.value, StoreFormatError)

@@ -28,9 +28,8 @@ from eventckpt.errors import (
 )
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import container, requests
+from eventckpt.stores.cosmos.change_feed import CosmosChangeFeed
 from eventckpt.stores.cosmos.requests import REFUSALS, Refusal
-from projections.feeds.cosmos import CosmosChangeFeed
-from projections.leases.cosmos import CosmosDocuments
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE
@@ -76,7 +75,7 @@ async def list_headers(store: CosmosEventStore) -> Any:
 
 
 async def write_a_lease(store: CosmosEventStore) -> Any:
-    return await CosmosDocuments(store).create({"id": "lease"})
+    return await store.document_store().create({"id": "lease"})
 
 
 OPERATIONS: dict[str, tuple[Operation, str]] = {
@@ -282,7 +281,7 @@ async def test_a_cause_that_is_known_is_not_replaced_by_that_of_a_look_at_the_co
 async def test_a_document_whose_answer_was_lost_is_written_once_and_counts_as_ours(
     emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
-    documents = CosmosDocuments(store)
+    documents = store.document_store()
     await documents.create({"id": "first"})
     with emulator.faults.respond(408, applied=True, kind="create_item", times=1):
         created = await documents.create({"id": "lease", "owner": "me"})

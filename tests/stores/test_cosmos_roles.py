@@ -256,7 +256,7 @@ async def leases_are_read(store: CosmosEventStore) -> None:
 
 
 async def leases_are_listed(store: CosmosEventStore) -> None:
-    await open_engine(store).documents.starting_with("")
+    await open_engine(store).documents.list_documents("")
 
 
 async def leases_are_given_up(store: CosmosEventStore) -> None:

@@ -23,7 +23,6 @@ from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import requests
 from eventckpt.stores.cosmos.session import Session
 from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions, open_engine
-from projections.leases.cosmos import CosmosDocuments
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 
@@ -114,7 +113,7 @@ async def test_another_process_may_be_late_and_never_takes_a_seq_twice(emulator:
 
 async def every_container(emulator: CosmosEmulator, store: CosmosEventStore) -> None:
     """Write to all containers of a store, and read from them."""
-    documents, runs, engine = CosmosDocuments(store), store.runs(), open_engine(store)
+    documents, runs, engine = store.document_store(), store.runs(), open_engine(store)
     options = ProcessorOptions(poll_interval=0.05)
     await store.append(make_event(STREAM, 1))  # before anything reads beside it
     async with ChangeFeedProcessor(
@@ -134,7 +133,7 @@ async def every_container(emulator: CosmosEmulator, store: CosmosEventStore) -> 
     found = await documents.read("one")
     assert found is not None
     assert found["n"] == 2
-    assert [each["n"] for each in await documents.starting_with("on")] == [2]
+    assert [each["n"] for each in await documents.list_documents("on")] == [2]
     assert await documents.delete("one", found["_etag"])
     assert await documents.read("one") is None
 
@@ -320,7 +319,7 @@ async def test_the_newest_checkpoint_never_gives_way_to_an_older_one(level: str)
 async def test_what_stays_out_of_reach_is_said_rather_than_replaced_by_an_older_one(
     emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventckpt.storage.reader._PAUSES", (0.0, 0.01))
+    monkeypatch.setattr("eventckpt.storage.load._PAUSES", (0.0, 0.01))
     async with CosmosCheckpointStorage(**where(emulator)) as storage:
         run = storage.for_run("r")
         first = await run.save(checkpoint(n=1))

@@ -383,7 +383,7 @@ class TestMigrations:
         self, path: Path, monkeypatch: pytest.MonkeyPatch, version: int
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr("eventckpt.stores.sqlite_schema.MIGRATIONS", MIGRATIONS[:version])
+            patch.setattr("eventckpt.stores.sqlite.schema.MIGRATIONS", MIGRATIONS[:version])
             async with SqliteEventStore(path) as store:
                 events = await append_chain(store, 3)
         assert pragma(path, "user_version") == version
@@ -398,7 +398,7 @@ class TestMigrations:
         async with SqliteEventStore(path) as store:
             events = await append_chain(store, 5)
         step = "CREATE TABLE steps (n INTEGER);\nINSERT INTO steps\nVALUES (1)"
-        monkeypatch.setattr("eventckpt.stores.sqlite_schema.MIGRATIONS", (*MIGRATIONS, step))
+        monkeypatch.setattr("eventckpt.stores.sqlite.schema.MIGRATIONS", (*MIGRATIONS, step))
         async with AsyncExitStack() as stack:
             stores = [await stack.enter_async_context(SqliteEventStore(path)) for _ in range(6)]
             for found in await asyncio.gather(*(store.read(STREAM, 1, 2, 3, 4, 5) for store in stores)):
@@ -415,7 +415,7 @@ class TestMigrations:
             events = await append_chain(store, 2)
         with monkeypatch.context() as patch:
             step = "CREATE TABLE steps (n INTEGER);\nINSERT INTO no_such_table VALUES (1);"
-            patch.setattr("eventckpt.stores.sqlite_schema.MIGRATIONS", (*MIGRATIONS, step))
+            patch.setattr("eventckpt.stores.sqlite.schema.MIGRATIONS", (*MIGRATIONS, step))
             await refuses(path, CheckpointStoreError, "no_such_table")
         async with SqliteEventStore(path) as store:
             assert await store.read(STREAM, 1, 2) == events

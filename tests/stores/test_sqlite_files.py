@@ -16,7 +16,7 @@ import pytest
 
 from eventckpt import CheckpointStoreError, SqliteEventStore, StoreReplacedError, StreamId
 from eventckpt.stores.conformance import make_event
-from eventckpt.stores.sqlite_schema import MIGRATIONS
+from eventckpt.stores.sqlite.schema import MIGRATIONS
 
 from .test_sqlite import STREAM, append_chain, beside, files, headers, outcomes, plain, process, run, runs, said
 

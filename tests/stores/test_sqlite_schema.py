@@ -11,7 +11,7 @@ import pytest
 
 from eventckpt import SqliteEventStore, StreamId
 from eventckpt.stores import Check
-from eventckpt.stores.sqlite_schema import MIGRATIONS
+from eventckpt.stores.sqlite.schema import MIGRATIONS
 
 from .test_sqlite import append_chain, plain
 

@@ -22,12 +22,11 @@ from eventckpt import CheckpointEvent
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
+from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Start
+from eventckpt.stores.documents import Document, DocumentStore
 from eventckpt.text import described, safe
 
-from ..feeds import EVERYTHING, ChangeFeed, FeedRange, Start
-from .documents import Document, Documents
-
-__all__ = ["Document", "Documents", "Lease", "LeaseFormatError", "LeaseLostError", "LeaseStore", "Parked"]
+__all__ = ["Lease", "LeaseFormatError", "LeaseLostError", "LeaseStore", "Parked"]
 
 logger = logger_of("eventckpt.projections")
 
@@ -153,7 +152,7 @@ class LeaseStore:
         processor: the processor's name; processors with different names know nothing of each other.
     """
 
-    def __init__(self, documents: Documents, feed: ChangeFeed, processor: str) -> None:
+    def __init__(self, documents: DocumentStore, feed: ChangeFeed, processor: str) -> None:
         self.processor = processor
         self._documents = documents
         self._feed = feed
@@ -163,7 +162,7 @@ class LeaseStore:
     async def all(self) -> list[Lease]:
         """Every lease of this processor, in the order of their ranges. A document that is no lease is left out, which
         is said once."""
-        found = await self._documents.starting_with(f"{await self._name()}..")
+        found = await self._documents.list_documents(f"{await self._name()}..")
         leases = [lease for each in found if (lease := self._lease(each)) is not None]
         return sorted(leases, key=lambda lease: lease.range)
 
@@ -200,7 +199,7 @@ class LeaseStore:
 
     async def remove_unreadable(self) -> int:
         """Remove the documents among the leases that are none; how many there were."""
-        found = await self._documents.starting_with(f"{await self._name()}..")
+        found = await self._documents.list_documents(f"{await self._name()}..")
         unreadable = [each for each in found if self._lease(each) is None]
         for document in unreadable:
             await self._documents.delete(document["id"], document["_etag"])
@@ -253,7 +252,7 @@ class LeaseStore:
 
     async def parked(self) -> list[Parked]:
         """Everything parked, by run and seq: replayed in this order, each run is in its own."""
-        found = await self._documents.starting_with(f"{await self._name()}.parked.")
+        found = await self._documents.list_documents(f"{await self._name()}.parked.")
         parked = [event for each in found if (event := self._parked(each)) is not None]
         return sorted(parked, key=lambda each: (each.event.workflow_name, each.event.run_id, each.event.seq))
 
@@ -272,7 +271,7 @@ class LeaseStore:
         """
         await self.check_rights()  # a lease that stays would keep its position
         for _ in range(_ROUNDS):
-            found = await self._documents.starting_with(f"{await self._name()}.")
+            found = await self._documents.list_documents(f"{await self._name()}.")
             gone = [await self._documents.delete(document["id"], document["_etag"]) for document in found]
             if all(gone):
                 return

@@ -10,12 +10,12 @@ from typing import Final
 
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
+from eventckpt.stores.change_feed import ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start
 
 from .clock import Clock
-from .feeds import ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start
 from .lasting import raise_if_lasting
 from .options import ProcessorOptions
-from .stats import RangeStats
+from .range_stats import RangeStats
 
 __all__ = ["Pages"]
 

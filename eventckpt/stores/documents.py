@@ -1,21 +1,21 @@
-"""The little that leases need of an engine: JSON documents by id, written only over the state that was read."""
+"""The port for small JSON documents by id, each written only over the state that was read: what leases are made of."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from typing import Any, TypeAlias
 
-__all__ = ["Document", "Documents"]
+__all__ = ["Document", "DocumentStore"]
 
 Document: TypeAlias = dict[str, Any]
 """Always with `id`; read ones also with `_etag`, which changes with every write."""
 
 
-class Documents(ABC):
+class DocumentStore(ABC):
     """A place for documents that several workers write."""
 
     @abstractmethod
-    async def starting_with(self, prefix: str) -> list[Document]:
+    async def list_documents(self, prefix: str) -> list[Document]:
         """The documents whose id begins with `prefix`."""
 
     @abstractmethod

@@ -16,8 +16,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ..errors import StoreFormatError
-from ..text import described
+from ...errors import StoreFormatError
+from ...text import described
 
 __all__ = [
     "APPLICATION_ID",

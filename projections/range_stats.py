@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .feeds import FeedPage
+from eventckpt.stores.change_feed import FeedPage
 
 __all__ = ["RangeStats"]
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import Any, Final, Literal, NamedTuple
 
-from ..errors import CheckpointStoreError, StoreReadOnlyError, StoreReplacedError
-from .sqlite_errors import primary_code
-from .sqlite_schema import APPLICATION_ID, pragma, store_id, transaction, version_of
+from ...errors import CheckpointStoreError, StoreReadOnlyError, StoreReplacedError
+from .errors import primary_code
+from .schema import APPLICATION_ID, pragma, store_id, transaction, version_of
 
 __all__ = ["StoreConnection", "StoreFile"]
 

@@ -10,18 +10,18 @@ from typing import NamedTuple
 from eventckpt import CheckpointEvent
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
+from eventckpt.stores.change_feed import ChangeFeed, FeedPage, FeedRange, ForeignPositionError
 from eventckpt.text import safe
 
 from .batch import Batch, Handler, UpgradeNeededError
 from .clock import Clock
-from .feeds import ChangeFeed, FeedPage, FeedRange, ForeignPositionError
-from .holding import Holding
 from .lasting import raise_if_lasting
+from .lease_renewer import Holding
 from .leases import LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
-from .reading import Pages
-from .stats import RangeStats
-from .waiting import cancelled, first
+from .page_reader import Pages
+from .range_stats import RangeStats
+from .tasks import cancelled, first
 
 __all__ = ["Consumer", "Ended", "Parts"]
 

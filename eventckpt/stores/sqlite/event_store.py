@@ -27,22 +27,20 @@ from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
-from ..errors import (
-    CheckpointStoreError,
-    StoreLockedError,
-    StoreReadOnlyError,
-    StoreReplacedError,
-    StreamConflict,
-)
-from ..events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
-from ..removals import Removals
-from ..settings import choice, no_connection_string, number
-from ..text import described, is_unicode
-from . import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
-from .sqlite_errors import primary_code, store_errors
-from .sqlite_file import StoreConnection, StoreFile
-from .sqlite_runs import SqliteRunStore
-from .sqlite_schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, migrate, pragma, store_id, text
+from ...errors import CheckpointStoreError, StoreLockedError, StoreReadOnlyError, StoreReplacedError, StreamConflict
+from ...events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
+from ...removals import Removals
+from ...settings import choice, no_connection_string, number
+from ...text import described, is_unicode
+from .. import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
+from ..change_feed import ChangeFeed
+from ..documents import DocumentStore
+from .change_feed import SqliteChangeFeed
+from .documents import SqliteDocumentStore
+from .errors import primary_code, store_errors
+from .file import StoreConnection, StoreFile
+from .runs import SqliteRunStore
+from .schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, migrate, pragma, store_id, text
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "SqliteEventStore"]
 
@@ -327,9 +325,21 @@ class SqliteEventStore(AuditStore):
 
         return await self._read(fetch)
 
+    def run_store(self, name: str | None = None) -> RunStore:
+        """See `EventStore.run_store`."""
+        return SqliteRunStore(self, name)
+
+    def change_feed(self) -> ChangeFeed:
+        """See `EventStore.change_feed`."""
+        return SqliteChangeFeed(self)
+
+    def document_store(self) -> DocumentStore:
+        """See `EventStore.document_store`: a table of the same file."""
+        return SqliteDocumentStore(self)
+
     def runs(self, name: str | None = None) -> RunStore:
         """See `EventStore.runs`."""
-        return SqliteRunStore(self, name)
+        return self.run_store(name)
 
     async def reading(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         """What `fetch` finds, in the reader's thread: for what is kept beside the events in the same file."""

@@ -7,7 +7,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ..errors import (
+from ...errors import (
     CheckpointStoreError,
     StoreCorruptError,
     StoreFormatError,

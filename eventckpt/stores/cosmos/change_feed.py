@@ -16,13 +16,13 @@ from urllib.parse import urlsplit
 
 from azure.cosmos.aio import ContainerProxy
 
-from eventckpt import CheckpointEvent, CosmosEventStore
-from eventckpt.stores.cosmos.items import header_of, is_event
-from eventckpt.stores.cosmos.layout import mapping
-from eventckpt.stores.cosmos.session import lsn_of
-
-from . import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, ForeignPositionError, Start, number_of
+from ...events import CheckpointEvent
+from ..change_feed import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, ForeignPositionError, Start, number_of
+from .container import Container
 from .continuation import sdk_continuation, sdk_range
+from .items import header_of, is_event
+from .layout import mapping
+from .session import lsn_of
 
 __all__ = ["CosmosChangeFeed"]
 
@@ -35,10 +35,10 @@ _EMPTY_PAGES: Final = 10
 
 
 class CosmosChangeFeed(ChangeFeed):
-    """See `ChangeFeed`. The store is used, not closed."""
+    """See `ChangeFeed`. Made by `CosmosEventStore.change_feed`."""
 
-    def __init__(self, store: CosmosEventStore) -> None:
-        self._container = store.events_container
+    def __init__(self, events: Container) -> None:
+        self._container = events
 
     async def identity(self) -> str:
         """See `ChangeFeed.identity`; as .NET writes it: host, and the resource ids of database and container."""

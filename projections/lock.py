@@ -13,12 +13,12 @@ import msgspec
 
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
+from eventckpt.stores.documents import Document, DocumentStore
 from eventckpt.text import safe
 
-from ..clock import Clock
-from ..lasting import raise_if_lasting
-from ..waiting import first
-from .documents import Document, Documents
+from .clock import Clock
+from .lasting import raise_if_lasting
+from .tasks import first
 
 __all__ = ["RebuildLock", "RebuildLostError", "RebuildRunningError"]
 
@@ -67,7 +67,7 @@ class RebuildLock:
     """
 
     def __init__(
-        self, documents: Documents, name: str, owner: str, *, term: float, margin: float, clock: Clock
+        self, documents: DocumentStore, name: str, owner: str, *, term: float, margin: float, clock: Clock
     ) -> None:
         self._documents = documents
         self._name = name

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from ..errors import (
+from ...errors import (
     CheckpointStoreError,
     StoreCorruptError,
     StoreFormatError,
@@ -23,8 +23,8 @@ from ..errors import (
     StoreLockedError,
     StoreReadOnlyError,
 )
-from .sqlite_errors import primary_code, store_errors
-from .sqlite_schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, text, transaction, version_of
+from .errors import primary_code, store_errors
+from .schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, text, transaction, version_of
 
 __all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "look_over", "put", "replace_store"]
 

@@ -13,8 +13,8 @@ from .clock import Clock
 from .lasting import raise_if_lasting
 from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
-from .stats import RangeStats
-from .waiting import first
+from .range_stats import RangeStats
+from .tasks import first
 
 __all__ = ["Holding"]
 

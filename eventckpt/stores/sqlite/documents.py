@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import msgspec
 
-from eventckpt import SqliteEventStore
+from ..documents import Document, DocumentStore
+from .file_access import FileAccess
 
-from .documents import Document, Documents
-
-__all__ = ["SqliteDocuments"]
+__all__ = ["SqliteDocumentStore"]
 
 
 _ETAG: Final = "CAST(version AS TEXT)"  # somebody may have written anything there
@@ -21,14 +20,14 @@ _ROW: Final = f"id, {_ETAG}, document"
 _decoder: Final[msgspec.json.Decoder[Document]] = msgspec.json.Decoder(dict[str, Any])
 
 
-class SqliteDocuments(Documents):
-    """See `Documents`. The store is used, not closed."""
+class SqliteDocumentStore(DocumentStore):
+    """See `DocumentStore`. Made by `SqliteEventStore.document_store`."""
 
-    def __init__(self, store: SqliteEventStore) -> None:
-        self._store = store
+    def __init__(self, file: FileAccess) -> None:
+        self._file = file
 
-    async def starting_with(self, prefix: str) -> list[Document]:
-        """See `Documents.starting_with`."""
+    async def list_documents(self, prefix: str) -> list[Document]:
+        """See `DocumentStore.list_documents`."""
 
         def fetch(connection: sqlite3.Connection) -> list[Document]:
             rows = connection.execute(
@@ -36,19 +35,19 @@ class SqliteDocuments(Documents):
             )
             return [_read(*row) for row in rows]
 
-        return await self._store.reading(fetch)
+        return await self._file.reading(fetch)
 
     async def read(self, name: str) -> Document | None:
-        """See `Documents.read`."""
+        """See `DocumentStore.read`."""
 
         def fetch(connection: sqlite3.Connection) -> Document | None:
             row = connection.execute(f"SELECT {_ROW} FROM leases WHERE id = ?", (name,)).fetchone()
             return _read(*row) if row else None
 
-        return await self._store.reading(fetch)
+        return await self._file.reading(fetch)
 
     async def create(self, document: Document) -> Document | None:
-        """See `Documents.create`."""
+        """See `DocumentStore.create`."""
 
         def change(connection: sqlite3.Connection) -> bool:
             cursor = connection.execute(
@@ -57,10 +56,10 @@ class SqliteDocuments(Documents):
             )
             return cursor.rowcount == 1
 
-        return {**document, "_etag": "1"} if await self._store.writing(change) else None
+        return {**document, "_etag": "1"} if await self._file.writing(change) else None
 
     async def replace(self, document: Document, etag: str) -> Document | None:
-        """See `Documents.replace`."""
+        """See `DocumentStore.replace`."""
         body = {name: value for name, value in document.items() if name != "_etag"}
         content = msgspec.json.encode(body)
 
@@ -73,17 +72,17 @@ class SqliteDocuments(Documents):
                 return None
             return connection.execute(f"SELECT {_ETAG} FROM leases WHERE id = ?", (body["id"],)).fetchone()[0]
 
-        written = await self._store.writing(change)
+        written = await self._file.writing(change)
         return None if written is None else {**body, "_etag": written}
 
     async def delete(self, name: str, etag: str) -> bool:
-        """See `Documents.delete`."""
+        """See `DocumentStore.delete`."""
 
         def change(connection: sqlite3.Connection) -> bool:
             connection.execute(f"DELETE FROM leases WHERE id = ? AND {_ETAG} = ?", (name, etag))
             return connection.execute("SELECT 1 FROM leases WHERE id = ?", (name,)).fetchone() is None
 
-        return await self._store.writing(change)
+        return await self._file.writing(change)
 
 
 def _read(name: str, etag: str, content: object) -> Document:

@@ -11,7 +11,7 @@ import base64
 import json
 from typing import Any
 
-from . import FeedRange
+from ..change_feed import FeedRange
 
 __all__ = ["sdk_continuation", "sdk_range"]
 

@@ -12,10 +12,9 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
-from eventckpt import CheckpointEvent
-from eventckpt.errors import CheckpointStoreError
-from eventckpt.events import MAX_SEQ
-from eventckpt.text import described
+from ..errors import CheckpointStoreError
+from ..events import MAX_SEQ, CheckpointEvent
+from ..text import described
 
 __all__ = [
     "EVERYTHING",

@@ -1,0 +1,519 @@
+"""The log as something people can ask: which runs there are, what happened in them, what they knew, and whether it is
+still what was written.
+
+Everything but the states themselves is answered from headers: nothing is decoded, and no payload is read. States
+are shown as trees (`eventckpt.codec.tree`), without making anything stored alive; only `checkpoint` and `states`
+decode, under the allow-list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from datetime import datetime
+from typing import NamedTuple
+
+from agent_framework import WorkflowCheckpoint
+
+from .. import settings
+from ..chain import flaw_of, is_newer
+from ..codec.tree import Tree
+from ..errors import (
+    CheckpointConflictError,
+    CheckpointDecodeError,
+    CheckpointNotFoundError,
+    CheckpointStoreError,
+    RunNotFoundError,
+    StreamConflict,
+)
+from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..moments import moment_of, order_of
+from ..removals import Removals
+from ..runs import Folding, agree, counted, fold, live
+from ..storage import Latest
+from ..storage.payloads import off_the_loop
+from ..stores import AuditStore, Check, RunStore
+from ..stores.run_documents import told
+from ..stores.walks import WALKS, headers_of, removals_of
+from .adopt import Adopted, Outline, Source, adopt
+from .diff import IDENTITY, Difference, differences
+from .fork import fork_event
+from .lineage import Node, lineage_of
+from .projected import Documents
+from .prune import Plan, carry_out, plan_for
+from .resolve import checkpoint_named, run_named
+from .states import ANY_TYPE, Change, States
+from .summary import CheckpointSummary, get_checkpoint_summary
+from .transfer import Exported, Imported, export_lines, import_lines
+from .verify import Problem, Verdict, identity_flaw, verify_run
+
+__all__ = [
+    "ANY_TYPE",
+    "Adopted",
+    "Change",
+    "CheckpointAudit",
+    "CheckpointSummary",
+    "Difference",
+    "Exported",
+    "Filter",
+    "Imported",
+    "Latest",
+    "Node",
+    "Outline",
+    "Plan",
+    "Problem",
+    "Replayed",
+    "TypeUse",
+    "Verdict",
+    "get_checkpoint_summary",
+]
+
+
+class Filter(NamedTuple):
+    """Which runs a listing gives; what is left out matches all."""
+
+    workflow_name: str | None = None
+    status: RunStatus | None = None
+    """`idle`: done or open."""
+    since: datetime | None = None
+    """Last written to at this time or later."""
+    until: datetime | None = None
+    """Last written to before this time."""
+    request: str | None = None
+    """Waits for an answer to a request whose id, type or asking executor begins like this; "" for any request."""
+    actor: str | None = None
+    """Last written to by this actor."""
+
+    def fits(self, info: RunInfo) -> bool:
+        if self.status is not None and not agree(info.status, self.status):
+            return False
+        if self.actor is not None and info.actor != self.actor:
+            return False
+        if self.request is not None and not any(
+            name.startswith(self.request)
+            for asked in info.pending_requests
+            for name in (asked.request_id, asked.request_type, asked.source_executor_id)
+        ):
+            return False
+        moment = moment_of(info.recorded_at) if self.since or self.until else None
+        return (self.since is None or (moment is not None and moment >= self.since)) and (
+            self.until is None or (moment is not None and moment < self.until)
+        )
+
+
+class Replayed(NamedTuple):
+    """One step of a replay."""
+
+    event: CheckpointEvent
+    """The header of the event."""
+    info: RunInfo
+    """What the run amounts to after it."""
+    problem: str
+    """What is wrong with the event or its state; empty: nothing."""
+    newer: bool = False
+    """Whether that is only that a newer version wrote the event, or the snapshot it needs: this one cannot judge it,
+    and `info` lacks what it says."""
+
+
+class TypeUse(NamedTuple):
+    """A type that checkpoints in the store hold."""
+
+    name: str
+    allowed: bool
+    runs: int
+    """Runs whose latest checkpoint holds it."""
+    example: StreamId
+
+
+class CheckpointAudit:
+    """Asks a store, and takes care of it.
+
+    Args:
+        store: the engine, SQLite or Cosmos DB. It is not closed with the audit.
+        allowed_checkpoint_types: application types, as `"module:qualname"`, that `checkpoint` and `states` may decode
+            and that trees show with what is in them; `ANY_TYPE` shows all, and decodes none of them.
+        actor: who forks and prunes, kept on the events that this writes.
+        latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
+            document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
+            log.
+
+    Raises:
+        ValueError, TypeError: an argument is not of the form above.
+        CheckpointStoreError: `latest` is "projection", and the engine keeps none.
+    """
+
+    def __init__(
+        self,
+        store: AuditStore,
+        *,
+        allowed_checkpoint_types: Sequence[str] = (),
+        actor: str | None = None,
+        latest: Latest = "log",
+    ) -> None:
+        settings.choice("latest", latest, "log", "projection")
+        if actor is not None:
+            settings.text("actor", actor)
+        self.store = store
+        self._projection = store.runs() if latest == "projection" else None
+        self._allowed = tuple(allowed_checkpoint_types)
+        self._states = States(store, allowed_checkpoint_types)
+        self._actor = actor
+
+    # Names
+
+    async def run(self, name: str, *, workflow_name: str | None = None) -> StreamId:
+        """The run whose id is `name`, or the only one whose id begins with it.
+
+        Raises:
+            RunNotFoundError, AmbiguousNameError: none, or several.
+        """
+        return await run_named(self.store, name, workflow_name)
+
+    async def event(self, name: str, *, workflow_name: str | None = None) -> CheckpointEvent:
+        """The whole event that a checkpoint's id, the beginning of one, or `RUN@SEQ` means.
+
+        Raises:
+            CheckpointNotFoundError, RunNotFoundError, AmbiguousNameError: none, or several.
+        """
+        return await checkpoint_named(self.store, name, workflow_name)
+
+    # Headers
+
+    async def runs(
+        self, which: Filter | None = None, *, after: StreamId | None = None
+    ) -> AsyncGenerator[RunInfo, None]:
+        """The runs that fit, the last written to first; with `after`, those behind that run.
+
+        From the projection, "last written to" is by when events were recorded, and then by name. Of a run that its
+        document calls `idle`, the newest live header is asked for, as of the seq that the document is at; where
+        the log does not tell, it stays `idle`.
+
+        Raises:
+            CheckpointStoreError: the projection is empty, and the log is not.
+            RunNotFoundError: the projection does not have `after`.
+        """
+        which, waiting = which or Filter(), after
+        if self._projection is not None:
+            for info in await self._projected(self._projection, which, after):
+                known = await told(self.store, info) or info if info.status == "idle" else info
+                if which.fits(known):
+                    yield known
+            return
+        async with aclosing(self.store.streams(workflow_name=which.workflow_name)) as streams:
+            async for stream in streams:
+                if waiting is not None:
+                    waiting = None if stream == waiting else waiting
+                    continue
+                info = await self.info(stream)
+                if info is not None and which.fits(info):
+                    yield info
+
+    async def _projected(self, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
+        async with aclosing(runs.all(which.workflow_name)) as infos:
+            found = [info async for info in infos if info.stream == after or _may_fit(which, info)]
+        if not found:
+            await self._check_projected(runs)
+        found.sort(key=lambda info: info.stream)
+        found.sort(key=lambda info: order_of(info.recorded_at), reverse=True)
+        if after is None:
+            return found
+        streams = [info.stream for info in found]
+        if after not in streams:
+            raise RunNotFoundError(
+                f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
+                "It may be late; begin anew, or ask the log."
+            )
+        return found[streams.index(after) + 1 :]
+
+    async def _check_projected(self, runs: RunStore) -> None:
+        async with aclosing(runs.all()) as infos, aclosing(self.store.streams()) as streams:
+            if await anext(infos, None) is None and await anext(streams, None) is not None:
+                raise CheckpointStoreError(
+                    "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
+                    "keeps it up to date, or ask the log."
+                )
+
+    async def info(self, stream: StreamId) -> RunInfo | None:
+        """What a run amounts to, folded from its headers; None if there is no such run."""
+        return fold(await headers_of(self.store, stream))
+
+    def history(self, stream: StreamId, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of a run's events in the order of their commits, or the reverse: of all that are there, also of
+        those that are recorded as removed and not gone yet."""
+        return self.store.headers(stream, desc=desc)
+
+    async def lineage(self, stream: StreamId, *, forks: bool = True) -> list[Node]:
+        """The trees of a run's checkpoints, with the runs that forked from them."""
+        return await lineage_of(self.store, stream, forks=forks)
+
+    # States
+
+    async def at(
+        self,
+        stream: StreamId,
+        *,
+        seq: int | None = None,
+        time: datetime | None = None,
+        iteration: int | None = None,
+    ) -> CheckpointEvent:
+        """The whole event that held the run's state at a point: the last checkpoint committed up to `seq`, or
+        recorded up to `time`, or of superstep `iteration` or an earlier one; without any of them, the last.
+
+        Deletions count up to that point: a checkpoint that was deleted by then is passed over.
+
+        Raises:
+            CheckpointNotFoundError: the run had no checkpoint by then.
+        """
+        events: list[CheckpointEvent] = []
+        for _ in range(WALKS):
+            last = await self._last_live(stream, seq, time, iteration)
+            events = await self.store.read(stream, last.seq) if last else []
+            if last is None or events:
+                break  # else it was removed since it was listed
+        if not events:
+            raise CheckpointNotFoundError(
+                f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} had no checkpoint at that point."
+            )
+        return events[0]
+
+    async def _last_live(
+        self, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
+    ) -> CheckpointEvent | None:
+        removals = await removals_of(self.store, stream)
+        until: list[CheckpointEvent] = []
+        async with aclosing(self.store.headers(stream, lte=seq)) as headers:
+            async for header in headers:
+                moment = moment_of(header.recorded_at)
+                if time is not None and (moment is None or moment > time):
+                    break
+                is_later = header.type == "checkpoint" and iteration is not None and header.iteration_count > iteration
+                if not is_later and not removals.covers(header.seq):
+                    until.append(header)
+        return next(reversed(live(counted(until)).values()), None)
+
+    async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
+        """The state in a whole event, as a tree; nothing is decoded."""
+        return await self._states.tree(event)
+
+    async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
+        """The checkpoint in a whole event, decoded under the allow-list."""
+        return await self._states.checkpoint(event)
+
+    def states(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[tuple[CheckpointEvent, WorkflowCheckpoint], None]:
+        """Every checkpoint of a run in the order of their commits, decoded, with its header. One event and one
+        snapshot are in memory at a time."""
+        return self._states.checkpoints(stream, gt=gt, lte=lte)
+
+    def changes(self, stream: StreamId, path: str) -> AsyncGenerator[Change, None]:
+        """The events at which the value at a path, such as `state.total`, became another one."""
+        return self._states.changes(stream, path)
+
+    async def diff(self, before: CheckpointEvent, after: CheckpointEvent) -> list[Difference]:
+        """Where the state in one whole event differs from that in another, by path; ids and times are left out."""
+        ours, theirs = await self._states.trees_to_compare(before, after)
+        for name in IDENTITY:
+            ours.pop(name, None)
+            theirs.pop(name, None)
+        sizes = sum(event.payload.raw_size for event in (before, after) if event.payload)
+        return await off_the_loop(sizes, lambda: list(differences(ours, theirs)))
+
+    async def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
+        """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
+        folding = Folding()
+        removals = await removals_of(self.store, stream)
+        beyond: set[int] = set()  # seqs of events that a newer version wrote
+        async with aclosing(self.store.events(stream, lte=until)) as events:
+            async for event in events:  # gaps are pruned or missing, which verify tells apart
+                if removals.covers(event.seq):
+                    continue
+                header = event.header()
+                newer = is_newer(event) or (event.payload is not None and event.payload.base_seq in beyond)
+                if is_newer(event):
+                    beyond.add(event.seq)
+                try:
+                    problem = flaw_of(event) if is_newer(event) else await self._replay_problem(event)
+                except CheckpointNotFoundError:
+                    continue  # removed since it was read
+                yield Replayed(header, folding.add(header), problem, newer=newer and bool(problem))
+
+    async def _replay_problem(self, event: CheckpointEvent) -> str:
+        if event.type == "tombstone":
+            return ""
+        try:
+            tree = await self._states.tree(event)
+        except CheckpointDecodeError as error:
+            return str(error)
+        return identity_flaw(event, tree)
+
+    # Whether it is all there
+
+    async def verify(self, stream: StreamId, *, decode: bool = False, projection: bool = False) -> Verdict:
+        """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read and is the
+        one that its header describes; with `projection`, also that it has a "latest" document, which may lag, and says
+        what the log said."""
+        return await self._verdict(stream, decode, Documents(self.store) if projection else None)
+
+    async def _verdict(self, stream: StreamId, decode: bool, documents: Documents | None) -> Verdict:
+        verdict = await verify_run(self.store, stream, self._states.tree if decode else None)
+        problem = await documents.problem(stream) if documents is not None else None
+        return verdict if problem is None else verdict._replace(problems=(*verdict.problems, problem))
+
+    async def verify_all(
+        self, *, workflow_name: str | None = None, decode: bool = False, projection: bool = False
+    ) -> AsyncGenerator[Verdict, None]:
+        """`verify` for every run, the last written to first; with `projection`, then for each run that has a "latest"
+        document and no events. Where no run has a document, the first verdict says so, and the others do not."""
+        documents = Documents(self.store) if projection else None
+        seen: set[StreamId] = set()
+        async with aclosing(self.store.streams(workflow_name=workflow_name)) as streams:
+            async for stream in streams:
+                if documents is not None:
+                    seen.add(stream)
+                yield await self._verdict(stream, decode, documents)
+        if documents is not None:
+            async with aclosing(documents.of_no_run(seen, workflow_name)) as verdicts:
+                async for verdict in verdicts:
+                    yield verdict
+
+    async def checks(self) -> list[Check]:
+        """What the engine finds of its settings, rights and layout."""
+        return await self.store.checks()
+
+    async def types(self, *, runs: int | None = None) -> list[TypeUse]:
+        """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
+        used: dict[str, tuple[int, StreamId]] = {}
+        seen = 0
+        async with aclosing(self.store.streams()) as streams:
+            async for stream in streams:
+                if runs is not None and seen == runs:
+                    break
+                seen += 1
+                for name in await self._types_of(stream):
+                    count, example = used.get(name, (0, stream))
+                    used[name] = (count + 1, example)
+        found = [TypeUse(name, self._states.admits(name), count, example) for name, (count, example) in used.items()]
+        return sorted(found, key=lambda use: (use.allowed, use.name))
+
+    async def _types_of(self, stream: StreamId) -> set[str]:
+        try:
+            return await self._states.types(await self.at(stream))
+        except (CheckpointNotFoundError, CheckpointDecodeError):  # for verify to report
+            return set()
+
+    # What changes the store
+
+    async def fork(self, origin: CheckpointEvent, run_id: str) -> CheckpointEvent:
+        """Begin run `run_id` with a copy of the checkpoint in a whole event; the new run's first event.
+
+        Raises:
+            CheckpointConflictError: there is a run of that name already.
+        """
+        event = fork_event(origin, await self._states.raw(origin), run_id, actor=self._actor)
+        try:
+            await self.store.append(event)
+        except StreamConflict as conflict:
+            raise CheckpointConflictError(
+                f"There is a run {run_id!r} of workflow {origin.workflow_name!r} already. Choose another name.",
+                stream=event.stream,
+                expected_seq=1,
+                head=conflict.head,
+            ) from conflict
+        return event
+
+    def export(
+        self, streams: Iterable[StreamId] | None = None, *, told: Callable[[Exported], None] | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The lines of an export of these runs, or of all, without their ends.
+
+        Args:
+            streams: the runs; None: all.
+            told: called with what became of each run. A damaged one is exported as it is, and told of.
+        """
+        return export_lines(self.store, self._each(streams), told=told)
+
+    async def import_lines(
+        self,
+        lines: Iterable[bytes] | AsyncIterable[bytes],
+        *,
+        so_far: Callable[[Imported], None] | None = None,
+    ) -> Imported:
+        """Keep the events of an export; again changes nothing. What is damaged or in conflict is left out.
+
+        Args:
+            lines: those of the file, with or without their ends. What is no sequence is read in a thread.
+            so_far: called with what was done by then, again and again, and at the end, whatever ends the import.
+
+        Raises:
+            CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
+        """
+        return await import_lines(self.store, lines, so_far=so_far)
+
+    async def adopt(
+        self, source: Source, checkpoint_ids: Iterable[str | Outline] | AsyncIterable[str | Outline]
+    ) -> Adopted:
+        """Take checkpoints over from another storage of the framework, into runs by lineage. One is held at a time.
+
+        Args:
+            source: the other storage.
+            checkpoint_ids: which; their outlines, where it can list those, save a read of each.
+        """
+        allowed = [name for name in self._allowed if name != ANY_TYPE]
+        return await adopt(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
+
+    async def plan_prune(
+        self,
+        streams: Iterable[StreamId] | None = None,
+        *,
+        keep: int,
+        before: datetime | None = None,
+        only_finished: bool = False,
+        force: bool = False,
+    ) -> AsyncGenerator[Plan, None]:
+        """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
+        async with aclosing(self._each(streams)) as each:
+            async for stream in each:
+                headers = await headers_of(self.store, stream)
+                if headers:
+                    plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
+                    yield plan._replace(unmarked=tuple(unmarked))
+
+    async def prune(self, plan: Plan) -> int:
+        """Record and remove what a plan says; how many events were removed.
+
+        Raises:
+            CheckpointConflictError: the run was written to since. Nothing was removed.
+        """
+        try:
+            return await carry_out(self.store, plan, actor=self._actor)
+        except StreamConflict as conflict:
+            stays = conflict.head is not None and conflict.head.seq == plan.head_seq
+            raise CheckpointConflictError(
+                f"Run {plan.stream.run_id!r} of workflow {plan.stream.workflow_name!r} "
+                + (
+                    f"takes no event at seq {plan.head_seq + 1}, and none is seen there; nothing of it was removed. "
+                    "Plan again in a moment. If that does not help, its import was cut off, or its newest events are "
+                    "gone: import it again."
+                    if stays
+                    else "was written to meanwhile; nothing of it was removed. Plan again."
+                ),
+                stream=plan.stream,
+                expected_seq=plan.head_seq + 1,
+                head=conflict.head,
+            ) from conflict
+
+    async def _each(self, streams: Iterable[StreamId] | None) -> AsyncGenerator[StreamId, None]:
+        if streams is not None:
+            for stream in streams:
+                yield stream
+            return
+        async with aclosing(self.store.streams()) as found:
+            async for stream in found:
+                yield stream
+
+
+def _may_fit(which: Filter, info: RunInfo) -> bool:
+    """Whether a document is worth looking at: where it says `idle`, only the log tells status and questions."""
+    return (which._replace(status=None, request=None) if info.status == "idle" else which).fits(info)

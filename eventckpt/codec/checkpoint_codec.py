@@ -1,0 +1,131 @@
+"""The restricted codec: a `WorkflowCheckpoint` to bytes and back, without pickle.
+
+It accepts what `agent_framework.FileCheckpointStorage` accepts and refuses what that refuses (docs/codec.md lists
+the few deliberate differences), keeps what JSON loses (int keys, subclasses, huge ints, shared references), and
+writes equal checkpoints as equal bytes. The bytes are MessagePack: data that any tool can read, never code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import localcontext
+from types import NoneType
+from typing import Any, Final, cast
+
+from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
+
+from ..allowlist import TypeGate
+from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from . import forms as f
+from .decoder import Decoder, said
+from .encoder import Encoder
+from .forms import MAX_DEPTH
+from .messagepack import pack, unpack
+from .type_expressions import forget
+
+__all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
+
+MAX_RAW_SIZE: Final = 512 * 1024 * 1024
+"""The most bytes that one encoded checkpoint may have, before compression."""
+
+
+_FIELDS: Final[dict[str, tuple[type[Any], ...]]] = {
+    "workflow_name": (str,),
+    "graph_signature_hash": (str,),
+    "checkpoint_id": (str,),
+    "previous_checkpoint_id": (str, NoneType),
+    "timestamp": (str,),
+    "messages": (dict,),
+    "state": (dict,),
+    "pending_request_info_events": (dict,),
+    "iteration_count": (int,),
+    "version": (str,),
+}
+"""The exact types of the fields that more than the framework reads."""
+
+
+class CheckpointCodec:
+    """Encodes checkpoints for storage and decodes them under an allow-list.
+
+    Args:
+        allowed_checkpoint_types: application types beyond the framework's built-in set, each as
+            `"module:qualname"`, as for `FileCheckpointStorage`.
+        storage_name: the class that takes `allowed_checkpoint_types`, named when a type is refused.
+
+    A codec may be shared by any number of storages and tasks; it does no I/O and never awaits.
+    """
+
+    def __init__(
+        self, allowed_checkpoint_types: Iterable[str] | None = None, *, storage_name: str = "CheckpointCodec"
+    ) -> None:
+        self._gate = TypeGate(allowed_checkpoint_types or (), storage_name=storage_name)
+        self._ordinary: set[type[Any]] = set()
+        self._recipes: dict[str, Any] = {}
+
+    def encode(self, checkpoint: WorkflowCheckpoint) -> bytes:
+        """The MessagePack bytes of `checkpoint`. Equal checkpoints give equal bytes.
+
+        Raises:
+            CheckpointTypeNotAllowedError: a value's type is not on the allow-list; names the key to add.
+            CheckpointEncodeError: a value cannot be stored (cyclic plain containers, functions, open files,
+                more than `MAX_DEPTH` levels, more than `MAX_RAW_SIZE` bytes); says where it is.
+        """
+        fields = checkpoint.to_dict()
+        try:
+            try:
+                raw = pack(Encoder(self._gate, self._ordinary, careful=False).tree(fields))
+            except (OverflowError, UnicodeEncodeError):  # an int beyond 64 bits, a lone surrogate: rare
+                raw = pack(Encoder(self._gate, self._ordinary, careful=True).tree(fields))
+        except RecursionError as error:
+            raise CheckpointEncodeError(
+                f"Checkpoint {checkpoint.checkpoint_id!r} nests deeper than this call's stack has room for."
+            ) from error
+        except CheckpointEncodeError as error:
+            error.path.insert(0, "checkpoint")
+            raise
+        except Exception as error:  # a container that another thread changes meanwhile, for one
+            raise CheckpointEncodeError(
+                f"Checkpoint {checkpoint.checkpoint_id!r} cannot be encoded: {type(error).__name__}: {error}."
+            ) from error
+        if len(raw) > MAX_RAW_SIZE:
+            raise CheckpointEncodeError(
+                f"Checkpoint {checkpoint.checkpoint_id!r} has {len(raw):,} bytes; the limit is {MAX_RAW_SIZE:,}."
+            )
+        return raw
+
+    def decode(self, raw: bytes) -> WorkflowCheckpoint:
+        """The checkpoint that `encode` gave `raw` for.
+
+        Raises:
+            CheckpointTypeNotAllowedError: a stored type is not on the allow-list; its module was not imported.
+            CheckpointDecodeError: the bytes are damaged, hostile or of an unknown version, or a class can no
+                longer be rebuilt from what it saved.
+        """
+        try:
+            decoder = Decoder(self._gate, self._recipes, raw)
+            with localcontext():  # whatever stored numbers do to the flags of the thread's own
+                fields = decoder.value(unpack(raw))
+            if decoder.named_types:
+                forget()
+        except CheckpointDecodeError as error:
+            if error.path:
+                error.path.insert(0, "checkpoint")
+            raise
+        except WorkflowCheckpointException:
+            raise
+        except RecursionError as error:
+            raise CheckpointDecodeError("Stored values nest deeper than this call's stack has room for.") from error
+        except Exception as error:  # damaged bytes, or a stored value's own __hash__ or __eq__
+            raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {said(error)}") from error
+        if type(fields) is not dict:
+            raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
+        fields = cast(dict[str, Any], fields)
+        for name, types in _FIELDS.items():
+            if name in fields and f.type_of(fields[name]) not in types:
+                raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
+        try:
+            return WorkflowCheckpoint.from_dict(fields)
+        except WorkflowCheckpointException as error:
+            raise CheckpointDecodeError(
+                f"A stored checkpoint does not fit the installed agent_framework: {error}"
+            ) from error

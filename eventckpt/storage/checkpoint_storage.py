@@ -1,0 +1,258 @@
+"""The checkpoint storages: the framework's `CheckpointStorage` protocol over an event store.
+
+`EventCheckpointStorage` works with any engine. It gives, by `for_run`, storages bound to one run: what a workflow that
+runs more than once at a time should use.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
+
+from agent_framework import WorkflowCheckpoint
+
+from .. import settings
+from ..closing import close_after
+from ..codec import CheckpointCodec
+from ..events import MAX_RUN_ID
+from ..log import logger_of
+from ..stores import EventStore
+from ..text import is_name, safe
+from . import telemetry
+from .load import Reader
+from .memory import Bound, Memory
+from .payloads import BaseCache, Payloads
+from .save import OnConflict, Writer
+
+__all__ = [
+    "EventCheckpointStorage",
+    "Latest",
+    "OnConflict",
+    "OnSaveError",
+    "RunCheckpointStorage",
+]
+
+logger = logger_of("eventckpt")
+
+Latest: TypeAlias = Literal["log", "projection"]
+
+DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
+
+OnSaveError: TypeAlias = Callable[[WorkflowCheckpoint, Exception], None]
+
+
+class _Core(NamedTuple):
+    """What a storage and its bound handles share."""
+
+    memory: Memory
+    writer: Writer
+    reader: Reader
+    on_save_error: OnSaveError | None
+
+
+class _Checkpoints:
+    """The `CheckpointStorage` protocol over one run, or, where `_bound` is None, over all runs."""
+
+    workflow_name: str | None = None
+    _bound: Bound | None = None
+    _core: _Core
+
+    async def save(self, checkpoint: WorkflowCheckpoint) -> str:
+        """Append `checkpoint` to its run and return its id. When this returns, it is durable.
+
+        Saving a checkpoint again with the same content changes nothing; with other content it supersedes.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`; also where the
+                checkpoint could be stored but not loaded again, and where its id is to name its run and is too long
+                for that (255 characters).
+            CheckpointConflictError: another writer has continued the run, and `on_conflict` is "raise".
+            CheckpointStoreError: the engine failed; nothing half-written is left.
+            TypeError: it is no `WorkflowCheckpoint`.
+        """
+        if not isinstance(checkpoint, WorkflowCheckpoint):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
+            raise TypeError(f"save takes a WorkflowCheckpoint, not a {safe(type(checkpoint).__name__)}.")
+        checkpoint_id, workflow_name = checkpoint.checkpoint_id, checkpoint.workflow_name
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            outcome = await self._core.writer.save(checkpoint, self._bound)
+        except Exception as error:
+            self._report(checkpoint, error)
+            raise
+        finally:
+            telemetry.saves.add(1, {"outcome": outcome})
+            telemetry.save_duration.record(time.perf_counter() - started, {"outcome": outcome})
+        self._learn(workflow_name)
+        return checkpoint_id
+
+    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
+        """The checkpoint with this id.
+
+        Raises:
+            CheckpointNotFoundError: no live checkpoint has this id.
+            CheckpointTypeNotAllowedError, CheckpointDecodeError: see `CheckpointCodec.decode`.
+            CheckpointStoreError: the engine failed.
+        """
+        return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+
+    async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
+        """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
+        headers = await self._core.reader.live(self._learn(workflow_name), self._run_id)
+        return await self._core.reader.checkpoints(headers)
+
+    async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
+        """The ids of the live checkpoints, in the order of their commits. Decodes nothing."""
+        headers = await self._core.reader.live(self._learn(workflow_name), self._run_id)
+        return [header.checkpoint_id for header in headers]
+
+    async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
+        """The live checkpoint that was committed last; None if there is none.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointDecodeError: the latest cannot be decoded. An older one is
+                never given in its place.
+            CheckpointStoreError: the engine failed.
+        """
+        return await self._core.reader.latest(self._learn(workflow_name), self._bound)
+
+    async def delete(self, checkpoint_id: str) -> bool:
+        """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
+        located = await self._core.reader.locate(checkpoint_id, self._bound, self.workflow_name)
+        return await self._core.writer.delete(located, self._bound)
+
+    async def close(self) -> None:
+        """Let go of what this storage opened; what was passed in stays open. May be called more than once."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await close_after(error, self.close)
+
+    def _learn(self, workflow_name: str) -> str:
+        if self._bound is not None and self.workflow_name is None and is_name(workflow_name):
+            self.workflow_name = workflow_name
+        return workflow_name
+
+    @property
+    def _run_id(self) -> str | None:
+        return self._bound.run_id if self._bound is not None else None
+
+    def _report(self, checkpoint: WorkflowCheckpoint, error: Exception) -> None:
+        logger.error(
+            "Checkpoint %s (iteration %s) of workflow %r, %s, was not saved: %s",
+            checkpoint.checkpoint_id,
+            checkpoint.iteration_count,
+            checkpoint.workflow_name,
+            "run by lineage" if self._run_id is None else f"run {self._run_id!r}",
+            error,
+        )
+        if self._core.on_save_error is None:
+            return
+        try:
+            self._core.on_save_error(checkpoint, error)
+        except Exception:
+            logger.exception("on_save_error failed; the error it was told of is raised all the same")
+
+
+class RunCheckpointStorage(_Checkpoints):
+    """One run of an `EventCheckpointStorage`, as its own `CheckpointStorage`. Made by `for_run`, for one execution.
+
+    Saves go to this run; `get_latest` and the lists see this run only. `load` and `delete` look in this run first
+    and then everywhere, since a run can begin from a checkpoint of another.
+
+    What a handle has read or written sets where its next save continues, and no other handle knows of it: two that
+    resume one checkpoint are two writers, in one process as in two. Its own saves take turns.
+    """
+
+    def __init__(self, core: _Core, run_id: str, workflow_name: str | None) -> None:
+        self._core = core
+        self._bound = Bound(run_id)
+        self.run_id = run_id
+        self.workflow_name = workflow_name
+
+    @property
+    def forked_to(self) -> str | None:
+        """The run that this handle's saves go to since a conflict; None: they go to `run_id`.
+
+        `get_latest` and the lists keep to `run_id`, and `for_run(forked_to)` reads the fork. The next `get_latest` or
+        `load` through this handle ends the conflict: what is saved after that goes to `run_id` again.
+        """
+        return self._bound.forked_to if self._bound is not None else None
+
+
+class EventCheckpointStorage(_Checkpoints):
+    """Checkpoints of Agent Framework workflows as events in `store`.
+
+    Implements `agent_framework.CheckpointStorage`. Used directly, each checkpoint joins the run of the checkpoint
+    that it follows, and one that follows none begins a run; `get_latest` is then the newest over all runs of the
+    workflow. `for_run` gives a storage that sees one run only.
+
+    Args:
+        store: the engine. It is not closed with the storage.
+        allowed_checkpoint_types: application types that checkpoints may hold, as `"module:qualname"`; as for
+            `FileCheckpointStorage`.
+        on_conflict: what a save does when another writer has continued the same run: "fork" begins a new run from
+            the checkpoint that this writer last saw, "raise" raises `CheckpointConflictError`.
+        on_save_error: called with the checkpoint and the exception of every save that fails, before the exception
+            is raised. Graph workflows swallow what a save raises, so this is where to hear of it.
+        actor: who writes, kept on each event.
+        cache_bytes: how many bytes of decompressed snapshots to keep in memory for writing deltas, over all runs.
+            A run whose snapshot is not among them costs one more read for each save.
+        latest: where `get_latest` over all runs looks: in the "log", which is never late, or in the "projection", one
+            query whatever the number of runs, which `eventckpt-projector` keeps up to date. A storage bound to a run
+            always asks the log.
+
+    Raises:
+        ValueError, TypeError: an argument is not of the form above.
+        CheckpointStoreError: `latest` is "projection", and the engine keeps none.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        *,
+        allowed_checkpoint_types: list[str] | None = None,
+        on_conflict: OnConflict = "fork",
+        on_save_error: OnSaveError | None = None,
+        actor: str | None = None,
+        cache_bytes: int = DEFAULT_CACHE_BYTES,
+        latest: Latest = "log",
+    ) -> None:
+        settings.instance("store", store, EventStore, what="an EventStore")
+        settings.choice("on_conflict", on_conflict, "fork", "raise")
+        settings.choice("latest", latest, "log", "projection")
+        settings.whole_number("cache_bytes", cache_bytes, least=0)
+        if on_save_error is not None:
+            settings.function("on_save_error", on_save_error)
+        if actor is not None:
+            settings.text("actor", actor)
+        if allowed_checkpoint_types is not None:
+            allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
+        self.store = store
+        memory = Memory()
+        payloads = Payloads(store, BaseCache(cache_bytes))
+        codec = CheckpointCodec(allowed_checkpoint_types, storage_name=type(self).__name__)
+        self._core = _Core(
+            memory=memory,
+            writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
+            reader=Reader(store, codec, memory, payloads, store.runs() if latest == "projection" else None),
+            on_save_error=on_save_error,
+        )
+
+    def for_run(self, run_id: str, *, workflow_name: str | None = None) -> RunCheckpointStorage:
+        """A storage bound to the run `run_id`, itself a `CheckpointStorage`.
+
+        Args:
+            run_id: 1 to 255 characters, chosen by the application: an order number, a session id.
+            workflow_name: the run's workflow; if left out, it is learnt from the first save, list or latest.
+
+        Raises:
+            TypeError, ValueError: an argument is not text, or is blank, too long or not valid Unicode.
+        """
+        settings.text("The run id", run_id, longest=MAX_RUN_ID)
+        if workflow_name is not None:
+            settings.text("workflow_name", workflow_name)
+        return RunCheckpointStorage(self._core, run_id, workflow_name)

@@ -13,7 +13,7 @@ __all__ = ["SqliteChangeFeed"]
 
 
 class SqliteChangeFeed(ChangeFeed):
-    """See `ChangeFeed`. Made by `SqliteEventStore.change_feed`. The witness is the digest of the event at a position."""
+    """See `ChangeFeed`. Made by `SqliteEventStore.change_feed`. A witness is the digest of the event at a position."""
 
     def __init__(self, file: FileAccess) -> None:
         self._file = file

@@ -45,7 +45,7 @@ class ScalerLeases:
     """
 
     def __init__(self, engine: Engine, projector: Projector, name: str, worker: str, clock: Clock) -> None:
-        self._runs = engine.store.runs()
+        self._runs = engine.store.run_store()
         self._projector = projector
         self._copies = engine.leases(name)
         self._worker = worker

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,26 +21,25 @@ from projections.worker.health import Health, Terms
 from projections.worker.metrics import registry
 from projections.worker.watched import watched
 
-from .commands import PATIENCE, ended, page, projected, running
+from .commands import ended, projected, running
 from .rig import Rig
 
 
 async def test_a_worker_projects_shows_itself_and_releases_everything_on_sigterm(rig: Rig) -> None:
     await rig.writer.write("a", "b", count=3)
-    async with running(rig, "--poll-interval", "0.1") as (process, address):
+    async with running(rig, "--poll-interval", "0.1") as worker:
         await projected(rig, "b", 3)
         await rig.writer.write("a")
         await projected(rig, "a", 4)
-        code, body = await page(f"{address}/healthz")
-        assert (code, json.loads(body)["status"]) == (200, "ok")
-        assert [each["range"] for each in json.loads(body)["ranges"]] == ["-FF"]
-        _, body = await page(f"{address}/metrics")
+        code, said = await worker.health()
+        assert (code, said["status"]) == (200, "ok")
+        assert [each["range"] for each in said["ranges"]] == ["-FF"]
+        assert (await worker.page("/livez"))[0] == 200
+        _, body = await worker.page("/metrics")
         assert 'eventckpt_projector_events_total{range="-FF"} 7.0' in body
-        assert (await page(f"{address}/elsewhere"))[0] == 404
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
-        assert process.stderr is not None
-        lines = [json.loads(line) for line in (await process.stderr.read()).decode().splitlines()]
+        assert (await worker.page("/elsewhere"))[0] == 404
+        assert await worker.terminated() == 0
+        lines = [json.loads(line) for line in worker.lines[1:]]
     assert any("Projecting into 'latest'" in line["message"] for line in lines)
     [lease] = await rig.leases("eventckpt-latest")
     assert lease.owner is None
@@ -119,8 +117,8 @@ async def test_a_rebuild_repairs_what_is_wrong_and_workers_move_over(rig: Rig) -
     working = asyncio.ensure_future(projector.run(stop))
     await rig.clock.until(lambda: getattr(projector.projection, "applied", 0) == 2)
     right = await rig.info("a")
-    await store.runs().clear()
-    await store.runs().put(msgspec.structs.replace(right, checkpoints=99))
+    await store.run_store().clear()
+    await store.run_store().put(msgspec.structs.replace(right, checkpoints=99))
     seen: list[tuple[int, int]] = []
     rebuilding = asyncio.ensure_future(
         Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="two"), clock=rig.clock).rebuild(

@@ -23,7 +23,8 @@ PYRIGHT = Path(sys.executable).with_name("pyright")
 
 def main(packages: list[str]) -> int:
     """Print what is missing in each package; 1 if anything is."""
-    return int(any([not is_complete(package) for package in packages]))
+    incomplete = [package for package in packages if not is_complete(package)]
+    return int(bool(incomplete))
 
 
 def is_complete(package: str) -> bool:

@@ -17,7 +17,7 @@ __all__ = ["app"]
 
 _DEFAULTS: Final = ProcessorOptions(worker="defaults")
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Keeps the latest-state projection of a checkpoint store up to date. Run as many workers as you like.",
     epilog=(
         "Exit codes: 0 all is well; 1 something was found wrong, or left out; 2 the command line or a setting is "

@@ -101,7 +101,7 @@ class SqliteEventStore(AuditStore):
     ) -> None:
         choice("synchronous", synchronous, "FULL", "NORMAL", "OFF")
         number("busy_timeout", busy_timeout, most=_LONGEST_TIMEOUT, zero=True)
-        self.path = _absolute(path)  # both connections open the same file, whatever the process does in between
+        self.path: Path = _absolute(path)  # both connections open the same file, whatever the process does in between
         self._synchronous = synchronous
         self._busy_timeout = busy_timeout
         self._file = StoreFile(self.path)

@@ -54,7 +54,7 @@ async def test_a_processor_of_ones_own_holds_nothing_and_is_not_well(
     worker = rig.worker(seen)
     await worker.start()
     await rig.clock.until(lambda: len(seen.handled) == 1)
-    replace(worker._feed._store, monkeypatch, *kinds)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    replace(rig.engine._stores[-1], monkeypatch, *kinds)  # the worker's own
     await rig.writer.write("a")
     failed = asyncio.ensure_future(worker.until_failed())
     await rig.clock.until(failed.done, at_most=200)

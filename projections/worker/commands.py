@@ -103,7 +103,7 @@ def _range_rows(ranges: Sequence[RangeStatus]) -> list[Mapping[str, Any]]:
             "lag": each.lag,
             "written": each.lease.timestamp,
             "attempts": each.lease.attempts,
-            "state": "stopped" if each.lease.stopped else "held" if each.lease.owner else "free",
+            "state": each.lease.state,
             "error": each.lease.error or each.refused,
         }
         for each in ranges

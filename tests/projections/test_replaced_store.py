@@ -63,7 +63,7 @@ async def test_a_processor_of_ones_own_holds_nothing_and_is_not_well(
     assert isinstance(worker.failure, StoreReplacedError)
     projector = Projector(open_engine(rig.writer.store), ProcessorOptions(worker="one"), clock=rig.clock)
     projector.processor, projector.projection = worker, LatestProjection(rig.writer.store)
-    assert Health(projector, [], Terms(), rig.clock).ready()[0] is False
+    assert Health(projector, Terms(), rig.clock).ready()[0] is False
     with pytest.raises(StoreReplacedError):
         await worker.stop()
     rig.workers.remove(worker)

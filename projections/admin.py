@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -19,7 +18,7 @@ from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .range_watch import RangeStatus, status_of
 from .retry import Verdict, named, raise_if_lasting, verdict_on
-from .tasks import cancelled_elsewhere, is_cancelled
+from .tasks import called
 
 __all__ = ["Admin"]
 
@@ -182,12 +181,9 @@ class Admin:
         """What the handler raised; None: it took the event."""
         low, _, high = parked.range.partition("-")
         try:
-            with cancelled_elsewhere():
-                await self._handler(Batch(FeedRange(low, high), [parked.event], lambda: False))
-        except Exception as error:
+            await called(self._handler(Batch(FeedRange(low, high), [parked.event], lambda: False)))
+        except Exception as error:  # noqa: BLE001 - it stays parked, with its last error
             raise_if_lasting(error)
-            if is_cancelled():
-                raise asyncio.CancelledError from error
             return error
         return None
 

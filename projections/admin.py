@@ -22,7 +22,7 @@ from .tasks import called
 
 __all__ = ["Admin"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _ROUNDS: Final = 5
 """Attempts to write a lease that others write at the same time."""
@@ -50,7 +50,7 @@ class Admin:
         *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.options = options
+        self.options: ProcessorOptions = options
         self._feed = feed
         self._leases = leases
         self._handler = handler

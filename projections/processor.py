@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
 
@@ -38,7 +38,7 @@ from .tasks import Loop, Trouble, Troubles, called, cancelled, first
 
 __all__ = ["ChangeFeedProcessor", "RangeStatus", "RangeView"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class ChangeFeedProcessor(Admin):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,7 +21,7 @@ from .tasks import called, cancelled
 
 __all__ = ["Ranges"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class Ranges:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
@@ -28,7 +28,7 @@ __all__ = [
 
 T = TypeVar("T")
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class CancelledElsewhereError(Exception):

@@ -21,11 +21,11 @@ from ..lru import Lru
 from ..removals import Removals
 from ..runs import agree, fold, pointing
 from ..text import safe
-from . import EventStore
+from .event_store import EventStore
 
 __all__ = ["Disagreement", "LeftOut", "counting", "difference", "told"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 _MEMORY: Final = 10_000  # documents of which it was said that they are left out
 

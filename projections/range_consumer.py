@@ -59,8 +59,8 @@ class Consumer:
     """Reads and handles one range for as long as this worker holds its lease."""
 
     def __init__(self, holding: Holding, parts: Parts, stats: RangeStats) -> None:
-        self.holding = holding
-        self.began = parts.clock.monotonic()
+        self.holding: Holding = holding
+        self.began: float = parts.clock.monotonic()
         """When this worker took the range, by the local clock."""
         self._parts = parts
         self._stats = stats

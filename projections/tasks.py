@@ -109,7 +109,7 @@ class Loop:
         failed: Callable[[BaseException], None] = lambda _: None,
         ends: Callable[[BaseException], bool] = lambda _: False,
     ) -> None:
-        self.restarts = 0
+        self.restarts: int = 0
         """How often it went on after an error."""
         self._what = what
         self._retry = retry

@@ -22,8 +22,8 @@ from eventckpt.errors import CheckpointStoreError, StoreReadOnlyError
 from eventckpt.stores.change_feed import Start
 from eventckpt.text import is_connection_string, safe
 
+from ..compare import compare as compare_with_log
 from ..engines import Engine, open_engine
-from ..latest import compare as compare_with_log
 from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
@@ -151,7 +151,7 @@ async def _status(store: str, as_json: bool) -> None:
             "lag": lag.lag,
             "written": lag.lease.timestamp,
             "attempts": lag.lease.attempts,
-            "state": "stopped" if lag.lease.stopped else "held" if lag.lease.owner else "free",
+            "state": lag.lease.state,
             "error": lag.lease.error or lag.refused,
         }
         for lag in ranges

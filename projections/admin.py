@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Final
 
@@ -19,11 +18,11 @@ from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .range_watch import RangeStatus, status_of
 from .retry import Verdict, named, raise_if_lasting, verdict_on
-from .tasks import cancelled_elsewhere, is_cancelled
+from .tasks import called
 
 __all__ = ["Admin"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _ROUNDS: Final = 5
 """Attempts to write a lease that others write at the same time."""
@@ -51,7 +50,7 @@ class Admin:
         *,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
-        self.options = options
+        self.options: ProcessorOptions = options
         self._feed = feed
         self._leases = leases
         self._handler = handler
@@ -182,12 +181,9 @@ class Admin:
         """What the handler raised; None: it took the event."""
         low, _, high = parked.range.partition("-")
         try:
-            with cancelled_elsewhere():
-                await self._handler(Batch(FeedRange(low, high), [parked.event], lambda: False))
-        except Exception as error:
+            await called(self._handler(Batch(FeedRange(low, high), [parked.event], lambda: False)))
+        except Exception as error:  # noqa: BLE001 - it stays parked, with its last error
             raise_if_lasting(error)
-            if is_cancelled():
-                raise asyncio.CancelledError from error
             return error
         return None
 

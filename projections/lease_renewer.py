@@ -15,7 +15,7 @@ from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
 from .range_stats import RangeStats
 from .retry import named, raise_if_lasting
-from .tasks import Troubles, cancelled_elsewhere, first
+from .tasks import Troubles, called, first
 
 __all__ = ["Holding"]
 
@@ -143,8 +143,7 @@ class Holding:
     async def _try_to_write(self) -> None:
         """Where that fails, whatever the error is, the next renewal writes it, or the lease is lost at its fence."""
         try:
-            with cancelled_elsewhere():
-                await self._write()
+            await called(self._write())
         except LeaseLostError:
             raise
         except Exception as error:  # noqa: BLE001 - see above

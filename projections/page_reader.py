@@ -22,7 +22,7 @@ from .clock import Clock
 from .options import ProcessorOptions
 from .range_stats import RangeStats
 from .retry import Retry, raise_if_lasting
-from .tasks import Troubles, cancelled_elsewhere
+from .tasks import Troubles, called
 
 __all__ = ["Pages"]
 
@@ -107,8 +107,7 @@ class Pages:
     async def fill(self, position: str | None, witness: str | None, start: Start) -> None:
         """Read until that is of no use any more, which `next` tells, or this is cancelled."""
         try:
-            with cancelled_elsewhere():
-                await self._fill(position, witness, start)
+            await called(self._fill(position, witness, start))
         except Exception as error:  # noqa: BLE001 - whoever waits for pages is told, whatever it is
             self._failure = error
             self._arrived.set()
@@ -142,10 +141,9 @@ class Pages:
         while True:
             began = self._clock.monotonic()
             try:
-                with cancelled_elsewhere():
-                    page = await self._feed.read(
-                        self._range, position, start=start, limit=self._options.page_size, **known
-                    )  # fmt: skip
+                page = await called(
+                    self._feed.read(self._range, position, start=start, limit=self._options.page_size, **known)
+                )
             except FeedRangeGoneError:
                 raise
             except ForeignPositionError as error:

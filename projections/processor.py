@@ -34,7 +34,7 @@ from .range_stats import RangeStats
 from .range_watch import RangeStatus, RangeView, RangeWatch
 from .ranges import Ranges
 from .retry import Retry
-from .tasks import Loop, Trouble, Troubles, cancelled, cancelled_elsewhere, first
+from .tasks import Loop, Trouble, Troubles, called, cancelled, first
 
 __all__ = ["ChangeFeedProcessor", "RangeStatus", "RangeView"]
 
@@ -242,8 +242,7 @@ class ChangeFeedProcessor(Admin):
     async def _supervised(self, loop: Coroutine[Any, Any, object]) -> None:
         """Run a loop of ours until the end. That it ends by itself is the end of the processor."""
         try:
-            with cancelled_elsewhere():
-                await loop
+            await called(loop)
         except Exception as error:  # noqa: BLE001 - told to whoever runs this processor
             self._fail(error)
 

@@ -20,7 +20,7 @@ from .options import ProcessorOptions
 from .page_reader import Pages
 from .range_stats import RangeStats
 from .retry import Retry, Verdict, named, raise_if_lasting, verdict_on
-from .tasks import Loop, Troubles, cancelled, cancelled_elsewhere, first, is_cancelled
+from .tasks import Loop, Troubles, called, cancelled, first
 
 __all__ = ["Consumer", "Ended", "Parts"]
 
@@ -59,8 +59,8 @@ class Consumer:
     """Reads and handles one range for as long as this worker holds its lease."""
 
     def __init__(self, holding: Holding, parts: Parts, stats: RangeStats) -> None:
-        self.holding = holding
-        self.began = parts.clock.monotonic()
+        self.holding: Holding = holding
+        self.began: float = parts.clock.monotonic()
         """When this worker took the range, by the local clock."""
         self._parts = parts
         self._stats = stats
@@ -222,14 +222,10 @@ class Consumer:
         self.holding.check()
         began = self._parts.clock.monotonic()
         try:
-            with cancelled_elsewhere():
-                await self._parts.handler(Batch(self.range, events, lambda: self.holding.fenced))
-        except Exception as error:
+            await called(self._parts.handler(Batch(self.range, events, lambda: self.holding.fenced)))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises is counted, and told
             raise_if_lasting(error)
             self.holding.check()  # it may have stopped for that
-            if is_cancelled():
-                logger.warning("The handler of the range %s did not stop well: %s", self.range.token, named(error))
-                raise asyncio.CancelledError from error
             self._stats.handler_failures += 1
             logger.warning("The handler failed on the range %s: %s", self.range.token, named(error))
             return error

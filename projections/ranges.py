@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
@@ -16,11 +17,11 @@ from .leases import Lease, LeaseLostError
 from .range_consumer import Consumer, Ended, Parts
 from .range_stats import RangeStats
 from .retry import is_lasting, raise_if_lasting
-from .tasks import cancelled, cancelled_elsewhere
+from .tasks import called, cancelled
 
 __all__ = ["Ranges"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class Ranges:
@@ -119,8 +120,7 @@ class Ranges:
         look at the leases begins again."""
         token = consumer.range.token
         try:
-            with cancelled_elsewhere():
-                await self._read(consumer)
+            await called(self._read(consumer))
         except Exception as error:
             if is_lasting(error):
                 self._fail(error)

@@ -7,9 +7,8 @@ an error like any other, and told apart where it comes from.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Generator
-from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
 
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
@@ -22,36 +21,37 @@ __all__ = [
     "Loop",
     "Trouble",
     "Troubles",
+    "called",
     "cancelled",
-    "cancelled_elsewhere",
     "first",
-    "is_cancelled",
 ]
 
 T = TypeVar("T")
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class CancelledElsewhereError(Exception):
     """Something that was awaited has been cancelled, and not by whom is told of it here."""
 
 
-@contextmanager
-def cancelled_elsewhere() -> Generator[None, None, None]:
-    """Makes an error of a cancellation in its body, unless it is this task that was cancelled."""
+async def called(awaitable: Awaitable[T]) -> T:
+    """The result of something that is not ours, such as a handler, awaited in a task of its own.
+
+    Only so is it certain who cancelled. What a task tells of itself, `cancelling()`, is not: on Python 3.11 a
+    `TaskGroup` that fails leaves the task that waits for it as if it were being cancelled.
+
+    Raises:
+        CancelledElsewhereError: it was cancelled, and not because this was.
+    """
+    task = asyncio.ensure_future(awaitable)
     try:
-        yield
-    except asyncio.CancelledError as error:
-        if is_cancelled():
-            raise
-        raise CancelledElsewhereError("what was awaited here was cancelled, but not by this worker") from error
-
-
-def is_cancelled() -> bool:
-    """Whether it is the running task that somebody cancelled."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
+        await asyncio.wait([task])
+    finally:
+        await cancelled(task)
+    if task.cancelled():
+        raise CancelledElsewhereError("what was awaited here was cancelled, but not by this worker")
+    return task.result()
 
 
 class Trouble(NamedTuple):
@@ -109,7 +109,7 @@ class Loop:
         failed: Callable[[BaseException], None] = lambda _: None,
         ends: Callable[[BaseException], bool] = lambda _: False,
     ) -> None:
-        self.restarts = 0
+        self.restarts: int = 0
         """How often it went on after an error."""
         self._what = what
         self._retry = retry
@@ -141,8 +141,7 @@ class Loop:
         sleep = sleep or self._clock.sleep
         while True:
             try:
-                with cancelled_elsewhere():
-                    result = await step()
+                result = await called(step())
             except Exception as error:
                 raise_if_lasting(error)
                 if self._ends(error):

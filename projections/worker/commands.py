@@ -10,7 +10,7 @@ from rich.console import Console
 
 from eventckpt.stores.change_feed import Start
 
-from ..latest import compare as differences_from_log
+from ..compare import compare as differences_from_log
 from ..leases import Parked
 from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor, RangeStatus

@@ -277,14 +277,14 @@ def test_an_interrupted_backup_leaves_nothing(path: Path, file: Path) -> None:
     asyncio.run(written(path, 2))
     script = """
         import _thread, sys, time
-        from eventckpt.cli import manage, app
-        begun = manage.copy_store
+        from eventckpt.cli import app, backup
+        begun = backup.copy_store
         def slow(source, copy, step, **how):
             print("copying", flush=True)
             sys.stdin.readline()
             while True:
                 step(1, 1)
-        manage.copy_store = slow
+        backup.copy_store = slow
         app(sys.argv[1:])
     """
     command = [sys.executable, "-c", textwrap.dedent(script), "backup", str(file), "--store", str(path)]

@@ -1,7 +1,7 @@
 """Where a save goes, played at random against a model: nothing acknowledged goes out of sight, whoever did what before.
 
 Several storages over one set of data, each as if it were a process: one that forks, one that forks and forgets all but
-the last, one that raises. Each step says what it saw; `tests.placement_model` says what it may have seen.
+the last, one that raises. Each step says what it saw; `tests.storage.placement_model` says what it may have seen.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ from eventckpt.chain import flaw_of
 from eventckpt.storage.memory import Memory
 from eventckpt.stores import AuditStore, Located
 
-from .conftest import cosmos_account
-from .cosmos_emulator import Switches
-from .engines import CosmosEngine, Engine, SqliteEngine
+from ..conftest import cosmos_account
+from ..cosmos_emulator import Switches
+from ..engines import CosmosEngine, Engine, SqliteEngine
 from .placement_model import At, Checkpoint, Cut, Entry, Outcome, Reader, Saves, World, side_by_side
 
 T = TypeVar("T")

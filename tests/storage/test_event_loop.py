@@ -17,7 +17,7 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointEncodeError, EventCheckpointStorage, StreamId
 from eventckpt.storage import payloads
 
-from .engines import Engine
+from ..engines import Engine
 
 WORKFLOW = "orders"
 LARGE = "x" * (2 * payloads._LARGE)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointTypeNotAllowedError
 from tests import checkpoint_types as app
+from tests.codec.test_codec import VALUES
 from tests.fidelity import checkpoint
-from tests.test_codec import VALUES
 
 CODEC = CheckpointCodec(app.ALLOWED)
 OURS = (CheckpointDecodeError, CheckpointTypeNotAllowedError)

@@ -24,7 +24,7 @@ from eventckpt import CheckpointAudit, CheckpointEvent, RunCheckpointStorage, St
 from eventckpt.runs import status
 from eventckpt.stores import AuditStore
 
-from .engines import Engine
+from ..engines import Engine
 
 
 class Clerk(Executor):

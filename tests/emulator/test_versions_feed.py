@@ -12,7 +12,7 @@ from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from tests.cosmos_emulator import CosmosEmulator
 from tests.cosmos_emulator.clock import Clock
-from tests.cosmos_wire import Answer, send
+from tests.emulator.cosmos_wire import Answer, send
 
 MODE: Any = "AllVersionsAndDeletes"
 KEPT = {"retentionDuration": 10}

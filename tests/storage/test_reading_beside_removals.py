@@ -21,9 +21,9 @@ from eventckpt.errors import CheckpointConflictError, CheckpointNotFoundError
 from eventckpt.stores import AuditStore
 from eventckpt.stores.sqlite import event_store as sqlite
 
-from .cosmos_emulator import CosmosEmulator, Switches
-from .engines import CosmosEngine, Engine
-from .interleaving import Interrupted
+from ..cosmos_emulator import CosmosEmulator, Switches
+from ..engines import CosmosEngine, Engine
+from ..interleaving import Interrupted
 
 LONG = os.environ.get("EVENTCKPT_TEST_STEPS") == "long"
 STEPS = 6

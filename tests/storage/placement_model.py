@@ -1,5 +1,5 @@
-"""Where a save goes, as docs/semantics.md says it, without a store: the model that tests/test_placement_machine.py
-compares the storages with.
+"""Where a save goes, as docs/semantics.md says it, without a store: the model that
+tests/storage/test_placement_machine.py compares the storages with.
 
 A `World` is the log as it must be and what each writer knows. Where the rules leave a choice, or where nobody can see
 from outside what happened (a memory that forgot, saves side by side), a step gives several worlds; what the store then

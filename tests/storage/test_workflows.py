@@ -51,7 +51,7 @@ from eventckpt import (
 )
 from eventckpt.events import ForkPoint
 
-from .engines import Engine
+from ..engines import Engine
 
 RUN = "order-42"
 KEEPS_AN_ANSWERED_QUESTION = Version(version("agent-framework-core")) < Version("1.22")

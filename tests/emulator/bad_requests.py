@@ -10,7 +10,7 @@ from dataclasses import replace
 from email.utils import formatdate
 from typing import Any, Final
 
-from tests.cosmos_wire import Request
+from tests.emulator.cosmos_wire import Request
 
 DEEP: Final = b"[" * 50_000
 KEY: Final = {"x-ms-documentdb-partitionkey": '["p"]'}

@@ -28,7 +28,7 @@ from eventckpt import (
 from eventckpt.chain import digest_of
 from eventckpt.storage.summary import MAX_STATE_KEYS
 
-from .engines import Engine
+from ..engines import Engine
 
 WORKFLOW = "orders"
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import pytest
 
-from tests.bad_requests import CONTAINER
 from tests.cosmos_emulator import CosmosEmulator
-from tests.cosmos_wire import Answer, send
+from tests.emulator.bad_requests import CONTAINER
+from tests.emulator.cosmos_wire import Answer, send
 
 DATABASE: Final = "dbs/d"
 PLAIN: Final[dict[str, Any]] = {"id": "c", "partitionKey": {"paths": ["/pk"], "kind": "Hash", "version": 2}}

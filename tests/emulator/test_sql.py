@@ -14,7 +14,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from tests.cosmos_emulator import CosmosEmulator
-from tests.cosmos_wire import Answer, send
+from tests.emulator.cosmos_wire import Answer, send
 
 ITEMS: list[dict[str, Any]] = [
     {"id": "1", "pk": "a", "team": "red", "n": 1, "size": {"w": 1}},

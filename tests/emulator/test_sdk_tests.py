@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from .sdk_tests.__main__ import fewer_than_before, summary
-from .sdk_tests.files import BEFORE, FILES
-from .sdk_tests.known import LIST, REFUSED, Reason, faults, listed_nowhere, read_list
-from .sdk_tests.running import FileRun, Outcome, read
+from ..sdk_tests.__main__ import fewer_than_before, summary
+from ..sdk_tests.files import BEFORE, FILES
+from ..sdk_tests.known import LIST, REFUSED, Reason, faults, listed_nowhere, read_list
+from ..sdk_tests.running import FileRun, Outcome, read
 
 REFUSAL = Outcome("failed", "E   Message: The emulator does not support triggers.")
 KNOWN = {

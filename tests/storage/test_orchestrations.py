@@ -24,8 +24,8 @@ from agent_framework import (
 
 from eventckpt import EventCheckpointStorage
 
-from .engines import Engine, SqliteEngine
-from .fidelity import assert_same
+from ..engines import Engine, SqliteEngine
+from ..fidelity import assert_same
 from .orchestrations import NAME, ORCHESTRATIONS, Orchestration, Team, answer, play, run
 
 RUN = "order-42"

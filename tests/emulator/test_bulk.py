@@ -11,7 +11,7 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from tests.cosmos_emulator import CosmosEmulator, Switches
-from tests.cosmos_wire import Answer, send
+from tests.emulator.cosmos_wire import Answer, send
 
 ITEMS = "dbs/shop/colls/many/docs"
 LARGE = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, beyond 1 MB

@@ -506,7 +506,7 @@ def test_equal_checkpoints_have_equal_bytes_in_every_process() -> None:
         done = subprocess.run(
             [sys.executable, "-c", program],
             env={**os.environ, "PYTHONHASHSEED": seed},
-            cwd=Path(__file__).parent.parent,
+            cwd=Path(__file__).parent.parent.parent,
             capture_output=True,
             text=True,
             check=True,

@@ -15,8 +15,8 @@ from eventckpt.audit.verify import Problem
 from eventckpt.runs import counted, live
 from eventckpt.stores import AuditStore
 
-from .engines import Engine
-from .pruning import foreseen
+from ..engines import Engine
+from ..pruning import foreseen
 
 WORKFLOW: Final = "wf"
 RUN: Final = StreamId(WORKFLOW, "r")

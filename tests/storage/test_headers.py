@@ -11,7 +11,7 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointAudit, CheckpointEncodeError
 from eventckpt.storage.compose import MAX_COUNT
 
-from .engines import Engine
+from ..engines import Engine
 
 WORKFLOW = "orders"
 

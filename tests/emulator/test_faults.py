@@ -9,9 +9,9 @@ from azure.cosmos import PartitionKey, http_constants
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
-from tests.bad_requests import DOCS, ITEM, KEY
 from tests.cosmos_emulator import NAMED_FAULTS, CosmosEmulator
-from tests.cosmos_wire import Wire
+from tests.emulator.bad_requests import DOCS, ITEM, KEY
+from tests.emulator.cosmos_wire import Wire
 
 CODES = {name: value for name, value in vars(http_constants.SubStatusCodes).items() if isinstance(value, int)}
 

@@ -20,7 +20,7 @@ from eventckpt.delta import DELTA, SNAPSHOT, Base, encode, restore
 from eventckpt.events import Payload
 from eventckpt.storage import RunCheckpointStorage
 
-from .engines import Engine, SqliteEngine
+from ..engines import Engine, SqliteEngine
 from .test_storage import WORKFLOW, checkpoint, history
 
 LIMIT = 1 << 30

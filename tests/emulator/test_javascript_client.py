@@ -17,9 +17,9 @@ from typing import NoReturn
 
 import pytest
 
-from .cosmos_emulator import CosmosEmulator, Switches
+from ..cosmos_emulator import CosmosEmulator, Switches
 
-FOLDER = Path(__file__).parent / "javascript"
+FOLDER = Path(__file__).parent.parent / "javascript"
 OLDEST_NODE = 20
 """What the pinned package asks for in its `engines`."""
 

@@ -8,7 +8,7 @@ import pytest
 from azure.cosmos import PartitionKey
 from azure.cosmos.aio import CosmosClient
 
-from .cosmos_emulator import CosmosEmulator, Switches
+from ..cosmos_emulator import CosmosEmulator, Switches
 from .cosmos_wire import Answer, send
 
 CITIES = [("Oslo", "0150"), ("Oslo", "0250"), ("Bergen", "5003")]

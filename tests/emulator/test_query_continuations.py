@@ -16,7 +16,7 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
-from .cosmos_emulator import CosmosEmulator, Switches
+from ..cosmos_emulator import CosmosEmulator, Switches
 
 IDS = [str(number) for number in range(10, 50)]
 

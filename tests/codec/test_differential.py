@@ -41,8 +41,8 @@ from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpointEx
 from eventckpt import CheckpointCodec
 from eventckpt.codec import MAX_DEPTH
 from tests import checkpoint_types as app
+from tests.codec.test_codec import VALUES
 from tests.fidelity import assert_same, checkpoint
-from tests.test_codec import VALUES
 
 LIBRARY_TYPES = [
     "_thread:RLock",

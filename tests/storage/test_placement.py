@@ -28,7 +28,7 @@ from eventckpt.audit import CheckpointAudit
 from eventckpt.storage.memory import Execution
 from eventckpt.stores import AuditStore
 
-from .engines import Engine
+from ..engines import Engine
 from .test_storage import WORKFLOW, chain_of, checkpoint, history, ids
 
 Reading = Callable[[RunCheckpointStorage], Awaitable[object]]

@@ -18,10 +18,22 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.bad_requests import CONTAINER, DEEP, DOCS, FEED, GOOD, HEADER_VALUES, ITEM, KEY, QUERY, good, spoiled
 from tests.cosmos_emulator import CosmosEmulator, Switches
 from tests.cosmos_emulator.refusals import ASKING_HEADERS, CONTAINER_FEATURES, INDEX_FEATURES
-from tests.cosmos_wire import LONGEST_ANSWER, Answer, Request, Wire
+from tests.emulator.bad_requests import (
+    CONTAINER,
+    DEEP,
+    DOCS,
+    FEED,
+    GOOD,
+    HEADER_VALUES,
+    ITEM,
+    KEY,
+    QUERY,
+    good,
+    spoiled,
+)
+from tests.emulator.cosmos_wire import LONGEST_ANSWER, Answer, Request, Wire
 
 AUTOSCALE: Final = "x-ms-cosmos-offer-autopilot-settings"
 STATUSES: Final = frozenset(

@@ -765,7 +765,7 @@ async def test_a_rate_is_drawn_from_a_seed(emulator: CosmosEmulator, one: Contai
 
 
 def test_the_process_prints_its_endpoint_and_stops_on_a_signal() -> None:
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parent.parent.parent
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.cosmos_emulator", "--port", "0"], cwd=root, stdout=subprocess.PIPE, text=True
     )

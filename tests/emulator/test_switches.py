@@ -14,9 +14,9 @@ import pytest
 from tests.cosmos_emulator import CosmosEmulator, Switches
 from tests.cosmos_emulator.consistency import LEVELS
 from tests.cosmos_emulator.switches import ENVIRONMENT
-from tests.cosmos_wire import send
+from tests.emulator.cosmos_wire import send
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 ITEM = "dbs/shop/colls/one/docs/a"
 KEY = {"x-ms-documentdb-partitionkey": '["p"]'}
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from ..snapshots import in_account, in_folder
@@ -55,18 +62,20 @@ def test_every_command_is_known_to_look_to_change_or_to_make() -> None:
             assert name in named, f"{name}: say in tests/cli whether it looks, changes or makes"
 
 
-async def test_where_there_is_no_store_no_command_makes_one(engine: Engine) -> None:
+async def test_where_there_is_no_store_no_command_makes_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that looks, nor one that changes what is there."""
+    for wait in ("GIVEN", "LOOKED_AT"):  # seconds for which a container that was just made may not be known yet
+        monkeypatch.setattr(f"eventckpt.stores.cosmos.container.{wait}", 0.05)
     await order_run(engine, steps=2)
     await engine.close()
     before = await stored(engine)
     wrong: dict[str, Any] = {}
     for what, place in wrong_places(engine).items():
+        named = "typo" if "typo" in str(place) else place["EVENTCKPT_STORE"]
         for command in [*LOOKING, *CHANGING]:
             printed = await called(*command, place)
-            said = printed.out + printed.err
-            if printed.code != 4 or ("typo" not in said.replace(str(before), "") and what != "a folder"):
-                wrong[f"{in_words(command)}, wrong {what}"] = (printed.code, said)
+            if printed.code != 4 or named not in printed.out + printed.err:
+                wrong[f"{in_words(command)}, wrong {what}"] = (printed.code, printed.out, printed.err)
     assert wrong == {}
     assert await stored(engine) == before
 
@@ -75,8 +84,7 @@ async def test_a_store_that_commands_look_at_stays_as_it_is(engine: Engine) -> N
     await order_run(engine, steps=2)
     await engine.close()
     place = environment(engine)
-    if isinstance(engine, CosmosEngine):  # there, a projection has containers of its own
-        assert (await called("eventckpt-projector", ["rebuild"], place)).code == 0
+    assert (await called("eventckpt-projector", ["rebuild"], place)).code == 0  # so that there is a projection
     before = await stored(engine)
     wrong: dict[str, Any] = {}
     for command in LOOKING:
@@ -95,3 +103,62 @@ async def test_doctor_writes_its_probe_only_when_it_is_told_to(engine: Engine) -
         assert all(each["ok"] for each in writing)
         assert [each for each in writing if "not tried" not in each["detail"]] == (writing if tried else [])
         assert not tried or writing
+
+
+LOOK_WITHOUT_ROOTS_RIGHTS = """
+import ctypes, os, sys
+if os.getuid() == 0:  # permissions are looked at for root, too
+    for right in (1, 2):  # to write, and to read, whatever the permissions say
+        ctypes.CDLL(None).prctl(24, right, 0, 0, 0)
+os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], sys.argv[1]])
+"""
+LOOK = """
+import asyncio, json, sys
+from tests.cli.programs import LOOKING, called
+
+async def main(store, *others):
+    ended = {}
+    for program, words in [*LOOKING, *others]:
+        printed = await called(program, words, {"EVENTCKPT_STORE": store})
+        ended[" ".join([program, *words])] = [printed.code, printed.out, printed.err]
+    print(json.dumps(ended))
+
+asyncio.run(main(sys.argv[1], ("eventckpt", ["backup", "copy.db"]), ("eventckpt", ["doctor", "--write"])))
+"""
+
+
+@pytest.mark.parametrize("is_open", [False, True], ids=["closed", "left open"])
+async def test_a_store_where_nothing_can_be_written_is_read_by_every_command_that_looks(
+    tmp_path: Path, is_open: bool
+) -> None:
+    """By the permissions of file and folder. A file system that is mounted to be read is the engine's to test."""
+    folder, elsewhere = tmp_path / "media", tmp_path / "elsewhere"
+    for each in (folder, elsewhere):
+        each.mkdir()
+    engine = SqliteEngine(folder / "checkpoints.db")
+    await order_run(engine, steps=2)
+    assert (await called("eventckpt-projector", ["rebuild"], environment(engine))).code == 0
+    if not is_open:
+        await engine.close()
+    for file in folder.iterdir():
+        file.chmod(0o444)
+    folder.chmod(0o555)
+    before = in_folder(folder)
+    looked = subprocess.run(  # noqa: ASYNC221 - likewise
+        [sys.executable, "-c", LOOK_WITHOUT_ROOTS_RIGHTS, str(engine.path), LOOK],
+        cwd=elsewhere,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    folder.chmod(0o755)
+    ended: dict[str, Any] = json.loads(looked.stdout)
+    code, out, _ = ended.pop("eventckpt doctor --write")
+    assert (code in (1, 4), "WRONG    writing" in out) == (True, True), out
+    assert {name: said for name, said in ended.items() if said[0] != 0} == {}
+    assert in_folder(folder) == before
+    assert [*in_folder(elsewhere)] == ["copy.db"]
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    await engine.close()

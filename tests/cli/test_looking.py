@@ -162,3 +162,19 @@ async def test_a_store_where_nothing_can_be_written_is_read_by_every_command_tha
     for file in folder.iterdir():
         file.chmod(0o644)
     await engine.close()
+
+
+async def test_an_export_and_a_backup_can_be_read_by_their_owner_alone(tmp_path: Path) -> None:
+    """Whatever the permissions of the store are, and whatever the umask leaves."""
+    engine = SqliteEngine(tmp_path / "checkpoints.db")
+    await order_run(engine, steps=2)
+    engine.path.chmod(0o666)
+    before = os.umask(0)
+    try:
+        for words in (["export", "--all", "-o"], ["backup"]):
+            file = tmp_path / words[0]
+            assert (await called("eventckpt", [*words, str(file)], environment(engine))).code == 0
+            assert file.stat().st_mode & 0o777 == 0o600
+    finally:
+        os.umask(before)
+    await engine.close()

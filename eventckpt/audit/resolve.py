@@ -13,7 +13,7 @@ from typing import Final
 
 from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundError
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
-from ..stores import AuditStore, Located
+from ..stores import AuditStore, FoundEvent
 from ..text import safe
 
 __all__ = ["checkpoint_named", "run_named", "seq_of", "shown"]
@@ -80,7 +80,7 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
     return located.event
 
 
-async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> Located | None:
+async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> FoundEvent | None:
     if workflow_name is None:
         return await store.find(checkpoint_id)
     return await store.find_in(workflow_name, checkpoint_id)

@@ -44,7 +44,7 @@ from eventckpt import (
 from eventckpt.audit import CheckpointAudit
 from eventckpt.chain import flaw_of
 from eventckpt.storage.memory import Memory
-from eventckpt.stores import AuditStore, Located
+from eventckpt.stores import AuditStore, FoundEvent
 
 from ..conftest import cosmos_account
 from ..cosmos_emulator import Switches
@@ -117,11 +117,11 @@ class LostStore(EventStore):
         async with self._gate:
             return await self._store.read(stream, *seqs)
 
-    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
+    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         async with self._gate:
             return await self._store.find(checkpoint_id, stream=stream)
 
-    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         async with self._gate:
             return await self._store.find_in(workflow_name, checkpoint_id)
 

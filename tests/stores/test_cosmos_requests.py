@@ -122,7 +122,7 @@ async def test_a_refusal_is_told_for_what_it_is(
     refusal = meaning(status, substatus)
     assert refusal is not None
     if refusal.passes:  # else it is told at once, however long that takes on a busy machine
-        monkeypatch.setattr(requests, "PATIENCE", 0.15)
+        monkeypatch.setattr(requests, "PATIENCE", 0.4)
     with emulator.faults.respond(status, substatus=substatus, kind=kind) as rule:
         with pytest.raises(CheckpointStoreError) as caught:
             await use(store)

@@ -14,18 +14,23 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from enum import EnumMeta
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from . import forms as f
+from .refusals import not_data
 
 __all__ = [
+    "BUILDERS",
     "NOT_SHARED",
     "REDUCTIONS",
     "WRITTEN_AS_KINDS",
     "Parts",
     "Reduction",
+    "data_of",
+    "is_member",
     "parts_of",
     "reduces_as_a_set",
     "reduction_of",
@@ -206,3 +211,30 @@ def parts_of(value: Any) -> Parts | str:
         None if pairs is None else [(key, item) for key, item in pairs],
         setter,
     )
+
+
+_copyreg = cast(Any, copyreg)
+BUILDERS: Final[tuple[Any, ...]] = (_copyreg.__newobj__, _copyreg.__newobj_ex__, _copyreg._reconstructor)
+"""Functions of the copy protocol itself: what they call is a type, which stands in their arguments."""
+
+
+def data_of(cls: type[Any], value: Any) -> Parts:
+    """The parts of an object that is data: it is rebuilt by a type, and nothing else restores it.
+
+    Raises:
+        CheckpointEncodeError: it is none.
+        Exception: what `parts_of` raises.
+    """
+    parts = parts_of(value)
+    if isinstance(parts, str):
+        raise not_data(cls, f"reduces to the global {parts!r}")
+    if parts.setter is not None:
+        raise not_data(cls, "brings a function that restores its state")
+    if not (isinstance(parts.build, type) or parts.build in BUILDERS or is_member(parts)):
+        raise not_data(cls, f"is rebuilt by calling {parts.build!r}, which is not a type")
+    return parts
+
+
+def is_member(parts: Parts) -> bool:
+    """Whether what is built is a member of an enum."""
+    return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__

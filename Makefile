@@ -13,7 +13,8 @@ test: .venv/ready
 # Where saves go, played at random for longer, and otherwise each time; and every interleaving of a question with a
 # removal, on each engine.
 soak: .venv/ready
-	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest tests/test_placement_machine.py tests/test_reading_beside_removals.py
+	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest \
+		tests/storage/test_placement_machine.py tests/storage/test_reading_beside_removals.py
 
 # Writers, prunes, deletions, imports, forks, rebuilds, backups and readers beside each other, at random, for minutes:
 # CAMPAIGNS of them on each engine, drawn from SEED and the numbers behind it, each of LENGTH turns for everybody. A
@@ -30,8 +31,8 @@ campaign: .venv/ready
 # What happens is drawn from SEED; a test that fails prints it with the other switches.
 SEED ?= 0
 ADVERSE := late=0.2,empty-pages=0.3,throttling=10000,clients-wait,seed=$(SEED)
-STORAGE := tests/stores/test_cosmos.py tests/stores/test_audit_stores.py tests/test_storage.py tests/test_workflows.py \
-	tests/test_delta.py
+STORAGE := tests/stores/test_cosmos.py tests/stores/test_audit_stores.py tests/storage/test_storage.py \
+	tests/storage/test_workflows.py tests/storage/test_delta.py
 test-adverse: .venv/ready
 	COSMOS_EMULATOR_SWITCHES=lag=1,lag-seconds=3600,$(ADVERSE) $(BIN)/python -m pytest -k "not sqlite" $(STORAGE)
 	COSMOS_EMULATOR_SWITCHES=lag=0.5,$(ADVERSE) $(BIN)/python -m pytest -k "not sqlite" tests/projections

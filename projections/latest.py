@@ -48,7 +48,7 @@ class LatestProjection:
         self.applied = 0
         """Documents written."""
         self._store = store
-        self._runs = runs or store.runs()
+        self._runs = runs or store.run_store()
         self._known: Lru[StreamId, RunInfo] = Lru(_MEMORY)
         self._in_doubt: Lru[StreamId, int] = Lru(_MEMORY)
         """How often a run's document was found ahead of the log."""

@@ -71,12 +71,12 @@ class Projector:
             StoreReplacedError: the file under the store is gone, or is another one.
         """
         store = self._engine.store
-        self._in_use = await store.runs().active()
+        self._in_use = await store.run_store().active()
         while not stop.is_set():
             name = self._in_use
-            doubts = Doubts(self._engine, name, store.runs(name), self.leases(name), self._clock)
+            doubts = Doubts(self._engine, name, store.run_store(name), self.leases(name), self._clock)
             await doubts.begin()
-            async with self.processing(name) as processor, telling(store, store.runs(name), self._clock):
+            async with self.processing(name) as processor, telling(store, store.run_store(name), self._clock):
                 logger.info("Projecting into %r as %s", name, self._options.worker)
                 await first(
                     stop.wait(),
@@ -116,7 +116,7 @@ class Projector:
         in_use: list[str] = []
 
         async def work() -> None:
-            claim = await self._engine.store.runs().claim()
+            claim = await self._engine.store.run_store().claim()
             if instead_of in (None, claim.name):
                 in_use.append(await self._rebuild(lock, claim, progress))
             else:
@@ -147,7 +147,7 @@ class Projector:
                 await cancelled(catching_up)
             await wanted.reached_by(name)
         lock.check()
-        if not await store.runs().activate(name, claim=claim):
+        if not await store.run_store().activate(name, claim=claim):
             raise RebuildLostError(
                 f"Another projection than {claim.name!r} was put in use, or another rebuild has begun: {name!r} was "
                 "not put in use. Rebuild again, if no other process does."
@@ -163,7 +163,7 @@ class Projector:
         await lock.begins(number, (active, *sorted(outdated)))
         for each in sorted(outdated):
             lock.check()
-            await self._engine.store.runs(each).clear()
+            await self._engine.store.run_store(each).clear()
             lock.check()
             await self.leases(each).clear()
         await lock.begins(number, (active, name))
@@ -194,7 +194,7 @@ class Projector:
 
     def processor_of(self, name: str) -> ChangeFeedProcessor:
         """A processor that fills the projection called `name`, not started."""
-        projection = self.projection = LatestProjection(self._engine.store, self._engine.store.runs(name))
+        projection = self.projection = LatestProjection(self._engine.store, self._engine.store.run_store(name))
         return ChangeFeedProcessor(
             self._engine.feed,
             self.leases(name),
@@ -210,7 +210,7 @@ class Projector:
 
     async def _until_another_than(self, name: str) -> None:
         """A look that fails is none: the processing goes on, and has errors and back-off of its own."""
-        runs, pause = self._engine.store.runs(), _LOOK
+        runs, pause = self._engine.store.run_store(), _LOOK
         while True:
             try:
                 self._in_use = await runs.active()

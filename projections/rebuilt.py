@@ -47,7 +47,7 @@ class Wanted:
         self._store = store
         self._active = active
         self._clock = clock
-        self._runs = store.runs(active)  # one object for all looks: it says once what it leaves out
+        self._runs = store.run_store(active)  # one object for all looks: it says once what it leaves out
         self._seqs: dict[StreamId, int] = {}
         self._digests: dict[StreamId, str] = {}
 
@@ -69,7 +69,7 @@ class Wanted:
             StoreUnavailableError: it did not come to have it.
         """
         until, pause = self._clock.monotonic() + _PATIENCE, PAUSE
-        rebuilt = self._store.runs(name)
+        rebuilt = self._store.run_store(name)
         missing = await self._missing_in(rebuilt)
         looks = 0
         while missing or looks < _LOOKS:

@@ -119,7 +119,7 @@ async def project(path: Path) -> tuple[RunInfo, bool]:
     """What the run amounts to, once the projector has caught up, and whether that is what the log says."""
     async with open_storage(path) as storage:
         engine = open_engine(storage.store)
-        runs, leases = storage.store.runs(), engine.leases("quickstart")
+        runs, leases = storage.store.run_store(), engine.leases("quickstart")
         async with ChangeFeedProcessor(engine.feed, leases, LatestProjection(storage.store).apply) as processor:
             await processor.caught_up()
         [run] = [info async for info in runs.all()]

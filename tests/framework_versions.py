@@ -29,12 +29,11 @@ CORE = "agent-framework-core"
 
 FAST = (
     "test_allowlist*.py",
-    "test_codec*.py",
-    "test_copy_protocol.py",
-    "test_orchestrations.py",
     "test_records.py",
-    "test_storage.py",
-    "test_workflows.py",
+    "codec/test_*.py",
+    "storage/test_orchestrations.py",
+    "storage/test_storage.py",
+    "storage/test_workflows.py",
 )
 """What meets the framework: its types and internals (allow-list, codec), its protocol (storage), its runs (workflows,
 orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework changes."""

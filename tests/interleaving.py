@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from eventckpt.events import CheckpointEvent, StreamId
 from eventckpt.removals import Removals
-from eventckpt.stores import AuditStore, Check, Located, RunStore
+from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore
 
 __all__ = ["Interrupted"]
 
@@ -49,11 +49,11 @@ class Interrupted(AuditStore):
         await self._step()
         return await self._store.read(stream, *seqs)
 
-    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
+    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         await self._step()
         return await self._store.find(checkpoint_id, stream=stream)
 
-    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         await self._step()
         return await self._store.find_in(workflow_name, checkpoint_id)
 

@@ -19,9 +19,9 @@ from eventckpt import allowlist as ours
 from eventckpt.allowlist import INTERPRETER, TypeGate, type_key
 from eventckpt.records import FRAMEWORK, OPENAI
 from tests import checkpoint_types as app
+from tests.codec.test_hostile import FORBIDDEN
 from tests.fidelity import checkpoint
 from tests.framework_classes import framework_classes
-from tests.test_codec_hostile import FORBIDDEN
 
 APP = "tests.checkpoint_types"
 

@@ -1,7 +1,8 @@
 """Events that released versions wrote load today, and hold what was saved.
 
-`tests/golden/VERSION.jsonl` is an export that that version made: a run for each value of `tests.test_codec.VALUES`,
-with the value in the state, and then in a list, a tuple and an object. A released file is never made anew.
+`tests/golden/VERSION.jsonl` is an export that that version made: a run for each value of
+`tests.codec.test_codec.VALUES`, with the value in the state, and then in a list, a tuple and an object. A released file
+is never made anew.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ import pytest
 from eventckpt import CheckpointAudit, SqliteCheckpointStorage
 from eventckpt.codec import CheckpointCodec
 from tests import checkpoint_types as app
+from tests.codec.test_codec import VALUES
 from tests.fidelity import assert_same
-from tests.test_codec import VALUES
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.jsonl"))
 

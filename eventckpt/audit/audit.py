@@ -75,7 +75,7 @@ class CheckpointAudit:
         if actor is not None:
             settings.text("actor", actor)
         self.store = store
-        self._projection = store.runs() if latest == "projection" else None
+        self._projection = store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
         self._states = States(store, allowed_checkpoint_types)
         self._actor = actor

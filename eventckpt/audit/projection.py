@@ -23,7 +23,7 @@ class LatestDocuments:
 
     def __init__(self, store: AuditStore) -> None:
         self._store = store
-        self._runs = store.runs()
+        self._runs = store.run_store()
         self._said_that_there_are_none = False
 
     async def problem(self, stream: StreamId) -> Problem | None:

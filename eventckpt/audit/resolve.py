@@ -16,7 +16,7 @@ from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundErr
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..moments import moment_of
 from ..runs import counted, live
-from ..stores import AuditStore, Located
+from ..stores import AuditStore, FoundEvent
 from ..stores.walks import WALKS, removals_of
 from ..text import safe
 
@@ -121,7 +121,7 @@ async def _last_live(
     return next(reversed(live(counted(until)).values()), None)
 
 
-async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> Located | None:
+async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> FoundEvent | None:
     if workflow_name is None:
         return await store.find(checkpoint_id)
     return await store.find_in(workflow_name, checkpoint_id)

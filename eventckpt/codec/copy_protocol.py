@@ -3,8 +3,8 @@
 The encoder takes an object apart by the protocol that `copy` and `pickle` use. The decoder reads the outcome from bytes
 that may say anything, and a constructor of the interpreter asks what it is given for methods: `dict(x)` calls `x.keys`.
 So for each type of the interpreter the table `REDUCTIONS` names the arguments that its own reductions bring, in
-CPython 3.11 to 3.14, and a form that brings others is refused. `tests/test_copy_protocol.py` generates values of every
-type and proves the table complete on the Python that runs it.
+CPython 3.11 to 3.14, and a form that brings others is refused. `tests/codec/test_copy_protocol.py` generates values of
+every type and proves the table complete on the Python that runs it.
 """
 
 from __future__ import annotations

@@ -238,7 +238,7 @@ class EventCheckpointStorage(_Checkpoints):
         self._core = _Core(
             memory=memory,
             writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
-            reader=Reader(store, codec, memory, payloads, store.runs() if latest == "projection" else None),
+            reader=Reader(store, codec, memory, payloads, store.run_store() if latest == "projection" else None),
             on_save_error=on_save_error,
         )
 

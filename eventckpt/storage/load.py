@@ -25,7 +25,7 @@ from ..errors import (
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..runs import counted, live
-from ..stores import EventStore, Located, RunStore, head_of
+from ..stores import EventStore, FoundEvent, RunStore, head_of
 from ..stores.walks import WALKS, Backwards, headers_of, is_torn, removals_of
 from ..text import is_name, safe
 from . import telemetry
@@ -99,18 +99,18 @@ class Reader:
         self._memory.has_answer(event)
         return checkpoint
 
-    async def _head_of(self, stream: StreamId, located: Located) -> Head:
+    async def _head_of(self, stream: StreamId, located: FoundEvent) -> Head:
         """Where a run stands, which may be the one that was just looked into."""
         head = located.head if located.event.stream == stream else await head_of(self._store, stream)
         return Head.of(head) if head is not None else EMPTY
 
-    async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Located | None:
+    async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> FoundEvent | None:
         """Where a live checkpoint lies: in the bound run, or else, over all runs, where it was written last; None if
         there is none."""
         if not is_name(checkpoint_id):
             return None
         own: StreamId | None = None
-        located: Located | None = None
+        located: FoundEvent | None = None
         if bound is not None and workflow_name is not None:
             own = StreamId(workflow_name, bound.run_id)
             located = await self._store.find(checkpoint_id, stream=own)
@@ -316,7 +316,7 @@ class Reader:
         return checkpoint, base
 
 
-def _is_as_told(located: Located, info: RunInfo) -> bool:
+def _is_as_told(located: FoundEvent, info: RunInfo) -> bool:
     """Whether a document points at the head of its run, a checkpoint: so that nothing has deleted, superseded or
     removed it since. Of anything else the headers behind it would have to be read, which is what asking the run does.
     """

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import CheckpointEncodeError
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
-from ..stores import EventStore, Located, head_of
+from ..stores import EventStore, FoundEvent, head_of
 from ..text import described
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 
@@ -172,7 +172,7 @@ class Placement:
         located = await self._located(draft.workflow_name, parent_id)
         return self._noted(located) if located is not None else None
 
-    async def _located(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+    async def _located(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         """Where a checkpoint lies: in a run of this workflow or, if there is none, of another. An id alone places
         nothing."""
         located = await self._store.find(checkpoint_id)
@@ -180,7 +180,7 @@ class Placement:
             return located
         return await self._store.find_in(workflow_name, checkpoint_id) or located
 
-    def _noted(self, located: Located) -> Tip:
+    def _noted(self, located: FoundEvent) -> Tip:
         tip = Tip.of(located.event, Head.of(located.head))
         self._memory.note(tip)
         return tip

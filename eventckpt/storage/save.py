@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, Payload, StreamId
 from ..log import logger_of
-from ..stores import EventStore, Located
+from ..stores import EventStore, FoundEvent
 from ..text import safe
 from . import telemetry
 from .compose import event_at, header_of, tombstone_after
@@ -143,7 +143,7 @@ class Writer:
             return await self._payloads.encode(save.raw, place.stream)
         return payload
 
-    async def _present(self, save: _Save, place: Place) -> Located | None:
+    async def _present(self, save: _Save, place: Place) -> FoundEvent | None:
         """The newest event of this checkpoint in its run, if it was met before or may be there all the same: before the
         end of what was read, or, where something was forgotten, before the end of what is known. It is not before the
         checkpoint that it follows."""
@@ -161,7 +161,7 @@ class Writer:
         record = await self._store.find("", stream=stream) if base_seq is not None else None
         return record is not None and is_removed(base_seq, record.event.pruned)
 
-    async def delete(self, located: Located | None, bound: Bound | None) -> bool:
+    async def delete(self, located: FoundEvent | None, bound: Bound | None) -> bool:
         """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
         whatever the head is.
 

@@ -44,7 +44,7 @@ from ..events import (
     Summary,
 )
 from ..removals import Removals
-from . import AuditStore, EventStore, Located, RunStore
+from . import AuditStore, EventStore, FoundEvent, RunStore
 
 __all__ = ["AuditStoreConformance", "EventStoreConformance", "RunStoreConformance", "make_event"]
 
@@ -347,8 +347,8 @@ class EventStoreConformance:
         for event in (first, second, third, fourth):
             await store.append(event)
         for stream in (None, STREAM):
-            assert await store.find("wanted", stream=stream) == Located(third, fourth.header())
-            assert await store.find(fourth.checkpoint_id, stream=stream) == Located(fourth, fourth.header())
+            assert await store.find("wanted", stream=stream) == FoundEvent(third, fourth.header())
+            assert await store.find(fourth.checkpoint_id, stream=stream) == FoundEvent(fourth, fourth.header())
 
     async def test_find_gives_the_tombstone_of_a_deleted_checkpoint(self) -> None:
         store = await self.open_store()
@@ -356,8 +356,8 @@ class EventStoreConformance:
         tombstone = make_event(STREAM, 3, previous=second, type="tombstone", checkpoint_id=first.checkpoint_id)
         await store.append(tombstone)
         for stream in (None, STREAM):
-            assert await store.find(first.checkpoint_id, stream=stream) == Located(tombstone, tombstone)
-            assert await store.find(second.checkpoint_id, stream=stream) == Located(second, tombstone)
+            assert await store.find(first.checkpoint_id, stream=stream) == FoundEvent(tombstone, tombstone)
+            assert await store.find(second.checkpoint_id, stream=stream) == FoundEvent(second, tombstone)
 
     # Finding where several runs have the id
 
@@ -369,12 +369,12 @@ class EventStoreConformance:
         head = make_event(two, 2, previous=newer)
         for event in (older, newer, head):
             await store.append(event)
-        assert await store.find("wanted") == Located(newer, head.header())
-        assert await store.find("wanted", stream=one) == Located(older, older.header())
-        assert await store.find("wanted", stream=two) == Located(newer, head.header())
+        assert await store.find("wanted") == FoundEvent(newer, head.header())
+        assert await store.find("wanted", stream=one) == FoundEvent(older, older.header())
+        assert await store.find("wanted", stream=two) == FoundEvent(newer, head.header())
         again = make_event(one, 2, previous=older, checkpoint_id="wanted", data=b"superseded")
         await store.append(again)
-        assert await store.find("wanted") == Located(again, again.header())
+        assert await store.find("wanted") == FoundEvent(again, again.header())
         assert await store.find("wanted") == await (await self.open_store()).find("wanted")
 
     async def test_a_checkpoint_that_is_live_in_one_run_is_found_though_another_run_deleted_it_later(self) -> None:
@@ -385,13 +385,13 @@ class EventStoreConformance:
         tombstone = make_event(deleted, 2, previous=gone, type="tombstone", checkpoint_id="wanted")
         for event in (kept, gone, tombstone):
             await store.append(event)
-        assert await store.find("wanted") == Located(kept, kept.header())
-        assert await store.find_in("workflow", "wanted") == Located(kept, kept.header())
-        assert await store.find("wanted", stream=deleted) == Located(tombstone, tombstone)
+        assert await store.find("wanted") == FoundEvent(kept, kept.header())
+        assert await store.find_in("workflow", "wanted") == FoundEvent(kept, kept.header())
+        assert await store.find("wanted", stream=deleted) == FoundEvent(tombstone, tombstone)
         back = make_event(deleted, 3, previous=tombstone, checkpoint_id="wanted", data=b"saved again")
         await store.append(back)
-        assert await store.find("wanted") == Located(back, back.header())
-        assert await store.find_in("workflow", "wanted") == Located(back, back.header())
+        assert await store.find("wanted") == FoundEvent(back, back.header())
+        assert await store.find_in("workflow", "wanted") == FoundEvent(back, back.header())
 
     async def test_only_a_checkpoint_that_is_deleted_in_every_run_is_given_as_the_last_tombstone(self) -> None:
         store = await self.open_store()
@@ -401,11 +401,11 @@ class EventStoreConformance:
             await store.append(heads[-1])
         for number, live in ((2, 2), (0, 1), (1, 1)):
             head = heads[number]
-            assert await store.find("wanted") == Located(heads[live], heads[live].header())
+            assert await store.find("wanted") == FoundEvent(heads[live], heads[live].header())
             tombstone = make_event(head.stream, 2, previous=head, type="tombstone", checkpoint_id="wanted")
             await store.append(tombstone)
-        assert await store.find("wanted") == Located(tombstone, tombstone)
-        assert await store.find_in("workflow", "wanted") == Located(tombstone, tombstone)
+        assert await store.find("wanted") == FoundEvent(tombstone, tombstone)
+        assert await store.find_in("workflow", "wanted") == FoundEvent(tombstone, tombstone)
 
     async def test_find_in_looks_at_the_runs_of_one_workflow_alone(self) -> None:
         store = await self.open_store()
@@ -414,14 +414,14 @@ class EventStoreConformance:
         for event in events.values():
             await store.append(event)
         for name, event in events.items():
-            assert await store.find_in(name, "wanted") == Located(event, event.header()), name
-        assert await store.find("wanted") == Located(events[names[-1]], events[names[-1]].header())
+            assert await store.find_in(name, "wanted") == FoundEvent(event, event.header()), name
+        assert await store.find("wanted") == FoundEvent(events[names[-1]], events[names[-1]].header())
         tombstone = make_event(
             StreamId("old", "run"), 2, previous=events["old"], type="tombstone", checkpoint_id="wanted"
         )
         await store.append(tombstone)
-        assert await store.find_in("old", "wanted") == Located(tombstone, tombstone)
-        assert await store.find_in("new", "wanted") == Located(events["new"], events["new"].header())
+        assert await store.find_in("old", "wanted") == FoundEvent(tombstone, tombstone)
+        assert await store.find_in("new", "wanted") == FoundEvent(events["new"], events["new"].header())
         assert await store.find_in("ld", "wanted") is None
         assert await store.find_in("old", "want") is None
 
@@ -443,8 +443,8 @@ class EventStoreConformance:
             await store.append(event)
         newest = make_event(StreamId("workflow", "run 50"), 2, previous=events[50], checkpoint_id="wanted")
         await store.append(newest)
-        assert await store.find("wanted") == Located(newest, newest.header())
-        assert await store.find_in("workflow", "wanted") == Located(newest, newest.header())
+        assert await store.find("wanted") == FoundEvent(newest, newest.header())
+        assert await store.find_in("workflow", "wanted") == FoundEvent(newest, newest.header())
 
     async def test_where_times_are_equal_every_store_finds_the_same(self) -> None:
         stores = [await self.open_store(), await self.open_store()]
@@ -594,7 +594,7 @@ class EventStoreConformance:
             assert await store.read(stream, 1, 2, 3) == events
             assert await _headers(store, stream) == [event.header() for event in events]
             for event in events:
-                located = Located(event, events[-1].header())
+                located = FoundEvent(event, events[-1].header())
                 assert await store.find(event.checkpoint_id) == located
                 assert await store.find(event.checkpoint_id, stream=stream) == located
         if one.workflow_name != other.workflow_name:
@@ -686,7 +686,7 @@ class EventStoreConformance:
                 head = make_event(stream, seq, previous=head)
                 await store.append(head)
                 assert await store.read(stream, seq) == [head]
-                assert await store.find(head.checkpoint_id) == Located(head, head.header())
+                assert await store.find(head.checkpoint_id) == FoundEvent(head, head.header())
 
         await asyncio.gather(*map(append_and_read, range(10)))
 
@@ -920,7 +920,7 @@ class AuditStoreConformance:
             await store.find("wanted", stream=STREAM),
             await store.find_in("workflow", "wanted"),
         ):
-            assert located == Located(tombstone, tombstone)
+            assert located == FoundEvent(tombstone, tombstone)
 
     async def test_a_copy_never_replaces_another_event(self) -> None:
         store = await self.open_store()
@@ -1029,7 +1029,7 @@ class AuditStoreConformance:
             assert await reader.find(events[1].checkpoint_id) is None
             assert await reader.find(events[1].checkpoint_id, stream=STREAM) is None
             assert await reader.find_in("workflow", events[1].checkpoint_id) is None
-            assert await reader.find(events[0].checkpoint_id, stream=STREAM) == Located(events[0], record.header())
+            assert await reader.find(events[0].checkpoint_id, stream=STREAM) == FoundEvent(events[0], record.header())
             assert await reader.checkpoint_ids("checkpoint 2", limit=MANY) == []
             assert await _streams(reader) == [STREAM]
         new = make_event(STREAM, record.seq + 1, previous=record)
@@ -1192,7 +1192,7 @@ class RunStoreConformance:
         """See `EventStoreConformance.settle`."""
 
     async def test_a_document_is_written_where_its_seq_grows(self) -> None:
-        runs = (await self.open_store()).runs()
+        runs = (await self.open_store()).run_store()
         assert await runs.put(_document(2)) == 1
         for stays in (_document(1), _document(2), _document(2, status="done"), _document(2, digest="other")):
             assert await runs.put(stays) == 0
@@ -1204,7 +1204,7 @@ class RunStoreConformance:
     async def test_one_that_says_idle_gives_way_to_one_of_the_same_events_that_says_more(
         self, status: RunStatus
     ) -> None:
-        runs = (await self.open_store()).runs()
+        runs = (await self.open_store()).run_store()
         await runs.put(_document(2, status="idle"))
         assert (await _stored(runs)).status == "idle"
         for stays in (
@@ -1220,7 +1220,7 @@ class RunStoreConformance:
         assert await _stored(runs) == _document(2, status=status)
 
     async def test_one_that_says_idle_never_gives_way_once_its_run_has_moved_on(self) -> None:
-        runs, other = (await self.open_store()).runs(), (await self.open_store()).runs()
+        runs, other = (await self.open_store()).run_store(), (await self.open_store()).run_store()
         await runs.put(_document(2, status="idle"))
         await self.settle()
         await other.put(_document(3, status="running"))
@@ -1229,7 +1229,7 @@ class RunStoreConformance:
         assert await _stored(runs) == _document(3, status="running")
 
     async def test_of_stores_that_write_over_one_that_says_idle_at_once_one_does(self) -> None:
-        stores = [(await self.open_store()).runs() for _ in range(3)]
+        stores = [(await self.open_store()).run_store() for _ in range(3)]
         await stores[0].put(_document(2, status="idle"))
         await self.settle()
         assert sum(await asyncio.gather(*(runs.put(_document(2, status="done")) for runs in stores * 2))) == 1
@@ -1242,7 +1242,7 @@ class RunStoreConformance:
     async def test_one_of_the_same_head_that_knows_of_more_is_written_over_one_that_knows_less_and_never_the_reverse(
         self, counts: dict[str, Any]
     ) -> None:
-        runs, other = (await self.open_store()).runs(), (await self.open_store()).runs()
+        runs, other = (await self.open_store()).run_store(), (await self.open_store()).run_store()
         less, more = _document(4, checkpoints=1), _document(4, status="waiting", **counts)
         await runs.put(less)
         await self.settle()
@@ -1260,7 +1260,7 @@ class RunStoreConformance:
         assert await _stored(runs) == more
 
     async def test_of_stores_that_know_of_more_and_more_and_write_at_once_the_one_that_knows_most_stays(self) -> None:
-        stores = [(await self.open_store()).runs() for _ in range(3)]
+        stores = [(await self.open_store()).run_store() for _ in range(3)]
         await stores[0].put(_document(9, checkpoints=1))
         await self.settle()
         documents = [_document(9, checkpoints=known) for known in (4, 7, 2, 9, 5, 8)]
@@ -1270,7 +1270,7 @@ class RunStoreConformance:
 
     async def test_the_newest_run_beside_some_is_the_newest_of_the_others(self) -> None:
         store = await self.open_store()
-        runs, names = store.runs(), ["a", "b", "c", "d", "e"]
+        runs, names = store.run_store(), ["a", "b", "c", "d", "e"]
         for run in names:
             event = make_event(StreamId("workflow", run), 1)
             if run in "ab":
@@ -1307,9 +1307,9 @@ class RunStoreConformance:
         whole = [_document(1, run=run, timestamp="2026", checkpoint_seq=1, checkpoint_id="x") for run in ("a", "run")]
         for info in whole:
             await writer.append(make_event(info.stream, 1))
-        assert await writer.runs().put(whole[0], msgspec.structs.replace(whole[1], **damage)) == 2
+        assert await writer.run_store().put(whole[0], msgspec.structs.replace(whole[1], **damage)) == 2
         await self.settle()
-        runs = store.runs()
+        runs = store.run_store()
         with caplog.at_level("WARNING", "eventckpt"):
             for _ in range(2):
                 assert await runs.get(STREAM, whole[0].stream) == {whole[0].stream: whole[0]}
@@ -1324,7 +1324,7 @@ class RunStoreConformance:
 
     async def test_the_documents_that_say_idle_are_found_in_each_projection_by_itself(self) -> None:
         store = await self.open_store()
-        runs, other = store.runs("one"), store.runs("other")
+        runs, other = store.run_store("one"), store.run_store("other")
         found = [_document(1, run=f"run {number}", status="idle") for number in range(MANY)]
         await runs.put(*found, _document(1, run="done"), _document(1, run="runs", status="running"))
         await other.put(_document(1, run="elsewhere", status="idle"))
@@ -1336,7 +1336,7 @@ class RunStoreConformance:
         assert len([info async for info in runs.all()]) == MANY + 2
 
     async def test_a_projection_is_put_in_use_by_the_last_claim_alone(self) -> None:
-        first, other = (await self.open_store()).runs(), (await self.open_store()).runs()
+        first, other = (await self.open_store()).run_store(), (await self.open_store()).run_store()
         claim = await first.claim()
         assert claim.name == "latest"
         await self.settle()
@@ -1350,10 +1350,10 @@ class RunStoreConformance:
         assert await other.activate("latest-5")  # without a claim, in any case
         assert not await first.activate("latest-6", claim=third)
         await self.settle()
-        assert await (await self.open_store()).runs().active() == "latest-5"
+        assert await (await self.open_store()).run_store().active() == "latest-5"
 
     async def test_of_stores_that_claim_at_once_one_puts_its_projection_in_use(self) -> None:
-        stores = [(await self.open_store()).runs() for _ in range(4)]
+        stores = [(await self.open_store()).run_store() for _ in range(4)]
         claims = await asyncio.gather(*(runs.claim() for runs in stores))
         assert len({claim.token for claim in claims}) == len(claims)
         done = await asyncio.gather(
@@ -1364,11 +1364,11 @@ class RunStoreConformance:
         )
         assert sum(done) == 1
         await self.settle()
-        assert await (await self.open_store()).runs().active() == f"of {done.index(True)}"
+        assert await (await self.open_store()).run_store().active() == f"of {done.index(True)}"
 
     async def test_a_projection_is_empty_until_it_has_a_document(self) -> None:
         store = await self.open_store()
-        runs, other = store.runs("one"), store.runs("other")
+        runs, other = store.run_store("one"), store.run_store("other")
         assert await runs.is_empty()
         await runs.put(_document(1))
         assert not await runs.is_empty()

@@ -21,7 +21,7 @@ from ..lru import Lru
 from ..removals import Removals
 from ..runs import agree, fold, pointing
 from ..text import safe
-from . import EventStore
+from .event_store import EventStore
 
 __all__ = ["Disagreement", "LeftOut", "counting", "difference", "told"]
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from ..events import CheckpointEvent, StreamId
 from ..removals import Removals
-from . import EventStore
+from .event_store import EventStore
 
 __all__ = ["WALKS", "Backwards", "headers_of", "is_torn", "removals_of"]
 

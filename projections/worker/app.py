@@ -190,7 +190,7 @@ async def _rebuild(store: str) -> None:
 
 async def _compare(store: str, as_json: bool) -> int:
     async with _engine(store) as engine:
-        differences = [each async for each in compare_with_log(engine.store, engine.feed, engine.store.runs())]
+        differences = [each async for each in compare_with_log(engine.store, engine.feed, engine.store.run_store())]
     rows = [
         {"workflow": each.stream.workflow_name, "run": each.stream.run_id, "what": each.what} for each in differences
     ]
@@ -225,7 +225,7 @@ async def _reset(store: str, start: Start) -> None:
 async def _processor(store: str, *, certain: bool = False) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
     """The processor of the projection in use, not started; `certain` for who changes something."""
     async with _engine(store) as engine:
-        name = await engine.store.runs().active(certain=certain)
+        name = await engine.store.run_store().active(certain=certain)
         yield name, Projector(engine, ProcessorOptions()).processor_of(name)
 
 

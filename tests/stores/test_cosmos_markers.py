@@ -16,7 +16,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 from eventckpt import CheckpointAudit, CosmosEventStore, EventCheckpointStorage, StreamId
 from eventckpt.errors import CheckpointConflictError, CheckpointStoreError, StoreCorruptError, StreamConflict
 from eventckpt.removals import Removals
-from eventckpt.stores import Located
+from eventckpt.stores import FoundEvent
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import partition_key_of
 
@@ -291,7 +291,7 @@ async def test_what_is_removed_between_the_two_looks_of_a_search_is_searched_aga
     await gate.arrived.wait()
     await store.remove(STREAM, [1])
     gate.open.set()
-    assert await finding == Located(elsewhere, elsewhere.header())
+    assert await finding == FoundEvent(elsewhere, elsewhere.header())
 
 
 # What 0.1.0 left

@@ -23,7 +23,7 @@ from ...log import logger_of
 from ...moments import order_of
 from ...removals import NOTHING, Removals
 from ...text import is_unicode
-from .. import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
+from .. import AuditStore, Check, FoundEvent, RunStore, can_exist, gaps_behind, head_stays
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
 from . import connection, listings, log, markers
@@ -161,7 +161,7 @@ class CosmosEventStore(AuditStore):
             by_name = {str(item["id"]): item for item in found if item is not None and is_event(item)}
             return [await self._whole(by_name[name]) for name in sorted(by_name)]
 
-    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
+    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):
             return None
@@ -171,7 +171,7 @@ class CosmosEventStore(AuditStore):
         async with self._container.in_use():
             return await self._located(key, partial(self._newest_in, key, checkpoint_id))
 
-    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         """See `EventStore.find_in`."""
         if not is_unicode(workflow_name) or not is_unicode(checkpoint_id):
             return None
@@ -434,7 +434,7 @@ class CosmosEventStore(AuditStore):
 
     async def _found_anywhere(
         self, checkpoint_id: str, only: str = "", values: Mapping[str, object] | None = None
-    ) -> Located | None:
+    ) -> FoundEvent | None:
         async with self._container.in_use():
             for _ in range(_LOOKS):
                 newest = await self._newest_of_all(checkpoint_id, only, values or {})
@@ -446,13 +446,13 @@ class CosmosEventStore(AuditStore):
                     return located
             return None
 
-    async def _located(self, key: str, event_item: Callable[[], Awaitable[Item | None]]) -> Located | None:
+    async def _located(self, key: str, event_item: Callable[[], Awaitable[Item | None]]) -> FoundEvent | None:
         """An event of a run, whole, and the run's head; asked for side by side."""
         found, head = await together(event_item, partial(self._head, key))
         if found is None or not is_event(found):
             return None
         event = await self._whole(found)
-        return Located(event, _later(event.header(), head))
+        return FoundEvent(event, _later(event.header(), head))
 
     async def _newest_of_all(self, checkpoint_id: str, only: str, values: Mapping[str, object]) -> Item | None:
         """Where the newest event of a checkpoint id is, in the run that counts. Little is asked for and kept of each:

@@ -32,7 +32,7 @@ from ...events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
 from ...removals import Removals
 from ...settings import choice, no_connection_string, number
 from ...text import described, is_unicode
-from .. import AuditStore, Check, Located, RunStore, can_exist, gaps_behind, head_stays
+from .. import AuditStore, Check, FoundEvent, RunStore, can_exist, gaps_behind, head_stays
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
 from .change_feed import SqliteChangeFeed
@@ -154,13 +154,13 @@ class SqliteEventStore(AuditStore):
 
         return await self._read(fetch)
 
-    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> Located | None:
+    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
         if stream is None:
             return await self._found(checkpoint_id, "", ())
         return await self._found(checkpoint_id, *_where(stream)) if can_exist(stream) else None
 
-    async def find_in(self, workflow_name: str, checkpoint_id: str) -> Located | None:
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         """See `EventStore.find_in`."""
         if not is_unicode(workflow_name):
             return None
@@ -367,18 +367,18 @@ class SqliteEventStore(AuditStore):
             ended = self._writer.end(after=self._reader.end())
         await asyncio.wrap_future(ended)
 
-    async def _found(self, checkpoint_id: str, only: str, key: tuple[str, ...]) -> Located | None:
+    async def _found(self, checkpoint_id: str, only: str, key: tuple[str, ...]) -> FoundEvent | None:
         """The newest event of an id in the run that counts, among those that a condition holds for."""
         if not is_unicode(checkpoint_id):
             return None
 
-        def fetch(connection: sqlite3.Connection) -> Located | None:
+        def fetch(connection: sqlite3.Connection) -> FoundEvent | None:
             newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
             if newest is None:
                 return None
             row = connection.execute(f"SELECT {_COLUMNS}, data FROM events WHERE position = ?", newest[:1])
             event = _event(row.fetchone())
-            return Located(event, _head(connection, event.stream) or event.header())
+            return FoundEvent(event, _head(connection, event.stream) or event.header())
 
         return await self._read(fetch)
 

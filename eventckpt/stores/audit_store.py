@@ -1,0 +1,159 @@
+"""The port between the audit and an engine: a store that can also be asked as a whole, that takes copies of logs, and
+from which events are removed for good.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+from ..errors import CheckpointStoreError, StreamConflict
+from ..events import CheckpointEvent, StreamId
+from ..removals import Removals
+from .event_store import EventStore, head_of
+
+__all__ = ["AuditStore", "Check", "gaps_behind", "head_stays"]
+
+
+def gaps_behind(after: int, events: Iterable[CheckpointEvent]) -> list[tuple[int, int]]:
+    """The gaps behind a seq and between events in order of seq: of each the seq before it, and the last one in it."""
+    gaps: list[tuple[int, int]] = []
+    for event in events:
+        if event.seq > after + 1:
+            gaps.append((after, event.seq - 1))
+        after = max(after, event.seq)
+    return gaps
+
+
+def head_stays(stream: StreamId, seq: int) -> CheckpointStoreError:
+    """The refusal to remove a run's last event."""
+    return CheckpointStoreError(
+        f"seq {seq} is the last event of run {stream.run_id!r} of workflow {stream.workflow_name!r}, which is never "
+        "removed: its seq would be free again. Nothing was removed. Leave it out; to let go of a whole run, prune it "
+        "with keep=0, which leaves one event."
+    )
+
+
+class Check(NamedTuple):
+    """One thing that an engine looked at, for `AuditStore.checks`."""
+
+    name: str
+    ok: bool
+    detail: str
+    """What was found."""
+    advice: str = ""
+    """What to do, where something is wrong."""
+
+
+class AuditStore(EventStore):
+    """An event store that can also be asked as a whole: what `eventckpt.audit` needs beyond the storages' port.
+
+    Both engines are one. Verbs that change what is there (`put`, `remove`) are for imports and retention; neither
+    ever changes an event.
+    """
+
+    @abstractmethod
+    def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
+        """The streams, of one workflow or of all, whose run id begins with `prefix`; the last written to first.
+
+        Each that is there all the time is given once, whatever is appended and removed meanwhile; those that are only
+        found to have been written to in the meantime may come last.
+        """
+
+    @abstractmethod
+    async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
+        """Up to `limit` of the checkpoint ids that begin with `prefix`, sorted."""
+
+    async def runs_with(self, workflow_name: str, checkpoint_ids: Sequence[str]) -> list[tuple[str, str]]:
+        """Which runs of a workflow have events of these checkpoint ids: pairs of checkpoint id and run id, each once.
+
+        An engine should override this: here, the headers of all runs are read.
+
+        Args:
+            workflow_name: the workflow.
+            checkpoint_ids: up to 500.
+        """
+        wanted = frozenset(checkpoint_ids)
+        async with aclosing(self.workflow_headers(workflow_name)) as headers:
+            found = {(each.checkpoint_id, each.run_id) async for each in headers if each.checkpoint_id in wanted}
+        return sorted(found)
+
+    @abstractmethod
+    def events(self, stream: StreamId, *, gt: int = 0, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
+        """The events of a stream with `gt < seq <= lte`, whole, in order of the seq that each is kept under."""
+
+    @abstractmethod
+    async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
+        """Keep copies of a log's events under their seqs, gaps and all; how many were not there yet.
+
+        What was removed is not put back: an event whose seq the run's newest record covers, or of which the engine
+        knows that it was removed, counts as known.
+
+        Raises:
+            StreamConflict: another event has one of the seqs, or had it before it was removed, as far as the engine can
+                tell. On an engine with transactions nothing was kept.
+        """
+
+    async def put_over(self, stream: StreamId, events: Sequence[CheckpointEvent], *, after: int) -> int:
+        """`put`, where the copies, in order of seq, have gaps that a record among them or behind them explains.
+
+        In the gaps behind the seq `after` nothing may lie: what somebody else has appended there would lie behind the
+        record. Nobody can append there from then on.
+
+        This default looks before it puts, which leaves a moment in between: an engine should do both in one step, and
+        one that compares an append with what lies at its seq alone has to close the gaps.
+
+        Args:
+            stream: the run.
+            events: as for `put`.
+            after: the last seq that the caller knows of in the store; gaps before it are not looked at.
+
+        Raises:
+            StreamConflict: there is an event in a gap, or `put` raises it. On an engine with transactions nothing was
+                kept.
+        """
+        for low, high in gaps_behind(after, events):
+            async with aclosing(self.headers(stream, gt=low, lte=high)) as headers:
+                async for header in headers:
+                    raise StreamConflict(stream, header.seq, await head_of(self, stream))
+        return await self.put(stream, events)
+
+    @abstractmethod
+    async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
+        """Remove events for good; how many were there. What they were must have been recorded before.
+
+        Their seqs stay taken, whatever becomes of the process meanwhile: doing it again finishes what was cut off, and
+        two that remove the same at once are in nobody's way. Seqs that no event has, those beyond the head among them,
+        count for nothing.
+
+        Raises:
+            CheckpointStoreError: one of the seqs is the run's last event. Nothing was removed.
+        """
+
+    async def unmarked(self, stream: StreamId, removals: Removals) -> list[int]:
+        """Seqs below the head that were recorded as removed and that a writer whose view of the run is old could take;
+        `remove` closes them. At most so many as one call may well look at: ask again after that.
+
+        On an engine that compares an append with the run's head there are none, whatever was removed. One that compares
+        it with what lies at its seq, and removed events once without a trace, overrides this.
+
+        Args:
+            stream: the run.
+            removals: what its records say, which may be any numbers.
+        """
+        return []
+
+    @abstractmethod
+    def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of the last events of all streams, and then of each new one as it comes. Never ends by itself.
+
+        Args:
+            last: how many events to begin with.
+            poll: seconds between two looks at the store.
+        """
+
+    @abstractmethod
+    async def checks(self) -> list[Check]:
+        """What the engine finds of its settings, rights and layout. Raises nothing for what it can report."""

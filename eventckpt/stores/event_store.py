@@ -1,0 +1,169 @@
+"""The port between the storages and an engine: what any event store must do, and nothing about how.
+
+An engine keeps streams of immutable events. It never decodes a payload. `eventckpt.testing.event_store` holds the tests
+that every engine passes; subclass it to check your own.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import NamedTuple, Self
+
+from ..closing import close_after
+from ..errors import CheckpointStoreError
+from ..events import CheckpointEvent, StreamId
+from ..text import is_unicode
+from .change_feed import ChangeFeed
+from .documents import DocumentStore
+from .run_store import RunStore
+
+__all__ = ["EventStore", "FoundEvent", "can_exist", "head_of"]
+
+
+def can_exist(stream: StreamId) -> bool:
+    """Whether an engine can have a stream of this name."""
+    return is_unicode(stream.workflow_name) and is_unicode(stream.run_id)
+
+
+class FoundEvent(NamedTuple):
+    """What `EventStore.find` and `find_in` give: the newest event of a checkpoint id, and where its stream stands."""
+
+    event: CheckpointEvent
+    """Whole, with its payload's data; a tombstone if the checkpoint was deleted."""
+    head: CheckpointEvent
+    """The header of the stream's last event."""
+
+
+class EventStore(ABC):
+    """An append-only store of checkpoint events, grouped in streams.
+
+    Reads see every append that was acknowledged before they began, by this store object. An event whose header
+    cannot be read is still given, with what its key says and without a payload, so that one damaged event hides
+    no other. What is asked for may come out of a damaged event too: of a seq outside 64 bits, and of a name that is no
+    Unicode, there is no event.
+
+    A store opens itself on first use; constructing one does no I/O. Nothing is lost when nobody calls `close`.
+
+    Every method may raise `CheckpointStoreError` when the engine cannot be reached, read or written.
+    """
+
+    @abstractmethod
+    async def append(self, event: CheckpointEvent) -> None:
+        """Commit `event` as the new head of its stream. When this returns, the event is durable.
+
+        Appending an event that is already there, digest and all, does nothing: a retry is safe. So it does where the
+        event was committed and removed since, as far as the engine can tell: from the digest that it keeps of each
+        removed event, or else from those that the run's record has.
+
+        Raises:
+            StreamConflict: `event.seq` is not the one after the head, or `event.previous_digest` is not the
+                head's digest. Nothing was written. The seq of a removed event is as taken as any other's.
+        """
+
+    @abstractmethod
+    async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
+        """The events at `seqs`, whole, in ascending order of seq; those that do not exist are left out."""
+
+    @abstractmethod
+    async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
+        """The newest event of `checkpoint_id` in `stream`; None if there is none.
+
+        Without a stream, several runs may have the id. Of those in which the checkpoint is live, that is, in which the
+        newest event of the id is no tombstone, it is the run whose newest event of the id was written last; only where
+        it is live in none, the one whose tombstone was. An engine without an order of commits over several runs goes
+        by `recorded_at`, then by run id, then by the workflow's name: the same in every process.
+        """
+
+    async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
+        """What `find` gives without a stream, over the runs of one workflow.
+
+        An engine should override this: here, headers are read until one fits.
+        """
+        deleted: CheckpointEvent | None = None
+        seen: set[StreamId] = set()
+        async with aclosing(self.workflow_headers(workflow_name, desc=True)) as headers:
+            async for header in headers:
+                if header.checkpoint_id != checkpoint_id or header.stream in seen:
+                    continue
+                seen.add(header.stream)
+                if header.type == "tombstone":
+                    deleted = deleted or header
+                elif (found := await _found(self, header)) is not None:
+                    return found
+        return None if deleted is None else await _found(self, deleted)
+
+    @abstractmethod
+    def headers(
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of a stream's events with `gt < seq <= lte`, in ascending or descending order of seq."""
+
+    @abstractmethod
+    def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of all events of a workflow's runs, oldest or newest first; within a run by seq."""
+
+    async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
+        """Remove the parts of payloads whose event was never committed; how many were removed.
+
+        A writer that dies between the parts of a large payload and its event leaves such parts. They are in
+        nobody's way. An engine without parts has nothing to do.
+
+        Args:
+            older_than: seconds; younger parts may belong to a write that is under way.
+        """
+        return 0
+
+    def run_store(self, name: str | None = None) -> RunStore:
+        """The "latest" projection kept beside these events: the one in use, or the one called `name`.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no projections.
+        """
+        return self.runs(name)  # which is what engines made for 0.1.0 have
+
+    def change_feed(self) -> ChangeFeed:
+        """These events in the order of their commits, for a processor. It is closed with this store.
+
+        Raises:
+            CheckpointStoreError: the engine has no feed.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} has no change feed.")
+
+    def document_store(self) -> DocumentStore:
+        """A place for small documents beside these events: leases, and what is parked. It is closed with this store.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no documents.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} keeps no documents.")
+
+    def runs(self, name: str | None = None) -> RunStore:
+        """`run_store`, by the name that it had in 0.1.0."""
+        if type(self).run_store is not EventStore.run_store:
+            return self.run_store(name)
+        raise CheckpointStoreError(f"{type(self).__name__} keeps no projections; use latest='log'.")
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finish what is under way and let go of every resource. May be called more than once."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        await close_after(error, self.close)
+
+
+async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None:
+    """The header of a run's last event; None if it has no events."""
+    async with aclosing(store.headers(stream, desc=True)) as headers:
+        return await anext(headers, None)
+
+
+async def _found(store: EventStore, header: CheckpointEvent) -> FoundEvent | None:
+    """The event of a header, whole, and its head; None where it was removed meanwhile."""
+    for event in await store.read(header.stream, header.seq):
+        return FoundEvent(event, await head_of(store, header.stream) or event.header())
+    return None

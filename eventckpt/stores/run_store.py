@@ -1,0 +1,119 @@
+"""The port between the "latest" projection and an engine: how each run stands, one small document a run."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from typing import NamedTuple
+
+from ..errors import CheckpointStoreError
+from ..events import RunInfo, StreamId
+
+__all__ = ["Claim", "RunStore", "gives_way"]
+
+
+def gives_way(stored: RunInfo, info: RunInfo) -> bool:
+    """Whether `RunStore.put` writes `info` over the document that is stored."""
+    if stored.seq != info.seq:
+        return stored.seq < info.seq
+    if stored.digest != info.digest:
+        return False
+    if (stored.status == "idle") != (info.status == "idle"):
+        return stored.status == "idle"
+    return stored.seqs_known < info.seqs_known
+
+
+class Claim(NamedTuple):
+    """What `RunStore.claim` gives: the projection in use, and the right to put another one in its place."""
+
+    name: str
+    """Of the projection in use."""
+    token: str
+    """What tells whether anybody has claimed or activated since."""
+
+
+class RunStore(ABC):
+    """The `RunInfo` documents of one projection: what `projections` writes, and what listings of runs read.
+
+    It shares the connections of the event store that it came from, and is closed with that.
+
+    A document that is not whole, or of another run or seq than there can be under its key, is as if there were none: it
+    is left out, which is said once in a warning, and written over. `run_documents` has the rule.
+    """
+
+    @abstractmethod
+    async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
+        """The documents of these runs; runs without one are left out."""
+
+    @abstractmethod
+    async def put(self, *infos: RunInfo) -> int:
+        """Write each document whose seq is greater than the stored one's; how many were written.
+
+        One of the same seq and digest is written, too, where it tells more of the same run (`gives_way`): the stored
+        one says `idle`, as 0.1.0 did, and this one does not; or this one knows of more of the seqs before, which came
+        to the log late.
+
+        The comparison and the write are one step, whoever else writes: an older document never replaces a newer one.
+        """
+
+    @abstractmethod
+    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+        """The run of this workflow with the newest live checkpoint; None without any. One query; on an engine
+        that goes by times two more where the newest are of the same.
+
+        Args:
+            beside: a few runs that are left out, because the log says something else of them.
+        """
+
+    @abstractmethod
+    def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+        """The documents of a workflow, or of all workflows, in no particular order."""
+
+    async def idle(self) -> AsyncGenerator[RunInfo, None]:
+        """The documents that say `idle`, as 0.1.0 wrote them.
+
+        An engine that can find them without reading all documents should override this.
+        """
+        async with aclosing(self.all()) as infos:
+            async for info in infos:
+                if info.status == "idle":
+                    yield info
+
+    @abstractmethod
+    async def clear(self) -> None:
+        """Remove every document of this projection."""
+
+    @abstractmethod
+    async def active(self, *, certain: bool = False) -> str:
+        """The name of the projection in use; `"latest"` until another one is activated.
+
+        Args:
+            certain: for who is going to change what is there. Not as a replica that lags knows it, which may be the
+                one before; where there are replicas this costs a write.
+        """
+
+    async def claim(self) -> Claim:
+        """Claim the right to put another projection in use. No earlier claim is worth anything from now on.
+
+        Raises:
+            CheckpointStoreError: the engine cannot tell whether somebody else has claimed since.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} has no claims; use activate without one.")
+
+    @abstractmethod
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
+        """Make the projection called `name` the one in use, in one step; whether it was done.
+
+        Args:
+            claim: only if nobody has claimed or activated since this was given, which is one step with the rest. None:
+                in any case, and no claim is worth anything from now on.
+        """
+
+    async def is_empty(self) -> bool:
+        """Whether this projection has no document at all.
+
+        An engine that can tell without reading a page of them should override this.
+        """
+        async with aclosing(self.all()) as infos:
+            return await anext(infos, None) is None

@@ -27,11 +27,11 @@ __all__ = [
     "NOT_SHARED",
     "REDUCTIONS",
     "WRITTEN_AS_KINDS",
-    "Parts",
+    "Reduced",
     "Reduction",
     "data_of",
     "is_member",
-    "parts_of",
+    "reduced",
     "reduces_as_a_set",
     "reduction_of",
     "root_of",
@@ -172,7 +172,7 @@ def uses_defaults(cls: type[Any]) -> bool:
     )
 
 
-class Parts(NamedTuple):
+class Reduced(NamedTuple):
     """What an object's copy protocol says."""
 
     build: Any
@@ -185,7 +185,7 @@ class Parts(NamedTuple):
     """A function that would restore the state; None for data."""
 
 
-def parts_of(value: Any) -> Parts | str:
+def reduced(value: Any) -> Reduced | str:
     """Take an object apart; a text is the name of a global that it reduces to.
 
     Raises:
@@ -193,17 +193,17 @@ def parts_of(value: Any) -> Parts | str:
         Exception: whatever its own methods raise.
     """
     reducer = cast("Callable[[Any], Any] | None", copyreg.dispatch_table.get(f.type_of(value)))
-    reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
-    if isinstance(reduced, str):
-        return reduced
-    build, args, *rest = cast("tuple[Any, ...]", reduced)
+    said: Any = reducer(value) if reducer else value.__reduce_ex__(4)
+    if isinstance(said, str):
+        return said
+    build, args, *rest = cast("tuple[Any, ...]", said)
     state, items, pairs, setter = (*rest, None, None, None, None)[:4]
     iterators = all(part is None or hasattr(part, "__next__") for part in (items, pairs))
     if type(args) is not tuple or len(rest) > 4 or not iterators:
         raise TypeError("its __reduce__ does not return what the copy protocol asks for")
     if state == {} and type(state) is dict and isinstance(value, BaseException):
         state = None  # of an exception whose attributes were looked at, and never set: equal to one left alone
-    return Parts(
+    return Reduced(
         build,
         cast("tuple[Any, ...]", args),
         state,
@@ -218,14 +218,14 @@ BUILDERS: Final[tuple[Any, ...]] = (_copyreg.__newobj__, _copyreg.__newobj_ex__,
 """Functions of the copy protocol itself: what they call is a type, which stands in their arguments."""
 
 
-def data_of(cls: type[Any], value: Any) -> Parts:
+def data_of(cls: type[Any], value: Any) -> Reduced:
     """The parts of an object that is data: it is rebuilt by a type, and nothing else restores it.
 
     Raises:
         CheckpointEncodeError: it is none.
-        Exception: what `parts_of` raises.
+        Exception: what `reduced` raises.
     """
-    parts = parts_of(value)
+    parts = reduced(value)
     if isinstance(parts, str):
         raise not_data(cls, f"reduces to the global {parts!r}")
     if parts.setter is not None:
@@ -235,6 +235,6 @@ def data_of(cls: type[Any], value: Any) -> Parts:
     return parts
 
 
-def is_member(parts: Parts) -> bool:
+def is_member(parts: Reduced) -> bool:
     """Whether what is built is a member of an enum."""
     return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__

@@ -24,7 +24,7 @@ from ..errors import CheckpointEncodeError, CheckpointTypeNotAllowedError
 from ..text import is_unicode
 from . import forms as f
 from . import type_expressions
-from .copy_protocol import BUILDERS, NOT_SHARED, Parts, data_of, is_member, parts_of, reduces_as_a_set, uses_defaults
+from .copy_protocol import BUILDERS, NOT_SHARED, Reduced, data_of, is_member, reduced, reduces_as_a_set, uses_defaults
 from .labels import with_labels
 from .messagepack import pack
 from .refusals import not_data, unreadable
@@ -344,7 +344,7 @@ class Encoder:
         self._fill_list(node, args, depth, False)
         return node
 
-    def _built_by(self, cls: type[Any], parts: Parts, value: object, native: bool) -> dict[str, Any]:
+    def _built_by(self, cls: type[Any], parts: Reduced, value: object, native: bool) -> dict[str, Any]:
         """The beginning of a node: how the object comes to be. Arguments are still live values."""
         build, args = parts.build, parts.args
         if build is copyreg.__newobj__ or build is copyreg.__newobj_ex__:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - undocumented names of pickle's protocol
@@ -404,7 +404,7 @@ class Encoder:
         except CheckpointTypeNotAllowedError:
             return False
         try:
-            parts = parts_of(value)
+            parts = reduced(value)
         except Exception:
             return True  # which the walk will name
         return isinstance(parts, str) or isinstance(parts.build, type) or parts.build in BUILDERS

@@ -84,7 +84,7 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEv
         recorded_at=now(),
         **{rule.field: _checked(checkpoint, name, rule) for name, rule in _RULES.items()},
     )
-    _prove(header)
+    _check_loadable(header)
     return header
 
 
@@ -139,7 +139,7 @@ def _checked(checkpoint: WorkflowCheckpoint, name: str, rule: _Rule) -> Any:
     return value
 
 
-def _prove(header: CheckpointEvent) -> None:
+def _check_loadable(header: CheckpointEvent) -> None:
     """What could not be read again must not be acknowledged, header included."""
     if _decoder.decode(_encoder.encode(header)) != header:
         raise CheckpointEncodeError(

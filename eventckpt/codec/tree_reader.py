@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Final, TypeAlias, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from .common_nodes import equal_nodes, read_what_refers
-from .fields import bytes_of, listed, text_of
+from .fields import bytes_of, listed, text_of, unknown_kind, without_a_name
 from .messagepack import pack, unpack
 from .tree import Form, Opaque, Parts, Ref, Tree, Value, brief, parts_of, step_to
 from .tree_labels import Path, TreeLabels
@@ -122,6 +122,7 @@ class _Reader:
         self._has_labels = has_labels
         self._admitted: dict[str, bool] = {}
         self._labels = TreeLabels()
+        self._label = self._labels.note
 
     def checkpoint(self, node: Any) -> dict[str, Tree]:
         tree = self._read(node) if id(node) not in self._same else {}
@@ -167,18 +168,15 @@ class _Reader:
             return node if f.ATOMS.issuperset(map(type, node.values())) else self._map(node, path)
         form = node[f.FORM]
         if type(form) is not str:
-            raise CheckpointDecodeError("A stored form has a name that is not text.")
+            raise without_a_name()
+        read = self._KINDS.get(form)
+        if read is not None:
+            if form != f.REF:
+                self._label(node, path)
+            return read(self, node, path)
         if ":" in form:
             return self._object(form, node, path)
-        read = self._KINDS.get(form)
-        if read is None:
-            raise CheckpointDecodeError(
-                f"Stored values use the kind {form[:80]!r}, which this version of eventckpt does not know. "
-                "The event was written by a newer version, or is damaged."
-            )
-        if form != f.REF:
-            self._labels.note(node, path)
-        return read(self, node, path)
+        raise unknown_kind(form)
 
     def _list(self, items: list[Any], path: Path) -> _Work:
         atoms = f.ATOMS
@@ -316,7 +314,7 @@ class _Reader:
             if text is not None:
                 self._labels.note_all_in(node, path)
                 return Value(name, text)
-        self._labels.note(node, path)
+        self._label(node, path)
         return self._parts(name, node, path)
 
     def _parts(self, name: str, node: dict[str, Any], path: Path) -> _Work:

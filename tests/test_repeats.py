@@ -205,7 +205,7 @@ def source_of(name: str, amount: str, *, lines: int = LEAST) -> str:
 
 def test_a_copy_is_found_whatever_its_names_comments_and_indentation_are() -> None:
     copy = "class Orders:\n" + textwrap.indent(source_of("other", "sum_"), "    ")
-    sources = {"one": source_of("one", "total"), "other": copy.replace("part(2)", "part(2)  # the third")}
+    sources = {"one": source_of("one", "total"), "other": copy.replace("part(2) + sum_", "part(2) + sum_  # the third")}
     assert repeats(sources, with_names=True) == []
     assert repeats(sources, with_names=False) == [Repeat(LEAST, ("one", 2), ("other", 3))]
     assert repeats({"one": sources["one"], "same": sources["one"]}, with_names=True) == [

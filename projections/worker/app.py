@@ -6,11 +6,13 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
+from eventckpt.exit_codes import FOUND_WRONG, MEANINGS
+
 from ..options import ProcessorOptions
 from . import commands
 from .http import DEFAULT_PORT
 from .logs import log_as_json
-from .output import FOUND_WRONG, complete, well_formed
+from .output import complete, well_formed
 from .serve import ServeOptions, serve
 
 __all__ = ["app"]
@@ -19,10 +21,7 @@ _DEFAULTS: Final = ProcessorOptions(worker="defaults")
 
 app: typer.Typer = typer.Typer(
     help="Keeps the latest-state projection of a checkpoint store up to date. Run as many workers as you like.",
-    epilog=(
-        "Exit codes: 0 all is well; 1 something was found wrong, or left out; 2 the command line or a setting is "
-        "wrong; 4 the store cannot be read or written."
-    ),
+    epilog=MEANINGS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -30,10 +29,10 @@ app: typer.Typer = typer.Typer(
 )
 
 Store = Annotated[
-    str,
+    str | None,
     typer.Option(
         envvar="EVENTCKPT_STORE",
-        help="A SQLite file, or the endpoint of a Cosmos DB account (database, container and key: AZURE_COSMOS_…).",
+        help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -59,7 +58,7 @@ Seconds = Annotated[float, typer.Option(help="Seconds.")]
 
 @app.command()
 def run(
-    store: Store,
+    store: Store = None,
     host: Host = "127.0.0.1",
     port: Port = None,
     max_poll_age: MaxPollAge = 60.0,
@@ -102,27 +101,27 @@ def run(
 
 
 @app.command()
-def status(store: Store, as_json: Json = False) -> None:
+def status(store: Store = None, as_json: Json = False) -> None:
     """Ranges, their owners, positions, lag, attempts, what is parked, and why the projection is not to be believed."""
     complete(commands.status(store, as_json=as_json))
 
 
 @app.command()
-def rebuild(store: Store) -> None:
+def rebuild(store: Store = None) -> None:
     """Build the projection anew beside the one in use, then put it in use. Workers may go on meanwhile. Exit with
     1, and change nothing, while another rebuild is at work."""
     complete(commands.rebuild(store))
 
 
 @app.command()
-def compare(store: Store, as_json: Json = False) -> None:
+def compare(store: Store = None, as_json: Json = False) -> None:
     """Compare the projection with the log, run by run; exit with 1 if they differ."""
     if complete(commands.compare(store, as_json=as_json)):
         raise typer.Exit(FOUND_WRONG)
 
 
 @app.command()
-def unpark(store: Store) -> None:
+def unpark(store: Store = None) -> None:
     """Apply what was parked once more, and let ranges that were stopped go on; exit with 1 if something stays."""
     if complete(commands.unpark(store)):
         raise typer.Exit(FOUND_WRONG)
@@ -130,7 +129,7 @@ def unpark(store: Store) -> None:
 
 @app.command()
 def reset(
-    store: Store, start: Annotated[str, typer.Option(help="beginning or now.")] = "beginning"
+    store: Store = None, start: Annotated[str, typer.Option(help="beginning or now.")] = "beginning"
 ) -> None:  # fmt: skip
     """Forget all positions, so that reading begins anew. Stop the workers before."""
 

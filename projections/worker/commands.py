@@ -21,7 +21,7 @@ from .output import FOUND_WRONG, Failure, print_json, print_table, say
 __all__ = ["compare", "rebuild", "reset", "status", "unpark"]
 
 
-async def status(store: str, *, as_json: bool) -> None:
+async def status(store: str | None, *, as_json: bool) -> None:
     """Print how each range stands, what is parked, and whether the projection is to be believed."""
     async with _processor(store) as (name, processor):
         ranges = await processor.status()
@@ -38,7 +38,7 @@ async def status(store: str, *, as_json: bool) -> None:
         print_table("Parked", aside)
 
 
-async def rebuild(store: str) -> None:
+async def rebuild(store: str | None) -> None:
     """Fill a new projection beside the one in use, then put it in use."""
     async with engine_of(store) as engine:
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
@@ -51,9 +51,9 @@ async def rebuild(store: str) -> None:
     say(f"{name} is in use")
 
 
-async def compare(store: str, *, as_json: bool) -> int:
+async def compare(store: str | None, *, as_json: bool) -> int:
     """Print where log and projection differ; how many runs do."""
-    async with engine_of(store) as engine:
+    async with engine_of(store, read_only=True) as engine:
         differences = [each async for each in differences_from_log(engine.store, engine.feed, engine.store.run_store())]
     rows = [
         {"workflow": each.stream.workflow_name, "run": each.stream.run_id, "what": each.what} for each in differences
@@ -67,7 +67,7 @@ async def compare(store: str, *, as_json: bool) -> int:
     return len(rows)
 
 
-async def unpark(store: str) -> int:
+async def unpark(store: str | None) -> int:
     """Apply what was parked once more; how many events stay parked."""
     async with _processor(store, certain=True) as (_, processor):
         taken = await processor.unpark()
@@ -76,7 +76,7 @@ async def unpark(store: str) -> int:
     return left
 
 
-async def reset(store: str, start: Start) -> None:
+async def reset(store: str | None, start: Start) -> None:
     """Forget all positions of the projection in use."""
     async with _processor(store, certain=True) as (name, processor):
         try:
@@ -87,9 +87,11 @@ async def reset(store: str, start: Start) -> None:
 
 
 @asynccontextmanager
-async def _processor(store: str, *, certain: bool = False) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
+async def _processor(
+    store: str | None, *, certain: bool = False
+) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
     """The processor of the projection in use, not started; `certain` for who changes something."""
-    async with engine_of(store) as engine:
+    async with engine_of(store, read_only=not certain) as engine:
         name = await engine.store.run_store().active(certain=certain)
         yield name, Projector(engine, ProcessorOptions()).processor_of(name)
 

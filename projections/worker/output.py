@@ -10,26 +10,19 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import typer
-from agent_framework import WorkflowCheckpointException
-from agent_framework.exceptions import SettingNotFoundError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventckpt.errors import CheckpointStoreError
+from eventckpt.exit_codes import FOUND_WRONG, INTERRUPTED, USAGE, exit_code
 from eventckpt.text import safe, safe_json
 
 from ..leases import LeaseLostError
 from ..lock import RebuildLostError, RebuildRunningError
 
-__all__ = ["FOUND_WRONG", "STORE", "USAGE", "Failure", "complete", "print_json", "print_table", "say", "well_formed"]
+__all__ = ["FOUND_WRONG", "USAGE", "Failure", "complete", "print_json", "print_table", "say", "well_formed"]
 
 _T = TypeVar("_T")
-
-FOUND_WRONG: Final = 1
-USAGE: Final = 2
-STORE: Final = 4
-_INTERRUPTED: Final = 130  # as a shell says it of SIGINT
 
 _PROGRAM: Final = "eventckpt-projector"
 
@@ -48,19 +41,18 @@ def complete(work: Coroutine[Any, Any, _T]) -> _T:
         return asyncio.run(work)
     except Failure as failure:
         code, error = failure.code, failure
-    except SettingNotFoundError as missing:
-        code, error = USAGE, missing
     except (RebuildRunningError, RebuildLostError, LeaseLostError) as others:
         code, error = FOUND_WRONG, others
-    except CheckpointStoreError as failed:
-        code, error = STORE, failed
-    except WorkflowCheckpointException as wrong:
-        code, error = FOUND_WRONG, wrong
     except BrokenPipeError:  # the reader of the pipe has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - so that exiting does not flush into it
         raise typer.Exit(0) from None
     except KeyboardInterrupt:
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception as failed:
+        known = exit_code(failed)
+        if known is None:
+            raise
+        code, error = known, failed
     say(f"{_PROGRAM}: {' '.join(str(error).split())}")
     raise typer.Exit(code) from error
 

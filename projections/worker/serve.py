@@ -48,7 +48,7 @@ class ServeOptions:
             ScalerLeases.check_name(self.scaler_name)
 
 
-async def serve(store: str, options: ProcessorOptions, about: ServeOptions) -> None:
+async def serve(store: str | None, options: ProcessorOptions, about: ServeOptions) -> None:
     """Project until SIGTERM or SIGINT.
 
     Raises:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -68,7 +69,14 @@ async def ended(rig: Rig, *arguments: str, **environment: str) -> tuple[int | No
 
 def invoked(*words: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, output and errors of a command in this process; its environment is what is given."""
-    result = CliRunner().invoke(app, words, env={**_UNSET, **environment}, prog_name="eventckpt-projector")
+    root, own = logging.getLogger(), logging.getLogger("eventckpt")
+    before = [*root.handlers], root.level, own.level
+    try:
+        result = CliRunner().invoke(app, words, env={**_UNSET, **environment}, prog_name="eventckpt-projector")
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        own.setLevel(before[2])
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     return result.exit_code, result.stdout, result.stderr

@@ -19,7 +19,7 @@ __all__ = ["app"]
 
 _DEFAULTS: Final = ProcessorOptions(worker="defaults")
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Keeps the latest-state projection of a checkpoint store up to date. Run as many workers as you like.",
     epilog=MEANINGS,
     no_args_is_help=True,

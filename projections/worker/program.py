@@ -1,4 +1,4 @@
-"""The application of all commands, or what to install for it."""
+"""The program, where all that it needs is installed: else one sentence says what is not."""
 
 from __future__ import annotations
 

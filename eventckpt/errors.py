@@ -166,7 +166,7 @@ class StoreFormatError(CheckpointStoreError):
 
 
 class StoreReplacedError(CheckpointStoreError):
-    """The file under an open store is gone, or is another one by now. Nothing was acknowledged since; only a new store
+    """The file under an open store is gone, or it or a container is another one by now. Nothing was acknowledged since; only a new store
     object can go on, so that trying again is of no use."""
 
 

@@ -116,7 +116,7 @@ async def test_a_service_that_stops_answering_is_waited_for_from_the_start_on(co
     await agrees(rig)
 
 
-async def test_a_deleted_container_is_named_and_waited_for(cosmos_rig: Rig) -> None:
+async def test_a_deleted_container_is_named_and_one_made_anew_ends_the_worker_for_another_one(cosmos_rig: Rig) -> None:
     """Whoever deleted it makes it again; here a program with an account key does, by using it."""
     rig = cosmos_rig
     database, container = rig.place
@@ -127,12 +127,13 @@ async def test_a_deleted_container_is_named_and_waited_for(cosmos_rig: Rig) -> N
         await client.client_connection.DeleteContainer(f"dbs/{database}/colls/{container}-leases")
         assert f"{container}-leases" in await reasons(worker)
         assert (await worker.page("/livez"))[0] == 200
-        anew = rig.engine.open()
-        await open_engine(anew).leases("anybody").all()
-        await worker.until("/healthz", is_ready)
-        await rig.writer.write("a")
+        await open_engine(rig.engine.open()).leases("anybody").all()
+        assert await worker.ended() == 4
+        assert "made anew" in worker.lines[-1]
+    await rig.writer.write("a")
+    async with running(rig, *FAST) as another:
         await projected(rig, "a", 2)
-        assert await worker.terminated() == 0
+        assert await another.terminated() == 0
 
 
 async def test_wrong_rights_end_a_worker_with_one_sentence(cosmos_rig: Rig) -> None:

@@ -26,6 +26,7 @@ from ...errors import (
     StoreFormatError,
     StoreNotFoundError,
     StoreReadOnlyError,
+    StoreReplacedError,
     StoreUnavailableError,
 )
 from ...text import safe
@@ -383,7 +384,7 @@ class Container:
             return  # what was on its way to the caller says more
         if properties["_rid"] != self._rid:
             self._may_be_another = True
-            raise StoreFormatError(
+            raise StoreReplacedError(
                 f"Container {self._name!r} of database {self._database_name!r} was deleted and made anew while this "
                 "store was open: what it knows is of the old one, which is gone. Make a new store."
             )

@@ -166,8 +166,8 @@ class StoreFormatError(CheckpointStoreError):
 
 
 class StoreReplacedError(CheckpointStoreError):
-    """The file under an open store is gone, or it or a container is another one by now. Nothing was acknowledged since; only a new store
-    object can go on, so that trying again is of no use."""
+    """The file, or a container, under an open store is gone, or is another one by now. Nothing was acknowledged since;
+    only a new store object can go on, so that trying again is of no use."""
 
 
 class StreamConflict(Exception):  # noqa: N818 - a fact an engine reports, not an error a user sees

@@ -8,12 +8,9 @@ from typing import Any
 import pytest
 
 from eventckpt.errors import StoreReplacedError
-from projections import ProcessorOptions, open_engine
+from projections import LatestProjection, ProcessorOptions, open_engine
 from projections.projector import Projector
-<<<<<<< HEAD
 from projections.worker.health import Health, Terms
-=======
->>>>>>> a15
 
 from .rig import Recorder, Rig
 
@@ -64,13 +61,10 @@ async def test_a_processor_of_ones_own_holds_nothing_and_is_not_well(
     assert isinstance(failed.exception(), StoreReplacedError)
     await rig.clock.until(lambda: not worker.owned)
     assert isinstance(worker.failure, StoreReplacedError)
-<<<<<<< HEAD
+    assert not worker.is_running
     projector = Projector(open_engine(rig.writer.store), ProcessorOptions(worker="one"), clock=rig.clock)
     projector.processor, projector.projection = worker, LatestProjection(rig.writer.store)
     assert Health(projector, Terms(), rig.clock).ready()[0] is False
-=======
-    assert not worker.is_running
->>>>>>> a15
     with pytest.raises(StoreReplacedError):
         await worker.stop()
     rig.workers.remove(worker)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventckpt import CheckpointStoreError, CosmosCheckpointStorage, CosmosEventStore, StreamId
-from eventckpt.errors import StoreFormatError, StoreUnavailableError
+from eventckpt.errors import StoreFormatError, StoreReplacedError, StoreUnavailableError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import requests
 from eventckpt.stores.cosmos.session import Session
@@ -293,7 +293,7 @@ async def test_saves_into_a_container_that_was_made_anew_are_refused(emulator: C
             async with CosmosCheckpointStorage(**where(emulator)) as other:
                 await other.for_run("another").save(checkpoint(n=0))
         for _ in range(2):
-            with pytest.raises(StoreFormatError, match="made anew"):
+            with pytest.raises(StoreReplacedError, match="made anew"):
                 await run.save(checkpoint(second, n=3))
 
 

@@ -28,7 +28,7 @@ from eventckpt.text import described, safe
 
 __all__ = ["Lease", "LeaseFormatError", "LeaseLostError", "LeaseStore", "Parked"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _ATTEMPTS: Final = "attempts"
 _ERROR: Final = "error"

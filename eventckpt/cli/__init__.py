@@ -6,15 +6,17 @@ Needs the `cli` extra; nothing else in eventckpt imports this package.
 from __future__ import annotations
 
 try:
+    from typing import Final
+
     import typer
 
     from . import check, compare, look, manage, move
-except ModuleNotFoundError as error:  # pragma: no cover - the extra is installed wherever tests run
-    raise SystemExit(f"The eventckpt command needs the cli extra ({error}): pip install 'eventckpt[cli]'") from error
+except ModuleNotFoundError as _gone:  # pragma: no cover - the extra is installed wherever tests run
+    raise SystemExit(f"The eventckpt command needs the cli extra ({_gone}): pip install 'eventckpt[cli]'") from _gone
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(
+app: Final = typer.Typer(
     name="eventckpt",
     help="Ask a store of checkpoints: which runs there are, what happened in them, whether the record is whole.",
     epilog=(
@@ -27,8 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (look, compare, check, move, manage):
-    module.register(app)
+for _module in (look, compare, check, move, manage):
+    _module.register(app)
 
 
 def main() -> None:

@@ -165,7 +165,7 @@ class Listing:
         self._columns = columns
         self._rows: list[Sequence[str]] = []
         self._begun = False
-        self.count = 0
+        self.count: int = 0
 
     def add(self, fields: Mapping[str, Any], row: Sequence[str]) -> None:
         self.count += 1

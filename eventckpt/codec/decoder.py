@@ -61,7 +61,7 @@ class Decoder:
         self._dunders = b"__" in raw
         """Whether any text in it could be a name such as `__class__`: most checkpoints need not be looked through."""
         self._deques = 0
-        self.named_types = False
+        self.named_types: bool = False
         """Whether `typing` was asked for a type, which it keeps."""
         self._expressions = 0
         """How many type expressions are being read, each inside the one before."""

@@ -34,7 +34,7 @@ from .payloads import Payloads, off_the_loop
 
 __all__ = ["Reader"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 _PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 """Seconds between two looks for an event that is listed and is not there."""

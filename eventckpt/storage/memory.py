@@ -77,18 +77,18 @@ class Execution:
     """
 
     def __init__(self, home: StreamId, head: Head | None = None) -> None:
-        self.streams = [home]
+        self.streams: list[StreamId] = [home]
         """The run that it is meant for, and each fork that a conflict has led it to since."""
-        self.head = head
+        self.head: Head | None = head
         """The last event seen where its saves go; None: nothing was seen of that."""
-        self.read_to = head.seq if head else 0
+        self.read_to: int = head.seq if head else 0
         """Up to here others may have written; what lies between this seq and the head, it wrote itself."""
-        self.must_look = False
+        self.must_look: bool = False
         """Whether the run was read, or may have been, without its head being known: the next save looks."""
         self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
         self.outage: CheckpointStoreError | None = None
         """What the last turn was told that found the store out of reach."""
-        self.version = 0
+        self.version: int = 0
         """Counts what it learnt, so that a read which took its time does not undo what a save has found since."""
         self.began: CheckpointEvent | None = None
         """The first event of a fork, sent without an answer."""

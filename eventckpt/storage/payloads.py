@@ -22,7 +22,7 @@ from ..stores import EventStore
 
 __all__ = ["BaseCache", "Payloads", "off_the_loop"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -7,7 +7,7 @@ what was seen is out of date.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
@@ -35,7 +35,7 @@ from .placement import Place, Placement, continues, forks
 
 __all__ = ["OnConflict", "Outcome", "Writer"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]

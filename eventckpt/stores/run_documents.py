@@ -25,7 +25,7 @@ from .event_store import EventStore
 
 __all__ = ["Disagreement", "LeftOut", "counting", "difference", "told"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 _MEMORY: Final = 10_000  # documents of which it was said that they are left out
 

@@ -37,7 +37,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _DEFAULTS: Final = ProcessorOptions(worker="defaults")
 
-app = typer.Typer(
+app: typer.Typer = typer.Typer(
     help="Keeps the latest-state projection of a checkpoint store up to date. Run as many workers as you like.",
     no_args_is_help=True,
     add_completion=False,

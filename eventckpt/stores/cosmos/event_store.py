@@ -63,7 +63,7 @@ from .runs import CosmosRunStore
 
 __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 _LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY)
 _POINT_READS: Final = 2
@@ -128,8 +128,9 @@ class CosmosEventStore(AuditStore):
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
         )
-        self.database_name = target.database_name
-        self.container_name = target.container_name
+        self.database_name: str = target.database_name
+        self.container_name: str = target.container_name
+        self.read_only: bool = read_only
         owned = target.client is not None and cosmos_client is None
         self._connections = Connections(target.client, owned=owned, name=target.container_name)
         self._container = Container(

@@ -32,7 +32,7 @@ from .query import together
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 PROJECTION_INDEXING: Final[dict[str, Any]] = {
     "indexingMode": "consistent",

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections import Counter
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any, Final, cast
 
 import msgspec
 import pytest
 
 from ..chain import sealed
 from ..events import RunInfo, RunStatus, StreamId
-from ..stores import EventStore, RunStore
+from ..stores import EventStore, ForeignPageError, RunFilter, RunPage, RunStore
 from .events import MANY, STREAM, make_event
 
 __all__ = ["RunStoreConformance"]
@@ -211,6 +213,170 @@ class RunStoreConformance:
         assert await other.is_empty()
         await runs.clear()
         assert await runs.is_empty()
+
+    # Pages and counts
+
+    async def test_pages_give_each_run_once_the_last_written_to_first(self) -> None:
+        store = await self.open_store()
+        runs, expected = await self._many(store)
+        for reader in (runs, (await self.open_store()).run_store()):
+            for limit in (1, 7, MANY):
+                some = expected if limit > 1 else expected[:5]
+                assert await _paged(reader, RunFilter(), limit=limit, most=len(some)) == some
+
+    async def test_a_page_is_of_the_runs_that_fit_alone(self) -> None:
+        store = await self.open_store()
+        runs, expected = await self._many(store)
+        moments = [datetime.fromisoformat(info.recorded_at) for info in expected]
+        filters = [
+            RunFilter(workflow_name="workflow"),
+            RunFilter(workflow_name="w"),
+            RunFilter(workflow_name="none"),
+            RunFilter(workflow_name="\udcff"),
+            RunFilter(statuses=("waiting",)),
+            RunFilter(statuses=("done", "open")),
+            RunFilter(statuses=("idle",), workflow_name="w"),
+            *(RunFilter(prefix=prefix) for prefix in ("run 1", "x%", "x_", "R", "\udcff", "' OR ''='", "🚀", "zzz")),
+            RunFilter(since=moments[9]),
+            RunFilter(until=moments[9]),
+            RunFilter(since=moments[30], until=moments[9]),
+            RunFilter(since=moments[9], until=moments[9]),
+            RunFilter(since=moments[30].astimezone(timezone(timedelta(hours=-9)))),
+            RunFilter(until=moments[30].replace(tzinfo=None)),
+            RunFilter("workflow", ("running", "waiting"), "run 1", moments[60], moments[3]),
+        ]
+        for which in filters:
+            fitting = [info for info in expected if which.fits(info)]
+            assert await _paged(runs, which, limit=10) == fitting, which
+            assert await runs.counts(which) == Counter(info.status for info in fitting), which
+        assert await runs.counts() == Counter(info.status for info in expected)
+
+    async def test_an_empty_projection_has_one_empty_page(self) -> None:
+        store = await self.open_store()
+        assert await store.run_store().page() == RunPage([], None)
+        assert await store.run_store().counts() == {}
+        await store.run_store("one").put(_document(1))
+        await self.settle()
+        assert await store.run_store("other").page() == RunPage([], None)
+        assert await store.run_store("other").counts() == {}
+        assert (await store.run_store("one").page()).runs == [_document(1)]
+        await store.run_store("one").clear()
+        assert await store.run_store("one").page() == RunPage([], None)
+        assert await store.run_store("one").counts() == {}
+
+    async def test_runs_that_are_written_to_while_pages_are_read_hide_no_others(self) -> None:
+        store, writer = await self.open_store(), (await self.open_store()).run_store()
+        runs, expected = await self._many(store)
+        moved, later = expected[40:80:2], _moment(10_000)
+        seen: list[RunInfo] = []
+        page = await runs.page(limit=9)
+        while True:
+            seen += page.runs
+            if moved:
+                info = moved.pop()
+                await writer.put(msgspec.structs.replace(info, seq=info.seq + 1, recorded_at=later, status="done"))
+                await writer.put(_document(1, run=f"new {len(moved)}", recorded_at=later))
+                await self.settle()
+            if page.after is None:
+                break
+            page = await runs.page(after=page.after, limit=9)
+        stays = [info for info in expected if info not in expected[40:80:2]]
+        assert [info for info in seen if info in stays] == stays
+        assert len({info.stream for info in seen}) == len(seen)
+        assert {info.recorded_at for info in (await runs.page(limit=15)).runs} == {later}
+
+    async def test_runs_of_one_moment_are_in_order_of_their_names_in_pages_of_any_size(self) -> None:
+        runs = (await self.open_store()).run_store()
+        infos = [_document(1, run=f"run {number:02}", recorded_at=_moment(0)) for number in range(25)]
+        await runs.put(*infos[::-1], _document(1, run="older", recorded_at=_moment(-1)), _document(1, run="undated"))
+        await self.settle()
+        for limit in (1, 4, 25, 26, 100):
+            paged = await _paged(runs, RunFilter(), limit=limit)
+            assert [info.run_id for info in paged] == [*(info.run_id for info in infos), "older", "undated"]
+
+    async def test_a_page_follows_what_was_written_last(self) -> None:
+        runs = (await self.open_store()).run_store()
+        for seq, status in enumerate(("running", "waiting", "done"), 1):
+            await runs.put(_document(seq, status=cast("RunStatus", status), recorded_at=_moment(seq)))
+            await self.settle()
+            assert await runs.page() == RunPage([await _stored(runs)], None)
+            assert await runs.counts() == {status: 1}
+            assert (await runs.page(RunFilter(statuses=("running",)))).runs == (
+                [] if seq > 1 else [_document(1, status="running", recorded_at=_moment(1))]
+            )
+
+    async def test_a_damaged_document_is_in_no_page_and_no_count(self) -> None:
+        runs = (await self.open_store()).run_store()
+        wrong = msgspec.structs.replace(_document(1, run="wrong"), messages=cast("Any", ["a"]))
+        await runs.put(_document(1), wrong)
+        await self.settle()
+        assert await _paged(runs, RunFilter(), limit=1) == [_document(1)]
+        assert await runs.counts() == {"open": 1}
+
+    @pytest.mark.parametrize(
+        "token",
+        [
+            "",
+            "x",
+            "x" * 100_000,
+            "\udcff",
+            "é",
+            "%00",
+            "W10=",
+            "bnVsbA==",
+            "WyJhIl0=",
+            "WyJhIiwiYiIsImMiXQ",
+            "' OR ''='",
+        ],
+        ids=lambda token: ascii(token)[:20],
+    )
+    async def test_a_place_that_no_page_gave_is_refused_by_name(self, token: str) -> None:
+        runs = (await self.open_store()).run_store()
+        await runs.put(_document(1))
+        with pytest.raises(ForeignPageError, match="no place that a page of runs gave"):
+            await runs.page(after=token)
+        for limit in (0, -1, 1001):
+            with pytest.raises(ValueError, match="limit"):
+                await runs.page(limit=limit)
+
+    async def _many(self, store: EventStore) -> tuple[RunStore, list[RunInfo]]:
+        """Runs of two workflows, of all kinds, and in the order of pages."""
+        runs = store.run_store()
+        infos = [
+            _document(
+                1,
+                run=f"{('run', 'x%', 'x_', 'Run', '🚀')[number % 5]} {number}",
+                workflow_name=("workflow", "w")[number % 3 == 0],
+                status=_STATUSES[number % len(_STATUSES)],
+                recorded_at=_moment(number * 37 % 100),
+            )
+            for number in range(100)
+        ]
+        await runs.put(*infos)
+        await self.settle()
+        return runs, sorted(infos, key=lambda info: info.recorded_at, reverse=True)
+
+
+_STATUSES: Final[tuple[RunStatus, ...]] = ("running", "waiting", "done", "open", "idle")
+
+
+def _moment(number: int) -> str:
+    """A moment as the library writes it: some have no fraction of a second."""
+    return (datetime(2026, 1, 1, tzinfo=UTC) + timedelta(milliseconds=500 * number)).isoformat()
+
+
+async def _paged(runs: RunStore, which: RunFilter, *, limit: int, most: int | None = None) -> list[RunInfo]:
+    """What the pages give, up to the end or to `most`."""
+    found: list[RunInfo] = []
+    after: str | None = None
+    while True:
+        page = await runs.page(which, after=after, limit=limit)
+        assert len(page.runs) <= limit
+        found += page.runs
+        assert page.after is None or page.after != after, "each page comes further"
+        after = page.after
+        if after is None or (most is not None and len(found) >= most):
+            return found
 
 
 def _document(seq: int, *, run: str = "run", status: RunStatus = "open", **fields: Any) -> RunInfo:

@@ -26,7 +26,7 @@ from ...text import safe
 from . import requests
 from .client import Connections
 from .items import Item
-from .layout import KEY_VERSION, Layout, mapping, serves
+from .layout import KEY_VERSION, Layout, indexes, mapping, serves
 from .query import PAGE, Cursor, check_documents
 from .requests import ask, hear, is_missing_item, is_missing_owner, is_session_ahead, refusal_of, status_of
 from .session import Session, enter
@@ -83,6 +83,7 @@ class Container:
         self._rid = ""
         self._opened_at = 0.0
         self._has_composite = False
+        self._policy: dict[str, Any] = {}
         self._opening: asyncio.Task[None] | None = None
         self._waiting = 0
         self._session = Session()
@@ -236,6 +237,10 @@ class Container:
         """How to sort by `second` what is filtered by `first`. With the filter's own property in front, the service
         uses the composite index; a container made by hand may lack it."""
         return f"c.{first} DESC, c.{second} DESC" if self._has_composite else f"c.{second} DESC"
+
+    def sorts_by(self, name: str) -> bool:
+        """Whether the service can sort by a property, which one that a container's policy leaves out refuses."""
+        return indexes(self._policy, f"/{name}/?")
 
     @property
     def rid(self) -> str:
@@ -423,7 +428,8 @@ class Container:
                 f"bytes count: long names would mix runs. The version cannot be changed. Make another container with "
                 f"--partition-key-version {KEY_VERSION}, and copy the items into it: {self._command}"
             )
-        self._has_composite = serves(mapping(properties.get("indexingPolicy")), self._layout.indexing_policy)
+        self._policy = mapping(properties.get("indexingPolicy"))
+        self._has_composite = serves(self._policy, self._layout.indexing_policy)
 
     async def _database(self) -> DatabaseProxy:
         """Where it is found and made."""

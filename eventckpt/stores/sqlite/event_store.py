@@ -40,7 +40,7 @@ from .documents import SqliteDocumentStore
 from .errors import primary_code, store_errors
 from .file import StoreConnection, StoreFile
 from .runs import SqliteRunStore
-from .schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, migrate, pragma, store_id, text
+from .schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, lacks_additions, migrate, pragma, text
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "SqliteEventStore"]
 
@@ -509,7 +509,7 @@ class SqliteEventStore(AuditStore):
                 if writes or is_behind(version) or primary_code(error) not in _CANNOT_WRITE:
                     raise  # else it is a closed file that can only be read, such as a backup: for that it is good
         # Who only reads gives a file of 0.1.0 no id: looking changes nothing.
-        if is_behind(version) or (writes and store_id(connection) is None):
+        if is_behind(version) or (writes and lacks_additions(connection)):
             migrate(connection, self.path)
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from heapq import nsmallest
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast, get_args
 
 import msgspec
 
@@ -32,6 +32,8 @@ _DAMAGED: Final = ""
 _SOME: Final = 200
 """Rows that a write lists beside its own."""
 _MOST: Final = 2**62
+_LAST: Final = microseconds(datetime.max)
+_STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
 _decoder = msgspec.msgpack.Decoder(RunInfo)
@@ -44,18 +46,23 @@ class RunRow(NamedTuple):
     workflow_name: str
     run_id: str
     info: bytes
-    moment: int = 0
+    moment: object = None
     """That it is listed by."""
 
     def counting(self) -> RunInfo | None:
         """The document; None where it does not count."""
         return counting(partial(_decoder.decode, self.info), lambda run: (run.workflow_name, run.run_id) == self[1:3])
 
+    def is_told_by(self, info: RunInfo) -> bool:
+        """Whether it is listed by what the document says; else somebody has changed the listing."""
+        return self.moment == microseconds(order_of(info.recorded_at))
+
     @property
     def place(self) -> Place:
         """Where it is listed, whatever its document says."""
-        at = NEVER + timedelta(microseconds=max(0, self.moment))
-        return Place(at.isoformat(), StreamId(self.workflow_name, self.run_id))
+        moment = self.moment if isinstance(self.moment, int) else 0  # somebody may have written anything there
+        at = NEVER + timedelta(microseconds=min(max(0, moment), _LAST))
+        return Place(at.isoformat(), StreamId(str(self.workflow_name), str(self.run_id)))
 
 
 def list_unread(connection: sqlite3.Connection, name: str | None, written: int) -> None:
@@ -122,9 +129,9 @@ def _condition(which: RunFilter) -> tuple[str, list[Any]]:
     if which.workflow_name is not None:
         terms.append("l.workflow_name = ?")
         values.append(which.workflow_name)
-    if which.statuses:
-        terms.append(f"l.status IN ({', '.join('?' * len(which.statuses))})")
-        values += which.statuses
+    statuses = which.statuses or _STATUSES
+    terms.append(f"l.status IN ({', '.join('?' * len(statuses))})")
+    values += statuses
     if which.prefix:
         terms.append("l.run_id >= ? AND l.run_id <= ?")
         values += [which.prefix, which.prefix + _LAST_CHARACTERS]

@@ -138,7 +138,11 @@ class SqliteRunStore(RunStore):
         if (found := await self._file.reading(fetch)) is None:
             return await super().page(which, after=after, limit=limit)
         rows, infos = found
-        listed = [info for row in rows if (info := self._counting(row)) is not None and wanted.fits(info)]
+        listed = [
+            info
+            for row in rows
+            if (info := self._counting(row)) is not None and row.is_told_by(info) and wanted.fits(info)
+        ]
         if len(rows) > limit:  # what is not listed yet and belongs behind these is for a later page
             infos = [info for info in infos if place_of(info).order <= rows[-1].place.order]
         page = cut([*listed, *infos], limit)

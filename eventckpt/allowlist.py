@@ -36,7 +36,7 @@ __all__ = [
     "unpickled",
 ]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 INTERPRETER: Final = frozenset(
     f"{module}:{name}"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from .log import logger_of
 from .text import safe
 
 __all__ = ["close_after"]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 
 async def close_after(error: BaseException | None, close: Callable[[], Awaitable[None]]) -> None:

@@ -15,7 +15,7 @@ class Lru(Generic[_K, _V]):
     """A mapping that keeps the `size` entries used last."""
 
     def __init__(self, size: int) -> None:
-        self.has_dropped = False
+        self.has_dropped: bool = False
         """Whether anything was ever forgotten for want of room."""
         self._size = size
         self._entries: OrderedDict[_K, _V] = OrderedDict()

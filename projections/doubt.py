@@ -27,7 +27,7 @@ from .rebuilt import is_of
 
 __all__ = ["Doubts"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0
 """Seconds between two looks at whether somebody has doubts: a read of one document."""

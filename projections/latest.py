@@ -26,7 +26,7 @@ from .clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Difference", "LatestProjection", "compare"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
 _LOOKS: Final = 2
@@ -43,9 +43,9 @@ class LatestProjection:
     """
 
     def __init__(self, store: EventStore, runs: RunStore | None = None) -> None:
-        self.gaps = 0
+        self.gaps: int = 0
         """Events that did not follow what was known of their run, even after looking; their runs were read anew."""
-        self.applied = 0
+        self.applied: int = 0
         """Documents written."""
         self._store = store
         self._runs = runs or store.run_store()

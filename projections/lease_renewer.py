@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 import msgspec
 
@@ -18,7 +19,7 @@ from .tasks import first
 
 __all__ = ["Holding"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _REWRITES = 5  # attempts to write a lease that somebody else wrote a request into, or that we wrote unknowingly
 
@@ -41,12 +42,12 @@ class Holding:
         clock: Clock,
         stats: RangeStats,
     ) -> None:
-        self.lease = lease
+        self.lease: Lease = lease
         self.position = lease.continuation
         """Everything before it was handled; saved or not."""
         self.witness = lease.witness
         """What identifies the event right before the position, where the feed tells."""
-        self.attempts = lease.attempts
+        self.attempts: int = lease.attempts
         self.error = lease.error
         self._leases = leases
         self._options = options

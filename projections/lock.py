@@ -22,7 +22,7 @@ from .tasks import first
 
 __all__ = ["RebuildLock", "RebuildLostError", "RebuildRunningError"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _KEPT: Final = "Rebuild"
 _RENEWALS: Final = 6

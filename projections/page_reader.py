@@ -19,7 +19,7 @@ from .range_stats import RangeStats
 
 __all__ = ["Pages"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _IDLE: Final = 12
 """Empty polls in a row, after which a range is polled half as often: an empty poll costs as much as a full one."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -41,7 +41,7 @@ from .tasks import cancelled, first
 
 __all__ = ["ChangeFeedProcessor", "RangeStatus"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class RangeStatus(NamedTuple):
@@ -89,7 +89,7 @@ class ChangeFeedProcessor:
         settings.function("beginning", beginning)
         if options is not None:
             settings.instance("options", options, ProcessorOptions, what="a ProcessorOptions")
-        self.options = options or ProcessorOptions()
+        self.options: ProcessorOptions = options or ProcessorOptions()
         self.stats: dict[str, RangeStats] = {}
         """What this worker counted, by range; also of ranges that it has no longer."""
         self.failure: Exception | None = None

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Projector"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0  # seconds between two looks at which projection is in use
 _LONGEST_LOOK: Final = 60.0  # where looks fail: twice as long each time, up to this
@@ -57,7 +57,7 @@ class Projector:
         self.processor: ChangeFeedProcessor | None = None
         """The one that runs."""
         self.projection: LatestProjection | None = None
-        self.doubts = 0
+        self.doubts: int = 0
         """How often this worker was the first to notice that the projection in use is not to be believed."""
         self._engine = engine
         self._options = options

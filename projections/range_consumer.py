@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from eventckpt import CheckpointEvent
 from eventckpt.errors import CheckpointStoreError
@@ -25,7 +25,7 @@ from .tasks import cancelled, first
 
 __all__ = ["Consumer", "Ended", "Parts"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 
 class Parts(NamedTuple):

@@ -20,7 +20,7 @@ from .clock import Clock
 
 __all__ = ["PAUSE", "Wanted", "is_of"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _LOOKS: Final = 4
 """Looks at the projection in use once the rebuilt one has caught up: its listing may be a replica's, too."""

@@ -25,7 +25,7 @@ from .tasks import cancelled
 
 __all__ = ["telling"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _AT_ONCE: Final = 4
 """Runs that are read side by side; the processing shares the connections."""

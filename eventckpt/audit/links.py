@@ -28,8 +28,8 @@ class Chain:
     """
 
     def __init__(self) -> None:
-        self.head = Head(0, "")
-        self.count = 0
+        self.head: Head = Head(0, "")
+        self.count: int = 0
         """Events that were added."""
         self._firsts: list[int] = []
         """The seq at which each stretch without a gap begins, and how many events were added before it."""

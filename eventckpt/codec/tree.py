@@ -93,8 +93,8 @@ class Parts(Sequence["tuple[str, Tree]"]):
     __slots__ = ("items", "named")
 
     def __init__(self, items: list[Tree], named: Sequence[tuple[str, Tree]] = ()) -> None:
-        self.items = items
-        self.named = named
+        self.items: list[Tree] = items
+        self.named: Sequence[tuple[str, Tree]] = named
 
     def __len__(self) -> int:
         return len(self.named) + len(self.items)

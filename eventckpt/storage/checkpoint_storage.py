@@ -33,7 +33,7 @@ __all__ = [
     "RunCheckpointStorage",
 ]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 Latest: TypeAlias = Literal["log", "projection"]
 

@@ -46,8 +46,8 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
         )
-        self.database_name = store.database_name
-        self.container_name = store.container_name
+        self.database_name: str = store.database_name
+        self.container_name: str = store.container_name
         super().__init__(
             store,
             allowed_checkpoint_types=allowed_checkpoint_types,

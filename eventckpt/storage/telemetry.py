@@ -10,13 +10,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from opentelemetry import metrics
 
 __all__ = ["loads", "save_duration", "saves", "stored"]
 
 _meter = metrics.get_meter("eventckpt")
 
-saves = _meter.create_counter("eventckpt.saves", unit="{save}", description="Saves by outcome")
-save_duration = _meter.create_histogram("eventckpt.save.duration", unit="s", description="Time of one save")
-stored = _meter.create_counter("eventckpt.stored", unit="By", description="Payload bytes appended")
-loads = _meter.create_counter("eventckpt.loads", unit="{load}", description="Checkpoints read back by outcome")
+saves: Final = _meter.create_counter("eventckpt.saves", unit="{save}", description="Saves by outcome")
+save_duration: Final = _meter.create_histogram("eventckpt.save.duration", unit="s", description="Time of one save")
+stored: Final = _meter.create_counter("eventckpt.stored", unit="By", description="Payload bytes appended")
+loads: Final = _meter.create_counter("eventckpt.loads", unit="{load}", description="Checkpoints read back by outcome")

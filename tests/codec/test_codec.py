@@ -498,7 +498,7 @@ def _everything() -> dict[str, Any]:
 def test_equal_checkpoints_have_equal_bytes_in_every_process() -> None:
     """Sets and hashes of text differ from process to process; bytes must not."""
     program = (
-        "import hashlib; from tests import test_codec as t; "
+        "import hashlib; from tests.codec import test_codec as t; "
         "print(hashlib.sha256(t.CODEC.encode(t.checkpoint(t._everything()))).hexdigest())"
     )
     digests = {hashlib.sha256(CODEC.encode(checkpoint(_everything()))).hexdigest()}

@@ -44,12 +44,14 @@ class CosmosDocumentStore(DocumentStore):
 
     async def create(self, document: Document) -> Document | None:
         """See `DocumentStore.create`."""
+        self._container.check_writable()
         async with self._container.in_use():
             etag = await self._container.create_only(document)
         return None if etag is None else {**document, "_etag": etag}
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""
+        self._container.check_writable()
         if etag in _NO_ETAGS:
             return None
         body = {name: value for name, value in document.items() if not name.startswith("_")}
@@ -59,6 +61,7 @@ class CosmosDocumentStore(DocumentStore):
 
     async def delete(self, name: str, etag: str) -> bool:
         """See `DocumentStore.delete`."""
+        self._container.check_writable()
         if etag in _NO_ETAGS:
             return await self.read(name) is None
         async with self._container.in_use():

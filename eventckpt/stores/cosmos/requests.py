@@ -45,7 +45,7 @@ __all__ = [
     "translated",
 ]
 
-logger = logger_of("eventckpt")
+logger: Final = logger_of("eventckpt")
 
 _T = TypeVar("_T")
 

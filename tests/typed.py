@@ -1,0 +1,59 @@
+"""Whether every public name of a package has a type that each type checker reads alike: all of them, or the names.
+
+    python -m tests.typed eventckpt projections
+
+`pyright --verifytypes` asks for a package where it would be installed, and an editable installation is none that it
+follows. So it is told where this checkout is, and where what it needs is installed, by `PYTHONPATH`. Types of other
+packages are theirs to complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+PYRIGHT = Path(sys.executable).with_name("pyright")
+
+
+def main(packages: list[str]) -> int:
+    """Print what is missing in each package; 1 if anything is."""
+    incomplete = [package for package in packages if not is_complete(package)]
+    return int(bool(incomplete))
+
+
+def is_complete(package: str) -> bool:
+    """Whether the types of a package are complete. One that is not found has no name at all, and is not."""
+    found = report(package)
+    known: int = found["exportedSymbolCounts"]["withKnownType"]
+    print(f"{package}: {found['completenessScore']:.1%} of {known} public names have a known type")
+    for symbol in found["symbols"]:
+        if symbol["isExported"] and not symbol["isTypeKnown"]:
+            print(f"  {symbol['name']}")
+    return known > 0 and found["completenessScore"] == 1
+
+
+def report(package: str) -> dict[str, Any]:
+    """What pyright says of a package."""
+    run = subprocess.run(
+        [PYRIGHT, "--outputjson", "--ignoreexternal", "--verifytypes", package],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        completeness: dict[str, Any] = json.loads(run.stdout)["typeCompleteness"]
+    except (ValueError, KeyError):
+        sys.exit(f"pyright cannot verify {package}: {run.stdout}{run.stderr}")
+    return completeness
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

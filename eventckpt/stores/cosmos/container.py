@@ -31,7 +31,7 @@ from ...text import safe
 from . import requests
 from .client import Connections
 from .items import Item
-from .layout import KEY_VERSION, Layout, Place, mapping, serves
+from .layout import KEY_VERSION, Layout, Place, indexes, mapping, serves
 from .query import PAGE, Cursor, check_documents
 from .requests import ask, hear, is_late, is_missing_item, is_missing_owner, refusal_of, says_404, status_of
 from .session import Session, enter
@@ -91,6 +91,7 @@ class Container:
         self._rid = ""
         self._opened_at = 0.0
         self._has_composite = False
+        self._policy: dict[str, Any] = {}
         self._opening: asyncio.Task[None] | None = None
         self._waiting = 0
         self._session = Session()
@@ -265,6 +266,10 @@ class Container:
         uses the composite index; a container made by hand may lack it."""
         return f"c.{first} DESC, c.{second} DESC" if self._has_composite else f"c.{second} DESC"
 
+    def sorts_by(self, name: str) -> bool:
+        """Whether the service can sort by a property, which one that a container's policy leaves out refuses."""
+        return indexes(self._policy, f"/{name}/?")
+
     @property
     def rid(self) -> str:
         """The service's id of the container; another one, if it is made anew under its name."""
@@ -411,7 +416,8 @@ class Container:
         if properties is None:
             raise await self._not_found(container) if self._read_only else self._place.missing()
         self._place.check(properties)
-        self._has_composite = serves(mapping(properties.get("indexingPolicy")), self._place.layout.indexing_policy)
+        self._policy = mapping(properties.get("indexingPolicy"))
+        self._has_composite = serves(self._policy, self._place.layout.indexing_policy)
         self._rid, self._opened_at, self._proxy = properties["_rid"], time.monotonic(), container
 
     async def _found(self) -> ContainerProxy:

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 from ...errors import StoreFormatError, StoreNotFoundError
 from ...text import safe
 
-__all__ = ["KEY_VERSION", "Layout", "Place", "listing", "mapping", "serves"]
+__all__ = ["KEY_VERSION", "Layout", "Place", "indexes", "listing", "mapping", "serves"]
 
 KEY_VERSION: Final = 2
 """Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
@@ -122,6 +122,14 @@ def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
         for needed in listing(wanted.get("compositeIndexes"))
     )
+
+
+def indexes(policy: Mapping[str, Any], path: str) -> bool:
+    """Whether a container's indexing policy names this path among those that are indexed, as ours does, or indexes all
+    but some others, as the service's own does. What sorts by another one is refused."""
+    included = {str(mapping(each).get("path")) for each in listing(policy.get("includedPaths"))}
+    excluded = {str(mapping(each).get("path")) for each in listing(policy.get("excludedPaths"))}
+    return path in included or ("/*" in included and not excluded & {"/*", path})
 
 
 def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from ...errors import CheckpointStoreError, StoreFullError, StoreNotFoundError, StoreReadOnlyError
 from .errors import primary_code
 from .file import Stamp, StoreConnection, StoreFile
-from .schema import is_behind, migrate, pragma, store_id, text
+from .schema import is_behind, lacks_additions, migrate, pragma, text
 
 __all__ = ["Opening"]
 
@@ -127,7 +127,7 @@ class Opening:
                 if writes or is_behind(version) or primary_code(error) not in _CANNOT_WRITE:
                     raise  # else it is a closed file that can only be read, such as a backup: for that it is good
         # Who only reads gives a file of 0.1.0 no id: looking changes nothing.
-        if is_behind(version) or (writes and store_id(connection) is None):
+        if is_behind(version) or (writes and lacks_additions(connection)):
             migrate(connection, self._path)
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:

@@ -6,10 +6,12 @@ Files are written off the event loop and read to their end, and what was done is
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, BinaryIO, Final
 
 import typer
 
@@ -106,7 +108,7 @@ async def _import_from_file(out: Output, audit: CheckpointAudit, name: str) -> i
 
 async def _write(path: Path, lines: AsyncGenerator[bytes, None], written: Callable[[], None]) -> None:
     try:
-        file = await asyncio.to_thread(path.open, "xb", buffering=0)
+        file = await asyncio.to_thread(_made_for_its_owner, path)
     except OSError as error:
         raise Failure(STORE, f"{path} cannot be made ({error}). An export never replaces a file.") from error
     buffer = bytearray()
@@ -124,6 +126,11 @@ async def _write(path: Path, lines: AsyncGenerator[bytes, None], written: Callab
         raise Failure(
             STORE, f"{path} cannot be written to its end ({error}). What is there is no whole export."
         ) from error
+
+
+def _made_for_its_owner(path: Path) -> BinaryIO:
+    """A new file that nobody else can read: what runs know is in it."""
+    return open(path, "xb", buffering=0, opener=partial(os.open, mode=0o600))
 
 
 def _write_all(write: Callable[[bytes], int | None], data: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from ..audit import Verdict
+from ..location import ENVIRONMENT
 from ..text import may_hold_a_key
 from .output import Output
 from .render import not_gone_yet
@@ -17,14 +18,6 @@ from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, comm
 __all__ = ["commands", "doctor", "verify"]
 
 commands: Final = typer.Typer()
-
-_SETTINGS = (
-    "EVENTCKPT_STORE",
-    "AZURE_COSMOS_ENDPOINT",
-    "AZURE_COSMOS_DATABASE_NAME",
-    "AZURE_COSMOS_CONTAINER_NAME",
-    "AZURE_COSMOS_KEY",
-)
 
 
 @command(commands, "verify")
@@ -74,10 +67,11 @@ async def doctor(
     session: Session,
     allow: Allow = None,
     runs: Annotated[int, typer.Option(help="Look for types in so many of the newest runs; 0 for all.", min=0)] = 100,
+    write: Annotated[bool, typer.Option("--write", help="Also try whether the store can be written.")] = False,
 ) -> int:
     """Check settings, rights and layout, and which types in the store the given allow-list would refuse."""
-    audit = await session.audit(allow=allow)
-    for name in _SETTINGS:
+    audit = await session.audit(allow=allow, writes=write)
+    for name in ENVIRONMENT:
         value = os.environ.get(name)
         hidden = name.endswith("KEY") or may_hold_a_key(value or "")
         shown = "not set" if value is None else "set" if hidden else value

@@ -6,16 +6,17 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Final, cast
 
 import typer
 
 from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE, CheckpointAudit
 from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline
+from ..location import from_settings, open_credential
 from .options import Actor
 from .output import Output
-from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, command, made
+from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, command
 
 __all__ = ["commands", "import_from"]
 
@@ -86,15 +87,11 @@ async def _adopt_cosmos(
         from ..stores.cosmos.connection import target
     except ModuleNotFoundError as error:
         raise Failure(
-            USAGE, f"import-from cosmos needs the cosmos extra ({error}): pip install 'eventckpt[cosmos]'"
+            USAGE, f"import-from cosmos needs the cosmos extra ({error}): in a checkout, pip install '.[cosmos]'"
         ) from error
     async with AsyncExitStack() as resources:
-        credential: Any = None
-        if not os.environ.get("AZURE_COSMOS_KEY"):
-            from azure.identity.aio import DefaultAzureCredential
-
-            credential = await resources.enter_async_context(DefaultAzureCredential())
-        checked = made(
+        credential = await resources.enter_async_context(open_credential())
+        checked = from_settings(
             lambda: target(endpoint=endpoint, database_name=database, container_name=container, credential=credential)
         )
         try:
@@ -129,6 +126,3 @@ def _why_left_out(left: LeftOut) -> str:
     if not can_be_allowed(left.type_key):
         return f"it names {left.type_key!r}, which is no type that could be allowed"
     return f"it holds the type {left.type_key!r}; if you trust it, --allow {left.type_key}"
-
-
-# Prune

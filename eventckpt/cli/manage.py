@@ -31,7 +31,7 @@ async def fork(
     actor: Actor = None,
 ) -> None:
     """Begin a new run with a copy of a checkpoint; resume it with the framework, bound to the new run."""
-    audit = await session.audit(actor=actor)
+    audit = await session.audit(actor=actor, writes=True)
     origin = await audit.event(checkpoint, workflow_name=workflow)
     try:
         check_run_id(run)
@@ -66,7 +66,7 @@ async def prune(
         raise Failure(USAGE, "Prune what? Give runs, or --all.")
     if keep is None and older_than is None:
         raise Failure(USAGE, "Give --keep, --older-than, or both: what is to stay?")
-    audit = await session.audit(actor=actor)
+    audit = await session.audit(actor=actor, writes=execute)
     streams = await chosen_runs(audit, runs, workflow)
     options: dict[str, Any] = {
         "keep": 1 if keep is None else keep,

@@ -7,6 +7,7 @@ from typing import Final
 try:
     import typer
 
+    from ..exit_codes import MEANINGS
     from . import archive, backup, check, compare, import_storage, inspect, manage
 except ModuleNotFoundError as _gone:  # pragma: no cover - the extra is installed wherever tests run
     raise SystemExit(f"The eventckpt command needs the cli extra ({_gone}): pip install 'eventckpt[cli]'") from _gone
@@ -16,11 +17,7 @@ __all__ = ["app", "main"]
 app: Final = typer.Typer(
     name="eventckpt",
     help="Ask a store of checkpoints: which runs there are, what happened in them, whether the record is whole.",
-    epilog=(
-        "Exit codes: 0 all is well; 1 something was found wrong, or left out; 2 the command line is wrong; "
-        "3 no such run or checkpoint, or several; 4 the store cannot be read or written; "
-        "5 a state cannot be read."
-    ),
+    epilog=MEANINGS,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

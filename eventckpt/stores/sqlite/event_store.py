@@ -321,7 +321,8 @@ class SqliteEventStore(AuditStore):
 
     async def _check_writing(self) -> Check:
         try:
-            await self.writing(lambda connection: None)
+            # A transaction can begin also in a file that may only be read; a statement that writes cannot.
+            await self.writing(lambda connection: connection.execute("DELETE FROM events WHERE 0"))
         except CheckpointStoreError as error:
             return Check("writing", False, str(error), "See docs/audit.md, doctor.")
         return Check("writing", True, "the file and its folder can be written")

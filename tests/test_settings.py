@@ -136,7 +136,7 @@ MAKERS: dict[str, tuple[Callable[..., Any], dict[str, tuple[Any, ...]]]] = {
     "SqliteEventStore": (lambda **options: SqliteEventStore(**on_sqlite(**options)), SQLITE | ENGINE),
     "SqliteCheckpointStorage": (lambda **options: SqliteCheckpointStorage(**on_sqlite(**options)), SQLITE | STORAGE),
     "EventCheckpointStorage": (over_sqlite, STORAGE | {"store": (None, "a.db", 42, SqliteEventStore, Wordless())}),
-    "CosmosEventStore": (lambda **options: CosmosEventStore(**on_cosmos(**options)), COSMOS),
+    "CosmosEventStore": (lambda **options: CosmosEventStore(**on_cosmos(**options)), COSMOS | ENGINE),
     "CosmosCheckpointStorage": (lambda **options: CosmosCheckpointStorage(**on_cosmos(**options)), COSMOS | STORAGE),
     "ProcessorOptions": (ProcessorOptions, PROCESSOR),
 }

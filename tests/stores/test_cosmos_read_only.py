@@ -222,11 +222,3 @@ async def test_the_checks_of_a_store_that_only_looks_say_that_the_container_is_m
     assert not check.ok
     assert "does not exist" in check.detail
     assert not changes(emulator)
-
-
-@pytest.mark.parametrize("value", ["yes", 1, None])
-def test_read_only_is_true_or_false(value: Any) -> None:
-    with pytest.raises(TypeError, match="read_only is True or False"):
-        CosmosEventStore(
-            endpoint="https://localhost", credential="a2V5", database_name="d", container_name="c", read_only=value
-        )

@@ -15,7 +15,7 @@ from eventckpt.runs import fold
 from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
 from projections.lock import RebuildLostError, RebuildRunningError
 from projections.projector import Projector
-from projections.rebuilt import PAUSE
+from projections.rebuild_check import PAUSE
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine

@@ -19,9 +19,9 @@ from projections.rebuild_check import PAUSE
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
+from .commands import started
 from .driven_clock import DrivenClock
 from .rig import WORKFLOW, Rig, event
-from .test_worker import started
 
 RUNS = 2000
 P = TypeVar("P", bound=Projector)

@@ -3,18 +3,6 @@
 Needs the `projector` extra; nothing else in `projections` imports this package.
 """
 
-from __future__ import annotations
-
-import sys
-
-try:
-    from .app import app
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] not in ("prometheus_client", "rich", "typer"):
-        raise
-    sys.stderr.write(
-        f"eventckpt-projector: it needs the projector extra ({error}): pip install '.[projector]' in a checkout.\n"
-    )
-    raise SystemExit(2) from error
+from .program import app
 
 __all__ = ["app"]

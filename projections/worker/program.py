@@ -1,0 +1,17 @@
+"""The application of all commands, or what to install for it."""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from .app import app
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] not in ("prometheus_client", "rich", "typer"):
+        raise
+    sys.stderr.write(
+        f"eventckpt-projector: it needs the projector extra ({error}): pip install '.[projector]' in a checkout.\n"
+    )
+    raise SystemExit(2) from error
+
+__all__ = ["app"]

@@ -29,5 +29,8 @@ async def engine() -> AsyncGenerator[Engine, None]:
 
 
 for name, test in list(globals().items()):
-    if name.startswith("test_") and {"cosmos_rig", "sqlite_rig"} & set(signature(test).parameters):
-        del globals()[name]  # it is about one of the two
+    if name.startswith("test_") and (
+        {"cosmos_rig", "sqlite_rig"} & set(signature(test).parameters)  # it is about one of the two
+        or hasattr(test, "hypothesis")  # it makes engines of its own
+    ):
+        del globals()[name]

@@ -2,13 +2,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test soak campaign test-adverse test-framework sdk-tests lint bench clean
+.PHONY: demo test test-fast test-pythons soak campaign test-adverse test-framework sdk-tests lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
 
 test: .venv/ready
 	$(BIN)/python -m pytest
+
+# All but what is marked `slow`.
+test-fast: .venv/ready
+	$(BIN)/python -m pytest -m "not slow"
+
+# `test-fast` on every other CPython from 3.11 on that is found: on PATH as pythonX.Y, or in a pyenv folder.
+test-pythons: .venv/ready
+	$(BIN)/python -m tests.python_versions
 
 # Where saves go, played at random for longer, and otherwise each time; and every interleaving of a question with a
 # removal, on each engine.
@@ -62,4 +70,4 @@ bench: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-framework .sdk-tests tests/javascript/node_modules
+	rm -rf .venv .venv-pythons .venv-framework .sdk-tests tests/javascript/node_modules

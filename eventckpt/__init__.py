@@ -17,6 +17,7 @@ from .errors import (
     StoreFormatError,
     StoreFullError,
     StoreLockedError,
+    StoreNotFoundError,
     StoreReadOnlyError,
     StoreReplacedError,
     StoreUnavailableError,
@@ -55,6 +56,7 @@ __all__ = [
     "StoreFormatError",
     "StoreFullError",
     "StoreLockedError",
+    "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreReplacedError",
     "StoreUnavailableError",
@@ -79,7 +81,8 @@ def __getattr__(name: str) -> object:
         if error.name is None or error.name.partition(".")[0] != "azure":
             raise
         raise ModuleNotFoundError(
-            f"{name} needs the Azure SDK, which is not installed: pip install eventckpt[cosmos]", name=error.name
+            f"{name} needs the Azure SDK, which is not installed: pip install '.[cosmos]', in a checkout",
+            name=error.name,
         ) from error
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

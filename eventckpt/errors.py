@@ -18,6 +18,7 @@ checkpoint errors handles these too:
             StoreUnavailableError
             StoreFullError
             StoreReadOnlyError
+                StoreNotFoundError
             StoreCorruptError
             StoreFormatError
             StoreReplacedError
@@ -51,6 +52,7 @@ __all__ = [
     "StoreFormatError",
     "StoreFullError",
     "StoreLockedError",
+    "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreReplacedError",
     "StoreUnavailableError",
@@ -149,6 +151,10 @@ class StoreFullError(CheckpointStoreError):
 
 class StoreReadOnlyError(CheckpointStoreError):
     """The store, or the folder it lies in, cannot be written or opened."""
+
+
+class StoreNotFoundError(StoreReadOnlyError):
+    """There is no such store, and looking makes none."""
 
 
 class StoreCorruptError(CheckpointStoreError):

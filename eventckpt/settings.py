@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from .text import described, is_connection_string, is_unicode
 
-__all__ = ["choice", "function", "instance", "no_connection_string", "number", "text", "texts", "whole_number"]
+__all__ = ["choice", "flag", "function", "instance", "no_connection_string", "number", "text", "texts", "whole_number"]
 
 _T = TypeVar("_T")
 
@@ -25,6 +25,16 @@ def choice(name: str, value: object, *options: str) -> None:
     if type(value) is not str or value not in options:
         *others, last = map(repr, options)
         raise ValueError(f"{name} is {', '.join(others)} or {last}, not {described(value)}.")
+
+
+def flag(name: str, value: object) -> None:
+    """True or False.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is True or False, not {described(value)}.")
 
 
 def text(name: str, value: object, *, longest: int | None = None) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Final
 
-__all__ = ["described", "is_connection_string", "is_name", "is_unicode", "may_hold_a_key", "safe"]
+__all__ = ["described", "is_connection_string", "is_name", "is_unicode", "may_hold_a_key", "safe", "safe_json"]
 
 _WIDTH: Final = 120  # characters of a value in an error message
 _LOOKED_AT: Final = 4_096  # characters of a value that are searched for a key: what is quoted is far from their end
@@ -40,6 +40,21 @@ def safe(value: object) -> str:
         "".join(marks) if printable else "".join(marks).encode("unicode_escape", "replace").decode("ascii")
         for printable, marks in groupby(text, str.isprintable)
     )
+
+
+def safe_json(text: str) -> str:
+    """The same JSON with every character printable: what is not can only stand in a string."""
+    if text.isprintable():
+        return text
+    return "".join(
+        "".join(marks) if printable else "".join(map(_escaped, marks))
+        for printable, marks in groupby(text, str.isprintable)
+    )
+
+
+def _escaped(mark: str) -> str:
+    units = mark.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def described(value: object) -> str:

@@ -69,7 +69,7 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None = None
     """What it failed with last."""
     stopped: bool = False
-    """Whether the policy stopped this range; nobody reads it until `resume`."""
+    """Whether the policy stopped this range; nobody reads it until `unpark`."""
     wanted_by: str | None = None
     """The worker that has less than its share and asks the owner to release this lease."""
     timestamp: str = ""

@@ -59,7 +59,7 @@ class ProcessorOptions:
     checkpoint_interval: float = 1.0
     """How often to save the position under load; what came since is repeated after a crash. 0: after each batch."""
     on_error: OnError = "stop"
-    """What follows the last attempt: stop the range until `resume`, or put the events that fail aside and go on."""
+    """What follows the last attempt: stop the range until `unpark`, or put the events that fail aside and go on."""
     max_attempts: int = 5
     """How often a batch is tried, over all workers and restarts."""
     backoff: float = 1.0

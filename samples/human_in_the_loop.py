@@ -16,6 +16,7 @@ import asyncio
 import subprocess
 import sys
 import tempfile
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Never
@@ -67,7 +68,7 @@ def build() -> Workflow:
     )
 
 
-def storage_at(path: Place, *, actor: str | None = None) -> EventCheckpointStorage:
+def storage_at(path: Place, *, actor: str | None = None) -> AbstractAsyncContextManager[EventCheckpointStorage]:
     return open_storage(path, allowed_checkpoint_types=["human_in_the_loop:Approval"], actor=actor)
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from argparse import ArgumentTypeError
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from eventckpt import CosmosCheckpointStorage, EventCheckpointStorage, SqliteCheckpointStorage
+from eventckpt import EventCheckpointStorage
+from eventckpt.location import LocationError, locate, open_store
 
 __all__ = ["Place", "is_taken", "open_storage", "place"]
 
@@ -14,16 +18,19 @@ Place: TypeAlias = Path | str
 
 
 def place(text: str) -> Place:
-    """What `--store` names."""
-    return text if text.startswith(("http://", "https://")) else Path(text)
+    """What `--store` names; for argparse, which would show the text of any other error."""
+    try:
+        return locate(text)
+    except LocationError as error:
+        raise ArgumentTypeError(str(error)) from error
 
 
 def is_taken(store: Place | None) -> bool:
     return isinstance(store, Path) and store.exists()
 
 
-def open_storage(store: Place, **options: Any) -> EventCheckpointStorage:
-    """A storage there. On Cosmos DB the key, database and container come from `AZURE_COSMOS_*`."""
-    if isinstance(store, Path):
-        return SqliteCheckpointStorage(store, **options)
-    return CosmosCheckpointStorage(endpoint=store, **options)
+@asynccontextmanager
+async def open_storage(store: Place, **options: Any) -> AsyncGenerator[EventCheckpointStorage, None]:
+    """A storage there. On Cosmos DB, database, container and key come from `AZURE_COSMOS_*`."""
+    async with open_store(store) as opened, EventCheckpointStorage(opened, **options) as storage:
+        yield storage

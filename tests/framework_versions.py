@@ -11,7 +11,6 @@ its own, with the orchestrations and the Cosmos store that pip resolves for it:
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import subprocess
@@ -22,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from packaging.requirements import Requirement
+
+from .environments import install, made
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = ROOT / ".venv-framework"
@@ -98,25 +99,8 @@ def fast_part() -> list[str]:
 
 
 def environment(core: str) -> Path:
-    """The Python of a virtual environment with this version; made anew when `pyproject.toml` or Python changes."""
-    place = ENVIRONMENTS / core
-    python, stamp = place / "bin" / "python", place / "made-from"
-    made_from = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + sys.version.encode()).hexdigest()
-    if stamp.is_file() and stamp.read_text() == made_from:
-        return python
-    subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True)
-    install(python, "--editable", f"{ROOT}[cosmos,cli,projector,dev]", f"{CORE}=={core}")
-    stamp.write_text(made_from)
-    return python
-
-
-def install(python: str | Path, *arguments: str) -> bytes:
-    """What pip's `install` prints to its output; its complaints go through."""
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments]
-    run = subprocess.run(command, check=False, stdout=subprocess.PIPE)
-    if run.returncode != 0:
-        sys.exit(f"pip cannot install {arguments[-1]}.")
-    return run.stdout
+    """The Python of a virtual environment with this version."""
+    return made(ENVIRONMENTS / core, sys.executable, f"{CORE}=={core}")
 
 
 if __name__ == "__main__":

@@ -55,8 +55,8 @@ LAYERS: list[set[str]] = [
     {"allowlist", "chain", "closing", "delta", "removals"},
     {"runs"},
     {"codec", "stores"},
-    {"storage"},
-    {"audit"},
+    {"location", "storage"},
+    {"audit", "exit_codes"},
     {"cli"},
 ]
 """Each may import what is below it, and nothing beside it."""

@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+import yaml
 from opentelemetry import metrics
 
 import eventckpt
@@ -45,7 +46,7 @@ from .conftest import cosmos_account
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
-ALL_PAGES = [*PAGES, ROOT / "CHANGELOG.md"]
+ALL_PAGES = [*PAGES, ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("decisions/*.md"))]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 every_page = pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.name)
@@ -122,6 +123,25 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
         assert file.exists(), f"{page.name} links to {target}"
         if anchor:
             assert anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def test_the_hooks_before_a_commit_run_what_lint_runs() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))["repos"][0]["hooks"]
+    recipe = re.search(r"^lint:.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert recipe is not None
+    lines = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert [hook["entry"] for hook in hooks] == lines
+    assert all(hook["language"] == "system" for hook in hooks), "nothing is downloaded"
+
+
+def test_every_decision_is_in_the_list_of_them() -> None:
+    pages = sorted(path for path in DOCS.glob("decisions/[0-9]*.md"))
+    listed = table("decisions/README.md", "Decisions")
+    titles = [page.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ") for page in pages]
+    assert [(page.name, title) for page, title in zip(pages, titles, strict=True)] == [
+        (re.findall(r"\((.*?)\)", number)[0], title.strip()) for number, title in listed
+    ]
+    assert [int(page.name[:4]) for page in pages] == list(range(1, len(pages) + 1))
 
 
 @every_page

@@ -87,7 +87,8 @@ def test_without_azure_the_cosmos_names_say_what_to_install(tmp_path: Path, name
     assert process.returncode == 1
     last = process.stderr.strip().splitlines()[-1]
     assert last == (
-        f"ModuleNotFoundError: {name} needs the Azure SDK, which is not installed: pip install eventckpt[cosmos]"
+        f"ModuleNotFoundError: {name} needs the Azure SDK, which is not installed: "
+        "pip install '.[cosmos]', in a checkout"
     )
 
 

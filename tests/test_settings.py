@@ -57,6 +57,7 @@ NOT_A_COSMOS_NAME: tuple[Any, ...] = (
 NOT_A_WHOLE_NUMBER: tuple[Any, ...] = ("5", None, 1.5, True, NAN, [], Wordless())
 NOT_SECONDS: tuple[Any, ...] = ("5", None, True, NAN, INFINITY, -1, -INFINITY, 1j, [], Wordless())
 NOT_A_CHOICE: tuple[Any, ...] = ("other", "", None, 5, True, ["fork"], Wordless())
+NOT_A_FLAG: tuple[Any, ...] = (None, "", "no", 0, 1, [], Wordless())
 NOT_A_FUNCTION: tuple[Any, ...] = ("print", 5, [], Wordless())
 
 STORAGE: dict[str, tuple[Any, ...]] = {
@@ -81,6 +82,7 @@ SQLITE: dict[str, tuple[Any, ...]] = {
     "synchronous": NOT_A_CHOICE,
     "busy_timeout": (*NOT_SECONDS, 1e9),
 }
+ENGINE: dict[str, tuple[Any, ...]] = {"read_only": NOT_A_FLAG}
 COSMOS: dict[str, tuple[Any, ...]] = {
     "endpoint": (*NOT_A_NAME, "account", "ftp://account.example/", "https://", "https://:443/", "https://a:port/",
                  "https://[a/", "https://a b/", "https://account.example\n/", "AccountEndpoint=https://a/;",
@@ -131,10 +133,10 @@ def over_sqlite(**options: Any) -> EventCheckpointStorage:
 
 
 MAKERS: dict[str, tuple[Callable[..., Any], dict[str, tuple[Any, ...]]]] = {
-    "SqliteEventStore": (lambda **options: SqliteEventStore(**on_sqlite(**options)), SQLITE),
+    "SqliteEventStore": (lambda **options: SqliteEventStore(**on_sqlite(**options)), SQLITE | ENGINE),
     "SqliteCheckpointStorage": (lambda **options: SqliteCheckpointStorage(**on_sqlite(**options)), SQLITE | STORAGE),
     "EventCheckpointStorage": (over_sqlite, STORAGE | {"store": (None, "a.db", 42, SqliteEventStore, Wordless())}),
-    "CosmosEventStore": (lambda **options: CosmosEventStore(**on_cosmos(**options)), COSMOS),
+    "CosmosEventStore": (lambda **options: CosmosEventStore(**on_cosmos(**options)), COSMOS | ENGINE),
     "CosmosCheckpointStorage": (lambda **options: CosmosCheckpointStorage(**on_cosmos(**options)), COSMOS | STORAGE),
     "ProcessorOptions": (ProcessorOptions, PROCESSOR),
 }

@@ -4,115 +4,97 @@ from __future__ import annotations
 
 import os
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from ..audit import Verdict
-from ..events import StreamId
+from ..location import ENVIRONMENT
 from ..text import may_hold_a_key
 from .output import Output
+from .render import not_gone_yet
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
-__all__ = ["not_gone_yet", "register"]
+__all__ = ["commands", "doctor", "verify"]
 
-_SETTINGS = (
-    "EVENTCKPT_STORE",
-    "AZURE_COSMOS_ENDPOINT",
-    "AZURE_COSMOS_DATABASE_NAME",
-    "AZURE_COSMOS_CONTAINER_NAME",
-    "AZURE_COSMOS_KEY",
-)
+commands: Final = typer.Typer()
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
+@command(commands, "verify")
+async def verify(
+    session: Session,
+    run: Annotated[str | None, typer.Argument(help="A run's id, or the beginning of one.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every run of the store, or of a workflow.")] = False,
+    workflow: Workflow = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,
+    projection: Annotated[bool, typer.Option("--projection", help="Also compare the latest documents.")] = False,
+) -> int:
+    """Check that runs are what was written: digests, their chain, gaps, parts. Names the first bad event.
 
-    @command(app, "verify")
-    async def verify(  # pyright: ignore[reportUnusedFunction] - a command
-        session: Session,
-        run: Annotated[str | None, typer.Argument(help="A run's id, or the beginning of one.")] = None,
-        everything: Annotated[bool, typer.Option("--all", help="Every run of the store, or of a workflow.")] = False,
-        workflow: Workflow = None,
-        decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,
-        projection: Annotated[bool, typer.Option("--projection", help="Also compare the latest documents.")] = False,
-    ) -> int:
-        """Check that runs are what was written: digests, their chain, gaps, parts. Names the first bad event.
+    Exits with 1 where something is wrong. Events that are recorded as removed and not gone yet are none.
+    """
+    if (run is None) != everything:
+        raise Failure(USAGE, "Verify what? Give a run, or --all.")
+    audit = await session.audit()
+    runs = events = bad = newer = 0
+    if run is not None:
+        stream = await audit.run(run, workflow_name=workflow)
+        verdict = await audit.verify(stream, decode=decode, projection=projection)
+        runs, events, bad, newer = 1, verdict.events, int(not verdict.ok), int(_is_only_newer(verdict))
+        _report(session.out, verdict, each=True)
+    else:
+        with session.out.progress("events verified") as done:
+            verdicts = audit.verify_all(workflow_name=workflow, decode=decode, projection=projection)
+            async with aclosing(verdicts):
+                async for verdict in verdicts:
+                    runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
+                    newer += _is_only_newer(verdict)
+                    _report(session.out, verdict, each=False)
+                    done(events)
+    session.out.record("summary", {"runs": runs, "events": events, "bad_runs": bad})
+    session.out.line(
+        f"{events:,} events of {runs:,} runs verified: "
+        + (f"{bad - newer:,} runs are NOT what was written." if bad > newer else "")
+        + (" " if bad > newer > 0 else "")
+        + (f"{newer:,} runs have events of a newer version, which this one cannot judge." if newer else "")
+        + ("" if bad else "all is as it was written.")
+    )
+    return FOUND_WRONG if bad else 0
 
-        Exits with 1 where something is wrong. Events that are recorded as removed and not gone yet are none.
-        """
-        if (run is None) != everything:
-            raise Failure(USAGE, "Verify what? Give a run, or --all.")
-        audit = await session.audit()
-        runs = events = bad = newer = 0
-        if run is not None:
-            stream = await audit.run(run, workflow_name=workflow)
-            verdict = await audit.verify(stream, decode=decode, projection=projection)
-            runs, events, bad, newer = 1, verdict.events, int(not verdict.ok), int(_is_only_newer(verdict))
-            _report(session.out, verdict, each=True)
-        else:
-            with session.out.progress("events verified") as done:
-                verdicts = audit.verify_all(workflow_name=workflow, decode=decode, projection=projection)
-                async with aclosing(verdicts):
-                    async for verdict in verdicts:
-                        runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
-                        newer += _is_only_newer(verdict)
-                        _report(session.out, verdict, each=False)
-                        done(events)
-        session.out.record("summary", {"runs": runs, "events": events, "bad_runs": bad})
-        session.out.line(
-            f"{events:,} events of {runs:,} runs verified: "
-            + (f"{bad - newer:,} runs are NOT what was written." if bad > newer else "")
-            + (" " if bad > newer > 0 else "")
-            + (f"{newer:,} runs have events of a newer version, which this one cannot judge." if newer else "")
-            + ("" if bad else "all is as it was written.")
-        )
-        return FOUND_WRONG if bad else 0
 
-    @command(app, "doctor")
-    async def doctor(  # pyright: ignore[reportUnusedFunction] - a command
-        session: Session,
-        allow: Allow = None,
-        runs: Annotated[
-            int, typer.Option(help="Look for types in so many of the newest runs; 0 for all.", min=0)
-        ] = 100,
-    ) -> int:
-        """Check settings, rights and layout, and which types in the store the given allow-list would refuse."""
-        audit = await session.audit(allow=allow)
-        for name in _SETTINGS:
-            value = os.environ.get(name)
-            hidden = name.endswith("KEY") or may_hold_a_key(value or "")
-            shown = "not set" if value is None else "set" if hidden else value
-            session.out.record("setting", {"name": name, "value": shown})
-            session.out.line(f"setting  {name}: {shown}")
-        wrong = 0
-        for check in await audit.checks():
-            wrong += not check.ok
-            session.out.record("check", check._asdict())
-            advice = "" if check.ok or not check.advice else f" {check.advice}"
-            session.out.line(f"{'ok     ' if check.ok else 'WRONG  '}  {check.name}: {check.detail}.{advice}")
-        for use in await audit.types(runs=runs or None):
-            session.out.record(
-                "type", {"name": use.name, "allowed": use.allowed, "runs": use.runs, "example": use.example}
+@command(commands, "doctor")
+async def doctor(
+    session: Session,
+    allow: Allow = None,
+    runs: Annotated[int, typer.Option(help="Look for types in so many of the newest runs; 0 for all.", min=0)] = 100,
+    write: Annotated[bool, typer.Option("--write", help="Also try whether the store can be written.")] = False,
+) -> int:
+    """Check settings, rights and layout, and which types in the store the given allow-list would refuse."""
+    audit = await session.audit(allow=allow, writes=write)
+    for name in ENVIRONMENT:
+        value = os.environ.get(name)
+        hidden = name.endswith("KEY") or may_hold_a_key(value or "")
+        shown = "not set" if value is None else "set" if hidden else value
+        session.out.record("setting", {"name": name, "value": shown})
+        session.out.line(f"setting  {name}: {shown}")
+    wrong = 0
+    for check in await audit.checks():
+        wrong += not check.ok
+        session.out.record("check", check._asdict())
+        advice = "" if check.ok or not check.advice else f" {check.advice}"
+        session.out.line(f"{'ok     ' if check.ok else 'WRONG  '}  {check.name}: {check.detail}.{advice}")
+    for use in await audit.types(runs=runs or None):
+        session.out.record("type", {"name": use.name, "allowed": use.allowed, "runs": use.runs, "example": use.example})
+        if not use.allowed:
+            session.out.line(
+                f"refused  {use.name}, in the latest checkpoint of {use.runs} runs, such as {use.example.run_id}. "
+                f"If you trust it: allowed_checkpoint_types=[{use.name!r}], here --allow {use.name}"
             )
-            if not use.allowed:
-                session.out.line(
-                    f"refused  {use.name}, in the latest checkpoint of {use.runs} runs, such as {use.example.run_id}. "
-                    f"If you trust it: allowed_checkpoint_types=[{use.name!r}], here --allow {use.name}"
-                )
-        return FOUND_WRONG if wrong else 0
+    return FOUND_WRONG if wrong else 0
 
 
 def _is_only_newer(verdict: Verdict) -> bool:
     return not verdict.ok and all(problem.why == "newer" for problem in verdict.problems)
-
-
-def not_gone_yet(stream: StreamId, count: int) -> str:
-    """What is said of a run whose prune was cut off."""
-    return (
-        f"run {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
-        "they count no more, and the next prune of the run removes them"
-    )
 
 
 def _report(out: Output, verdict: Verdict, *, each: bool) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import aclosing
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 import typer
@@ -12,110 +12,112 @@ from ..audit import CheckpointAudit
 from ..audit.diff import Difference
 from ..audit.resolve import seq_of
 from ..events import CheckpointEvent, StreamId
-from .look import event_fields, standing
+from .options import Full, RunName
 from .output import leaf_text, plain_tree, safe, tree_lines
+from .render import event_fields, standing
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
-__all__ = ["register"]
+__all__ = ["changes", "commands", "diff", "replay"]
+
+commands: Final = typer.Typer()
 
 _SIGNS = {"added": "+", "removed": "-", "changed": "~"}
 _STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the application."""
+@command(commands, "diff")
+async def diff(
+    session: Session,
+    names: Annotated[list[str], typer.Argument(help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.")],
+    seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
+    workflow: Workflow = None,
+    allow: Allow = None,
+    full: Full = False,
+) -> None:
+    """Show what differs between two checkpoints, by path."""
+    audit = await session.audit(allow=allow)
+    before, after = await _two_events(audit, names, seq, workflow)
+    found = await audit.diff(before, after)
+    session.out.line(f"{_name(before)} → {_name(after)}", style="bold")
+    for difference in found:
+        session.out.record("difference", _fields(difference))
+        if not session.out.as_json:
+            _print(session, difference, full=full)
+    counts = {kind: sum(difference.kind == kind for difference in found) for kind in _SIGNS}
+    session.out.record("summary", {"before": event_fields(before), "after": event_fields(after), **counts})
+    session.out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
-    @command(app, "diff")
-    async def diff(  # pyright: ignore[reportUnusedFunction] - a command
-        session: Session,
-        names: Annotated[list[str], typer.Argument(help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.")],
-        seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
-        workflow: Workflow = None,
-        allow: Allow = None,
-        full: Annotated[bool, typer.Option("--full", help="Do not shorten anything.")] = False,
-    ) -> None:
-        """Show what differs between two checkpoints, by path."""
-        audit = await session.audit(allow=allow)
-        before, after = await _two_events(audit, names, seq, workflow)
-        found = await audit.diff(before, after)
-        session.out.line(f"{_name(before)} → {_name(after)}", style="bold")
-        for difference in found:
-            session.out.record("difference", _fields(difference))
-            if not session.out.as_json:
-                _print(session, difference, full=full)
-        counts = {kind: sum(difference.kind == kind for difference in found) for kind in _SIGNS}
-        session.out.record("summary", {"before": event_fields(before), "after": event_fields(after), **counts})
-        session.out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
-    @command(app, "changes")
-    async def changes(  # pyright: ignore[reportUnusedFunction] - a command
-        session: Session,
-        run: Annotated[str, typer.Argument(help="A run's id, or the beginning of one.")],
-        path: Annotated[str, typer.Option("--path", help="Where the value is, such as state.total.")],
-        workflow: Workflow = None,
-        allow: Allow = None,
-    ) -> None:
-        """Say at which superstep a value changed, and to what."""
-        audit = await session.audit(allow=allow)
-        stream = await audit.run(run, workflow_name=workflow)
-        found = False
-        async with aclosing(audit.changes(stream, path)) as each:
-            async for change in each:
-                found = True
-                session.out.record(
-                    "change",
-                    {
-                        "event": event_fields(change.event),
-                        "path": path,
-                        "existed": change.existed,
-                        "before": plain_tree(change.before),
-                        "exists": change.exists,
-                        "after": plain_tree(change.after),
-                    },
-                )
-                value = leaf_text(change.after) if change.exists else "(gone)"
-                session.out.line(f"seq {change.event.seq}, superstep {change.event.iteration_count}: {value}")
-        if not found:
-            session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
+@command(commands, "changes")
+async def changes(
+    session: Session,
+    run: RunName,
+    path: Annotated[str, typer.Option("--path", help="Where the value is, such as state.total.")],
+    workflow: Workflow = None,
+    allow: Allow = None,
+) -> None:
+    """Say at which superstep a value changed, and to what."""
+    audit = await session.audit(allow=allow)
+    stream = await audit.run(run, workflow_name=workflow)
+    found = False
+    async with aclosing(audit.changes(stream, path)) as each:
+        async for change in each:
+            found = True
+            session.out.record(
+                "change",
+                {
+                    "event": event_fields(change.event),
+                    "path": path,
+                    "existed": change.existed,
+                    "before": plain_tree(change.before),
+                    "exists": change.exists,
+                    "after": plain_tree(change.after),
+                },
+            )
+            value = leaf_text(change.after) if change.exists else "(gone)"
+            session.out.line(f"seq {change.event.seq}, superstep {change.event.iteration_count}: {value}")
+    if not found:
+        session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
 
-    @command(app, "replay")
-    async def replay(  # pyright: ignore[reportUnusedFunction] - a command
-        session: Session,
-        run: Annotated[str, typer.Argument(help="A run's id, or the beginning of one.")],
-        workflow: Workflow = None,
-        until: Annotated[int | None, typer.Option(help="Stop after this seq.")] = None,
-    ) -> int:
-        """Fold a run from its first event, rebuild each state, and compare it with what is stored."""
-        audit = await session.audit()
-        stream = await audit.run(run, workflow_name=workflow)
-        wrong = newer = steps = 0
-        async with aclosing(audit.replay(stream, until=until)) as each:
-            async for step in each:
-                steps += 1
-                newer += step.newer
-                wrong += bool(step.problem) and not step.newer
-                info = step.info
-                session.out.record(
-                    "step",
-                    {
-                        "event": event_fields(step.event),
-                        "run": msgspec.structs.asdict(info),
-                        "problem": step.problem or None,
-                        "newer": step.newer,
-                    },
-                )
-                state = f"superstep {info.iteration_count}, {standing(info.status, info.pending_requests)}"
-                if step.newer:
-                    session.out.line(f"seq {step.event.seq}: NEWER: {step.problem}")
-                else:
-                    said = f"  WRONG: {step.problem}" if step.problem else ""
-                    session.out.line(f"seq {step.event.seq}: {state}{said}")
-        session.out.record("summary", {"steps": steps, "wrong": wrong, "newer": newer})
-        session.out.line(
-            f"{steps} events replayed; {wrong or 'none'} of them disagree with what is stored."
-            + (f" {newer} need a newer version of eventckpt, and this one cannot judge them." if newer else "")
-        )
-        return FOUND_WRONG if wrong or newer else 0
+
+@command(commands, "replay")
+async def replay(
+    session: Session,
+    run: RunName,
+    workflow: Workflow = None,
+    until: Annotated[int | None, typer.Option(help="Stop after this seq.")] = None,
+) -> int:
+    """Fold a run from its first event, rebuild each state, and compare it with what is stored."""
+    audit = await session.audit()
+    stream = await audit.run(run, workflow_name=workflow)
+    wrong = newer = steps = 0
+    async with aclosing(audit.replay(stream, until=until)) as each:
+        async for step in each:
+            steps += 1
+            newer += step.newer
+            wrong += bool(step.problem) and not step.newer
+            info = step.info
+            session.out.record(
+                "step",
+                {
+                    "event": event_fields(step.event),
+                    "run": msgspec.structs.asdict(info),
+                    "problem": step.problem or None,
+                    "newer": step.newer,
+                },
+            )
+            state = f"superstep {info.iteration_count}, {standing(info.status, info.pending_requests)}"
+            if step.newer:
+                session.out.line(f"seq {step.event.seq}: NEWER: {step.problem}")
+            else:
+                said = f"  WRONG: {step.problem}" if step.problem else ""
+                session.out.line(f"seq {step.event.seq}: {state}{said}")
+    session.out.record("summary", {"steps": steps, "wrong": wrong, "newer": newer})
+    session.out.line(
+        f"{steps} events replayed; {wrong or 'none'} of them disagree with what is stored."
+        + (f" {newer} need a newer version of eventckpt, and this one cannot judge them." if newer else "")
+    )
+    return FOUND_WRONG if wrong or newer else 0
 
 
 async def _two_events(

@@ -12,7 +12,7 @@ import math
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import groupby, islice
+from itertools import islice
 from types import NoneType
 from typing import Any, BinaryIO, Final, TextIO, TypeVar, cast
 
@@ -23,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
-from ..text import safe
+from ..text import safe, safe_json
 
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
 
@@ -32,21 +32,6 @@ _CELL: Final = 300  # characters of a cell, which all cells of its column are as
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
-
-
-def _safe_json(text: str) -> str:
-    """The same JSON with every character printable: what is not can only stand in a string."""
-    if text.isprintable():
-        return text
-    return "".join(
-        "".join(marks) if printable else "".join(map(_escaped, marks))
-        for printable, marks in groupby(text, str.isprintable)
-    )
-
-
-def _escaped(mark: str) -> str:
-    units = mark.encode("utf-16-be", "surrogatepass").hex()
-    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def shortened(text: str, width: int = _WIDTH) -> str:
@@ -86,7 +71,7 @@ class Output:
         """A JSON object, where JSON was asked for."""
         if self.as_json:
             builtins = msgspec.to_builtins({"kind": kind, **fields})
-            self._out.write(_safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)) + "\n")
+            self._out.write(safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)) + "\n")
             self._out.flush()
 
     def line(self, text: str = "", *, style: str = "") -> None:
@@ -131,7 +116,7 @@ class Output:
     def bytes_lines(self, lines: Iterable[bytes]) -> None:
         """Lines of JSON, in UTF-8 whatever the encoding of the output: they are to be read again."""
         for line in lines:
-            text = _safe_json(line.decode()) + "\n"
+            text = safe_json(line.decode()) + "\n"
             if self._bytes is None:
                 self._out.write(text)
             else:

@@ -11,23 +11,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, Final, ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
-from agent_framework import WorkflowCheckpointException
 
 from ..audit import CheckpointAudit, Latest
-from ..errors import (
-    AmbiguousNameError,
-    CheckpointDecodeError,
-    CheckpointNotFoundError,
-    CheckpointStoreError,
-    CheckpointTypeNotAllowedError,
-    RunNotFoundError,
-)
-from ..stores import AuditStore
-from ..stores.sqlite import SqliteEventStore
-from ..text import is_connection_string
+from ..errors import AmbiguousNameError
+from ..exit_codes import FOUND_WRONG, INTERRUPTED, NO_SUCH_NAME, STORE, USAGE, exit_code
+from ..location import locate, open_store
 from .output import Output
 
 __all__ = [
@@ -39,20 +30,10 @@ __all__ = [
     "Session",
     "Workflow",
     "command",
-    "made",
     "moment",
 ]
 
 _P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-FOUND_WRONG: Final = 1
-USAGE: Final = 2
-NO_SUCH_NAME: Final = 3
-STORE: Final = 4
-STATE: Final = 5
-
-_ENDPOINTS: Final = ("http://", "https://")
 
 Workflow = Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")]
 Allow = Annotated[
@@ -64,7 +45,7 @@ _Store = Annotated[
     typer.Option(
         "--store",
         envvar="EVENTCKPT_STORE",
-        help="A SQLite file or a Cosmos DB endpoint; AZURE_COSMOS_… settings tell the rest.",
+        help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
     ),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, each with its kind.")]
@@ -91,78 +72,32 @@ class Session:
         *,
         allow: list[str] | None = None,
         actor: str | None = None,
+        writes: bool = False,
         create: bool = False,
         latest: Latest = "log",
     ) -> CheckpointAudit:
-        """The audit over the store; with `create`, the store may be a new one."""
-        store = await self._open(create=create)
+        """The audit over the store, for looking: nothing is made or changed. With `writes`, for changing a store that
+        is there; with `create`, it may be a new one."""
+        looks = not (writes or create)
+        opened = open_store(self._location, read_only=looks, must_exist=not create)
+        store = await self._resources.enter_async_context(opened)
         try:
             return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
         except (TypeError, ValueError) as error:
             option = "--allow: " if "allowed_checkpoint_types" in str(error) else ""
             raise Failure(USAGE, f"{option}{error}") from error
 
-    @property
-    def location(self) -> str:
-        return self._location or os.environ.get("AZURE_COSMOS_ENDPOINT") or ""
-
     def sqlite_file(self, otherwise: str) -> Path:
         """The file of the store, whether it is there or not.
 
         Raises:
-            Failure: the store is no file, which `otherwise` tells what to do about, or none was given.
+            Failure: the store is no file, which `otherwise` tells what to do about.
+            LocationError: no store was given, or what was given is none.
         """
-        location = self._checked_location()
-        if location.startswith(_ENDPOINTS):
+        place = locate(self._location)
+        if not isinstance(place, Path):
             raise Failure(USAGE, otherwise)
-        return Path(location)
-
-    def _checked_location(self) -> str:
-        location = self.location
-        if not location:
-            raise Failure(USAGE, "Which store? Give --store PATH or ENDPOINT, or set EVENTCKPT_STORE.")
-        if is_connection_string(location):
-            raise Failure(
-                USAGE,
-                "--store (or EVENTCKPT_STORE, AZURE_COSMOS_ENDPOINT) is a connection string, or a URL with a password, "
-                "and is not shown. Give the endpoint alone, and the key in AZURE_COSMOS_KEY.",
-            )
-        return location
-
-    async def _open(self, *, create: bool) -> AuditStore:
-        location = self._checked_location()
-        if location.startswith(_ENDPOINTS):
-            return await self._cosmos(location)
-        if not create and not os.path.isfile(location):  # noqa: ASYNC240, PTH113 - nothing else runs yet
-            raise Failure(STORE, f"There is no store at {location}. Check the path, or EVENTCKPT_STORE.")
-        return await self._resources.enter_async_context(made(lambda: SqliteEventStore(location)))
-
-    async def _cosmos(self, endpoint: str) -> AuditStore:
-        try:
-            from ..stores.cosmos import CosmosEventStore
-        except ModuleNotFoundError as error:
-            raise Failure(
-                STORE, f"Cosmos DB needs the cosmos extra ({error}): pip install 'eventckpt[cosmos]'"
-            ) from error
-        credential: Any = None
-        if not os.environ.get("AZURE_COSMOS_KEY"):
-            from azure.identity.aio import DefaultAzureCredential
-
-            credential = await self._resources.enter_async_context(DefaultAzureCredential())
-        store = made(lambda: CosmosEventStore(endpoint=endpoint, credential=credential))
-        return await self._resources.enter_async_context(store)
-
-
-def made(make: Callable[[], _T]) -> _T:
-    """What is made from settings. One of the wrong form is the caller's to mend, and no fault of the program.
-
-    Raises:
-        Failure: a setting is of the wrong form; says which.
-    """
-    try:
-        return make()
-    except (TypeError, ValueError) as error:
-        raise Failure(USAGE, str(error)) from error
+        return place
 
 
 def command(
@@ -209,23 +144,15 @@ def _run(work: Callable[[Session], Awaitable[int | None]], location: str | None,
         return _failed(out, failure.code, str(failure))
     except AmbiguousNameError as error:
         return _failed(out, NO_SUCH_NAME, str(error), candidates=error.candidates)
-    except (RunNotFoundError, CheckpointNotFoundError) as error:
-        return _failed(out, NO_SUCH_NAME, str(error))
-    except (CheckpointDecodeError, CheckpointTypeNotAllowedError) as error:
-        return _failed(out, STATE, str(error))
-    except CheckpointStoreError as error:
-        return _failed(out, STORE, str(error))
-    except WorkflowCheckpointException as error:
-        return _failed(out, FOUND_WRONG, str(error))
     except BrokenPipeError:  # the reader of the pipe has seen enough
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - so that exiting does not flush into it
         return 0
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
     except Exception as error:
-        if type(error).__module__.startswith("agent_framework"):  # a setting that is missing
-            return _failed(out, USAGE, str(error))
-        raise
+        if (code := exit_code(error)) is None:
+            raise
+        return _failed(out, code, str(error))
 
 
 def _failed(out: Output, code: int, message: str, **fields: Any) -> int:

@@ -1,5 +1,20 @@
-"""`eventckpt-projector`: the worker that keeps the "latest" projection up to date, and the tools around it."""
+"""`eventckpt-projector`: the worker that keeps the "latest" projection up to date, and the tools around it.
 
-from .app import app
+Needs the `projector` extra; nothing else in `projections` imports this package.
+"""
+
+from __future__ import annotations
+
+import sys
+
+try:
+    from .app import app
+except ModuleNotFoundError as error:
+    if error.name is None or error.name.partition(".")[0] not in ("prometheus_client", "rich", "typer"):
+        raise
+    sys.stderr.write(
+        f"eventckpt-projector: it needs the projector extra ({error}): pip install '.[projector]' in a checkout.\n"
+    )
+    raise SystemExit(2) from error
 
 __all__ = ["app"]

@@ -1,17 +1,20 @@
-"""What a worker shows of itself: Prometheus metrics, and whether it is well."""
+"""What a worker shows of itself to Prometheus."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ..latest import LatestProjection
+from ..processor import ChangeFeedProcessor
 from ..projector import Projector
+from .health import Health
 
-__all__ = ["health", "registry"]
+__all__ = ["registry"]
 
 _PREFIX: Final = "eventckpt_projector"
 _COUNTERS: Final = {
@@ -31,18 +34,44 @@ _COUNTERS: Final = {
 
 
 class _Worker(Collector):
-    def __init__(self, projector: Projector) -> None:
+    def __init__(self, projector: Projector, health: Health) -> None:
         self._projector = projector
+        self._health = health
 
     def collect(self) -> Iterable[Metric]:
+        yield from self._store()
         processor, projection = self._projector.processor, self._projector.projection
         if processor is None or projection is None:
             return
+        yield from self._ranges(processor)
+        yield from self._held(processor)
+        yield from self._documents(projection)
+
+    def _store(self) -> Iterable[Metric]:
+        """What is known also while nothing is projected."""
+        ready = float(self._health.ready()[0])
+        yield GaugeMetricFamily(f"{_PREFIX}_ready", "Whether /healthz says so: 1 or 0", value=ready)
+        outages = CounterMetricFamily(f"{_PREFIX}_outages", "Times that the store stopped answering", labels=["part"])
+        silent = GaugeMetricFamily(f"{_PREFIX}_unanswered_seconds", "Time since it stopped answering", labels=["part"])
+        for watch in self._health.watches:
+            outages.add_metric([watch.part], float(watch.outages))
+            silent.add_metric([watch.part], watch.unanswered_for)
+        yield from (outages, silent)
+        yield CounterMetricFamily(
+            f"{_PREFIX}_doubts", "Times that the projection in use was not believed", value=self._projector.doubts
+        )
+
+    @staticmethod
+    def _ranges(processor: ChangeFeedProcessor) -> Iterable[Metric]:
+        """What this worker counted of each range that it ever held."""
         for name, what in _COUNTERS.items():
             family = CounterMetricFamily(f"{_PREFIX}_{name}", what, labels=["range"])
             for token, stats in processor.stats.items():
                 family.add_metric([token], float(getattr(stats, name)))
             yield family
+
+    @staticmethod
+    def _held(processor: ChangeFeedProcessor) -> Iterable[Metric]:
         held = {each: processor.stats[each.token] for each in processor.owned}
         lag = GaugeMetricFamily(f"{_PREFIX}_lag", "Commits not handled yet, at the last read", labels=["range"])
         age = GaugeMetricFamily(f"{_PREFIX}_poll_age_seconds", "Time since the feed last answered", labels=["range"])
@@ -51,30 +80,15 @@ class _Worker(Collector):
             age.add_metric([each.token], processor.poll_age(each) or 0.0)
         yield from (lag, age)
         yield GaugeMetricFamily(f"{_PREFIX}_owned_ranges", "Ranges that this worker reads", value=len(held))
+
+    @staticmethod
+    def _documents(projection: LatestProjection) -> Iterable[Metric]:
         yield CounterMetricFamily(f"{_PREFIX}_documents", "Documents written", value=projection.applied)
         yield CounterMetricFamily(f"{_PREFIX}_gaps", "Gaps that were found and repaired", value=projection.gaps)
-        yield CounterMetricFamily(
-            f"{_PREFIX}_doubts", "Times that the projection in use was not believed", value=self._projector.doubts
-        )
 
 
-def registry(projector: Projector) -> CollectorRegistry:
+def registry(projector: Projector, health: Health) -> CollectorRegistry:
     """The metrics of a worker, read from its counters whenever they are asked for."""
     made = CollectorRegistry()
-    made.register(_Worker(projector))
+    made.register(_Worker(projector, health))
     return made
-
-
-def health(projector: Projector, max_poll_age: float) -> tuple[bool, dict[str, Any]]:
-    """Whether every range that this worker holds was read lately, and what `/healthz` says of it."""
-    processor = projector.processor
-    if processor is None:
-        return False, {"status": "starting", "ranges": []}
-    if processor.failure is not None:
-        return False, {"status": "failed", "worker": processor.options.worker, "ranges": []}
-    ages = {each.token: processor.poll_age(each) or 0.0 for each in processor.owned}
-    well = all(age <= max_poll_age for age in ages.values())
-    ranges = [
-        {"range": token, "poll_age": round(age, 3), "lag": processor.stats[token].lag} for token, age in ages.items()
-    ]
-    return well, {"status": "ok" if well else "stuck", "worker": processor.options.worker, "ranges": ranges}

@@ -26,7 +26,7 @@ from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage, 
 from eventckpt.audit import Imported
 from eventckpt.audit.archive import event_line, run_line
 from eventckpt.chain import sealed
-from eventckpt.cli.reading import lines_in
+from eventckpt.cli.line_reader import lines_in
 from eventckpt.events import ForkPoint, Pruned
 from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore

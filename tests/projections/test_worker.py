@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -23,94 +17,29 @@ from prometheus_client import generate_latest
 from eventckpt.stores.change_feed import EVERYTHING
 from projections import LatestProjection, Lease, ProcessorOptions, open_engine
 from projections.projector import Projector
-from projections.worker.metrics import health, registry
+from projections.worker.health import Health, Terms
+from projections.worker.metrics import registry
+from projections.worker.watched import watched
 
-from ..engines import CosmosEngine
+from .commands import ended, projected, running
 from .rig import Rig
-
-PATIENCE = 120.0
-"""Seconds in which another process does what it is asked, on a machine that does other things, too."""
-COMMAND = [sys.executable, "-c", "from projections.worker import app; app()"]
-
-
-def place(rig: Rig) -> tuple[str, dict[str, str]]:
-    """What `--store` takes for this engine, and the environment that goes with it."""
-    if isinstance(rig.engine, CosmosEngine):
-        settings = rig.engine.settings
-        names = {"key": "credential", "database_name": "database_name", "container_name": "container_name"}
-        return settings["endpoint"], {f"AZURE_COSMOS_{name.upper()}": settings[key] for name, key in names.items()}
-    return str(rig.engine.path), {}
-
-
-async def started(rig: Rig, *arguments: str) -> asyncio.subprocess.Process:
-    store, environment = place(rig)
-    return await asyncio.create_subprocess_exec(
-        *COMMAND,
-        *arguments,
-        env={**os.environ, **environment, "EVENTCKPT_STORE": store, "COLUMNS": "200"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-
-
-async def ended(rig: Rig, *arguments: str) -> tuple[int | None, str, str]:
-    """Exit code, output and errors of a command that ends by itself."""
-    process = await started(rig, *arguments)
-    output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
-
-
-@contextlib.asynccontextmanager
-async def running(rig: Rig, *options: str) -> AsyncGenerator[tuple[asyncio.subprocess.Process, str], None]:
-    """A worker, and the address that it serves."""
-    process = await started(rig, "run", "--port", "0", *options)
-    try:
-        assert process.stderr is not None
-        said = (await process.stderr.readline()).decode()
-        address = re.search(r"http://[\d.]+:\d+", said)
-        assert address, said + (await process.stderr.read()).decode()
-        yield process, address[0]
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def page(address: str) -> tuple[int, str]:
-    def get() -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    return await asyncio.to_thread(get)
-
-
-async def projected(rig: Rig, run: str, seq: int) -> None:
-    """Wait until a worker in another process has brought a run so far."""
-    async with asyncio.timeout(PATIENCE):
-        while getattr(await rig.info(run), "seq", 0) < seq:  # noqa: ASYNC110 - the worker is another process
-            await asyncio.sleep(0.02)
 
 
 async def test_a_worker_projects_shows_itself_and_releases_everything_on_sigterm(rig: Rig) -> None:
     await rig.writer.write("a", "b", count=3)
-    async with running(rig, "--poll-interval", "0.1") as (process, address):
+    async with running(rig, "--poll-interval", "0.1") as worker:
         await projected(rig, "b", 3)
         await rig.writer.write("a")
         await projected(rig, "a", 4)
-        code, body = await page(f"{address}/healthz")
-        assert (code, json.loads(body)["status"]) == (200, "ok")
-        assert [each["range"] for each in json.loads(body)["ranges"]] == ["-FF"]
-        _, body = await page(f"{address}/metrics")
+        code, said = await worker.health()
+        assert (code, said["status"]) == (200, "ok")
+        assert [each["range"] for each in said["ranges"]] == ["-FF"]
+        assert (await worker.page("/livez"))[0] == 200
+        _, body = await worker.page("/metrics")
         assert 'eventckpt_projector_events_total{range="-FF"} 7.0' in body
-        assert (await page(f"{address}/elsewhere"))[0] == 404
-        process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), PATIENCE) == 0
-        assert process.stderr is not None
-        lines = [json.loads(line) for line in (await process.stderr.read()).decode().splitlines()]
+        assert (await worker.page("/elsewhere"))[0] == 404
+        assert await worker.terminated() == 0
+        lines = [json.loads(line) for line in worker.lines[1:]]
     assert any("Projecting into 'latest'" in line["message"] for line in lines)
     [lease] = await rig.leases("eventckpt-latest")
     assert lease.owner is None
@@ -143,7 +72,7 @@ async def test_what_cannot_work_is_said_in_one_line(sqlite_rig: Rig) -> None:
     assert code == 2
     assert "on_error is 'stop' or 'park'" in errors
     code, _, errors = await ended(sqlite_rig, "status", "--store", "/proc/nowhere/events.db")
-    assert code == 2
+    assert code == 4
     assert "Traceback" not in errors
 
 
@@ -151,7 +80,7 @@ async def test_what_cannot_work_is_said_in_one_line(sqlite_rig: Rig) -> None:
 async def test_a_store_that_is_not_there_is_not_made_by_looking(sqlite_rig: Rig, tmp_path: Path, command: str) -> None:
     missing = tmp_path / "folder" / "missing.db"
     code, output, errors = await ended(sqlite_rig, command, "--store", str(missing))
-    assert (code, output) == (2, "")
+    assert (code, output) == (4, "")
     assert f"There is no store at {missing}" in errors
     assert not missing.parent.exists()
 
@@ -188,8 +117,8 @@ async def test_a_rebuild_repairs_what_is_wrong_and_workers_move_over(rig: Rig) -
     working = asyncio.ensure_future(projector.run(stop))
     await rig.clock.until(lambda: getattr(projector.projection, "applied", 0) == 2)
     right = await rig.info("a")
-    await store.runs().clear()
-    await store.runs().put(msgspec.structs.replace(right, checkpoints=99))
+    await store.run_store().clear()
+    await store.run_store().put(msgspec.structs.replace(right, checkpoints=99))
     seen: list[tuple[int, int]] = []
     rebuilding = asyncio.ensure_future(
         Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="two"), clock=rig.clock).rebuild(
@@ -214,10 +143,24 @@ async def test_a_rebuild_repairs_what_is_wrong_and_workers_move_over(rig: Rig) -
 # Metrics
 
 
-def figures(projector: Projector) -> dict[str, float]:
-    lines = generate_latest(registry(projector)).decode().splitlines()
-    parsed = [re.fullmatch(r"eventckpt_projector_(\w+?)(?:_total)?(?:\{.*\})? (\S+)", line) for line in lines]
-    return {match[1]: float(match[2]) for match in parsed if match}
+class Shown:
+    """A projector over an engine of its own, and what its worker shows."""
+
+    def __init__(self, rig: Rig, options: ProcessorOptions, seen: dict[str, list[float]]) -> None:
+        engine, watches = watched(open_engine(rig.engine.open()), rig.clock)
+        self.projector = Projector(engine, options, clock=rig.clock)
+        self._registry = registry(self.projector, Health(self.projector, watches, Terms(), rig.clock))
+        self._seen = seen
+
+    def figures(self) -> dict[str, float]:
+        lines = generate_latest(self._registry).decode().splitlines()
+        parsed = [re.fullmatch(r"eventckpt_projector_(\w+?)(?:_total)?(?:\{.*\})? (\S+)", line) for line in lines]
+        found: dict[str, float] = {}
+        for match in filter(None, parsed):
+            found[match[1]] = max(float(match[2]), found.get(match[1], 0.0))
+        for name, value in found.items():
+            self._seen.setdefault(name, []).append(value)
+        return found
 
 
 async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
@@ -226,47 +169,41 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
     _, container = rig.place
     await rig.writer.write("a", count=2)
     shown: dict[str, list[float]] = {}
-
-    def look(projector: Projector) -> dict[str, float]:
-        for name, value in figures(projector).items():
-            shown.setdefault(name, []).append(value)
-        return figures(projector)
-
     parking = ProcessorOptions(worker="one", start="now", on_error="park", max_attempts=1, page_size=1)
-    projector = Projector(open_engine(rig.engine.open()), parking, clock=rig.clock)
-    async with projector.processing("parking"):
-        await rig.clock.until(lambda: look(projector).get("polls", 0) > 0)
+    parks = Shown(rig, parking, shown)
+    async with parks.projector.processing("parking"):
+        await rig.clock.until(lambda: parks.figures().get("polls", 0) > 0)
         await rig.writer.write("a")
-        await rig.clock.until(lambda: look(projector)["gaps"] > 0)
+        await rig.clock.until(lambda: parks.figures()["gaps"] > 0)
         with faults.respond(400, container=f"{container}-projections", times=2):
             await rig.writer.write("b")
-            await rig.clock.until(lambda: look(projector)["parked"] > 0)
+            await rig.clock.until(lambda: parks.figures()["parked"] > 0)
         with faults.respond(400, kind="change_feed", times=1):
-            await rig.clock.until(lambda: look(projector)["read_failures"] > 0)
+            await rig.clock.until(lambda: parks.figures()["read_failures"] > 0)
         with faults.delay(0.02, kind="change_feed"):
             await rig.writer.write("c", count=8)
-            await rig.clock.until(lambda: look(projector)["lag"] > 0)
-            await rig.clock.until(lambda: look(projector)["read_seconds"] > 0)
+            await rig.clock.until(lambda: parks.figures()["lag"] > 0)
+            await rig.clock.until(lambda: parks.figures()["read_seconds"] > 0)
         with faults.delay(0.02, container=f"{container}-projections"):
-            await rig.clock.until(lambda: look(projector)["handler_seconds"] > 0)
-        await rig.clock.until(lambda: look(projector)["documents"] > 0)
+            await rig.clock.until(lambda: parks.figures()["handler_seconds"] > 0)
+        await rig.clock.until(lambda: parks.figures()["documents"] > 0)
     options = ProcessorOptions(worker="two", max_attempts=1)
-    stopping = Projector(open_engine(rig.engine.open()), options, clock=rig.clock)
+    stops = Shown(rig, options, shown)
     with faults.respond(400, container=f"{container}-projections"):
-        async with stopping.processing("stopping"):
-            await rig.clock.until(lambda: look(stopping).get("stopped", 0) > 0)
-    doubting = Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="three"), clock=rig.clock)
+        async with stops.projector.processing("stopping"):
+            await rig.clock.until(lambda: stops.figures().get("stopped", 0) > 0)
+    doubts = Shown(rig, ProcessorOptions(worker="three"), shown)
     stop = asyncio.Event()
     leases = open_engine(rig.engine.open()).leases("eventckpt-latest")
     await leases.create(Lease(range=EVERYTHING, continuation='"abc"'))
     await leases.mark_initialised()
     rig.engine.settle()
-    running = asyncio.ensure_future(doubting.run(stop))
-    await rig.clock.until(lambda: look(doubting).get("positions_refused", 0) > 0 and look(doubting)["doubts"] > 0)
+    running = asyncio.ensure_future(doubts.projector.run(stop))
+    await rig.clock.until(lambda: doubts.figures().get("positions_refused", 0) > 0 and doubts.figures()["doubts"] > 0)
     stop.set()
     await running
     assert [name for name, values in shown.items() if not any(values)] == []
-    assert len(shown) == 18
+    assert len(shown) == 21
 
 
 async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:
@@ -284,14 +221,20 @@ async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:
 
     await rig.writer.write("a")
     projector = Hanging(open_engine(rig.writer.store), ProcessorOptions(worker="one"), clock=rig.clock)
-    assert health(projector, 60.0)[0] is False
+    health = Health(projector, [], Terms(poll_age=60.0, stall=300.0), rig.clock)
+    assert health.ready()[0] is False
     async with projector.processing("latest"):
         await rig.clock.until(hangs_now.is_set)
-        assert health(projector, 60.0)[0] is True
+        assert health.ready()[0] is True
+        assert health.alive()[0] is True
         await rig.clock.passes(61)
-        well, said = health(projector, 60.0)
+        well, said = health.ready()
         assert (well, said["status"]) == (False, "stuck")
         assert said["ranges"][0]["lag"] == 1
+        assert health.alive()[0] is True, "a batch may take long"
+        await rig.clock.passes(300)
+        well, said = health.alive()
+        assert (well, said["status"]) == (False, "hanging")
         hang.set()
 
 

@@ -234,14 +234,15 @@ async def test_a_session_that_the_sdk_has_forgotten_is_remembered(emulator: Cosm
 async def test_a_session_that_no_replica_reaches_is_said_so(
     emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.3)
     async with CosmosEventStore(**where(emulator)) as store:
         await store.append(make_event(STREAM, 1))
+        monkeypatch.setattr(requests, "PATIENCE", 0.3)
         with (
             emulator.faults.respond(404, substatus=1002, kind="read_item"),
             pytest.raises(StoreUnavailableError, match="No replica has come as far as what this store has seen"),
         ):
             await store.read(STREAM, 1)
+        monkeypatch.undo()
         assert len(await store.read(STREAM, 1)) == 1
 
 

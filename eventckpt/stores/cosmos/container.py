@@ -21,7 +21,13 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import ContainerProxy, DatabaseProxy
 from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
 
-from ...errors import CheckpointStoreError, StoreFormatError, StoreReadOnlyError, StoreUnavailableError
+from ...errors import (
+    CheckpointStoreError,
+    StoreFormatError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+)
 from ...text import safe
 from . import requests
 from .client import Connections
@@ -37,6 +43,8 @@ _T = TypeVar("_T")
 
 GIVEN: Final = 2.0
 """Seconds for which a container that is given is waited for: who gives it may just have made it."""
+LOOKED_AT: Final = 0.5
+"""Seconds for which a container that is only read is waited for: mostly it is a name that is wrong."""
 KNOWN: Final = 3.0
 """Seconds for which an item is asked for that was there a moment ago."""
 SETTLING: Final = 10.0
@@ -60,6 +68,7 @@ class Container:
         database_name, name: where it is.
         given: the container, made and kept by somebody else; None: it is found by its name, and made.
         beside: a container of the same database, through which that is found.
+        read_only: whether nothing is made or written, neither the container nor anything in it.
     """
 
     def __init__(
@@ -71,6 +80,7 @@ class Container:
         name: str,
         given: ContainerProxy | None = None,
         beside: Container | None = None,
+        read_only: bool = False,
     ) -> None:
         self._layout = layout
         self._connections = connections
@@ -78,6 +88,7 @@ class Container:
         self._name = name
         self._given = given
         self._first = beside
+        self._read_only = read_only
         self._neighbours: dict[str, Container] = {}
         self._proxy: ContainerProxy | None = None
         self._rid = ""
@@ -100,6 +111,7 @@ class Container:
                 database_name=self._database_name,
                 name=f"{self._name}{suffix}",
                 beside=self,
+                read_only=self._read_only,
             )
         return found
 
@@ -115,10 +127,27 @@ class Container:
                 await self._open_once()
             yield
 
+    def check_writable(self) -> None:
+        """Before anything that writes, also where it may find that there is nothing to write.
+
+        Raises:
+            StoreReadOnlyError: the store was made with `read_only`. Nothing was asked of the service.
+        """
+        if self._read_only:
+            raise StoreReadOnlyError(
+                f"The store on {self._where} was made with read_only=True and writes nothing. Make one without it."
+            )
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing is made or written."""
+        return self._read_only
+
     # Requests
 
     async def create(self, body: Item) -> Item | None:
         """Create an item. Where its id is taken, perhaps by an earlier attempt of ours, the item that has it."""
+        self.check_writable()
         key = self._key_of(body)
 
         async def attempt() -> Item | None:
@@ -141,6 +170,7 @@ class Container:
 
     async def put(self, body: Item) -> None:
         """Create an item or write it once more, which makes it young again."""
+        self.check_writable()
         options = self._write(self._key_of(body))
         await self._ask(lambda: self.proxy.upsert_item(body, retry_write=3, **options), body)
 
@@ -172,6 +202,7 @@ class Container:
 
     async def remove(self, name: str, key: str, etag: str | None = None) -> _Removal:
         """Delete an item; with an etag only if it was not written again since that was read."""
+        self.check_writable()
         options = self._heard(key) | ({} if etag is None else _unless_changed(etag))
         attempts: list[str] = []
 
@@ -296,6 +327,7 @@ class Container:
         self, write: Callable[..., Awaitable[Any]], body: Item, options: Mapping[str, Any]
     ) -> str | None:
         """The etag that a write gives; None where its condition does not hold."""
+        self.check_writable()
         attempts: list[Item] = []
 
         async def attempt() -> str:
@@ -328,7 +360,7 @@ class Container:
         except CheckpointStoreError as error:
             cause = error.__cause__
             if isinstance(cause, AzureError) and is_missing_owner(cause):
-                raise self._missing() from cause
+                raise self._gone() from cause
             if self._may_be_another or (isinstance(cause, AzureError) and is_session_ahead(cause)):
                 await self._check_same()
             raise
@@ -381,12 +413,12 @@ class Container:
     async def _open(self) -> None:
         container = await self._found()
         properties = await self._look(container)
-        if properties is None and self._given is None:
+        if properties is None and not self._read_only and self._given is None:
             await self._make()
-        if properties is None:  # it may have been made a moment ago, by us or by who gives it, and be known only here
-            properties = await self._look(container, until=GIVEN if self._given else requests.PATIENCE)
         if properties is None:
-            raise self._missing()
+            properties = await self._look_again(container)
+        if properties is None:
+            raise await self._not_found(container) if self._read_only else self._missing()
         self._check(properties)
         self._rid, self._opened_at, self._proxy = properties["_rid"], time.monotonic(), container
 
@@ -403,10 +435,18 @@ class Container:
                 return await ask(lambda: _settings(container), self._where, passes=_is_late, patience=until)
             return await ask(lambda: _settings(container), self._where, answers={404})
         except (CosmosHttpResponseError, StoreFormatError, StoreUnavailableError) as error:
-            cause = error if isinstance(error, AzureError) else error.__cause__
-            if isinstance(cause, AzureError) and status_of(cause) == 404:
+            if _says_404(error):
                 return None
             raise
+
+    async def _look_again(self, container: ContainerProxy) -> dict[str, Any] | None:
+        """It may have been made a moment ago, by us or by who gives it, and be known only there."""
+        if not self._read_only:
+            return await self._look(container, until=GIVEN if self._given else requests.PATIENCE)
+        try:
+            return await self._look(container, until=LOOKED_AT)
+        except StoreUnavailableError:
+            return None  # no answer within so short a time; the one before said that it is not there
 
     def _check(self, properties: Mapping[str, Any]) -> None:
         definition = mapping(properties.get("partitionKey"))
@@ -445,6 +485,23 @@ class Container:
         policy = self._layout.indexing_policy
         await self._made(lambda: database.create_container(self._name, key, indexing_policy=policy))
 
+    async def _not_found(self, container: ContainerProxy) -> StoreNotFoundError:
+        """Which of the two names is wrong. Whoever may not ask for a database still hears of the container."""
+        database = DatabaseProxy(container.client_connection, self._database_name)
+        try:
+            await ask(database.read, self._where, answers={404}, patience=min(KNOWN, requests.PATIENCE))
+        except (CosmosHttpResponseError, CheckpointStoreError) as error:
+            if _says_404(error):
+                return self._unknown(f"Database {self._database_name!r}")
+            # What is known already says enough.
+        return self._unknown(f"Container {self._name!r} of database {self._database_name!r}")
+
+    def _unknown(self, what: str) -> StoreNotFoundError:
+        return StoreNotFoundError(
+            f"{what} does not exist, and a store with read_only=True makes none. Check the names and the endpoint; "
+            "the first save creates what is missing, or docs/cosmos.md says how."
+        )
+
     async def _made(self, creation: _Creation) -> None:
         """Of two processes that create something at once, one finds it done."""
         try:
@@ -453,6 +510,12 @@ class Container:
             pass
         except StoreReadOnlyError as error:
             raise self._missing("; an identity cannot create it, whatever its role") from error
+
+    def _gone(self) -> CheckpointStoreError:
+        """What a container that was open is by now."""
+        if self._read_only:
+            return self._unknown(f"Container {self._name!r} of database {self._database_name!r}")
+        return self._missing()
 
     def _missing(self, why: str = "") -> StoreFormatError:
         return StoreFormatError(
@@ -481,6 +544,13 @@ async def _settings(container: ContainerProxy) -> dict[str, Any]:
 
 def _unless_changed(etag: str) -> dict[str, Any]:
     return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
+
+
+def _says_404(error: Exception) -> bool:
+    """Whether the service said so, whatever else it added: of a database or a container that is missing it says several
+    things."""
+    said = error if isinstance(error, AzureError) else error.__cause__
+    return isinstance(said, AzureError) and status_of(said) == 404
 
 
 def _is_late(error: AzureError) -> bool:

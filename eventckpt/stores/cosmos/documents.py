@@ -42,12 +42,14 @@ class CosmosDocumentStore(DocumentStore):
 
     async def create(self, document: Document) -> Document | None:
         """See `DocumentStore.create`."""
+        self._container.check_writable()
         async with self._container.in_use():
             etag = await self._container.create_only(document)
         return None if etag is None else {**document, "_etag": etag}
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""
+        self._container.check_writable()
         body = {name: value for name, value in document.items() if not name.startswith("_")}
         async with self._container.in_use():
             written = await self._container.replace(body, etag)
@@ -55,5 +57,6 @@ class CosmosDocumentStore(DocumentStore):
 
     async def delete(self, name: str, etag: str) -> bool:
         """See `DocumentStore.delete`."""
+        self._container.check_writable()
         async with self._container.in_use():
             return await self._container.remove(name, name, etag) != "changed"

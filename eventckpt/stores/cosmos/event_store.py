@@ -17,6 +17,7 @@ from typing import Final
 import msgspec
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
+from ... import settings as check
 from ...errors import StoreFullError, StreamConflict
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...log import logger_of
@@ -84,6 +85,8 @@ class CosmosEventStore(AuditStore):
         cosmos_client: an async client to use; not closed with the store.
         container_client: an async container to use; not closed with the store, and never created by it.
         env_file_path, env_file_encoding: a `.env` file to read settings from before the environment.
+        read_only: nothing is written, and no database or container is created: one that is missing is a
+            `StoreNotFoundError` that names it, and whatever writes raises `StoreReadOnlyError` without a request.
 
     Raises:
         TypeError, ValueError: a setting is not of the form above: the key is no base64, a name is blank or too long for
@@ -112,7 +115,9 @@ class CosmosEventStore(AuditStore):
         container_client: ContainerProxy | None = None,
         env_file_path: str | None = None,
         env_file_encoding: str | None = None,
+        read_only: bool = False,
     ) -> None:
+        check.flag("read_only", read_only)
         target = connection.target(
             endpoint=endpoint,
             database_name=database_name,
@@ -133,10 +138,12 @@ class CosmosEventStore(AuditStore):
             database_name=target.database_name,
             name=target.container_name,
             given=container_client,
+            read_only=read_only,
         )
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`."""
+        self._container.check_writable()
         if event.seq > MAX_SEQ:  # it would be written, and never be found
             raise StoreFullError(f"{event.named()} would come after the last seq: no event has one beyond {MAX_SEQ}.")
         body, parts = items_of(event)
@@ -206,6 +213,7 @@ class CosmosEventStore(AuditStore):
 
     async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
         """See `EventStore.remove_orphaned_parts`."""
+        self._container.check_writable()
         async with self._container.in_use():
             parts = await self._container.query(
                 "SELECT c.id, c.stream, c._etag FROM c WHERE STARTSWITH(c.id, @part) AND c._ts <= @before",
@@ -260,6 +268,7 @@ class CosmosEventStore(AuditStore):
 
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`. One event after the other: what came before a conflict is kept."""
+        self._container.check_writable()
         if not events:
             return 0
         async with self._container.in_use():
@@ -274,6 +283,7 @@ class CosmosEventStore(AuditStore):
         """See `AuditStore.put_over`. A marker at the first seq of each gap closes it: who goes on from the event before
         meets it. It is put before what lies behind the gap; if the process dies in between, such a writer forks, until
         the copies are put again."""
+        self._container.check_writable()
         gaps = {high + 1: low for low, high in gaps_behind(after, events)}
         key = partition_key_of(stream)
         added = 0
@@ -285,6 +295,7 @@ class CosmosEventStore(AuditStore):
 
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`. Parts of the removed events are orphans now."""
+        self._container.check_writable()
         wanted = sorted({seq for seq in seqs if 1 <= seq <= MAX_SEQ})
         if not wanted or not can_exist(stream):
             return 0

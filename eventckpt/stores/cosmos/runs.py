@@ -82,6 +82,7 @@ class CosmosRunStore(RunStore):
 
     async def put(self, *infos: RunInfo) -> int:
         """See `RunStore.put`."""
+        self._container.check_writable()
         async with self._container.in_use():
             name = await self._in_use()
             return sum(await together(*(partial(self._put, name, info) for info in infos)))
@@ -159,6 +160,7 @@ class CosmosRunStore(RunStore):
 
     async def clear(self) -> None:
         """See `RunStore.clear`."""
+        self._container.check_writable()
         async with self._container.in_use():
             name = await self._in_use()
             self._etags = _etags()
@@ -169,6 +171,8 @@ class CosmosRunStore(RunStore):
 
     async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
+        if certain:
+            self._container.check_writable()
         async with self._container.in_use():
             if certain:  # the answer to a write, also to one that is refused, tells how far the partition is
                 await self._container.create_only({"id": _POINTER, "stream": _LATEST, "projection": _LATEST})
@@ -191,6 +195,7 @@ class CosmosRunStore(RunStore):
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`; the token is the pointer's etag, which a claim changes."""
+        self._container.check_writable()
         async with self._container.in_use():
             for _ in range(_ROUNDS):
                 await self._container.create_only(_pointer(_LATEST))  # see `active`
@@ -208,6 +213,7 @@ class CosmosRunStore(RunStore):
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`. Readers notice within seconds."""
+        self._container.check_writable()
         async with self._container.in_use():
             if claim is None:
                 await self._container.put(_pointer(name))

@@ -82,13 +82,15 @@ def copy_store(source: Path, copy: Path, step: Callable[[int, int], None], *, is
         source: the file of a store.
         copy: an empty file.
         step: called between two steps with the pages that are left, and all; what it raises ends the copying.
-        is_live: the source is opened as a store is. Otherwise nothing beside it is made, or changed.
+        is_live: the source is opened as a store is, where it can be written. Otherwise nothing beside it is made, or
+            changed.
 
     Raises:
         CheckpointStoreError: the source cannot be read, is not a store, or there is no room for the copy.
     """
     source = source.resolve()  # beside where a link leads to SQLite has the other files
-    how = "mode=rw" if is_live else "mode=ro" if belongings(source) else "mode=ro&immutable=1"
+    is_written = is_live and os.access(source, os.W_OK) and os.access(source.parent, os.W_OK)
+    how = "mode=rw" if is_written else "mode=ro" if belongings(source) else "mode=ro&immutable=1"
     with store_errors(source), closing(_connect(source, how)) as opened, closing(_connect(copy)) as target:
         opened.execute("BEGIN")  # with its own view of the file kept, others' commits do not make it begin again
         if version_of(opened, source) == 0:
@@ -137,9 +139,9 @@ def finish(copy: Path, *, like: Path, in_its_place: bool, as_another: bool) -> N
     """Make a copy one closed file that is on the disk.
 
     Args:
-        like: the file whose owner and permissions it gets.
-        in_its_place: it is to replace that file, whose owner must be able to go on with it. Otherwise, where only root
-            could give it that owner, it stays the caller's, and of others only the same group may read it.
+        like: the file whose owner it gets.
+        in_its_place: it is to replace that file, whose permissions it gets as well, and whose owner must be able to go
+            on with it. Otherwise it is for its owner alone, who is the caller where only root could give it the other.
         as_another: give it an id of its own, so that who has the original open, or remembers it, takes it for another.
 
     Raises:
@@ -157,7 +159,8 @@ def finish(copy: Path, *, like: Path, in_its_place: bool, as_another: bool) -> N
 
 
 def _give(copy: Path, like: Path, *, in_its_place: bool) -> None:
-    """Give a copy the owner and the permissions of a file: those last, so that nobody else can read it meanwhile."""
+    """Give a copy the owner of a file, and the permissions where it replaces that one: those last, so that nobody else
+    can read it meanwhile."""
     state, own, mode = like.stat(), copy.stat(), 0o777
     if own.st_uid != state.st_uid:
         try:
@@ -173,8 +176,7 @@ def _give(copy: Path, like: Path, *, in_its_place: bool) -> None:
             os.chown(copy, -1, state.st_gid)
         except PermissionError:
             mode = 0o700  # what the group may, and others, was not meant for the caller's group
-    own_use = 0 if in_its_place else 0o600  # a copy that is kept from being written to is restored as a store
-    copy.chmod(state.st_mode & mode | own_use)
+    copy.chmod(state.st_mode & mode if in_its_place else 0o600)
 
 
 def put(copy: Path, file: Path, *, replace: bool) -> None:

@@ -21,16 +21,17 @@ __all__ = ["primary_code", "store_errors"]
 
 
 @contextmanager
-def store_errors(path: Path) -> Generator[None, None, None]:
+def store_errors(path: Path, *, read_only: bool = False) -> Generator[None, None, None]:
+    """What SQLite reports in the block, as a named error; `read_only` where the file is only looked at."""
     try:
         yield
     except (CheckpointStoreError, StreamConflict):
         raise
     except Exception as error:
-        raise _store_error(path, error) from error
+        raise _store_error(path, error, read_only=read_only) from error
 
 
-def _store_error(path: Path, error: Exception) -> CheckpointStoreError:
+def _store_error(path: Path, error: Exception, *, read_only: bool) -> CheckpointStoreError:
     code = primary_code(error)
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
@@ -40,6 +41,18 @@ def _store_error(path: Path, error: Exception) -> CheckpointStoreError:
             )
         case sqlite3.SQLITE_FULL:
             return StoreFullError(f"No room is left for the store {path}. Free some space; then save again.")
+        case sqlite3.SQLITE_ERROR if read_only and str(error).startswith("no such table"):
+            return StoreFormatError(
+                f"The store {path} lacks what this version keeps beside the events ({error}): an older eventckpt wrote "
+                "it, or somebody changed it. It is only looked at, and was left as it is. Opened once to be written, "
+                "it is brought up to date."
+            )
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM if read_only:
+            return StoreReadOnlyError(
+                f"The store {path} cannot be read as it lies there ({error}). Check its permissions. What an "
+                "interrupted process left in a -wal or a -journal beside it can be read only where the folder can be "
+                "written: copy the file there, together with what is beside it."
+            )
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM:
             return StoreReadOnlyError(
                 f"The store {path} cannot be opened for writing ({error}). Check the path and its permissions; "

@@ -16,7 +16,6 @@ import itertools
 import os
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -30,17 +29,18 @@ import msgspec
 from ...errors import CheckpointStoreError, StoreLockedError, StoreReadOnlyError, StoreReplacedError, StreamConflict
 from ...events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
 from ...removals import Removals
-from ...settings import choice, no_connection_string, number
+from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist, gaps_behind, head_stays
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
 from .change_feed import SqliteChangeFeed
 from .documents import SqliteDocumentStore
-from .errors import primary_code, store_errors
-from .file import StoreConnection, StoreFile
+from .errors import store_errors
+from .file import Moved, StoreConnection, StoreFile
+from .opening import Opening
 from .runs import SqliteRunStore
-from .schema import APPLICATION_ID, MIGRATIONS, differences, is_behind, migrate, pragma, store_id, text
+from .schema import APPLICATION_ID, MIGRATIONS, differences, pragma
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "SqliteEventStore"]
 
@@ -52,6 +52,7 @@ _PAGE_BYTES = 8 * 1024 * 1024  # of whole events, after which a page is full
 _LAST_CHARACTERS = "\U0010ffff" * 255  # after every continuation of a prefix
 _MIN_SEQ: Final = -MAX_SEQ - 1
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
+_TRIES: Final = 8  # of reading a file that others begin to write to meanwhile
 _GROUP = 512  # appends in one transaction: bounds how long other processes wait for the write lock
 _COLUMNS = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 
@@ -62,8 +63,6 @@ _NEWEST: Final = (
     " WHERE checkpoint_id = ? {only} GROUP BY workflow_name, run_id) ORDER BY type = 'tombstone', position DESC LIMIT 1"
 )
 """Where the newest event of a checkpoint id is, in the run that counts: one where it is live, and written last."""
-
-_CANNOT_WRITE: Final = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 _NOT_A_HEADER: Final = (
     msgspec.MsgspecError,
@@ -84,6 +83,8 @@ class SqliteEventStore(AuditStore):
         synchronous: "FULL" (default): an acknowledged append survives power loss. "NORMAL": it survives the end
             of the process, power loss may take the last ones. "OFF": as NORMAL, and power loss may damage the file.
         busy_timeout: seconds to wait for another process's write before `StoreLockedError`.
+        read_only: only look: no file and no folder is made, brought up to date or written to, and all that writes is a
+            `StoreReadOnlyError`. Where there is no store, reading is a `StoreNotFoundError`.
 
     A store that is in use is not carried over a `fork`: the child makes its own.
 
@@ -98,15 +99,17 @@ class SqliteEventStore(AuditStore):
         *,
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         busy_timeout: float = 30.0,
+        read_only: bool = False,
     ) -> None:
         choice("synchronous", synchronous, "FULL", "NORMAL", "OFF")
+        flag("read_only", read_only)
         number("busy_timeout", busy_timeout, most=_LONGEST_TIMEOUT, zero=True)
         self.path: Path = _absolute(path)  # both connections open the same file, whatever the process does in between
-        self._synchronous = synchronous
-        self._busy_timeout = busy_timeout
+        self.read_only = read_only
         self._file = StoreFile(self.path)
-        self._writer = _Worker(partial(self._open, writes=True), "eventckpt-sqlite-writer")
-        self._reader = _Worker(partial(self._open, writes=False), "eventckpt-sqlite-reader")
+        opening = Opening(self._file, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
+        self._writer = _Worker(opening.to_write, "eventckpt-sqlite-writer")
+        self._reader = _Worker(opening.to_read, "eventckpt-sqlite-reader")
         self._lock = threading.Lock()
         """Held to hand a job over or to close, so that no job comes after the last one."""
         self._waiting: deque[_Waiting] = deque()
@@ -125,7 +128,7 @@ class SqliteEventStore(AuditStore):
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
         with self._lock:
-            self._refuse_if_unusable()
+            self._refuse_if_unusable(writes=True)
             if not self._appending:
                 self._submit(self._writer, self._append_waiting)
                 self._appending = True
@@ -302,17 +305,27 @@ class SqliteEventStore(AuditStore):
 
     async def checks(self) -> list[Check]:
         """See `AuditStore.checks`."""
+        # First: it gives a file of 0.1.0 what belongs to its schema.
+        writing = [] if self.read_only else [await self._check_writing()]
         found: list[Check] = []
-        writing = Check("writing", True, "the file and its folder can be written")
+
+        def look(connection: sqlite3.Connection) -> None:
+            found.clear()
+            found.extend(_checks_of(connection, self.path, read_only=self.read_only))
+
         try:
-            await self.writing(lambda connection: None)  # first: it gives a file of 0.1.0 what belongs to its schema
-        except CheckpointStoreError as error:
-            writing = Check("writing", False, str(error), "See docs/audit.md, doctor.")
-        try:
-            await self._read(lambda connection: found.extend(_checks_of(connection, self.path)))
+            await self._read(look)
         except CheckpointStoreError as error:
             found.append(Check("reading", False, str(error), "See docs/audit.md, doctor."))
-        return [*found, writing]
+        return [*found, *writing]
+
+    async def _check_writing(self) -> Check:
+        try:
+            # A transaction can begin also in a file that may only be read; a statement that writes cannot.
+            await self.writing(lambda connection: connection.execute("DELETE FROM events WHERE 0"))
+        except CheckpointStoreError as error:
+            return Check("writing", False, str(error), "See docs/audit.md, doctor.")
+        return Check("writing", True, "the file and its folder can be written")
 
     async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
         """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
@@ -353,7 +366,7 @@ class SqliteEventStore(AuditStore):
                 return change(connection)
 
         with self._lock:
-            self._refuse_if_unusable()
+            self._refuse_if_unusable(writes=True)
             done = self._submit(self._writer, job)
         return await asyncio.wrap_future(done)
 
@@ -408,9 +421,8 @@ class SqliteEventStore(AuditStore):
 
     async def _read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         def job() -> _T:
-            # One transaction, so that whatever is fetched is as of one moment.
-            with store_errors(self.path), self._reader.connection().transaction("DEFERRED") as connection:
-                return fetch(connection)
+            with store_errors(self.path, read_only=self.read_only):
+                return self._reader.read(fetch)
 
         with self._lock:
             self._refuse_if_unusable()
@@ -431,7 +443,12 @@ class SqliteEventStore(AuditStore):
         except RuntimeError as error:
             raise CheckpointStoreError(f"The store {self.path} has no thread to work in: {error}.") from error
 
-    def _refuse_if_unusable(self) -> None:
+    def _refuse_if_unusable(self, *, writes: bool = False) -> None:
+        if writes and self.read_only:
+            raise StoreReadOnlyError(
+                f"The store {self.path} was opened to be read only, and nothing was written. To write, make a store "
+                "without read_only."
+            )
         if self._closed:
             raise CheckpointStoreError(f"The store {self.path} was closed; make a new one to go on.")
         if self._was_forked():
@@ -473,61 +490,6 @@ class SqliteEventStore(AuditStore):
                     group.append(waiting)
             self._appending = bool(group)
         return group
-
-    # In either thread
-
-    def _open(self, *, writes: bool) -> StoreConnection:
-        if not self._file.is_known:  # the folder of a file that was open is never made anew
-            self._find_place()
-        return self._file.open(self._connect, partial(self._prepare, writes=writes))
-
-    def _find_place(self) -> None:
-        try:
-            if self.path.exists() and not self.path.is_file():
-                raise StoreReadOnlyError(
-                    f"The path {self.path} cannot be opened: it is that of a folder or a device, which was left as it "
-                    "is. Give the store the path of a file."
-                )
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StoreReadOnlyError(f"The folder of the store {self.path} cannot be made: {error}") from error
-
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-        )
-        connection.text_factory = text
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection, version: int, *, writes: bool) -> None:
-        """Set a connection up, and bring the file up to date where `version` is behind."""
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        if version == 0 or pragma(connection, "journal_mode") != "wal":
-            try:
-                self._enter_wal(connection)
-            except sqlite3.OperationalError as error:
-                if writes or is_behind(version) or primary_code(error) not in _CANNOT_WRITE:
-                    raise  # else it is a closed file that can only be read, such as a backup: for that it is good
-        # Who only reads gives a file of 0.1.0 no id: looking changes nothing.
-        if is_behind(version) or (writes and store_id(connection) is None):
-            migrate(connection, self.path)
-
-    def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait for its busy timeout here when two processes create the file at once.
-        deadline = time.monotonic() + self._busy_timeout
-        while True:
-            try:
-                mode = pragma(connection, "journal_mode = WAL")
-                break
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.005)
-        if mode != "wal":
-            raise CheckpointStoreError(
-                f"The store {self.path} lies on a file system that cannot do write-ahead logging; "
-                "put it on a local disk, or use the Cosmos DB engine to share it between machines."
-            )
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:
@@ -595,6 +557,28 @@ class _Worker:
         if self._connection is None:
             self._connection = self._connect()
         return self._connection
+
+    def read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
+        """What `fetch` finds in one transaction, so that all of it is as of one moment; for jobs only."""
+        for _ in range(_TRIES):
+            opened = self.connection()
+            try:
+                if opened.is_of_one_moment():
+                    with opened.transaction("DEFERRED") as connection:
+                        found = fetch(connection)
+                    if opened.is_of_one_moment():
+                        return found
+            except Moved:
+                pass
+            except Exception:
+                if opened.is_of_one_moment():
+                    raise
+            opened.close()
+            self._connection = None
+        raise StoreLockedError(
+            "Each time that the store was read, another process opened it to write, and closed it again. Trying again "
+            "is safe."
+        )
 
     def end(self, *, after: Future[None] | None = None) -> Future[None]:
         """Close the connection after the jobs already handed over, and after `after`; the same future each time."""
@@ -776,13 +760,13 @@ def _removals(connection: sqlite3.Connection, stream: StreamId, *, after: int = 
         return Removals(itertools.islice((event for row in rows if (event := _event(row)).pruned), 1))
 
 
-def _checks_of(connection: sqlite3.Connection, path: Path) -> Iterable[Check]:
+def _checks_of(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Iterable[Check]:
     yield Check(
         "file",
         pragma(connection, "application_id") == APPLICATION_ID,
         f"{path}, {path.stat().st_size:,} bytes",
     )
-    different = differences(connection)
+    different = differences(connection, as_it_was_made=read_only)
     yield Check(
         "schema",
         not different,
@@ -790,8 +774,9 @@ def _checks_of(connection: sqlite3.Connection, path: Path) -> Iterable[Check]:
         "Somebody changed the file; events may have been changed with it. Run verify --all; to put it right, move the "
         "runs into a new store (export, import).",
     )
-    mode = str(pragma(connection, "journal_mode"))
-    yield Check("journal", mode == "wal", mode, "Put the file on a local disk: write-ahead logging needs one.")
+    if not read_only:
+        mode = str(pragma(connection, "journal_mode"))
+        yield Check("journal", mode == "wal", mode, "Put the file on a local disk: write-ahead logging needs one.")
     damage = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
     yield Check(
         "pages",

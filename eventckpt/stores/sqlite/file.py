@@ -4,6 +4,8 @@ SQLite goes on with a file that was moved, removed or replaced, since it has it 
 that anybody looks. So every transaction looks at the names again, and where another connection, or something that is no
 SQLite, has written to the file, at what stands in it: the store's id, the highest position that was given, and the
 event that was the last one seen. A write looks once more after its commit, before anybody is told of it.
+
+A file that is only looked at may be read as one that does not change. Its `Stamp` tells whether it did.
 """
 
 from __future__ import annotations
@@ -17,13 +19,14 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import Any, Final, Literal, NamedTuple
 
-from ...errors import CheckpointStoreError, StoreReadOnlyError, StoreReplacedError
+from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError, StoreReplacedError
 from .errors import primary_code
 from .schema import APPLICATION_ID, pragma, store_id, transaction, version_of
 
-__all__ = ["StoreConnection", "StoreFile"]
+__all__ = ["Moved", "Stamp", "StoreConnection", "StoreFile"]
 
 _BESIDE: Final = ("-wal", "-shm")
+_WHILE_WRITING: Final = ("-wal", "-journal")  # one of them is there before the file is written to
 _TRIES: Final = 8  # of opening a file that is replaced each time
 
 _NOT_A_STORE: Final = (
@@ -42,6 +45,21 @@ class _Seen(NamedTuple):
     position: int
     digest: Any
     """Text, unless the row is damaged."""
+
+
+class Stamp(NamedTuple):
+    """A file that nobody writes to. Another stamp, or none, afterwards: somebody may have written to it meanwhile."""
+
+    device: int
+    inode: int
+    size: int
+    modified: int
+    changed: int
+    """Both in nanoseconds, as far as the system counts them; whoever sets the one cannot set the other."""
+
+
+class Moved(Exception):  # noqa: N818 - a way out of a transaction, which is made again
+    """What a file that does not change was found to hold is not of one moment: it did change."""
 
 
 class StoreFile:
@@ -75,38 +93,57 @@ class StoreFile:
             return StoreReplacedError(self._replaced)
 
     def open(
-        self, connect: Callable[[], sqlite3.Connection], prepare: Callable[[sqlite3.Connection, int], None]
+        self,
+        connect: Callable[[Stamp | None], sqlite3.Connection],
+        prepare: Callable[[sqlite3.Connection, int], None],
+        make: Callable[[], None] | None,
     ) -> StoreConnection:
         """A connection to the file of this name, of which it is sure which file that is.
 
         Args:
-            connect: opens the file, and makes it where there is none.
+            connect: opens the file; given a stamp, as one that does not change.
             prepare: sets the connection up; it is given the version of the file's schema, and may write.
+            make: makes the file where there is none; None where it is only looked at.
+
+        Raises:
+            StoreNotFoundError: there is none, and none is made.
         """
         for _ in range(_TRIES):
             self.refuse_if_replaced()
             before = _there(self.path)
             if self._file is not None:
-                self.look()
-            connection = connect()
+                self.look(beside=make is not None)
+            if before is None:
+                self._make(make)
+                continue
+            stamp = None if make else self.stamp()
+            connection = connect(stamp)
             try:
-                if before is not None and self._set_up(connection, before, prepare):
-                    return StoreConnection(self, connection)
-            except BaseException:
+                if self._set_up(connection, before, prepare, stamp):
+                    return StoreConnection(self, connection, stamp)
+            except BaseException as error:
                 connection.close()
-                raise
-            connection.close()  # it made the file, or the file was replaced meanwhile
+                if not isinstance(error, Exception) or stamp is None or stamp == self.stamp():
+                    raise
+            else:
+                connection.close()  # the file was replaced meanwhile
         raise CheckpointStoreError(f"The store {self.path} was replaced each time that it was opened; try again.")
+
+    def _make(self, make: Callable[[], None] | None) -> None:
+        if make is None:
+            raise StoreNotFoundError(f"There is no store at {self.path}, and looking makes none. Check the path.")
+        make()
 
     def _set_up(
         self,
         connection: sqlite3.Connection,
         before: tuple[int, int],
         prepare: Callable[[sqlite3.Connection, int], None],
+        stamp: Stamp | None,
     ) -> bool:
         """Set a connection up; False where the file is not the one that was there before."""
         if self._file is not None:  # before anything is written to what may be another file's content
-            with StoreConnection(self, connection).transaction("DEFERRED"):
+            with StoreConnection(self, connection, stamp).transaction("DEFERRED"):
                 pass
         with transaction(connection, "DEFERRED"):  # waits for who is about to replace the file
             version = version_of(connection, self.path)
@@ -119,11 +156,22 @@ class StoreFile:
         with self._lock:
             if self._file is None:
                 self._file = before
-        self.look()
+        self.look(beside=stamp is None)
         return True
 
-    def look(self, *, committed: bool = False) -> os.stat_result:
-        """What the file's name leads to.
+    def stamp(self) -> Stamp | None:
+        """The stamp of the file; None while somebody may be writing to it."""
+        place = os.path.realpath(self._place)
+        try:
+            state = os.stat(place)  # noqa: PTH116 - see `_place`
+        except OSError:
+            return None  # whoever opens it, or looks, is told
+        if any(_there(place + suffix) for suffix in _WHILE_WRITING):
+            return None
+        return Stamp(state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+
+    def look(self, *, committed: bool = False, beside: bool = True) -> os.stat_result:
+        """What the file's name leads to; with `beside`, those of the files that belong to it are looked at, too.
 
         Raises:
             StoreReplacedError: to nothing, or to another file, or so does the name of one that belongs to it.
@@ -149,7 +197,7 @@ class StoreFile:
                 ", which opens the file that is there now. What was acknowledged before is in the file that was "
                 f"replaced, and in the -wal beside it.{after}",
             )
-        for suffix in _BESIDE:
+        for suffix in _BESIDE if beside else ():
             there = _there(place + suffix)
             if there != self._beside.get(suffix):
                 self._look_beside(suffix, there, after)
@@ -175,9 +223,11 @@ class StoreFile:
 class StoreConnection:
     """A connection whose transactions notice that the file is another one."""
 
-    def __init__(self, file: StoreFile, connection: sqlite3.Connection) -> None:
+    def __init__(self, file: StoreFile, connection: sqlite3.Connection, stamp: Stamp | None = None) -> None:
         self._file = file
         self._connection = connection
+        self._stamp = stamp
+        """Of a file that is read as one that does not change."""
         self._written: tuple[int, int] | None = None
         """The file's size and when it was written to, as of the last look inside."""
         self._changed: int | None = None
@@ -195,12 +245,12 @@ class StoreConnection:
         connection, known, now = self._connection, self._file.seen, None
         try:
             with transaction(connection, kind):
-                self._look_inside(self._file.look(), known)
+                self._look_inside(self._look(), known)
                 yield connection
                 if kind == "IMMEDIATE":
                     now = self._last(self._file.seen)
         except sqlite3.Error as error:
-            self._file.look()  # that the file is gone explains whatever SQLite reports
+            self._look()  # that the file is gone explains whatever SQLite reports
             if primary_code(error) == sqlite3.SQLITE_NOTADB:  # it was one when it was opened
                 raise self._overwritten(f"it is no store ({error})") from error
             raise
@@ -210,6 +260,13 @@ class StoreConnection:
             if self._written != _written(state):
                 with transaction(connection, "DEFERRED"):
                     self._look_inside(state, now)
+
+    def is_of_one_moment(self) -> bool:
+        """Whether all that was read so far stood in the file at once; if not, it is to be opened anew."""
+        return self._stamp is None or self._stamp == self._file.stamp()
+
+    def _look(self) -> os.stat_result:
+        return self._file.look(beside=self._stamp is None)
 
     def close(self) -> None:
         """Let go of the file. Of one that was moved away, what is in its log is put into it first: its -wal may have
@@ -277,7 +334,9 @@ class StoreConnection:
             return False
         return size < pragma(connection, "page_count") * pragma(connection, "page_size")
 
-    def _overwritten(self, what: str) -> StoreReplacedError:
+    def _overwritten(self, what: str) -> Exception:
+        if not self.is_of_one_moment():
+            return Moved()
         return self._file.replaced(
             f"was overwritten: {what}; something wrote another file's content into its file",
             ", which takes what is there now as it is. What was written over is lost, unless there is a copy. A file "

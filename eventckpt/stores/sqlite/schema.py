@@ -144,15 +144,16 @@ def is_behind(version: int) -> bool:
     return version < len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Take the missing steps, and give the store its id, in one transaction; of several processes one does, the others
-    find it done."""
+def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None) -> None:
+    """Take the missing steps, up to version `to` or all, and give the store its id, in one transaction; of several
+    processes one does, the others find it done."""
+    last = len(MIGRATIONS) if to is None else to
     with transaction(connection, "IMMEDIATE"):
-        for number in range(version_of(connection, path), len(MIGRATIONS)):
+        for number in range(version_of(connection, path), last):
             for statement in _statements(MIGRATIONS[number]):
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute(f"PRAGMA user_version = {last}")
         if store_id(connection) is None:
             give_new_id(connection)
 
@@ -183,12 +184,18 @@ def give_new_id(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO store VALUES (lower(hex(randomblob(16))))")
 
 
-def differences(connection: sqlite3.Connection) -> list[str]:
-    """How the file's schema differs from what the migrations make of an empty one: what is missing, changed, extra."""
+def differences(connection: sqlite3.Connection, *, as_it_was_made: bool = False) -> list[str]:
+    """How the file's schema differs from what the migrations make of an empty one: what is missing, changed, extra.
+
+    Args:
+        as_it_was_made: what the version that wrote the file did not know is not missing.
+    """
     found = _objects(connection)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
-        migrate(empty, Path(":memory:"))
+        migrate(empty, Path(":memory:"), to=pragma(connection, "user_version") if as_it_was_made else None)
         wanted = _objects(empty)
+        if as_it_was_made and ("table", "store") not in found:
+            del wanted["table", "store"]
         settings = [
             f"{name} is {described(pragma(connection, name))}, not {pragma(empty, name)}"
             for name in ("application_id", "user_version", "encoding")

@@ -1,22 +1,57 @@
-"""What `export` and `import` do with files and pipes: written off the event loop, read to their end, reported."""
+"""Commands that carry runs from store to store in files and pipes: export, import.
+
+Files are written off the event loop and read to their end, and what was done is reported, whatever ends the command.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from typing import Annotated, BinaryIO, Final
+
+import typer
 
 from ..audit import CheckpointAudit, Exported, Imported
 from ..errors import CheckpointStoreError
 from ..events import StreamId
+from .line_reader import lines_of
+from .options import RunNames, chosen_runs
 from .output import Output
-from .reading import lines_of
-from .session import FOUND_WRONG, STORE, Failure
+from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, Workflow, command
 
-__all__ = ["export_to", "import_from_file"]
+__all__ = ["commands", "export", "import_"]
+
+commands: Final = typer.Typer()
 
 _BUFFER = 1024 * 1024  # bytes that are written at once
+
+
+@command(commands, "export")
+async def export(
+    session: Session,
+    runs: RunNames = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every run.")] = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file instead of the output.")] = None,
+    workflow: Workflow = None,
+) -> int:
+    """Write runs as JSON lines, byte for byte, for import into any store."""
+    if bool(runs) == everything:
+        raise Failure(USAGE, "Export what? Give runs, or --all.")
+    audit = await session.audit()
+    return await _export_to(session.out, audit, await chosen_runs(audit, runs, workflow), output)
+
+
+@command(commands, "import")
+async def import_(
+    session: Session,
+    file: Annotated[str, typer.Argument(help="What export wrote, or - for the input.")],
+) -> int:
+    """Keep the events of an export. Again changes nothing; of a damaged file, what is whole is kept."""
+    return await _import_from_file(session.out, await session.audit(create=True), file)
 
 
 class _Told:
@@ -33,7 +68,7 @@ class _Told:
             self._out.complaint(run.problem)
 
 
-async def export_to(out: Output, audit: CheckpointAudit, streams: list[StreamId] | None, path: Path | None) -> int:
+async def _export_to(out: Output, audit: CheckpointAudit, streams: list[StreamId] | None, path: Path | None) -> int:
     """Export runs to a new file, or to the output; the exit code."""
     told = _Told(out)
     async with aclosing(audit.export(streams, told=told)) as lines:
@@ -48,7 +83,7 @@ async def export_to(out: Output, audit: CheckpointAudit, streams: list[StreamId]
     return FOUND_WRONG if told.damaged else 0
 
 
-async def import_from_file(out: Output, audit: CheckpointAudit, name: str) -> int:
+async def _import_from_file(out: Output, audit: CheckpointAudit, name: str) -> int:
     """Import what the file with this name, or the input, holds; the exit code. What was done is reported, whatever
     ends it."""
     latest: list[Imported] = []
@@ -73,7 +108,7 @@ async def import_from_file(out: Output, audit: CheckpointAudit, name: str) -> in
 
 async def _write(path: Path, lines: AsyncGenerator[bytes, None], written: Callable[[], None]) -> None:
     try:
-        file = await asyncio.to_thread(path.open, "xb", buffering=0)
+        file = await asyncio.to_thread(_made_for_its_owner, path)
     except OSError as error:
         raise Failure(STORE, f"{path} cannot be made ({error}). An export never replaces a file.") from error
     buffer = bytearray()
@@ -91,6 +126,11 @@ async def _write(path: Path, lines: AsyncGenerator[bytes, None], written: Callab
         raise Failure(
             STORE, f"{path} cannot be written to its end ({error}). What is there is no whole export."
         ) from error
+
+
+def _made_for_its_owner(path: Path) -> BinaryIO:
+    """A new file that nobody else can read: what runs know is in it."""
+    return open(path, "xb", buffering=0, opener=partial(os.open, mode=0o600))
 
 
 def _write_all(write: Callable[[bytes], int | None], data: bytes) -> None:

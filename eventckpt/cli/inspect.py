@@ -1,0 +1,241 @@
+"""Commands that look: runs, history, show, at, lineage, tail."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Annotated, Any, Final
+
+import msgspec
+import typer
+
+from ..audit import Filter, Latest
+from ..audit.lineage import walk
+from ..events import CheckpointEvent, RunStatus, StreamId
+from ..removals import Removals
+from .options import CheckpointName, Full, RunName
+from .output import Listing
+from .render import (
+    EVENT_COLUMNS,
+    RUN_COLUMNS,
+    event_fields,
+    event_row,
+    not_gone_yet,
+    run_row,
+    show_event,
+    standing_of,
+    time_text,
+)
+from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
+
+__all__ = ["at", "commands", "history", "lineage", "runs", "show", "tail"]
+
+commands: Final = typer.Typer()
+
+_STATUSES: dict[str, RunStatus] = {
+    "running": "running",
+    "waiting": "waiting",
+    "done": "done",
+    "open": "open",
+    "idle": "idle",
+}
+_DEEP = 40  # branches of branches that are still drawn further right
+_LATEST: dict[str, Latest] = {"log": "log", "projection": "projection"}
+
+
+@command(commands, "runs")
+async def runs(
+    session: Session,
+    workflow: Workflow = None,
+    status: Annotated[
+        str | None, typer.Option(help="Only running, waiting, done or open ones; idle: done or open.")
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="Only runs written to at this time or later.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only runs last written to before this time.")] = None,
+    pending: Annotated[bool, typer.Option(help="Only runs that wait for an answer.")] = False,
+    request: Annotated[
+        str | None, typer.Option(help="Only runs that wait for a request whose id, type or executor begins so.")
+    ] = None,
+    actor: Annotated[str | None, typer.Option(help="Only runs last written to by this actor.")] = None,
+    limit: Annotated[int, typer.Option(help="How many to list; 0 for all.", min=0)] = 50,
+    after: Annotated[str | None, typer.Option(help="Go on behind this run of the listing.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
+    latest: Annotated[
+        str, typer.Option(help="Where to look: in the log, or in the projection, quicker and maybe late.")
+    ] = "log",
+) -> None:
+    """List runs, the last written to first."""
+    if status is not None and status not in _STATUSES:
+        raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, not {status!r}.")
+    if latest not in _LATEST:
+        raise Failure(USAGE, f"--latest is {' or '.join(_LATEST)}, not {latest!r}.")
+    which = Filter(
+        workflow_name=workflow,
+        status=_STATUSES[status] if status else None,
+        since=moment(since, "--since"),
+        until=moment(until, "--until"),
+        request=request if request is not None else ("" if pending else None),
+        actor=actor,
+    )
+    audit = await session.audit(latest=_LATEST[latest])
+    behind = await audit.run(after, workflow_name=workflow) if after is not None else None
+    listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
+    async with aclosing(audit.runs(which, after=behind)) as infos:
+        async for info in infos:
+            if limit and found == limit and not count:
+                more = True
+                break
+            found += 1
+            if not count:
+                listing.add(msgspec.structs.asdict(info), run_row(info))
+                last = info.run_id
+    listing.flush()
+    if count:
+        session.out.record("count", {"runs": found})
+        session.out.line(str(found))
+    elif more:
+        session.out.record("more", {"after": last})
+        session.out.note(f"There are more: --after {last}, or --limit 0 for all.")
+    elif not found:
+        session.out.note("No runs fit." if behind is None else "No more runs fit.")
+
+
+@command(commands, "history")
+async def history(
+    session: Session,
+    run: RunName,
+    workflow: Workflow = None,
+    newest: Annotated[int, typer.Option("--last", help="Only so many of the newest; 0 for all.", min=0)] = 0,
+) -> None:
+    """List every event of a run: what was in flight, who wrote it, who answered which request."""
+    audit = await session.audit()
+    stream = await audit.run(run, workflow_name=workflow)
+    listing, removals = Listing(session.out, "event", EVENT_COLUMNS), Removals()
+    seqs: list[int] = []
+
+    def show(header: CheckpointEvent) -> None:
+        removals.add(header)
+        seqs.append(header.seq)
+        listing.add(event_fields(header), event_row(header))
+
+    if newest:
+        headers: list[CheckpointEvent] = []
+        async with aclosing(audit.history(stream, desc=True)) as backwards:
+            async for header in backwards:
+                headers.append(header)
+                if len(headers) == newest:
+                    break
+        for header in reversed(headers):
+            show(header)
+    else:
+        async for header in audit.history(stream):
+            show(header)
+    listing.flush()
+    if removals and (count := sum(map(removals.covers, seqs))):
+        session.out.note(not_gone_yet(stream, count))
+
+
+@command(commands, "show")
+async def show(
+    session: Session,
+    checkpoint: CheckpointName,
+    workflow: Workflow = None,
+    allow: Allow = None,
+    full: Full = False,
+) -> None:
+    """Show a checkpoint's state. Types that are not allowed are named and measured, never decoded."""
+    audit = await session.audit(allow=allow)
+    event = await audit.event(checkpoint, workflow_name=workflow)
+    show_event(session.out, event, await audit.tree(event), full=full)
+
+
+@command(commands, "at")
+async def at(
+    session: Session,
+    run: RunName,
+    workflow: Workflow = None,
+    seq: Annotated[int | None, typer.Option(help="As of this event.")] = None,
+    time: Annotated[str | None, typer.Option(help="As of this time.")] = None,
+    iteration: Annotated[int | None, typer.Option(help="As of this superstep.")] = None,
+    allow: Allow = None,
+    full: Full = False,
+) -> None:
+    """Show the state that a run had at a point: the last checkpoint up to then."""
+    if sum(point is not None for point in (seq, time, iteration)) > 1:
+        raise Failure(USAGE, "Give one of --seq, --time and --iteration.")
+    audit = await session.audit(allow=allow)
+    stream = await audit.run(run, workflow_name=workflow)
+    event = await audit.at(stream, seq=seq, time=moment(time, "--time"), iteration=iteration)
+    show_event(session.out, event, await audit.tree(event), full=full)
+
+
+@command(commands, "lineage")
+async def lineage(
+    session: Session,
+    run: RunName,
+    workflow: Workflow = None,
+    forks: Annotated[bool, typer.Option(help="Also look for runs that forked from it.")] = True,
+) -> None:
+    """Draw the tree of a run's checkpoints: branches, forks, and the runs they went to."""
+    audit = await session.audit()
+    stream = await audit.run(run, workflow_name=workflow)
+    roots = await audit.lineage(stream, forks=forks)
+    await _origin_line(session, stream)
+    for depth, branch, node in walk(roots):
+        session.out.record(
+            "node",
+            {
+                "checkpoint_id": node.checkpoint_id,
+                "depth": depth,
+                "branch": branch,
+                "event": event_fields(node.event) if node.event else None,
+                "children": [child.checkpoint_id for child in node.children],
+                "forks": [_fork_fields(fork) for fork in node.forks],
+            },
+        )
+        indent = "   " * min(depth, _DEEP)
+        session.out.line(f"{indent}{'└─ ' if branch else ''}{_node_text(node.checkpoint_id, node.event)}")
+        for fork in node.forks:
+            session.out.line(f"{indent}   ╲ run {fork.run_id} begins here")
+
+
+@command(commands, "tail")
+async def tail(
+    session: Session,
+    last: Annotated[int, typer.Option("--last", help="Begin with so many of the newest events.", min=0)] = 10,
+    limit: Annotated[int, typer.Option(help="End after so many events; 0 for never.", min=0)] = 0,
+    poll: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.05)] = 0.5,
+) -> None:
+    """Follow the events of all runs as they are committed, until interrupted."""
+    audit = await session.audit()
+    seen = 0
+    async with aclosing(audit.store.follow(last=last, poll=poll)) as headers:
+        async for header in headers:
+            session.out.record("event", event_fields(header))
+            session.out.line(
+                f"{time_text(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
+                f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"
+                + (f"  by {header.actor}" if header.actor else "")
+            )
+            seen += 1
+            if seen == limit:
+                return
+
+
+async def _origin_line(session: Session, stream: StreamId) -> None:
+    audit = await session.audit()
+    info = await audit.info(stream)
+    origin = info.forked_from if info else None
+    if origin is not None:
+        session.out.line(f"forked from seq {origin.seq} of run {origin.run_id}, checkpoint {origin.checkpoint_id}")
+
+
+def _fork_fields(fork: CheckpointEvent) -> dict[str, Any]:
+    return {"workflow_name": fork.workflow_name, "run_id": fork.run_id, "checkpoint_id": fork.checkpoint_id}
+
+
+def _node_text(checkpoint_id: str, event: CheckpointEvent | None) -> str:
+    if event is None:
+        return f"{checkpoint_id} (not in this run)"
+    if event.type == "tombstone":
+        return f"{checkpoint_id} (deleted at seq {event.seq})"
+    return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}{standing_of(event)}"

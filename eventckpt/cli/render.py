@@ -1,0 +1,142 @@
+"""How the commands say what an event, a run or a checkpoint is: in a line, in a row of a listing, as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ..events import CheckpointEvent, PendingRequest, RunInfo, RunStatus, StreamId
+from ..runs import status as status_of
+from .output import Column, Output, plain_tree, safe, tree_lines
+
+__all__ = [
+    "EVENT_COLUMNS",
+    "RUN_COLUMNS",
+    "event_fields",
+    "event_row",
+    "not_gone_yet",
+    "run_row",
+    "show_event",
+    "standing",
+    "standing_of",
+    "time_text",
+]
+
+RUN_COLUMNS: Final = [
+    Column("run"),
+    Column("workflow"),
+    Column("status"),
+    Column("events", right=True),
+    Column("iteration", right=True),
+    Column("stored", right=True),
+    Column("last written"),
+    Column("actor"),
+    Column("waits for"),
+]
+EVENT_COLUMNS: Final = [
+    Column("seq", right=True),
+    Column("recorded"),
+    Column("type"),
+    Column("iteration", right=True),
+    Column("checkpoint"),
+    Column("messages"),
+    Column("pending"),
+    Column("answered"),
+    Column("raw", right=True),
+    Column("stored", right=True),
+    Column("as"),
+    Column("actor"),
+]
+
+
+def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, full: bool) -> None:
+    """A checkpoint: first what its header says, then its state."""
+    out.record("checkpoint", {**event_fields(event), "tree": {key: plain_tree(part) for key, part in tree.items()}})
+    if out.as_json:
+        return
+    out.line(f"checkpoint {event.checkpoint_id}", style="bold")
+    out.line(f"  seq {event.seq} of run {event.run_id}, workflow {event.workflow_name}")
+    out.line(f"  superstep {event.iteration_count}{standing_of(event)}, recorded {time_text(event.recorded_at)}")
+    if event.actor:
+        out.line(f"  written by {event.actor}")
+    for name in ("messages", "pending_request_info_events", "state", "metadata"):
+        out.line()
+        for line in tree_lines(tree.get(name), name, full=full):
+            out.line(line)
+
+
+def event_fields(event: CheckpointEvent) -> dict[str, Any]:
+    """The header of an event as JSON. What is deleted says nothing of how the run stands."""
+    return msgspec.structs.asdict(event.header()) | {
+        "status": status_of(event) if event.type == "checkpoint" else None,
+    }
+
+
+def standing(status: RunStatus, asked: Sequence[PendingRequest]) -> str:
+    """How a run stands, in words: one that is running may have questions, too."""
+    if status == "waiting":
+        return f"waiting for {len(asked)}"
+    return f"{status}, waits for {len(asked)}" if asked else status
+
+
+def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
+    """How the run stood after this event, behind `before`; nothing of a deletion."""
+    if event.type == "tombstone":
+        return ""
+    return before + standing(status_of(event), event.summary.pending_requests)
+
+
+def run_row(info: RunInfo) -> list[str]:
+    """A run in the cells of `RUN_COLUMNS`."""
+    waits = ", ".join(f"{asked.source_executor_id}: {asked.request_type}" for asked in info.pending_requests)
+    return [
+        info.run_id,
+        info.workflow_name,
+        info.status,
+        str(info.checkpoints + info.tombstones),
+        str(info.iteration_count),
+        f"{info.stored_size:,}",
+        time_text(info.recorded_at),
+        info.actor or "",
+        waits,
+    ]
+
+
+def event_row(event: CheckpointEvent) -> list[str]:
+    """An event in the cells of `EVENT_COLUMNS`."""
+    summary, payload = event.summary, event.payload
+    messages = ", ".join(f"{source} {count}" for source, count in summary.messages.items() if count)
+    stored_as = "" if payload is None else "snapshot" if payload.base_seq is None else f"delta on {payload.base_seq}"
+    return [
+        str(event.seq),
+        time_text(event.recorded_at),
+        "prune record" if event.pruned else event.type,
+        str(event.iteration_count),
+        event.checkpoint_id,
+        messages,
+        ", ".join(f"{asked.request_id} from {asked.source_executor_id}" for asked in summary.pending_requests),
+        ", ".join(summary.answered_requests),
+        f"{payload.raw_size:,}" if payload else "",
+        f"{payload.stored_size:,}" if payload else "",
+        stored_as or _pruned_text(event),
+        event.actor or "",
+    ]
+
+
+def _pruned_text(event: CheckpointEvent) -> str:
+    return ", ".join(f"gone: {removed.first} to {removed.last}" for removed in event.pruned)
+
+
+def time_text(text: str) -> str:
+    """To the second, as stored: with its own offset."""
+    return safe(text[:19].replace("T", " "))
+
+
+def not_gone_yet(stream: StreamId, count: int) -> str:
+    """What is said of a run whose prune was cut off."""
+    return (
+        f"run {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
+        "they count no more, and the next prune of the run removes them"
+    )

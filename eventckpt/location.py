@@ -1,0 +1,271 @@
+"""Where a store is, and how it is opened: what a user gives, a path, an endpoint or the environment, becomes a store.
+
+Every program goes through here, so that a name that opens a store in one opens the same store in all, a typo makes no
+new one, and a secret that was given in place of a name is never shown. What names an application's own code, as
+`module:callable`, is found here too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import sys
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from stat import S_ISREG
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from agent_framework.exceptions import SettingNotFoundError
+
+from .errors import StoreNotFoundError, StoreReadOnlyError
+from .stores import AuditStore
+from .stores.sqlite import SqliteEventStore
+from .text import described, is_connection_string, may_hold_a_key, safe
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+
+__all__ = [
+    "ENVIRONMENT",
+    "LocationError",
+    "from_settings",
+    "load_app",
+    "locate",
+    "open_credential",
+    "open_store",
+]
+
+_T = TypeVar("_T")
+
+_STORE: Final = "EVENTCKPT_STORE"
+_ENDPOINT: Final = "AZURE_COSMOS_ENDPOINT"
+_DATABASE: Final = "AZURE_COSMOS_DATABASE_NAME"
+_CONTAINER: Final = "AZURE_COSMOS_CONTAINER_NAME"
+_KEY: Final = "AZURE_COSMOS_KEY"
+
+ENVIRONMENT: Final = (_STORE, _ENDPOINT, _DATABASE, _CONTAINER, _KEY)
+"""The environment variables that say where a store is, for every program."""
+
+_SCHEMES: Final = ("http://", "https://")
+_APP: Final = "An application's code is named as module:callable, such as my_app.workflows:build"
+
+
+class LocationError(ValueError):
+    """What was given names no store, or no code, that could be opened. Trying again is of no use: the message says what
+    to give instead."""
+
+
+def locate(where: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] = os.environ) -> Path | str:
+    """Where a store is, whether there is one or not: the path of a SQLite file, or the endpoint of a Cosmos DB account.
+
+    Args:
+        where: the one or the other; None: the first that is set of `EVENTCKPT_STORE`, which takes both, and
+            `AZURE_COSMOS_ENDPOINT`.
+        environ: the environment.
+
+    Raises:
+        LocationError: nothing was given, or neither a path nor an endpoint. A connection string, a key, or a URL with a
+            password is refused without being shown.
+    """
+    for_both = where if where is not None else environ.get(_STORE) or None
+    given = environ.get(_ENDPOINT) or None if for_both is None else os.fspath(for_both)
+    if given is None:
+        raise LocationError(f"Which store? Give --store PATH or ENDPOINT, or set {_STORE}.")
+    if not given.strip():
+        raise LocationError("The store's name (--store) is blank. Give a PATH or an ENDPOINT.")
+    if is_connection_string(given) or (may_hold_a_key(given) and not _is_there(given)):
+        raise LocationError(
+            f"--store (or {_STORE}, {_ENDPOINT}) is a connection string, a key, or a URL with a password, and is not "
+            f"shown. Give the endpoint alone, and the key in {_KEY}."
+        )
+    if given.lower().startswith(_SCHEMES):
+        return given
+    if for_both is None or "://" in given:
+        name = _ENDPOINT if for_both is None else f"--store (or {_STORE})"
+        raise LocationError(
+            f"{name} is {described(given)}. A store is a SQLite file, given by its path, or an account of Cosmos DB, "
+            "given by its endpoint, such as https://my-account.documents.azure.com:443/."
+        )
+    return Path(given)
+
+
+@asynccontextmanager
+async def open_store(
+    where: str | os.PathLike[str] | None = None,
+    *,
+    read_only: bool = False,
+    must_exist: bool = False,
+    environ: Mapping[str, str] = os.environ,
+) -> AsyncGenerator[AuditStore, None]:
+    """The store at a place, open until the block ends, and with it whatever was opened for it.
+
+    Args:
+        where: see `locate`. For an endpoint, `AZURE_COSMOS_DATABASE_NAME` and `AZURE_COSMOS_CONTAINER_NAME` say which
+            container; with `AZURE_COSMOS_KEY` the key is used, without it `DefaultAzureCredential`.
+        read_only: for who looks: nothing is made, brought up to date or written, and what would write is refused.
+        must_exist: for who changes what is there: no file, database or container is made in place of a missing one.
+        environ: the environment. Only `DefaultAzureCredential` looks at the process's own.
+
+    Raises:
+        LocationError: see `locate`; or a setting is missing or of the wrong form, or the `cosmos` extra is not
+            installed.
+        StoreNotFoundError: there is no such file, and it was to be there already. Of a container that is missing, the
+            first operation tells: nothing is asked of the service before.
+        StoreReadOnlyError: it cannot be told whether there is such a file.
+    """
+    place = locate(where, environ=environ)
+    if isinstance(place, str):
+        async with (
+            open_credential(environ) as credential,
+            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist) as store,
+        ):
+            yield store
+        return
+    made = from_settings(lambda: SqliteEventStore(place, read_only=read_only))
+    if read_only or must_exist:
+        await asyncio.to_thread(_refuse_missing, place)
+    async with made:
+        yield made
+
+
+@asynccontextmanager
+async def open_credential(
+    environ: Mapping[str, str] = os.environ,
+) -> AsyncGenerator[str | AsyncTokenCredential, None]:
+    """Who this is on Cosmos DB: the key in `AZURE_COSMOS_KEY`, or else an identity, closed when the block ends.
+
+    Raises:
+        LocationError: the `cosmos` extra is not installed.
+    """
+    if key := environ.get(_KEY):
+        yield key
+        return
+    try:
+        from azure.identity.aio import DefaultAzureCredential
+    except ModuleNotFoundError as error:
+        raise _no_extra(error) from error
+    async with DefaultAzureCredential() as identity:
+        yield identity
+
+
+def load_app(name: str) -> Callable[..., Any]:
+    """What an application's code has under a name: a function, a class, or whatever else can be called.
+
+    The current folder is put first among those that modules are looked for in, unless it is among them, as
+    `python -m` does, and it stays there: a command that is installed elsewhere would not find what stands beside it.
+    Nothing else of `sys.path` changes. Importing a module runs it: only the user's own words name one, and never
+    anything that was stored.
+
+    Args:
+        name: `module:callable`; the part behind the colon may have dots.
+
+    Raises:
+        LocationError: there is no such module, it cannot be imported, it has no such attribute, or that cannot be
+            called.
+    """
+    module_name, colon, path = name.partition(":")
+    steps = path.split(".")
+    if not colon or not all(step.isidentifier() for step in (*module_name.split("."), *steps)):
+        raise LocationError(f"{_APP}, not {described(name)}.")
+    found: Any = _imported(module_name)
+    for step in steps:
+        try:
+            found = getattr(found, step)
+        except AttributeError:
+            raise LocationError(f"{module_name} has no {path}. {_APP}.") from None
+        except Exception as error:
+            raise LocationError(f"{module_name} does not give its {path}: {_said(error)}") from error
+    if not callable(found):
+        raise LocationError(f"{name} is a {type(found).__name__}, and cannot be called. {_APP}.")
+    return found
+
+
+def _imported(name: str) -> object:
+    here = os.getcwd()  # noqa: PTH109 - as sys.path has it
+    if here not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing is not None and (name == missing or name.startswith(f"{missing}.")):
+            raise LocationError(
+                f"There is no module {missing}. It is looked for in the current folder, then where Python finds "
+                "modules; PYTHONPATH names more folders."
+            ) from None
+        raise LocationError(f"{name} cannot be imported: {_said(error)}") from error
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {safe(error)}"
+
+
+@asynccontextmanager
+async def _cosmos(
+    endpoint: str,
+    credential: str | AsyncTokenCredential,
+    environ: Mapping[str, str],
+    *,
+    read_only: bool,
+    must_exist: bool,
+) -> AsyncGenerator[AuditStore, None]:
+    try:
+        from .stores.cosmos import CosmosEventStore
+        from .stores.cosmos.connection import target
+    except ModuleNotFoundError as error:
+        raise _no_extra(error) from error
+    database, container = environ.get(_DATABASE), environ.get(_CONTAINER)
+    if missing := [name for name, value in ((_DATABASE, database), (_CONTAINER, container)) if not value]:
+        raise LocationError(f"Which container of the account? Set {' and '.join(missing)}.")
+    settings: dict[str, Any] = {
+        "endpoint": endpoint,
+        "database_name": database,
+        "container_name": container,
+        "credential": credential,
+    }
+    if read_only or not must_exist:
+        async with from_settings(lambda: CosmosEventStore(**settings, read_only=read_only)) as store:
+            yield store
+        return
+    # A container that is given to a store is never made by it; those beside it are.
+    client, *names = from_settings(lambda: target(**settings))
+    if client is None:
+        raise AssertionError("a container that nobody gave")
+    async with AsyncExitStack() as resources:
+        resources.push_async_callback(client.close)
+        given = client.get_database_client(names[0]).get_container_client(names[1])
+        yield await resources.enter_async_context(CosmosEventStore(container_client=given))
+
+
+def from_settings(make: Callable[[], _T]) -> _T:
+    """What is made from settings. One of the wrong form is the user's to mend, and no fault of the program.
+
+    Raises:
+        LocationError: a setting is missing, or of the wrong form; says which.
+    """
+    try:
+        return make()
+    except (TypeError, ValueError, SettingNotFoundError) as error:
+        raise LocationError(safe(error)) from error
+
+
+def _no_extra(error: ModuleNotFoundError) -> LocationError:
+    return LocationError(f"Cosmos DB needs the cosmos extra ({safe(error)}): in a checkout, pip install '.[cosmos]'")
+
+
+def _refuse_missing(path: Path) -> None:
+    """Raise unless there is a file: where there is none, opening a store makes it, and its folder."""
+    try:
+        is_file = S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        is_file = False
+    except OSError as error:
+        raise StoreReadOnlyError(f"The store {safe(path)} cannot be looked at: {error}") from error
+    if not is_file:
+        raise StoreNotFoundError(f"There is no store at {safe(path)}. Check the path, or {_STORE}.")
+
+
+def _is_there(path: str) -> bool:
+    return os.path.exists(path)  # noqa: PTH110 - what is no path at all is not there

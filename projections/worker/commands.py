@@ -1,0 +1,125 @@
+"""The tools around a worker: they look at the projection in use, repair it, and let go on what was stopped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from rich.console import Console
+
+from eventckpt.stores.change_feed import Start
+
+from ..latest import compare as differences_from_log
+from ..leases import Parked
+from ..options import ProcessorOptions
+from ..processor import ChangeFeedProcessor, RangeStatus
+from ..projector import Projector
+from .opening import engine_of
+from .output import FOUND_WRONG, Failure, print_json, print_table, say
+
+__all__ = ["compare", "rebuild", "reset", "status", "unpark"]
+
+
+async def status(store: str | None, *, as_json: bool) -> None:
+    """Print how each range stands, what is parked, and whether the projection is to be believed."""
+    async with _processor(store) as (name, processor):
+        ranges = await processor.status()
+        doubted = await processor.doubted()
+        parked = await processor.parked()
+    rows, aside = _range_rows(ranges), _parked_rows(parked)
+    if as_json:
+        print_json({"projection": name, "doubted": doubted, "ranges": rows, "parked": aside})
+        return
+    print_table(f"Projection {name}", rows)
+    if doubted is not None:
+        say(f"{name} is not to be believed: {doubted}; a worker rebuilds it, and so does `rebuild`")
+    if aside:
+        print_table("Parked", aside)
+
+
+async def rebuild(store: str | None) -> None:
+    """Fill a new projection beside the one in use, then put it in use."""
+    async with engine_of(store) as engine:
+        console = Console(stderr=True, markup=False, highlight=False, emoji=False)
+        with console.status("rebuilding") as shown:
+
+            def progress(handled: int, left: int) -> None:
+                shown.update(f"rebuilding: {handled} events applied, {left} known to be left")
+
+            name = await Projector(engine, ProcessorOptions(poll_interval=1.0)).rebuild(progress)
+    say(f"{name} is in use")
+
+
+async def compare(store: str | None, *, as_json: bool) -> int:
+    """Print where log and projection differ; how many runs do."""
+    async with engine_of(store, read_only=True) as engine:
+        differences = [each async for each in differences_from_log(engine.store, engine.feed, engine.store.run_store())]
+    rows = [
+        {"workflow": each.stream.workflow_name, "run": each.stream.run_id, "what": each.what} for each in differences
+    ]
+    if as_json:
+        print_json(rows)
+    elif rows:
+        print_table("Log and projection differ", rows)
+    else:
+        say("log and projection agree")
+    return len(rows)
+
+
+async def unpark(store: str | None) -> int:
+    """Apply what was parked once more; how many events stay parked."""
+    async with _processor(store, certain=True) as (_, processor):
+        taken = await processor.unpark()
+        left = len(await processor.parked())
+    say(f"applied {taken}, still parked {left}")
+    return left
+
+
+async def reset(store: str | None, start: Start) -> None:
+    """Forget all positions of the projection in use."""
+    async with _processor(store, certain=True) as (name, processor):
+        try:
+            await processor.reset(start)
+        except RuntimeError as error:
+            raise Failure(FOUND_WRONG, str(error)) from error
+    say(f"{name} begins anew from {start}")
+
+
+@asynccontextmanager
+async def _processor(
+    store: str | None, *, certain: bool = False
+) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
+    """The processor of the projection in use, not started; `certain` for who changes something."""
+    async with engine_of(store, read_only=not certain) as engine:
+        name = await engine.store.run_store().active(certain=certain)
+        yield name, Projector(engine, ProcessorOptions()).processor_of(name)
+
+
+def _range_rows(ranges: Sequence[RangeStatus]) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "range": each.lease.range.token,
+            "owner": each.lease.owner,
+            "position": each.lease.continuation,
+            "lag": each.lag,
+            "written": each.lease.timestamp,
+            "attempts": each.lease.attempts,
+            "state": "stopped" if each.lease.stopped else "held" if each.lease.owner else "free",
+            "error": each.lease.error or each.refused,
+        }
+        for each in ranges
+    ]
+
+
+def _parked_rows(parked: Sequence[Parked]) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "workflow": each.event.workflow_name,
+            "run": each.event.run_id,
+            "seq": each.event.seq,
+            "attempts": each.attempts,
+            "error": each.error,
+        }
+        for each in parked
+    ]

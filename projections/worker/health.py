@@ -1,0 +1,104 @@
+"""Whether a worker lives, and whether it is ready: two questions with two answers.
+
+A worker whose store is down is not ready, and lives: it goes on by itself when the store is back, and to start it anew
+would only lose time. One whose loops hang goes on by itself never, and has to be started anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ..clock import Clock
+from ..processor import ChangeFeedProcessor
+from ..projector import Projector
+from .watched import Watch
+
+__all__ = ["Health", "Terms"]
+
+
+class Terms(NamedTuple):
+    """How long what may happen. In seconds."""
+
+    poll_age: float = 60.0
+    """For how long a range may go unread, or the store unanswered, before the worker is not ready."""
+    stall: float = 300.0
+    """For how long a loop may do nothing, not even fail, before it counts as hanging. The longest batch takes less."""
+
+
+class Health:
+    """What `/livez` and `/healthz` say of a worker.
+
+    Args:
+        projector: what the worker runs.
+        watches: how the store answers.
+        terms: how long what may happen.
+        clock: where the time comes from.
+    """
+
+    def __init__(self, projector: Projector, watches: Sequence[Watch], terms: Terms, clock: Clock) -> None:
+        self.terms = terms
+        self.watches = watches
+        self._projector = projector
+        self._clock = clock
+        self._began = False
+        self._idle_since: float | None = None
+        self._seen: dict[str, tuple[tuple[int, ...], float]] = {}
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether it does its work, and why not."""
+        processor = self._projector.processor
+        if processor is None:
+            return self._between()
+        self._began, self._idle_since = True, None
+        ages = {each.token: processor.poll_age(each) or 0.0 for each in processor.owned}
+        reasons = [watch.reason for watch in self.watches if watch.unanswered_for > self.terms.poll_age]
+        status = "unavailable" if reasons else "ok"
+        late = [token for token, age in ages.items() if age > self.terms.poll_age]
+        if late:
+            status = status if reasons else "stuck"
+            reasons += [f"the range {token} was not read for {ages[token]:.0f} s" for token in late]
+        if processor.failure is not None:
+            status, reasons = "failed", [str(processor.failure)]
+        ranges = [
+            {"range": token, "poll_age": round(age, 3), "lag": processor.stats[token].lag}
+            for token, age in ages.items()
+        ]
+        said = {"status": status, "worker": processor.options.worker, "reasons": reasons, "ranges": ranges}
+        return status == "ok", said
+
+    def alive(self) -> tuple[bool, dict[str, Any]]:
+        """Whether its loops run, and which do not. What they try may fail: that is no matter of life."""
+        processor, reasons = self._projector.processor, list[str]()
+        if processor is not None:
+            hanging = self._hanging(processor)
+            reasons += [f"the range {token}: nothing was tried for {seconds:.0f} s" for token, seconds in hanging]
+        for watch in self.watches[1:] if processor is not None else ():
+            silent = self._clock.monotonic() - watch.asked_at
+            if silent > self.terms.stall + self._longest_pause(processor):
+                reasons.append(f"{watch.part}: not looked at for {silent:.0f} s")
+        return not reasons, {"status": "hanging" if reasons else "ok", "reasons": reasons}
+
+    def _between(self) -> tuple[bool, dict[str, Any]]:
+        """Without a processor: before the first one, or while it moves over to another projection."""
+        now = self._clock.monotonic()
+        self._idle_since = now if self._idle_since is None else self._idle_since
+        well = self._began and now - self._idle_since <= self.terms.poll_age
+        reasons = [watch.reason for watch in self.watches if watch.unanswered_for > 0]
+        return well, {"status": "starting", "reasons": reasons, "ranges": []}
+
+    def _hanging(self, processor: ChangeFeedProcessor) -> list[tuple[str, float]]:
+        """The ranges of this worker of which no read and no batch has come to an end for too long."""
+        now, seen = self._clock.monotonic(), dict[str, tuple[tuple[int, ...], float]]()
+        for each in processor.owned:
+            stats = processor.stats[each.token]
+            done = (stats.polls, stats.read_failures, stats.batches)
+            known = self._seen.get(each.token)
+            seen[each.token] = known if known is not None and known[0] == done else (done, now)
+        self._seen = seen
+        silent = ((token, now - since) for token, (_, since) in seen.items())
+        return [(token, seconds) for token, seconds in silent if seconds > self.terms.stall]
+
+    @staticmethod
+    def _longest_pause(processor: ChangeFeedProcessor | None) -> float:
+        return processor.options.acquire_interval if processor is not None else 0.0

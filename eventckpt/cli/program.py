@@ -9,8 +9,8 @@ try:
 
     from ..exit_codes import MEANINGS
     from . import archive, backup, check, compare, import_storage, inspect, manage
-except ModuleNotFoundError as error:  # pragma: no cover - the extra is installed wherever tests run
-    raise SystemExit(f"The eventckpt command needs the cli extra ({error}): pip install 'eventckpt[cli]'") from error
+except ModuleNotFoundError as _gone:  # pragma: no cover - the extra is installed wherever tests run
+    raise SystemExit(f"The eventckpt command needs the cli extra ({_gone}): pip install 'eventckpt[cli]'") from _gone
 
 __all__ = ["app", "main"]
 
@@ -23,8 +23,8 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (inspect, compare, check, manage, archive, import_storage, backup):
-    app.registered_commands += module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
+for _module in (inspect, compare, check, manage, archive, import_storage, backup):
+    app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 
 
 def main() -> None:

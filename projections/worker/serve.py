@@ -29,7 +29,7 @@ from .watched import Watch, watched
 
 __all__ = ["ServeOptions", "outlasting", "serve"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _FIRST_PAUSE: Final = 1.0
 """Seconds before the next attempt to begin; twice as long each time, up to:"""

@@ -40,11 +40,11 @@ class Watch:
 
     def __init__(self, part: str, clock: Clock) -> None:
         self.part = part
-        self.outages = 0
+        self.outages: int = 0
         """How often it stopped answering: failures in a row are one."""
         self.error: str | None = None
         """What the last request failed with; None: it was answered."""
-        self.asked_at = clock.monotonic()
+        self.asked_at: float = clock.monotonic()
         """When it was asked last."""
         self._clock = clock
         self._failing_since: float | None = None

@@ -150,6 +150,7 @@ def _everything() -> dict[str, Any]:
     return {name: make() for name, make in VALUES.items()}
 
 
+@pytest.mark.slow
 def test_equal_checkpoints_have_equal_bytes_in_every_process() -> None:
     """Sets and hashes of text differ from process to process; bytes must not."""
     program = (

@@ -140,6 +140,7 @@ async def test_going_back_on_purpose_is_a_branch_of_the_same_run(engine: Engine)
     assert await storage.get_latest(workflow_name=WORKFLOW) == branch
 
 
+@pytest.mark.slow
 async def test_a_hundred_races_have_one_winner_and_one_fork_each(engine: Engine) -> None:
     writers = [engine.storage() for _ in range(2)]
     for number in range(100):

@@ -149,6 +149,7 @@ async def test_a_checkpoint_whose_parent_is_unknown_begins_a_run_and_says_so(
     assert "is not in this store" in caplog.text
 
 
+@pytest.mark.slow
 async def test_runs_on_one_store_never_see_each_other(engine: Engine) -> None:
     storage = engine.storage()
     runs = {f"order-{n}": storage.for_run(f"order-{n}") for n in range(20)}

@@ -314,6 +314,7 @@ async def test_the_int_keys_of_an_executor_that_is_resumed_at_step_4_of_6_stay_i
     assert (pairs[2], pairs[6]) == ([(1, 2), (2, 1)], [(1, 6), (2, 3), (3, 2), (6, 1)])
 
 
+@pytest.mark.slow
 async def test_every_checkpoint_keeps_the_state_of_its_own_superstep(engine: Engine) -> None:
     allowed = [f"{__name__}:Task"]
     numbers = list(range(1, 61))
@@ -459,6 +460,7 @@ async def test_told_to_raise_the_slower_of_two_keeps_nothing_and_the_callback_he
         assert (error.stream, error.expected_seq) == (StreamId(Chain.NAME, RUN), 4)
 
 
+@pytest.mark.slow
 async def test_twenty_runs_at_once_each_have_their_own_log_result_and_latest(engine: Engine) -> None:
     storage = engine.storage()
     run_ids = [f"order-{number}" for number in range(20)]

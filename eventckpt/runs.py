@@ -12,10 +12,10 @@ from typing import Final
 
 import msgspec
 
-from .events import CheckpointEvent, RunInfo, RunStatus, Summary
+from .events import CheckpointEvent, RunInfo, RunStatus, StreamId, Summary
 from .removals import Removals
 
-__all__ = ["Folding", "advance", "agree", "counted", "fold", "live", "pointing", "status"]
+__all__ = ["Folding", "LiveBackwards", "advance", "agree", "counted", "fold", "live", "pointing", "status"]
 
 _IDLE: Final[frozenset[RunStatus]] = frozenset({"idle", "done", "open"})
 
@@ -58,6 +58,24 @@ def live(headers: Iterable[CheckpointEvent]) -> dict[str, CheckpointEvent]:
     for header in headers:
         _note(found, header)
     return found
+
+
+class LiveBackwards:
+    """The same, newest first and over any number of runs: for a walk that ends as soon as enough is found."""
+
+    def __init__(self) -> None:
+        self._met: set[tuple[StreamId, str]] = set()
+
+    def is_live(self, header: CheckpointEvent) -> bool:
+        """Whether this is the newest event of a live checkpoint.
+
+        Args:
+            header: the next of the walk, one that counts. Within a run the walk goes from the highest seq down.
+        """
+        key = (header.stream, header.checkpoint_id)
+        is_newest = key not in self._met
+        self._met.add(key)
+        return is_newest and header.type == "checkpoint"
 
 
 def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:

@@ -190,7 +190,7 @@ def test_no_error_has_a_stored_name_in_it_as_it_is() -> None:
         for name in raw_in_errors(path.read_text(encoding="utf-8"))
     }
     assert found == {
-        ("adopt.py", "name"),  # of a field, in our own words
+        ("import_storage.py", "name"),  # of a field, in our own words
         ("compose.py", "name"),  # likewise
         ("payloads.py", "error"),  # whoever asks for the event shows it
     }

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from eventckpt.chain import sealed
 from eventckpt.events import CheckpointEvent, Payload, PendingRequest, Pruned, RunInfo, RunStatus, Summary
-from eventckpt.runs import Folding, advance, agree, fold, pointing, status
+from eventckpt.runs import Folding, LiveBackwards, advance, agree, fold, live, pointing, status
 
 QUESTION = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 ENDED = Summary(executor_ids=("a", "b"))
@@ -114,6 +114,22 @@ def test_advancing_event_by_event_gives_what_folding_all_of_them_gives(steps: li
     for index, each in enumerate(events):
         info = advance(info, each) or fold(events[: index + 1])
     assert info == fold(events)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=12))
+def test_what_is_live_is_the_same_from_the_first_event_on_and_from_the_last_one_back(
+    steps: list[tuple[str, bool]],
+) -> None:
+    events = [event(seq, name, deletes=deletes) for seq, (name, deletes) in enumerate(steps, 1)]
+    walk = LiveBackwards()
+    backwards = [each for each in reversed(events) if walk.is_live(each)]
+    assert backwards[::-1] == list(live(events).values())
+
+
+def test_what_is_live_in_one_run_says_nothing_of_another() -> None:
+    walk = LiveBackwards()
+    deletion, elsewhere = event(2, "a", deletes=True), msgspec.structs.replace(event(1, "a"), run_id="other")
+    assert [walk.is_live(each) for each in (deletion, elsewhere, event(1, "a"))] == [False, True, False]
 
 
 @pytest.mark.parametrize("summary", [ENDED, Summary()])

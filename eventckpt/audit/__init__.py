@@ -7,14 +7,18 @@ decode, under the allow-list.
 """
 
 from ..storage import Latest
-from .adopt import Adopted, Outline
-from .audit import CheckpointAudit, Filter, Replayed, TypeUse
+from .archive import Exported
+from .audit import CheckpointAudit
 from .diff import Difference
+from .import_report import Imported
+from .import_storage import Adopted, Outline
 from .lineage import Node
 from .prune import Plan
+from .replay import Replayed
+from .runs import Filter
 from .states import ANY_TYPE, Change
 from .summary import CheckpointSummary, get_checkpoint_summary
-from .transfer import Exported, Imported
+from .types import TypeUse
 from .verify import Problem, Verdict
 
 __all__ = [

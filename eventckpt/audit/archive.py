@@ -1,4 +1,4 @@
-"""What the lines of an export are, and what an event in one must be for a store to keep it.
+"""Logs as JSON lines, out of a store byte for byte: every digest stays what it was.
 
 An export is a line for each event, run by run: behind each run's events a line with the totals of that run, before all
 of them a line that names the format, and at the end one with the totals of all. Version 1, which 0.1.0 wrote, has no
@@ -7,25 +7,34 @@ totals of the runs. Whatever is in a line may be hostile: reading one gives what
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, TypeAlias
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
+from contextlib import aclosing
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from ..chain import is_newer, is_whole
 from ..codec import MAX_RAW_SIZE
 from ..events import MAX_SEQ, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
+from ..removals import Removals
+from ..storage.payloads import off_the_loop
+from ..stores import AuditStore
 from ..text import is_unicode
+from .import_report import named
 
 __all__ = [
     "MAX_LINE",
+    "SMALL",
     "TOO_LONG",
     "VERSION",
     "Beginning",
+    "Exported",
     "Line",
     "RunTotals",
     "Totals",
     "beginning_line",
     "event_line",
+    "export_lines",
     "flaw_of",
     "portable",
     "read_event",
@@ -40,6 +49,9 @@ MAX_LINE: Final = MAX_RAW_SIZE // 3 * 4 + 16 * 1024 * 1024
 """Bytes in a line: the largest payload in base64, and a header beside it. What is longer is no event."""
 TOO_LONG: Final = b"\0(a line that is longer)"
 """What a reader gives in place of a longer line, without having held it: this object, not only these bytes."""
+
+SMALL: Final = 64 * 1024
+"""Bytes that a line or a payload may have to be gone through on the event loop."""
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
 
@@ -216,3 +228,83 @@ def _flaw_of_fork(event: CheckpointEvent) -> str:
     if not origin.run_id or not is_unicode(origin.run_id) or len(origin.run_id) > 255:
         return "is a fork from a run id that no run has"
     return ""
+
+
+class Exported(NamedTuple):
+    """One run of an export."""
+
+    stream: StreamId
+    events: int
+    problem: str
+    """What is wrong with the run, as far as its links tell; empty: nothing. What is there was exported."""
+
+
+async def export_lines(
+    store: AuditStore, streams: AsyncIterable[StreamId], *, told: Callable[[Exported], None] | None = None
+) -> AsyncGenerator[bytes, None]:
+    """The lines of an export of these runs, without their ends.
+
+    Args:
+        store: from where.
+        streams: the runs.
+        told: called with what became of each run, when its last line was given.
+    """
+    yield beginning_line()
+    events = runs = 0
+    async for stream in streams:
+        walk = _Walk(stream)
+        while walk.goes_on():
+            async with aclosing(store.events(stream, gt=walk.seq)) as log:
+                async for event in log:
+                    walk.add(event)
+                    size = event.payload.stored_size if event.payload else 0
+                    yield event_line(event) if size < SMALL else await off_the_loop(size, event_line, event)
+        if not walk.events:
+            continue
+        runs += 1
+        events += walk.events
+        yield run_line(stream, walk.events, walk.seq, walk.digest)
+        if told is not None:
+            told(Exported(stream, walk.events, walk.problem()))
+    yield totals_line(runs, events)
+
+
+class _Walk:
+    """What an exporter has seen of a run, and whether it hangs together."""
+
+    def __init__(self, stream: StreamId) -> None:
+        self.stream = stream
+        self._removals = Removals()
+        self._gaps: list[tuple[int, int]] = []
+        self._broken = ""
+        self._before = -1
+        self.events = self.seq = 0
+        self.digest = ""
+
+    def add(self, event: CheckpointEvent) -> None:
+        if event.seq > self.seq + 1:
+            self._gaps.append((self.seq + 1, event.seq - 1))
+        elif self.seq and event.previous_digest != self.digest:
+            self._broken = self._broken or f"seq {event.seq} does not follow seq {self.seq}"
+        if event.payload is None and event.type == "checkpoint":
+            self._broken = self._broken or f"seq {event.seq} is damaged, or was written by a newer version"
+        if event.pruned:
+            self._removals.add(event)
+        self.events += 1
+        self.seq, self.digest = event.seq, event.digest
+
+    def unexplained(self) -> tuple[int, int] | None:
+        """The first gap that no record explains."""
+        return next(((first, last) for first, last in self._gaps if not self._removals.covers(first, last)), None)
+
+    def goes_on(self) -> bool:
+        """Whether to read on behind what was read: at first, and as long as events come and a gap is not explained. A
+        prune may remove some while they are read, and its record is behind them."""
+        before, self._before = self._before, self.seq
+        return before < 0 or (self.seq > before and self.unexplained() is not None)
+
+    def problem(self) -> str:
+        gap = self.unexplained()
+        missing = f"seqs {gap[0]} to {gap[1]} are gone, and no removal of them was recorded" if gap else ""
+        why = missing or self._broken
+        return f"{named(self.stream)} is damaged: {why}. What is there was exported; see verify." if why else ""

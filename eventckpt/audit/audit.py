@@ -11,118 +11,39 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 
 from .. import settings
-from ..chain import flaw_of, is_newer
 from ..codec.tree import Tree
 from ..errors import (
     CheckpointConflictError,
-    CheckpointDecodeError,
-    CheckpointNotFoundError,
-    CheckpointStoreError,
-    RunNotFoundError,
     StreamConflict,
 )
-from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
-from ..moments import moment_of, order_of
+from ..events import CheckpointEvent, RunInfo, StreamId
 from ..removals import Removals
-from ..runs import Folding, agree, counted, fold, live
+from ..runs import fold
 from ..storage import Latest
 from ..storage.payloads import off_the_loop
-from ..stores import AuditStore, Check, RunStore
-from ..stores.run_documents import told
-from ..stores.walks import WALKS, headers_of, removals_of
-from .adopt import Adopted, Outline, Source, adopt
+from ..stores import AuditStore, Check
+from ..stores.walks import headers_of
+from .archive import Exported, export_lines
 from .diff import IDENTITY, Difference, differences
 from .fork import fork_event
+from .import_archive import import_archive
+from .import_report import Imported
+from .import_storage import Adopted, Outline, Source, import_checkpoints
 from .lineage import Node, lineage_of
-from .projected import Documents
+from .projection import LatestDocuments
 from .prune import Plan, carry_out, plan_for
-from .resolve import checkpoint_named, run_named
+from .replay import Replayed, replay_run
+from .resolve import checkpoint_at, checkpoint_named, run_named
+from .runs import Filter, list_runs
 from .states import ANY_TYPE, Change, States
-from .summary import CheckpointSummary, get_checkpoint_summary
-from .transfer import Exported, Imported, export_lines, import_lines
-from .verify import Problem, Verdict, identity_flaw, verify_run
+from .types import TypeUse, types_used
+from .verify import Verdict, verify_run
 
-__all__ = [
-    "ANY_TYPE",
-    "Adopted",
-    "Change",
-    "CheckpointAudit",
-    "CheckpointSummary",
-    "Difference",
-    "Exported",
-    "Filter",
-    "Imported",
-    "Latest",
-    "Node",
-    "Outline",
-    "Plan",
-    "Problem",
-    "Replayed",
-    "TypeUse",
-    "Verdict",
-    "get_checkpoint_summary",
-]
-
-
-class Filter(NamedTuple):
-    """Which runs a listing gives; what is left out matches all."""
-
-    workflow_name: str | None = None
-    status: RunStatus | None = None
-    """`idle`: done or open."""
-    since: datetime | None = None
-    """Last written to at this time or later."""
-    until: datetime | None = None
-    """Last written to before this time."""
-    request: str | None = None
-    """Waits for an answer to a request whose id, type or asking executor begins like this; "" for any request."""
-    actor: str | None = None
-    """Last written to by this actor."""
-
-    def fits(self, info: RunInfo) -> bool:
-        if self.status is not None and not agree(info.status, self.status):
-            return False
-        if self.actor is not None and info.actor != self.actor:
-            return False
-        if self.request is not None and not any(
-            name.startswith(self.request)
-            for asked in info.pending_requests
-            for name in (asked.request_id, asked.request_type, asked.source_executor_id)
-        ):
-            return False
-        moment = moment_of(info.recorded_at) if self.since or self.until else None
-        return (self.since is None or (moment is not None and moment >= self.since)) and (
-            self.until is None or (moment is not None and moment < self.until)
-        )
-
-
-class Replayed(NamedTuple):
-    """One step of a replay."""
-
-    event: CheckpointEvent
-    """The header of the event."""
-    info: RunInfo
-    """What the run amounts to after it."""
-    problem: str
-    """What is wrong with the event or its state; empty: nothing."""
-    newer: bool = False
-    """Whether that is only that a newer version wrote the event, or the snapshot it needs: this one cannot judge it,
-    and `info` lacks what it says."""
-
-
-class TypeUse(NamedTuple):
-    """A type that checkpoints in the store hold."""
-
-    name: str
-    allowed: bool
-    runs: int
-    """Runs whose latest checkpoint holds it."""
-    example: StreamId
+__all__ = ["CheckpointAudit"]
 
 
 class CheckpointAudit:
@@ -179,9 +100,7 @@ class CheckpointAudit:
 
     # Headers
 
-    async def runs(
-        self, which: Filter | None = None, *, after: StreamId | None = None
-    ) -> AsyncGenerator[RunInfo, None]:
+    def runs(self, which: Filter | None = None, *, after: StreamId | None = None) -> AsyncGenerator[RunInfo, None]:
         """The runs that fit, the last written to first; with `after`, those behind that run.
 
         From the projection, "last written to" is by when events were recorded, and then by name. Of a run that its
@@ -192,46 +111,7 @@ class CheckpointAudit:
             CheckpointStoreError: the projection is empty, and the log is not.
             RunNotFoundError: the projection does not have `after`.
         """
-        which, waiting = which or Filter(), after
-        if self._projection is not None:
-            for info in await self._projected(self._projection, which, after):
-                known = await told(self.store, info) or info if info.status == "idle" else info
-                if which.fits(known):
-                    yield known
-            return
-        async with aclosing(self.store.streams(workflow_name=which.workflow_name)) as streams:
-            async for stream in streams:
-                if waiting is not None:
-                    waiting = None if stream == waiting else waiting
-                    continue
-                info = await self.info(stream)
-                if info is not None and which.fits(info):
-                    yield info
-
-    async def _projected(self, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
-        async with aclosing(runs.all(which.workflow_name)) as infos:
-            found = [info async for info in infos if info.stream == after or _may_fit(which, info)]
-        if not found:
-            await self._check_projected(runs)
-        found.sort(key=lambda info: info.stream)
-        found.sort(key=lambda info: order_of(info.recorded_at), reverse=True)
-        if after is None:
-            return found
-        streams = [info.stream for info in found]
-        if after not in streams:
-            raise RunNotFoundError(
-                f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
-                "It may be late; begin anew, or ask the log."
-            )
-        return found[streams.index(after) + 1 :]
-
-    async def _check_projected(self, runs: RunStore) -> None:
-        async with aclosing(runs.all()) as infos, aclosing(self.store.streams()) as streams:
-            if await anext(infos, None) is None and await anext(streams, None) is not None:
-                raise CheckpointStoreError(
-                    "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
-                    "keeps it up to date, or ask the log."
-                )
+        return list_runs(self.store, self._projection, which or Filter(), after)
 
     async def info(self, stream: StreamId) -> RunInfo | None:
         """What a run amounts to, folded from its headers; None if there is no such run."""
@@ -264,32 +144,7 @@ class CheckpointAudit:
         Raises:
             CheckpointNotFoundError: the run had no checkpoint by then.
         """
-        events: list[CheckpointEvent] = []
-        for _ in range(WALKS):
-            last = await self._last_live(stream, seq, time, iteration)
-            events = await self.store.read(stream, last.seq) if last else []
-            if last is None or events:
-                break  # else it was removed since it was listed
-        if not events:
-            raise CheckpointNotFoundError(
-                f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} had no checkpoint at that point."
-            )
-        return events[0]
-
-    async def _last_live(
-        self, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
-    ) -> CheckpointEvent | None:
-        removals = await removals_of(self.store, stream)
-        until: list[CheckpointEvent] = []
-        async with aclosing(self.store.headers(stream, lte=seq)) as headers:
-            async for header in headers:
-                moment = moment_of(header.recorded_at)
-                if time is not None and (moment is None or moment > time):
-                    break
-                is_later = header.type == "checkpoint" and iteration is not None and header.iteration_count > iteration
-                if not is_later and not removals.covers(header.seq):
-                    until.append(header)
-        return next(reversed(live(counted(until)).values()), None)
+        return await checkpoint_at(self.store, stream, seq, time, iteration)
 
     async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
         """The state in a whole event, as a tree; nothing is decoded."""
@@ -319,33 +174,9 @@ class CheckpointAudit:
         sizes = sum(event.payload.raw_size for event in (before, after) if event.payload)
         return await off_the_loop(sizes, lambda: list(differences(ours, theirs)))
 
-    async def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
+    def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
         """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
-        folding = Folding()
-        removals = await removals_of(self.store, stream)
-        beyond: set[int] = set()  # seqs of events that a newer version wrote
-        async with aclosing(self.store.events(stream, lte=until)) as events:
-            async for event in events:  # gaps are pruned or missing, which verify tells apart
-                if removals.covers(event.seq):
-                    continue
-                header = event.header()
-                newer = is_newer(event) or (event.payload is not None and event.payload.base_seq in beyond)
-                if is_newer(event):
-                    beyond.add(event.seq)
-                try:
-                    problem = flaw_of(event) if is_newer(event) else await self._replay_problem(event)
-                except CheckpointNotFoundError:
-                    continue  # removed since it was read
-                yield Replayed(header, folding.add(header), problem, newer=newer and bool(problem))
-
-    async def _replay_problem(self, event: CheckpointEvent) -> str:
-        if event.type == "tombstone":
-            return ""
-        try:
-            tree = await self._states.tree(event)
-        except CheckpointDecodeError as error:
-            return str(error)
-        return identity_flaw(event, tree)
+        return replay_run(self.store, self._states, stream, until)
 
     # Whether it is all there
 
@@ -353,9 +184,9 @@ class CheckpointAudit:
         """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read and is the
         one that its header describes; with `projection`, also that it has a "latest" document, which may lag, and says
         what the log said."""
-        return await self._verdict(stream, decode, Documents(self.store) if projection else None)
+        return await self._verdict(stream, decode, LatestDocuments(self.store) if projection else None)
 
-    async def _verdict(self, stream: StreamId, decode: bool, documents: Documents | None) -> Verdict:
+    async def _verdict(self, stream: StreamId, decode: bool, documents: LatestDocuments | None) -> Verdict:
         verdict = await verify_run(self.store, stream, self._states.tree if decode else None)
         problem = await documents.problem(stream) if documents is not None else None
         return verdict if problem is None else verdict._replace(problems=(*verdict.problems, problem))
@@ -365,7 +196,7 @@ class CheckpointAudit:
     ) -> AsyncGenerator[Verdict, None]:
         """`verify` for every run, the last written to first; with `projection`, then for each run that has a "latest"
         document and no events. Where no run has a document, the first verdict says so, and the others do not."""
-        documents = Documents(self.store) if projection else None
+        documents = LatestDocuments(self.store) if projection else None
         seen: set[StreamId] = set()
         async with aclosing(self.store.streams(workflow_name=workflow_name)) as streams:
             async for stream in streams:
@@ -383,24 +214,7 @@ class CheckpointAudit:
 
     async def types(self, *, runs: int | None = None) -> list[TypeUse]:
         """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
-        used: dict[str, tuple[int, StreamId]] = {}
-        seen = 0
-        async with aclosing(self.store.streams()) as streams:
-            async for stream in streams:
-                if runs is not None and seen == runs:
-                    break
-                seen += 1
-                for name in await self._types_of(stream):
-                    count, example = used.get(name, (0, stream))
-                    used[name] = (count + 1, example)
-        found = [TypeUse(name, self._states.admits(name), count, example) for name, (count, example) in used.items()]
-        return sorted(found, key=lambda use: (use.allowed, use.name))
-
-    async def _types_of(self, stream: StreamId) -> set[str]:
-        try:
-            return await self._states.types(await self.at(stream))
-        except (CheckpointNotFoundError, CheckpointDecodeError):  # for verify to report
-            return set()
+        return await types_used(self.store, self._states, runs)
 
     # What changes the store
 
@@ -448,7 +262,7 @@ class CheckpointAudit:
         Raises:
             CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
         """
-        return await import_lines(self.store, lines, so_far=so_far)
+        return await import_archive(self.store, lines, so_far=so_far)
 
     async def adopt(
         self, source: Source, checkpoint_ids: Iterable[str | Outline] | AsyncIterable[str | Outline]
@@ -460,7 +274,7 @@ class CheckpointAudit:
             checkpoint_ids: which; their outlines, where it can list those, save a read of each.
         """
         allowed = [name for name in self._allowed if name != ANY_TYPE]
-        return await adopt(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
+        return await import_checkpoints(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
 
     async def plan_prune(
         self,
@@ -512,8 +326,3 @@ class CheckpointAudit:
         async with aclosing(self.store.streams()) as found:
             async for stream in found:
                 yield stream
-
-
-def _may_fit(which: Filter, info: RunInfo) -> bool:
-    """Whether a document is worth looking at: where it says `idle`, only the log tells status and questions."""
-    return (which._replace(status=None, request=None) if info.status == "idle" else which).fits(info)

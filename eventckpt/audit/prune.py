@@ -11,17 +11,17 @@ removed nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
 
-from ..chain import sealed
 from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
 from ..removals import Removals
 from ..runs import counted, fold, live
+from ..storage.compose import removal_after
 from ..stores import AuditStore
 
 __all__ = ["Plan", "carry_out", "plan_for"]
@@ -143,8 +143,6 @@ def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | Non
 
 def _record(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], actor: str | None) -> CheckpointEvent:
     """The record of a removal of `gone`, and of all that `headers` record already."""
-    head = headers[-1]
-    moment = datetime.now(UTC).isoformat()
     earlier = [
         msgspec.structs.replace(removed, last=min(removed.last, header.seq - 1))
         for header in headers
@@ -155,20 +153,7 @@ def _record(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent],
         Pruned(first=header.seq, last=header.seq, previous_digest=header.previous_digest, digest=header.digest)
         for header in gone
     ]
-    return sealed(
-        CheckpointEvent(
-            type="tombstone",
-            workflow_name=head.workflow_name,
-            run_id=head.run_id,
-            seq=head.seq + 1,
-            checkpoint_id="",
-            timestamp=moment,
-            recorded_at=moment,
-            actor=actor,
-            pruned=_joined([*earlier, *now]),
-            previous_digest=head.digest,
-        )
-    )
+    return removal_after(headers[-1], _joined([*earlier, *now]), actor)
 
 
 def _joined(stretches: Iterable[Pruned]) -> tuple[Pruned, ...]:

@@ -1,4 +1,4 @@
-"""What people call things: a run by the beginning of its id, a checkpoint likewise or as RUN@SEQ.
+"""What people call things: a run by the beginning of its id, a checkpoint likewise, as RUN@SEQ, or by run and point.
 
 A whole name always wins over the beginning of another. A name that fits several says which; one that fits none says
 what comes close.
@@ -9,14 +9,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from contextlib import aclosing
+from datetime import datetime
 from typing import Final
 
 from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundError
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
+from ..moments import moment_of
+from ..runs import counted, live
 from ..stores import AuditStore, FoundEvent
+from ..stores.walks import WALKS, removals_of
 from ..text import safe
 
-__all__ = ["checkpoint_named", "run_named", "seq_of", "shown"]
+__all__ = ["checkpoint_at", "checkpoint_named", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
@@ -78,6 +82,43 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
             "`eventckpt history RUN` lists a run's checkpoints; RUN@SEQ names one by its position."
         )
     return located.event
+
+
+async def checkpoint_at(
+    store: AuditStore, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
+) -> CheckpointEvent:
+    """The whole event that held a run's state at a point; see `CheckpointAudit.at`.
+
+    Raises:
+        CheckpointNotFoundError: the run had no checkpoint by then.
+    """
+    events: list[CheckpointEvent] = []
+    for _ in range(WALKS):
+        last = await _last_live(store, stream, seq, time, iteration)
+        events = await store.read(stream, last.seq) if last else []
+        if last is None or events:
+            break  # else it was removed since it was listed
+    if not events:
+        raise CheckpointNotFoundError(
+            f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} had no checkpoint at that point."
+        )
+    return events[0]
+
+
+async def _last_live(
+    store: AuditStore, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
+) -> CheckpointEvent | None:
+    removals = await removals_of(store, stream)
+    until: list[CheckpointEvent] = []
+    async with aclosing(store.headers(stream, lte=seq)) as headers:
+        async for header in headers:
+            moment = moment_of(header.recorded_at)
+            if time is not None and (moment is None or moment > time):
+                break
+            is_later = header.type == "checkpoint" and iteration is not None and header.iteration_count > iteration
+            if not is_later and not removals.covers(header.seq):
+                until.append(header)
+    return next(reversed(live(counted(until)).values()), None)
 
 
 async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> FoundEvent | None:

@@ -13,7 +13,7 @@ from typing import Final
 from ..events import ForkPoint, StreamId
 from ..stores import AuditStore
 from ..text import described
-from .report import Report
+from .import_report import Report
 
 __all__ = ["SharedIds"]
 

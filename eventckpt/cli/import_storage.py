@@ -12,8 +12,7 @@ import typer
 
 from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE, CheckpointAudit
-from ..audit.adopt import Adopted, LeftOut, Outline
-from ..audit.import_storage import Documents, Folder
+from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline
 from ..location import from_settings, open_credential
 from .options import Actor
 from .output import Output

@@ -14,19 +14,24 @@ from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from decimal import Decimal
+from enum import EnumMeta
 from types import NoneType
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 from uuid import UUID
 
 from . import forms as f
+from .refusals import not_data
 
 __all__ = [
+    "BUILDERS",
     "NOT_SHARED",
     "REDUCTIONS",
     "WRITTEN_AS_KINDS",
-    "Parts",
+    "Reduced",
     "Reduction",
-    "parts_of",
+    "data_of",
+    "is_member",
+    "reduced",
     "reduces_as_a_set",
     "reduction_of",
     "root_of",
@@ -167,7 +172,7 @@ def uses_defaults(cls: type[Any]) -> bool:
     )
 
 
-class Parts(NamedTuple):
+class Reduced(NamedTuple):
     """What an object's copy protocol says."""
 
     build: Any
@@ -180,7 +185,7 @@ class Parts(NamedTuple):
     """A function that would restore the state; None for data."""
 
 
-def parts_of(value: Any) -> Parts | str:
+def reduced(value: Any) -> Reduced | str:
     """Take an object apart; a text is the name of a global that it reduces to.
 
     Raises:
@@ -188,17 +193,17 @@ def parts_of(value: Any) -> Parts | str:
         Exception: whatever its own methods raise.
     """
     reducer = cast("Callable[[Any], Any] | None", copyreg.dispatch_table.get(f.type_of(value)))
-    reduced: Any = reducer(value) if reducer else value.__reduce_ex__(4)
-    if isinstance(reduced, str):
-        return reduced
-    build, args, *rest = cast("tuple[Any, ...]", reduced)
+    said: Any = reducer(value) if reducer else value.__reduce_ex__(4)
+    if isinstance(said, str):
+        return said
+    build, args, *rest = cast("tuple[Any, ...]", said)
     state, items, pairs, setter = (*rest, None, None, None, None)[:4]
     iterators = all(part is None or hasattr(part, "__next__") for part in (items, pairs))
     if type(args) is not tuple or len(rest) > 4 or not iterators:
         raise TypeError("its __reduce__ does not return what the copy protocol asks for")
     if state == {} and type(state) is dict and isinstance(value, BaseException):
         state = None  # of an exception whose attributes were looked at, and never set: equal to one left alone
-    return Parts(
+    return Reduced(
         build,
         cast("tuple[Any, ...]", args),
         state,
@@ -206,3 +211,30 @@ def parts_of(value: Any) -> Parts | str:
         None if pairs is None else [(key, item) for key, item in pairs],
         setter,
     )
+
+
+_copyreg = cast(Any, copyreg)
+BUILDERS: Final[tuple[Any, ...]] = (_copyreg.__newobj__, _copyreg.__newobj_ex__, _copyreg._reconstructor)
+"""Functions of the copy protocol itself: what they call is a type, which stands in their arguments."""
+
+
+def data_of(cls: type[Any], value: Any) -> Reduced:
+    """The parts of an object that is data: it is rebuilt by a type, and nothing else restores it.
+
+    Raises:
+        CheckpointEncodeError: it is none.
+        Exception: what `reduced` raises.
+    """
+    parts = reduced(value)
+    if isinstance(parts, str):
+        raise not_data(cls, f"reduces to the global {parts!r}")
+    if parts.setter is not None:
+        raise not_data(cls, "brings a function that restores its state")
+    if not (isinstance(parts.build, type) or parts.build in BUILDERS or is_member(parts)):
+        raise not_data(cls, f"is rebuilt by calling {parts.build!r}, which is not a type")
+    return parts
+
+
+def is_member(parts: Reduced) -> bool:
+    """Whether what is built is a member of an enum."""
+    return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__

@@ -21,7 +21,7 @@ from ..allowlist import TypeGate, type_key
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import type_expressions
-from .fields import bytes_of, listed, malformed, text_of
+from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
 from .rebuilding import Recipe, recipe_for
 from .work import Work
 
@@ -80,15 +80,12 @@ class Decoder:
             if form is _ABSENT:
                 return self._map(node, depth)
             if type(form) is not str:
-                raise CheckpointDecodeError("A stored form has a name that is not text.")
+                raise without_a_name()
             if ":" in form:
                 return self._object(node, form, depth)
             make = self._KINDS.get(form)
             if make is None:
-                raise CheckpointDecodeError(
-                    f"Stored values use the kind {form[:80]!r}, which this version of eventckpt does not know. "
-                    "The event was written by a newer version, or is damaged."
-                )
+                raise unknown_kind(form)
             return make(self, node, depth)
         if kind is list:
             if depth > f.MAX_DEPTH:

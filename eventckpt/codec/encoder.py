@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import array
 import copyreg
-import sys
 import zoneinfo
 from collections.abc import Callable, Iterable
 from enum import EnumMeta
@@ -22,10 +21,13 @@ from typing import Any, ClassVar, cast
 
 from ..allowlist import AnyGate, TypeGate, type_key
 from ..errors import CheckpointEncodeError, CheckpointTypeNotAllowedError
+from ..text import is_unicode
 from . import forms as f
 from . import type_expressions
-from .copy_protocol import NOT_SHARED, Parts, parts_of, reduces_as_a_set, uses_defaults
+from .copy_protocol import BUILDERS, NOT_SHARED, Reduced, data_of, is_member, reduced, reduces_as_a_set, uses_defaults
+from .labels import with_labels
 from .messagepack import pack
+from .refusals import not_data, unreadable
 
 __all__ = ["Encoder"]
 
@@ -72,7 +74,7 @@ class Encoder:
             CheckpointEncodeError: the value cannot be stored; `path` says where it is.
         """
         node = self._node(value, 0, True)
-        return self._with_labels(node) if self._shared else node
+        return with_labels(node, self._shared) if self._shared else node
 
     def _node(self, value: Any, depth: int, native: bool) -> Any:
         cls = f.type_of(value)
@@ -135,7 +137,7 @@ class Encoder:
     def _has_plain_keys(self, value: dict[Any, Any]) -> bool:
         if f.FORM in value or not _ONLY_STR.issuperset(map(type, value)):
             return False
-        return str in self._atoms or all(map(_is_unicode, value))
+        return str in self._atoms or all(map(is_unicode, value))
 
     def _replace_items(self, node: dict[str, Any], value: dict[str, Any], depth: int, native: bool, step: str) -> None:
         """Put nodes in the place of the items that need one; `node` is a copy of `value`."""
@@ -220,7 +222,7 @@ class Encoder:
         return {f.FORM: f.INT, f.RAW: value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)}
 
     def _str(self, value: str, depth: int, native: bool) -> Any:
-        return value if _is_unicode(value) else {f.FORM: f.STR, f.RAW: value.encode("utf-8", "surrogatepass")}
+        return value if is_unicode(value) else {f.FORM: f.STR, f.RAW: value.encode("utf-8", "surrogatepass")}
 
     def _bytearray(self, value: bytearray, depth: int, native: bool) -> Any:
         seen = self._nodes.get(id(value))
@@ -252,7 +254,7 @@ class Encoder:
         try:
             state = value.__getstate__()
         except Exception as error:
-            raise _unreadable(cls, error) from error
+            raise unreadable(cls, error) from error
         if state is not None:
             node[f.STATE] = self._state(state, depth)
         return node
@@ -267,7 +269,7 @@ class Encoder:
             try:
                 value.__reduce_ex__(4)  # refuses a class in C that keeps what `object` cannot see: a connection, a lock
             except Exception as error:
-                raise _unreadable(cls, error) from error
+                raise unreadable(cls, error) from error
             self._ordinary.add(cls)
         return True
 
@@ -307,12 +309,12 @@ class Encoder:
         """A node for an object that says itself how it is copied."""
         cls = f.type_of(value)
         try:
-            parts = _data_of(cls, value)
+            parts = data_of(cls, value)
             node = self._built_by(cls, parts, value, native)
         except CheckpointEncodeError:
             raise
         except Exception as error:
-            raise _unreadable(cls, error) from error
+            raise unreadable(cls, error) from error
         self._kept.append(parts)
         if reduces_as_a_set(cls):
             node[f.CALL] = [self._in_fixed_order(parts.args[0], _deeper(_deeper(depth)))]
@@ -342,12 +344,12 @@ class Encoder:
         self._fill_list(node, args, depth, False)
         return node
 
-    def _built_by(self, cls: type[Any], parts: Parts, value: object, native: bool) -> dict[str, Any]:
+    def _built_by(self, cls: type[Any], parts: Reduced, value: object, native: bool) -> dict[str, Any]:
         """The beginning of a node: how the object comes to be. Arguments are still live values."""
         build, args = parts.build, parts.args
         if build is copyreg.__newobj__ or build is copyreg.__newobj_ex__:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType] - undocumented names of pickle's protocol
             if args[0] is not cls:
-                raise _not_data(cls, f"is built as {args[0]!r}")
+                raise not_data(cls, f"is built as {args[0]!r}")
             node: dict[str, Any] = {f.FORM: self._key_to_store(cls, value)}
             positional, keywords = (args[1], args[2]) if build is not copyreg.__newobj__ else (args[1:], None)  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - as above
             if positional:
@@ -355,9 +357,9 @@ class Encoder:
             if keywords:
                 node[f.KWARGS] = keywords
             return node
-        if build is getattr and isinstance(args[0], EnumMeta) and args[1] in args[0].__members__:
+        if is_member(parts):
             if native and args[0] is not cls:
-                raise _not_data(cls, f"is rebuilt as a member of {args[0]!r}")
+                raise not_data(cls, f"is rebuilt as a member of {args[0]!r}")
             return {f.FORM: f.ENUM, f.EXPECT: self._key(args[0]), f.NAME: args[1]}
         if build is copyreg._reconstructor:  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType] - what object.__reduce__ returns
             build, base, state = args
@@ -402,10 +404,10 @@ class Encoder:
         except CheckpointTypeNotAllowedError:
             return False
         try:
-            parts = parts_of(value)
+            parts = reduced(value)
         except Exception:
             return True  # which the walk will name
-        return isinstance(parts, str) or isinstance(parts.build, type) or parts.build in _BUILDERS
+        return isinstance(parts, str) or isinstance(parts.build, type) or parts.build in BUILDERS
 
     # Values of the standard library that a function rebuilds
 
@@ -460,28 +462,6 @@ class Encoder:
             Encoder(self._gate, self._ordinary, careful=self._careful).tree(value)
             self._open[id(value)] = False
 
-    def _with_labels(self, root: Any) -> Any:
-        """The tree with its lists and maps that are referred to turned into forms that carry the label."""
-        top = [root]
-        rest: list[Any] = [top]
-        while rest:
-            node = rest.pop()
-            for key, item in enumerate(cast(list[Any], node)) if type(node) is list else node.items():
-                kind = f.type_of(item)
-                if kind is not list and kind is not dict:
-                    continue
-                label = self._shared.get(id(item))
-                if label is None:
-                    rest.append(item)
-                elif kind is list:
-                    node[key] = {f.FORM: f.LIST, f.ITEMS: item, f.LABEL: label}
-                    rest.append(item)
-                else:
-                    pairs = [[name, value] for name, value in item.items()]
-                    node[key] = {f.FORM: f.DICT, f.PAIRS: pairs, f.LABEL: label}
-                    rest.extend(pairs)
-        return top[0]
-
     # Of the class, not of each encoder: bound methods would tie an encoder, and with it the whole tree, into a cycle
     # that only the garbage collector could free.
     _HANDLERS: ClassVar[dict[type[Any], Callable[[Encoder, Any, int, bool], Any]]] = {
@@ -508,82 +488,8 @@ def _deeper(depth: int) -> int:
     return depth + 1
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-_copyreg = cast(Any, copyreg)
-_BUILDERS: tuple[Any, ...] = (_copyreg.__newobj__, _copyreg.__newobj_ex__, _copyreg._reconstructor)
-"""Functions of the copy protocol itself: what they call is a type, which stands in their arguments."""
-
-
-def _data_of(cls: type[Any], value: Any) -> Parts:
-    """The parts of an object that is data: it is rebuilt by a type, and nothing else restores it."""
-    parts = parts_of(value)
-    if isinstance(parts, str):
-        raise _not_data(cls, f"reduces to the global {parts!r}")
-    if parts.setter is not None:
-        raise _not_data(cls, "brings a function that restores its state")
-    if not (isinstance(parts.build, type) or parts.build in _BUILDERS or _is_member(parts)):
-        raise _not_data(cls, f"is rebuilt by calling {parts.build!r}, which is not a type")
-    return parts
-
-
-def _is_member(parts: Parts) -> bool:
-    return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__
-
-
 def _plain(value: str | int | float) -> str | int | float:
     """What JSON makes of an instance of a subclass: the value without its type."""
     if isinstance(value, str):
         return str.__str__(value)
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)
-
-
-_FUNCTION = "Store what it is to be called with; functions belong to the code."
-_CLASS = "Use the class that it stands for."
-_ADVICE: dict[str, str] = {
-    "re:Pattern": "Store its pattern and flags, and compile it again where it is needed.",
-    "re:Match": "Store what was found: its group() and span().",
-    "builtins:memoryview": "Store bytes(…) of it.",
-    "builtins:dict_keys": "Store list(…) of it.",
-    "builtins:dict_values": "Store list(…) of it.",
-    "builtins:dict_items": "Store list(…) of it.",
-    "builtins:mappingproxy": "Store dict(…) of it.",
-    "builtins:generator": "Store the list of what it yields.",
-    "builtins:function": _FUNCTION,
-    "builtins:method": _FUNCTION,
-    "builtins:builtin_function_or_method": _FUNCTION,
-    "builtins:NotImplementedType": "Store None, or a text.",
-    "typing:NewType": _CLASS,
-    "typing:TypeVar": _CLASS,
-    "typing:TypeAliasType": _CLASS,
-}
-"""What to do instead, by the type of a value that is no data."""
-
-
-def _advice(cls: type[Any], of_ones_own: str, otherwise: str) -> str:
-    top = cls.__module__.partition(".")[0]
-    if top == "numpy":
-        return "Store what its tolist() or item() gives, or its tobytes()."
-    return _ADVICE.get(type_key(cls)) or (otherwise if top in sys.stdlib_module_names else of_ones_own)
-
-
-def _unreadable(cls: type[Any], error: Exception) -> CheckpointEncodeError:
-    leave = "Leave it out of the state"
-    advice = _advice(cls, f"{leave}, or give its class a __getstate__.", f"{leave}.")
-    return CheckpointEncodeError(
-        f"{type_key(cls)!r} cannot be taken apart to be stored: {type(error).__name__}: {error}. {advice}"
-    )
-
-
-def _not_data(cls: type[Any], what: str) -> CheckpointEncodeError:
-    plain = "Store plain values instead"
-    reduce = f"{plain}, or give its class a __reduce__ that returns an allowed type and its arguments."
-    return CheckpointEncodeError(
-        f"{type_key(cls)!r} {what}; a checkpoint holds data only. {_advice(cls, reduce, f'{plain}.')}"
-    )

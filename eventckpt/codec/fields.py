@@ -1,4 +1,7 @@
-"""The fields of a stored form, each of the type that it must have: for who decodes a form and who shows it alike."""
+"""The fields of a stored form, each of the type that it must have, and what is said of one that is not.
+
+For who decodes a form and for who shows it, alike.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 
-__all__ = ["bytes_of", "listed", "malformed", "text_of"]
+__all__ = ["bytes_of", "listed", "malformed", "text_of", "unknown_kind", "without_a_name"]
 
 
 def listed(node: dict[str, Any], field: str, default: Any = None) -> list[Any]:
@@ -37,3 +40,16 @@ def text_of(node: dict[str, Any], field: str) -> str:
 def malformed(node: dict[str, Any]) -> CheckpointDecodeError:
     """What to raise where a form is not as it must be."""
     return CheckpointDecodeError(f"A stored {str(node.get(f.FORM))[:80]!r} is malformed; the event is damaged.")
+
+
+def without_a_name() -> CheckpointDecodeError:
+    """What to raise where a form does not say by text what it is."""
+    return CheckpointDecodeError("A stored form has a name that is not text.")
+
+
+def unknown_kind(kind: str) -> CheckpointDecodeError:
+    """What to raise where a form is of a kind that this version does not have."""
+    return CheckpointDecodeError(
+        f"Stored values use the kind {kind[:80]!r}, which this version of eventckpt does not know. "
+        "The event was written by a newer version, or is damaged."
+    )

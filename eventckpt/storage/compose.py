@@ -15,12 +15,12 @@ from agent_framework import WorkflowCheckpoint
 
 from ..chain import sealed
 from ..errors import CheckpointEncodeError
-from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
+from ..events import CheckpointEvent, ForkPoint, Payload, Pruned, StreamId
 from ..text import described, is_unicode
 from .memory import Head
 from .summary import summarize
 
-__all__ = ["MAX_COUNT", "event_at", "header_of", "now", "tombstone_after"]
+__all__ = ["MAX_COUNT", "event_at", "header_of", "now", "removal_after", "tombstone_after"]
 
 MAX_COUNT: Final = (1 << 53) - 1
 """The largest number that every engine keeps: in JSON, a larger one may come back as its neighbour."""
@@ -84,7 +84,7 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEv
         recorded_at=now(),
         **{rule.field: _checked(checkpoint, name, rule) for name, rule in _RULES.items()},
     )
-    _prove(header)
+    _check_loadable(header)
     return header
 
 
@@ -107,20 +107,33 @@ def event_at(
 
 def tombstone_after(event: CheckpointEvent, head: Head, actor: str | None) -> CheckpointEvent:
     """The event that hides the checkpoint in `event`, right after `head` in the same stream."""
-    moment = now()
     return sealed(
-        CheckpointEvent(
-            type="tombstone",
-            workflow_name=event.workflow_name,
-            run_id=event.run_id,
-            seq=head.seq + 1,
+        msgspec.structs.replace(
+            _tombstone(event.stream, head, actor),
             checkpoint_id=event.checkpoint_id,
             previous_checkpoint_id=event.previous_checkpoint_id,
-            timestamp=moment,
-            actor=actor,
-            recorded_at=moment,
-            previous_digest=head.digest,
         )
+    )
+
+
+def removal_after(head: CheckpointEvent, pruned: tuple[Pruned, ...], actor: str | None) -> CheckpointEvent:
+    """The event that records a removal, right after `head`, the last event of its stream."""
+    return sealed(msgspec.structs.replace(_tombstone(head.stream, Head.of(head), actor), pruned=pruned))
+
+
+def _tombstone(stream: StreamId, head: Head, actor: str | None) -> CheckpointEvent:
+    """A tombstone of no checkpoint, without its digest."""
+    moment = now()
+    return CheckpointEvent(
+        type="tombstone",
+        workflow_name=stream.workflow_name,
+        run_id=stream.run_id,
+        seq=head.seq + 1,
+        checkpoint_id="",
+        timestamp=moment,
+        recorded_at=moment,
+        actor=actor,
+        previous_digest=head.digest,
     )
 
 
@@ -139,7 +152,7 @@ def _checked(checkpoint: WorkflowCheckpoint, name: str, rule: _Rule) -> Any:
     return value
 
 
-def _prove(header: CheckpointEvent) -> None:
+def _check_loadable(header: CheckpointEvent) -> None:
     """What could not be read again must not be acknowledged, header included."""
     if _decoder.decode(_encoder.encode(header)) != header:
         raise CheckpointEncodeError(

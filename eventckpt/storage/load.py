@@ -24,7 +24,7 @@ from ..errors import (
 )
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
-from ..runs import counted, live
+from ..runs import LiveBackwards, counted, live
 from ..stores import EventStore, FoundEvent, RunStore, head_of
 from ..stores.walks import WALKS, Backwards, headers_of, is_torn, removals_of
 from ..text import is_name, safe
@@ -173,20 +173,16 @@ class Reader:
         found: CheckpointEvent | None = None
         head = EMPTY
         for _ in range(WALKS):
-            walk, dead, heads = Backwards(), set[tuple[StreamId, str]](), dict[StreamId, Head]()
+            walk, alive, heads = Backwards(), LiveBackwards(), dict[StreamId, Head]()
             first: CheckpointEvent | None = None
             found, head = None, EMPTY
             async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
                 async for header in headers:
                     first = first or header
                     head = heads.setdefault(header.stream, Head.of(header))
-                    if not walk.takes(header):
-                        continue
-                    key = (header.stream, header.checkpoint_id)
-                    if header.type == "checkpoint" and key not in dead:
+                    if walk.takes(header) and alive.is_live(header):
                         found = header
                         break
-                    dead.add(key)
             is_whole = not walk.is_torn(ended=found is None)
             if is_whole and (run_id is not None or first is found or not await self._pruned_since(first)):
                 break

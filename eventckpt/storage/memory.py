@@ -17,13 +17,13 @@ from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..lru import Lru
 
-__all__ = ["EMPTY", "Bound", "Execution", "Head", "Lineage", "Memory", "Tip"]
+__all__ = ["EMPTY", "Bound", "Execution", "Executions", "Head", "Memory", "Tip"]
 
 _OTHERS: Final = 10  # other workflows of a bound run that are read when a checkpoint is loaded
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
 _LOADED: Final = 1_000  # checkpoints that were loaded through a handle
 _IN_DOUBT: Final = 1_000  # appends of which nobody knows what became of them
-_WAITING: Final = 10  # executions that have loaded one checkpoint and have not gone on
+_NEWCOMERS: Final = 10  # executions that have loaded one checkpoint and have not gone on
 _HERE: Final = 10  # executions that a task goes on with
 
 
@@ -233,28 +233,28 @@ class Bound:
         return tip if tip is not None and tip.stream != home else None
 
 
-class Lineage(NamedTuple):
+class Executions(NamedTuple):
     """Who goes on from a checkpoint that was saved or loaded through an unbound storage."""
 
     current: Execution
     """The one that saved the checkpoint or, once others have loaded it, the last of them to go on from there."""
-    waiting: tuple[Execution, ...] = ()
+    newcomers: tuple[Execution, ...] = ()
     """Those that have loaded it since, and have not gone on yet."""
 
     @property
     def newest(self) -> Execution:
-        return self.waiting[-1] if self.waiting else self.current
+        return self.newcomers[-1] if self.newcomers else self.current
 
     def __contains__(self, execution: object) -> bool:
-        return execution is self.current or execution in self.waiting
+        return execution is self.current or execution in self.newcomers
 
 
 class Memory:
-    """What a storage and its handles remember together, and the lineages of the unbound storage."""
+    """What a storage and its handles remember together, and who goes on from which checkpoint of the unbound one."""
 
     def __init__(self, size: int = 10_000) -> None:
         self._tips: Lru[tuple[StreamId, str], Tip] = Lru(size)
-        self._lineages: Lru[tuple[str, str], Lineage] = Lru(size)
+        self._executions_at: Lru[tuple[str, str], Executions] = Lru(size)
         self._in_use: WeakValueDictionary[tuple[str, str], Execution] = WeakValueDictionary()
         self._in_doubt: Lru[str, bool] = Lru(_IN_DOUBT)
         self._token = object()
@@ -289,40 +289,40 @@ class Memory:
 
     # Of an unbound storage
 
-    def lineage(self, workflow_name: str, checkpoint_id: str) -> Lineage | None:
-        return self._lineages.get((workflow_name, checkpoint_id))
+    def executions(self, workflow_name: str, checkpoint_id: str) -> Executions | None:
+        return self._executions_at.get((workflow_name, checkpoint_id))
 
     def next_after(self, workflow_name: str, checkpoint_id: str) -> Execution | None:
         """The execution that the next checkpoint which follows this one belongs to: the one that this task goes on with
         or, where no task tells, the last that waits."""
         key = (workflow_name, checkpoint_id)
-        lineage, mine = self._lineages.get(key), self._mine(key)
-        if lineage is None:
+        there, mine = self._executions_at.get(key), self._mine(key)
+        if there is None:
             return mine or _under_way(self._in_use.get(key))
-        chosen = mine or lineage.newest
-        if chosen in lineage.waiting:
-            self._put(key, Lineage(chosen, tuple(each for each in lineage.waiting if each is not chosen)))
+        chosen = mine or there.newest
+        if chosen in there.newcomers:
+            self._set(key, Executions(chosen, tuple(each for each in there.newcomers if each is not chosen)))
         return chosen
 
     def holding(self, workflow_name: str, checkpoint_id: str) -> Execution | None:
         """The execution that a checkpoint which is saved again belongs to."""
         key = (workflow_name, checkpoint_id)
-        lineage = self._lineages.get(key)
-        return self._mine(key) or (lineage.newest if lineage is not None else None)
+        there = self._executions_at.get(key)
+        return self._mine(key) or (there.newest if there is not None else None)
 
     def saved(self, workflow_name: str, checkpoint_id: str, execution: Execution) -> None:
         key = (workflow_name, checkpoint_id)
-        lineage = self._lineages.get(key)
-        waiting = tuple(each for each in lineage.waiting if each is not execution) if lineage is not None else ()
-        self._put(key, Lineage(execution, waiting))
+        there = self._executions_at.get(key)
+        newcomers = tuple(each for each in there.newcomers if each is not execution) if there is not None else ()
+        self._set(key, Executions(execution, newcomers))
         self._is_here(key, execution)
 
     def loaded(self, event: CheckpointEvent, head: Head) -> None:
         """An execution begins: it goes on from the checkpoint in `event`."""
         key = (event.workflow_name, event.checkpoint_id)
-        new, lineage = Execution(event.stream, head), self._lineages.get(key)
-        waiting = (*(lineage.waiting if lineage else ()), new)[-_WAITING:]
-        self._put(key, Lineage(lineage.current if lineage else new, waiting))
+        new, there = Execution(event.stream, head), self._executions_at.get(key)
+        newcomers = (*(there.newcomers if there else ()), new)[-_NEWCOMERS:]
+        self._set(key, Executions(there.current if there else new, newcomers))
         self._is_here(key, new)
 
     def looked_at(self, event: CheckpointEvent, head: Head) -> None:
@@ -341,16 +341,16 @@ class Memory:
         return None
 
     def _mine(self, key: tuple[str, str]) -> Execution | None:
-        lineage = self._lineages.get(key)
+        there = self._executions_at.get(key)
         for here in _here.get():
-            if here.memory is self._token and (here.key == key or (lineage is not None and here.execution in lineage)):
+            if here.memory is self._token and (here.key == key or (there is not None and here.execution in there)):
                 return here.execution
-        return self.on_run(lineage.current.stream) if lineage is not None else None
+        return self.on_run(there.current.stream) if there is not None else None
 
     def _is_here(self, key: tuple[str, str], execution: Execution) -> None:
         others = (each for each in _here.get() if each.execution is not execution)
         _here.set((_Here(self._token, key, execution), *others)[:_HERE])
 
-    def _put(self, key: tuple[str, str], lineage: Lineage) -> None:
-        self._lineages.put(key, lineage)
-        self._in_use[key] = lineage.current
+    def _set(self, key: tuple[str, str], there: Executions) -> None:
+        self._executions_at.put(key, there)
+        self._in_use[key] = there.current

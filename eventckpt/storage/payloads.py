@@ -78,7 +78,7 @@ class Payloads:
             since_base = rests_on.since_base
         return await off_the_loop(len(raw), delta.encode, raw, base, since_base=since_base)
 
-    def keep(self, event: CheckpointEvent, raw: bytes) -> Base | None:
+    def note(self, event: CheckpointEvent, raw: bytes) -> Base | None:
         """Note that `event` holds `raw`; where it is a snapshot, the base for deltas that follow."""
         payload = event.payload
         if payload is None or payload.base_seq is not None:
@@ -100,7 +100,7 @@ class Payloads:
         payload = _checked(event)
         if payload.base_seq is None:
             raw = await off_the_loop(payload.raw_size, delta.restore, payload, max_size=MAX_RAW_SIZE)
-            return raw, self.keep(event, raw) or Base(event.seq, raw, payload.stored_size)
+            return raw, self.note(event, raw) or Base(event.seq, raw, payload.stored_size)
         base = held if held and held.seq == payload.base_seq else await self._base(event.stream, payload.base_seq)
         raw = await off_the_loop(payload.raw_size, delta.restore, payload, base=base.raw, max_size=MAX_RAW_SIZE)
         return raw, base

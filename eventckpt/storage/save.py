@@ -76,7 +76,7 @@ class Writer:
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         draft = header_of(checkpoint, self._actor)
         raw = self._codec.encode(checkpoint)
-        await self._prove(draft, raw)
+        await self._check_loadable(draft, raw)
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
             bound.goes_on(execution)
@@ -190,10 +190,10 @@ class Writer:
     def _affected(self, tombstone: CheckpointEvent, bound: Bound | None) -> tuple[Execution, ...]:
         if bound is not None:
             return (bound.execution(tombstone.workflow_name),)
-        lineage = self._memory.lineage(tombstone.workflow_name, tombstone.checkpoint_id)
-        return (lineage.current, *lineage.waiting) if lineage is not None else ()
+        there = self._memory.executions(tombstone.workflow_name, tombstone.checkpoint_id)
+        return (there.current, *there.newcomers) if there is not None else ()
 
-    async def _prove(self, draft: CheckpointEvent, raw: bytes) -> None:
+    async def _check_loadable(self, draft: CheckpointEvent, raw: bytes) -> None:
         """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
         try:
             await off_the_loop(len(raw), self._codec.decode, raw)
@@ -253,7 +253,7 @@ class Writer:
 
     def _note(self, event: CheckpointEvent, save: _Save) -> None:
         self._memory.note(Tip.of(event))
-        self._payloads.keep(event, save.raw)
+        self._payloads.note(event, save.raw)
 
 
 def _warn_of_its_parent(event: CheckpointEvent) -> None:

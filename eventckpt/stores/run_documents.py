@@ -19,7 +19,7 @@ from ..events import MAX_SEQ, CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..lru import Lru
 from ..removals import Removals
-from ..runs import agree, fold, pointing
+from ..runs import LiveBackwards, agree, fold, pointing
 from ..text import safe
 from .event_store import EventStore
 
@@ -147,7 +147,7 @@ async def told(store: EventStore, info: RunInfo) -> RunInfo | None:
     ends with, or not any more, or where only a newer version understands what is read.
     """
     behind = info.seq - 1 if info.checkpoint_id is None else 0
-    dead: set[str] = set()
+    alive = LiveBackwards()
     is_its_own = False
     async with aclosing(store.headers(info.stream, gt=behind, lte=info.seq, desc=True)) as headers:
         async for header in headers:
@@ -156,9 +156,8 @@ async def told(store: EventStore, info: RunInfo) -> RunInfo | None:
                 return None
             if header.pruned:
                 return await _folded_anew(store, info)
-            if header.type == "checkpoint" and header.checkpoint_id not in dead:
+            if alive.is_live(header):
                 return pointing(info, header)
-            dead.add(header.checkpoint_id)
     return pointing(info, None) if is_its_own else None
 
 

@@ -149,7 +149,7 @@ async def load(storage: EventCheckpointStorage, checkpoint_id: str) -> WorkflowC
 async def test_a_page_that_only_looks_takes_no_more_memory_each_time(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eventckpt.storage.memory._WAITING", 5)
+    monkeypatch.setattr("eventckpt.storage.memory._NEWCOMERS", 5)
     storage = engine.storage()
     [root] = await chain_of(storage, 1)
     gc.collect()

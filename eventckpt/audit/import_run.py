@@ -20,11 +20,11 @@ from ..removals import NOTHING, Removals
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, gaps_behind
 from .archive import RunTotals, event_line, portable, read_event
-from .report import Report, named
+from .import_report import Report, named
 from .shared_ids import SharedIds
 from .spool import Spool
 
-__all__ = ["Incoming"]
+__all__ = ["RunImport"]
 
 _BATCH: Final = 64  # events that are put at once
 _BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -48,7 +48,7 @@ class _Gap(NamedTuple):
     previous_digest: str
 
 
-class Incoming:
+class RunImport:
     """Takes the events of one run as they come in the file.
 
     Args:

@@ -1,89 +1,32 @@
-"""Logs as JSON lines, out of a store and into another, byte for byte: every digest stays what it was.
+"""The way in for an export: its lines judged one by one, and what is whole kept, byte for byte.
 
 An event carries its own proof, so whatever part of an export is whole can be imported, and importing it again changes
 nothing. What the file says of itself is compared: the totals of each run and of all, and that each event follows the
-one before. `eventckpt.audit.archive` has the lines, `eventckpt.audit.incoming` what becomes of one run.
+one before. `eventckpt.audit.archive` has the lines, `eventckpt.audit.import_run` what becomes of one run.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
-from contextlib import aclosing
-from typing import NamedTuple
 
-from ..events import CheckpointEvent, StreamId
-from ..removals import Removals
+from ..events import CheckpointEvent
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore
 from ..text import described
-from .archive import (
-    MAX_LINE,
-    TOO_LONG,
-    VERSION,
-    Beginning,
-    Line,
-    RunTotals,
-    Totals,
-    beginning_line,
-    event_line,
-    flaw_of,
-    read_line,
-    run_line,
-    totals_line,
-)
-from .incoming import Incoming
-from .report import Imported, Report, named
+from .archive import MAX_LINE, SMALL, TOO_LONG, VERSION, Beginning, Line, RunTotals, Totals, flaw_of, read_line
+from .import_report import Imported, Report, named
+from .import_run import RunImport
 from .shared_ids import SharedIds
 
-__all__ = ["Exported", "Imported", "export_lines", "import_lines"]
+__all__ = ["import_archive"]
 
 _AT_ONCE = 1000  # lines that are read off the event loop together
 _TOLD_EVERY = 64  # lines
 _BYTES_AT_ONCE = 1024 * 1024
-_SMALL = 64 * 1024  # bytes that a line or a payload may have to be gone through without more ado
 
 
-class Exported(NamedTuple):
-    """One run of an export."""
-
-    stream: StreamId
-    events: int
-    problem: str
-    """What is wrong with the run, as far as its links tell; empty: nothing. What is there was exported."""
-
-
-async def export_lines(
-    store: AuditStore, streams: AsyncIterable[StreamId], *, told: Callable[[Exported], None] | None = None
-) -> AsyncGenerator[bytes, None]:
-    """The lines of an export of these runs, without their ends.
-
-    Args:
-        store: from where.
-        streams: the runs.
-        told: called with what became of each run, when its last line was given.
-    """
-    yield beginning_line()
-    events = runs = 0
-    async for stream in streams:
-        walk = _Walk(stream)
-        while walk.goes_on():
-            async with aclosing(store.events(stream, gt=walk.seq)) as log:
-                async for event in log:
-                    walk.add(event)
-                    size = event.payload.stored_size if event.payload else 0
-                    yield event_line(event) if size < _SMALL else await off_the_loop(size, event_line, event)
-        if not walk.events:
-            continue
-        runs += 1
-        events += walk.events
-        yield run_line(stream, walk.events, walk.seq, walk.digest)
-        if told is not None:
-            told(Exported(stream, walk.events, walk.problem()))
-    yield totals_line(runs, events)
-
-
-async def import_lines(
+async def import_archive(
     store: AuditStore,
     lines: Iterable[bytes] | AsyncIterable[bytes],
     *,
@@ -116,53 +59,6 @@ async def import_lines(
     return work.report.imported()
 
 
-# Out
-
-
-class _Walk:
-    """What an exporter has seen of a run, and whether it hangs together."""
-
-    def __init__(self, stream: StreamId) -> None:
-        self.stream = stream
-        self._removals = Removals()
-        self._gaps: list[tuple[int, int]] = []
-        self._broken = ""
-        self._before = -1
-        self.events = self.seq = 0
-        self.digest = ""
-
-    def add(self, event: CheckpointEvent) -> None:
-        if event.seq > self.seq + 1:
-            self._gaps.append((self.seq + 1, event.seq - 1))
-        elif self.seq and event.previous_digest != self.digest:
-            self._broken = self._broken or f"seq {event.seq} does not follow seq {self.seq}"
-        if event.payload is None and event.type == "checkpoint":
-            self._broken = self._broken or f"seq {event.seq} is damaged, or was written by a newer version"
-        if event.pruned:
-            self._removals.add(event)
-        self.events += 1
-        self.seq, self.digest = event.seq, event.digest
-
-    def unexplained(self) -> tuple[int, int] | None:
-        """The first gap that no record explains."""
-        return next(((first, last) for first, last in self._gaps if not self._removals.covers(first, last)), None)
-
-    def goes_on(self) -> bool:
-        """Whether to read on behind what was read: at first, and as long as events come and a gap is not explained. A
-        prune may remove some while they are read, and its record is behind them."""
-        before, self._before = self._before, self.seq
-        return before < 0 or (self.seq > before and self.unexplained() is not None)
-
-    def problem(self) -> str:
-        gap = self.unexplained()
-        missing = f"seqs {gap[0]} to {gap[1]} are gone, and no removal of them was recorded" if gap else ""
-        why = missing or self._broken
-        return f"{named(self.stream)} is damaged: {why}. What is there was exported; see verify." if why else ""
-
-
-# In
-
-
 class _Import:
     """The lines of a file, one after the other."""
 
@@ -170,7 +66,7 @@ class _Import:
         self._store = store
         self.report = Report()
         self._shared = SharedIds(store, self.report)
-        self._run: Incoming | None = None
+        self._run: RunImport | None = None
         self._version = 0
         """That of the file; 0: its first line does not say."""
         self._known = False
@@ -186,7 +82,7 @@ class _Import:
             return True
         if not line or line.isspace():
             return True
-        found, flaw = _judged(line) if len(line) < _SMALL else await off_the_loop(len(line), _judged, line)
+        found, flaw = _judged(line) if len(line) < SMALL else await off_the_loop(len(line), _judged, line)
         if (
             self._run is not None
             and not flaw
@@ -254,7 +150,7 @@ class _Import:
         if self._run is None or self._run.stream != event.stream:
             await self._end_run(number, None)
             self.report.runs += 1
-            self._run = Incoming(self._store, event.stream, self.report, self._shared)
+            self._run = RunImport(self._store, event.stream, self.report, self._shared)
             await self._run.begin()
         await self._run.take(number, line, event)
 

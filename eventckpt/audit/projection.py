@@ -15,10 +15,10 @@ from ..stores import AuditStore
 from ..stores.run_documents import Disagreement, difference
 from .verify import Problem, Verdict
 
-__all__ = ["Documents"]
+__all__ = ["LatestDocuments"]
 
 
-class Documents:
+class LatestDocuments:
     """The documents of the projection in use, as one verification looks at them."""
 
     def __init__(self, store: AuditStore) -> None:

@@ -1,0 +1,110 @@
+"""Which runs there are, and which of them are meant: listed from the log, or from the projection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import datetime
+from typing import NamedTuple
+
+from ..errors import CheckpointStoreError, RunNotFoundError
+from ..events import RunInfo, RunStatus, StreamId
+from ..moments import moment_of, order_of
+from ..runs import agree, fold
+from ..stores import AuditStore, RunStore
+from ..stores.run_documents import told
+from ..stores.walks import headers_of
+
+__all__ = ["Filter", "list_runs"]
+
+
+class Filter(NamedTuple):
+    """Which runs a listing gives; what is left out matches all."""
+
+    workflow_name: str | None = None
+    status: RunStatus | None = None
+    """`idle`: done or open."""
+    since: datetime | None = None
+    """Last written to at this time or later."""
+    until: datetime | None = None
+    """Last written to before this time."""
+    request: str | None = None
+    """Waits for an answer to a request whose id, type or asking executor begins like this; "" for any request."""
+    actor: str | None = None
+    """Last written to by this actor."""
+
+    def fits(self, info: RunInfo) -> bool:
+        if self.status is not None and not agree(info.status, self.status):
+            return False
+        if self.actor is not None and info.actor != self.actor:
+            return False
+        if self.request is not None and not any(
+            name.startswith(self.request)
+            for asked in info.pending_requests
+            for name in (asked.request_id, asked.request_type, asked.source_executor_id)
+        ):
+            return False
+        moment = moment_of(info.recorded_at) if self.since or self.until else None
+        return (self.since is None or (moment is not None and moment >= self.since)) and (
+            self.until is None or (moment is not None and moment < self.until)
+        )
+
+
+async def list_runs(
+    store: AuditStore, projection: RunStore | None, which: Filter, after: StreamId | None
+) -> AsyncGenerator[RunInfo, None]:
+    """The runs that fit, the last written to first; see `CheckpointAudit.runs`.
+
+    Args:
+        store: the engine.
+        projection: where to list them from; None: the log.
+        which: those that are meant.
+        after: only those behind this run; None: from the first.
+    """
+    if projection is not None:
+        for info in await _projected(store, projection, which, after):
+            known = await told(store, info) or info if info.status == "idle" else info
+            if which.fits(known):
+                yield known
+        return
+    waiting = after
+    async with aclosing(store.streams(workflow_name=which.workflow_name)) as streams:
+        async for stream in streams:
+            if waiting is not None:
+                waiting = None if stream == waiting else waiting
+                continue
+            info = fold(await headers_of(store, stream))
+            if info is not None and which.fits(info):
+                yield info
+
+
+async def _projected(store: AuditStore, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
+    async with aclosing(runs.all(which.workflow_name)) as infos:
+        found = [info async for info in infos if info.stream == after or _may_fit(which, info)]
+    if not found:
+        await _check_projected(store, runs)
+    found.sort(key=lambda info: info.stream)
+    found.sort(key=lambda info: order_of(info.recorded_at), reverse=True)
+    if after is None:
+        return found
+    streams = [info.stream for info in found]
+    if after not in streams:
+        raise RunNotFoundError(
+            f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
+            "It may be late; begin anew, or ask the log."
+        )
+    return found[streams.index(after) + 1 :]
+
+
+async def _check_projected(store: AuditStore, runs: RunStore) -> None:
+    async with aclosing(runs.all()) as infos, aclosing(store.streams()) as streams:
+        if await anext(infos, None) is None and await anext(streams, None) is not None:
+            raise CheckpointStoreError(
+                "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
+                "keeps it up to date, or ask the log."
+            )
+
+
+def _may_fit(which: Filter, info: RunInfo) -> bool:
+    """Whether a document is worth looking at: where it says `idle`, only the log tells status and questions."""
+    return (which._replace(status=None, request=None) if info.status == "idle" else which).fits(info)

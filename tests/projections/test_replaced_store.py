@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from eventckpt.errors import StoreReplacedError
-from projections import LatestProjection, ProcessorOptions, open_engine
+from projections import ProcessorOptions, open_engine
 from projections.projector import Projector
-from projections.worker.metrics import health
+from projections.worker.health import Health, Terms
 
 from .rig import Recorder, Rig
 
@@ -54,16 +54,17 @@ async def test_a_processor_of_ones_own_holds_nothing_and_is_not_well(
     worker = rig.worker(seen)
     await worker.start()
     await rig.clock.until(lambda: len(seen.handled) == 1)
-    replace(worker._feed._store, monkeypatch, *kinds)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue]
+    replace(rig.engine._stores[-1], monkeypatch, *kinds)  # the worker's own
     await rig.writer.write("a")
     failed = asyncio.ensure_future(worker.until_failed())
     await rig.clock.until(failed.done, at_most=200)
     assert isinstance(failed.exception(), StoreReplacedError)
     await rig.clock.until(lambda: not worker.owned)
     assert isinstance(worker.failure, StoreReplacedError)
+    assert not worker.is_running
     projector = Projector(open_engine(rig.writer.store), ProcessorOptions(worker="one"), clock=rig.clock)
     projector.processor, projector.projection = worker, LatestProjection(rig.writer.store)
-    assert health(projector, 60.0)[0] is False
+    assert Health(projector, Terms(), rig.clock).ready()[0] is False
     with pytest.raises(StoreReplacedError):
         await worker.stop()
     rig.workers.remove(worker)

@@ -105,7 +105,7 @@ class SqliteEventStore(AuditStore):
         flag("read_only", read_only)
         number("busy_timeout", busy_timeout, most=_LONGEST_TIMEOUT, zero=True)
         self.path: Path = _absolute(path)  # both connections open the same file, whatever the process does in between
-        self.read_only = read_only
+        self.read_only: bool = read_only
         self._file = StoreFile(self.path)
         opening = Opening(self._file, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
         self._writer = _Worker(opening.to_write, "eventckpt-sqlite-writer")

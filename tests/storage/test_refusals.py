@@ -7,8 +7,6 @@ from typing import Any
 
 import pytest
 from agent_framework import WorkflowCheckpoint
-from opentelemetry import metrics
-from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from eventckpt import (
@@ -144,13 +142,6 @@ async def test_the_hook_hears_nothing_of_saves_that_succeed(engine: Engine) -> N
     heard: list[Exception] = []
     await chain_of(engine.storage(on_save_error=lambda saved, error: heard.append(error)), 2)
     assert heard == []
-
-
-@pytest.fixture(scope="module")
-def metric_reader() -> InMemoryMetricReader:
-    reader = InMemoryMetricReader()
-    metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
-    return reader
 
 
 def totals(reader: InMemoryMetricReader) -> dict[tuple[str, str], float]:

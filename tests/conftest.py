@@ -14,6 +14,9 @@ from types import SimpleNamespace
 import pytest
 from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator, Switches
 from .cosmos_emulator.clock import Clock
@@ -52,6 +55,14 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
 def switched_on() -> list[str]:
     """The variable that says what the test server is, if it says anything."""
     return [f"{ENVIRONMENT}={Switches.from_environment().text()}"] if os.environ.get(ENVIRONMENT) else []
+
+
+@pytest.fixture(scope="session")
+def metric_reader() -> InMemoryMetricReader:
+    """What was counted. A process takes one provider, and none after it."""
+    reader = InMemoryMetricReader()
+    metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
+    return reader
 
 
 @pytest.fixture

@@ -34,7 +34,10 @@ FAST = (
     "codec/test_*.py",
     "storage/test_orchestrations.py",
     "storage/test_storage.py",
-    "storage/test_workflows.py",
+    "storage/test_conflicts.py",
+    "storage/test_saved_again.py",
+    "storage/test_refusals.py",
+    "storage/test_*workflow*.py",
 )
 """What meets the framework: its types and internals (allow-list, codec), its protocol (storage), its runs (workflows,
 orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework changes."""

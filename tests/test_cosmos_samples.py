@@ -27,6 +27,8 @@ from .conftest import cosmos_account
 from .engines import Engine
 from .test_samples import SAMPLES, columns, section
 
+pytestmark = pytest.mark.slow  # a process for each sample
+
 ROOT = SAMPLES.parent
 SETTINGS = ("ENDPOINT", "KEY", "DATABASE_NAME", "CONTAINER_NAME")
 

@@ -1,7 +1,7 @@
 """Events that released versions wrote load today, and hold what was saved.
 
 `tests/golden/VERSION.jsonl` is an export that that version made: a run for each value of
-`tests.codec.test_codec.VALUES`, with the value in the state, and then in a list, a tuple and an object. A released file
+`tests.codec.values.VALUES`, with the value in the state, and then in a list, a tuple and an object. A released file
 is never made anew.
 """
 
@@ -16,7 +16,7 @@ import pytest
 from eventckpt import CheckpointAudit, SqliteCheckpointStorage
 from eventckpt.codec import CheckpointCodec
 from tests import checkpoint_types as app
-from tests.codec.test_codec import VALUES
+from tests.codec.values import VALUES
 from tests.fidelity import assert_same
 
 GOLDEN = sorted((Path(__file__).parent / "golden").glob("*.jsonl"))

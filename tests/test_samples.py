@@ -17,6 +17,8 @@ from eventckpt import SqliteEventStore, StreamId
 
 from .conftest import cosmos_account
 
+pytestmark = pytest.mark.slow  # a process for each sample
+
 SAMPLES = Path(__file__).parent.parent / "samples"
 
 

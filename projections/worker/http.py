@@ -14,7 +14,7 @@ from .output import USAGE, Failure
 
 __all__ = ["DEFAULT_PORT", "Page", "serving"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 Page: TypeAlias = Callable[[], tuple[int, str, bytes]]
 """Gives status, content type and body."""

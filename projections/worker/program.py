@@ -6,12 +6,12 @@ import sys
 
 try:
     from .app import app
-except ModuleNotFoundError as error:
-    if error.name is None or error.name.partition(".")[0] not in ("prometheus_client", "rich", "typer"):
+except ModuleNotFoundError as _gone:
+    if _gone.name is None or _gone.name.partition(".")[0] not in ("prometheus_client", "rich", "typer"):
         raise
     sys.stderr.write(
-        f"eventckpt-projector: it needs the projector extra ({error}): pip install '.[projector]' in a checkout.\n"
+        f"eventckpt-projector: it needs the projector extra ({_gone}): pip install '.[projector]' in a checkout.\n"
     )
-    raise SystemExit(2) from error
+    raise SystemExit(2) from _gone
 
 __all__ = ["app"]

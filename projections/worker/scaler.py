@@ -26,7 +26,7 @@ from ..tasks import cancelled
 
 __all__ = ["ScalerLeases"]
 
-logger = logger_of("eventckpt.projections")
+logger: Final = logger_of("eventckpt.projections")
 
 _INTERVAL: Final = 15.0  # seconds between two looks; KEDA looks every 30 by default
 _PROJECTIONS: Final = "eventckpt-latest"  # the names of the leases that are copied begin with it

@@ -29,6 +29,8 @@ from eventckpt.stores.conformance import make_event
 
 from .hostile import CASES, LOOKS, labels, nested, ref
 
+pytestmark = pytest.mark.slow  # a process for each case
+
 SIZE = 50_000
 SECONDS = 0.5  # of the processor; what is read once takes a tenth on a busy machine
 MEGABYTES = 40

@@ -34,6 +34,8 @@ from .rows import Rows, from_items, from_sqlite
 from .stores import Noting, open_store
 from .writers import Writer
 
+pytestmark = pytest.mark.slow  # minutes of everything at once
+
 SEED: Final = int(os.environ.get("EVENTCKPT_TEST_SEED", "1"))
 CAMPAIGNS: Final = int(os.environ.get("EVENTCKPT_TEST_CAMPAIGNS", "1"))
 """How many, each with the seed behind that of the one before."""

@@ -41,7 +41,7 @@ from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpointEx
 from eventckpt import CheckpointCodec
 from eventckpt.codec import MAX_DEPTH
 from tests import checkpoint_types as app
-from tests.codec.test_codec import VALUES
+from tests.codec.values import VALUES
 from tests.fidelity import assert_same, checkpoint
 
 LIBRARY_TYPES = [

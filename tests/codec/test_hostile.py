@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointTypeNotAllowedError
 from tests import checkpoint_types as app
-from tests.codec.test_codec import VALUES
+from tests.codec.values import VALUES
 from tests.fidelity import checkpoint
 
 CODEC = CheckpointCodec(app.ALLOWED)

@@ -19,6 +19,8 @@ import pytest
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 
+pytestmark = pytest.mark.slow  # node, and a package that it installs
+
 FOLDER = Path(__file__).parent.parent / "javascript"
 OLDEST_NODE = 20
 """What the pinned package asks for in its `engines`."""

@@ -16,8 +16,13 @@ from ..engines import Engine
 from ..projections.conftest import rig as rig
 from ..projections.test_agreement import *
 from ..projections.test_latest import *
+from ..storage.test_conflicts import *
+from ..storage.test_cut_off import *
 from ..storage.test_placement import *
+from ..storage.test_refusals import *
+from ..storage.test_saved_again import *
 from ..storage.test_storage import *
+from ..storage.test_unbound import *
 from .engine import MemoryEngine
 
 

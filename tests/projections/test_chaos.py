@@ -27,6 +27,8 @@ from ..engines import CosmosEngine, Engine, SqliteEngine
 from .chaos_worker import NAME
 from .rig import Writer
 
+pytestmark = pytest.mark.slow  # processes that are killed
+
 E = TypeVar("E", bound=Engine)
 
 RUNS = [f"run-{number}" for number in range(30)]

@@ -21,7 +21,7 @@ from eventckpt.events import Payload
 from eventckpt.storage import RunCheckpointStorage
 
 from ..engines import Engine, SqliteEngine
-from .test_storage import WORKFLOW, checkpoint, history
+from .checkpoints import WORKFLOW, checkpoint, history
 
 LIMIT = 1 << 30
 RUN = StreamId(WORKFLOW, "r")

@@ -28,6 +28,8 @@ from ..engines import Engine, SqliteEngine
 from ..fidelity import assert_same
 from .orchestrations import NAME, ORCHESTRATIONS, Orchestration, Team, answer, play, run
 
+pytestmark = pytest.mark.slow  # every builder, on every engine
+
 RUN = "order-42"
 
 every_orchestration = pytest.mark.parametrize("orchestration", ORCHESTRATIONS, ids=lambda each: each.build.__name__)

@@ -51,6 +51,8 @@ from ..cosmos_emulator import Switches
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from .placement_model import At, Checkpoint, Cut, Entry, Outcome, Reader, Saves, World, side_by_side
 
+pytestmark = pytest.mark.slow  # thousands of steps
+
 T = TypeVar("T")
 
 LONG = os.environ.get("EVENTCKPT_TEST_STEPS") == "long"

@@ -25,6 +25,8 @@ from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, Engine
 from ..interleaving import Interrupted
 
+pytestmark = pytest.mark.slow  # every interleaving
+
 LONG = os.environ.get("EVENTCKPT_TEST_STEPS") == "long"
 STEPS = 6
 FILLER = [f"a sentence that each of the checkpoints has, number {n}" for n in range(40)]

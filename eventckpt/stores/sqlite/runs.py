@@ -13,7 +13,7 @@ import msgspec
 from ...events import RunInfo, StreamId
 from .. import Claim, RunStore, gives_way
 from ..run_documents import LeftOut, counting
-from .file_access import FileAccess
+from .connection import Connections
 
 __all__ = ["SqliteRunStore"]
 
@@ -44,8 +44,8 @@ class _Row(NamedTuple):
 class SqliteRunStore(RunStore):
     """See `RunStore`; made by `SqliteEventStore.run_store`."""
 
-    def __init__(self, file: FileAccess, name: str | None) -> None:
-        self._file = file
+    def __init__(self, connections: Connections, name: str | None) -> None:
+        self._connections = connections
         self._name = name
         self._left_out = LeftOut()
 
@@ -55,7 +55,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> list[_Row | None]:
             return [self._found(connection, stream) for stream in streams]
 
-        rows = await self._file.reading(fetch)
+        rows = await self._connections.reading(fetch)
         return {info.stream: info for row in rows if row is not None and (info := self._counting(row)) is not None}
 
     async def put(self, *infos: RunInfo) -> int:
@@ -64,7 +64,7 @@ class SqliteRunStore(RunStore):
         def change(connection: sqlite3.Connection) -> int:
             return sum(map(partial(self._put, connection), infos))
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
     def _put(self, connection: sqlite3.Connection, info: RunInfo) -> int:
         """Write a document unless the stored one stays; how many were written."""
@@ -109,7 +109,7 @@ class SqliteRunStore(RunStore):
                 rows[-1] = rows[-1]._replace(info=b"")
             return rows
 
-        rows = await self._file.reading(fetch)
+        rows = await self._connections.reading(fetch)
         return next(filter(None, map(self._counting, rows)), None)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
@@ -127,7 +127,7 @@ class SqliteRunStore(RunStore):
                 )
                 return [_Row(*row) for row in cursor]
 
-            rows = await self._file.reading(fetch)
+            rows = await self._connections.reading(fetch)
             for row in rows:
                 if (info := self._counting(row)) is not None:
                     yield info
@@ -141,7 +141,7 @@ class SqliteRunStore(RunStore):
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM runs WHERE projection = {_IN_USE}", (self._name,))
 
-        await self._file.writing(change)
+        await self._connections.writing(change)
 
     async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
@@ -149,7 +149,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> str:
             return connection.execute(f"SELECT {_IN_USE}", (None,)).fetchone()[0]
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`."""
@@ -159,7 +159,7 @@ class SqliteRunStore(RunStore):
             connection.execute(_POINT, (_CLAIM, token))
             return Claim(connection.execute(f"SELECT {_IN_USE}", (None,)).fetchone()[0], token)
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`."""
@@ -172,7 +172,7 @@ class SqliteRunStore(RunStore):
             connection.execute(_POINT, (_KIND, name))
             return True
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
     async def is_empty(self) -> bool:
         """See `RunStore.is_empty`."""
@@ -180,7 +180,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> bool:
             return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
 
 _POINT: Final = (

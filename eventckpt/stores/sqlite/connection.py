@@ -2,6 +2,10 @@
 
 The threads are those of `concurrent.futures`: idle ones do not keep the process alive, and work already handed over is
 finished before the interpreter exits. (aiosqlite's thread does neither for a connection left open.)
+
+Nobody needs to close a store. A connection belongs to its thread, which ends when the store is garbage collected, and
+when the interpreter exits, and closes it then. A finalizer of the store does not close it: that runs wherever the last
+reference goes, mostly in the event loop, and between any two steps of code that may hold the locks of the executor.
 """
 
 from __future__ import annotations
@@ -25,6 +29,14 @@ __all__ = ["Connections"]
 _T = TypeVar("_T")
 
 _TRIES: Final = 8  # of reading a file that others begin to write to meanwhile
+_PATIENCE: Final = 10.0  # seconds that a thread which ends waits for the other one's connection to be closed
+
+_mine: Final = threading.local()
+"""What the threads of all stores have open, each its own `held`: a `_Held`, to which there is no other reference."""
+
+_carried_over: Final[list[StoreConnection]] = []
+"""Connections of the process that this one was forked off from. They are never closed here, where SQLite believes that
+it has the locks of the parent, and would clear up the log under it."""
 
 
 class Connections:
@@ -40,7 +52,7 @@ class Connections:
         self._file = StoreFile(path)
         opening = Opening(self._file, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
         self._reader = _Worker(opening.to_read, "eventckpt-sqlite-reader")
-        self._writer = _Worker(opening.to_write, "eventckpt-sqlite-writer")
+        self._writer = _Worker(opening.to_write, "eventckpt-sqlite-writer", after=self._reader)
         self._is_owed = False
         self._settled: Future[None] | None = None
         """Done once the appends are that `owe` was called for."""
@@ -136,13 +148,52 @@ def _nothing() -> None:
     """A job that is done once those before it are."""
 
 
-class _Worker:
-    """One thread with one connection, opened by the first job that needs it."""
+class _Held:
+    """What a thread has open. It goes when the thread ends, and closes the connection in it."""
 
-    def __init__(self, connect: Callable[[], StoreConnection], name: str) -> None:
+    def __init__(self, opened: StoreConnection, closed: threading.Event, after: threading.Event | None) -> None:
+        self.opened: StoreConnection | None = opened
+        self._closed = closed
+        self._after = after
+        self._process = os.getpid()
+        closed.clear()
+
+    def close(self) -> None:
+        """Close the connection, unless that was done."""
+        opened, self.opened = self.opened, None
+        if opened is not None:
+            try:
+                opened.close()
+            finally:
+                self._closed.set()
+
+    def __del__(self) -> None:
+        if self.opened is None:
+            return
+        if self._process != os.getpid():  # a fork ends the other threads in the child
+            _carried_over.append(self.opened)
+            return
+        if self._after is not None:
+            self._after.wait(_PATIENCE)
+        self.close()
+
+
+class _Worker:
+    """One thread with one connection, opened by the first job that needs it.
+
+    Args:
+        connect: opens it.
+        name: of the thread.
+        after: the worker whose connection is closed before, where both threads end at once.
+    """
+
+    def __init__(self, connect: Callable[[], StoreConnection], name: str, *, after: _Worker | None = None) -> None:
         self._connect = connect
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
-        self._connection: StoreConnection | None = None
+        self._closed = threading.Event()
+        """Whether the thread has nothing open."""
+        self._closed.set()
+        self._after = after and after._closed
         self._ended: Future[None] | None = None
 
     def submit(self, job: Callable[[], _T]) -> Future[_T]:
@@ -150,9 +201,12 @@ class _Worker:
 
     def connection(self) -> StoreConnection:
         """The connection, for jobs only."""
-        if self._connection is None:
-            self._connection = self._connect()
-        return self._connection
+        held: _Held | None = getattr(_mine, "held", None)
+        if held is None or held.opened is None:
+            opened = self._connect()
+            _mine.held = _Held(opened, self._closed, self._after)
+            return opened
+        return held.opened
 
     def read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         """What `fetch` finds in one transaction, so that all of it is as of one moment; for jobs only."""
@@ -169,8 +223,7 @@ class _Worker:
             except Exception:
                 if opened.is_of_one_moment():
                     raise
-            opened.close()
-            self._connection = None
+            _let_go()
         raise StoreLockedError(
             "Each time that the store was read, another process opened it to write, and closed it again. Trying again "
             "is safe."
@@ -183,8 +236,8 @@ class _Worker:
             self._ended.set_running_or_notify_cancel()  # who waits for it can be cancelled, it cannot
             try:
                 self._thread.submit(self._disconnect, self._ended, after)
-            except RuntimeError:  # the interpreter is exiting, it has already waited for the thread to finish
-                self._disconnect(self._ended, after)
+            except RuntimeError:  # the interpreter is exiting: the thread has ended, and what it had open was closed
+                self._ended.set_result(None)
             self._thread.shutdown(wait=False)
         return self._ended
 
@@ -192,8 +245,13 @@ class _Worker:
         try:
             if after is not None:
                 after.result()
-            if self._connection is not None:
-                self._connection.close()
-                self._connection = None
+            _let_go()
         finally:
             ended.set_result(None)
+
+
+def _let_go() -> None:
+    """Close what this thread has open."""
+    held: _Held | None = getattr(_mine, "held", None)
+    if held is not None:
+        held.close()

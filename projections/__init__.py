@@ -3,11 +3,12 @@
 from eventckpt.stores.change_feed import ChangeFeed, FeedRange
 
 from .batch import Batch, Handler, UpgradeNeededError
+from .compare import Difference, compare
 from .engines import Engine, open_engine
-from .latest import Difference, LatestProjection, compare
+from .latest import LatestProjection
 from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
-from .processor import ChangeFeedProcessor, RangeStatus
+from .processor import ChangeFeedProcessor, RangeStatus, RangeView
 from .range_stats import RangeStats
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "ProcessorOptions",
     "RangeStats",
     "RangeStatus",
+    "RangeView",
     "UpgradeNeededError",
     "compare",
     "open_engine",

@@ -36,12 +36,8 @@ def share_of(worker: str, leases: Sequence[Lease], expired: Collection[Lease], *
         requests: how many leases to ask for at most.
     """
     gone = {lease.range for lease in expired}
-    readable = [lease for lease in leases if not lease.stopped]
-    free = [
-        lease
-        for lease in readable
-        if lease.range in gone or (lease.owner is None and lease.wanted_by in (None, worker))
-    ]
+    readable = [lease for lease in leases if lease.state != "stopped"]
+    free = [lease for lease in readable if lease.range in gone or lease.is_free_for(worker)]
     held = [lease for lease in readable if lease not in free]
     counts = Counter({worker: 0})
     counts.update({lease.owner: 0 for lease in held if lease.owner})

@@ -19,11 +19,12 @@ from eventckpt.text import safe
 
 from .clock import Clock
 from .engines import Engine
-from .lasting import raise_if_lasting
 from .leases import LeaseStore
 from .lock import RebuildRunningError
 from .processor import ChangeFeedProcessor
-from .rebuilt import is_of
+from .rebuild_check import is_of
+from .retry import Retry
+from .tasks import Loop
 
 __all__ = ["Doubts"]
 
@@ -31,8 +32,8 @@ logger: Final = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0
 """Seconds between two looks at whether somebody has doubts: a read of one document."""
-_LONGEST_LOOK: Final = 300.0
-"""Where looks or rebuilds fail: twice as long each time, up to this."""
+_LOOKS_AGAIN: Final = Retry(backoff=_LOOK, max_backoff=300.0)
+"""Where looks or rebuilds fail."""
 _EMPTY_LOOKS: Final = 6
 """Looks after which it is asked again whether the projection was emptied, which reads an event and a document of each
 range."""
@@ -60,6 +61,10 @@ class Doubts:
         self._clock = clock
         self._is_first = False
         """Whether nothing was read yet when this worker began, and the documents were not looked at since."""
+        self._is_noticed = False
+        self._looks = 0
+        self._lacking: StreamId | None = None
+        """What had no document at the last look."""
         self._firsts: dict[FeedRange, tuple[StreamId, str]] = {}
         """By range, what `_first` has found: a run never goes, whatever of it is removed."""
 
@@ -83,39 +88,43 @@ class Doubts:
         Raises:
             StoreReplacedError: the store is another one by now.
         """
-        pause, looks, was_noticed = _LOOK, 0, False
-        lacked: StreamId | None = None
-        while True:
+
+        async def look() -> str | None:
+            why = await self._why(processor)
+            if why is None:
+                return None
+            if not self._is_noticed:
+                logger.error("The projection %r is not believed, and is built anew: %s", self._name, why)
+                noticed()
+            self._is_noticed = True
             try:
-                if self._is_first:
-                    await self._look_at_documents()
-                    self._is_first = False
-                why = await self._leases.doubted()
-                if why is not None:
-                    if not was_noticed:
-                        logger.error("The projection %r is not believed, and is built anew: %s", self._name, why)
-                        noticed()
-                    was_noticed = True
-                    return await rebuild(self._name)
-                if lacked is not None or looks % _EMPTY_LOOKS == 0:
-                    before, lacked = lacked, await self._lacked(processor)
-                    if lacked is not None and lacked == before:
-                        await self._doubt(
-                            f"it has no document of run {safe(lacked.run_id)!r} of workflow "
-                            f"{safe(lacked.workflow_name)!r}, though that was read: documents were removed"
-                        )
-                        continue
-                looks += 1
+                return await rebuild(self._name)
             except RebuildRunningError as running:
                 logger.info("%s", running)
-            except Exception as error:  # noqa: BLE001 - the processing goes on meanwhile, and this is tried again
-                raise_if_lasting(error)
-                logger.warning("Whether %r is right is looked at again in %g s: %s", self._name, pause, safe(error))
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, _LONGEST_LOOK)
-                continue
-            pause = _LOOK
-            await self._clock.sleep(_LOOK)
+                return None
+
+        loop = Loop(f"the look whether {safe(self._name)!r} is right", _LOOKS_AGAIN, self._clock)
+        return await loop.run(look, every=_LOOK)
+
+    async def _why(self, processor: ChangeFeedProcessor) -> str | None:
+        """Why the projection is not to be believed; None: nothing speaks against it."""
+        if self._is_first:
+            await self._look_at_documents()
+            self._is_first = False
+        why = await self._leases.doubted()
+        if why is not None:
+            return why
+        if self._lacking is not None or self._looks % _EMPTY_LOOKS == 0:
+            lacking, before = await self._lacked(processor), self._lacking
+            self._lacking = lacking
+            if lacking is not None and lacking == before:
+                await self._doubt(
+                    f"it has no document of run {safe(lacking.run_id)!r} of workflow {safe(lacking.workflow_name)!r}, "
+                    "though that was read: documents were removed"
+                )
+                return await self._leases.doubted()
+        self._looks += 1
+        return None
 
     async def _look_at_documents(self) -> None:
         """Keep a doubt where documents without positions are of another log.

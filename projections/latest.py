@@ -7,33 +7,29 @@ each event takes effect exactly once, also one that came to the log late, with a
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import Final
 
 from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
 from eventckpt.chain import is_newer
-from eventckpt.errors import StoreUnavailableError
+from eventckpt.errors import CheckpointStoreError, StoreCorruptError, StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
 from eventckpt.runs import advance, fold
 from eventckpt.stores import RunStore, head_of
-from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
-from eventckpt.stores.run_documents import difference
 
 from .batch import UpgradeNeededError
-from .clock import SYSTEM_CLOCK, Clock
 
-__all__ = ["Difference", "LatestProjection", "compare"]
+__all__ = ["LatestProjection"]
 
 logger: Final = logger_of("eventckpt.projections")
 
 _MEMORY: Final = 10_000  # runs whose document is remembered, so that going on with them needs no read
+_WAITS: Final = 5
+"""Times that what came before an event is waited for, before it is taken for a hole in the log."""
 _LOOKS: Final = 2
 """Times that what is ahead of the log is applied again, before it is taken for a log that was cut."""
-_PAUSES: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.25)
-"""Seconds between the looks at a run that differs. The service says of no replica how late it may be; within a region
-it is mostly milliseconds."""
 
 
 class LatestProjection:
@@ -50,6 +46,8 @@ class LatestProjection:
         self._store = store
         self._runs = runs or store.run_store()
         self._known: Lru[StreamId, RunInfo] = Lru(_MEMORY)
+        self._lacking: Lru[StreamId, int] = Lru(_MEMORY)
+        """How often the log did not show what came before a run's events."""
         self._in_doubt: Lru[StreamId, int] = Lru(_MEMORY)
         """How often a run's document was found ahead of the log."""
 
@@ -139,15 +137,17 @@ class LatestProjection:
 
         Raises:
             StoreUnavailableError: the log does not show yet what came before them.
+            StoreCorruptError: nor does it after several attempts.
         """
         async with aclosing(self._store.headers(stream)) as headers:
             by_seq = {header.seq: header async for header in headers}
         head = max(by_seq, default=0)
         for event in events:
             if event.seq > head + 1:
-                raise _not_shown_yet(event, head)
+                raise self._not_shown(event, head)
             head = max(head, event.seq)
             by_seq.setdefault(event.seq, event)
+        self._lacking.pop(stream)
         known = [by_seq[seq] for seq in sorted(by_seq)]
         newer = next(filter(is_newer, known), None)
         if newer is None:
@@ -155,6 +155,18 @@ class LatestProjection:
         if newer.seq <= events[-1].seq:
             beyond.append(newer)
         return fold([header for header in known if header.seq < newer.seq])
+
+    def _not_shown(self, event: CheckpointEvent, head: int) -> CheckpointStoreError:
+        """A replica that lags is waited for, which passes; that the log has a hole is damage, which does not."""
+        looks = (self._lacking.get(event.stream) or 0) + 1
+        self._lacking.put(event.stream, looks)
+        if looks <= _WAITS:
+            return _not_shown_yet(event, head)
+        return StoreCorruptError(
+            f"The log of run {event.run_id!r} of workflow {event.workflow_name!r} ends at seq {head}, and seq "
+            f"{event.seq} was delivered, also after {_WAITS} further looks: what is between them is gone. `eventckpt "
+            "verify` tells more. Restore the log from a backup or an archive, then unpark or start again."
+        )
 
     async def _look_at_what_stayed(self, infos: Sequence[RunInfo]) -> None:
         """See why documents were not written: most have been by another worker, which was faster.
@@ -196,51 +208,6 @@ class LatestProjection:
                 _ahead(there, seq),
             )
         return None
-
-
-class Difference(NamedTuple):
-    """A run of which log and projection say different things."""
-
-    stream: StreamId
-    what: str
-    """The kind of `run_documents.Disagreement` (`missing`, `behind`, `late`, `ahead`, `unknown`, `newer`, `wrong`), and
-    the seqs or fields that it is about."""
-
-
-async def compare(
-    store: EventStore, feed: ChangeFeed, runs: RunStore, *, clock: Clock = SYSTEM_CLOCK
-) -> AsyncGenerator[Difference, None]:
-    """Every run of which the projection says something else than the fold of the log.
-
-    Reads every event's header. While events are being written, runs that were written last may be `missing` or
-    `behind`, and those to which an import has just brought earlier events, `late`. A replica that lags shows the log or
-    the projection as it was: where they differ, both are read again a few times, over about a second, before it is
-    said.
-    """
-    doubtful: dict[StreamId, str] = {}
-    seen: set[StreamId] = set()
-    async with aclosing(_streams(feed)) as streams:
-        async for stream in streams:
-            seen.add(stream)
-    async with aclosing(runs.all()) as infos:
-        seen |= {info.stream async for info in infos}  # the feed may lag, too, and not show a run that the log has
-    for stream in sorted(seen):
-        if what := await _compared(store, runs, stream):
-            doubtful[stream] = what
-    for pause in _PAUSES:
-        if doubtful:
-            await clock.sleep(pause)
-            again = {stream: await _compared(store, runs, stream) for stream in doubtful}
-            doubtful = {stream: what for stream, what in again.items() if what}
-    for stream, what in doubtful.items():
-        yield Difference(stream, what)
-
-
-async def _compared(store: EventStore, runs: RunStore, stream: StreamId) -> str | None:
-    document = (await runs.get(stream)).get(stream)
-    async with aclosing(store.headers(stream)) as headers:
-        found = difference([header async for header in headers], document)
-    return str(found) if found is not None else None
 
 
 def _not_shown_yet(event: CheckpointEvent, head: int) -> StoreUnavailableError:
@@ -289,19 +256,3 @@ def _upgrade_needed(beyond: Sequence[CheckpointEvent]) -> UpgradeNeededError:
 def _follow(info: RunInfo | None, events: Iterable[CheckpointEvent]) -> bool:
     """Whether what is known is enough to go on with."""
     return info is not None and min(event.seq for event in events) <= info.seq + 1
-
-
-async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:
-    """The streams of a feed, each at least once, from the beginning to the end that it has when it is reached."""
-    waiting: list[tuple[FeedRange, str | None]] = [(each, None) for each in EVERYTHING.cut(await feed.ranges())]
-    while waiting:
-        feed_range, continuation = waiting.pop()
-        try:
-            page = await feed.read(feed_range, continuation, start="beginning", limit=1000)
-        except FeedRangeGoneError as gone:
-            waiting += [(part, continuation) for part in feed_range.cut(gone.ranges)]
-            continue
-        for event in page.events:
-            yield event.stream
-        if page.behind or page.continuation != continuation:
-            waiting.append((feed_range, page.continuation))

@@ -7,15 +7,15 @@ from typing import Final
 
 import msgspec
 
-from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
+from eventckpt.text import safe
 
 from .clock import Clock
-from .lasting import raise_if_lasting
 from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
 from .range_stats import RangeStats
-from .tasks import first
+from .retry import named, raise_if_lasting
+from .tasks import Troubles, called, first
 
 __all__ = ["Holding"]
 
@@ -41,6 +41,7 @@ class Holding:
         options: ProcessorOptions,
         clock: Clock,
         stats: RangeStats,
+        troubles: Troubles,
     ) -> None:
         self.lease: Lease = lease
         self.position = lease.continuation
@@ -53,6 +54,8 @@ class Holding:
         self._options = options
         self._clock = clock
         self._stats = stats
+        self._troubles = troubles
+        self._what = f"writing the lease {lease.range.token}"
         self._lock = asyncio.Lock()
         self._written_at = sent
 
@@ -82,6 +85,12 @@ class Holding:
         Raises:
             LeaseLostError: another worker has it, or might have it soon.
         """
+        try:
+            await self._keep()
+        finally:
+            self._troubles.over(self._what)
+
+    async def _keep(self) -> None:
         pause = self._options.renew_interval / 10
         while True:
             due = self._written_at + self._options.renew_interval
@@ -132,11 +141,17 @@ class Holding:
             await self._try_to_write()
 
     async def _try_to_write(self) -> None:
+        """Where that fails, whatever the error is, the next renewal writes it, or the lease is lost at its fence."""
         try:
-            await self._write()
-        except CheckpointStoreError as error:
+            await called(self._write())
+        except LeaseLostError:
+            raise
+        except Exception as error:  # noqa: BLE001 - see above
             raise_if_lasting(error)
-            logger.warning("The lease %s could not be written: %s", self.lease.range.token, error)
+            self._troubles.note(self._what, error)
+            logger.warning("The lease %s could not be written: %s", self.lease.range.token, named(error))
+        else:
+            self._troubles.over(self._what)
 
     async def _write(self, **changes: object) -> None:
         """Write what this worker knows, also over what another one wrote without taking the lease."""
@@ -166,7 +181,10 @@ class Holding:
         """Find the lease still ours, with a request in it, or written by an attempt of ours whose answer was lost."""
         current = await self._leases.read(self.lease)
         if current is None or current.owner != self._options.worker:
-            raise LeaseLostError(f"the lease {self.lease.range.token} was taken by another worker")
+            by = (
+                "nobody has it now" if current is None or current.owner is None else f"{safe(current.owner)} has it now"
+            )
+            raise LeaseLostError(f"the lease {self.lease.range.token} was taken by another worker, and {by}")
         self.lease = msgspec.structs.replace(self.lease, etag=current.etag, wanted_by=current.wanted_by)
 
     @property

@@ -14,7 +14,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Mapping
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, Literal, TypeAlias, TypeGuard, cast
 
 import msgspec
 
@@ -26,7 +26,7 @@ from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Star
 from eventckpt.stores.documents import Document, DocumentStore
 from eventckpt.text import described, safe
 
-__all__ = ["Lease", "LeaseFormatError", "LeaseLostError", "LeaseStore", "Parked"]
+__all__ = ["Lease", "LeaseFormatError", "LeaseLostError", "LeaseState", "LeaseStore", "Parked"]
 
 logger: Final = logger_of("eventckpt.projections")
 
@@ -43,6 +43,10 @@ _COUNT: Final = re.compile(r"[0-9]{1,9}")
 _LONGEST: Final = 1_000  # characters of a continuation
 _MEMORY: Final = 10_000  # documents that are remembered as left out
 _ROUNDS: Final = 5  # attempts to remove documents that are being written
+
+
+LeaseState: TypeAlias = Literal["free", "held", "requested", "stopped"]
+"""`requested`: some worker asks for it, or it is kept for who asked. `stopped`: nobody reads it until `unpark`."""
 
 
 class LeaseLostError(Exception):
@@ -75,6 +79,19 @@ class Lease(msgspec.Struct, frozen=True, kw_only=True):
     timestamp: str = ""
     """When it was written last, by the writer's wall clock; no decision rests on it."""
     etag: str = ""
+
+    @property
+    def state(self) -> LeaseState:
+        """How it stands, by what it says; whether its owner lives, it does not say."""
+        if self.stopped:
+            return "stopped"
+        if self.wanted_by is not None:
+            return "requested"
+        return "free" if self.owner is None else "held"
+
+    def is_free_for(self, worker: str) -> bool:
+        """Whether this worker may take it: nobody has it, and it is not kept for another one."""
+        return self.state == "free" or (self.state == "requested" and self.owner is None and self.wanted_by == worker)
 
     def document(self, prefix: str) -> Document:
         """The document to write; `prefix` is that of the processor's leases."""
@@ -245,10 +262,16 @@ class LeaseStore:
     async def park(self, parked: Parked) -> None:
         """Keep an event; once more, only its error and attempts change."""
         document: Document = {"id": await self._parked_id(parked.event), _REPORTED: msgspec.to_builtins(parked)}
-        while await self._documents.create(document) is None:
+        for _ in range(_ROUNDS):
+            if await self._documents.create(document) is not None:
+                return
             existing = await self._documents.read(document["id"])
             if existing is not None and await self._documents.replace(document, existing["_etag"]) is not None:
                 return
+        raise StoreUnavailableError(
+            f"Seq {parked.event.seq} of run {parked.event.run_id!r} of workflow {parked.event.workflow_name!r} could "
+            f"not be parked: its document was written by something else at each of {_ROUNDS} attempts. Try again."
+        )
 
     async def parked(self) -> list[Parked]:
         """Everything parked, by run and seq: replayed in this order, each run is in its own."""
@@ -292,10 +315,15 @@ class LeaseStore:
 
     def _parked(self, document: Document) -> Parked | None:
         try:
-            return msgspec.convert(document.get(_REPORTED), Parked)
-        except msgspec.ValidationError as error:
+            parked = msgspec.convert(document.get(_REPORTED), Parked)
+            of_its_id = str(document["id"]).endswith(_parked_key(parked.event))
+        except (msgspec.ValidationError, UnicodeEncodeError) as error:
             self._warn(document, f"is no parked event, and is left out: {error}")
             return None
+        if not of_its_id:
+            self._warn(document, "is about another event than its id says, and is left out")
+            return None
+        return parked
 
     def _warn(self, document: Document, what: str) -> None:
         """Once for each state that a document is in: workers look again and again."""
@@ -310,8 +338,12 @@ class LeaseStore:
         return self._prefix
 
     async def _parked_id(self, event: CheckpointEvent) -> str:
-        key = msgspec.json.encode([event.workflow_name, event.run_id, event.seq])
-        return f"{await self._name()}.parked.{hashlib.sha256(key).hexdigest()[:32]}"
+        return f"{await self._name()}.parked.{_parked_key(event)}"
+
+
+def _parked_key(event: CheckpointEvent) -> str:
+    key = msgspec.json.encode([event.workflow_name, event.run_id, event.seq])
+    return hashlib.sha256(key).hexdigest()[:32]
 
 
 def _range(document: Document) -> FeedRange:

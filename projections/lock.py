@@ -7,6 +7,7 @@ earlier.
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, cast
 
 import msgspec
@@ -17,7 +18,7 @@ from eventckpt.stores.documents import Document, DocumentStore
 from eventckpt.text import safe
 
 from .clock import Clock
-from .lasting import raise_if_lasting
+from .retry import raise_if_lasting
 from .tasks import first
 
 __all__ = ["RebuildLock", "RebuildLostError", "RebuildRunningError"]
@@ -31,6 +32,10 @@ _LOOK: Final = 0.5
 """Seconds between two looks at somebody else's lock."""
 _NAMES: Final = 16
 """Projections that are remembered as left to be cleared."""
+_NUMBERS: Final = 10**9 - 1
+"""Less than this is a number that a rebuild can count on from."""
+_OURS: Final = re.compile(r"latest(?:-[0-9]{1,9})?")
+"""The names that rebuilds give."""
 
 
 class RebuildRunningError(CheckpointStoreError):
@@ -208,8 +213,12 @@ class RebuildLock:
 
 
 def _state_of(document: Document | None) -> _State:
-    """What a document says; what is none says nothing."""
+    """What a document says; what is none says nothing. It may be anybody's: what was begun will be cleared, and the
+    number makes a name."""
     try:
-        return msgspec.convert(cast(Any, document or {}).get(_KEPT) or {}, _State)
+        state = msgspec.convert(cast(Any, document or {}).get(_KEPT) or {}, _State)
     except msgspec.ValidationError:
         return _State()
+    number = state.number if 0 <= state.number < _NUMBERS else 0
+    begun = tuple(name for name in state.begun if _OURS.fullmatch(name))[-_NAMES:]
+    return msgspec.structs.replace(state, number=number, begun=begun)

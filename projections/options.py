@@ -16,7 +16,16 @@ __all__ = ["OnError", "ProcessorOptions"]
 OnError: TypeAlias = Literal["stop", "park"]
 
 _AT_LEAST = (("page_size", 1), ("batch_pages", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1))
-_PERIODS = ("poll_interval", "acquire_interval", "renew_interval", "expiry", "fence_margin", "backoff", "max_backoff")
+_PERIODS = (
+    "poll_interval",
+    "acquire_interval",
+    "renew_interval",
+    "expiry",
+    "fence_margin",
+    "lag_interval",
+    "backoff",
+    "max_backoff",
+)
 
 
 def _this_worker() -> str:
@@ -66,6 +75,8 @@ class ProcessorOptions:
     """The pause after the first failure; it doubles with each further one."""
     max_backoff: float = 60.0
     """The longest pause between two attempts."""
+    lag_interval: float = 30.0
+    """How often to ask the feed how far ranges lie behind that this worker does not read, 16 of them at a time."""
     stop_timeout: float = 20.0
     """How long `stop` waits for handlers before it cancels them."""
 

@@ -8,14 +8,21 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
-from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
-from eventckpt.stores.change_feed import ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start
+from eventckpt.stores.change_feed import (
+    ChangeFeed,
+    FeedPage,
+    FeedRange,
+    FeedRangeGoneError,
+    ForeignPositionError,
+    Start,
+)
 
 from .clock import Clock
-from .lasting import raise_if_lasting
 from .options import ProcessorOptions
 from .range_stats import RangeStats
+from .retry import Retry, raise_if_lasting
+from .tasks import Troubles, called
 
 __all__ = ["Pages"]
 
@@ -42,12 +49,16 @@ class Pages:
         options: ProcessorOptions,
         clock: Clock,
         stats: RangeStats,
+        troubles: Troubles,
     ) -> None:
         self._feed = feed
         self._range = feed_range
         self._options = options
         self._clock = clock
         self._stats = stats
+        self._troubles = troubles
+        self._what = f"reading the range {feed_range.token}"
+        self._retry = Retry.of(options)
         self._waiting: deque[FeedPage] = deque()
         self._arrived = asyncio.Event()
         self._room = asyncio.Event()
@@ -96,10 +107,12 @@ class Pages:
     async def fill(self, position: str | None, witness: str | None, start: Start) -> None:
         """Read until that is of no use any more, which `next` tells, or this is cancelled."""
         try:
-            await self._fill(position, witness, start)
+            await called(self._fill(position, witness, start))
         except Exception as error:  # noqa: BLE001 - whoever waits for pages is told, whatever it is
             self._failure = error
             self._arrived.set()
+        finally:
+            self._troubles.over(self._what)
 
     async def _fill(self, position: str | None, witness: str | None, start: Start) -> None:
         empty = 0
@@ -123,30 +136,38 @@ class Pages:
 
     async def _read(self, position: str | None, witness: str | None, start: Start) -> FeedPage:
         beyond_since: float | None = None
+        failures = 0
         known: dict[str, str] = {} if witness is None else {"witness": witness}
         while True:
             began = self._clock.monotonic()
             try:
-                page = await self._feed.read(
-                    self._range, position, start=start, limit=self._options.page_size, **known
-                )  # fmt: skip
+                page = await called(
+                    self._feed.read(self._range, position, start=start, limit=self._options.page_size, **known)
+                )
+            except FeedRangeGoneError:
+                raise
             except ForeignPositionError as error:
                 beyond_since = began if beyond_since is None else beyond_since
                 if error.is_certain or began - beyond_since >= _PATIENCE:
                     raise
-                self._more = False
-                self._arrived.set()
-                await self._clock.sleep(self._options.poll_interval)
-            except CheckpointStoreError as error:
+                await self._nothing_comes(self._options.poll_interval)
+            except Exception as error:  # noqa: BLE001 - whatever it is, such as an answer that was cut: it is read again
                 raise_if_lasting(error)
+                failures += 1
                 self._stats.read_failures += 1
+                self._troubles.note(self._what, error)
                 logger.warning("The range %s could not be read: %s", self._range.token, error)
-                self._more = False
-                self._arrived.set()
-                await self._clock.sleep(self._options.poll_interval)
+                await self._nothing_comes(max(self._options.poll_interval, self._retry.pause(failures)))
             else:
                 self._stats.read(page, self._clock.monotonic() - began, self._clock.monotonic())
+                self._troubles.over(self._what)
                 return page
+
+    async def _nothing_comes(self, seconds: float) -> None:
+        """Wait before the next read; nobody waits for its page meanwhile."""
+        self._more = False
+        self._arrived.set()
+        await self._clock.sleep(seconds)
 
 
 def _joined(pages: Sequence[FeedPage]) -> FeedPage:

@@ -2,63 +2,53 @@
 
 The leases are all that the workers share. Each of them looks at all leases from time to time, takes what is nobody's,
 asks for what it has too little of, and gives away what others asked for. What a worker does with the ranges it holds is
-in `consumer`, how it keeps them in `holding`.
+in `range_consumer`, how it keeps them in `lease_renewer`.
+
+Whatever goes wrong in the background, a worker goes on, with pauses, and tells what does not work; or nothing later can
+do better, and it ends with that error.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple, Self
+from typing import Any, Final, Self
 
 import msgspec
 
 from eventckpt import settings
 from eventckpt.closing import close_after
-from eventckpt.errors import CheckpointStoreError, StoreReplacedError
+from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
-from eventckpt.stores.change_feed import (
-    EVERYTHING,
-    ChangeFeed,
-    FeedRange,
-    FeedRangeGoneError,
-    ForeignPositionError,
-    Start,
-)
-from eventckpt.text import safe
+from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Start
 
+from .admin import Admin
 from .balance import Observer, share_of
-from .batch import Batch, Handler
+from .batch import Handler
 from .clock import SYSTEM_CLOCK, Clock
-from .lasting import raise_if_lasting
-from .lease_renewer import Holding
-from .leases import Lease, LeaseLostError, LeaseStore, Parked
+from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
-from .range_consumer import Consumer, Ended, Parts
+from .range_consumer import Parts
 from .range_stats import RangeStats
-from .tasks import cancelled, first
+from .range_watch import RangeStatus, RangeView, RangeWatch
+from .ranges import Ranges
+from .retry import Retry
+from .tasks import Loop, Trouble, Troubles, called, cancelled, first
 
-__all__ = ["ChangeFeedProcessor", "RangeStatus"]
+__all__ = ["ChangeFeedProcessor", "RangeStatus", "RangeView"]
 
 logger: Final = logger_of("eventckpt.projections")
 
 
-class RangeStatus(NamedTuple):
-    """One range as its lease shows it to everybody."""
-
-    lease: Lease
-    lag: int
-    """Commits that come after the lease's position; after the beginning, where that is none of the feed's."""
-    refused: str | None = None
-    """Why the position is none of the feed's, so that whoever reads the range begins anew."""
-
-
-class ChangeFeedProcessor:
+class ChangeFeedProcessor(Admin):
     """Gives every event of `feed` to `handler`, at least once, and in order within each run.
 
     Start as many as you like, in as many processes, with the same leases: they share the ranges. Use it as an async
     context manager, or `start` and `stop`.
+
+    For who watches it: `ranges` tells how far every range of the processor lies behind, `troubles` what does not work
+    at the moment, `is_running` whether its loops run, `stats` and `restarts` what was counted.
 
     Args:
         feed: what to read.
@@ -89,23 +79,26 @@ class ChangeFeedProcessor:
         settings.function("beginning", beginning)
         if options is not None:
             settings.instance("options", options, ProcessorOptions, what="a ProcessorOptions")
-        self.options: ProcessorOptions = options or ProcessorOptions()
+        options = options or ProcessorOptions()
+        super().__init__(feed, leases, handler, options, clock=clock)
         self.stats: dict[str, RangeStats] = {}
         """What this worker counted, by range; also of ranges that it has no longer."""
         self.failure: Exception | None = None
         """What ended this processor, because no later attempt does better. It holds no range any more."""
         self._failed = asyncio.Event()
-        self._parts = Parts(feed, leases, handler, self.options, clock, beginning)
-        self._feed = feed
-        self._leases = leases
-        self._clock = clock
+        self._troubles = Troubles(clock)
+        self._retry = Retry.of(options)
+        parts = Parts(feed, leases, handler, options, clock, beginning, self._retry, self._troubles)
+        self._ranges = Ranges(parts, self.stats, fail=self._fail, ended=self._range_ended, look=self._look_soon)
+        self._watch = RangeWatch(feed, lambda: self._ranges.consumers, clock)
         # Who asked for a lease has two looks to take it before anybody else may.
-        self._observer = Observer(self.options.expiry, reservation=2 * self.options.acquire_interval)
-        self._consumers: dict[FeedRange, Consumer] = {}
-        self._tasks: dict[FeedRange, asyncio.Task[None]] = {}
-        self._balancing: asyncio.Task[None] | None = None
-        self._look = asyncio.Event()
+        self._observer = Observer(options.expiry, reservation=2 * options.acquire_interval)
+        self._look, self._ask = asyncio.Event(), asyncio.Event()
         self._stopping = False
+        self._balancing_loop = self._loop("looking at the leases", longest=options.acquire_interval)
+        self._asking_loop = self._loop("asking how far ranges lie behind", longest=options.max_backoff)
+        self._balancing: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
 
     # Life
 
@@ -122,27 +115,28 @@ class ChangeFeedProcessor:
         try:
             await self._cycle()
         except BaseException:
-            await self._end_all()
+            await self._ranges.end()
             raise
-        self._balancing = asyncio.ensure_future(self._balance())
+        self._balancing = asyncio.ensure_future(self._supervised(self._balance()))
+        self._asking = asyncio.ensure_future(
+            self._supervised(
+                self._asking_loop.run(self._watch.ask, every=self.options.lag_interval, sleep=self._until_asking)
+            )
+        )
 
     async def stop(self) -> None:
         """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases.
 
         Raises:
-            StoreReplacedError: that has ended the processor before.
+            StoreReplacedError, StoreReadOnlyError: that has ended the processor before.
         """
         self._stopping = True
-        if self._balancing is not None:
-            await cancelled(self._balancing)
-        for consumer in self._consumers.values():
-            consumer.leave()
+        await cancelled(*(task for task in (self._balancing, self._asking) if task is not None))
+        self._ranges.leave()
         try:
-            if self._tasks:
-                ended = asyncio.gather(*self._tasks.values(), return_exceptions=True)
-                await first(_until(ended), self._clock.sleep(self.options.stop_timeout))
+            await first(self._ranges.until_left(), self._clock.sleep(self.options.stop_timeout))
         finally:
-            await self._end_all()
+            await self._ranges.end()
         if self.failure is not None:
             raise self.failure
         await self._release_strays()
@@ -152,6 +146,7 @@ class ChangeFeedProcessor:
 
         Raises:
             StoreReplacedError: the file under the store is gone, or is another one.
+            StoreReadOnlyError: this identity has no rights any more, or what it reads or writes is not there.
         """
         await self._failed.wait()
         if self.failure is not None:
@@ -167,14 +162,47 @@ class ChangeFeedProcessor:
     # Looking at it
 
     @property
+    def is_running(self) -> bool:
+        """Whether it was started, and its loops run: nothing has ended it, and it was not stopped."""
+        return self._balancing is not None and not self._balancing.done() and self.failure is None
+
+    @property
+    def restarts(self) -> int:
+        """How often a loop of this worker went on after an error: the looks at the leases, the questions how far
+        ranges lie behind, and the work on each range."""
+        own = self._balancing_loop.restarts + self._asking_loop.restarts
+        return own + sum(each.restarts for each in self.stats.values())
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """What does not work at this moment, and for how long: the oldest first. Outages are among them, also those
+        that a handler meets; a handler that refuses its events is none. Empty: all is well."""
+        return self._troubles.all()
+
+    @property
     def owned(self) -> list[FeedRange]:
         """The ranges that this worker reads now."""
-        return sorted(self._consumers)
+        return sorted(self._ranges.consumers)
+
+    @property
+    def ranges(self) -> list[RangeView]:
+        """Every range of the processor as this worker sees it, whoever reads it, in order; asks nobody anything.
+
+        Of ranges that others read, or nobody, the leases are looked at every `acquire_interval`, and the feed is asked
+        how far they lie behind every `lag_interval`, at most 16 of them at a time.
+        """
+        now = self._clock.monotonic()
+        ours: list[RangeView] = []
+        for each, consumer in self._ranges.consumers.items():
+            lease, stats = consumer.holding.lease, self.stats[each.token]
+            age = now - max(stats.polled_at or consumer.began, consumer.began)
+            ours.append(RangeView(each, lease.state, lease.owner, True, stats.lag, age))
+        return sorted([*ours, *self._watch.others()], key=lambda view: view.range)
 
     @property
     def positions(self) -> dict[FeedRange, str]:
         """By range that this worker reads, and that was read from its beginning: up to where all of it was handled."""
-        held = {consumer.range: consumer.holding for consumer in self._consumers.values()}
+        held = {consumer.range: consumer.holding for consumer in self._ranges.consumers.values()}
         return {
             each: holding.position
             for each, holding in held.items()
@@ -186,121 +214,74 @@ class ChangeFeedProcessor:
         polled = self.stats[feed_range.token].polled_at
         return None if polled is None else self._clock.monotonic() - polled
 
-    async def status(self) -> list[RangeStatus]:
-        """Every range, whoever reads it. Asks the feed how far each lies behind, which costs one small read each."""
-        return [await self._status_of(lease) for lease in await self._leases.all()]
-
-    async def doubted(self) -> str | None:
-        """Why what was made of the events is not to be believed: a position was refused, so that another log was read
-        than is there now, or all of it is gone. None: nothing speaks against it."""
-        return await self._leases.doubted()
-
     async def caught_up(self) -> None:
         """Wait until the positions of all leases are at the end of the feed, or their ranges have been stopped.
 
         Raises:
-            StoreReplacedError: the processor has ended.
+            StoreReplacedError, StoreReadOnlyError: the processor has ended.
         """
         pause = 0.05
-        while any((each.lag or each.refused) and not each.lease.stopped for each in await self.status()):
+        while any((each.lag or each.refused) and each.lease.state != "stopped" for each in await self.status()):
             if self.failure is not None:
                 raise self.failure
             await self._clock.sleep(pause)
             pause = min(2 * pause, 1.0)  # looking costs a read of each range
 
-    async def _status_of(self, lease: Lease) -> RangeStatus:
-        try:
-            return RangeStatus(lease, await self._lag(lease.range, lease.continuation, lease.start))
-        except ForeignPositionError as error:
-            lag = await self._lag(lease.range, None, "beginning") if error.is_certain else 0
-            return RangeStatus(lease, lag, refused=str(error))
-
-    async def _lag(self, feed_range: FeedRange, continuation: str | None, start: Start) -> int:
-        try:
-            return await self._feed.lag(feed_range, continuation, start=start)
-        except FeedRangeGoneError as gone:
-            parts = feed_range.cut(gone.ranges)
-            return sum([await self._feed.lag(each, continuation, start=start) for each in parts])
-
-    # Interventions
-
-    async def reset(self, start: Start = "beginning") -> None:
-        """Forget all positions, and begin anew from `start`. Stop all workers before. A document among the leases that
-        is none is removed.
-
-        Raises:
-            RuntimeError: a lease has an owner; a worker is at it, or crashed within the last term.
-        """
-        await self._leases.check_rights()
-        leases = await self._leases.all()
-        if owners := sorted({lease.owner for lease in leases if lease.owner}):
-            raise RuntimeError(f"Stop the workers first: {', '.join(map(safe, owners))}.")
-        for lease in leases:
-            try:
-                await self._leases.replace(Lease(range=lease.range, start=start, etag=lease.etag))
-            except LeaseLostError as error:
-                raise RuntimeError(f"Stop the workers first: {safe(error)}.") from error
-        if await self._leases.remove_unreadable():
-            for gap in EVERYTHING.without(lease.range for lease in leases):
-                for piece in gap.cut(await self._feed.ranges()):
-                    await self._leases.create(Lease(range=piece, start=start))
-
-    async def parked(self) -> list[Parked]:
-        """The events that were put aside."""
-        return await self._leases.parked()
-
     async def unpark(self) -> int:
-        """Give every parked event to the handler once more, and let stopped ranges go on; how many it took.
-
-        An event is forgotten when the handler took it.
-        """
-        await self._leases.check_rights()
-        taken = 0
-        for parked in await self._leases.parked():
-            low, _, high = parked.range.partition("-")
-            try:
-                await self._parts.handler(Batch(FeedRange(low, high), [parked.event], lambda: False))
-            except Exception as error:  # noqa: BLE001 - it stays parked, with its last error
-                raise_if_lasting(error)
-                said = f"{safe(type(error).__name__)}: {safe(error)}"[:1000]
-                await self._leases.park(
-                    msgspec.structs.replace(parked, error=said, attempts=parked.attempts + 1)
-                )  # fmt: skip
-            else:
-                await self._leases.unpark(parked)
-                taken += 1
-        for lease in await self._leases.all():
-            if lease.stopped:
-                with suppress(LeaseLostError):  # only somebody else who lets it go on writes a lease that was stopped
-                    await self._leases.replace(msgspec.structs.replace(lease, stopped=False, attempts=0, error=None))
-        self._look.set()
+        """See `Admin.unpark`; what goes on is taken at once."""
+        taken = await super().unpark()
+        self._look_soon()
         return taken
 
-    # Balancing
+    # Supervision
 
-    async def _balance(self) -> None:
-        while True:
-            await first(self._clock.sleep(self.options.acquire_interval), self._look.wait())
-            self._look.clear()
-            try:
-                await self._cycle()
-            except StoreReplacedError as error:
-                self._fail(error)
-                return
-            except CheckpointStoreError as error:
-                logger.warning("The leases could not be looked at: %s", error)
-            except Exception:
-                logger.exception("The leases could not be looked at")
+    def _loop(self, what: str, *, longest: float) -> Loop:
+        retry = Retry(backoff=min(self.options.backoff, longest), max_backoff=min(self.options.max_backoff, longest))
+        return Loop(what, retry, self._clock, troubles=self._troubles)
 
-    def _fail(self, error: StoreReplacedError) -> None:
+    async def _supervised(self, loop: Coroutine[Any, Any, object]) -> None:
+        """Run a loop of ours until the end. That it ends by itself is the end of the processor."""
+        try:
+            await called(loop)
+        except Exception as error:  # noqa: BLE001 - told to whoever runs this processor
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
         """End for good: whoever runs this processor is told, and nothing is tried again."""
         if self.failure is None:
             logger.error("The processor ends: %s", error)
             self.failure = error
             self._stopping = True
             self._failed.set()
-            for consumer in self._consumers.values():
-                consumer.leave()
+            for task in (self._balancing, self._asking):
+                if task is not None:
+                    task.cancel()
+            self._ranges.leave()
+
+    def _range_ended(self, lease: Lease) -> None:
+        self._watch.left(lease)
+        self._ask.set()
+
+    async def _until_asking(self, seconds: float) -> None:
+        await first(self._clock.sleep(seconds), self._ask.wait())
+        self._ask.clear()
+
+    def _raise_if_at_work(self) -> None:
+        if self._ranges.consumers:
+            raise RuntimeError("Stop the workers first: this very processor is at work.")
+
+    # Balancing
+
+    def _look_soon(self) -> None:
+        self._look.set()
+
+    async def _balance(self) -> None:
+        await self._until_look(self.options.acquire_interval)
+        await self._balancing_loop.run(self._cycle, every=self.options.acquire_interval, sleep=self._until_look)
+
+    async def _until_look(self, seconds: float) -> None:
+        await first(self._clock.sleep(seconds), self._look.wait())
+        self._look.clear()
 
     async def _cycle(self) -> None:
         """Look at all leases once, and do what follows from them."""
@@ -309,16 +290,17 @@ class ChangeFeedProcessor:
         expired = self._observer.expired(leases, asked=asked, answered=self._clock.monotonic())
         if EVERYTHING.without(lease.range for lease in leases):
             leases = await self._make_missing(leases)
+        self._watch.look(leases)
         me = self.options.worker
         for lease in leases:
-            consumer = self._consumers.get(lease.range)
-            if consumer is not None and lease.owner == me and lease.wanted_by:
+            consumer = self._ranges.consumers.get(lease.range)
+            if consumer is not None and lease.owner == me and lease.state == "requested":
                 consumer.leave()
-            elif consumer is None and lease.owner == me and not lease.stopped:
-                await self._take(lease, leases)  # ours by a write whose answer was lost
+            elif consumer is None and lease.owner == me and lease.state != "stopped":
+                await self._ranges.take(lease, leases)  # ours by a write whose answer was lost
         share = share_of(me, leases, expired, requests=self.options.requests_per_cycle)
         for lease in share.take:
-            await self._take(lease, leases)
+            await self._ranges.take(lease, leases)
         for lease in share.request:
             await self._request(lease)
 
@@ -337,99 +319,10 @@ class ChangeFeedProcessor:
             await self._leases.mark_initialised()
         return await self._leases.all()
 
-    async def _take(self, lease: Lease, leases: Sequence[Lease]) -> None:
-        """Write our name into a lease that is nobody's, and begin to read its range."""
-        if lease.range in self._consumers:
-            return
-        sent = self._clock.monotonic()
-        try:
-            taken = await self._leases.replace(
-                msgspec.structs.replace(
-                    lease, owner=self.options.worker, wanted_by=None, timestamp=self._clock.timestamp()
-                )
-            )
-        except LeaseLostError:
-            return  # another worker was faster
-        holding = self._holding(taken, sent)
-        if any(lease.range != other.range and lease.range.contains(other.range) for other in leases):
-            await self._split(holding)  # somebody died between making the parts and deleting the whole
-        else:
-            self._begin(holding)
-
     async def _request(self, lease: Lease) -> None:
-        try:
-            me = self.options.worker
+        me = self.options.worker
+        with suppress(LeaseLostError):  # it was renewed meanwhile; there is a next time
             await self._leases.replace(msgspec.structs.replace(lease, wanted_by=None if lease.owner == me else me))
-        except LeaseLostError:
-            pass  # it was renewed meanwhile; there is a next time
-
-    # Ranges
-
-    def _holding(self, lease: Lease, sent: float) -> Holding:
-        stats = self.stats.setdefault(lease.range.token, RangeStats())
-        return Holding(
-            lease, sent, leases=self._leases, options=self.options, clock=self._clock, stats=stats
-        )  # fmt: skip
-
-    def _begin(self, holding: Holding) -> None:
-        if self._stopping:
-            return
-        stats = self.stats[holding.lease.range.token]
-        consumer = Consumer(holding, self._parts, stats)
-        self._consumers[consumer.range] = consumer
-        self._tasks[consumer.range] = asyncio.ensure_future(self._consume(consumer))
-
-    async def _consume(self, consumer: Consumer) -> None:
-        try:
-            ended = await consumer.run()
-            if ended is Ended.LOST:
-                self._look.set()
-            if ended is Ended.STOPPED:
-                self.stats[consumer.range.token].stopped += 1
-        except FeedRangeGoneError as gone:
-            logger.info("The range %s was split", consumer.range.token)
-            await self._split(consumer.holding, gone.ranges)
-        except StoreReplacedError as error:
-            self._fail(error)
-        except Exception:
-            logger.exception("The range %s is left until its lease expires", consumer.range.token)
-        finally:
-            self._consumers.pop(consumer.range, None)
-            self._tasks.pop(consumer.range, None)
-
-    async def _split(self, holding: Holding, ranges: Sequence[FeedRange] = ()) -> None:
-        """Replace a lease that we hold by leases of its parts. Doing this once more after a crash is harmless: parts
-        that exist are left as they are, and the whole goes last."""
-        whole = holding.lease
-        try:
-            others = [each.range for each in await self._leases.all() if each.range != whole.range]
-            existing = [each for each in others if whole.range.contains(each)]
-            current = ranges or await self._feed.ranges()
-            parts = [piece for gap in whole.range.without(existing) for piece in gap.cut(current)]
-            for part in parts:
-                holding.check()
-                sent = self._clock.monotonic()
-                made = await self._leases.create(
-                    msgspec.structs.replace(
-                        whole,
-                        range=part,
-                        owner=None if self._stopping else self.options.worker,
-                        continuation=holding.position,
-                        witness=holding.witness,
-                        wanted_by=None,
-                        timestamp=self._clock.timestamp(),
-                    )
-                )
-                if made is not None:
-                    self._begin(self._holding(made, sent))
-            await holding.delete()
-        except StoreReplacedError as error:
-            self._fail(error)
-        except (CheckpointStoreError, LeaseLostError) as error:
-            logger.warning("The split of %s is left for another attempt: %s", whole.range.token, error)
-
-    async def _end_all(self) -> None:
-        await cancelled(*self._tasks.values())
 
     async def _release_strays(self) -> None:
         """Give back what we took in the very moment of stopping; else it would have to expire."""
@@ -439,7 +332,3 @@ class ChangeFeedProcessor:
                     await self._leases.replace(msgspec.structs.replace(lease, owner=None))
         except (CheckpointStoreError, LeaseLostError) as error:
             logger.warning("Some leases were not released, they will expire: %s", error)
-
-
-async def _until(future: asyncio.Future[list[BaseException | None]]) -> None:
-    await asyncio.shield(future)

@@ -14,20 +14,19 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from eventckpt.log import logger_of
-from eventckpt.text import safe
 
 from .clock import SYSTEM_CLOCK, Clock
 from .doubt import Doubts
 from .engines import Engine
-from .lasting import raise_if_lasting
 from .latest import LatestProjection
 from .leases import LeaseStore
 from .lock import RebuildLock, RebuildLostError
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor
-from .rebuilt import Wanted
-from .tasks import cancelled, first
-from .telling import telling
+from .rebuild_check import Wanted
+from .retry import Retry, is_outage
+from .status_backfill import status_backfill
+from .tasks import Loop, Trouble, Troubles, cancelled, first
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -39,7 +38,7 @@ __all__ = ["Projector"]
 logger: Final = logger_of("eventckpt.projections")
 
 _LOOK: Final = 10.0  # seconds between two looks at which projection is in use
-_LONGEST_LOOK: Final = 60.0  # where looks fail: twice as long each time, up to this
+_LOOKS_AGAIN: Final = Retry(backoff=_LOOK, max_backoff=60.0)  # where looks fail
 
 _DIGITS: Final = 9  # of a projection's number; what is longer was not counted by a rebuild
 
@@ -63,27 +62,62 @@ class Projector:
         self._options = options
         self._clock = clock
         self._in_use = ""
+        self._troubles = Troubles(clock)
+        self._is_begun = False
+        self._loop = Loop(
+            "the projector",
+            Retry.of(options),
+            clock,
+            troubles=self._troubles,
+            ends=lambda error: not (self._is_begun or is_outage(error)),
+        )
+
+    @property
+    def restarts(self) -> int:
+        """How often a loop of this worker went on after an error: its own, and those of the processor that runs."""
+        return self._loop.restarts + (self.processor.restarts if self.processor is not None else 0)
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        """What does not work at this moment, and for how long: the oldest first. A worker whose store cannot be reached
+        at its start has one, too."""
+        own = self._troubles.all() + (self.processor.troubles if self.processor is not None else [])
+        return sorted(own, key=lambda each: -each.seconds)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the projection in use up to date until `stop` is set; then release what is held.
 
+        A store that cannot be reached, at the start or later, is waited for. Once it has worked, so is whatever else
+        goes wrong, unless no later attempt does better.
+
         Raises:
             StoreReplacedError: the file under the store is gone, or is another one.
+            StoreReadOnlyError: this identity has no rights, or what it reads or writes is not there.
+            CheckpointStoreError: at the start, the store could not be used for another reason than an outage.
         """
+        await self._loop.run(
+            lambda: self._run(stop), sleep=lambda seconds: first(self._clock.sleep(seconds), stop.wait())
+        )
+
+    async def _run(self, stop: asyncio.Event) -> bool | None:
+        """Until `stop` is set, which is told; or until another projection is in use."""
+        if stop.is_set():
+            return True
         store = self._engine.store
-        self._in_use = await store.run_store().active()
-        while not stop.is_set():
-            name = self._in_use
-            doubts = Doubts(self._engine, name, store.run_store(name), self.leases(name), self._clock)
-            await doubts.begin()
-            async with self.processing(name) as processor, telling(store, store.run_store(name), self._clock):
-                logger.info("Projecting into %r as %s", name, self._options.worker)
-                await first(
-                    stop.wait(),
-                    self._until_another_than(name),
-                    processor.until_failed(),
-                    self._settled(doubts, processor),
-                )
+        name = self._in_use = self._in_use or await store.run_store().active()
+        doubts = Doubts(self._engine, name, store.run_store(name), self.leases(name), self._clock)
+        await doubts.begin()
+        async with self.processing(name) as processor, status_backfill(store, store.run_store(name), self._clock):
+            logger.info("Projecting into %r as %s", name, self._options.worker)
+            self._is_begun = True
+            self._loop.well()
+            await first(
+                stop.wait(),
+                self._until_another_than(name),
+                processor.until_failed(),
+                self._settled(doubts, processor),
+            )
+        return True if stop.is_set() else None
 
     async def rebuild(self, progress: Callable[[int, int], None], *, instead_of: str | None = None) -> str:
         """Build the projection anew beside the one in use, and then put it in use; its name.
@@ -209,21 +243,15 @@ class Projector:
         return self._engine.leases(f"eventckpt-{name}")
 
     async def _until_another_than(self, name: str) -> None:
-        """A look that fails is none: the processing goes on, and has errors and back-off of its own."""
-        runs, pause = self._engine.store.run_store(), _LOOK
-        while True:
-            try:
-                self._in_use = await runs.active()
-            except Exception as error:  # noqa: BLE001 - the worker goes on with the projection it knows
-                raise_if_lasting(error)
-                logger.warning("Which projection is in use is looked at again in %g s: %s", pause, safe(error))
-                await self._clock.sleep(pause)
-                pause = min(2 * pause, _LONGEST_LOOK)
-                continue
-            if self._in_use != name:
-                return
-            pause = _LOOK
-            await self._clock.sleep(pause)
+        """A look that fails is none: the processing goes on, and has errors and pauses of its own."""
+        runs = self._engine.store.run_store()
+
+        async def another() -> str | None:
+            found = await runs.active()
+            return found if found != name else None
+
+        loop = Loop("looking at which projection is in use", _LOOKS_AGAIN, self._clock, troubles=self._troubles)
+        self._in_use = await loop.run(another, every=_LOOK)
 
 
 def _unseen(handled: int, left: int) -> None:

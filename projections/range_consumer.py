@@ -10,18 +10,17 @@ from typing import Final, NamedTuple
 from eventckpt import CheckpointEvent
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
-from eventckpt.stores.change_feed import ChangeFeed, FeedPage, FeedRange, ForeignPositionError
-from eventckpt.text import safe
+from eventckpt.stores.change_feed import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, ForeignPositionError
 
-from .batch import Batch, Handler, UpgradeNeededError
+from .batch import Batch, Handler
 from .clock import Clock
-from .lasting import raise_if_lasting
 from .lease_renewer import Holding
 from .leases import LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .page_reader import Pages
 from .range_stats import RangeStats
-from .tasks import cancelled, first
+from .retry import Retry, Verdict, named, raise_if_lasting, verdict_on
+from .tasks import Loop, Troubles, called, cancelled, first
 
 __all__ = ["Consumer", "Ended", "Parts"]
 
@@ -38,6 +37,10 @@ class Parts(NamedTuple):
     clock: Clock
     beginning: Callable[[FeedRange], None]
     """Called before a range is read from somewhere else than where this worker was last."""
+    retry: Retry
+    """What follows a failure."""
+    troubles: Troubles
+    """What does not work at the moment."""
 
 
 class Ended(Enum):
@@ -56,11 +59,24 @@ class Consumer:
     """Reads and handles one range for as long as this worker holds its lease."""
 
     def __init__(self, holding: Holding, parts: Parts, stats: RangeStats) -> None:
-        self.holding = holding
+        self.holding: Holding = holding
+        self.began: float = parts.clock.monotonic()
+        """When this worker took the range, by the local clock."""
         self._parts = parts
         self._stats = stats
         self._leaving = asyncio.Event()
         self._pages = self._unread()
+        self._outages = 0
+        """Since the handler was last done with something."""
+        self._handling = f"the handler of the range {self.range.token}"
+        self._loop = Loop(
+            f"the work on the range {self.range.token}",
+            parts.retry,
+            parts.clock,
+            troubles=parts.troubles,
+            failed=self._restarted,
+            ends=lambda error: isinstance(error, (LeaseLostError, FeedRangeGoneError, _StoppedByPolicy)),
+        )
 
     @property
     def range(self) -> FeedRange:
@@ -80,10 +96,10 @@ class Consumer:
             StoreReplacedError: the store is another one by now.
         """
         try:
-            await first(self._work(), self.holding.keep())
+            await first(self._loop.run(self._work, sleep=self._pause), self.holding.keep())
             await self._release()
         except LeaseLostError as lost:
-            logger.warning("Stopped reading: %s", lost)
+            logger.info("The range %s is lost by %s: %s", self.range.token, self._parts.options.worker, lost)
             return Ended.LOST
         except _StoppedByPolicy:
             await self._release(stopped=True)
@@ -91,11 +107,22 @@ class Consumer:
         except asyncio.CancelledError:
             await self._release()
             raise
+        finally:
+            self._loop.well()
+            self._parts.troubles.over(self._handling)
         return Ended.RELEASED
 
-    async def _work(self) -> None:
-        """Handle the range; where its position turns out to be none, from the beginning."""
+    def _restarted(self, _: BaseException) -> None:
+        self._stats.restarts += 1
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, but not for who leaves."""
+        await first(self._parts.clock.sleep(seconds), self._leaving.wait())
+
+    async def _work(self) -> bool:
+        """Handle the range until this worker leaves; where its position turns out to be none, from the beginning."""
         while not self._leaving.is_set():
+            self._pages = self._unread()
             self._parts.beginning(self.range)
             holding = self.holding
             reading = asyncio.ensure_future(
@@ -105,11 +132,10 @@ class Consumer:
                 await self._consume()
             except ForeignPositionError as error:
                 await self._begin_anew(error)
-            else:
-                return
             finally:
                 await cancelled(reading)
                 self._stats.waiting = 0
+        return True
 
     async def _begin_anew(self, error: ForeignPositionError) -> None:
         """Read the range from its beginning. What was handled comes again, and what the position would have left out
@@ -120,11 +146,12 @@ class Consumer:
         self._stats.positions_refused += 1
         await self._parts.leases.doubt(f"reading began anew: {error}", self._parts.clock.timestamp())
         await self.holding.begin_anew()
-        self._pages = self._unread()
 
     def _unread(self) -> Pages:
         parts = self._parts
-        return Pages(parts.feed, self.range, options=parts.options, clock=parts.clock, stats=self._stats)
+        return Pages(
+            parts.feed, self.range, options=parts.options, clock=parts.clock, stats=self._stats, troubles=parts.troubles
+        )
 
     async def _consume(self) -> None:
         save_after = 0.0
@@ -135,6 +162,7 @@ class Consumer:
             self.holding.attempts, self.holding.error = 0, None
             self._stats.handled(len(page.events), page.continuation)
             self._pages.done()
+            self._loop.well()
             # The first answer is saved at once, whatever it holds: a crash must not lose the place to begin from.
             # Afterwards under load from time to time; at the end of the range at once, if events were handled.
             if page.events or not save_after:
@@ -143,53 +171,69 @@ class Consumer:
 
     async def _handled(self, page: FeedPage) -> bool:
         """Whether the page is done with; False: this worker leaves first."""
-        options, holding = self._parts.options, self.holding
+        retry, holding = self._parts.retry, self.holding
         while not self._leaving.is_set():
-            if holding.attempts < options.max_attempts:
+            if not retry.gives_up(holding.attempts):
                 error = await self._attempt(page.events)
                 if error is None:
                     return True
-                if isinstance(error, UpgradeNeededError):
-                    await holding.note_refusal(_described(error))
-                    await first(self._parts.clock.sleep(options.max_backoff), self._leaving.wait())
+                if _is_waited_out(error):
+                    await self._wait(error)
                     continue
-                await holding.note_failure(_described(error))
-                if holding.attempts < options.max_attempts:
-                    pause = min(options.max_backoff, options.backoff * 2 ** (holding.attempts - 1))
-                    await first(self._parts.clock.sleep(pause), self._leaving.wait())
-            elif options.on_error == "stop":
+                await holding.note_failure(named(error))
+                if not retry.gives_up(holding.attempts):
+                    await self._pause(retry.pause(holding.attempts))
+            elif retry.stops:
                 logger.error(
                     "The range %s stops after %d attempts: %s", self.range.token, holding.attempts, holding.error
                 )
                 raise _StoppedByPolicy
             else:
-                await self._one_by_one(page)
-                return True
+                return await self._one_by_one(page)
         return False
 
-    async def _one_by_one(self, page: FeedPage) -> None:
-        """Handle what can be handled of a batch that failed too often, and park the rest."""
+    async def _one_by_one(self, page: FeedPage) -> bool:
+        """Handle what can be handled of a batch that failed too often, and park the rest; False: this worker leaves
+        while it waits."""
         for event in page.events:
-            error = await self._attempt([event])
-            if error is not None:
-                await self._park(event, error)
+            while (error := await self._attempt([event])) is not None:
+                if not _is_waited_out(error):
+                    await self._park(event, error)
+                    break
+                await self._wait(error)
+                if self._leaving.is_set():
+                    return False
+        return True
+
+    async def _wait(self, error: Exception) -> None:
+        """Wait out what says nothing about the events: it counts against nobody, and shows in the lease."""
+        retry = self._parts.retry
+        await self.holding.note_refusal(named(error))
+        if verdict_on(error) is Verdict.OUTAGE:
+            self._outages += 1
+            self._stats.outages += 1
+            self._parts.troubles.note(self._handling, error)
+            await self._pause(retry.pause(self._outages))
+        else:
+            await self._pause(retry.max_backoff)
 
     async def _attempt(self, events: Sequence[CheckpointEvent]) -> Exception | None:
         """What the handler raised; None: it handled all of `events`."""
         self.holding.check()
         began = self._parts.clock.monotonic()
         try:
-            await self._parts.handler(Batch(self.range, events, lambda: self.holding.fenced))
-        except LeaseLostError:
-            raise
+            await called(self._parts.handler(Batch(self.range, events, lambda: self.holding.fenced)))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is counted, and told
             raise_if_lasting(error)
+            self.holding.check()  # it may have stopped for that
             self._stats.handler_failures += 1
-            logger.warning("The handler failed on the range %s: %s", self.range.token, _described(error))
+            logger.warning("The handler failed on the range %s: %s", self.range.token, named(error))
             return error
         finally:
             self._stats.handler_seconds += self._parts.clock.monotonic() - began
             self._stats.batches += 1
+        self._outages = 0
+        self._parts.troubles.over(self._handling)
         return None
 
     async def _park(self, event: CheckpointEvent, error: Exception) -> None:
@@ -197,7 +241,7 @@ class Consumer:
             range=self.range.token,
             continuation=self.holding.position,
             event=event,
-            error=_described(error),
+            error=named(error),
             attempts=self.holding.attempts + 1,
             parked_at=self._parts.clock.timestamp(),
         )
@@ -214,5 +258,6 @@ class Consumer:
             logger.warning("The lease %s was not released, it will expire: %s", self.range.token, error)
 
 
-def _described(error: Exception) -> str:
-    return f"{safe(type(error).__name__)}: {safe(error)}"[:1000]
+def _is_waited_out(error: Exception) -> bool:
+    """Whether it says nothing about the events. That a lease is lost a handler does not know better than its holder."""
+    return verdict_on(error) in (Verdict.OUTAGE, Verdict.UPGRADE)

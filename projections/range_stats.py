@@ -24,7 +24,11 @@ class RangeStats:
     """Request units of the reads."""
     handler_seconds: float = 0.0
     handler_failures: int = 0
+    outages: int = 0
+    """Of them, those in which the store could not be reached, was locked or full: no failed attempts."""
     parked: int = 0
+    restarts: int = 0
+    """How often the work on the range began again after an error that nobody expected."""
     stopped: int = 0
     """How often the policy stopped the range."""
     positions_refused: int = 0

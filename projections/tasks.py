@@ -1,12 +1,170 @@
-"""Waiting for the first of several things, without leaving the others behind."""
+"""What runs in the background: waiting for the first of several things, and loops that go on after any error.
+
+A cancellation is ours only if we cancelled: what something else has cancelled, such as a task that a handler awaits, is
+an error like any other, and told apart where it comes from.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
 
-__all__ = ["cancelled", "first"]
+from eventckpt.errors import CheckpointStoreError
+from eventckpt.log import logger_of
+
+from .clock import Clock
+from .retry import Retry, named, raise_if_lasting
+
+__all__ = [
+    "CancelledElsewhereError",
+    "Loop",
+    "Trouble",
+    "Troubles",
+    "called",
+    "cancelled",
+    "first",
+]
+
+T = TypeVar("T")
+
+logger: Final = logger_of("eventckpt.projections")
+
+
+class CancelledElsewhereError(Exception):
+    """Something that was awaited has been cancelled, and not by whom is told of it here."""
+
+
+async def called(awaitable: Awaitable[T]) -> T:
+    """The result of something that is not ours, such as a handler, awaited in a task of its own.
+
+    Only so is it certain who cancelled. What a task tells of itself, `cancelling()`, is not: on Python 3.11 a
+    `TaskGroup` that fails leaves the task that waits for it as if it were being cancelled.
+
+    Raises:
+        CancelledElsewhereError: it was cancelled, and not because this was.
+    """
+    task = asyncio.ensure_future(awaitable)
+    try:
+        await asyncio.wait([task])
+    finally:
+        await cancelled(task)
+    if task.cancelled():
+        raise CancelledElsewhereError("what was awaited here was cancelled, but not by this worker")
+    return task.result()
+
+
+class Trouble(NamedTuple):
+    """Something that does not work at the moment."""
+
+    what: str
+    why: str
+    """The error that it met last."""
+    seconds: float
+    """For how long it has not worked."""
+
+
+class Troubles:
+    """What of a worker does not work at the moment, and since when: for whoever watches it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, tuple[str, float]] = {}
+
+    def note(self, what: str, error: BaseException) -> None:
+        """It does not work; the first such moment counts."""
+        _, since = self._known.get(what, ("", self._clock.monotonic()))
+        self._known[what] = (named(error), since)
+
+    def over(self, what: str) -> None:
+        """It works, or is nothing of this worker's any more."""
+        self._known.pop(what, None)
+
+    def all(self) -> list[Trouble]:
+        """The oldest one first."""
+        now = self._clock.monotonic()
+        troubles = [Trouble(what, why, now - since) for what, (why, since) in self._known.items()]
+        return sorted(troubles, key=lambda each: -each.seconds)
+
+
+class Loop:
+    """A loop in the background: after any error it goes on, with pauses that grow; what lasts is raised.
+
+    Args:
+        what: what it does, for logs and `troubles`.
+        retry: how long the pauses are.
+        clock: where the time comes from.
+        troubles: gets what does not work.
+        failed: called with each error.
+        ends: whether an error is none of this loop's, and is raised.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        retry: Retry,
+        clock: Clock,
+        *,
+        troubles: Troubles | None = None,
+        failed: Callable[[BaseException], None] = lambda _: None,
+        ends: Callable[[BaseException], bool] = lambda _: False,
+    ) -> None:
+        self.restarts: int = 0
+        """How often it went on after an error."""
+        self._what = what
+        self._retry = retry
+        self._clock = clock
+        self._troubles = Troubles(clock) if troubles is None else troubles
+        self._failed = failed
+        self._ends = ends
+        self._failures = 0
+
+    def well(self) -> None:
+        """It works: the next failure is a first one. To be called by a step that takes long, once it has got anywhere;
+        a step that ends is one."""
+        self._failures = 0
+        self._troubles.over(self._what)
+
+    async def run(
+        self,
+        step: Callable[[], Awaitable[T | None]],
+        *,
+        every: float = 0.0,
+        sleep: Callable[[float], Awaitable[object]] | None = None,
+    ) -> T:
+        """Take the step again and again until it gives something, which is given on.
+
+        Args:
+            every: seconds between a step that went well and the next one.
+            sleep: how to let time pass; the clock's, unless something may cut it short.
+        """
+        sleep = sleep or self._clock.sleep
+        while True:
+            try:
+                result = await called(step())
+            except Exception as error:
+                raise_if_lasting(error)
+                if self._ends(error):
+                    raise
+                await sleep(self._noted(error))
+            else:
+                self.well()
+                if result is not None:
+                    return result
+                await sleep(every)
+
+    def _noted(self, error: Exception) -> float:
+        """Count and tell an error; how long to wait after it."""
+        self.restarts += 1
+        self._failures += 1
+        self._troubles.note(self._what, error)
+        self._failed(error)
+        pause = self._retry.pause(self._failures)
+        expected = isinstance(error, CheckpointStoreError)
+        logger.warning(
+            "%s failed, and goes on in %g s: %s", self._what, pause, named(error), exc_info=None if expected else error
+        )
+        return pause
 
 
 async def first(*coroutines: Coroutine[Any, Any, Any]) -> int:
@@ -17,15 +175,15 @@ async def first(*coroutines: Coroutine[Any, Any, Any]) -> int:
         ended = next(index for index, task in enumerate(tasks) if task.done())
     finally:
         await cancelled(*tasks)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen: of several that ended at once, one tells
     tasks[ended].result()
     return ended
 
 
 async def cancelled(*tasks: asyncio.Future[Any]) -> None:
-    """Cancel what has not ended, and wait until it has; also while the caller itself is cancelled."""
+    """Cancel what has not ended, and wait until it has; also while the caller itself is cancelled.
+
+    What they raised counts as seen: whoever asks for a result gets it, and of several that ended at once, one tells.
+    """
     interrupted = False
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
@@ -34,5 +192,8 @@ async def cancelled(*tasks: asyncio.Future[Any]) -> None:
             await asyncio.wait(pending)
         except asyncio.CancelledError:
             interrupted = True
+    for task in tasks:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.debug("A task that was ended had failed: %s", named(error))
     if interrupted:
         raise asyncio.CancelledError

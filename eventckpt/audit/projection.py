@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 
+from ..errors import StoreNotFoundError
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..stores import AuditStore
 from ..stores.run_documents import Disagreement, difference
@@ -28,14 +29,14 @@ class LatestDocuments:
 
     async def problem(self, stream: StreamId) -> Problem | None:
         """What is wrong with a run's document, or with there being none. That there is none of any run is said once."""
-        document = (await self._runs.get(stream)).get(stream)
+        document = await self._document(stream)
         headers = [header async for header in self._store.headers(stream)]  # after it: the log only goes on
         found = difference(headers, document)
         if found is None or found.kind in ("behind", "newer"):
             return None  # it lags, or this version cannot judge it, which the log's own verdict tells
         if document is not None:
             return Problem(stream, document.seq, "projection", _described(found, document, headers))
-        if not await self._runs.is_empty():
+        if not await self._is_empty():
             return Problem(stream, headers[-1].seq, "projection", _NO_DOCUMENT)
         if self._said_that_there_are_none:
             return None
@@ -49,10 +50,26 @@ class LatestDocuments:
             known: the runs that the log has.
             workflow_name: whose documents; None for all.
         """
+        if await self._is_empty():
+            return
         async with aclosing(self._runs.all(workflow_name)) as infos:
             async for info in infos:
                 if info.stream not in known and (problem := await self.problem(info.stream)) is not None:
                     yield Verdict(info.stream, 0, 0, 0, "", (problem,))
+
+    # A store that is only looked at makes no place for documents: where there is none, no projector ever ran.
+
+    async def _document(self, stream: StreamId) -> RunInfo | None:
+        try:
+            return (await self._runs.get(stream)).get(stream)
+        except StoreNotFoundError:
+            return None
+
+    async def _is_empty(self) -> bool:
+        try:
+            return await self._runs.is_empty()
+        except StoreNotFoundError:
+            return True
 
 
 _NO_PROJECTION = (

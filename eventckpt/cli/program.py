@@ -10,7 +10,7 @@ try:
     from ..exit_codes import MEANINGS
     from . import archive, backup, check, compare, import_storage, inspect, manage
 except ModuleNotFoundError as _gone:  # pragma: no cover - the extra is installed wherever tests run
-    raise SystemExit(f"The eventckpt command needs the cli extra ({_gone}): pip install 'eventckpt[cli]'") from _gone
+    raise SystemExit(f"The eventckpt command needs the cli extra ({_gone}): pip install '.[cli]'") from _gone
 
 __all__ = ["app", "main"]
 

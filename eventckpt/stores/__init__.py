@@ -2,6 +2,7 @@
 
 from .audit_store import AuditStore, Check, gaps_behind, head_stays
 from .event_store import EventStore, FoundEvent, can_exist, head_of
+from .run_pages import ForeignPageError, RunFilter, RunPage
 from .run_store import Claim, RunStore, gives_way
 
 Located = FoundEvent  # its name in 0.1.0
@@ -11,8 +12,11 @@ __all__ = [
     "Check",
     "Claim",
     "EventStore",
+    "ForeignPageError",
     "FoundEvent",
     "Located",
+    "RunFilter",
+    "RunPage",
     "RunStore",
     "can_exist",
     "gaps_behind",

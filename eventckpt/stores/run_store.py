@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
+from heapq import nsmallest
 from typing import NamedTuple
 
 from ..errors import CheckpointStoreError
-from ..events import RunInfo, StreamId
+from ..events import RunInfo, RunStatus, StreamId
+from .run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 
 __all__ = ["Claim", "RunStore", "gives_way"]
 
@@ -79,6 +82,50 @@ class RunStore(ABC):
             async for info in infos:
                 if info.status == "idle":
                     yield info
+
+    async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
+        """Some of the runs that fit, the last written to first.
+
+        A run that is written to meanwhile moves to the beginning, and is met by who begins anew. Every other is in one
+        page, however many are written to.
+
+        An engine should override this: here, all documents are read, and of those that fit a page is kept.
+
+        Args:
+            which: None: all of them.
+            after: of the page before; None: begin.
+            limit: runs of a page at most, from 1 to 1,000.
+
+        Raises:
+            ForeignPageError: no page gave `after`.
+            ValueError, TypeError: `limit` is no such number.
+        """
+        check_limit(limit)
+        which, place = which or RunFilter(), place_in(after)
+        found: list[RunInfo] = []
+        async with aclosing(self._fitting(which)) as infos:
+            async for info in infos:
+                if place is None or place_of(info).order > place.order:
+                    found.append(info)
+                if len(found) > 2 * limit:
+                    found = nsmallest(limit + 1, found, key=lambda info: place_of(info).order)
+        return cut(found, limit)
+
+    async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
+        """How many of the runs that fit stand how; a status that none has is left out.
+
+        An engine should override this: here, all documents are read.
+        """
+        async with aclosing(self._fitting(which or RunFilter())) as infos:
+            return dict(Counter([info.status async for info in infos]))
+
+    async def _fitting(self, which: RunFilter) -> AsyncGenerator[RunInfo, None]:
+        """The documents that fit, in no particular order."""
+        if which.can_fit:
+            async with aclosing(self.all(which.workflow_name)) as infos:
+                async for info in infos:
+                    if which.fits(info):
+                        yield info
 
     @abstractmethod
     async def clear(self) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from eventckpt.stores.change_feed import Start
 
-from ..latest import compare as differences_from_log
+from ..compare import compare as differences_from_log
 from ..leases import Parked
 from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor, RangeStatus
@@ -105,7 +105,7 @@ def _range_rows(ranges: Sequence[RangeStatus]) -> list[Mapping[str, Any]]:
             "lag": each.lag,
             "written": each.lease.timestamp,
             "attempts": each.lease.attempts,
-            "state": "stopped" if each.lease.stopped else "held" if each.lease.owner else "free",
+            "state": each.lease.state,
             "error": each.lease.error or each.refused,
         }
         for each in ranges

@@ -6,13 +6,11 @@ would only lose time. One whose loops hang goes on by itself never, and has to b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..clock import Clock
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
-from .watched import Watch
 
 __all__ = ["Health", "Terms"]
 
@@ -21,7 +19,7 @@ class Terms(NamedTuple):
     """How long what may happen. In seconds."""
 
     poll_age: float = 60.0
-    """For how long a range may go unread, or the store unanswered, before the worker is not ready."""
+    """For how long a range may go unread, or the store not serve, before the worker is not ready."""
     stall: float = 300.0
     """For how long a loop may do nothing, not even fail, before it counts as hanging. The longest batch takes less."""
 
@@ -31,14 +29,12 @@ class Health:
 
     Args:
         projector: what the worker runs.
-        watches: how the store answers.
         terms: how long what may happen.
         clock: where the time comes from.
     """
 
-    def __init__(self, projector: Projector, watches: Sequence[Watch], terms: Terms, clock: Clock) -> None:
+    def __init__(self, projector: Projector, terms: Terms, clock: Clock) -> None:
         self.terms = terms
-        self.watches = watches
         self._projector = projector
         self._clock = clock
         self._began = False
@@ -51,19 +47,16 @@ class Health:
         if processor is None:
             return self._between()
         self._began, self._idle_since = True, None
-        ages = {each.token: processor.poll_age(each) or 0.0 for each in processor.owned}
-        reasons = [watch.reason for watch in self.watches if watch.unanswered_for > self.terms.poll_age]
-        status = "unavailable" if reasons else "ok"
-        late = [token for token, age in ages.items() if age > self.terms.poll_age]
-        if late:
-            status = status if reasons else "stuck"
-            reasons += [f"the range {token} was not read for {ages[token]:.0f} s" for token in late]
+        ours = [each for each in processor.ranges if each.is_ours]
+        reasons = [
+            f"{each.what}: {each.why}" for each in self._projector.troubles if each.seconds > self.terms.poll_age
+        ]
+        late = [each for each in ours if each.poll_age > self.terms.poll_age]
+        status = "unavailable" if reasons else "stuck" if late else "ok"
+        reasons += [f"the range {each.range.token} was not read for {each.poll_age:.0f} s" for each in late]
         if processor.failure is not None:
             status, reasons = "failed", [str(processor.failure)]
-        ranges = [
-            {"range": token, "poll_age": round(age, 3), "lag": processor.stats[token].lag}
-            for token, age in ages.items()
-        ]
+        ranges = [{"range": each.range.token, "poll_age": round(each.poll_age, 3), "lag": each.lag} for each in ours]
         said = {"status": status, "worker": processor.options.worker, "reasons": reasons, "ranges": ranges}
         return status == "ok", said
 
@@ -73,10 +66,8 @@ class Health:
         if processor is not None:
             hanging = self._hanging(processor)
             reasons += [f"the range {token}: nothing was tried for {seconds:.0f} s" for token, seconds in hanging]
-        for watch in self.watches[1:] if processor is not None else ():
-            silent = self._clock.monotonic() - watch.asked_at
-            if silent > self.terms.stall + self._longest_pause(processor):
-                reasons.append(f"{watch.part}: not looked at for {silent:.0f} s")
+            if not processor.is_running:
+                reasons.append("the looks at the leases have ended")
         return not reasons, {"status": "hanging" if reasons else "ok", "reasons": reasons}
 
     def _between(self) -> tuple[bool, dict[str, Any]]:
@@ -84,7 +75,7 @@ class Health:
         now = self._clock.monotonic()
         self._idle_since = now if self._idle_since is None else self._idle_since
         well = self._began and now - self._idle_since <= self.terms.poll_age
-        reasons = [watch.reason for watch in self.watches if watch.unanswered_for > 0]
+        reasons = [f"{each.what}: {each.why}" for each in self._projector.troubles]
         return well, {"status": "starting", "reasons": reasons, "ranges": []}
 
     def _hanging(self, processor: ChangeFeedProcessor) -> list[tuple[str, float]]:
@@ -98,7 +89,3 @@ class Health:
         self._seen = seen
         silent = ((token, now - since) for token, (_, since) in seen.items())
         return [(token, seconds) for token, seconds in silent if seconds > self.terms.stall]
-
-    @staticmethod
-    def _longest_pause(processor: ChangeFeedProcessor | None) -> float:
-        return processor.options.acquire_interval if processor is not None else 0.0

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from ..latest import LatestProjection
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
+from ..range_watch import RangeView
 from .health import Health
 
 __all__ = ["registry"]
@@ -26,6 +26,7 @@ _COUNTERS: Final = {
     "charge": "Request units of the reads",
     "handler_seconds": "Time spent in the handler",
     "handler_failures": "Batches that failed",
+    "outages": "Of them, those in which the store did not serve",
     "parked": "Events put aside",
     "stopped": "Times that the policy stopped the range",
     "positions_refused": "Times that the range began anew, because its position was none of the feed's",
@@ -39,30 +40,34 @@ class _Worker(Collector):
         self._health = health
 
     def collect(self) -> Iterable[Metric]:
-        yield from self._store()
+        yield from self._state()
         processor, projection = self._projector.processor, self._projector.projection
         if processor is None or projection is None:
             return
+        yield from self._counters(processor)
         yield from self._ranges(processor)
-        yield from self._held(processor)
-        yield from self._documents(projection)
+        yield CounterMetricFamily(f"{_PREFIX}_documents", "Documents written", value=projection.applied)
+        yield CounterMetricFamily(f"{_PREFIX}_gaps", "Gaps that were found and repaired", value=projection.gaps)
 
-    def _store(self) -> Iterable[Metric]:
+    def _state(self) -> Iterable[Metric]:
         """What is known also while nothing is projected."""
+        projector = self._projector
         ready = float(self._health.ready()[0])
         yield GaugeMetricFamily(f"{_PREFIX}_ready", "Whether /healthz says so: 1 or 0", value=ready)
-        outages = CounterMetricFamily(f"{_PREFIX}_outages", "Times that the store stopped answering", labels=["part"])
-        silent = GaugeMetricFamily(f"{_PREFIX}_unanswered_seconds", "Time since it stopped answering", labels=["part"])
-        for watch in self._health.watches:
-            outages.add_metric([watch.part], float(watch.outages))
-            silent.add_metric([watch.part], watch.unanswered_for)
-        yield from (outages, silent)
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_trouble_seconds",
+            "For how long the oldest thing has not worked that does not work",
+            value=max((each.seconds for each in projector.troubles), default=0.0),
+        )
         yield CounterMetricFamily(
-            f"{_PREFIX}_doubts", "Times that the projection in use was not believed", value=self._projector.doubts
+            f"{_PREFIX}_restarts", "Times that a loop went on after an error", value=projector.restarts
+        )
+        yield CounterMetricFamily(
+            f"{_PREFIX}_doubts", "Times that the projection in use was not believed", value=projector.doubts
         )
 
     @staticmethod
-    def _ranges(processor: ChangeFeedProcessor) -> Iterable[Metric]:
+    def _counters(processor: ChangeFeedProcessor) -> Iterable[Metric]:
         """What this worker counted of each range that it ever held."""
         for name, what in _COUNTERS.items():
             family = CounterMetricFamily(f"{_PREFIX}_{name}", what, labels=["range"])
@@ -70,21 +75,26 @@ class _Worker(Collector):
                 family.add_metric([token], float(getattr(stats, name)))
             yield family
 
-    @staticmethod
-    def _held(processor: ChangeFeedProcessor) -> Iterable[Metric]:
-        held = {each: processor.stats[each.token] for each in processor.owned}
-        lag = GaugeMetricFamily(f"{_PREFIX}_lag", "Commits not handled yet, at the last read", labels=["range"])
-        age = GaugeMetricFamily(f"{_PREFIX}_poll_age_seconds", "Time since the feed last answered", labels=["range"])
-        for each, stats in held.items():
-            lag.add_metric([each.token], stats.lag)
-            age.add_metric([each.token], processor.poll_age(each) or 0.0)
-        yield from (lag, age)
-        yield GaugeMetricFamily(f"{_PREFIX}_owned_ranges", "Ranges that this worker reads", value=len(held))
+    def _ranges(self, processor: ChangeFeedProcessor) -> Iterable[Metric]:
+        """Every range of the processor, whoever reads it."""
+        views = processor.ranges
+        yield _gauge("lag", "Commits not handled yet", {each: each.lag for each in views})
+        yield _gauge("poll_age_seconds", "Time since anybody read it", {each: each.poll_age for each in views})
+        late = {each: each.poll_age > self._health.terms.poll_age for each in views}
+        yield _gauge("late", "Whether that is more than --max-poll-age: 1 or 0", late)
+        stopped = {each: each.state == "stopped" for each in views}
+        yield _gauge("range_stopped", "Whether the policy stopped it: 1 or 0", stopped)
+        owned = sum(each.is_ours for each in views)
+        yield GaugeMetricFamily(f"{_PREFIX}_owned_ranges", "Ranges that this worker reads", value=owned)
 
-    @staticmethod
-    def _documents(projection: LatestProjection) -> Iterable[Metric]:
-        yield CounterMetricFamily(f"{_PREFIX}_documents", "Documents written", value=projection.applied)
-        yield CounterMetricFamily(f"{_PREFIX}_gaps", "Gaps that were found and repaired", value=projection.gaps)
+
+def _gauge(name: str, what: str, values: Mapping[RangeView, float | None]) -> Metric:
+    """By range; None is not shown, as nobody knows it yet."""
+    family = GaugeMetricFamily(f"{_PREFIX}_{name}", what, labels=["range"])
+    for each, value in values.items():
+        if value is not None:
+            family.add_metric([each.range.token], float(value))
+    return family
 
 
 def registry(projector: Projector, health: Health) -> CollectorRegistry:

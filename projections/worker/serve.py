@@ -1,4 +1,4 @@
-"""The worker itself: it serves what it shows, projects until it is told to stop, and outlives its store."""
+"""The worker itself: it serves what it shows, and projects until it is told to stop."""
 
 from __future__ import annotations
 
@@ -7,34 +7,23 @@ import json
 import signal
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from eventckpt import settings
-from eventckpt.errors import StoreFullError, StoreLockedError, StoreUnavailableError
-from eventckpt.log import logger_of
 
-from ..clock import SYSTEM_CLOCK, Clock
+from ..clock import SYSTEM_CLOCK
 from ..options import ProcessorOptions
 from ..projector import Projector
-from ..tasks import first
 from .health import Health, Terms
 from .http import serving
 from .metrics import registry
 from .opening import engine_of
 from .output import say
 from .scaler import ScalerLeases
-from .watched import Watch, watched
 
-__all__ = ["ServeOptions", "outlasting", "serve"]
-
-logger = logger_of("eventckpt.projections")
-
-_FIRST_PAUSE: Final = 1.0
-"""Seconds before the next attempt to begin; twice as long each time, up to:"""
-_LONGEST_PAUSE: Final = 30.0
-_OUTAGES: Final = (StoreUnavailableError, StoreLockedError, StoreFullError)
+__all__ = ["ServeOptions", "serve"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +59,9 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as resources:
-        opened = await resources.enter_async_context(engine_of(store, create=True))
-        engine, watches = watched(opened, SYSTEM_CLOCK)
+        engine = await resources.enter_async_context(engine_of(store, create=True))
         projector = Projector(engine, options)
-        health = Health(projector, watches, Terms(about.max_poll_age, about.max_stall), SYSTEM_CLOCK)
+        health = Health(projector, Terms(about.max_poll_age, about.max_stall), SYSTEM_CLOCK)
         metrics = registry(projector, health)
         pages = {
             "/livez": lambda: _page(*health.alive()),
@@ -83,25 +71,9 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
         address = await resources.enter_async_context(serving(pages, about.host, about.port))
         say(f"serving {address}/livez, /healthz and /metrics")
         if about.scaler_name is not None:
-            shown = ScalerLeases(opened, projector, about.scaler_name, options.worker, SYSTEM_CLOCK)
+            shown = ScalerLeases(engine, projector, about.scaler_name, options.worker, SYSTEM_CLOCK)
             await resources.enter_async_context(shown.kept())
-        await outlasting(projector, stop, watches[0], SYSTEM_CLOCK)
-
-
-async def outlasting(projector: Projector, stop: asyncio.Event, watch: Watch, clock: Clock) -> None:
-    """Run the projector, begin again where the store did not serve, and end only when told to, or with an error that
-    lasts: settings, rights, another file."""
-    pause = _FIRST_PAUSE
-    while not stop.is_set():
-        began = clock.monotonic()
-        try:
-            await projector.run(stop)
-        except _OUTAGES as error:
-            pause = _FIRST_PAUSE if clock.monotonic() - began > 2 * _LONGEST_PAUSE else pause
-            watch.failed(error, began)
-            logger.warning("The store does not serve; this worker begins again in %g s: %s", pause, error)
-            await first(stop.wait(), clock.sleep(pause))
-            pause = min(2 * pause, _LONGEST_PAUSE)
+        await projector.run(stop)
 
 
 def _page(well: bool, said: dict[str, Any]) -> tuple[int, str, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import re
 import signal
@@ -14,12 +15,26 @@ import urllib.request
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
+from typer.testing import CliRunner
+
+from projections.worker import app
+
 from ..engines import CosmosEngine
 from .rig import Rig
 
 PATIENCE = 120.0
 """Seconds in which another process does what it is asked, on a machine that does other things, too."""
 COMMAND = [sys.executable, "-c", "from projections.worker import app; app(prog_name='eventckpt-projector')"]
+_UNSET = dict.fromkeys(
+    (
+        "EVENTCKPT_STORE",
+        "AZURE_COSMOS_ENDPOINT",
+        "AZURE_COSMOS_KEY",
+        "AZURE_COSMOS_DATABASE_NAME",
+        "AZURE_COSMOS_CONTAINER_NAME",
+    ),
+    "",
+)
 _LOOK = 0.02
 """Seconds between two looks at another process, which has no event to wait for."""
 
@@ -50,6 +65,21 @@ async def ended(rig: Rig, *arguments: str, **environment: str) -> tuple[int | No
     async with asyncio.timeout(PATIENCE):
         output, errors = await process.communicate()
     return process.returncode, output.decode(), errors.decode()
+
+
+def invoked(*words: str, **environment: str) -> tuple[int, str, str]:
+    """Exit code, output and errors of a command in this process; its environment is what is given."""
+    root, own = logging.getLogger(), logging.getLogger("eventckpt")
+    before = [*root.handlers], root.level, own.level
+    try:
+        result = CliRunner().invoke(app, words, env={**_UNSET, **environment}, prog_name="eventckpt-projector")
+    finally:
+        root.handlers[:] = before[0]
+        root.setLevel(before[1])
+        own.setLevel(before[2])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.stdout, result.stderr
 
 
 class Worker:

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from urllib.parse import urlsplit
 
 import azure.functions as func
 import pytest
@@ -18,13 +19,14 @@ from typer.main import get_command
 from projections import ProcessorOptions, compare, open_engine
 from projections.projector import Projector
 from projections.worker import app
+from projections.worker.scaler import ScalerLeases
 
 from ..engines import CosmosEngine
 from .rig import Rig
 
 ROOT = Path(__file__).parent.parent.parent
 FUNCTION = ROOT / "samples" / "functions_projector"
-KUBERNETES = ROOT / "samples" / "kubernetes" / "projector.yaml"
+KUBERNETES = ROOT / "samples" / "kubernetes"
 
 
 def loaded() -> ModuleType:
@@ -72,27 +74,63 @@ async def test_the_function_applies_what_the_trigger_delivers(cosmos_rig: Rig, m
         await function.store().close()
 
 
+def documents(name: str) -> list[Any]:
+    return list(yaml.safe_load_all((KUBERNETES / name).read_text(encoding="utf-8")))
+
+
+def the_container() -> Any:
+    [deployment] = documents("projector.yaml")
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    return container
+
+
 def test_the_deployment_runs_the_worker_with_options_that_it_has() -> None:
-    deployment, scaler = yaml.safe_load_all(KUBERNETES.read_text(encoding="utf-8"))
-    pod = deployment["spec"]["template"]["spec"]
-    [container] = pod["containers"]
+    [deployment] = documents("projector.yaml")
+    container = the_container()
     command, *options = container["args"]
     known = {name for parameter in commands()[command].params for name in parameter.opts}
     assert {option for option in options if option.startswith("--")} <= known
-    assert container["livenessProbe"]["httpGet"]["path"] == "/healthz"
     assert deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
-    assert pod["terminationGracePeriodSeconds"] > 20
-    assert scaler["kind"] == "ScaledObject"
-    assert scaler["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 20
 
 
-async def test_the_scaler_reads_the_leases_that_the_worker_writes(cosmos_rig: Rig) -> None:
-    _, scaler = yaml.safe_load_all(KUBERNETES.read_text(encoding="utf-8"))
-    metadata = scaler["spec"]["triggers"][0]["metadata"]
-    opened = open_engine(cosmos_rig.writer.store)
-    active = await cosmos_rig.writer.store.runs().active()
-    assert Projector(opened, ProcessorOptions()).leases(active).processor == metadata["processorName"]
+def test_what_starts_a_container_anew_is_whether_it_lives_and_not_whether_its_store_is_up() -> None:
+    container = the_container()
+    assert container["livenessProbe"]["httpGet"]["path"] == "/livez"
+    assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
+
+
+@pytest.mark.parametrize("scaler", ["keda-external.yaml", "keda-prometheus.yaml"])
+def test_a_scaler_scales_the_deployment(scaler: str) -> None:
+    [deployment], [scaled] = documents("projector.yaml"), documents(scaler)
+    assert (scaled["kind"], scaled["apiVersion"]) == ("ScaledObject", "keda.sh/v1alpha1")
+    assert scaled["spec"]["scaleTargetRef"]["name"] == deployment["metadata"]["name"]
+
+
+def test_the_external_scaler_finds_its_connections_where_keda_looks_for_them() -> None:
+    """In the environment of the container that is scaled. It takes no TriggerAuthentication, and has a lease connection
+    of its own or none at all."""
+    metadata = documents("keda-external.yaml")[0]["spec"]["triggers"][0]["metadata"]
+    environment = {each["name"] for each in the_container()["env"]}
+    assert {metadata["connectionFromEnv"], metadata["leaseConnectionFromEnv"]} <= environment
+
+
+async def test_the_scaler_reads_leases_that_the_worker_writes_under_a_name_that_stays(cosmos_rig: Rig) -> None:
+    metadata = documents("keda-external.yaml")[0]["spec"]["triggers"][0]["metadata"]
+    options = the_container()["args"]
+    name = options[options.index("--scaler-name") + 1]
+    assert name == metadata["processorName"]
     assert metadata["leaseContainerId"] == f"{metadata['containerId']}-leases"
+    engine = open_engine(cosmos_rig.writer.store)
+    await cosmos_rig.writer.write("a")
+    projector = Projector(engine, ProcessorOptions(worker="one"), clock=cosmos_rig.clock)
+    async with ScalerLeases(engine, projector, name, "one", cosmos_rig.clock).kept(), projector.processing("latest"):
+        await cosmos_rig.clock.until(lambda: getattr(projector.projection, "applied", 0) == 1)
+    # As KEDA's scalers and .NET's estimator find them: by the name, the account's host, and the container's ids.
+    host = urlsplit(str(cosmos_rig.engine.settings["endpoint"])).hostname
+    found = await engine.documents.list_documents(f"{name}{host}_")
+    assert [(each["LeaseToken"], each["version"]) for each in found] == [("-FF", 1)]
+    assert found[0]["ContinuationToken"]
 
 
 def test_the_image_installs_the_worker_and_starts_it_without_a_shell() -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from eventckpt import EventCheckpointStorage, RunInfo, StreamId
+from eventckpt.errors import StoreCorruptError, StoreUnavailableError
 from eventckpt.events import ForkPoint, PendingRequest, Summary
 from eventckpt.runs import fold
 from eventckpt.stores.change_feed import FeedPage
@@ -289,3 +290,20 @@ async def test_a_run_that_the_feed_does_not_show_is_asked_of_the_log(rig: Rig, m
 
     monkeypatch.setattr(feed, "read", read)
     assert [each async for each in compare(store, feed, store.runs())] == []
+
+
+async def test_what_a_log_never_shows_is_damage_in_the_end_and_until_then_an_outage(sqlite_rig: Rig) -> None:
+    rig = sqlite_rig
+    await rig.writer.write("a")
+    [first] = [header async for header in rig.writer.store.headers(StreamId("w", "a"))]
+    second = event("a", 2, before=first)
+    third = event("a", 3, before=second)
+    projection = LatestProjection(rig.writer.store)
+    for _ in range(5):
+        with pytest.raises(StoreUnavailableError, match="ends at seq 1, and seq 3 was delivered"):
+            await projection.apply([third])
+    with pytest.raises(StoreCorruptError, match="run 'a' of workflow 'w' ends at seq 1"):
+        await projection.apply([third])
+    await rig.writer.store.append(second)
+    await rig.writer.store.append(third)
+    assert await projection.apply([third]) == 1

@@ -15,13 +15,13 @@ from eventckpt.runs import fold
 from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
 from projections.lock import RebuildLostError, RebuildRunningError
 from projections.projector import Projector
-from projections.rebuilt import PAUSE
+from projections.rebuild_check import PAUSE
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
+from .commands import started
 from .driven_clock import DrivenClock
 from .rig import WORKFLOW, Rig, event
-from .test_worker import started
 
 RUNS = 2000
 P = TypeVar("P", bound=Projector)

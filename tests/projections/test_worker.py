@@ -14,14 +14,15 @@ import msgspec
 import pytest
 from prometheus_client import generate_latest
 
+from eventckpt.errors import StoreUnavailableError
 from eventckpt.stores.change_feed import EVERYTHING
 from projections import LatestProjection, Lease, ProcessorOptions, open_engine
 from projections.projector import Projector
 from projections.worker.health import Health, Terms
 from projections.worker.metrics import registry
-from projections.worker.watched import watched
 
 from .commands import ended, projected, running
+from .promql import documented_metrics
 from .rig import Rig
 
 
@@ -147,9 +148,8 @@ class Shown:
     """A projector over an engine of its own, and what its worker shows."""
 
     def __init__(self, rig: Rig, options: ProcessorOptions, seen: dict[str, list[float]]) -> None:
-        engine, watches = watched(open_engine(rig.engine.open()), rig.clock)
-        self.projector = Projector(engine, options, clock=rig.clock)
-        self._registry = registry(self.projector, Health(self.projector, watches, Terms(), rig.clock))
+        self.projector = Projector(open_engine(rig.engine.open()), options, clock=rig.clock)
+        self._registry = registry(self.projector, Health(self.projector, Terms(), rig.clock))
         self._seen = seen
 
     def figures(self) -> dict[str, float]:
@@ -163,7 +163,11 @@ class Shown:
         return found
 
 
-async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
+async def unavailable(*_: object) -> None:
+    raise StoreUnavailableError("no answer")
+
+
+async def test_every_metric_counts_something(cosmos_rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     rig = cosmos_rig
     faults = rig.emulator.faults
     _, container = rig.place
@@ -178,8 +182,12 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
         with faults.respond(400, container=f"{container}-projections", times=2):
             await rig.writer.write("b")
             await rig.clock.until(lambda: parks.figures()["parked"] > 0)
-        with faults.respond(400, kind="change_feed", times=1):
-            await rig.clock.until(lambda: parks.figures()["read_failures"] > 0)
+        with faults.respond(400, kind="change_feed"):
+            await rig.clock.until(lambda: parks.figures()["late"] > 0)
+            assert parks.figures()["read_failures"] > 0
+            assert parks.figures()["trouble_seconds"] > 0
+        with faults.respond(400, container=f"{container}-leases"):
+            await rig.clock.until(lambda: parks.figures()["restarts"] > 0)
         with faults.delay(0.02, kind="change_feed"):
             await rig.writer.write("c", count=8)
             await rig.clock.until(lambda: parks.figures()["lag"] > 0)
@@ -192,6 +200,12 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
     with faults.respond(400, container=f"{container}-projections"):
         async with stops.projector.processing("stopping"):
             await rig.clock.until(lambda: stops.figures().get("stopped", 0) > 0)
+            await rig.clock.until(lambda: stops.figures()["range_stopped"] > 0)
+    down = Shown(rig, ProcessorOptions(worker="down"), shown)
+    with monkeypatch.context() as patched:
+        patched.setattr(LatestProjection, "apply", unavailable)
+        async with down.projector.processing("down"):
+            await rig.clock.until(lambda: down.figures().get("outages", 0) > 0)
     doubts = Shown(rig, ProcessorOptions(worker="three"), shown)
     stop = asyncio.Event()
     leases = open_engine(rig.engine.open()).leases("eventckpt-latest")
@@ -203,7 +217,9 @@ async def test_every_metric_counts_something(cosmos_rig: Rig) -> None:
     stop.set()
     await running
     assert [name for name, values in shown.items() if not any(values)] == []
-    assert len(shown) == 21
+    text = (Path(__file__).parent.parent.parent / "docs/projector.md").read_text(encoding="utf-8")
+    documented = {re.sub("^eventckpt_projector_|_total$", "", name) for name in documented_metrics(text)}
+    assert set(shown) == documented
 
 
 async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:
@@ -221,7 +237,7 @@ async def test_a_worker_that_reads_no_more_is_not_well(rig: Rig) -> None:
 
     await rig.writer.write("a")
     projector = Hanging(open_engine(rig.writer.store), ProcessorOptions(worker="one"), clock=rig.clock)
-    health = Health(projector, [], Terms(poll_age=60.0, stall=300.0), rig.clock)
+    health = Health(projector, Terms(poll_age=60.0, stall=300.0), rig.clock)
     assert health.ready()[0] is False
     async with projector.processing("latest"):
         await rig.clock.until(hangs_now.is_set)

@@ -15,13 +15,12 @@ from typer.testing import CliRunner
 from projections.worker import app
 from projections.worker.http import DEFAULT_PORT
 
-from .commands import ended, running
+from .commands import ended, invoked, running
 from .rig import Rig
 
 HOSTILE = "\x1b]0;owned\x07[/x]\u202e"
 KEY = "C2y6yDjf5R+ob0N8A7Cgv30VRDJIWEHLM+4QDU5DE2nQ9nDuVTqobD4b8mGGyPMbIZnqyMsEcaGQy67XIw/Jw=="
 COSMOS = {"AZURE_COSMOS_DATABASE_NAME": "d", "AZURE_COSMOS_CONTAINER_NAME": "c", "AZURE_COSMOS_KEY": KEY}
-UNSET = {"EVENTCKPT_STORE": "", "AZURE_COSMOS_ENDPOINT": "", **dict.fromkeys(COSMOS, "")}
 TOOLS = ("status", "compare", "rebuild", "unpark", "reset")
 
 OPTIONS = [
@@ -57,13 +56,6 @@ OPTIONS = [
 ]
 
 
-def invoked(*words: str, **environment: str) -> tuple[int, str]:
-    """Exit code and errors of a command, in this process."""
-    result = CliRunner().invoke(app, words, env={**UNSET, **environment}, prog_name="eventckpt-projector")
-    assert result.exception is None or isinstance(result.exception, SystemExit), repr(result.exception)
-    return result.exit_code, result.stderr
-
-
 def is_one_sentence(errors: str) -> bool:
     """What a person is told; a command line that cannot be parsed is shown its usage before it."""
     lines = [line for line in errors.splitlines() if line and not line.startswith(("Usage: ", "Try "))]
@@ -72,7 +64,7 @@ def is_one_sentence(errors: str) -> bool:
 
 @pytest.mark.parametrize(("option", "value"), OPTIONS, ids=ascii)
 def test_a_wrong_option_is_one_sentence(tmp_path: Path, option: str, value: str) -> None:
-    code, errors = invoked("run", "--store", str(tmp_path / "events.db"), option, value)
+    code, _, errors = invoked("run", "--store", str(tmp_path / "events.db"), option, value)
     assert code == 2
     assert is_one_sentence(errors), errors
     assert list(tmp_path.iterdir()) == []
@@ -94,7 +86,7 @@ def test_a_wrong_option_is_one_sentence(tmp_path: Path, option: str, value: str)
     ],
 )
 def test_a_store_that_is_none_is_one_sentence(command: str, store: str, settings: dict[str, str]) -> None:
-    code, errors = invoked(command, *(["--store", store] if store else []), **settings)
+    code, _, errors = invoked(command, *(["--store", store] if store else []), **settings)
     assert code == 2
     assert is_one_sentence(errors), errors
     assert KEY[:6] not in errors
@@ -104,7 +96,7 @@ def test_a_store_that_is_none_is_one_sentence(command: str, store: str, settings
 @pytest.mark.parametrize("name", ["missing.db", f"missing{HOSTILE}.db", "folder/missing.db", "text.db", "."])
 def test_a_store_that_cannot_be_read_is_one_sentence(tmp_path: Path, command: str, name: str) -> None:
     (tmp_path / "text.db").write_text("no database at all, but some text that is long enough")
-    code, errors = invoked(command, "--store", str(tmp_path / name))
+    code, _, errors = invoked(command, "--store", str(tmp_path / name))
     assert code == 4
     assert is_one_sentence(errors), errors
     assert [path.name for path in tmp_path.iterdir()] == ["text.db"]
@@ -112,7 +104,7 @@ def test_a_store_that_cannot_be_read_is_one_sentence(tmp_path: Path, command: st
 
 def test_a_worker_ends_where_its_store_is_no_store(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("no database at all, but some text that is long enough")
-    code, errors = invoked("run", "--port", "0", "--store", str(tmp_path / "text.db"))
+    code, _, errors = invoked("run", "--port", "0", "--store", str(tmp_path / "text.db"))
     assert code == 4
     assert errors.splitlines()[-1].startswith("eventckpt-projector: ")
     assert "Traceback" not in errors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventckpt.stores import AuditStore
-from eventckpt.stores.conformance import AuditStoreConformance
+from eventckpt.testing import AuditStoreConformance
 
 from ..engines import Engine
 

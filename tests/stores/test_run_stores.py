@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from eventckpt import EventStore
-from eventckpt.stores.conformance import RunStoreConformance
+from eventckpt.testing import RunStoreConformance
 
 from ..engines import Engine
 

@@ -18,8 +18,7 @@ from agent_framework import WorkflowCheckpoint
 
 from eventckpt import CheckpointAudit, SqliteCheckpointStorage, StreamId
 from eventckpt.events import RunInfo
-from projections import LatestProjection, ProcessorOptions, compare, open_engine
-from projections.latest import Difference
+from projections import Difference, LatestProjection, ProcessorOptions, compare, open_engine
 from projections.projector import Projector
 
 STREAM = StreamId("w", "r1")

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -175,3 +177,26 @@ async def test_a_name_that_somebody_chose_is_shown_escaped(path: Path) -> None:
     with plain(path) as connection:
         connection.execute('CREATE TABLE "\x1b[2J" (x)')
     assert r"table '\x1b[2J' is extra" in (await checks(path))["schema"].detail
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+async def test_no_connection_trusts_what_the_schema_calls(
+    path: Path, monkeypatch: pytest.MonkeyPatch, read_only: bool
+) -> None:
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", noted)
+    async with SqliteEventStore(path, read_only=read_only) as store:
+        assert await store.read(StreamId("workflow", "run"), 1)
+        if not read_only:
+            await append_chain(store, 1, stream=StreamId("workflow", "later"))
+        assert len(opened) == (1 if read_only else 2)
+        for connection in opened:
+            assert connection.execute("PRAGMA trusted_schema").fetchone() == (0,)
+            if sys.version_info >= (3, 12):
+                assert connection.getconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE)

@@ -7,7 +7,6 @@ connections of one store: from their first use until the store is closed.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -32,9 +31,9 @@ from ...text import safe
 from . import requests
 from .client import Connections
 from .items import Item
-from .layout import KEY_VERSION, Layout, mapping, serves
+from .layout import KEY_VERSION, Layout, Place, indexes, mapping, serves
 from .query import PAGE, Cursor, check_documents
-from .requests import ask, hear, is_missing_item, is_missing_owner, is_session_ahead, refusal_of, status_of
+from .requests import ask, hear, is_late, is_missing_item, is_missing_owner, refusal_of, says_404, status_of
 from .session import Session, enter
 
 __all__ = ["Container"]
@@ -82,10 +81,8 @@ class Container:
         beside: Container | None = None,
         read_only: bool = False,
     ) -> None:
-        self._layout = layout
         self._connections = connections
-        self._database_name = database_name
-        self._name = name
+        self._place = Place(layout, database_name, name)
         self._given = given
         self._first = beside
         self._read_only = read_only
@@ -94,6 +91,7 @@ class Container:
         self._rid = ""
         self._opened_at = 0.0
         self._has_composite = False
+        self._policy: dict[str, Any] = {}
         self._opening: asyncio.Task[None] | None = None
         self._waiting = 0
         self._session = Session()
@@ -108,8 +106,8 @@ class Container:
             found = self._neighbours[suffix] = Container(
                 layout,
                 self._connections,
-                database_name=self._database_name,
-                name=f"{self._name}{suffix}",
+                database_name=self._place.database_name,
+                name=f"{self._place.name}{suffix}",
                 beside=self,
                 read_only=self._read_only,
             )
@@ -135,7 +133,7 @@ class Container:
         """
         if self._read_only:
             raise StoreReadOnlyError(
-                f"The store on {self._where} was made with read_only=True and writes nothing. Make one without it."
+                f"The store on {self._place.where} was made with read_only=True, and writes nothing. Make one without."
             )
 
     @property
@@ -252,7 +250,7 @@ class Container:
                 account = await connection.GetDatabaseAccount()
                 return str(mapping(account.ConsistencyPolicy).get("defaultConsistencyLevel"))
 
-            return await ask(attempt, self._where)
+            return await ask(attempt, self._place.where)
 
     async def service_time(self) -> float:
         """The present by the service's clock, which is the one that `_ts` is from."""
@@ -268,6 +266,10 @@ class Container:
         uses the composite index; a container made by hand may lack it."""
         return f"c.{first} DESC, c.{second} DESC" if self._has_composite else f"c.{second} DESC"
 
+    def sorts_by(self, name: str) -> bool:
+        """Whether the service can sort by a property, which one that a container's policy leaves out refuses."""
+        return indexes(self._policy, f"/{name}/?")
+
     @property
     def rid(self) -> str:
         """The service's id of the container; another one, if it is made anew under its name."""
@@ -276,7 +278,7 @@ class Container:
     @property
     def name(self) -> str:
         """The container's id."""
-        return self._name
+        return self._place.name
 
     @property
     def proxy(self) -> ContainerProxy:
@@ -289,7 +291,7 @@ class Container:
 
     @property
     def _key_name(self) -> str:
-        return self._layout.partition_key.removeprefix("/")
+        return self._place.layout.partition_key.removeprefix("/")
 
     def _key_of(self, body: Item) -> str:
         return str(body[self._key_name])
@@ -352,7 +354,7 @@ class Container:
         answers: set[int] | None = None,
         patience: float | None = None,
     ) -> _T:
-        where = self._where
+        where = self._place.where
         if about is not None:
             where = f"{safe(about['id'])!r} of partition {safe(self._key_of(about))!r}, {where}"
         try:
@@ -361,7 +363,7 @@ class Container:
             cause = error.__cause__
             if isinstance(cause, AzureError) and is_missing_owner(cause):
                 raise self._gone() from cause
-            if self._may_be_another or (isinstance(cause, AzureError) and is_session_ahead(cause)):
+            if self._may_be_another or (isinstance(cause, AzureError) and requests.is_session_ahead(cause)):
                 await self._check_same()
             raise
         if self._may_be_another:
@@ -378,19 +380,13 @@ class Container:
         save rests on is gone."""
         self._may_be_another = False
         try:
-            properties = await ask(lambda: _settings(self.proxy), self._where, patience=min(KNOWN, requests.PATIENCE))
+            patience = min(KNOWN, requests.PATIENCE)
+            properties = await ask(lambda: _settings(self.proxy), self._place.where, patience=patience)
         except CheckpointStoreError:
             return  # what was on its way to the caller says more
         if properties["_rid"] != self._rid:
             self._may_be_another = True
-            raise StoreFormatError(
-                f"Container {self._name!r} of database {self._database_name!r} was deleted and made anew while this "
-                "store was open: what it knows is of the old one, which is gone. Make a new store."
-            )
-
-    @property
-    def _where(self) -> str:
-        return f"container {self._name!r} of database {self._database_name!r}"
+            raise self._place.made_anew()
 
     # Opening
 
@@ -418,24 +414,26 @@ class Container:
         if properties is None:
             properties = await self._look_again(container)
         if properties is None:
-            raise await self._not_found(container) if self._read_only else self._missing()
-        self._check(properties)
+            raise await self._not_found(container) if self._read_only else self._place.missing()
+        self._place.check(properties)
+        self._policy = mapping(properties.get("indexingPolicy"))
+        self._has_composite = serves(self._policy, self._place.layout.indexing_policy)
         self._rid, self._opened_at, self._proxy = properties["_rid"], time.monotonic(), container
 
     async def _found(self) -> ContainerProxy:
         """The container, whether it is there or not, of a client that was entered."""
-        container = self._given or (await self._database()).get_container_client(self._name)
-        await ask(lambda: enter(container.client_connection), self._where)
+        container = self._given or (await self._database()).get_container_client(self._place.name)
+        await ask(lambda: enter(container.client_connection), self._place.where)
         return container
 
     async def _look(self, container: ContainerProxy, until: float = 0.0) -> dict[str, Any] | None:
         """Its settings; None where it, or its database, is not there, nor comes to be known for `until` seconds."""
         try:
             if until:
-                return await ask(lambda: _settings(container), self._where, passes=_is_late, patience=until)
-            return await ask(lambda: _settings(container), self._where, answers={404})
+                return await ask(lambda: _settings(container), self._place.where, passes=is_late, patience=until)
+            return await ask(lambda: _settings(container), self._place.where, answers={404})
         except (CosmosHttpResponseError, StoreFormatError, StoreUnavailableError) as error:
-            if _says_404(error):
+            if says_404(error):
                 return None
             raise
 
@@ -448,23 +446,6 @@ class Container:
         except StoreUnavailableError:
             return None  # no answer within so short a time; the one before said that it is not there
 
-    def _check(self, properties: Mapping[str, Any]) -> None:
-        definition = mapping(properties.get("partitionKey"))
-        paths, version = definition.get("paths"), definition.get("version", 1)
-        if paths != [self._layout.partition_key]:
-            raise StoreFormatError(
-                f"Container {self._name!r} is partitioned by {safe(paths)}, {self._layout.holds} need "
-                f"{self._layout.partition_key!r}. Give the store a container of its own; the one of "
-                "agent_framework_azure_cosmos cannot be shared."
-            )
-        if version != KEY_VERSION:
-            raise StoreFormatError(
-                f"Container {self._name!r} has a partition key of version {safe(version)}, of which only the first 101 "
-                f"bytes count: long names would mix runs. The version cannot be changed. Make another container with "
-                f"--partition-key-version {KEY_VERSION}, and copy the items into it: {self._command}"
-            )
-        self._has_composite = serves(mapping(properties.get("indexingPolicy")), self._layout.indexing_policy)
-
     async def _database(self) -> DatabaseProxy:
         """Where it is found and made."""
         if self._first is not None:
@@ -474,64 +455,42 @@ class Container:
             return DatabaseProxy(proxy.client_connection, link.partition("/")[2])
         if self._connections.client is None:
             raise AssertionError("neither a client nor a container")
-        return self._connections.client.get_database_client(self._database_name)
+        return self._connections.client.get_database_client(self._place.database_name)
 
     async def _make(self) -> None:
         """Create the container, and its database where that is missing too."""
         database, client = await self._database(), self._connections.client
         if self._first is None and client is not None:
-            await self._made(lambda: client.create_database(self._database_name))
-        key = PartitionKey(self._layout.partition_key, version=KEY_VERSION)
-        policy = self._layout.indexing_policy
-        await self._made(lambda: database.create_container(self._name, key, indexing_policy=policy))
+            await self._made(lambda: client.create_database(self._place.database_name))
+        key = PartitionKey(self._place.layout.partition_key, version=KEY_VERSION)
+        policy = self._place.layout.indexing_policy
+        await self._made(lambda: database.create_container(self._place.name, key, indexing_policy=policy))
 
     async def _not_found(self, container: ContainerProxy) -> StoreNotFoundError:
         """Which of the two names is wrong. Whoever may not ask for a database still hears of the container."""
-        database = DatabaseProxy(container.client_connection, self._database_name)
+        database = DatabaseProxy(container.client_connection, self._place.database_name)
         try:
-            await ask(database.read, self._where, answers={404}, patience=min(KNOWN, requests.PATIENCE))
+            await ask(database.read, self._place.where, answers={404}, patience=min(KNOWN, requests.PATIENCE))
         except (CosmosHttpResponseError, CheckpointStoreError) as error:
-            if _says_404(error):
-                return self._unknown(f"Database {self._database_name!r}")
+            if says_404(error):
+                return self._place.unknown_database()
             # What is known already says enough.
-        return self._unknown(f"Container {self._name!r} of database {self._database_name!r}")
-
-    def _unknown(self, what: str) -> StoreNotFoundError:
-        return StoreNotFoundError(
-            f"{what} does not exist, and a store with read_only=True makes none. Check the names and the endpoint; "
-            "the first save creates what is missing, or docs/cosmos.md says how."
-        )
+        return self._place.unknown()
 
     async def _made(self, creation: _Creation) -> None:
         """Of two processes that create something at once, one finds it done."""
         try:
-            await ask(creation, self._where, answers={409}, passes=_is_late)
+            await ask(creation, self._place.where, answers={409}, passes=is_late)
         except CosmosHttpResponseError:
             pass
         except StoreReadOnlyError as error:
-            raise self._missing("; an identity cannot create it, whatever its role") from error
+            raise self._place.missing("; an identity cannot create it, whatever its role") from error
 
     def _gone(self) -> CheckpointStoreError:
         """What a container that was open is by now."""
         if self._read_only:
-            return self._unknown(f"Container {self._name!r} of database {self._database_name!r}")
-        return self._missing()
-
-    def _missing(self, why: str = "") -> StoreFormatError:
-        return StoreFormatError(
-            f"Container {self._name!r} of database {self._database_name!r} does not exist{why}. "
-            f"Create it: {self._command}"
-        )
-
-    @property
-    def _command(self) -> str:
-        account = "--resource-group … --account-name …"
-        return (
-            f"az cosmosdb sql database create {account} --name {self._database_name}; "
-            f"az cosmosdb sql container create {account} --database-name {self._database_name} --name {self._name} "
-            f"--partition-key-path {self._layout.partition_key} --partition-key-version {KEY_VERSION} "
-            f"--idx '{json.dumps(self._layout.indexing_policy)}'"
-        )
+            return self._place.unknown()
+        return self._place.missing()
 
 
 async def _settings(container: ContainerProxy) -> dict[str, Any]:
@@ -544,15 +503,3 @@ async def _settings(container: ContainerProxy) -> dict[str, Any]:
 
 def _unless_changed(etag: str) -> dict[str, Any]:
     return {"etag": etag, "match_condition": MatchConditions.IfNotModified}
-
-
-def _says_404(error: Exception) -> bool:
-    """Whether the service said so, whatever else it added: of a database or a container that is missing it says several
-    things."""
-    said = error if isinstance(error, AzureError) else error.__cause__
-    return isinstance(said, AzureError) and status_of(said) == 404
-
-
-def _is_late(error: AzureError) -> bool:
-    """A container that was just made, or the database of one, may take a moment to be known."""
-    return is_missing_owner(error) or refusal_of(error).passes

@@ -18,6 +18,8 @@ LEASE_INDEXING: Final[dict[str, Any]] = {
     "excludedPaths": [{"path": "/*"}],
 }
 
+_NO_ETAGS: Final = ("", "*")
+"""What no state has: the service would take the one for any state at all, and the SDK the other for no condition."""
 _LAYOUT: Final = Layout("leases", "/id", LEASE_INDEXING)
 
 
@@ -50,6 +52,8 @@ class CosmosDocumentStore(DocumentStore):
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""
         self._container.check_writable()
+        if etag in _NO_ETAGS:
+            return None
         body = {name: value for name, value in document.items() if not name.startswith("_")}
         async with self._container.in_use():
             written = await self._container.replace(body, etag)
@@ -58,5 +62,7 @@ class CosmosDocumentStore(DocumentStore):
     async def delete(self, name: str, etag: str) -> bool:
         """See `DocumentStore.delete`."""
         self._container.check_writable()
+        if etag in _NO_ETAGS:
+            return await self.read(name) is None
         async with self._container.in_use():
             return await self._container.remove(name, name, etag) != "changed"

@@ -130,6 +130,7 @@ class CosmosEventStore(AuditStore):
         )
         self.database_name: str = target.database_name
         self.container_name: str = target.container_name
+        self.read_only: bool = read_only
         owned = target.client is not None and cosmos_client is None
         self._connections = Connections(target.client, owned=owned, name=target.container_name)
         self._container = Container(

@@ -5,10 +5,14 @@ What the service says of a container may have any shape: whoever made it, and wh
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
-__all__ = ["KEY_VERSION", "Layout", "listing", "mapping", "serves"]
+from ...errors import StoreFormatError, StoreNotFoundError
+from ...text import safe
+
+__all__ = ["KEY_VERSION", "Layout", "Place", "indexes", "listing", "mapping", "serves"]
 
 KEY_VERSION: Final = 2
 """Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
@@ -22,6 +26,82 @@ class Layout(NamedTuple):
     partition_key: str
     """The path of the property that is the key."""
     indexing_policy: dict[str, Any]
+
+
+class Place(NamedTuple):
+    """Where a container is, or would be, and what it has to be like there."""
+
+    layout: Layout
+    database_name: str
+    name: str
+
+    @property
+    def where(self) -> str:
+        """The container, for errors."""
+        return f"container {self.name!r} of database {self.database_name!r}"
+
+    def check(self, properties: Mapping[str, Any]) -> None:
+        """Whether a container is one of ours.
+
+        Args:
+            properties: what the service says of it.
+
+        Raises:
+            StoreFormatError: it was made with another partition key, or with one of version 1.
+        """
+        definition = mapping(properties.get("partitionKey"))
+        paths, version = definition.get("paths"), definition.get("version", 1)
+        if paths != [self.layout.partition_key]:
+            raise StoreFormatError(
+                f"Container {self.name!r} is partitioned by {safe(paths)}, {self.layout.holds} need "
+                f"{self.layout.partition_key!r}. Give the store a container of its own; the one of "
+                "agent_framework_azure_cosmos cannot be shared."
+            )
+        if version != KEY_VERSION:
+            raise StoreFormatError(
+                f"Container {self.name!r} has a partition key of version {safe(version)}, of which only the first 101 "
+                f"bytes count: long names would mix runs. The version cannot be changed. Make another container with "
+                f"--partition-key-version {KEY_VERSION}, and copy the items into it: {self.command}"
+            )
+
+    def missing(self, why: str = "") -> StoreFormatError:
+        """There is no such container, and it could not be made."""
+        return StoreFormatError(
+            f"Container {self.name!r} of database {self.database_name!r} does not exist{why}. Create it: {self.command}"
+        )
+
+    def unknown(self) -> StoreNotFoundError:
+        """There is no such container, and whoever only looks makes none."""
+        return _unknown(f"Container {self.name!r} of database {self.database_name!r}")
+
+    def unknown_database(self) -> StoreNotFoundError:
+        """There is no such database, likewise."""
+        return _unknown(f"Database {self.database_name!r}")
+
+    def made_anew(self) -> StoreFormatError:
+        """Under an open store, there is another container of this name."""
+        return StoreFormatError(
+            f"Container {self.name!r} of database {self.database_name!r} was deleted and made anew while this store "
+            "was open: what it knows is of the old one, which is gone. Make a new store."
+        )
+
+    @property
+    def command(self) -> str:
+        """What makes the container, and its database."""
+        account = "--resource-group … --account-name …"
+        return (
+            f"az cosmosdb sql database create {account} --name {self.database_name}; "
+            f"az cosmosdb sql container create {account} --database-name {self.database_name} --name {self.name} "
+            f"--partition-key-path {self.layout.partition_key} --partition-key-version {KEY_VERSION} "
+            f"--idx '{json.dumps(self.layout.indexing_policy)}'"
+        )
+
+
+def _unknown(what: str) -> StoreNotFoundError:
+    return StoreNotFoundError(
+        f"{what} does not exist, and a store with read_only=True makes none. Check the names and the endpoint; "
+        "the first save creates what is missing, or docs/cosmos.md says how."
+    )
 
 
 def mapping(value: object) -> dict[str, Any]:
@@ -42,6 +122,14 @@ def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
         any(index in (_orders(needed), _orders(needed, turned=True)) for index in have)
         for needed in listing(wanted.get("compositeIndexes"))
     )
+
+
+def indexes(policy: Mapping[str, Any], path: str) -> bool:
+    """Whether a container's indexing policy names this path among those that are indexed, as ours does, or indexes all
+    but some others, as the service's own does. What sorts by another one is refused."""
+    included = {str(mapping(each).get("path")) for each in listing(policy.get("includedPaths"))}
+    excluded = {str(mapping(each).get("path")) for each in listing(policy.get("excludedPaths"))}
+    return path in included or ("/*" in included and not excluded & {"/*", path})
 
 
 def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:

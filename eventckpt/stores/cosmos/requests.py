@@ -35,11 +35,13 @@ __all__ = [
     "Refusal",
     "ask",
     "hear",
+    "is_late",
     "is_missing_item",
     "is_missing_owner",
     "is_session_ahead",
     "refusal_of",
     "said_by",
+    "says_404",
     "status_of",
     "sub_status_of",
     "translated",
@@ -191,6 +193,18 @@ def is_missing_owner(error: AzureError) -> bool:
 def is_session_ahead(error: AzureError) -> bool:
     """Whether no replica has come as far as the read's session token."""
     return status_of(error) == 404 and sub_status_of(error) == _SESSION_NOT_AVAILABLE
+
+
+def says_404(error: Exception) -> bool:
+    """Whether the service said so, whatever it added: of a database or a container that is missing it says several
+    things. Takes our own errors, too, by what they were translated from."""
+    said = error if isinstance(error, AzureError) else error.__cause__
+    return isinstance(said, AzureError) and status_of(said) == 404
+
+
+def is_late(error: AzureError) -> bool:
+    """Whether it may pass where a container was just made, or its database: it takes a moment to be known."""
+    return is_missing_owner(error) or refusal_of(error).passes
 
 
 def status_of(error: AzureError) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from .connection import Connections
 __all__ = ["SqliteDocumentStore"]
 
 
+_FIRST: Final = 2**62  # versions to draw the first one from: as many are left to count on
 _ETAG: Final = "CAST(version AS TEXT)"  # somebody may have written anything there
 _NEXT: Final = "CASE WHEN typeof(version) = 'integer' AND version < 9223372036854775807 THEN version + 1 ELSE 1 END"
 _ROW: Final = f"id, {_ETAG}, document"
@@ -47,16 +49,18 @@ class SqliteDocumentStore(DocumentStore):
         return await self._connections.reading(fetch)
 
     async def create(self, document: Document) -> Document | None:
-        """See `DocumentStore.create`."""
+        """See `DocumentStore.create`. The first version is drawn: one of a document that was deleted fits none that is
+        made in its place."""
+        version = secrets.randbelow(_FIRST) + 1
 
         def change(connection: sqlite3.Connection) -> bool:
             cursor = connection.execute(
-                "INSERT INTO leases (id, version, document) VALUES (?, 1, ?) ON CONFLICT DO NOTHING",
-                (document["id"], msgspec.json.encode(document)),
+                "INSERT INTO leases (id, version, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+                (document["id"], version, msgspec.json.encode(document)),
             )
             return cursor.rowcount == 1
 
-        return {**document, "_etag": "1"} if await self._connections.writing(change) else None
+        return {**document, "_etag": str(version)} if await self._connections.writing(change) else None
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""

@@ -81,7 +81,7 @@ class SqliteEventStore(AuditStore):
         flag("read_only", read_only)
         number("busy_timeout", busy_timeout, most=_LONGEST_TIMEOUT, zero=True)
         self.path: Path = _absolute(path)  # both connections open the same file, whatever the process does in between
-        self.read_only = read_only
+        self.read_only: bool = read_only
         self._connections = Connections(
             self.path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only
         )

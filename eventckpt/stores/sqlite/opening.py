@@ -11,13 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
+import sys
 import time
 from typing import Final, Literal
 
 from ...errors import CheckpointStoreError, StoreFullError, StoreNotFoundError, StoreReadOnlyError
 from .errors import primary_code
 from .file import Stamp, StoreConnection, StoreFile
-from .schema import is_behind, migrate, pragma, store_id, text
+from .schema import is_behind, lacks_additions, migrate, pragma, text
 
 __all__ = ["Opening"]
 
@@ -107,6 +108,7 @@ class Opening:
             database, uri=is_uri, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
         )
         connection.text_factory = text
+        _harden(connection)
         return connection
 
     def _check(self, connection: sqlite3.Connection, version: int) -> None:
@@ -125,7 +127,7 @@ class Opening:
                 if writes or is_behind(version) or primary_code(error) not in _CANNOT_WRITE:
                     raise  # else it is a closed file that can only be read, such as a backup: for that it is good
         # Who only reads gives a file of 0.1.0 no id: looking changes nothing.
-        if is_behind(version) or (writes and store_id(connection) is None):
+        if is_behind(version) or (writes and lacks_additions(connection)):
             migrate(connection, self._path)
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
@@ -144,6 +146,14 @@ class Opening:
                 f"The store {self._path} lies on a file system that cannot do write-ahead logging; "
                 "put it on a local disk, or use the Cosmos DB engine to share it between machines."
             )
+
+
+def _harden(connection: sqlite3.Connection) -> None:
+    """What somebody wrote into the file's schema calls no function that could do harm, and from Python 3.12 on no
+    statement of this connection can damage the file; older ones have no call for it."""
+    connection.execute("PRAGMA trusted_schema = OFF")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
 
 def _make_private(place: str) -> None:

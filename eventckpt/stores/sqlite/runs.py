@@ -6,39 +6,24 @@ import sqlite3
 import uuid
 from collections.abc import AsyncGenerator, Collection
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
-from ...events import RunInfo, StreamId
+from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
-from ..run_documents import LeftOut, counting
+from ..run_documents import LeftOut
+from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
+from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
+from .schema import has_run_listing
 
 __all__ = ["SqliteRunStore"]
 
 _PAGE: Final = 256
-_KIND: Final = "latest"
 _CLAIM: Final = "latest.claim"
 """The row beside the pointer that holds the token of the last claim; versions before know nothing of it."""
-_IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{_KIND}'), '{_KIND}')"
-"""The projection that was asked for by name, or the one in use."""
-
 _encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(RunInfo)
-
-
-class _Row(NamedTuple):
-    """A document and the key that it is kept under."""
-
-    projection: str
-    workflow_name: str
-    run_id: str
-    info: bytes
-
-    def counting(self) -> RunInfo | None:
-        """The document; None where it does not count."""
-        return counting(partial(_decoder.decode, self.info), lambda run: (run.workflow_name, run.run_id) == self[1:3])
 
 
 class SqliteRunStore(RunStore):
@@ -52,7 +37,7 @@ class SqliteRunStore(RunStore):
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
         """See `RunStore.get`."""
 
-        def fetch(connection: sqlite3.Connection) -> list[_Row | None]:
+        def fetch(connection: sqlite3.Connection) -> list[RunRow | None]:
             return [self._found(connection, stream) for stream in streams]
 
         rows = await self._connections.reading(fetch)
@@ -62,7 +47,9 @@ class SqliteRunStore(RunStore):
         """See `RunStore.put`."""
 
         def change(connection: sqlite3.Connection) -> int:
-            return sum(map(partial(self._put, connection), infos))
+            written = sum(map(partial(self._put, connection), infos))
+            list_unread(connection, self._name, written)
+            return written
 
         return await self._connections.writing(change)
 
@@ -78,13 +65,13 @@ class SqliteRunStore(RunStore):
             return 0
         return connection.execute(_PUT, values).rowcount
 
-    def _found(self, connection: sqlite3.Connection, stream: StreamId) -> _Row | None:
+    def _found(self, connection: sqlite3.Connection, stream: StreamId) -> RunRow | None:
         row = connection.execute(
             f"{_SELECT} AND workflow_name = ? AND run_id = ?", (self._name, stream.workflow_name, stream.run_id)
         ).fetchone()
-        return _Row(*row) if row else None
+        return RunRow(*row) if row else None
 
-    def _counting(self, row: _Row) -> RunInfo | None:
+    def _counting(self, row: RunRow) -> RunInfo | None:
         """The document of a row; None where it does not count, which is said once."""
         info = row.counting()
         if info is None:
@@ -94,16 +81,16 @@ class SqliteRunStore(RunStore):
     async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
 
-        def fetch(connection: sqlite3.Connection) -> list[_Row]:
+        def fetch(connection: sqlite3.Connection) -> list[RunRow]:
             """Rows up to the first that counts; of those before it, what names them."""
-            rows: list[_Row] = []
+            rows: list[RunRow] = []
             for row in connection.execute(
                 f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
                 (self._name, workflow_name),
             ):
                 if StreamId(*row[1:3]) in beside:
                     continue
-                rows.append(_Row(*row))
+                rows.append(RunRow(*row))
                 if rows[-1].counting() is not None:
                     break
                 rows[-1] = rows[-1]._replace(info=b"")
@@ -119,13 +106,13 @@ class SqliteRunStore(RunStore):
         while True:
             key = (self._name, *after, *(() if workflow_name is None else (workflow_name,)))
 
-            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[_Row]:
+            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[RunRow]:
                 cursor = connection.execute(
                     f"{_SELECT} AND (workflow_name, run_id) > (?, ?) {only}"
                     f" ORDER BY workflow_name, run_id LIMIT {_PAGE}",
                     key,
                 )
-                return [_Row(*row) for row in cursor]
+                return [RunRow(*row) for row in cursor]
 
             rows = await self._connections.reading(fetch)
             for row in rows:
@@ -135,11 +122,51 @@ class SqliteRunStore(RunStore):
                 return
             after = rows[-1][1:3]
 
+    async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
+        """See `RunStore.page`; from a listing in the file, which one that only 0.1.0 has written to lacks."""
+        check_limit(limit)
+        wanted, behind = which or RunFilter(), place_in(after)
+        if not wanted.can_fit:
+            return RunPage([], None)
+
+        def fetch(connection: sqlite3.Connection) -> tuple[list[RunRow], list[RunInfo]] | None:
+            if not has_run_listing(connection):
+                return None
+            rows = rows_behind(connection, self._name, wanted, behind, limit + 1)
+            return rows, unread(connection, self._name, wanted, behind, limit + 1)
+
+        if (found := await self._connections.reading(fetch)) is None:
+            return await super().page(which, after=after, limit=limit)
+        rows, infos = found
+        listed = [
+            info
+            for row in rows
+            if (info := self._counting(row)) is not None and row.is_told_by(info) and wanted.fits(info)
+        ]
+        if len(rows) > limit:  # what is not listed yet and belongs behind these is for a later page
+            infos = [info for info in infos if place_of(info).order <= rows[-1].place.order]
+        page = cut([*listed, *infos], limit)
+        if page.after is None and len(rows) > limit:
+            return page._replace(after=rows[-1].place.token)
+        return page
+
+    async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
+        """See `RunStore.counts`."""
+        wanted = which or RunFilter()
+
+        def fetch(connection: sqlite3.Connection) -> dict[RunStatus, int] | None:
+            return counted(connection, self._name, wanted) if has_run_listing(connection) else None
+
+        if not wanted.can_fit:
+            return {}
+        found = await self._connections.reading(fetch)
+        return await super().counts(which) if found is None else found
+
     async def clear(self) -> None:
         """See `RunStore.clear`."""
 
         def change(connection: sqlite3.Connection) -> None:
-            connection.execute(f"DELETE FROM runs WHERE projection = {_IN_USE}", (self._name,))
+            connection.execute(f"DELETE FROM runs WHERE projection = {IN_USE}", (self._name,))
 
         await self._connections.writing(change)
 
@@ -147,7 +174,7 @@ class SqliteRunStore(RunStore):
         """See `RunStore.active`."""
 
         def fetch(connection: sqlite3.Connection) -> str:
-            return connection.execute(f"SELECT {_IN_USE}", (None,)).fetchone()[0]
+            return connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]
 
         return await self._connections.reading(fetch)
 
@@ -157,7 +184,7 @@ class SqliteRunStore(RunStore):
 
         def change(connection: sqlite3.Connection) -> Claim:
             connection.execute(_POINT, (_CLAIM, token))
-            return Claim(connection.execute(f"SELECT {_IN_USE}", (None,)).fetchone()[0], token)
+            return Claim(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0], token)
 
         return await self._connections.writing(change)
 
@@ -169,7 +196,7 @@ class SqliteRunStore(RunStore):
             if claim is not None and last != (claim.token,):
                 return False
             connection.execute("DELETE FROM projections WHERE kind = ?", (_CLAIM,))
-            connection.execute(_POINT, (_KIND, name))
+            connection.execute(_POINT, (KIND, name))
             return True
 
         return await self._connections.writing(change)
@@ -188,8 +215,8 @@ _POINT: Final = (
 )
 _PUT: Final = f"""
     INSERT INTO runs (projection, workflow_name, run_id, seq, position, info)
-    VALUES ({_IN_USE}, ?, ?, ?,
+    VALUES ({IN_USE}, ?, ?, ?,
         (SELECT position FROM events WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?)
     ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
     SET seq = excluded.seq, position = excluded.position, info = excluded.info"""
-_SELECT: Final = f"SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = {_IN_USE}"
+_SELECT: Final = f"SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = {IN_USE}"

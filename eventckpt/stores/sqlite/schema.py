@@ -2,9 +2,10 @@
 
 The migrations are counted by `PRAGMA user_version`, and a version that does not know a number refuses the file. What
 every version can pass over is no migration but an addition, which is looked for by its name: so a process of 0.1.0
-opens a file that a newer one has written to, beside it in a rolling upgrade as after going back. The id of the store is
-one: as a migration it would have shut out, at the first write of the first new process, every old one that opens a
-connection after it, and the way back, for a check that old versions do not make and do not disturb.
+opens a file that a newer one has written to, beside it in a rolling upgrade as after going back. The listing of runs is
+one, and so is the id of the store: as a migration it would have shut out, at the first write of the first new process,
+every old one that opens a connection after it, and the way back, for a check that old versions do not make and do not
+disturb.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from ...text import described
 __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
+    "RUN_LISTING",
     "differences",
     "give_new_id",
+    "has_run_listing",
     "is_behind",
+    "lacks_additions",
     "migrate",
     "pragma",
     "store_id",
@@ -85,8 +89,42 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 """The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
 _STORE: Final = "CREATE TABLE store (id TEXT NOT NULL)"
-"""The addition: one row, a random id, which a restored copy gets anew. What 0.1.0 wrote has none until a newer version
+"""An addition: one row, a random id, which a restored copy gets anew. What 0.1.0 wrote has none until a newer version
 writes to it."""
+
+RUN_LISTING: Final = """
+    CREATE TABLE run_listing (
+        projection TEXT NOT NULL,
+        workflow_name TEXT NOT NULL,
+        run_id TEXT NOT NULL,
+        status TEXT,
+        moment INTEGER,
+        PRIMARY KEY (projection, workflow_name, run_id)
+    ) WITHOUT ROWID;
+    CREATE INDEX run_listing_newest ON run_listing (projection, moment DESC, workflow_name, run_id, status);
+    CREATE INDEX run_listing_of_workflow ON run_listing (projection, workflow_name, moment DESC, run_id, status);
+    CREATE INDEX run_listing_unread ON run_listing (projection) WHERE status IS NULL;
+    CREATE TRIGGER run_is_made AFTER INSERT ON runs
+    BEGIN
+        DELETE FROM run_listing
+        WHERE (projection, workflow_name, run_id) = (new.projection, new.workflow_name, new.run_id);
+        INSERT INTO run_listing VALUES (new.projection, new.workflow_name, new.run_id, NULL, NULL);
+    END;
+    CREATE TRIGGER run_is_written AFTER UPDATE ON runs
+    BEGIN
+        DELETE FROM run_listing
+        WHERE (projection, workflow_name, run_id) = (old.projection, old.workflow_name, old.run_id);
+        INSERT INTO run_listing VALUES (new.projection, new.workflow_name, new.run_id, NULL, NULL);
+    END;
+    CREATE TRIGGER run_is_removed AFTER DELETE ON runs
+    BEGIN
+        DELETE FROM run_listing
+        WHERE (projection, workflow_name, run_id) = (old.projection, old.workflow_name, old.run_id);
+    END;
+    INSERT INTO run_listing SELECT projection, workflow_name, run_id, NULL, NULL FROM runs;
+    """
+"""The other addition: in what order runs are listed. The triggers also run where 0.1.0 writes, which knows nothing of
+it: they leave each row that was written without a status, as one that is still to be read; see `run_listing`."""
 
 _OF_SQLITE: Final = {
     ("table", "sqlite_stat1"): "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
@@ -156,6 +194,9 @@ def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None
         connection.execute(f"PRAGMA user_version = {last}")
         if store_id(connection) is None:
             give_new_id(connection)
+        if not has_run_listing(connection):
+            for statement in _statements(RUN_LISTING):
+                connection.execute(statement)
 
 
 def _statements(script: str) -> Iterable[str]:
@@ -175,6 +216,17 @@ def store_id(connection: sqlite3.Connection) -> str | None:
     if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store'").fetchone():
         return None
     return connection.execute("SELECT min(id) FROM store").fetchone()[0]
+
+
+def has_run_listing(connection: sqlite3.Connection) -> bool:
+    """Whether the file has the listing of runs."""
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'run_listing'")
+    return found.fetchone() is not None
+
+
+def lacks_additions(connection: sqlite3.Connection) -> bool:
+    """Whether something is missing in a file that is no migration: then only older versions have written to it."""
+    return store_id(connection) is None or not has_run_listing(connection)
 
 
 def give_new_id(connection: sqlite3.Connection) -> None:

@@ -14,30 +14,28 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from eventckpt import EventStore, RunInfo
-from eventckpt.errors import StoreReplacedError
+from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
 from eventckpt.stores.run_documents import told
-from eventckpt.text import safe
 
 from .clock import Clock
-from .tasks import cancelled
+from .retry import Retry
+from .tasks import Loop, cancelled
 
-__all__ = ["telling"]
+__all__ = ["status_backfill"]
 
 logger: Final = logger_of("eventckpt.projections")
 
 _AT_ONCE: Final = 4
 """Runs that are read side by side; the processing shares the connections."""
-_PAUSE: Final = 5.0
-"""Seconds before the next attempt after an error; twice as long each time, up to:"""
-_LONGEST_PAUSE: Final = 300.0
+_RETRY: Final = Retry(backoff=5.0, max_backoff=300.0)
 _AGAIN: Final = 3600.0
 """Seconds until it is looked again: longer than it takes to replace the last worker of 0.1.0."""
 
 
 @asynccontextmanager
-async def telling(store: EventStore, runs: RunStore, clock: Clock) -> AsyncGenerator[None, None]:
+async def status_backfill(store: EventStore, runs: RunStore, clock: Clock) -> AsyncGenerator[None, None]:
     """Tells, in the background of the body, how each run stands of which `runs` says `idle`."""
     task = asyncio.ensure_future(_until_told(store, runs, clock))
     try:
@@ -47,21 +45,18 @@ async def telling(store: EventStore, runs: RunStore, clock: Clock) -> AsyncGener
 
 
 async def _until_told(store: EventStore, runs: RunStore, clock: Clock) -> None:
-    pause, has_looked = _PAUSE, False
-    while True:
-        try:
-            written = await _tell(store, runs)
-        except StoreReplacedError:
-            return  # the processing, which meets it as well, ends the worker
-        except Exception as error:  # noqa: BLE001 - the worker goes on without, and this is tried again
-            logger.warning("Documents that say 'idle' are left for another attempt in %g s: %s", pause, safe(error))
-            await clock.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
-            continue
-        if has_looked and not written:
-            return
-        pause, has_looked = _PAUSE, True
-        await clock.sleep(_AGAIN)
+    has_looked = False
+
+    async def look() -> bool | None:
+        """Whether a later look found nothing to do."""
+        nonlocal has_looked
+        written, is_later, has_looked = await _tell(store, runs), has_looked, True
+        return True if is_later and not written else None
+
+    try:
+        await Loop("the look at documents that say 'idle'", _RETRY, clock).run(look, every=_AGAIN)
+    except CheckpointStoreError as error:
+        logger.warning("Documents that say 'idle' are left: %s", error)  # the processing ends with what lasts
 
 
 async def _tell(store: EventStore, runs: RunStore) -> int:

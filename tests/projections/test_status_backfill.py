@@ -306,7 +306,7 @@ async def test_an_error_ends_neither_the_worker_nor_the_attempt(
         broken.clear()
         broken.append(False)
         await rig.clock.until(says(rig, "broken", "done"))
-    assert "left for another attempt in 5 s: not now\\n" in caplog.text
+    assert "failed, and goes on in 5 s: StoreUnavailableError: not now\\n" in caplog.text
 
 
 async def test_what_a_worker_of_0_1_0_writes_beside_a_newer_one_is_told_too(rig: Rig) -> None:

@@ -1,0 +1,149 @@
+"""In what order runs are listed: a table beside their documents, by when each was last written to.
+
+What a document says is in a form that SQLite cannot read, so who writes documents brings the table up to date as well.
+0.1.0 does not: the row of what it wrote has no status. Such rows are read when a page is asked for, and each write
+lists some of them. A row whose document does not count has a status that no run has, and is in no page.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from functools import partial
+from heapq import nsmallest
+from typing import Any, Final, NamedTuple, cast, get_args
+
+import msgspec
+
+from ...events import RunInfo, RunStatus, StreamId
+from ...moments import NEVER, order_of
+from ..run_documents import counting
+from ..run_pages import Place, RunFilter, microseconds, place_of
+
+__all__ = ["IN_USE", "KIND", "RunRow", "counted", "list_unread", "rows_behind", "unread"]
+
+KIND: Final = "latest"
+IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIND}'), '{KIND}')"
+"""The projection that was asked for by name, or the one in use."""
+
+_DAMAGED: Final = ""
+_SOME: Final = 200
+"""Rows that a write lists beside its own."""
+_MOST: Final = 2**62
+_LAST: Final = microseconds(datetime.max)
+_STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
+_LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
+
+_decoder = msgspec.msgpack.Decoder(RunInfo)
+
+
+class RunRow(NamedTuple):
+    """A document and the key that it is kept under."""
+
+    projection: str
+    workflow_name: str
+    run_id: str
+    info: bytes
+    moment: object = None
+    """That it is listed by."""
+
+    def counting(self) -> RunInfo | None:
+        """The document; None where it does not count."""
+        return counting(partial(_decoder.decode, self.info), lambda run: (run.workflow_name, run.run_id) == self[1:3])
+
+    def is_told_by(self, info: RunInfo) -> bool:
+        """Whether it is listed by what the document says; else somebody has changed the listing."""
+        return self.moment == microseconds(order_of(info.recorded_at))
+
+    @property
+    def place(self) -> Place:
+        """Where it is listed, whatever its document says."""
+        moment = self.moment if isinstance(self.moment, int) else 0  # somebody may have written anything there
+        at = NEVER + timedelta(microseconds=min(max(0, moment), _LAST))
+        return Place(at.isoformat(), StreamId(str(self.workflow_name), str(self.run_id)))
+
+
+def list_unread(connection: sqlite3.Connection, name: str | None, written: int) -> None:
+    """List what was just written, and some of what older versions have written."""
+    rows = list(_unread_rows(connection, name, f" LIMIT {written + _SOME}"))
+    for row in rows:
+        info = row.counting()
+        status, moment = (_DAMAGED, None) if info is None else (info.status, microseconds(order_of(info.recorded_at)))
+        connection.execute(
+            "UPDATE run_listing SET status = ?, moment = ? WHERE projection = ? AND workflow_name = ? AND run_id = ?",
+            (status, moment, *row[:3]),
+        )
+
+
+def unread(
+    connection: sqlite3.Connection, name: str | None, which: RunFilter, behind: Place | None, most: int
+) -> list[RunInfo]:
+    """Of what is not listed yet, the documents that come next, up to so many."""
+    infos = filter(None, (row.counting() for row in _unread_rows(connection, name)))
+    fitting = (info for info in infos if which.fits(info) and (behind is None or place_of(info).order > behind.order))
+    return nsmallest(most, fitting, key=lambda info: place_of(info).order)
+
+
+def rows_behind(
+    connection: sqlite3.Connection, name: str | None, which: RunFilter, behind: Place | None, most: int
+) -> list[RunRow]:
+    """The rows that are listed next, up to so many."""
+    condition, values = _condition(which)
+    if behind is not None:
+        at = microseconds(order_of(behind.recorded_at))
+        condition += " AND l.moment <= ? AND (l.moment < ? OR (l.workflow_name, l.run_id) > (?, ?))"
+        values += [at, at, behind.stream.workflow_name, behind.stream.run_id]
+    cursor = connection.execute(
+        f"""
+        SELECT r.projection, r.workflow_name, r.run_id, r.info, l.moment
+        FROM run_listing AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
+        WHERE l.projection = {IN_USE} AND {condition}
+        ORDER BY l.moment DESC, l.workflow_name, l.run_id LIMIT ?""",
+        (name, *values, most),
+    )
+    return [RunRow(*row) for row in cursor]
+
+
+def counted(connection: sqlite3.Connection, name: str | None, which: RunFilter) -> dict[RunStatus, int]:
+    """How many of the runs that fit stand how."""
+    condition, values = _condition(which)
+    cursor = connection.execute(
+        f"SELECT l.status, count(*) FROM run_listing AS l WHERE l.projection = {IN_USE} AND {condition}"
+        " GROUP BY l.status",
+        (name, *values),
+    )
+    found: Counter[RunStatus] = Counter(dict(cast("list[tuple[RunStatus, int]]", cursor.fetchall())))
+    for row in _unread_rows(connection, name):
+        if (info := row.counting()) is not None and which.fits(info):
+            found[info.status] += 1
+    return dict(found)
+
+
+def _condition(which: RunFilter) -> tuple[str, list[Any]]:
+    """What the listed rows that fit have in common."""
+    since = microseconds(which.since) if which.since else -_MOST
+    until = microseconds(which.until) if which.until else _MOST
+    terms, values = ["l.moment >= ? AND l.moment < ?"], cast("list[Any]", [since, until])
+    if which.workflow_name is not None:
+        terms.append("l.workflow_name = ?")
+        values.append(which.workflow_name)
+    statuses = which.statuses or _STATUSES
+    terms.append(f"l.status IN ({', '.join('?' * len(statuses))})")
+    values += statuses
+    if which.prefix:
+        terms.append("l.run_id >= ? AND l.run_id <= ?")
+        values += [which.prefix, which.prefix + _LAST_CHARACTERS]
+    return " AND ".join(terms), values
+
+
+def _unread_rows(connection: sqlite3.Connection, name: str | None, limit: str = "") -> Iterator[RunRow]:
+    cursor = connection.execute(
+        f"""
+        SELECT r.projection, r.workflow_name, r.run_id, r.info
+        FROM run_listing AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
+        WHERE l.projection = {IN_USE} AND l.status IS NULL{limit}""",
+        (name,),
+    )
+    return (RunRow(*row) for row in cursor)

@@ -1,0 +1,161 @@
+"""Builders of events for the tests of an engine, and what those ask of any store."""
+# ruff: noqa: S101 - asserting is what this module is for
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import msgspec
+import pytest
+
+from ..chain import sealed
+from ..errors import StreamConflict
+from ..events import CheckpointEvent, EventType, ForkPoint, Payload, PendingRequest, Pruned, StreamId, Summary
+from ..stores import EventStore
+
+__all__ = [
+    "MANY",
+    "STREAM",
+    "append_chain",
+    "as_appended",
+    "headers_of",
+    "make_event",
+    "noise",
+    "record_of",
+    "refuses",
+    "workflow_headers_of",
+]
+
+STREAM: Final = StreamId("workflow", "run")
+MANY: Final = 620
+"""More events than any engine gives in one page of a listing."""
+
+_BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_ticks = itertools.count()
+_SUMMARY: Final = Summary(
+    executor_ids=("first", "second"),
+    messages={"first": 2, "second": 0},
+    pending_requests=(PendingRequest(request_id="q1", source_executor_id="first", request_type="app:Question"),),
+    answered_requests=("q0",),
+    state_keys=("count", "größe"),
+    more_state_keys=7,
+)
+
+
+def make_event(
+    stream: StreamId,
+    seq: int,
+    *,
+    previous: CheckpointEvent | None = None,
+    data: bytes = b"state",
+    type: EventType = "checkpoint",  # noqa: A002 - the event's own name for it
+    checkpoint_id: str | None = None,
+) -> CheckpointEvent:
+    """A sealed event with every header field set, dated a millisecond after the one made before.
+
+    Args:
+        stream: the run it belongs to.
+        seq: its position there.
+        previous: the event whose digest it carries on: the stream's head, or what a fork began from.
+        data: the payload's; not looked at by any engine.
+        type: a tombstone has no payload.
+        checkpoint_id: by default made of the stream and the seq, so that no two events share it by chance.
+    """
+    moment = (_BEGINNING + timedelta(milliseconds=next(_ticks))).isoformat()
+    payload = Payload(
+        encoding="zstd",
+        base_seq=seq - 1 if seq > 1 else None,
+        raw_size=3 * len(data),
+        raw_sha256=hashlib.sha256(data).hexdigest(),
+        stored_size=len(data),
+        data=data,
+        since_base=seq,
+    )
+    fork = None
+    if previous is not None and previous.stream != stream:
+        fork = ForkPoint(
+            workflow_name=previous.workflow_name,
+            run_id=previous.run_id,
+            seq=previous.seq,
+            checkpoint_id=previous.checkpoint_id,
+        )
+    return sealed(
+        CheckpointEvent(
+            type=type,
+            workflow_name=stream.workflow_name,
+            run_id=stream.run_id,
+            seq=seq,
+            checkpoint_id=checkpoint_id or f"checkpoint {seq} of {stream.run_id}, {stream.workflow_name}",
+            previous_checkpoint_id=previous.checkpoint_id if previous else None,
+            timestamp=moment,
+            iteration_count=seq,
+            graph_signature_hash="graph",
+            checkpoint_version="1.0",
+            summary=_SUMMARY,
+            payload=payload if type == "checkpoint" else None,
+            actor="someone",
+            recorded_at=moment,
+            forked_from=fork,
+            previous_digest=previous.digest if previous else "",
+        )
+    )
+
+
+async def append_chain(
+    store: EventStore, stream: StreamId, count: int, *, data: bytes = b"state"
+) -> list[CheckpointEvent]:
+    """`count` events from the beginning of `stream`, each appended at the head."""
+    events: list[CheckpointEvent] = []
+    for seq in range(1, count + 1):
+        event = make_event(stream, seq, previous=events[-1] if events else None, data=data)
+        await store.append(event)
+        events.append(event)
+    return events
+
+
+def record_of(head: CheckpointEvent, gone: Iterable[CheckpointEvent], *more: Pruned) -> CheckpointEvent:
+    """The record of a removal, behind `head`: of each event that is to go, neighbours in one stretch."""
+    stretches: list[Pruned] = []
+    for event in gone:
+        if stretches and stretches[-1].last == event.seq - 1:
+            stretches[-1] = msgspec.structs.replace(stretches[-1], last=event.seq, digest=event.digest)
+        else:
+            stretches.append(
+                Pruned(first=event.seq, last=event.seq, previous_digest=event.previous_digest, digest=event.digest)
+            )
+    record = make_event(head.stream, head.seq + 1, previous=head, type="tombstone")
+    return sealed(msgspec.structs.replace(record, checkpoint_id="", pruned=(*stretches, *more)))
+
+
+def noise(size: int) -> bytes:
+    """Bytes that do not compress, the same each time."""
+    return hashlib.shake_256(b"noise").digest(size)
+
+
+def as_appended(event: CheckpointEvent) -> CheckpointEvent:
+    """`event` without what an engine may note in it of its own: the parts that a large payload lies in."""
+    if event.payload is None:
+        return event
+    return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, parts=()))
+
+
+async def refuses(store: EventStore, event: CheckpointEvent, *, head: CheckpointEvent | None) -> None:
+    """`event` cannot be appended to `store`, whose head is `head`."""
+    with pytest.raises(StreamConflict) as conflict:
+        await store.append(event)
+    assert conflict.value.head == (head.header() if head else None)
+    assert (conflict.value.stream, conflict.value.seq) == (event.stream, event.seq)
+
+
+async def headers_of(
+    store: EventStore, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
+) -> list[CheckpointEvent]:
+    return [header async for header in store.headers(stream, gt=gt, lte=lte, desc=desc)]
+
+
+async def workflow_headers_of(store: EventStore, workflow_name: str, *, desc: bool = False) -> list[CheckpointEvent]:
+    return [header async for header in store.workflow_headers(workflow_name, desc=desc)]

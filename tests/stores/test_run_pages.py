@@ -1,0 +1,145 @@
+"""Pages of runs where what they are read from is older than this version, or was changed by somebody."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import pytest
+from azure.cosmos import PartitionKey
+from azure.cosmos.aio import CosmosClient
+
+from eventckpt import CosmosEventStore, RunInfo, SqliteEventStore
+from eventckpt.stores import RunFilter, RunStore
+from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
+from eventckpt.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS
+
+from ..cosmos_emulator import CosmosEmulator
+from ..engines import where
+
+BY_0_1_0 = (
+    "INSERT INTO runs VALUES ('latest', 'w', ?, ?, NULL, ?)"
+    " ON CONFLICT DO UPDATE SET seq = excluded.seq, info = excluded.info"
+)
+
+
+def info(run: str, day: int, seq: int = 1) -> RunInfo:
+    moment = f"2026-01-{day:02}T00:00:00+00:00"
+    return RunInfo(workflow_name="w", run_id=run, seq=seq, digest="x", status="open", recorded_at=moment)
+
+
+async def listed(runs: RunStore, limit: int = 2) -> list[str]:
+    found: list[str] = []
+    after: str | None = None
+    while True:
+        page = await runs.page(after=after, limit=limit)
+        found += [each.run_id for each in page.runs]
+        if (after := page.after) is None:
+            return found
+
+
+def written_by_0_1_0(path: Path, *infos: RunInfo) -> None:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for each in infos:
+            connection.execute(BY_0_1_0, (each.run_id, each.seq, msgspec.msgpack.encode(each)))
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file as 0.1.0 makes it, with three runs."""
+    path = tmp_path / "events.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("".join(MIGRATIONS))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("PRAGMA journal_mode = WAL")
+    written_by_0_1_0(path, info("a", 1), info("b", 2), info("c", 3))
+    return path
+
+
+def objects(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+
+
+async def test_a_file_that_only_0_1_0_has_written_to_is_read_and_left_as_it_is(old: Path) -> None:
+    before = objects(old)
+    async with SqliteEventStore(old) as store:
+        assert await listed(store.run_store()) == ["c", "b", "a"]
+        assert await store.run_store().counts() == {"open": 3}
+    assert objects(old) == before
+
+
+async def test_what_0_1_0_writes_beside_is_in_its_place(old: Path) -> None:
+    async with SqliteEventStore(old) as store:
+        runs = store.run_store()
+        assert await runs.put(info("d", 4)) == 1
+        assert await listed(runs) == ["d", "c", "b", "a"]
+        written_by_0_1_0(old, info("a", 9, seq=2), info("e", 3), info("f", 1))
+        for limit in (1, 2, 3, 6, 7):
+            assert await listed(runs, limit) == ["a", "d", "c", "e", "b", "f"]
+        assert await runs.counts(RunFilter(statuses=("open",))) == {"open": 6}
+        with closing(sqlite3.connect(old)) as connection, connection:
+            connection.execute("DELETE FROM runs WHERE run_id IN ('d', 'f')")
+        assert await listed(runs) == ["a", "c", "e", "b"]
+        await runs.put(info("g", 5))
+        with closing(sqlite3.connect(old)) as connection:
+            assert connection.execute("SELECT count(*) FROM run_listing WHERE status IS NULL").fetchone() == (0,)
+        assert await listed(runs) == ["a", "g", "c", "e", "b"]
+        assert all(check.ok for check in await store.checks())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "moment = 'text'",
+        "moment = -1",
+        "moment = 9223372036854775807",
+        "moment = x'00'",
+        "status = 'asleep'",
+        "status = 5",
+        "status = NULL",
+        "moment = NULL",
+    ],
+)
+async def test_a_listing_that_somebody_changed_never_gives_a_wrong_document(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "events.db"
+    async with SqliteEventStore(path) as store:
+        runs = store.run_store()
+        infos = [info(name, day) for day, name in enumerate("abcd", 1)]
+        await runs.put(*infos)
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"UPDATE run_listing SET {change} WHERE run_id IN ('b', 'c')")
+        page = await runs.page(limit=1)
+        found = [*page.runs]
+        for _ in range(10):
+            if page.after is None:
+                break
+            page = await runs.page(after=page.after, limit=1)
+            found += page.runs
+        assert {each.run_id for each in found} >= {"a", "d"}
+        assert all(each in infos for each in found)
+        assert set(await runs.counts()) == {"open"}
+        for each in infos:
+            await runs.put(msgspec.structs.replace(each, seq=2))
+        assert await listed(runs) == ["d", "c", "b", "a"]
+
+
+async def test_a_container_whose_policy_lacks_the_times_gives_the_same_pages() -> None:
+    policy = {
+        **PROJECTION_INDEXING,
+        "includedPaths": [path for path in PROJECTION_INDEXING["includedPaths"] if path["path"] != "/recorded_at/?"],
+    }
+    async with CosmosEmulator() as emulator:
+        async with CosmosClient(emulator.endpoint, emulator.key) as client:
+            database = await client.create_database("db")
+            await database.create_container(
+                "events-projections", PartitionKey("/stream", version=2), indexing_policy=policy
+            )
+        async with CosmosEventStore(**where(emulator)) as store:
+            runs = store.run_store()
+            await runs.put(*(info(name, day) for name, day in zip("abcde", (3, 1, 5, 2, 4), strict=True)))
+            assert await listed(runs) == ["c", "e", "a", "d", "b"]
+            assert await runs.counts(RunFilter(prefix="a")) == {"open": 1}

@@ -21,7 +21,6 @@ NOT_YET: Final[frozenset[tuple[str, str]]] = frozenset(
     {
         ("a file is short", "eventckpt/stores/cosmos/container.py"),
         ("a file is short", "eventckpt/stores/cosmos/event_store.py"),
-        ("a file is short", "eventckpt/stores/sqlite/event_store.py"),
         ("an engine is named where stores are opened", "eventckpt/cli/import_storage.py"),
         ("errors of the SDK are translated in one place", "eventckpt/stores/cosmos/container.py"),
         ("errors of the SDK are translated in one place", "eventckpt/stores/cosmos/query.py"),

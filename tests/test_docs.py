@@ -39,7 +39,7 @@ from eventckpt.storage import payloads, summary, telemetry
 from eventckpt.storage import save as writer
 from eventckpt.storage.memory import Memory
 from eventckpt.stores.cosmos import event_store as cosmos
-from eventckpt.stores.sqlite import event_store as sqlite
+from eventckpt.stores.sqlite import appends, queries, schema
 
 from .conftest import cosmos_account
 
@@ -218,7 +218,7 @@ async def test_the_columns_of_the_sqlite_file_are_those_of_a_new_one(tmp_path: P
     text = (DOCS / "event-format.md").read_text(encoding="utf-8")
     assert first_column("event-format.md", "The SQLite file") == columns
     assert [name for name in named if f"`{name}`" not in text] == []
-    assert f"0x{sqlite.APPLICATION_ID:X}" in text
+    assert f"0x{schema.APPLICATION_ID:X}" in text
 
 
 def test_the_encodings_of_payloads_are_those_of_the_code() -> None:
@@ -294,8 +294,8 @@ def test_the_outcomes_of_the_metrics_are_those_of_the_code() -> None:
         ("event-format.md", lambda: f"cut after {summary.MAX_NAME:,} characters, and after {summary.MAX_SIZE:,} bytes"),
         ("event-format.md", lambda: f"exceeds {len(cosmos.partition_key_of(StreamId('w' * 5000, 'r'))):,} bytes"),
         ("architecture.md", lambda: f"From {payloads._LARGE >> 10} KiB on"),
-        ("architecture.md", lambda: f"up to {sqlite._GROUP} events"),
-        ("architecture.md", lambda: f"Listings fetch {sqlite._PAGE} rows at a time"),
+        ("architecture.md", lambda: f"up to {appends._GROUP} events"),
+        ("architecture.md", lambda: f"Listings fetch {queries.PAGE} rows at a time"),
     ],
 )
 def test_the_numbers_are_those_of_the_code(page: str, claim: Callable[[], str]) -> None:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from ...events import CheckpointEvent
 from ..change_feed import EVERYTHING, ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start, number_of
-from .file_access import FileAccess
+from .connection import Connections
+from .queries import committed
 
 __all__ = ["SqliteChangeFeed"]
 
@@ -15,8 +16,8 @@ __all__ = ["SqliteChangeFeed"]
 class SqliteChangeFeed(ChangeFeed):
     """See `ChangeFeed`. Made by `SqliteEventStore.change_feed`. A witness is the digest of the event at a position."""
 
-    def __init__(self, file: FileAccess) -> None:
-        self._file = file
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     async def identity(self) -> str:
         """See `ChangeFeed.identity`; leases lie in the same file, so there is nothing to tell apart."""
@@ -40,7 +41,7 @@ class SqliteChangeFeed(ChangeFeed):
             now = await self._seen_at(None)
             return FeedPage([], _continuation(now.last), witness=now.digest)  # the place to begin from, before all else
         position = 0 if continuation is None else number_of(feed_range, continuation)
-        rows = await self._file.committed(after=position, limit=limit)
+        rows = await self._connections.reading(lambda connection: committed(connection, after=position, limit=limit))
         # Looked at afterwards: had the file become another one in between, this would be of the other one, too.
         seen = await self._seen_at(position)
         _check(feed_range, position, witness, seen)
@@ -64,7 +65,7 @@ class SqliteChangeFeed(ChangeFeed):
         def fetch(connection: sqlite3.Connection) -> _Seen:
             return _Seen(*connection.execute(_SEEN, (position,)).fetchone())
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
 
 class _Seen(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ..documents import Document, DocumentStore
-from .file_access import FileAccess
+from .connection import Connections
 
 __all__ = ["SqliteDocumentStore"]
 
@@ -25,8 +25,8 @@ _decoder: Final[msgspec.json.Decoder[Document]] = msgspec.json.Decoder(dict[str,
 class SqliteDocumentStore(DocumentStore):
     """See `DocumentStore`. Made by `SqliteEventStore.document_store`."""
 
-    def __init__(self, file: FileAccess) -> None:
-        self._file = file
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
 
     async def list_documents(self, prefix: str) -> list[Document]:
         """See `DocumentStore.list_documents`."""
@@ -37,7 +37,7 @@ class SqliteDocumentStore(DocumentStore):
             )
             return [_read(*row) for row in rows]
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
     async def read(self, name: str) -> Document | None:
         """See `DocumentStore.read`."""
@@ -46,7 +46,7 @@ class SqliteDocumentStore(DocumentStore):
             row = connection.execute(f"SELECT {_ROW} FROM leases WHERE id = ?", (name,)).fetchone()
             return _read(*row) if row else None
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
     async def create(self, document: Document) -> Document | None:
         """See `DocumentStore.create`. The first version is drawn: one of a document that was deleted fits none that is
@@ -60,7 +60,7 @@ class SqliteDocumentStore(DocumentStore):
             )
             return cursor.rowcount == 1
 
-        return {**document, "_etag": str(version)} if await self._file.writing(change) else None
+        return {**document, "_etag": str(version)} if await self._connections.writing(change) else None
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""
@@ -76,7 +76,7 @@ class SqliteDocumentStore(DocumentStore):
                 return None
             return connection.execute(f"SELECT {_ETAG} FROM leases WHERE id = ?", (body["id"],)).fetchone()[0]
 
-        written = await self._file.writing(change)
+        written = await self._connections.writing(change)
         return None if written is None else {**body, "_etag": written}
 
     async def delete(self, name: str, etag: str) -> bool:
@@ -86,7 +86,7 @@ class SqliteDocumentStore(DocumentStore):
             connection.execute(f"DELETE FROM leases WHERE id = ? AND {_ETAG} = ?", (name, etag))
             return connection.execute("SELECT 1 FROM leases WHERE id = ?", (name,)).fetchone() is None
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
 
 def _read(name: str, etag: str, content: object) -> Document:

@@ -14,7 +14,7 @@ from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
 from ..run_documents import LeftOut
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
-from .file_access import FileAccess
+from .connection import Connections
 from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
 from .schema import has_run_listing
 
@@ -29,8 +29,8 @@ _encoder = msgspec.msgpack.Encoder()
 class SqliteRunStore(RunStore):
     """See `RunStore`; made by `SqliteEventStore.run_store`."""
 
-    def __init__(self, file: FileAccess, name: str | None) -> None:
-        self._file = file
+    def __init__(self, connections: Connections, name: str | None) -> None:
+        self._connections = connections
         self._name = name
         self._left_out = LeftOut()
 
@@ -40,7 +40,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> list[RunRow | None]:
             return [self._found(connection, stream) for stream in streams]
 
-        rows = await self._file.reading(fetch)
+        rows = await self._connections.reading(fetch)
         return {info.stream: info for row in rows if row is not None and (info := self._counting(row)) is not None}
 
     async def put(self, *infos: RunInfo) -> int:
@@ -51,7 +51,7 @@ class SqliteRunStore(RunStore):
             list_unread(connection, self._name, written)
             return written
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
     def _put(self, connection: sqlite3.Connection, info: RunInfo) -> int:
         """Write a document unless the stored one stays; how many were written."""
@@ -96,7 +96,7 @@ class SqliteRunStore(RunStore):
                 rows[-1] = rows[-1]._replace(info=b"")
             return rows
 
-        rows = await self._file.reading(fetch)
+        rows = await self._connections.reading(fetch)
         return next(filter(None, map(self._counting, rows)), None)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
@@ -114,7 +114,7 @@ class SqliteRunStore(RunStore):
                 )
                 return [RunRow(*row) for row in cursor]
 
-            rows = await self._file.reading(fetch)
+            rows = await self._connections.reading(fetch)
             for row in rows:
                 if (info := self._counting(row)) is not None:
                     yield info
@@ -135,7 +135,7 @@ class SqliteRunStore(RunStore):
             rows = rows_behind(connection, self._name, wanted, behind, limit + 1)
             return rows, unread(connection, self._name, wanted, behind, limit + 1)
 
-        if (found := await self._file.reading(fetch)) is None:
+        if (found := await self._connections.reading(fetch)) is None:
             return await super().page(which, after=after, limit=limit)
         rows, infos = found
         listed = [
@@ -159,7 +159,7 @@ class SqliteRunStore(RunStore):
 
         if not wanted.can_fit:
             return {}
-        found = await self._file.reading(fetch)
+        found = await self._connections.reading(fetch)
         return await super().counts(which) if found is None else found
 
     async def clear(self) -> None:
@@ -168,7 +168,7 @@ class SqliteRunStore(RunStore):
         def change(connection: sqlite3.Connection) -> None:
             connection.execute(f"DELETE FROM runs WHERE projection = {IN_USE}", (self._name,))
 
-        await self._file.writing(change)
+        await self._connections.writing(change)
 
     async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
@@ -176,7 +176,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> str:
             return connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`."""
@@ -186,7 +186,7 @@ class SqliteRunStore(RunStore):
             connection.execute(_POINT, (_CLAIM, token))
             return Claim(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0], token)
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`."""
@@ -199,7 +199,7 @@ class SqliteRunStore(RunStore):
             connection.execute(_POINT, (KIND, name))
             return True
 
-        return await self._file.writing(change)
+        return await self._connections.writing(change)
 
     async def is_empty(self) -> bool:
         """See `RunStore.is_empty`."""
@@ -207,7 +207,7 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> bool:
             return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
 
-        return await self._file.reading(fetch)
+        return await self._connections.reading(fetch)
 
 
 _POINT: Final = (

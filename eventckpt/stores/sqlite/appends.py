@@ -1,0 +1,112 @@
+"""Group commit: appends that wait while the writer is busy are committed together, in one transaction with one flush.
+
+That is where the throughput of parallel runs comes from. A whole transaction runs within one job of the writer's
+thread, so no cancellation can fall into its middle.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from ...errors import CheckpointStoreError, StoreLockedError, StoreReplacedError
+from ...events import CheckpointEvent
+from .changes import append_one
+from .connection import Connections
+from .errors import store_errors
+
+__all__ = ["Appends"]
+
+_GROUP: Final = 512  # appends in one transaction: bounds how long other processes wait for the write lock
+
+
+class _Waiting(NamedTuple):
+    """An append that has not been committed, and who waits for it."""
+
+    event: CheckpointEvent
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[None]
+
+
+class Appends:
+    """The appends of one store object, of whichever tasks and threads."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+        self._waiting: deque[_Waiting] = deque()
+        self._appending = False
+        """Whether a job of the writer is there to take what waits. Both are under the lock of the connections."""
+
+    async def append(self, event: CheckpointEvent) -> None:
+        """See `EventStore.append`."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
+        with self._connections.lock:
+            self._connections.refuse_if_unusable(writes=True)
+            if not self._appending:
+                self._connections.hand_to_writer(self._append_waiting)
+                self._appending = True
+            self._waiting.append(_Waiting(event, loop, done))
+        try:
+            await done
+        except asyncio.CancelledError:
+            self._connections.owe()
+            raise
+
+    # In the writer thread
+
+    def _append_waiting(self) -> None:
+        while group := self._take_waiting():
+            _settle(group, self._append([waiting.event for waiting in group]))
+            with suppress(CheckpointStoreError):  # the store is closing, and no job comes after this one
+                # Behind the writer's other jobs, which get their turn.
+                self._connections.hand_to_writer(self._append_waiting)
+                return
+
+    def _append(self, events: list[CheckpointEvent]) -> Sequence[Exception | None]:
+        """What became of each event. What fails one of them does not fail the others."""
+        try:
+            with (
+                store_errors(self._connections.path),
+                self._connections.opened_to_write().transaction("IMMEDIATE") as connection,
+            ):
+                return [append_one(connection, event) for event in events]
+        except CheckpointStoreError as error:
+            # Each by itself would wait for the lock again, or find the same file.
+            if len(events) == 1 or isinstance(error, StoreLockedError | StoreReplacedError):
+                return [error] * len(events)
+        return [outcome for event in events for outcome in self._append([event])]
+
+    def _take_waiting(self) -> list[_Waiting]:
+        """The next group of appends whose callers still wait; where there are none, the writer's job is over."""
+        group: list[_Waiting] = []
+        with self._connections.lock:
+            while self._waiting and len(group) < _GROUP:
+                waiting = self._waiting.popleft()
+                if not waiting.done.cancelled():
+                    group.append(waiting)
+            self._appending = bool(group)
+        return group
+
+
+def _settle(group: list[_Waiting], outcomes: Sequence[Exception | None]) -> None:
+    """Tell each caller, waking each event loop once for the whole group."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
+    for waiting, outcome in zip(group, outcomes, strict=True):
+        by_loop.setdefault(waiting.loop, []).append((waiting.done, outcome))
+    for loop, settled in by_loop.items():
+        with suppress(RuntimeError):  # a loop that was closed has nobody left to tell
+            loop.call_soon_threadsafe(_tell, settled)
+
+
+def _tell(settled: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
+    for done, outcome in settled:
+        if done.done():  # cancelled meanwhile
+            continue
+        if outcome is None:
+            done.set_result(None)
+        else:
+            done.set_exception(outcome)

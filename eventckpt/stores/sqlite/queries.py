@@ -1,0 +1,247 @@
+"""What is asked of the table of events, and how a row of it becomes an event again."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ...events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
+from .. import FoundEvent
+
+__all__ = [
+    "COLUMNS",
+    "MIN_SEQ",
+    "PAGE",
+    "bounds_of",
+    "committed",
+    "event_of",
+    "events_at",
+    "head_of",
+    "ids_beginning_with",
+    "newest_of",
+    "page_of",
+    "position_before_last",
+    "runs_with",
+    "streams_between",
+    "streams_named",
+    "where",
+    "whole_events",
+]
+
+PAGE: Final = 256  # rows that one query fetches
+MIN_SEQ: Final = -MAX_SEQ - 1
+COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
+_PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
+_LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
+
+_NEWEST: Final = (
+    # Of each run the event with the greatest seq (SQLite takes the other columns from the row that has the maximum): a
+    # copy that was put back lies behind later ones. Without the hint, SQLite walks through the workflow.
+    "SELECT position, seq FROM (SELECT position, type, max(seq) AS seq FROM events INDEXED BY events_by_checkpoint"
+    " WHERE checkpoint_id = ? {only} GROUP BY workflow_name, run_id) ORDER BY type = 'tombstone', position DESC LIMIT 1"
+)
+"""Where the newest event of a checkpoint id is, in the run that counts: one where it is live, and written last."""
+
+_NOT_A_HEADER: Final = (
+    msgspec.MsgspecError,
+    UnicodeDecodeError,
+    TypeError,
+)  # of a damaged row, not even the type is sure
+
+_decoder: Final = msgspec.msgpack.Decoder(CheckpointEvent)
+_schema_decoder: Final = msgspec.msgpack.Decoder(EventSchema)
+
+
+def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]) -> list[CheckpointEvent]:
+    """The whole events of a stream at some seqs, in the order of seqs, those that are there."""
+    only, key = where(stream)
+    wanted = sorted({seq for seq in seqs if MIN_SEQ <= seq <= MAX_SEQ})
+    rows: list[tuple[Any, ...]] = []
+    for start in range(0, len(wanted), PAGE):  # SQLite bounds the number of parameters
+        some = wanted[start : start + PAGE]
+        marks = ", ".join("?" * len(some))
+        rows += connection.execute(
+            f"SELECT {COLUMNS}, data FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
+        )
+    return [event_of(row) for row in rows]
+
+
+def newest_of(connection: sqlite3.Connection, checkpoint_id: str, only: str, key: tuple[str, ...]) -> FoundEvent | None:
+    """The newest event of an id in the run that counts, among those that a condition holds for."""
+    newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
+    if newest is None:
+        return None
+    row = connection.execute(f"SELECT {COLUMNS}, data FROM events WHERE position = ?", newest[:1])
+    event = event_of(row.fetchone())
+    return FoundEvent(event, head_of(connection, event.stream) or event.header())
+
+
+def page_of(
+    connection: sqlite3.Connection,
+    only: str,
+    key: tuple[str, ...],
+    *,
+    column: Literal["seq", "position"],
+    low: int,
+    high: int,
+    desc: bool,
+) -> list[tuple[Any, ...]]:
+    """A page of rows without data, those behind `low` and up to `high`, in the order of `column`."""
+    return connection.execute(
+        f"SELECT {COLUMNS} FROM events WHERE {column} > ? AND {column} <= ? {only}"
+        f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT {PAGE}",
+        (low, high, *key),
+    ).fetchall()
+
+
+def committed(connection: sqlite3.Connection, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
+    """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+    )
+    return [(row[0], event_of(row)) for row in rows]
+
+
+def ids_beginning_with(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+    """Checkpoint ids that begin with `prefix`, in their order."""
+    rows = connection.execute(
+        "SELECT DISTINCT checkpoint_id FROM events INDEXED BY events_by_checkpoint"
+        " WHERE checkpoint_id >= ? AND checkpoint_id <= ? ORDER BY checkpoint_id LIMIT ?",
+        (prefix, prefix + _LAST_CHARACTERS, limit),
+    )
+    return [row[0] for row in rows]
+
+
+def runs_with(
+    connection: sqlite3.Connection, workflow_name: str, checkpoint_ids: Sequence[str]
+) -> set[tuple[str, str]]:
+    """Which of these checkpoint ids are in which runs of a workflow."""
+    marks = ", ".join("?" * len(checkpoint_ids))
+    rows = connection.execute(
+        "SELECT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
+        f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
+        (*checkpoint_ids, workflow_name),
+    )
+    return {(str(name), str(run_id)) for name, run_id in rows}
+
+
+def head_of(connection: sqlite3.Connection, stream: StreamId) -> CheckpointEvent | None:
+    only, key = where(stream)
+    row = connection.execute(
+        f"SELECT {COLUMNS} FROM events WHERE seq > 0 {only} ORDER BY seq DESC LIMIT 1", key
+    ).fetchone()
+    return event_of(row) if row else None
+
+
+def _last_position(connection: sqlite3.Connection) -> int:
+    return connection.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()[0]
+
+
+def position_before_last(connection: sqlite3.Connection, last: int) -> int:
+    row = connection.execute(
+        "SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (min(last, MAX_SEQ),)
+    ).fetchone()
+    return row[0] if row else 0
+
+
+def streams_between(
+    connection: sqlite3.Connection, *, workflow_name: str | None, since: int, before: int, top: int | None
+) -> tuple[int, list[tuple[int, str, str]]]:
+    """A page of the streams whose head, among the events up to position `top`, lies behind `since` and at `before` or
+    earlier; and `top`, which is the last position where None is given."""
+    only, key = ("", ()) if workflow_name is None else ("AND workflow_name = ?", (workflow_name,))
+    top = _last_position(connection) if top is None else top
+    rows = connection.execute(
+        f"SELECT position, workflow_name, run_id FROM events AS head WHERE position > ? AND position <= ? {only}"
+        " AND NOT EXISTS (SELECT 1 FROM events AS later WHERE later.workflow_name = head.workflow_name"
+        " AND later.run_id = head.run_id AND later.seq > head.seq AND later.position <= ?)"
+        f" ORDER BY position DESC LIMIT {PAGE}",
+        (since, min(before, top), *key, top),
+    )
+    return top, rows.fetchall()
+
+
+def streams_named(connection: sqlite3.Connection, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:
+    # The names of workflows are few: each is found from the one before, and the index does the rest.
+    rows = connection.execute(
+        "WITH RECURSIVE workflows (name) AS (SELECT min(workflow_name) FROM events UNION ALL"
+        " SELECT (SELECT min(workflow_name) FROM events WHERE workflow_name > name) FROM workflows"
+        " WHERE name IS NOT NULL)"
+        " SELECT workflow_name, run_id, max(position) AS latest FROM events"
+        " WHERE workflow_name IN (SELECT name FROM workflows WHERE name IS NOT NULL AND name = ifnull(?, name))"
+        " AND run_id >= ? AND run_id <= ? GROUP BY workflow_name, run_id ORDER BY latest DESC",
+        (workflow_name, prefix, prefix + _LAST_CHARACTERS),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def whole_events(
+    connection: sqlite3.Connection, stream: StreamId, low: int, high: int
+) -> tuple[list[tuple[int, CheckpointEvent]], bool]:
+    """A page of whole events, each with the seq that its row has, and whether it is the last page."""
+    only, key = where(stream)
+    size = 0
+    page: list[tuple[int, CheckpointEvent]] = []
+    with closing(
+        connection.execute(
+            f"SELECT {COLUMNS}, data FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq", (low, high, *key)
+        )
+    ) as rows:
+        for row in rows:
+            page.append((row[3], event_of(row)))
+            size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
+            if len(page) == PAGE or size > _PAGE_BYTES:
+                return page, False
+    return page, True
+
+
+def bounds_of(gt: int, lte: int | None) -> tuple[int, int]:
+    """The bounds of a listing as SQLite counts, in 64 bits."""
+    low, high = (min(max(bound, MIN_SEQ), MAX_SEQ) for bound in (gt, MAX_SEQ if lte is None else lte))
+    return low, high
+
+
+def where(stream: StreamId) -> tuple[str, tuple[str, str]]:
+    return "AND workflow_name = ? AND run_id = ?", (stream.workflow_name, stream.run_id)
+
+
+def event_of(row: tuple[Any, ...]) -> CheckpointEvent:
+    """The event in a row, with its data if the row has that column."""
+    _, workflow_name, run_id, seq, kind, checkpoint_id, digest, header, *data = row
+    event = _header(header)
+    key = (workflow_name, run_id, seq, kind, checkpoint_id, digest)
+    stray = bool(data and data[0]) and event is not None and event.payload is None
+    if event is None or stray or key != (
+        event.workflow_name, event.run_id, event.seq, event.type, event.checkpoint_id, event.digest
+    ):  # fmt: skip
+        return CheckpointEvent.unreadable(
+            kind=kind,
+            workflow_name=workflow_name,
+            run_id=run_id,
+            seq=seq,
+            checkpoint_id=checkpoint_id,
+            digest=digest,
+            schema=_schema(header),
+        )
+    if event.payload and data and isinstance(data[0], bytes):
+        return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data[0]))
+    return event
+
+
+def _header(stored: Any) -> CheckpointEvent | None:
+    try:
+        return _decoder.decode(stored)
+    except _NOT_A_HEADER:
+        return None
+
+
+def _schema(stored: Any) -> int:
+    """The schema that a header says it has, whatever else is in it."""
+    try:
+        return _schema_decoder.decode(stored).schema
+    except _NOT_A_HEADER:
+        return SCHEMA

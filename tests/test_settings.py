@@ -98,7 +98,8 @@ COSMOS: dict[str, tuple[Any, ...]] = {
     "env_file_encoding": (42, "", "no-such-encoding", object(), Wordless()),
 }  # fmt: skip
 PERIODS = (
-    "poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin", "lag_interval"
+    "poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin",
+    "lag_interval",
 )  # fmt: skip
 PROCESSOR: dict[str, tuple[Any, ...]] = {
     "worker": NOT_A_NAME,

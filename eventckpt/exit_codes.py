@@ -1,7 +1,11 @@
-"""What the exit codes mean: the same for every command of every program, so that a script needs to know them once."""
+"""How the commands of every program end, and what their exit codes mean: a script needs to know them once."""
 
 from __future__ import annotations
 
+import os
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Final
 
 from agent_framework import WorkflowCheckpointException
@@ -17,7 +21,18 @@ from .errors import (
 )
 from .location import LocationError
 
-__all__ = ["FOUND_WRONG", "INTERRUPTED", "MEANINGS", "NO_SUCH_NAME", "STATE", "STORE", "USAGE", "exit_code"]
+__all__ = [
+    "FOUND_WRONG",
+    "INTERRUPTED",
+    "MEANINGS",
+    "NO_SUCH_NAME",
+    "STATE",
+    "STORE",
+    "USAGE",
+    "Failure",
+    "ending",
+    "exit_code",
+]
 
 FOUND_WRONG: Final = 1
 USAGE: Final = 2
@@ -46,7 +61,42 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
 """The first that an error is an instance of counts."""
 
 
+class Failure(Exception):  # noqa: N818 - a way out with an exit code
+    """Ends a command with an exit code and a sentence that says why."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code: int = code
+
+
+@contextmanager
+def ending(tell: Callable[[int, BaseException], object]) -> Generator[None, None, None]:
+    """Around the work of a command: what goes wrong in it ends the program with its exit code.
+
+    Args:
+        tell: called with the code and the error that the user is to be told of.
+
+    Raises:
+        SystemExit: something went wrong, or nobody reads what is printed any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:  # the reader of the pipe has seen enough
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - so that exiting does not flush into it
+        raise SystemExit(0) from None
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        tell(code, error)
+        raise SystemExit(code) from error
+
+
 def exit_code(error: BaseException) -> int | None:
     """The exit code of a command that ended in this error; None of one that is a fault of the program, and is shown
     with its traceback."""
+    if isinstance(error, Failure):
+        return error.code
     return next((code for kind, code in _CODES if isinstance(error, kind)), None)

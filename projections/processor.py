@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, Self
 
 import msgspec
@@ -258,10 +259,6 @@ class ChangeFeedProcessor(Admin):
         self._watch.left(lease)
         self._ask.set()
 
-    async def _until_asking(self, seconds: float) -> None:
-        await first(self._clock.sleep(seconds), self._ask.wait())
-        self._ask.clear()
-
     def _raise_if_at_work(self) -> None:
         if self._ranges.consumers:
             raise RuntimeError("Stop the workers first: this very processor is at work.")
@@ -272,15 +269,18 @@ class ChangeFeedProcessor(Admin):
         self._look.set()
 
     async def _ask_of_ranges(self) -> None:
-        await self._asking_loop.run(self._watch.ask, every=self.options.lag_interval, sleep=self._until_asking)
+        sleep = partial(self._until, self._ask)
+        await self._asking_loop.run(self._watch.ask, every=self.options.lag_interval, sleep=sleep)
 
     async def _balance(self) -> None:
-        await self._until_look(self.options.acquire_interval)
-        await self._balancing_loop.run(self._cycle, every=self.options.acquire_interval, sleep=self._until_look)
+        sleep, pause = partial(self._until, self._look), self.options.acquire_interval
+        await sleep(pause)
+        await self._balancing_loop.run(self._cycle, every=pause, sleep=sleep)
 
-    async def _until_look(self, seconds: float) -> None:
-        await first(self._clock.sleep(seconds), self._look.wait())
-        self._look.clear()
+    async def _until(self, wanted: asyncio.Event, seconds: float) -> None:
+        """Let time pass, unless a turn is wanted before."""
+        await first(self._clock.sleep(seconds), wanted.wait())
+        wanted.clear()
 
     async def _cycle(self) -> None:
         """Look at all leases once, and do what follows from them."""

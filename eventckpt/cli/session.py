@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
-import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
@@ -17,7 +15,7 @@ import typer
 
 from ..audit import CheckpointAudit, Latest
 from ..errors import AmbiguousNameError
-from ..exit_codes import FOUND_WRONG, INTERRUPTED, NO_SUCH_NAME, STORE, USAGE, exit_code
+from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
 from .output import Output
 
@@ -49,14 +47,6 @@ _Store = Annotated[
     ),
 ]
 _AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, each with its kind.")]
-
-
-class Failure(Exception):  # noqa: N818 - a way out with an exit code
-    """Ends a command with an exit code and a line that says why."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Session:
@@ -138,26 +128,11 @@ def _run(work: Callable[[Session], Awaitable[int | None]], location: str | None,
         async with AsyncExitStack() as resources:
             return await work(Session(location, out, resources))
 
-    try:
+    def tell(code: int, error: BaseException) -> None:
+        out.error(code, str(error), {"candidates": error.candidates} if isinstance(error, AmbiguousNameError) else {})
+
+    with ending(tell):
         return asyncio.run(inside()) or 0
-    except Failure as failure:
-        return _failed(out, failure.code, str(failure))
-    except AmbiguousNameError as error:
-        return _failed(out, NO_SUCH_NAME, str(error), candidates=error.candidates)
-    except BrokenPipeError:  # the reader of the pipe has seen enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - so that exiting does not flush into it
-        return 0
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    except Exception as error:
-        if (code := exit_code(error)) is None:
-            raise
-        return _failed(out, code, str(error))
-
-
-def _failed(out: Output, code: int, message: str, **fields: Any) -> int:
-    out.error(code, message, fields)
-    return code
 
 
 def moment(text: str | None, option: str) -> datetime | None:

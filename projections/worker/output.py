@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
@@ -14,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventckpt.exit_codes import FOUND_WRONG, INTERRUPTED, USAGE, exit_code
+from eventckpt.exit_codes import FOUND_WRONG, USAGE, Failure, ending
 from eventckpt.text import safe, safe_json
 
 from ..leases import LeaseLostError
@@ -27,34 +25,13 @@ _T = TypeVar("_T")
 _PROGRAM: Final = "eventckpt-projector"
 
 
-class Failure(Exception):  # noqa: N818 - a way out with an exit code
-    """Ends a command with an exit code and a sentence that says why."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def complete(work: Coroutine[Any, Any, _T]) -> _T:
     """Run to the end; what goes wrong is told in one sentence, with its exit code."""
-    try:
-        return asyncio.run(work)
-    except Failure as failure:
-        code, error = failure.code, failure
-    except (RebuildRunningError, RebuildLostError, LeaseLostError) as others:
-        code, error = FOUND_WRONG, others
-    except BrokenPipeError:  # the reader of the pipe has seen enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - so that exiting does not flush into it
-        raise typer.Exit(0) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(INTERRUPTED) from None
-    except Exception as failed:
-        known = exit_code(failed)
-        if known is None:
-            raise
-        code, error = known, failed
-    say(f"{_PROGRAM}: {' '.join(str(error).split())}")
-    raise typer.Exit(code) from error
+    with ending(lambda _, error: say(f"{_PROGRAM}: {' '.join(str(error).split())}")):
+        try:
+            return asyncio.run(work)
+        except (RebuildRunningError, RebuildLostError, LeaseLostError) as others:
+            raise Failure(FOUND_WRONG, str(others)) from others
 
 
 def well_formed(make: Callable[[], _T]) -> _T:

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
-from eventckpt import EventStore
 from eventckpt.testing import RunStoreConformance
 
-from ..engines import Engine
+from .on_the_engine import OnTheEngine
 
 
-class TestRunStores(RunStoreConformance):
-    @pytest.fixture(autouse=True)
-    async def on_the_engine(self, engine: Engine) -> None:
-        self.engine = engine
-
-    async def open_store(self) -> EventStore:
-        return self.engine.open()
-
-    async def settle(self) -> None:
-        self.engine.settle()
+class TestRunStores(OnTheEngine, RunStoreConformance):
+    pass

@@ -335,10 +335,6 @@ class CosmosEventStore(AuditStore):
         """See `EventStore.document_store`. They are in the container `<container_name>-leases`."""
         return CosmosDocumentStore(self._container)
 
-    def runs(self, name: str | None = None) -> RunStore:
-        """See `EventStore.runs`."""
-        return self.run_store(name)
-
     @property
     def events_container(self) -> Container:
         """Our own container of events: for its change feed, and for containers beside it."""

@@ -228,10 +228,6 @@ class SqliteEventStore(AuditStore):
         """See `EventStore.document_store`: a table of the same file."""
         return SqliteDocumentStore(self._connections)
 
-    def runs(self, name: str | None = None) -> RunStore:
-        """See `EventStore.runs`."""
-        return self.run_store(name)
-
     async def reading(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         """What `fetch` finds, in the reader's thread: for what is kept beside the events in the same file."""
         return await self._connections.reading(fetch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
 from typing import Final
 
@@ -32,6 +32,7 @@ __all__ = [
     "Failure",
     "ending",
     "exit_code",
+    "without_extra",
 ]
 
 FOUND_WRONG: Final = 1
@@ -67,6 +68,24 @@ class Failure(Exception):  # noqa: N818 - a way out with an exit code
     def __init__(self, code: int, message: str) -> None:
         super().__init__(message)
         self.code: int = code
+
+
+def without_extra(program: str, extra: str, brings: Collection[str], error: ModuleNotFoundError) -> SystemExit:
+    """The end of a program whose extra is not installed, in one sentence.
+
+    Args:
+        program: its name.
+        extra: which one.
+        brings: the packages that it brings.
+        error: what was not found.
+
+    Raises:
+        ModuleNotFoundError: `error` is about something else.
+    """
+    if error.name is None or error.name.partition(".")[0] not in brings:
+        raise error
+    sys.stderr.write(f"{program}: it needs the {extra} extra ({error}): pip install '.[{extra}]' in a checkout.\n")
+    return SystemExit(USAGE)
 
 
 @contextmanager

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
+from ..exit_codes import MEANINGS, without_extra
+
 try:
     import typer
 
-    from ..exit_codes import MEANINGS
     from . import archive, backup, check, compare, import_storage, inspect, manage
-except ModuleNotFoundError as _gone:  # pragma: no cover - the extra is installed wherever tests run
-    raise SystemExit(f"The eventckpt command needs the cli extra ({_gone}): pip install '.[cli]'") from _gone
+except ModuleNotFoundError as _gone:
+    raise without_extra("eventckpt", "cli", ("rich", "typer"), _gone) from _gone
 
 __all__ = ["app", "main"]
 

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import sys
+from eventckpt.exit_codes import without_extra
 
 try:
     from .app import app
 except ModuleNotFoundError as _gone:
-    if _gone.name is None or _gone.name.partition(".")[0] not in ("prometheus_client", "rich", "typer"):
-        raise
-    sys.stderr.write(
-        f"eventckpt-projector: it needs the projector extra ({_gone}): pip install '.[projector]' in a checkout.\n"
-    )
-    raise SystemExit(2) from _gone
+    raise without_extra("eventckpt-projector", "projector", ("prometheus_client", "rich", "typer"), _gone) from _gone
 
 __all__ = ["app"]

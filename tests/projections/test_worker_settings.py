@@ -110,13 +110,19 @@ def test_a_worker_ends_where_its_store_is_no_store(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-@pytest.mark.parametrize("module", ["prometheus_client", "rich", "typer"])
-def test_a_missing_extra_is_one_sentence(module: str) -> None:
-    code = f"import sys; sys.modules[{module!r}] = None\nfrom projections.worker import app\napp()"
+@pytest.mark.parametrize(
+    ("program", "extra", "module"),
+    [
+        *(("eventckpt.cli", "cli", module) for module in ("rich", "typer")),
+        *(("projections.worker", "projector", module) for module in ("prometheus_client", "rich", "typer")),
+    ],
+)
+def test_a_missing_extra_is_one_sentence(program: str, extra: str, module: str) -> None:
+    code = f"import sys; sys.modules[{module!r}] = None\nfrom {program} import app\napp()"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert is_one_sentence(ran.stderr), ran.stderr
-    assert "pip install '.[projector]' in a checkout" in ran.stderr
+    assert f"pip install '.[{extra}]' in a checkout" in ran.stderr
 
 
 def test_a_missing_sdk_is_one_sentence() -> None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from eventckpt import CosmosEventStore, StreamId
-from eventckpt.removals import NOTHING
+from eventckpt.events import Pruned
+from eventckpt.removals import NOTHING, Removals
 from eventckpt.runs import fold
 from eventckpt.stores import Claim
 from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.conformance import make_event
+from projections.leases import Lease, LeaseStore, Parked
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
@@ -90,6 +94,61 @@ LOOKS: dict[str, tuple[str, Operation]] = {
     ),
     "ChangeFeed.lag": ("events", lambda store: store.change_feed().lag(EVERYTHING, None, start="beginning")),
 }
+
+
+SECOND = make_event(STREAM, 2, previous=EVENT)
+RECORD = msgspec.structs.replace(
+    make_event(STREAM, 3, previous=SECOND),
+    pruned=(Pruned(first=1, last=1, previous_digest="", digest=EVENT.digest),),
+)
+RANGE_LEASE = Lease(range=EVERYTHING, etag='"0"')
+PARKED = Parked(range="range", continuation=None, event=EVENT.header(), error="an error", attempts=3, parked_at="now")
+
+
+def leases(store: CosmosEventStore) -> LeaseStore:
+    return LeaseStore(store.document_store(), store.change_feed(), "processor")
+
+
+LEASES: dict[str, Operation] = {
+    "LeaseStore.all": lambda store: leases(store).all(),
+    "LeaseStore.read": lambda store: leases(store).read(RANGE_LEASE),
+    "LeaseStore.create": lambda store: leases(store).create(RANGE_LEASE),
+    "LeaseStore.replace": lambda store: leases(store).replace(RANGE_LEASE),
+    "LeaseStore.delete": lambda store: leases(store).delete(RANGE_LEASE),
+    "LeaseStore.remove_unreadable": lambda store: leases(store).remove_unreadable(),
+    "LeaseStore.initialised": lambda store: leases(store).initialised(),
+    "LeaseStore.mark_initialised": lambda store: leases(store).mark_initialised(),
+    "LeaseStore.doubt": lambda store: leases(store).doubt("why", "now"),
+    "LeaseStore.doubted": lambda store: leases(store).doubted(),
+    "LeaseStore.check_rights": lambda store: leases(store).check_rights(),
+    "LeaseStore.park": lambda store: leases(store).park(PARKED),
+    "LeaseStore.parked": lambda store: leases(store).parked(),
+    "LeaseStore.unpark": lambda store: leases(store).unpark(PARKED),
+    "LeaseStore.clear": lambda store: leases(store).clear(),
+}
+IN_EARNEST: dict[str, Operation] = {
+    "AuditStore.put": lambda store: store.put(STREAM, [EVENT, SECOND]),
+    "AuditStore.put_over": lambda store: store.put_over(STREAM, [make_event(STREAM, 7)], after=1),
+    "AuditStore.remove": lambda store: store.remove(STREAM, [1]),
+    "AuditStore.unmarked": lambda store: store.unmarked(STREAM, Removals([RECORD])),
+    "DocumentStore.replace": lambda store: store.document_store().replace(LEASE, '"0"'),
+    "DocumentStore.delete": lambda store: store.document_store().delete("lease", '"0"'),
+}
+"""Those that would otherwise find without a request that there is nothing to do."""
+EVERYTHING_DONE: dict[str, Operation] = {
+    **WRITES,
+    **{name: operation for name, (_, operation) in LOOKS.items()},
+    **LEASES,
+    **IN_EARNEST,
+}
+"""Every operation of every port, and of the leases, which are kept in one."""
+
+
+def container_of(name: str) -> str:
+    """The container that an operation is about."""
+    return {"RunStore": "events-projections", "DocumentStore": "events-leases", "LeaseStore": "events-leases"}.get(
+        name.partition(".")[0], "events"
+    )
 
 
 async def fill(emulator: CosmosEmulator) -> None:

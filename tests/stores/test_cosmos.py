@@ -52,12 +52,13 @@ from eventckpt.chain import digest_of, sealed
 from eventckpt.errors import StoreFormatError, StoreReadOnlyError, StoreUnavailableError, StreamConflict
 from eventckpt.events import Summary
 from eventckpt.stores.conformance import EventStoreConformance, make_event
-from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of, query, requests
+from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, partition_key_of, requests
 
 from ..conftest import cosmos_account
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
 from ..engines import catch_up
+from .cosmos_operations import hurry
 
 STREAM = StreamId("workflow", "run")
 WORKFLOW = "orders"
@@ -496,13 +497,12 @@ async def test_an_identity_that_may_not_write_can_read_and_is_told_its_role(
 
 
 async def test_no_secret_shows_in_a_text_of_the_store(
-    emulator: CosmosEmulator, settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator, settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.1)
     caplog.set_level(logging.DEBUG)
     texts: list[str] = []
     for status, kind in ((403, "create_item"), (429, "create_item"), (400, "create_item"), (401, "read_container")):
-        storage = CosmosCheckpointStorage(**settings)
+        storage = CosmosCheckpointStorage(**settings, timeout=1.0)
         with emulator.faults.respond(status, kind=kind), pytest.raises(CheckpointStoreError) as error:
             await storage.save(checkpoint())
         texts += [
@@ -582,9 +582,9 @@ async def test_who_may_not_create_the_container_is_told_how_it_is_done(
 
 
 async def test_a_container_that_was_deleted_under_the_store_is_named_missing(
-    store: CosmosEventStore, client: CosmosClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    store: CosmosEventStore, client: CosmosClient, settings: Settings
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.5)
+    hurry(store, 0.5)
     await append_chain(store, 1)
     await client.get_database_client(settings["database_name"]).delete_container(settings["container_name"])
     for use in (store.append(make_event(STREAM, 1)), headers(store)):
@@ -1089,9 +1089,9 @@ async def test_a_replica_that_lags_behind_is_not_taken_for_an_empty_run(
 
 @pytest.mark.parametrize("status", [408, 429, 449, 503])
 async def test_a_service_that_stays_away_is_reported_in_bounded_time(
-    emulator: CosmosEmulator, store: CosmosEventStore, status: int, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator, store: CosmosEventStore, status: int
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 1.5)  # no argument of the store: nobody else has a reason to set it
+    hurry(store, 1.5)
     events = await append_chain(store, 1)
     with emulator.faults.respond(status), pytest.raises(StoreUnavailableError, match=rf"{status}.*again is safe"):
         await store.append(make_event(STREAM, 2, previous=events[0]))
@@ -1099,14 +1099,14 @@ async def test_a_service_that_stays_away_is_reported_in_bounded_time(
 
 
 async def test_the_service_decides_how_long_a_throttled_request_waits(
-    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
     events = await append_chain(store, 1)
     emulator.faults.respond(449, headers={"x-ms-retry-after-ms": "300"}, kind="create_item", times=1)
     began = time.monotonic()
     await store.append(make_event(STREAM, 2, previous=events[0]))
     assert time.monotonic() - began >= 0.3
-    monkeypatch.setattr(requests, "PATIENCE", 1.0)
+    hurry(store, 1.0)
     emulator.faults.respond(449, headers={"x-ms-retry-after-ms": "60000"}, kind="create_item")
     with pytest.raises(StoreUnavailableError):  # at once: what would come after the wait is past all patience
         await store.append(make_event(STREAM, 3, previous=events[0]))
@@ -1295,7 +1295,7 @@ async def test_one_operation_sends_few_requests_at_a_time(emulator: CosmosEmulat
     def arrives(_: object) -> bool:
         nonlocal arrived
         arrived += 1
-        if arrived == query.AT_ONCE:
+        if arrived == requests.AT_ONCE:
             full.set()
         return True
 
@@ -1303,7 +1303,7 @@ async def test_one_operation_sends_few_requests_at_a_time(emulator: CosmosEmulat
     appending = asyncio.create_task(store.append(make_event(STREAM, 2, data=MEGABYTES_5)))
     await full.wait()
     await store.read(STREAM, 1)  # any other request that was sent has arrived by now
-    assert arrived == query.AT_ONCE < PARTS_OF_5_MB
+    assert arrived == requests.AT_ONCE < PARTS_OF_5_MB
     release.set()
     await appending
     assert arrived == PARTS_OF_5_MB

@@ -26,6 +26,7 @@ from .opening import KNOWN, Opened, Opening, settings_of
 from .query import PAGE, Cursor, check_documents
 from .requests import (
     MISSING_OWNER,
+    SESSION_AHEAD,
     Answer,
     Refusal,
     ask,
@@ -47,6 +48,8 @@ SETTLING: Final = 10.0
 _RID: Final = "x-ms-content-path"
 """The header with the service's id of the container that an answer is about."""
 _WITH_A_BODY: Final = frozenset({200, 201})  # as long as no write has asked for none, which only an answer allows
+_AHEAD: Final = 2
+"""Attempts that find no replica which has come as far as this store, before it is looked whether one can."""
 _ANOTHER_CONTAINER: Final = (400, "1024")  # the SDK looks the container up again, and sends the request to the new one
 
 _Removal: TypeAlias = Literal["removed", "missing", "changed"]
@@ -372,9 +375,21 @@ class Container:
         where = self._place.where
         if about is not None:
             where = f"{safe(about['id'])!r} of partition {safe(self._key_of(about))!r}, {where}"
+        ahead = 0
+
+        async def attempt() -> _T:
+            if self._may_be_another or ahead == _AHEAD:  # then what is waited for never comes
+                self._compare(await settings_of(self.proxy))
+            return await request()
+
+        def passes(refusal: Refusal) -> bool:
+            nonlocal ahead
+            ahead += refusal is SESSION_AHEAD
+            return self._passes(refusal)
+
         try:
-            answer = await ask(request, where, answers=answers or set(), passes=self._passes, patience=patience)
-        except CheckpointStoreError as error:
+            answer = await ask(attempt, where, answers=answers or set(), passes=passes, patience=patience)
+        except (Answer, CheckpointStoreError) as error:
             if is_missing_owner(error):
                 raise self._gone() from error.__cause__
             if self._may_be_another or is_session_ahead(error):
@@ -392,13 +407,15 @@ class Container:
     async def _check_same(self) -> None:
         """A container that was made anew begins to count anew: what was seen of the old one never comes, and what a
         save rests on is gone."""
-        self._may_be_another = False
         try:
             properties = await ask(lambda: settings_of(self.proxy), self._place.where, patience=KNOWN)
         except CheckpointStoreError:
             return  # what was on its way to the caller says more
-        if properties["_rid"] != self.rid:
-            self._may_be_another = True
+        self._compare(properties)
+
+    def _compare(self, properties: Mapping[str, Any]) -> None:
+        self._may_be_another = properties["_rid"] != self.rid
+        if self._may_be_another:
             raise self._place.made_anew()
 
     async def _open_once(self) -> None:

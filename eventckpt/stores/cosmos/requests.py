@@ -40,6 +40,7 @@ __all__ = [
     "MISSING_OWNER",
     "PATIENCE",
     "REFUSALS",
+    "SESSION_AHEAD",
     "Answer",
     "Refusal",
     "ask",
@@ -182,6 +183,8 @@ of the service's troubleshooting guide for each status; not verified on an accou
 
 MISSING_OWNER: Final = REFUSALS[404, _OWNER_NOT_FOUND]
 """There is no such container, or database."""
+SESSION_AHEAD: Final = REFUSALS[404, _SESSION_NOT_AVAILABLE]
+"""No replica has come as far as the read's session token."""
 _OTHER: Final = Refusal("refused", False, CheckpointStoreError, "")
 _NO_ANSWER: Final = _passing("no answer", f"{_AGAIN} Check the endpoint and the network if it stays so.")
 _NO_TOKEN: Final = Refusal("no token", True, StoreReadOnlyError, "The credential gives no token: sign in, or check it.")

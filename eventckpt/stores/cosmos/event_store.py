@@ -48,7 +48,7 @@ from .runs import CosmosRunStore, Pointer
 
 __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
 
-_LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY)
+_LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY, made_by="the first save")
 _RUN_STORES: Final = 16  # projections of which is remembered what they know
 
 

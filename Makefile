@@ -39,7 +39,8 @@ campaign: .venv/ready
 # What happens is drawn from SEED; a test that fails prints it with the other switches.
 SEED ?= 0
 ADVERSE := late=0.2,empty-pages=0.3,throttling=10000,clients-wait,seed=$(SEED)
-STORAGE := tests/stores/test_cosmos.py tests/stores/test_audit_stores.py tests/storage/test_storage.py \
+COSMOS := cancelling changed clocks conformance costs credentials items opening outages parts settings splits
+STORAGE := $(COSMOS:%=tests/stores/test_cosmos_%.py) tests/stores/test_audit_stores.py tests/storage/test_storage.py \
 	tests/storage/test_conflicts.py tests/storage/test_saved_again.py tests/storage/test_refusals.py \
 	tests/storage/test_*workflow*.py tests/storage/test_delta.py
 test-adverse: .venv/ready

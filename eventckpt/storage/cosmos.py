@@ -29,6 +29,7 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
         container_client: ContainerProxy | None = None,
         env_file_path: str | None = None,
         env_file_encoding: str | None = None,
+        timeout: float = 30.0,
         allowed_checkpoint_types: list[str] | None = None,
         on_conflict: OnConflict = "fork",
         on_save_error: OnSaveError | None = None,
@@ -45,6 +46,7 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             container_client=container_client,
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
+            timeout=timeout,
         )
         self.database_name: str = store.database_name
         self.container_name: str = store.container_name

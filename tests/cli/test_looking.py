@@ -65,7 +65,7 @@ def test_every_command_is_known_to_look_to_change_or_to_make() -> None:
 async def test_where_there_is_no_store_no_command_makes_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither one that looks, nor one that changes what is there."""
     for wait in ("GIVEN", "LOOKED_AT"):  # seconds for which a container that was just made may not be known yet
-        monkeypatch.setattr(f"eventckpt.stores.cosmos.container.{wait}", 0.05)
+        monkeypatch.setattr(f"eventckpt.stores.cosmos.opening.{wait}", 0.05)
     await order_run(engine, steps=2)
     await engine.close()
     before = await stored(engine)

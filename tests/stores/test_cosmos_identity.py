@@ -26,7 +26,7 @@ from projections import open_engine
 
 from ..cosmos_emulator.clock import Clock
 from ..cosmos_emulator.roles import CONTRIBUTOR, CREATE, READ_METADATA, READER
-from . import test_cosmos
+from . import test_cosmos_conformance
 from .identities import DATABASE, EVENTS, LEASES, PROJECTIONS, IdentityAccount, identity_account, role
 
 STREAM = StreamId("workflow", "run")
@@ -76,7 +76,7 @@ async def stored_whole(store: CosmosEventStore, event: CheckpointEvent) -> bool:
 # The suites of all engines, over TLS
 
 
-class TestAsAnIdentityWithTheRoleThatTheDocsName(test_cosmos.TestCosmosConformance):
+class TestAsAnIdentityWithTheRoleThatTheDocsName(test_cosmos_conformance.TestCosmosConformance):
     """With an async credential, and the built-in contributor on the container of events alone."""
 
     @pytest.fixture(autouse=True)

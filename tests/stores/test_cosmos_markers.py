@@ -23,7 +23,7 @@ from eventckpt.stores.cosmos import partition_key_of
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 from ..pruning import foreseen
-from .test_cosmos import STREAM, Gate, append_chain, asked, costs, headers, headers_of, workflow_headers
+from .cosmos_stores import STREAM, Gate, append_chain, asked, costs, headers, headers_of, workflow_headers
 
 KEY: Final = partition_key_of(STREAM)
 OF_THE_SERVICE: Final = {"_rid", "_self", "_etag", "_attachments", "_ts"}

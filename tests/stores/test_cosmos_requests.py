@@ -32,6 +32,7 @@ from eventckpt.stores.cosmos.requests import REFUSALS, Refusal
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE
+from .cosmos_operations import hurry
 
 STREAM = StreamId("workflow", "run")
 EVENT = make_event(STREAM, 1)
@@ -55,10 +56,9 @@ async def store(emulator: CosmosEmulator) -> AsyncGenerator[CosmosEventStore, No
         yield store
 
 
-def opened(emulator: CosmosEmulator, name: str = "events") -> CosmosEventStore:
-    return CosmosEventStore(
-        endpoint=emulator.endpoint, credential=emulator.key, database_name=COSMOS_DATABASE, container_name=name
-    )
+def opened(emulator: CosmosEmulator, name: str = "events", **options: Any) -> CosmosEventStore:
+    place = {"endpoint": emulator.endpoint, "database_name": COSMOS_DATABASE, "container_name": name}
+    return CosmosEventStore(**place, credential=emulator.key, **options)
 
 
 async def append(store: CosmosEventStore) -> None:
@@ -122,7 +122,7 @@ async def test_a_refusal_is_told_for_what_it_is(
     refusal = meaning(status, substatus)
     assert refusal is not None
     if refusal.passes:  # else it is told at once, however long that takes on a busy machine
-        monkeypatch.setattr(requests, "PATIENCE", 0.4)
+        hurry(store, 0.4)
     with emulator.faults.respond(status, substatus=substatus, kind=kind) as rule:
         with pytest.raises(CheckpointStoreError) as caught:
             await use(store)
@@ -195,7 +195,7 @@ async def test_each_cause_has_its_own_advice(
     error: type[CheckpointStoreError],
     words: str,
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.3)
+    hurry(store, 0.3)
     monkeypatch.setattr(container, "SETTLING", 0.0)
     pause = 1 if status == 429 else None
     with (
@@ -214,9 +214,9 @@ async def test_a_missing_container_passes_just_after_opening(emulator: CosmosEmu
 
 @pytest.mark.parametrize("kind", ["create_item", "read_item", "query"])
 async def test_a_service_that_never_answers_is_told_of_in_bounded_time(
-    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch, kind: str
+    emulator: CosmosEmulator, store: CosmosEventStore, kind: str
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.3)
+    hurry(store, 0.3)
     use = {found: operation for operation, found in reversed(OPERATIONS.values())}[kind]
     never, began = asyncio.Event(), time.monotonic()
     with emulator.faults.delay(until=never, kind=kind):
@@ -227,10 +227,10 @@ async def test_a_service_that_never_answers_is_told_of_in_bounded_time(
 
 
 async def test_a_refusal_that_the_sdk_repeats_for_minutes_is_told_of_in_bounded_time(
-    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
     """The SDK asks again for two minutes after 403/3."""
-    monkeypatch.setattr(requests, "PATIENCE", 1.5)
+    hurry(store, 1.5)
     began = time.monotonic()
     with (
         emulator.faults.respond(403, substatus=3, kind="create_item"),
@@ -241,10 +241,10 @@ async def test_a_refusal_that_the_sdk_repeats_for_minutes_is_told_of_in_bounded_
 
 
 async def test_throttling_that_outlasts_the_time_is_told_as_throttling(
-    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
     """The SDK waits as long as it is told to, and tells nobody."""
-    monkeypatch.setattr(requests, "PATIENCE", 1.0)
+    hurry(store, 1.0)
     with (
         emulator.faults.respond(429, substatus=3200, retry_after_ms=400, kind="create_item"),
         pytest.raises(StoreUnavailableError, match=r"429/3200.*Raise the throughput"),
@@ -253,23 +253,23 @@ async def test_throttling_that_outlasts_the_time_is_told_as_throttling(
 
 
 async def test_callers_that_wait_for_the_same_opening_hear_of_its_failure_together(
-    emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator,
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.4)
-    async with opened(emulator) as store:
+    async with opened(emulator, timeout=0.4) as store:
         never, began = asyncio.Event(), time.monotonic()
         with emulator.faults.delay(until=never):
             results = await asyncio.gather(*(read(store) for _ in range(10)), return_exceptions=True)
             assert time.monotonic() - began < 3.5  # one after the other they would take 4
             never.set()
         assert [type(result) for result in results] == [StoreUnavailableError] * 10
+        hurry(store, 30.0)  # no more
         assert await read(store) == []
 
 
 async def test_a_cause_that_is_known_is_not_replaced_by_that_of_a_look_at_the_container(
-    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.3)
+    hurry(store, 0.3)
     with (
         emulator.faults.respond(404, substatus=1002, kind="read_item"),
         emulator.faults.respond(429, substatus=3201, kind="read_container"),

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from eventckpt import CheckpointStoreError, CosmosCheckpointStorage, CosmosEventStore, StreamId
 from eventckpt.errors import StoreFormatError, StoreReplacedError, StoreUnavailableError
 from eventckpt.stores.conformance import make_event
-from eventckpt.stores.cosmos import requests
 from eventckpt.stores.cosmos.session import Session
 from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions, open_engine
 
 from ..cosmos_emulator import CosmosEmulator, Switches
+from .cosmos_operations import hurry
 
 STREAM = StreamId("workflow", "run")
 DATABASE = "agents"
@@ -231,27 +231,25 @@ async def test_a_session_that_the_sdk_has_forgotten_is_remembered(emulator: Cosm
     assert [record for record in emulator.reads_without_session() if record.substatus != 1002] == []
 
 
-async def test_a_session_that_no_replica_reaches_is_said_so(
-    emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_session_that_no_replica_reaches_is_said_so(emulator: CosmosEmulator) -> None:
     async with CosmosEventStore(**where(emulator)) as store:
         await store.append(make_event(STREAM, 1))
-        monkeypatch.setattr(requests, "PATIENCE", 0.3)
+        hurry(store, 0.3)
         with (
             emulator.faults.respond(404, substatus=1002, kind="read_item"),
             pytest.raises(StoreUnavailableError, match="No replica has come as far as what this store has seen"),
         ):
             await store.read(STREAM, 1)
-        monkeypatch.undo()
+        hurry(store, 30.0)  # no more
         assert len(await store.read(STREAM, 1)) == 1
 
 
 async def test_a_container_that_was_made_anew_is_told_as_such(
-    emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
+    emulator: CosmosEmulator,
 ) -> None:
-    monkeypatch.setattr(requests, "PATIENCE", 0.5)
     async with CosmosEventStore(**where(emulator)) as store:
         await store.append(make_event(STREAM, 1))
+        hurry(store, 0.5)
         async with CosmosClient(emulator.endpoint, emulator.key) as client:
             await client.get_database_client(DATABASE).delete_container("checkpoints")
             async with CosmosEventStore(**where(emulator)) as other:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from azure.cosmos.aio import CosmosClient
 
 from ...errors import CheckpointStoreError
+from .requests import operation
 
 __all__ = ["Connections"]
 
@@ -20,12 +21,14 @@ class Connections:
         client: where containers are found and made; None where one is given.
         owned: whether `close` closes the client.
         name: of the container of events, for errors.
+        timeout: seconds that one operation has.
     """
 
-    def __init__(self, client: CosmosClient | None, *, owned: bool, name: str) -> None:
+    def __init__(self, client: CosmosClient | None, *, owned: bool, name: str, timeout: float) -> None:
         self._client = client
         self._owned = owned
         self._name = name
+        self.timeout = timeout
         self._loop: asyncio.AbstractEventLoop | None = None
         self._closed = False
         self._users = 0
@@ -38,8 +41,11 @@ class Connections:
         return self._client
 
     @asynccontextmanager
-    async def in_use(self) -> AsyncGenerator[None, None]:
+    async def in_use(self, *, many: bool = False) -> AsyncGenerator[None, None]:
         """The time of one operation, which may send several requests; `close` waits for its end.
+
+        Args:
+            many: whether it sends as many requests as there is data; see `requests.operation`.
 
         Raises:
             CheckpointStoreError: the store was closed, or belongs to another event loop.
@@ -56,7 +62,8 @@ class Connections:
         self._users += 1
         self._unused.clear()
         try:
-            yield
+            with operation(self.timeout, many=many):
+                yield
         finally:
             self._users -= 1
             if not self._users:

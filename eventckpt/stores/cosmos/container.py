@@ -1,7 +1,7 @@
-"""A container of ours: opened on first use, made where it is missing, and asked with what was seen of it before.
+"""A container of ours: asked for items, and given them, with what was seen of it before.
 
-The events are in one, projections and leases in others beside it. All are opened, made, read and written here, over the
-connections of one store: from their first use until the store is closed.
+The events are in one, projections and leases in its siblings. `opening` has how one is found and made. All requests for
+items go through here, over the connections of one store: from their first use until the store is closed.
 """
 
 from __future__ import annotations
@@ -12,50 +12,47 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from email.utils import parsedate_to_datetime
 from functools import partial
-from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from azure.core import MatchConditions
-from azure.core.exceptions import AzureError
-from azure.cosmos import PartitionKey
-from azure.cosmos.aio import ContainerProxy, DatabaseProxy
-from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
+from azure.cosmos.aio import ContainerProxy
 
-from ...errors import (
-    CheckpointStoreError,
-    StoreFormatError,
-    StoreNotFoundError,
-    StoreReadOnlyError,
-    StoreUnavailableError,
-)
+from ...errors import CheckpointStoreError, StoreReadOnlyError, StoreUnavailableError
 from ...text import safe
-from . import requests
 from .client import Connections
 from .items import Item
-from .layout import KEY_VERSION, Layout, Place, indexes, mapping, serves
+from .layout import Layout, Place, indexes, mapping
+from .opening import KNOWN, Opened, Opening, settings_of
 from .query import PAGE, Cursor, check_documents
-from .requests import ask, hear, is_late, is_missing_item, is_missing_owner, refusal_of, says_404, status_of
-from .session import Session, enter
+from .requests import (
+    MISSING_OWNER,
+    SESSION_AHEAD,
+    Answer,
+    Refusal,
+    ask,
+    hear,
+    is_missing_item,
+    is_missing_owner,
+    is_session_ahead,
+    is_taken,
+)
+from .session import Session
 
 __all__ = ["Container"]
 
 _T = TypeVar("_T")
 
-GIVEN: Final = 2.0
-"""Seconds for which a container that is given is waited for: who gives it may just have made it."""
-LOOKED_AT: Final = 0.5
-"""Seconds for which a container that is only read is waited for: mostly it is a name that is wrong."""
-KNOWN: Final = 3.0
-"""Seconds for which an item is asked for that was there a moment ago."""
 SETTLING: Final = 10.0
 """Seconds after opening for which a missing container passes: just after one was made, another gateway may not know."""
 
 _RID: Final = "x-ms-content-path"
 """The header with the service's id of the container that an answer is about."""
 _WITH_A_BODY: Final = frozenset({200, 201})  # as long as no write has asked for none, which only an answer allows
+_AHEAD: Final = 2
+"""Attempts that find no replica which has come as far as this store, before it is looked whether one can."""
 _ANOTHER_CONTAINER: Final = (400, "1024")  # the SDK looks the container up again, and sends the request to the new one
 
 _Removal: TypeAlias = Literal["removed", "missing", "changed"]
-_Creation: TypeAlias = Callable[[], Awaitable[object]]
 
 
 class Container:
@@ -66,7 +63,7 @@ class Container:
         connections: of the store that it belongs to.
         database_name, name: where it is.
         given: the container, made and kept by somebody else; None: it is found by its name, and made.
-        beside: a container of the same database, through which that is found.
+        first: a container of the same database, through which that is found.
         read_only: whether nothing is made or written, neither the container nor anything in it.
     """
 
@@ -78,52 +75,61 @@ class Container:
         database_name: str,
         name: str,
         given: ContainerProxy | None = None,
-        beside: Container | None = None,
+        first: Container | None = None,
         read_only: bool = False,
     ) -> None:
         self._connections = connections
         self._place = Place(layout, database_name, name)
-        self._given = given
-        self._first = beside
         self._read_only = read_only
-        self._neighbours: dict[str, Container] = {}
-        self._proxy: ContainerProxy | None = None
-        self._rid = ""
-        self._opened_at = 0.0
-        self._has_composite = False
-        self._policy: dict[str, Any] = {}
-        self._opening: asyncio.Task[None] | None = None
+        self._how = Opening(
+            self._place,
+            connections,
+            given=given,
+            first=None if first is None else first.opened,
+            read_only=read_only,
+        )
+        self._siblings: dict[str, Container] = {}
+        self._opened: Opened | None = None
+        self._opening: asyncio.Task[Opened] | None = None
         self._waiting = 0
         self._session = Session()
         self._answered = False
         self._may_be_another = False
 
-    def beside(self, suffix: str, layout: Layout) -> Container:
+    def sibling(self, suffix: str, layout: Layout) -> Container:
         """The container of the same database whose name is this one's and `suffix`: always the same object, since what
         one user of a store has written is what another one must find."""
-        found = self._neighbours.get(suffix)
+        found = self._siblings.get(suffix)
         if found is None:
-            found = self._neighbours[suffix] = Container(
+            found = self._siblings[suffix] = Container(
                 layout,
                 self._connections,
                 database_name=self._place.database_name,
                 name=f"{self._place.name}{suffix}",
-                beside=self,
+                first=self,
                 read_only=self._read_only,
             )
         return found
 
     @asynccontextmanager
-    async def in_use(self) -> AsyncGenerator[None, None]:
+    async def in_use(self, *, many: bool = False) -> AsyncGenerator[None, None]:
         """The time of one operation, which may send several requests: the container is open, and `close` waits.
+
+        Args:
+            many: whether it sends as many requests as there is data; each has the time of an operation then.
 
         Raises:
             CheckpointStoreError: the store was closed, belongs to another event loop, or cannot be opened.
         """
-        async with self._connections.in_use():
-            if self._proxy is None:
+        async with self._connections.in_use(many=many):
+            if self._opened is None:
                 await self._open_once()
             yield
+
+    async def opened(self) -> ContainerProxy:
+        """The SDK's container, opened."""
+        async with self.in_use():
+            return self.proxy
 
     def check_writable(self) -> None:
         """Before anything that writes, also where it may find that there is nothing to write.
@@ -149,9 +155,7 @@ class Container:
         key = self._key_of(body)
 
         async def attempt() -> Item | None:
-            try:
-                await self.proxy.create_item(body, retry_write=3, **self._write(key))
-            except CosmosResourceExistsError:
+            if await is_taken(self.proxy.create_item(body, retry_write=3, **self._write(key))):
                 return await self.proxy.read_item(body["id"], key, **self._read(key))  # a 404 is a replica lagging
             return None
 
@@ -189,12 +193,12 @@ class Container:
         about = {"id": name, self._key_name: key}
         try:
             if known:
-                return await self._ask(attempt, about, patience=min(KNOWN, requests.PATIENCE))
+                return await self._ask(attempt, about, patience=KNOWN)
             return await self._ask(attempt, about, answers={404})
-        except CosmosHttpResponseError:
+        except Answer:
             return None
         except StoreUnavailableError as error:
-            if isinstance(error.__cause__, AzureError) and is_missing_item(error.__cause__):
+            if is_missing_item(error):
                 return None
             raise
 
@@ -210,8 +214,8 @@ class Container:
 
         try:
             await self._ask(attempt, {"id": name, self._key_name: key}, answers={404, 412})
-        except CosmosHttpResponseError as error:
-            if status_of(error) == 412:
+        except Answer as answer:
+            if answer.status == 412:
                 return "changed"
             return "missing" if len(attempts) == 1 else "removed"  # by an attempt of ours whose answer was lost
         return "removed"
@@ -219,6 +223,16 @@ class Container:
     def query(self, text: str, values: Mapping[str, object], key: str | None = None) -> Cursor:
         """The rows of a query in pages; of one logical partition, or, if it sorts nothing, of all."""
         return Cursor(self._ask, lambda: self._pages(text, values, key, PAGE))
+
+    async def rows_of(self, cursor: Cursor) -> AsyncGenerator[Item, None]:
+        """The rows of a query. Each page is an operation of its own: `close` does not wait for whoever reads them."""
+        while True:
+            async with self.in_use():
+                page = await cursor.page()
+            if page is None:
+                return
+            for row in page:
+                yield row
 
     def query_sorted(self, text: str, values: Mapping[str, object], *, page: int) -> Cursor:
         """The rows of a query that sorts over all partitions. A row may come more than once.
@@ -239,12 +253,12 @@ class Container:
     async def settings(self) -> dict[str, Any] | None:
         """What the service says of the container, which is neither opened nor made; None where it is not there."""
         async with self._connections.in_use():
-            return await self._look(await self._found())
+            return await self._how.settings()
 
     async def consistency(self) -> str:
         """The default consistency of the account."""
         async with self._connections.in_use():
-            connection: Any = (await self._found()).client_connection
+            connection: Any = (await self._how.found()).client_connection
 
             async def attempt() -> str:
                 account = await connection.GetDatabaseAccount()
@@ -264,16 +278,16 @@ class Container:
     def newest_first(self, first: str, second: str) -> str:
         """How to sort by `second` what is filtered by `first`. With the filter's own property in front, the service
         uses the composite index; a container made by hand may lack it."""
-        return f"c.{first} DESC, c.{second} DESC" if self._has_composite else f"c.{second} DESC"
+        return f"c.{first} DESC, c.{second} DESC" if self._open.has_composite else f"c.{second} DESC"
 
     def sorts_by(self, name: str) -> bool:
         """Whether the service can sort by a property, which one that a container's policy leaves out refuses."""
-        return indexes(self._policy, f"/{name}/?")
+        return indexes(self._open.policy, f"/{name}/?")
 
     @property
     def rid(self) -> str:
         """The service's id of the container; another one, if it is made anew under its name."""
-        return self._rid
+        return self._open.rid
 
     @property
     def name(self) -> str:
@@ -283,11 +297,15 @@ class Container:
     @property
     def proxy(self) -> ContainerProxy:
         """The SDK's container; while it is in use."""
-        if self._proxy is None:
-            raise AssertionError("a request outside of in_use")
-        return self._proxy
+        return self._open.proxy
 
     # Inside a request
+
+    @property
+    def _open(self) -> Opened:
+        if self._opened is None:
+            raise AssertionError("a request outside of in_use")
+        return self._opened
 
     @property
     def _key_name(self) -> str:
@@ -315,7 +333,7 @@ class Container:
             self._session.note(headers, key)
             self._answered |= status in _WITH_A_BODY
             refused = (status, headers.get("x-ms-substatus")) == _ANOTHER_CONTAINER
-            self._may_be_another |= refused or headers.get(_RID, self._rid) != self._rid
+            self._may_be_another |= refused or headers.get(_RID, self.rid) != self.rid
 
         return {"raw_response_hook": heard}
 
@@ -339,7 +357,7 @@ class Container:
 
         try:
             return await self._ask(attempt, body, answers={404, 409, 412})
-        except CosmosHttpResponseError:
+        except Answer:
             if len(attempts) == 1:
                 return None
         # The answer to an earlier attempt may have been lost: then what is there is what was to be written.
@@ -357,47 +375,57 @@ class Container:
         where = self._place.where
         if about is not None:
             where = f"{safe(about['id'])!r} of partition {safe(self._key_of(about))!r}, {where}"
+        ahead = 0
+
+        async def attempt() -> _T:
+            if self._may_be_another or ahead == _AHEAD:  # then what is waited for never comes
+                self._compare(await settings_of(self.proxy))
+            return await request()
+
+        def passes(refusal: Refusal) -> bool:
+            nonlocal ahead
+            ahead += refusal is SESSION_AHEAD
+            return self._passes(refusal)
+
         try:
-            answer = await ask(request, where, answers=answers or set(), passes=self._passes, patience=patience)
-        except CheckpointStoreError as error:
-            cause = error.__cause__
-            if isinstance(cause, AzureError) and is_missing_owner(cause):
-                raise self._gone() from cause
-            if self._may_be_another or (isinstance(cause, AzureError) and requests.is_session_ahead(cause)):
+            answer = await ask(attempt, where, answers=answers or set(), passes=passes, patience=patience)
+        except (Answer, CheckpointStoreError) as error:
+            if is_missing_owner(error):
+                raise self._gone() from error.__cause__
+            if self._may_be_another or is_session_ahead(error):
                 await self._check_same()
             raise
         if self._may_be_another:
             await self._check_same()
         return answer
 
-    def _passes(self, error: AzureError) -> bool:
-        if is_missing_owner(error):
-            return self._proxy is not None and time.monotonic() < self._opened_at + SETTLING
-        return refusal_of(error).passes
+    def _passes(self, refusal: Refusal) -> bool:
+        if refusal is MISSING_OWNER:
+            return self._opened is not None and time.monotonic() < self._opened.at + SETTLING
+        return refusal.passes
 
     async def _check_same(self) -> None:
         """A container that was made anew begins to count anew: what was seen of the old one never comes, and what a
         save rests on is gone."""
-        self._may_be_another = False
         try:
-            patience = min(KNOWN, requests.PATIENCE)
-            properties = await ask(lambda: _settings(self.proxy), self._place.where, patience=patience)
+            properties = await ask(lambda: settings_of(self.proxy), self._place.where, patience=KNOWN)
         except CheckpointStoreError:
             return  # what was on its way to the caller says more
-        if properties["_rid"] != self._rid:
-            self._may_be_another = True
-            raise self._place.made_anew()
+        self._compare(properties)
 
-    # Opening
+    def _compare(self, properties: Mapping[str, Any]) -> None:
+        self._may_be_another = properties["_rid"] != self.rid
+        if self._may_be_another:
+            raise self._place.made_anew()
 
     async def _open_once(self) -> None:
         """Open it, together with whoever waits for that too: all hear of the same failure at the same time."""
         if self._opening is None:
-            self._opening = asyncio.create_task(self._open())
+            self._opening = asyncio.create_task(self._how.open())
         opening = self._opening
         self._waiting += 1
         try:
-            await asyncio.shield(opening)
+            self._opened = await asyncio.shield(opening)
         finally:
             self._waiting -= 1
             if not self._waiting:
@@ -406,99 +434,11 @@ class Container:
                     opening.cancel()
                     await asyncio.wait([opening])
 
-    async def _open(self) -> None:
-        container = await self._found()
-        properties = await self._look(container)
-        if properties is None and not self._read_only and self._given is None:
-            await self._make()
-        if properties is None:
-            properties = await self._look_again(container)
-        if properties is None:
-            raise await self._not_found(container) if self._read_only else self._place.missing()
-        self._place.check(properties)
-        self._policy = mapping(properties.get("indexingPolicy"))
-        self._has_composite = serves(self._policy, self._place.layout.indexing_policy)
-        self._rid, self._opened_at, self._proxy = properties["_rid"], time.monotonic(), container
-
-    async def _found(self) -> ContainerProxy:
-        """The container, whether it is there or not, of a client that was entered."""
-        container = self._given or (await self._database()).get_container_client(self._place.name)
-        await ask(lambda: enter(container.client_connection), self._place.where)
-        return container
-
-    async def _look(self, container: ContainerProxy, until: float = 0.0) -> dict[str, Any] | None:
-        """Its settings; None where it, or its database, is not there, nor comes to be known for `until` seconds."""
-        try:
-            if until:
-                return await ask(lambda: _settings(container), self._place.where, passes=is_late, patience=until)
-            return await ask(lambda: _settings(container), self._place.where, answers={404})
-        except (CosmosHttpResponseError, StoreFormatError, StoreUnavailableError) as error:
-            if says_404(error):
-                return None
-            raise
-
-    async def _look_again(self, container: ContainerProxy) -> dict[str, Any] | None:
-        """It may have been made a moment ago, by us or by who gives it, and be known only there."""
-        if not self._read_only:
-            return await self._look(container, until=GIVEN if self._given else requests.PATIENCE)
-        try:
-            return await self._look(container, until=LOOKED_AT)
-        except StoreUnavailableError:
-            return None  # no answer within so short a time; the one before said that it is not there
-
-    async def _database(self) -> DatabaseProxy:
-        """Where it is found and made."""
-        if self._first is not None:
-            async with self._first.in_use():
-                proxy = self._first.proxy
-            link = str(cast(Any, proxy).database_link)
-            return DatabaseProxy(proxy.client_connection, link.partition("/")[2])
-        if self._connections.client is None:
-            raise AssertionError("neither a client nor a container")
-        return self._connections.client.get_database_client(self._place.database_name)
-
-    async def _make(self) -> None:
-        """Create the container, and its database where that is missing too."""
-        database, client = await self._database(), self._connections.client
-        if self._first is None and client is not None:
-            await self._made(lambda: client.create_database(self._place.database_name))
-        key = PartitionKey(self._place.layout.partition_key, version=KEY_VERSION)
-        policy = self._place.layout.indexing_policy
-        await self._made(lambda: database.create_container(self._place.name, key, indexing_policy=policy))
-
-    async def _not_found(self, container: ContainerProxy) -> StoreNotFoundError:
-        """Which of the two names is wrong. Whoever may not ask for a database still hears of the container."""
-        database = DatabaseProxy(container.client_connection, self._place.database_name)
-        try:
-            await ask(database.read, self._place.where, answers={404}, patience=min(KNOWN, requests.PATIENCE))
-        except (CosmosHttpResponseError, CheckpointStoreError) as error:
-            if says_404(error):
-                return self._place.unknown_database()
-            # What is known already says enough.
-        return self._place.unknown()
-
-    async def _made(self, creation: _Creation) -> None:
-        """Of two processes that create something at once, one finds it done."""
-        try:
-            await ask(creation, self._place.where, answers={409}, passes=is_late)
-        except CosmosHttpResponseError:
-            pass
-        except StoreReadOnlyError as error:
-            raise self._place.missing("; an identity cannot create it, whatever its role") from error
-
     def _gone(self) -> CheckpointStoreError:
         """What a container that was open is by now."""
         if self._read_only:
             return self._place.unknown()
         return self._place.missing()
-
-
-async def _settings(container: ContainerProxy) -> dict[str, Any]:
-    """What the service says of a container, its id among it."""
-    properties = dict(await container.read())
-    if not isinstance(properties["_rid"], str):
-        raise TypeError("a container without an id")
-    return properties
 
 
 def _unless_changed(etag: str) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class CosmosDocumentStore(DocumentStore):
     """See `DocumentStore`. Made by `CosmosEventStore.document_store`."""
 
     def __init__(self, events: Container) -> None:
-        self._container = events.beside("-leases", _LAYOUT)
+        self._container = events.sibling("-leases", _LAYOUT)
 
     async def list_documents(self, prefix: str) -> list[Document]:
         """See `DocumentStore.list_documents`."""

@@ -11,6 +11,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 from urllib.parse import quote, unquote
@@ -18,6 +19,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...moments import order_of
 from ...text import is_unicode
 
 __all__ = [
@@ -42,8 +44,11 @@ __all__ = [
     "key_of",
     "key_prefix_of",
     "marker_of",
+    "moment_of",
+    "name_of",
     "order_of_key",
     "partition_key_of",
+    "recorded_of",
     "seq_of",
     "stream_of",
 ]
@@ -260,3 +265,18 @@ def data_of(item: Mapping[str, Any] | None) -> bytes:
     return (
         data if base64.b64encode(data).decode() == text else b""
     )  # the last character has bits that count for nothing
+
+
+def name_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """A row's partition key and id, which no other one has."""
+    return key_of(row) or "", str(row["id"])
+
+
+def moment_of(row: Mapping[str, Any]) -> int:
+    """The second of the service's clock at which a row was written last."""
+    return int(row["_ts"])
+
+
+def recorded_of(row: Mapping[str, Any]) -> datetime:
+    """When the event in a row was recorded, by its writer's clock."""
+    return order_of(row.get("recorded_at"))

@@ -13,8 +13,7 @@ from datetime import datetime
 from typing import Final
 
 from ...events import CheckpointEvent
-from ...moments import NEVER, order_of
-from . import log
+from ...moments import NEVER
 from .container import Container
 from .items import (
     AFTER_EVENTS,
@@ -26,6 +25,7 @@ from .items import (
     is_event,
     item_id,
     order_of_key,
+    recorded_of,
     seq_of,
 )
 from .query import PAGE
@@ -80,11 +80,11 @@ async def oldest_first(container: Container, workflow_name: str) -> AsyncGenerat
     """The headers of a workflow's runs. All are read before the first is given."""
     cursor = container.query(f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name", {"@name": workflow_name})
     runs: dict[str, dict[int, tuple[tuple[str, datetime], CheckpointEvent]]] = {}
-    async with aclosing(log.rows_of(container, cursor)) as rows:
+    async with aclosing(container.rows_of(cursor)) as rows:
         async for row in rows:
             if is_event(row):
                 header = header_of(row)
-                times = (_timestamp(row), order_of(row.get("recorded_at")))
+                times = (_timestamp(row), recorded_of(row))
                 runs.setdefault(str(row["stream"]), {})[header.seq] = (times, header)
     for _, header in sorted(_by_time(runs), key=lambda pair: pair[0]):
         yield header
@@ -135,7 +135,7 @@ def _stretches(group: Iterable[Item], lowest: Mapping[str, int]) -> list[tuple[s
     for key, run in runs.items():
         latest, seqs = NEVER, sorted(run)
         for seq, end in zip(seqs, [*seqs[1:], lowest.get(key)], strict=True):
-            latest = max(latest, order_of(run[seq].get("recorded_at")))
+            latest = max(latest, recorded_of(run[seq]))
             found.append((latest, order_of_key(key), seq, end, key))
     found.sort(key=lambda each: each[:3], reverse=True)
     return [(key, seq, end, runs[key][seq]) for _, _, seq, end, key in found]
@@ -167,7 +167,7 @@ async def _of_one_timestamp(
         group.clear()
     # Values of several types cannot be merged; what was damaged comes with its neighbours, or in the end.
     others = container.query(f"{_OF_WORKFLOW} NOT IS_STRING(c.timestamp)", {"@name": workflow_name})
-    async with aclosing(log.rows_of(container, others)) as rows:
+    async with aclosing(container.rows_of(others)) as rows:
         async for row in rows:
             if is_event(row):
                 group[_place(row)] = row
@@ -191,7 +191,7 @@ async def _by_falling_timestamp(container: Container, workflow_name: str) -> Asy
         page = rows
     values["@last"] = str(page[-1]["timestamp"])
     rest = container.query_sorted(f"{_OF_WORKFLOW} c.timestamp <= @last {order}", values, page=PAGE)
-    async with aclosing(log.rows_of(container, rest)) as rows:
+    async with aclosing(container.rows_of(rest)) as rows:
         async for row in rows:
             yield row
 
@@ -204,11 +204,11 @@ async def recorded_with(container: Container, workflow_name: str, timestamp: str
         {"@name": workflow_name, "@timestamp": timestamp},
     )
     found: dict[str, dict[int, datetime]] = {}
-    async with aclosing(log.rows_of(container, cursor)) as rows:
+    async with aclosing(container.rows_of(cursor)) as rows:
         async for row in rows:
             if is_event(row):
                 key, seq = _place(row)
-                found.setdefault(key, {})[seq] = order_of(row.get("recorded_at"))
+                found.setdefault(key, {})[seq] = recorded_of(row)
     return found
 
 

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any, Final, TypeVar, cast
-
-from azure.core.exceptions import AzureError
 
 from .items import Item
 from .layout import mapping
+from .requests import AT_ONCE, each_by_itself
 
 __all__ = ["PAGE", "Cursor", "check_documents", "together"]
 
 _T = TypeVar("_T")
 
-AT_ONCE: Final = 8
-"""Requests that one operation sends in parallel."""
 PAGE: Final = 1000
 """Rows of a page. The service ends one earlier at 4 MB."""
 
@@ -37,8 +35,11 @@ class Cursor:
         self._pages: Any = None
 
     async def page(self) -> list[Item] | None:
-        """The next page; None after the last."""
-        return await self._ask(self._next)
+        """The next page; None after the last. As many as there are: each has an operation's time."""
+        if self._pages is None:
+            return await self._ask(self._next)
+        with each_by_itself():
+            return await self._ask(self._next)
 
     async def rows(self) -> list[Item]:
         """All rows that are left."""
@@ -48,25 +49,25 @@ class Cursor:
         return rows
 
     async def _next(self) -> list[Item] | None:
-        if self._pages is None:
-            self._pages = self._begin()
+        pages = self._begin() if self._pages is None else self._pages
+        self._pages = pages if self._resumes else None  # until the page has come
         try:
-            return [row async for row in await anext(self._pages)]
+            page = [row async for row in await anext(pages)]
         except StopAsyncIteration:
-            return None
-        except AzureError:
-            if not self._resumes:
-                self._pages = None
-            raise
+            page = None
+        self._pages = pages
+        return page
 
 
 async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
-    """What the requests give, a few under way at a time. If one fails, none goes on behind the caller's back."""
+    """What the requests give, a few under way at a time; of more than those, each has an operation's time. If one
+    fails, none goes on behind the caller's back."""
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(request: Callable[[], Awaitable[_T]]) -> _T:
         async with limit:
-            return await request()
+            with each_by_itself() if len(requests) > AT_ONCE else nullcontext():
+                return await request()
 
     try:
         async with asyncio.TaskGroup() as group:

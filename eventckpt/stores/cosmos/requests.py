@@ -5,6 +5,8 @@ a repetition no longer meets. What a status means depends on its sub-status: 404
 there, that its container is not, that a replica has not caught up, or that a container is still being made. The table
 `REFUSALS` says for each what it is called, whether it passes, and what to tell the user; docs/cosmos.md has the same
 table for people.
+
+An operation of a port may send several requests: all of them together have so many seconds, and go a few at a time.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ import asyncio
 import random
 import re
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import aiohttp
 from azure.core.exceptions import AzureError, ClientAuthenticationError
-from azure.cosmos.exceptions import CosmosHttpResponseError
+from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExistsError
 
 from ...errors import (
     CheckpointStoreError,
@@ -29,21 +33,28 @@ from ...errors import (
 )
 from ...log import logger_of
 from ...text import may_hold_a_key, safe
+from ..change_feed import FeedRangeGoneError
 
 __all__ = [
+    "AT_ONCE",
+    "MISSING_OWNER",
+    "PATIENCE",
     "REFUSALS",
+    "SESSION_AHEAD",
+    "Answer",
     "Refusal",
     "ask",
+    "each_by_itself",
     "hear",
     "is_late",
     "is_missing_item",
     "is_missing_owner",
     "is_session_ahead",
+    "is_taken",
+    "operation",
     "refusal_of",
     "said_by",
     "says_404",
-    "status_of",
-    "sub_status_of",
     "translated",
 ]
 
@@ -51,9 +62,12 @@ logger: Final = logger_of("eventckpt")
 
 _T = TypeVar("_T")
 
-PATIENCE = 30.0
-"""Seconds for which a request is sent again, the SDK's own attempts among them, which for some refusals go on for
-minutes. Then the caller hears of it: a workflow should learn soon that its checkpoints are not being saved."""
+PATIENCE: Final = 30.0
+"""Seconds that an operation has where a store says nothing else, the SDK's own attempts among them, which for some
+refusals go on for minutes. Then the caller hears of it: a workflow should learn soon that its checkpoints are not being
+saved."""
+AT_ONCE: Final = 8
+"""Requests that one operation sends side by side, however its steps are nested."""
 TOKEN_PATIENCE = 3.0
 """Seconds for which a credential that gave no token is asked again: it may be a fault of the way to it, but mostly it
 is a setting, which a person is waiting to hear of."""
@@ -65,10 +79,22 @@ _MISUNDERSTANDINGS: Final = 3
 """How often an answer may make no sense before the caller hears of it: a proxy on the way may give one once."""
 _SENSELESS: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 """What the SDK raises where an answer has another form than it expects; so do we."""
+_CUT_OFF: Final = (OSError, EOFError, aiohttp.ClientError)
+"""What comes from the way to the service past the SDK, which makes errors of its own of most of it."""
+_OURS: Final = (AssertionError, CheckpointStoreError, FeedRangeGoneError)
+"""What is raised in a request that means what it says."""
 
 _MISSING_ITEM: Final = 0
 _SESSION_NOT_AVAILABLE: Final = 1002
 _OWNER_NOT_FOUND: Final = 1003
+
+
+class Answer(Exception):  # noqa: N818 - no error to who asked for it
+    """The service answered with a status that the caller of `ask` understands, and raises it no further."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"status {status}")
+        self.status = status
 
 
 class Refusal(NamedTuple):
@@ -155,6 +181,10 @@ REFUSALS: Final[Mapping[tuple[int, int | None], Refusal]] = {
 """By status and sub-status; None: any other sub-status. Sources: "HTTP status codes for Azure Cosmos DB", and the pages
 of the service's troubleshooting guide for each status; not verified on an account."""
 
+MISSING_OWNER: Final = REFUSALS[404, _OWNER_NOT_FOUND]
+"""There is no such container, or database."""
+SESSION_AHEAD: Final = REFUSALS[404, _SESSION_NOT_AVAILABLE]
+"""No replica has come as far as the read's session token."""
 _OTHER: Final = Refusal("refused", False, CheckpointStoreError, "")
 _NO_ANSWER: Final = _passing("no answer", f"{_AGAIN} Check the endpoint and the network if it stays so.")
 _NO_TOKEN: Final = Refusal("no token", True, StoreReadOnlyError, "The credential gives no token: sign in, or check it.")
@@ -168,51 +198,68 @@ _FIREWALL: Final = Refusal(
 
 def refusal_of(error: AzureError) -> Refusal:
     """What an error of the SDK means. There is an answer for each."""
-    status = status_of(error)
+    status = _status_of(error)
     if status is None:
         return _NO_TOKEN if isinstance(error, ClientAuthenticationError) else _NO_ANSWER
-    if status == 403 and not sub_status_of(error) and "firewall" in str(error.message).lower():
+    if status == 403 and not _sub_status_of(error) and "firewall" in str(error.message).lower():
         return _FIREWALL
-    return _row(status, sub_status_of(error))
+    return _row(status, _sub_status_of(error))
 
 
 def _row(status: int, sub_status: int) -> Refusal:
     return REFUSALS.get((status, sub_status)) or REFUSALS.get((status, None)) or _OTHER
 
 
-def is_missing_item(error: AzureError) -> bool:
-    """Whether the service says that it has no such item, and nothing else."""
-    return status_of(error) == 404 and sub_status_of(error) == _MISSING_ITEM
+def is_missing_item(error: Exception) -> bool:
+    """Whether the service says that it has no such item, and nothing else.
+
+    This and the next ones take errors of the SDK, and ours by what they were translated from.
+    """
+    return _said(error) == (404, _MISSING_ITEM)
 
 
-def is_missing_owner(error: AzureError) -> bool:
+def is_missing_owner(error: Exception) -> bool:
     """Whether the service says that it has no such container, or database."""
-    return status_of(error) == 404 and sub_status_of(error) == _OWNER_NOT_FOUND
+    return _said(error) == (404, _OWNER_NOT_FOUND)
 
 
-def is_session_ahead(error: AzureError) -> bool:
+def is_session_ahead(error: Exception) -> bool:
     """Whether no replica has come as far as the read's session token."""
-    return status_of(error) == 404 and sub_status_of(error) == _SESSION_NOT_AVAILABLE
+    return _said(error) == (404, _SESSION_NOT_AVAILABLE)
 
 
 def says_404(error: Exception) -> bool:
     """Whether the service said so, whatever it added: of a database or a container that is missing it says several
-    things. Takes our own errors, too, by what they were translated from."""
-    said = error if isinstance(error, AzureError) else error.__cause__
-    return isinstance(said, AzureError) and status_of(said) == 404
+    things."""
+    return _said(error)[0] == 404
 
 
-def is_late(error: AzureError) -> bool:
+def is_late(refusal: Refusal) -> bool:
     """Whether it may pass where a container was just made, or its database: it takes a moment to be known."""
-    return is_missing_owner(error) or refusal_of(error).passes
+    return refusal is MISSING_OWNER or refusal.passes
 
 
-def status_of(error: AzureError) -> int | None:
+async def is_taken(creation: Awaitable[object]) -> bool:
+    """Send what creates an item; whether its id was taken. Any other refusal is for `ask`, which this is a part of."""
+    try:
+        await creation
+    except CosmosResourceExistsError:
+        return True
+    return False
+
+
+def _said(error: BaseException) -> tuple[int | None, int]:
+    """The status and the sub-status that an error is about."""
+    cause = error if isinstance(error, AzureError) else error.__cause__
+    return (_status_of(cause), _sub_status_of(cause)) if isinstance(cause, AzureError) else (None, 0)
+
+
+def _status_of(error: AzureError) -> int | None:
     """The status that the service answered with; None where it did not answer."""
     return (error.status_code or None) if isinstance(error, CosmosHttpResponseError) else None
 
 
-def sub_status_of(error: AzureError) -> int:
+def _sub_status_of(error: AzureError) -> int:
     """What the service adds to the status; 0 where it adds nothing."""
     return int(getattr(error, "sub_status", None) or 0)
 
@@ -236,12 +283,52 @@ def hear(status: int, headers: Mapping[str, Any]) -> None:
         heard.sub_status = int(sub_status) if re.fullmatch("[0-9]{1,6}", sub_status) else 0
 
 
+class _Operation(NamedTuple):
+    """What one operation has left."""
+
+    seconds: float
+    until: float | None
+    """When its time is over, by the monotonic clock; None: each request has `seconds` by itself."""
+    turns: asyncio.Semaphore
+
+    @classmethod
+    def begun(cls, seconds: float) -> _Operation:
+        return cls(seconds, time.monotonic() + seconds, asyncio.Semaphore(AT_ONCE))
+
+
+_operation: ContextVar[_Operation | None] = ContextVar("_operation", default=None)
+
+
+@contextmanager
+def operation(seconds: float, *, many: bool = False) -> Generator[None, None, None]:
+    """The time of one operation: what is asked within has so many seconds in all. One within another is a part of it.
+
+    Args:
+        seconds: how many.
+        many: whether it sends as many requests as the data asks for. No number of seconds is right for those: each has
+            as many by itself.
+    """
+    outer = _operation.get()
+    doing = outer or _Operation.begun(seconds)
+    _operation.set(doing._replace(until=None) if many else doing)
+    try:
+        yield
+    finally:
+        _operation.set(outer)
+
+
+def each_by_itself() -> AbstractContextManager[None]:
+    """For the steps of an operation that the data decides the number of: each request has all of its time."""
+    doing = _operation.get()
+    return nullcontext() if doing is None else operation(doing.seconds, many=True)
+
+
 async def ask(
     request: Callable[[], Awaitable[_T]],
     where: str,
     *,
     answers: Collection[int] = (),
-    passes: Callable[[AzureError], bool] = lambda error: refusal_of(error).passes,
+    passes: Callable[[Refusal], bool] = lambda refusal: refusal.passes,
     patience: float | None = None,
 ) -> _T:
     """Send a request, again after refusals that pass, and no earlier than the service asks for.
@@ -249,50 +336,83 @@ async def ask(
     Args:
         request: sends it, each time anew.
         where: whom it is sent to, for errors.
-        answers: statuses that the caller understands: they are raised as they are. A 404 is one only where it says that
-            an item is missing.
-        passes: whether an error may be gone a little later.
-        patience: seconds for which it is sent again; None: `PATIENCE`.
+        answers: statuses that the caller understands. A 404 is one only where it says that an item is missing.
+        passes: whether what is refused may be granted a little later.
+        patience: seconds for which it is sent again; None: for as long as the operation has time, which it never has
+            more than.
 
     Raises:
-        CosmosHttpResponseError: one of `answers`.
-        CheckpointStoreError: any other error of the SDK, translated; it passes no more, or not within `PATIENCE`.
+        Answer: one of `answers`.
+        CheckpointStoreError: whatever else goes wrong, translated; it passes no more, or not within the time.
     """
+    doing = _operation.get() or _Operation.begun(PATIENCE)
+    async with doing.turns:
+        left = doing.seconds if doing.until is None else max(0.0, doing.until - time.monotonic())
+        longest = left if patience is None else min(patience, left)
+        return await _until_served(request, where, answers, passes, longest)
+
+
+async def _until_served(
+    request: Callable[[], Awaitable[_T]],
+    where: str,
+    answers: Collection[int],
+    passes: Callable[[Refusal], bool],
+    longest: float,
+) -> _T:
     started, pause = time.monotonic(), FIRST_PAUSE
     last: AzureError | None = None
     senseless = 0
     heard = _Heard()
     _heard.set(heard)
-    longest = PATIENCE if patience is None else patience
     while True:
+        limit = asyncio.timeout(max(0.0, started + longest - time.monotonic()))
         try:
-            async with asyncio.timeout(max(0.0, started + longest - time.monotonic())):
+            async with limit:
                 return await request()
-        except TimeoutError as error:
-            raise _unanswered(where, time.monotonic() - started, heard) from (last or error)
-        except _SENSELESS as error:
-            senseless += 1
-            if senseless == _MISUNDERSTANDINGS:
-                raise StoreUnavailableError(
-                    f"Cosmos DB on {where} gave an answer that makes no sense "
-                    f"({type(error).__name__}: {shown(str(error))}). {_HEALTH}"
-                ) from error
-            wait = pause
         except AzureError as error:
-            status = status_of(error)
-            if status in answers and (status != 404 or is_missing_item(error)):
-                raise
-            if status == 401 and (last is None or status_of(last) != 401):
+            status = _status_of(error)
+            if status is not None and status in answers and (status != 404 or is_missing_item(error)):
+                raise Answer(status) from error
+            if status == 401 and (last is None or _status_of(last) != 401):
                 last = error  # a token may end on the way; the SDK lets it go, and does not ask again by itself
                 continue
-            enough = min(longest, TOKEN_PATIENCE) if refusal_of(error) is _NO_TOKEN else longest
+            refusal = refusal_of(error)
+            enough = min(longest, TOKEN_PATIENCE) if refusal is _NO_TOKEN else longest
             wait = max(pause * random.uniform(0.5, 1), _wished_pause(error))  # noqa: S311 - jitter
-            if not passes(error) or time.monotonic() + wait > started + enough:
+            if not passes(refusal) or time.monotonic() + wait > started + enough:
                 raise translated(error, where, time.monotonic() - started) from error
             logger.debug("Cosmos DB answered %s; asking again in %.2f s", said_by(error), wait)
             last = error
+        except _OURS:
+            raise
+        except Exception as error:  # what else the SDK, the way or a credential raises: never past here
+            if limit.expired():
+                raise _unanswered(where, time.monotonic() - started, heard) from (last or error)
+            senseless += isinstance(error, _SENSELESS)
+            if senseless == _MISUNDERSTANDINGS or not isinstance(error, _SENSELESS + _CUT_OFF):
+                raise _not_understood(error, where) from error
+            wait = pause
+            if time.monotonic() + wait > started + longest:
+                raise _cut_off(error, where, time.monotonic() - started) from error
         await asyncio.sleep(wait)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+def _not_understood(error: Exception, where: str) -> CheckpointStoreError:
+    said = f"{type(error).__name__}: {shown(str(error))}"
+    if isinstance(error, _SENSELESS):
+        return StoreUnavailableError(f"Cosmos DB on {where} gave an answer that makes no sense ({said}). {_HEALTH}")
+    return CheckpointStoreError(
+        f"A request to Cosmos DB on {where} failed with what no request should ({said}). If the store was given a "
+        "client, a container or a credential, look there: whether it was closed, or gives no token."
+    )
+
+
+def _cut_off(error: Exception, where: str, seconds: float) -> StoreUnavailableError:
+    return StoreUnavailableError(
+        f"Cosmos DB on {where} could not be reached for {seconds:.0f} s: {type(error).__name__}, {shown(str(error))}. "
+        f"{_NO_ANSWER.advice}"
+    )
 
 
 def _unanswered(where: str, seconds: float, heard: _Heard) -> StoreUnavailableError:
@@ -333,10 +453,10 @@ def translated(error: AzureError, where: str, seconds: float = 0.0) -> Checkpoin
 
 def said_by(error: AzureError) -> str:
     """The service's words on one line."""
-    status, words = status_of(error), shown(str(error.message))
+    status, words = _status_of(error), shown(str(getattr(error, "message", error)))
     if status is None:
         return f"{type(error).__name__}, {words}"
-    return f"{_number(status, sub_status_of(error))} ({refusal_of(error).name}), {words}"
+    return f"{_number(status, _sub_status_of(error))} ({refusal_of(error).name}), {words}"
 
 
 def _wished_pause(error: AzureError) -> float:

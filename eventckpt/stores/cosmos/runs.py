@@ -26,7 +26,7 @@ from ...text import described, is_unicode, safe
 from .. import Claim, RunStore, gives_way
 from ..run_documents import LeftOut, counting
 from ..run_pages import Place, RunFilter, RunPage, aware, check_limit, place_in
-from . import listings, log
+from . import listings
 from .container import Container
 from .items import Item, is_in, key_of, order_of_key, partition_key_of
 from .layout import Layout
@@ -65,14 +65,36 @@ _POINTER_AGE: Final = 5.0
 """Seconds for which a reader goes on with the projection it knows to be in use; the old one stays readable."""
 
 
-class CosmosRunStore(RunStore):
-    """See `RunStore`; made by `CosmosEventStore.runs`."""
+class Pointer:
+    """What the run stores of one event store know of which projection is in use."""
 
-    def __init__(self, events: Container, name: str | None) -> None:
-        self._events = events
-        self._container = events.beside("-projections", _LAYOUT)
-        self._name = name
+    def __init__(self) -> None:
         self._known: tuple[str, float] | None = None
+
+    @property
+    def name(self) -> str | None:
+        """The name that was read a moment ago; None where it is to be read anew."""
+        if self._known is None or time.monotonic() - self._known[1] > _POINTER_AGE:
+            return None
+        return self._known[0]
+
+    def read(self, name: str) -> None:
+        """It was read just now."""
+        self._known = name, time.monotonic()
+
+    def forget(self) -> None:
+        """It was written."""
+        self._known = None
+
+
+class CosmosRunStore(RunStore):
+    """See `RunStore`; made by `CosmosEventStore.run_store`."""
+
+    def __init__(self, events: Container, name: str | None, pointer: Pointer) -> None:
+        self._events = events
+        self._container = events.sibling("-projections", _LAYOUT)
+        self._name = name
+        self._pointer = pointer
         self._etags = _etags()
         self._left_out = LeftOut()
 
@@ -143,7 +165,7 @@ class CosmosRunStore(RunStore):
         if workflow_name is not None:
             only, values["@workflow"] = " AND c.workflow_name = @workflow", workflow_name
         cursor = self._container.query(f"SELECT {_FIELDS} FROM c WHERE c.id = @id{only}", values)
-        async with aclosing(log.rows_of(self._container, cursor)) as rows:
+        async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
                 if (info := self._counting(name, row)) is not None:
                     yield info
@@ -156,7 +178,7 @@ class CosmosRunStore(RunStore):
             f"SELECT {_FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
             {"@id": name},
         )
-        async with aclosing(log.rows_of(self._container, cursor)) as rows:
+        async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
                 if (info := self._counting(name, row)) is not None:
                     yield info
@@ -168,7 +190,7 @@ class CosmosRunStore(RunStore):
         wanted, behind = which or RunFilter(), place_in(after)
         if not wanted.can_fit:
             return RunPage([], None)
-        async with self._container.in_use():
+        async with self._container.in_use(many=True):
             name = await self._in_use()
             if self._container.sorts_by("recorded_at"):
                 return await self._indexed_page(name, wanted, behind, limit)
@@ -223,7 +245,7 @@ class CosmosRunStore(RunStore):
         condition, values = _condition(name, wanted)
         cursor = self._container.query(f"SELECT {_FIELDS} FROM c WHERE {condition}", values)
         counted: Counter[RunStatus] = Counter()
-        async with aclosing(log.rows_of(self._container, cursor)) as rows:
+        async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
                 if (info := self._counting(name, row)) is not None and wanted.fits(info):
                     counted[info.status] += 1
@@ -232,7 +254,7 @@ class CosmosRunStore(RunStore):
     async def clear(self) -> None:
         """See `RunStore.clear`."""
         self._container.check_writable()
-        async with self._container.in_use():
+        async with self._container.in_use(many=True):
             name = await self._in_use()
             self._etags = _etags()
             cursor = self._container.query("SELECT c.stream FROM c WHERE c.id = @id", {"@id": name})
@@ -290,7 +312,7 @@ class CosmosRunStore(RunStore):
                 await self._container.put(_pointer(name))
             elif await self._container.replace(_pointer(name), claim.token) is None:
                 return False
-        self._known = None
+        self._pointer.forget()
         return True
 
     async def is_empty(self) -> bool:
@@ -306,9 +328,11 @@ class CosmosRunStore(RunStore):
     async def _in_use(self) -> str:
         if self._name is not None:
             return self._name
-        if self._known is None or time.monotonic() - self._known[1] > _POINTER_AGE:
-            self._known = (await self.active(), time.monotonic())
-        return self._known[0]
+        name = self._pointer.name
+        if name is None:
+            name = await self.active()
+            self._pointer.read(name)
+        return name
 
     async def _read(self, name: str, stream: StreamId) -> RunInfo | None:
         item = await self._container.read(name, partition_key_of(stream))

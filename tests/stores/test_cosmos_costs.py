@@ -1,0 +1,93 @@
+"""What the operations on Cosmos DB cost: requests, and request units by the service's price list."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from eventckpt import CosmosEventStore, EventCheckpointStorage
+from eventckpt.errors import StreamConflict
+from eventckpt.stores.conformance import make_event
+
+from ..cosmos_emulator import CosmosEmulator
+from .cosmos_stores import STREAM, WORKFLOW, Settings, append_chain, asked, checkpoint, costs, saves
+
+
+async def test_a_save_is_one_request_and_a_load_at_most_three(
+    emulator: CosmosEmulator, settings: Settings, store: CosmosEventStore
+) -> None:
+    run = EventCheckpointStorage(store).for_run("r")
+    history = [{"role": "user", "text": hashlib.sha256(b"%d" % number).hexdigest()} for number in range(1000)]
+    first = checkpoint(state={"history": history})
+    await run.save(first)
+    second = checkpoint(first, state={"history": [*history, {"role": "user", "text": "and one more"}]})
+    requests, charge = await costs(emulator, run.save(second))
+    assert requests == {"create_item": 1}
+    assert charge <= 8  # 6.47: an item of under 2 KB
+    await saves(EventCheckpointStorage(store).for_run("other"), 3)
+
+    async with CosmosEventStore(**settings) as other:
+        await other.read(STREAM, 1)  # opens
+        bound = EventCheckpointStorage(other).for_run("r", workflow_name=WORKFLOW)
+        requests, charge = await costs(emulator, bound.load(second.checkpoint_id))
+        assert requests == {"query": 2, "read_item": 1}  # the newest event of the id, the head, and the delta's base
+        assert charge <= 10  # 9.14
+        requests, charge = await costs(emulator, bound.load(second.checkpoint_id))
+        assert requests == {"query": 2}
+        assert charge <= 6.5  # 5.78
+        requests, charge = await costs(emulator, bound.get_latest(workflow_name=WORKFLOW))
+        assert requests == {"query": 1, "read_item": 1}
+        assert charge <= 4.5  # 3.89
+        requests, charge = await costs(emulator, bound.list_checkpoint_ids(workflow_name=WORKFLOW))
+        assert requests == {"query": 1}
+        assert charge <= 7.5  # 6.61: a listing pays for the items whose headers it selects
+        unbound = EventCheckpointStorage(other)
+        requests, charge = await costs(emulator, unbound.load(first.checkpoint_id))
+        assert requests == {"query": 2, "read_item": 1}  # the id's event, that event whole, the head
+        assert charge <= 14  # 12.77: the first snapshot is 50 KB
+        requests, charge = await costs(emulator, unbound.list_checkpoint_ids(workflow_name=WORKFLOW))
+        assert requests == {"query": 1}
+        assert charge <= 7.5  # 6.87
+        requests, charge = await costs(emulator, unbound.get_latest(workflow_name=WORKFLOW))
+        # The SDK asks for a plan of how to sort over partitions, and the first time for the partitions themselves.
+        assert requests == {"query": 3, "query_plan": 1, "read_ranges": 2, "read_item": 2}
+        assert charge <= 13  # 11.67
+        requests, charge = await costs(emulator, unbound.get_latest(workflow_name=WORKFLOW))
+        assert requests == {"query": 3, "query_plan": 1, "read_item": 1}
+
+
+async def test_a_listing_is_one_request_for_each_page(
+    emulator: CosmosEmulator, store: CosmosEventStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eventckpt.stores.cosmos.listings.PAGE", 10)
+    run = EventCheckpointStorage(store).for_run("r")
+    saved = await saves(run, 35)
+    emulator.reset()
+    assert await run.list_checkpoint_ids(workflow_name=WORKFLOW) == [each.checkpoint_id for each in saved]
+    assert asked(emulator) == {"query": 4}
+
+
+async def test_a_conflict_costs_a_look_at_what_is_there(emulator: CosmosEmulator, store: CosmosEventStore) -> None:
+    await append_chain(store, 3)
+    emulator.reset()
+    with pytest.raises(StreamConflict):
+        await store.append(make_event(STREAM, 2, data=b"other"))
+    assert asked(emulator) == {"create_item": 1, "read_item": 1, "query": 1}
+    assert emulator.charges.total <= 5.5  # 4.91
+    emulator.reset()
+    await store.append((await store.read(STREAM, 2))[0])
+    assert asked(emulator) == {"create_item": 1, "read_item": 2}
+
+
+async def test_the_newest_of_a_workflow_is_found_without_reading_the_rest(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    storage = EventCheckpointStorage(store)
+    for number in range(30):
+        last = await saves(storage.for_run(f"run {number}"), 10)
+    emulator.reset()
+    assert await storage.get_latest(workflow_name=WORKFLOW) == last[-1]
+    assert sum(asked(emulator).values()) <= 8  # of 30 runs with 10 checkpoints each
+    assert emulator.charges.total <= 13  # 11.18
+    assert max(record.response_bytes for record in emulator.requests) < 10_000  # 6,100: ten headers

@@ -13,9 +13,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from eventckpt import CheckpointAudit, CheckpointStoreError, EventCheckpointStorage, EventStore, SqliteEventStore
+from eventckpt import (
+    CheckpointAudit,
+    CheckpointStoreError,
+    EventCheckpointStorage,
+    EventStore,
+    SqliteEventStore,
+    StreamId,
+)
 from eventckpt.runs import fold
-from eventckpt.stores import AuditStore
+from eventckpt.stores import AuditStore, head_of
 from projections import ChangeFeedProcessor, LatestProjection, open_engine
 
 from ..cosmos_emulator import CosmosEmulator
@@ -231,7 +238,9 @@ async def test_runs_from_the_projection_are_as_late_as_it_is(engine: Engine, cli
 
 
 async def test_an_empty_projection_of_a_log_that_is_not_says_what_to_run(engine: Engine, cli: Cli) -> None:
-    await engine.open().checks()  # makes what there is none of yet
+    store = engine.open()
+    assert await head_of(store, StreamId(WORKFLOW, "none")) is None  # makes what there is none of yet
+    assert await store.run_store().is_empty()
     assert "No runs fit" in (await cli("runs", "--latest", "projection")).err
     await order_run(engine, steps=1)
     for words in ([], ["--workflow", WORKFLOW], ["--count"], ["--after", "order-1"]):
@@ -251,7 +260,7 @@ async def test_runs_are_listed_from_the_log_or_the_projection_and_nothing_else(e
 
 def test_an_engine_without_projections_refuses_to_list_from_one(tmp_path: Path) -> None:
     class WithoutProjections(SqliteEventStore):
-        runs = EventStore.runs
+        runs, run_store = EventStore.runs, EventStore.run_store
 
     with pytest.raises(CheckpointStoreError, match="WithoutProjections keeps no projections; use latest='log'"):
         CheckpointAudit(WithoutProjections(tmp_path / "events.db"), latest="projection")

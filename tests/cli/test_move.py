@@ -390,7 +390,7 @@ async def test_without_the_sdk_it_says_what_to_install(
     monkeypatch.setitem(__import__("sys").modules, "azure.cosmos.aio", None)
     words = ["cosmos", "--trust-source", "--endpoint", "https://x", "--database", "d", "--container", "c", "-w", "w"]
     failed = await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))
-    assert "pip install 'eventckpt[cosmos]'" in failed.err
+    assert "pip install '.[cosmos]'" in failed.err
 
 
 @pytest.mark.parametrize("words", [["file", "."], ["cosmos", "--container", "c", "-w", "w"]])

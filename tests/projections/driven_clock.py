@@ -36,15 +36,18 @@ class DrivenClock:
             if not woken.done():
                 woken.set_result(None)
 
-    async def until(self, condition: Callable[[], bool | Awaitable[bool]], *, at_most: float = 5000.0) -> None:
-        """Let time pass, with pauses for what is under way, until the condition holds."""
+    async def until(
+        self, condition: Callable[[], bool | Awaitable[bool]], *, at_most: float = 5000.0, step: float = 0.5
+    ) -> None:
+        """Let time pass, with pauses for what is under way, until the condition holds. A shorter `step` is for what is
+        under way for longer: nothing of it is to be late because the machine is busy."""
         end = self.now + at_most
         while True:
             holds = condition()
             if await holds if inspect.isawaitable(holds) else holds:
                 return
             assert self.now < end, f"it did not come true within {at_most:g} s"
-            self.advance(0.5)
+            self.advance(step)
             await asyncio.sleep(0.001)
 
     async def passes(self, seconds: float) -> None:

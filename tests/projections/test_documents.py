@@ -8,7 +8,6 @@ import re
 from pathlib import Path
 
 from projections import ProcessorOptions
-from projections.range_stats import RangeStats
 
 TEXT = (Path(__file__).parent.parent.parent / "docs" / "projector.md").read_text(encoding="utf-8")
 
@@ -25,10 +24,3 @@ def test_the_options_are_those_of_the_code() -> None:
     named = {re.findall(r"`(\w+)`", row[0])[0]: re.findall(r"`(.+?)`", row[1]) for row in rows("Options")}
     assert named.pop("worker") == []
     assert {name: ast.literal_eval(default) for name, [default] in named.items()} == defaults
-
-
-def test_the_metrics_to_watch_exist() -> None:
-    counted = {f"{field.name}_total" for field in dataclasses.fields(RangeStats)} | {"gaps_total", "doubts_total"}
-    named = re.findall(r"`(?:eventckpt_projector|…)_(\w+)`", TEXT)
-    assert named
-    assert set(named) - counted == {"lag", "poll_age_seconds"}

@@ -19,7 +19,7 @@ from eventckpt import CheckpointAudit, EventCheckpointStorage, StreamId
 from eventckpt.audit.prune import carry_out, plan_for
 from eventckpt.errors import CheckpointConflictError, CheckpointNotFoundError
 from eventckpt.stores import AuditStore
-from eventckpt.stores.sqlite import event_store as sqlite
+from eventckpt.stores.sqlite import queries
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, Engine
@@ -298,7 +298,7 @@ QUESTIONS = [
 @pytest.fixture
 def page(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows of a page of the embedded engine; the other has pages of 1, 10 and 100 by itself."""
-    monkeypatch.setattr(sqlite, "_PAGE", request.param)
+    monkeypatch.setattr(queries, "PAGE", request.param)
 
 
 def interleavings() -> Iterator[tuple[str, int, Question, Callable[[Happening], Awaitable[None]]]]:

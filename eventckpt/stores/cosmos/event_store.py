@@ -65,7 +65,7 @@ __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventS
 
 logger: Final = logger_of("eventckpt")
 
-_LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY)
+_LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY, made_by="the first save")
 _POINT_READS: Final = 2
 """Events up to which each is read by itself; more are one query."""
 _IDS: Final = 500  # ids in one query; the service bounds its text

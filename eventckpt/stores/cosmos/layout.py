@@ -26,6 +26,8 @@ class Layout(NamedTuple):
     partition_key: str
     """The path of the property that is the key."""
     indexing_policy: dict[str, Any]
+    made_by: str = "`eventckpt-projector run`"
+    """What makes it, for who finds that there is none."""
 
 
 class Place(NamedTuple):
@@ -72,11 +74,11 @@ class Place(NamedTuple):
 
     def unknown(self) -> StoreNotFoundError:
         """There is no such container, and whoever only looks makes none."""
-        return _unknown(f"Container {self.name!r} of database {self.database_name!r}")
+        return _unknown(f"Container {self.name!r} of database {self.database_name!r}", self.layout)
 
     def unknown_database(self) -> StoreNotFoundError:
         """There is no such database, likewise."""
-        return _unknown(f"Database {self.database_name!r}")
+        return _unknown(f"Database {self.database_name!r}", self.layout)
 
     def made_anew(self) -> StoreReplacedError:
         """Under an open store, there is another container of this name."""
@@ -97,10 +99,10 @@ class Place(NamedTuple):
         )
 
 
-def _unknown(what: str) -> StoreNotFoundError:
+def _unknown(what: str, layout: Layout) -> StoreNotFoundError:
     return StoreNotFoundError(
         f"{what} does not exist, and a store with read_only=True makes none. Check the names and the endpoint; "
-        "the first save creates what is missing, or docs/cosmos.md says how."
+        f"{layout.made_by} creates what is missing, or docs/cosmos.md says how."
     )
 
 

@@ -47,7 +47,7 @@ class Connections:
     ) -> None:
         self.path = path
         self.read_only = read_only
-        self.lock = threading.Lock()
+        self.lock: threading.Lock = threading.Lock()
         """Held to hand a job over or to close, so that no job comes after the last one."""
         self._file = StoreFile(path)
         opening = Opening(self._file, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)

@@ -17,6 +17,7 @@ from ...text import described, is_unicode
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
+from . import queries
 from .appends import Appends
 from .change_feed import SqliteChangeFeed
 from .changes import put_all, put_over, remove
@@ -26,7 +27,6 @@ from .documents import SqliteDocumentStore
 from .queries import (
     COLUMNS,
     MIN_SEQ,
-    PAGE,
     bounds_of,
     committed,
     event_of,
@@ -154,7 +154,7 @@ class SqliteEventStore(AuditStore):
                         seen.add(stream)
                         yield stream
                     before = max(position - 1, MIN_SEQ)
-                if len(rows) < PAGE:
+                if len(rows) < queries.PAGE:
                     break
             if pages == 1:
                 return  # all of it was of one moment
@@ -254,7 +254,7 @@ class SqliteEventStore(AuditStore):
             rows = await self.reading(fetch)
             for row in rows:
                 yield row
-            if len(rows) < PAGE:
+            if len(rows) < queries.PAGE:
                 return
             last = rows[-1][COLUMNS.split(", ").index(column)]
             low, high = (low, max(last - 1, MIN_SEQ)) if desc else (last, high)

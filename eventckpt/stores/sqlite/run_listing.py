@@ -142,7 +142,8 @@ def _unread_rows(connection: sqlite3.Connection, name: str | None, limit: str = 
     cursor = connection.execute(
         f"""
         SELECT r.projection, r.workflow_name, r.run_id, r.info
-        FROM run_listing AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
+        FROM run_listing AS l INDEXED BY run_listing_unread
+        CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
         WHERE l.projection = {IN_USE} AND l.status IS NULL{limit}""",
         (name,),
     )

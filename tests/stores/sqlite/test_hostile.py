@@ -19,7 +19,7 @@ from eventckpt.events import RunInfo
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import backup
 
-from .test_sqlite import STREAM, append_chain, plain
+from .helpers import STREAM, append_chain, plain
 
 OTHER: Final = StreamId("workflow", "later")
 COPIED: Final = StreamId("workflow", "copied")

@@ -117,12 +117,8 @@ class ChangeFeedProcessor(Admin):
         except BaseException:
             await self._ranges.end()
             raise
-        self._balancing = asyncio.ensure_future(self._supervised(self._balance()))
-        self._asking = asyncio.ensure_future(
-            self._supervised(
-                self._asking_loop.run(self._watch.ask, every=self.options.lag_interval, sleep=self._until_asking)
-            )
-        )
+        self._balancing = asyncio.ensure_future(self._supervised(self._balance))
+        self._asking = asyncio.ensure_future(self._supervised(self._ask_of_ranges))
 
     async def stop(self) -> None:
         """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases.
@@ -239,10 +235,10 @@ class ChangeFeedProcessor(Admin):
         retry = Retry(backoff=min(self.options.backoff, longest), max_backoff=min(self.options.max_backoff, longest))
         return Loop(what, retry, self._clock, troubles=self._troubles)
 
-    async def _supervised(self, loop: Coroutine[Any, Any, object]) -> None:
+    async def _supervised(self, loop: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run a loop of ours until the end. That it ends by itself is the end of the processor."""
         try:
-            await called(loop)
+            await called(loop())
         except Exception as error:  # noqa: BLE001 - told to whoever runs this processor
             self._fail(error)
 
@@ -274,6 +270,9 @@ class ChangeFeedProcessor(Admin):
 
     def _look_soon(self) -> None:
         self._look.set()
+
+    async def _ask_of_ranges(self) -> None:
+        await self._asking_loop.run(self._watch.ask, every=self.options.lag_interval, sleep=self._until_asking)
 
     async def _balance(self) -> None:
         await self._until_look(self.options.acquire_interval)

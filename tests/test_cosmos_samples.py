@@ -22,6 +22,7 @@ import pytest
 from eventckpt import CosmosEventStore, StreamId
 from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY
 from eventckpt.stores.cosmos.items import header_of
+from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
 
 from .conftest import cosmos_account
 from .engines import Engine
@@ -256,7 +257,9 @@ def test_the_page_names_every_indexed_path() -> None:
     page = (ROOT / "docs" / "cosmos.md").read_text(encoding="utf-8")
     named = re.search(r"^## Indexing policy$(.*?)^## ", page, flags=re.MULTILINE | re.DOTALL)
     assert named is not None
-    assert re.findall(r"`(/[^`]+)`", named[1]) == [entry["path"] for entry in INDEXING_POLICY["includedPaths"]]
+    policies = (INDEXING_POLICY, PROJECTION_INDEXING)
+    paths = [entry["path"] for policy in policies for entry in policy["includedPaths"]]
+    assert re.findall(r"`(/[^`]+)`", named[1]) == paths
 
 
 def test_the_example_item_has_the_properties_of_an_event() -> None:

@@ -232,8 +232,8 @@ def test_the_rule_knows_each_kind_of_record(cls: type[Any]) -> None:
     assert looks_like_a_record(cls)
 
 
-def test_a_message_is_stored_and_an_agent_is_refused_with_a_reason() -> None:
+def test_a_message_is_stored_and_what_does_things_is_refused_with_a_reason() -> None:
     codec = CheckpointCodec()
     assert codec.decode(codec.encode(checkpoint(Message("user", ["x"])))).state["value"].text == "x"
     with pytest.raises(CheckpointTypeNotAllowedError, match="a part of the framework that does things"):
-        codec.encode(checkpoint(agent_framework.FunctionTool(name="x", func=None)))
+        codec.encode(checkpoint(agent_framework.InMemoryHistoryProvider()))

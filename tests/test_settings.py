@@ -97,7 +97,10 @@ COSMOS: dict[str, tuple[Any, ...]] = {
     "env_file_path": (42, True, "", "missing.env", ".", Path(), ["a.env"], object(), Wordless()),
     "env_file_encoding": (42, "", "no-such-encoding", object(), Wordless()),
 }  # fmt: skip
-PERIODS = ("poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin")
+PERIODS = (
+    "poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin",
+    "lag_interval",
+)  # fmt: skip
 PROCESSOR: dict[str, tuple[Any, ...]] = {
     "worker": NOT_A_NAME,
     "start": NOT_A_CHOICE,

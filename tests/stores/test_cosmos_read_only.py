@@ -81,6 +81,8 @@ LOOKS: dict[str, tuple[str, Operation]] = {
     "RunStore.all": ("events-projections", every(lambda store: store.run_store().all())),
     "RunStore.idle": ("events-projections", every(lambda store: store.run_store().idle())),
     "RunStore.active": ("events-projections", lambda store: store.run_store().active()),
+    "RunStore.page": ("events-projections", lambda store: store.run_store().page()),
+    "RunStore.counts": ("events-projections", lambda store: store.run_store().counts()),
     "RunStore.is_empty": ("events-projections", lambda store: store.run_store().is_empty()),
     "DocumentStore.list_documents": ("events-leases", lambda store: store.document_store().list_documents("")),
     "DocumentStore.read": ("events-leases", lambda store: store.document_store().read("lease")),

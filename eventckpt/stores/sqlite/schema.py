@@ -88,8 +88,6 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 )
 """The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
-_RUNS_SINCE: Final = 2
-"""The version that has the table which the listing is of."""
 _STORE: Final = "CREATE TABLE store (id TEXT NOT NULL)"
 """An addition: one row, a random id, which a restored copy gets anew. What 0.1.0 wrote has none until a newer version
 writes to it."""
@@ -212,7 +210,7 @@ def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None
         connection.execute(f"PRAGMA user_version = {last}")
         if store_id(connection) is None:
             give_new_id(connection)
-        if last >= _RUNS_SINCE and not has_run_listing(connection):
+        if _has_table(connection, "runs") and not has_run_listing(connection):
             for statement in _statements(RUN_LISTING):
                 connection.execute(statement)
 
@@ -238,7 +236,11 @@ def store_id(connection: sqlite3.Connection) -> str | None:
 
 def has_run_listing(connection: sqlite3.Connection) -> bool:
     """Whether the file has the listing of runs."""
-    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'run_listing'")
+    return _has_table(connection, "run_listing")
+
+
+def _has_table(connection: sqlite3.Connection, name: str) -> bool:
+    found = connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (name,))
     return found.fetchone() is not None
 
 

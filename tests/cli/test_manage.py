@@ -25,7 +25,7 @@ from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite.backup import copy_beside, copy_store
 
 from ..engines import CosmosEngine, Engine, SqliteEngine
-from ..stores.test_sqlite import HANG, STREAM, append_chain, beside, files, headers, plain, process, said
+from ..stores.sqlite.helpers import HANG, STREAM, append_chain, beside, files, headers, plain, process, said
 from .conftest import Cli, order_run
 
 

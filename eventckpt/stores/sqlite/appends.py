@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
-from ...errors import CheckpointStoreError, StoreLockedError, StoreReplacedError
+from ...errors import CheckpointStoreError, StoreFormatError, StoreLockedError, StoreReplacedError
 from ...events import CheckpointEvent
 from .changes import append_one
 from .connection import Connections
@@ -75,8 +75,8 @@ class Appends:
             ):
                 return [append_one(connection, event) for event in events]
         except CheckpointStoreError as error:
-            # Each by itself would wait for the lock again, or find the same file.
-            if len(events) == 1 or isinstance(error, StoreLockedError | StoreReplacedError):
+            # Each by itself would wait for the lock again, or find the same file, or run into the same trigger.
+            if len(events) == 1 or isinstance(error, StoreLockedError | StoreReplacedError | StoreFormatError):
                 return [error] * len(events)
         return [outcome for event in events for outcome in self._append([event])]
 

@@ -24,7 +24,8 @@ from ...errors import (
     StoreReadOnlyError,
 )
 from .errors import primary_code, store_errors
-from .schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, text, transaction, version_of
+from .guarded import connect
+from .schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, transaction, version_of
 
 __all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "look_over", "put", "replace_store"]
 
@@ -352,9 +353,7 @@ def _beside(file: Path, suffix: str) -> Path:
 
 
 def _connect(file: Path, how: str = "mode=rw") -> sqlite3.Connection:
-    connection = sqlite3.connect(f"{file.as_uri()}?{how}", uri=True, timeout=_WAIT, isolation_level=None)
-    connection.text_factory = text
-    return connection
+    return connect(file, f"{file.as_uri()}?{how}", timeout=_WAIT, is_uri=True)
 
 
 def _flush(path: Path) -> None:

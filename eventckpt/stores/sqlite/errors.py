@@ -67,6 +67,22 @@ def _store_error(path: Path, error: Exception, *, read_only: bool) -> Checkpoint
                 f"The store {path} is damaged ({error}). Copy the file and its -wal away before anything else; "
                 "`sqlite3 FILE .recover` rescues what is readable."
             )
+        case sqlite3.SQLITE_ERROR if str(error).startswith("too many levels of trigger"):
+            return StoreFormatError(
+                f"In the store {path} a trigger calls triggers, which none of a store does; nothing was written. "
+                "Somebody changed its schema: `eventckpt doctor` names what."
+            )
+        case sqlite3.SQLITE_INTERRUPT:  # by `guarded`: nobody else does
+            return StoreFormatError(
+                f"The store {path} was asked something that takes more steps than anything does in a file of its size, "
+                "and it was stopped; nothing was written. Somebody has put a view, a trigger or a column that runs on "
+                "and on into its schema, or taken an index away: `eventckpt doctor` names what was changed."
+            )
+        case None if isinstance(error, MemoryError):
+            return CheckpointStoreError(
+                f"For the store {path} the memory did not suffice, or what its schema makes of a statement is too long "
+                "for SQLite: `eventckpt doctor` names what was changed in it."
+            )
         case _:
             return CheckpointStoreError(f"The store {path} failed ({type(error).__name__}): {error}")
 

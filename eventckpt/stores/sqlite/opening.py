@@ -11,14 +11,14 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-import sys
 import time
 from typing import Final, Literal
 
 from ...errors import CheckpointStoreError, StoreFullError, StoreNotFoundError, StoreReadOnlyError
 from .errors import primary_code
 from .file import Stamp, StoreConnection, StoreFile
-from .schema import is_behind, lacks_additions, migrate, pragma, text
+from .guarded import connect
+from .schema import is_behind, lacks_additions, migrate, pragma
 
 __all__ = ["Opening"]
 
@@ -97,19 +97,11 @@ class Opening:
             raise StoreReadOnlyError(f"The store {self._path} cannot be made: {error}") from error
 
     def _connect_to_work(self, _: Stamp | None) -> sqlite3.Connection:
-        return self._connect(str(self._path), is_uri=False)
+        return connect(self._path, str(self._path), timeout=self._busy_timeout, is_uri=False)
 
     def _connect_to_look(self, stamp: Stamp | None) -> sqlite3.Connection:
         how = "mode=ro" if stamp is None else "mode=ro&immutable=1"
-        return self._connect(f"{self._path.as_uri()}?{how}", is_uri=True)
-
-    def _connect(self, database: str, *, is_uri: bool) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            database, uri=is_uri, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
-        )
-        connection.text_factory = text
-        _harden(connection)
-        return connection
+        return connect(self._path, f"{self._path.as_uri()}?{how}", timeout=self._busy_timeout, is_uri=True)
 
     def _check(self, connection: sqlite3.Connection, version: int) -> None:
         if version == 0:
@@ -146,14 +138,6 @@ class Opening:
                 f"The store {self._path} lies on a file system that cannot do write-ahead logging; "
                 "put it on a local disk, or use the Cosmos DB engine to share it between machines."
             )
-
-
-def _harden(connection: sqlite3.Connection) -> None:
-    """What somebody wrote into the file's schema calls no function that could do harm, and from Python 3.12 on no
-    statement of this connection can damage the file; older ones have no call for it."""
-    connection.execute("PRAGMA trusted_schema = OFF")
-    if sys.version_info >= (3, 12):
-        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
 
 
 def _make_private(place: str) -> None:

@@ -132,6 +132,7 @@ _OF_SQLITE: Final = {
 }
 """What ANALYZE keeps for itself. Only that: whoever edits the schema may give a trigger such a name."""
 
+_TABLES: Final = ("events", "runs", "projections", "leases", "store", "run_listing")
 _SPACE: Final = re.compile(r"[ \t\n\f\r]+")  # what SQLite takes for space; any other character is part of a word
 
 
@@ -174,7 +175,22 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
             f"{path} was written by a newer eventckpt (its schema is version {version}, this one knows up to "
             f"{len(MIGRATIONS)}); it was left as it is. Upgrade eventckpt to open it."
         )
+    _refuse_views(connection, path)
     return version
+
+
+def _refuse_views(connection: sqlite3.Connection, path: Path) -> None:
+    """A view in the place of a table has no events: whoever asked it would be told whatever somebody made up."""
+    marks = ", ".join("?" * len(_TABLES))
+    rows = connection.execute(
+        f"SELECT name FROM sqlite_master WHERE type = 'view' AND lower(name) IN ({marks}) ORDER BY name", _TABLES
+    )
+    if names := [described(name) for (name,) in rows]:
+        raise StoreFormatError(
+            f"In {path} there are views in the place of tables ({', '.join(names)}): somebody changed the file, and "
+            "`eventckpt doctor` can say no more. It was left as it is, and nothing was asked of them. Put a backup in "
+            "its place."
+        )
 
 
 def is_behind(version: int) -> bool:

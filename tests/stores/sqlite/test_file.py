@@ -18,7 +18,7 @@ from eventckpt import CheckpointStoreError, SqliteEventStore, StoreReplacedError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite.schema import MIGRATIONS
 
-from .test_sqlite import STREAM, append_chain, beside, files, headers, outcomes, plain, process, run, runs, said
+from .helpers import STREAM, append_chain, beside, files, headers, outcomes, plain, process, run, runs, said
 
 OTHER = StreamId("workflow", "another")
 

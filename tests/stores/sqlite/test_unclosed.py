@@ -18,7 +18,7 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointStoreError, SqliteCheckpointStorage, SqliteEventStore, StreamId
 from eventckpt.stores.conformance import make_event
 
-from .test_sqlite import HANG, PROLOGUE, STREAM, append_chain, beside, files, run
+from .helpers import HANG, PROLOGUE, STREAM, append_chain, beside, files, run
 
 
 @pytest.fixture

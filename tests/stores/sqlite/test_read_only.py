@@ -23,7 +23,7 @@ from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import MIGRATIONS
 
-from .test_sqlite import STREAM, append_chain, beside, files, headers, plain, pragma, process, run, said
+from .helpers import STREAM, append_chain, beside, files, headers, plain, pragma, process, run, said
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from eventckpt import SqliteEventStore, StreamId
 from eventckpt.stores import Check
 from eventckpt.stores.sqlite.schema import MIGRATIONS
 
-from .test_sqlite import append_chain, plain
+from .helpers import append_chain, plain
 
 
 def made() -> list[tuple[str, str, str]]:

@@ -79,8 +79,8 @@ class Admin:
         An event is forgotten when the handler took it. Others may park, unpark and reset meanwhile.
 
         Raises:
-            StoreUnavailableError, StoreLockedError, StoreFullError: the handler met an outage; what it did not take
-                stays parked as it was, and stopped ranges stay stopped.
+            StoreUnavailableError, StoreLockedError, StoreFullError, StoreMissingError: the handler met an outage; what
+                it did not take stays parked as it was, and stopped ranges stay stopped.
             CheckpointStoreError: the engine failed.
         """
         await self._leases.check_rights()

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from eventckpt.errors import StoreMissingError
 from eventckpt.log import logger_of
 
 from .clock import SYSTEM_CLOCK, Clock
@@ -69,7 +70,7 @@ class Projector:
             Retry.of(options),
             clock,
             troubles=self._troubles,
-            ends=lambda error: not (self._is_begun or is_outage(error)),
+            ends=lambda error: not self._is_begun and (isinstance(error, StoreMissingError) or not is_outage(error)),
         )
 
     @property
@@ -93,7 +94,8 @@ class Projector:
         Raises:
             StoreReplacedError: the file under the store is gone, or is another one.
             StoreReadOnlyError: this identity has no rights, or what it reads or writes is not there.
-            CheckpointStoreError: at the start, the store could not be used for another reason than an outage.
+            CheckpointStoreError: at the start, the store could not be used for another reason than an outage, or a
+                container is missing that this identity may not make.
         """
         await self._loop.run(
             lambda: self._run(stop), sleep=lambda seconds: first(self._clock.sleep(seconds), stop.wait())

@@ -144,7 +144,8 @@ class StoreLockedError(CheckpointStoreError):
 
 
 class StoreUnavailableError(CheckpointStoreError):
-    """The service throttled or could not be reached, for longer than the store tries. Trying again is safe."""
+    """The service throttled or could not be reached, for longer than the store tries; or the system refused what passes
+    by itself, such as a read of the disk, a further open file, or memory. Trying again is safe."""
 
 
 class StoreFullError(CheckpointStoreError):

@@ -89,8 +89,8 @@ def verdict_on(error: BaseException) -> Verdict:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the store cannot be reached, is locked or full, or a container of it is gone; that passes, and says nothing
-    about the events."""
+    """Whether the store cannot be reached, is locked or full, or lacks a container; that passes, and says nothing about
+    the events."""
     return verdict_on(error) is Verdict.OUTAGE
 
 

@@ -1,4 +1,4 @@
-"""A container that is deleted under a worker is an outage: nothing is counted against the events that wait meanwhile."""
+"""A container that is deleted under a worker is an outage: nothing counts against the events that wait meanwhile."""
 
 from __future__ import annotations
 

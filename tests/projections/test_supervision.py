@@ -166,13 +166,14 @@ async def test_a_handler_whose_own_task_was_cancelled_has_failed(sqlite_rig: Rig
 @pytest.mark.parametrize("in_place_of_it", [None, ValueError("while it stopped")])
 async def test_a_cancellation_of_ours_is_no_failed_attempt(sqlite_rig: Rig, in_place_of_it: Exception | None) -> None:
     rig = sqlite_rig
-    is_called = asyncio.Event()
+    is_called, is_cancelled = asyncio.Event(), asyncio.Event()
 
     async def hangs(batch: Batch) -> None:
         is_called.set()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
+            is_cancelled.set()
             if in_place_of_it is not None:
                 raise in_place_of_it from None
             raise
@@ -182,7 +183,7 @@ async def test_a_cancellation_of_ours_is_no_failed_attempt(sqlite_rig: Rig, in_p
     await worker.start()
     await is_called.wait()
     stopping = asyncio.ensure_future(worker.stop())
-    await rig.clock.until(stopping.done)
+    await rig.clock.until(is_cancelled.is_set)
     await stopping
     [lease] = await rig.leases()
     assert (lease.attempts, lease.error, lease.state) == (0, None, "free")

@@ -284,15 +284,20 @@ def _no_extra(error: ModuleNotFoundError) -> LocationError:
 
 
 def _refuse_missing(path: Path) -> None:
-    """Raise unless there is a file: where there is none, opening a store makes it, and its folder."""
+    """Raise unless there is a file with something in it: else opening a store begins one, and makes its folder."""
     try:
-        is_file = S_ISREG(path.stat().st_mode)
+        state = path.stat()
+        is_file, is_empty = S_ISREG(state.st_mode), state.st_size == 0
     except (FileNotFoundError, NotADirectoryError):
-        is_file = False
+        is_file = is_empty = False
     except OSError as error:
         raise StoreReadOnlyError(f"The store {safe(path)} cannot be looked at: {error}") from error
     if not is_file:
         raise StoreNotFoundError(f"There is no store at {safe(path)}. Check the path, or {_STORE}.")
+    if is_empty:
+        raise StoreNotFoundError(
+            f"There is no store in {safe(path)}: the file is empty. Check the path, or {_STORE}."
+        )
 
 
 def _is_there(path: str) -> bool:

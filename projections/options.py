@@ -18,6 +18,9 @@ OnError: TypeAlias = Literal["stop", "park"]
 RELEASING: Final = 5.0
 """Seconds in which a worker that stops gives its leases back, once its handlers have ended."""
 
+_IDLE: Final = 2
+"""How many times longer a range is left at whose end nothing has come for long: an empty poll costs as a full one."""
+
 _AT_LEAST = (("page_size", 1), ("batch_pages", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1))
 _PERIODS = (
     "poll_interval",
@@ -82,6 +85,17 @@ class ProcessorOptions:
     """How often to ask the feed how far ranges lie behind that this worker does not read, 16 of them at a time."""
     stop_timeout: float = 20.0
     """How long `stop` waits for handlers before it cancels them. Leases are given back then, for 5 seconds at most."""
+
+    @property
+    def idle_interval(self) -> float:
+        """The longest pause between two reads of a range whose feed and handler serve."""
+        return _IDLE * self.poll_interval
+
+    @property
+    def longest_unread(self) -> float:
+        """For how long a range may look unread to one of the workers though all is well: its owner reads it after
+        `idle_interval`, and others see every `acquire_interval` what is written every `renew_interval`."""
+        return max(self.idle_interval, self.renew_interval + self.acquire_interval)
 
     def __post_init__(self) -> None:
         settings.text("worker", self.worker)

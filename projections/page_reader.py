@@ -125,8 +125,8 @@ class Pages:
             self._arrived.set()
             empty = 0 if page.events else empty + 1
             if not page.behind:
-                idle = empty > _IDLE
-                await self._clock.sleep(self._options.poll_interval * (2 if idle else 1))
+                options = self._options
+                await self._clock.sleep(options.idle_interval if empty > _IDLE else options.poll_interval)
 
     async def _until_room(self) -> None:
         """While the handler works, `read_ahead` pages may wait; else those of a batch."""

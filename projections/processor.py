@@ -41,6 +41,9 @@ __all__ = ["ChangeFeedProcessor", "RangeStatus", "RangeView"]
 
 logger: Final = logger_of("eventckpt.projections")
 
+_UNKNOWN: Final = "whoever had the lease that was lost"
+"""The owner of a lease that was made again, until it expires."""
+
 
 class ChangeFeedProcessor(Admin):
     """Gives every event of `feed` to `handler`, at least once, and in order within each run.
@@ -96,6 +99,8 @@ class ChangeFeedProcessor(Admin):
         self._observer = Observer(options.expiry, reservation=2 * options.acquire_interval)
         self._look, self._ask = asyncio.Event(), asyncio.Event()
         self._stopping = False
+        self._has_begun = False
+        """Whether there were leases for all ranges once: those that are missing afterwards were lost."""
         self._balancing_loop = self._loop("looking at the leases", longest=options.acquire_interval)
         self._asking_loop = self._loop("asking how far ranges lie behind", longest=options.max_backoff)
         self._balancing: asyncio.Task[None] | None = None
@@ -288,6 +293,7 @@ class ChangeFeedProcessor(Admin):
         expired = self._observer.expired(leases, asked=asked, answered=self._clock.monotonic())
         if EVERYTHING.without(lease.range for lease in leases):
             leases = await self._make_missing(leases)
+        self._has_begun = True
         self._watch.look(leases)
         me = self.options.worker
         for lease in leases:
@@ -304,17 +310,19 @@ class ChangeFeedProcessor(Admin):
 
     async def _make_missing(self, leases: Sequence[Lease]) -> list[Lease]:
         """Make a lease for whatever none covers. The first ones begin where the options say; later, a lease that is
-        missing was lost, and its range is read from the beginning."""
-        initialised = await self._leases.initialised()
+        missing was lost, such as with its container. Its range is read from the beginning, once whoever had it must
+        have noticed: it is somebody's, and expires."""
+        initialised = await self._leases.initialised() or self._has_begun
+        owner = _UNKNOWN if initialised else None
         start: Start = "beginning" if initialised else self.options.start
         ranges = await self._feed.ranges()
         for gap in EVERYTHING.without(lease.range for lease in leases):
             for piece in gap.cut(ranges):
                 if initialised:
                     logger.warning("The range %s has no lease; it is read from the beginning", piece.token)
-                await self._leases.create(Lease(range=piece, start=start, timestamp=self._clock.timestamp()))
-        if not initialised:
-            await self._leases.mark_initialised()
+                made = Lease(range=piece, owner=owner, start=start, timestamp=self._clock.timestamp())
+                await self._leases.create(made)
+        await self._leases.mark_initialised()
         return await self._leases.all()
 
     async def _request(self, lease: Lease) -> None:

@@ -10,6 +10,7 @@ from eventckpt.exit_codes import FOUND_WRONG, MEANINGS
 
 from ..options import ProcessorOptions
 from . import commands
+from .health import check_terms
 from .http import DEFAULT_PORT
 from .logs import log_as_json
 from .output import complete, well_formed
@@ -95,7 +96,9 @@ def run(
 
     async def work() -> None:
         well_formed(lambda: log_as_json(log_level))
-        await serve(store, well_formed(lambda: ProcessorOptions(**options)), well_formed(lambda: ServeOptions(**shown)))
+        processing, about = well_formed(lambda: (ProcessorOptions(**options), ServeOptions(**shown)))
+        well_formed(lambda: check_terms(about.max_poll_age, processing))
+        await serve(store, processing, about)
 
     complete(work())
 

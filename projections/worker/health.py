@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from ..clock import Clock
+from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
 from ..range_watch import RangeView
 
-__all__ = ["Health", "Terms"]
+__all__ = ["Health", "Terms", "check_terms"]
 
 
 class Terms(NamedTuple):
@@ -23,6 +24,24 @@ class Terms(NamedTuple):
     """For how long a range may go unread, or the store not serve, before the worker is not ready."""
     stall: float = 300.0
     """For how long a loop may do nothing, not even fail, before it counts as hanging. The longest batch takes less."""
+
+
+def check_terms(max_poll_age: float, options: ProcessorOptions) -> None:
+    """Whether a worker that does all that it should is ready.
+
+    Args:
+        max_poll_age: in seconds, as given.
+        options: of the worker.
+
+    Raises:
+        ValueError: it would not be, as soon as nothing is to be done.
+    """
+    if max_poll_age <= options.longest_unread:
+        raise ValueError(
+            f"max_poll_age is {max_poll_age:g} s, and with nothing to do a range goes unread for up to "
+            f"{options.longest_unread:g} s, twice poll_interval, or renew_interval and acquire_interval: make "
+            "--max-poll-age longer, or those shorter."
+        )
 
 
 class Health:

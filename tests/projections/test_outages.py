@@ -14,7 +14,7 @@ from eventckpt.errors import StoreReadOnlyError, StoreUnavailableError
 from projections import Batch, LatestProjection, ProcessorOptions, open_engine
 from projections.options import RELEASING
 from projections.projector import Projector
-from projections.worker.health import Health, Terms
+from projections.worker.health import Health, Terms, check_terms
 from projections.worker.scaler import ScalerLeases
 
 from .rig import Recorder, Rig
@@ -126,6 +126,28 @@ async def test_where_the_handler_waits_that_is_the_reason_and_not_the_feed(sqlit
         assert (well, said["status"]) == (False, "unavailable")
         assert said["reasons"][0] == "the handler of the range -FF: StoreUnavailableError: no documents"
         assert "as its handler is not done with what was read" in said["reasons"][1]
+
+
+@pytest.mark.parametrize(
+    "intervals", [{}, {"poll_interval": 29.0}, {"renew_interval": 40.0, "expiry": 60.0}], ids=lambda each: str(each)
+)
+async def test_workers_with_nothing_to_do_are_ready_all_the_time_with_every_term_that_is_taken(
+    sqlite_rig: Rig, intervals: dict[str, float]
+) -> None:
+    rig = sqlite_rig
+    options = ProcessorOptions(**intervals)
+    term = options.longest_unread + LITTLE
+    check_terms(term, options)
+    async with rig.worker(Recorder(), "one", **intervals) as one, rig.worker(Recorder(), "two", **intervals) as two:
+        healths = [health_of(rig, each, term) for each in (one, two)]
+        until = rig.clock.now + 20 * options.idle_interval
+
+        def all_is_well() -> bool:
+            assert [each.ready()[0] for each in healths] == [True, True]
+            assert all(view.poll_age <= term for worker in (one, two) for view in worker.ranges)
+            return rig.clock.now >= until
+
+        await rig.clock.until(all_is_well, step=1.0)
 
 
 # A whole worker

@@ -48,6 +48,9 @@ OPTIONS = [
     ("--page-size", "0"),
     ("--max-attempts", "0"),
     ("--fence-margin", "30"),
+    ("--poll-interval", "120"),  # an idle range would not count as read
+    ("--poll-interval", "30"),
+    ("--max-poll-age", "43"),
     *(
         (f"--{name}", value)
         for name in ("max-poll-age", "max-stall", "poll-interval", "acquire-interval", "renew-interval", "expiry")

@@ -95,6 +95,8 @@ class Container:
         self._session = Session()
         self._answered = False
         self._may_be_another = False
+        self._is_lost = False
+        """Whether the container that was opened is there no more, and is to be opened anew."""
 
     def sibling(self, suffix: str, layout: Layout) -> Container:
         """The container of the same database whose name is this one's and `suffix`: always the same object, since what
@@ -122,7 +124,7 @@ class Container:
             CheckpointStoreError: the store was closed, belongs to another event loop, or cannot be opened.
         """
         async with self._connections.in_use(many=many):
-            if self._opened is None:
+            if self._opened is None or self._is_lost:
                 await self._open_once()
             yield
 
@@ -415,8 +417,12 @@ class Container:
 
     def _compare(self, properties: Mapping[str, Any]) -> None:
         self._may_be_another = properties["_rid"] != self.rid
-        if self._may_be_another:
-            raise self._place.made_anew()
+        if not self._may_be_another:
+            return
+        if self._place.layout.is_made_again:
+            self._is_lost = True
+            raise self._place.lost()
+        raise self._place.made_anew()
 
     async def _open_once(self) -> None:
         """Open it, together with whoever waits for that too: all hear of the same failure at the same time."""
@@ -425,7 +431,7 @@ class Container:
         opening = self._opening
         self._waiting += 1
         try:
-            self._opened = await asyncio.shield(opening)
+            self._opens(await asyncio.shield(opening))
         finally:
             self._waiting -= 1
             if not self._waiting:
@@ -434,10 +440,17 @@ class Container:
                     opening.cancel()
                     await asyncio.wait([opening])
 
+    def _opens(self, opened: Opened) -> None:
+        """It is open; what was seen of another one is forgotten."""
+        if self._opened is not None and self._opened.rid != opened.rid:
+            self._session, self._answered, self._may_be_another = Session(), False, False
+        self._opened, self._is_lost = opened, False
+
     def _gone(self) -> CheckpointStoreError:
         """What a container that was open is by now."""
         if self._read_only:
             return self._place.unknown()
+        self._is_lost = self._place.layout.is_made_again
         return self._place.missing()
 
 

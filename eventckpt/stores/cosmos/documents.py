@@ -20,7 +20,8 @@ LEASE_INDEXING: Final[dict[str, Any]] = {
 
 _NO_ETAGS: Final = ("", "*")
 """What no state has: the service would take the one for any state at all, and the SDK the other for no condition."""
-_LAYOUT: Final = Layout("leases", "/id", LEASE_INDEXING)
+_LAYOUT: Final = Layout("leases", "/id", LEASE_INDEXING, is_made_again=True)
+"""Each write rests on an etag, which nothing in another container has."""
 
 
 class CosmosDocumentStore(DocumentStore):

@@ -28,6 +28,9 @@ class Layout(NamedTuple):
     indexing_policy: dict[str, Any]
     made_by: str = "`eventckpt-projector run`"
     """What makes it, for who finds that there is none."""
+    is_made_again: bool = False
+    """Whether nothing rests on what was seen of it before, so that one that was deleted under an open store is made
+    again, and one that was made anew is taken."""
 
 
 class Place(NamedTuple):
@@ -85,6 +88,13 @@ class Place(NamedTuple):
         return StoreReplacedError(
             f"Container {self.name!r} of database {self.database_name!r} was deleted and made anew while this store "
             "was open: what it knows is of the old one, which is gone. Make a new store."
+        )
+
+    def lost(self) -> StoreMissingError:
+        """Likewise, of one whose successor may be taken."""
+        return StoreMissingError(
+            f"Container {self.name!r} of database {self.database_name!r} was deleted and made anew while this store "
+            "was open: what was in it is gone. Whatever is asked next goes to the new one."
         )
 
     @property

@@ -41,10 +41,13 @@ def store_errors(path: Path, *, read_only: bool = False) -> Generator[None, None
 
 
 def _store_error(path: Path, error: Exception, *, read_only: bool) -> CheckpointStoreError:
+    return _passing_error(path, error) or _lasting_error(path, error, read_only=read_only)
+
+
+def _passing_error(path: Path, error: Exception) -> CheckpointStoreError | None:
+    """What passes by itself; None: it is for a person."""
     if isinstance(error, OSError):
-        return passing(path, error) or CheckpointStoreError(
-            f"The store {path} failed ({type(error).__name__}): {error}"
-        )
+        return passing(path, error)
     code = primary_code(error)
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
@@ -70,6 +73,17 @@ def _store_error(path: Path, error: Exception, *, read_only: bool) -> Checkpoint
                 f"The store {path} cannot be opened ({error}), as this process has as many files open as it may. "
                 "Trying again is safe; `ulimit -n` says how many that are."
             )
+        case sqlite3.SQLITE_NOMEM | None if code or isinstance(error, MemoryError):
+            return StoreUnavailableError(
+                f"For the store {path} the memory did not suffice. Trying again is safe. If it stays so, what its "
+                "schema makes of a statement may be too long for SQLite: `eventckpt doctor` names what was changed "
+                "in it."
+            )
+    return None
+
+
+def _lasting_error(path: Path, error: Exception, *, read_only: bool) -> CheckpointStoreError:
+    match primary_code(error):
         case sqlite3.SQLITE_ERROR if read_only and str(error).startswith("no such table"):
             return StoreFormatError(
                 f"The store {path} lacks what this version keeps beside the events ({error}): an older eventckpt wrote "
@@ -106,12 +120,6 @@ def _store_error(path: Path, error: Exception, *, read_only: bool) -> Checkpoint
                 f"The store {path} was asked something that takes more steps than anything does in a file of its size, "
                 "and it was stopped; nothing was written. Somebody has put a view, a trigger or a column that runs on "
                 "and on into its schema, or taken an index away: `eventckpt doctor` names what was changed."
-            )
-        case sqlite3.SQLITE_NOMEM | None if code or isinstance(error, MemoryError):
-            return StoreUnavailableError(
-                f"For the store {path} the memory did not suffice. Trying again is safe. If it stays so, what its "
-                "schema makes of a statement may be too long for SQLite: `eventckpt doctor` names what was changed "
-                "in it."
             )
         case _:
             return CheckpointStoreError(f"The store {path} failed ({type(error).__name__}): {error}")

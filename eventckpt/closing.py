@@ -24,5 +24,7 @@ async def close_after(error: BaseException | None, close: Callable[[], Awaitable
     except Exception as failure:
         if error is None:
             raise
+        if failure is error:  # what ended the body is what there was to say
+            return
         error.add_note(f"Closing failed too: {safe(type(failure).__name__)}: {safe(failure)}")
         logger.warning("Closing after %s failed too: %s: %s", type(error).__name__, type(failure).__name__, failure)

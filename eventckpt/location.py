@@ -295,9 +295,7 @@ def _refuse_missing(path: Path) -> None:
     if not is_file:
         raise StoreNotFoundError(f"There is no store at {safe(path)}. Check the path, or {_STORE}.")
     if is_empty:
-        raise StoreNotFoundError(
-            f"There is no store in {safe(path)}: the file is empty. Check the path, or {_STORE}."
-        )
+        raise StoreNotFoundError(f"There is no store in {safe(path)}: the file is empty. Check the path, or {_STORE}.")
 
 
 def _is_there(path: str) -> bool:

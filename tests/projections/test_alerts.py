@@ -46,7 +46,7 @@ async def until_firing(alert: str, look: Callable[[], Awaitable[Scrape]], before
 async def test_a_service_that_froze(cosmos_rig: Rig) -> None:
     rig, answers = cosmos_rig, asyncio.Event()
     await rig.writer.write("a")
-    async with running(rig, *PACE, "--max-poll-age", "1") as worker:
+    async with running(rig, *PACE, "--renew-interval", "0.3", "--max-poll-age", "1") as worker:
         await projected(rig, "a", 1)
         before = await scrape(worker)
         assert await firing(before, before) == set()

@@ -13,7 +13,7 @@ from projections import compare, open_engine
 
 from ..engines import SqliteEngine
 from .commands import Worker, ended, owned, projected, running
-from .rig import Rig
+from .rig import Rig, Writer
 
 FAST = (
     *("--poll-interval", "0.05"),
@@ -49,6 +49,13 @@ async def reasons(worker: Worker) -> str:
     """Why it is not ready."""
     said: dict[str, Any] = json.loads(await worker.until("/healthz", is_not_ready))
     return "; ".join(said["reasons"])
+
+
+async def delete_container(rig: Rig, suffix: str) -> None:
+    """Delete a container of the store; that of the events has no suffix."""
+    database, name = rig.place
+    events: Any = await cast(Any, rig.writer.store).container()
+    await events.client_connection.DeleteContainer(f"dbs/{database}/colls/{name}{suffix}")
 
 
 async def test_one_is_frozen_and_the_other_killed(sqlite_rig: Rig) -> None:
@@ -116,24 +123,41 @@ async def test_a_service_that_stops_answering_is_waited_for_from_the_start_on(co
     await agrees(rig)
 
 
-async def test_a_deleted_container_is_named_and_one_made_anew_ends_the_worker_for_another_one(cosmos_rig: Rig) -> None:
-    """Whoever deleted it makes it again; here a program with an account key does, by using it."""
+async def test_leases_whose_container_was_deleted_are_made_again_and_nothing_is_lost(cosmos_rig: Rig) -> None:
     rig = cosmos_rig
-    database, container = rig.place
     await rig.writer.write("a")
     async with running(rig, *FAST) as worker:
         await projected(rig, "a", 1)
-        client: Any = await cast(Any, rig.writer.store).container()
-        await client.client_connection.DeleteContainer(f"dbs/{database}/colls/{container}-leases")
-        assert f"{container}-leases" in await reasons(worker)
+        await delete_container(rig, "-leases")
+        assert await reasons(worker)
         assert (await worker.page("/livez"))[0] == 200
-        await open_engine(rig.engine.open()).leases("anybody").all()
+        await rig.writer.write("a", "b")
+        await projected(rig, "a", 2)
+        await projected(rig, "b", 1)
+        await worker.until("/healthz", is_ready)
+        assert await worker.terminated() == 0
+    await agrees(rig)
+
+
+async def test_events_that_were_deleted_are_named_and_others_made_anew_end_the_worker_for_another_one(
+    cosmos_rig: Rig,
+) -> None:
+    """Whoever deleted them makes a container again; here a program with an account key does, by using it."""
+    rig = cosmos_rig
+    _, container = rig.place
+    await rig.writer.write("a")
+    async with running(rig, *FAST) as worker:
+        await projected(rig, "a", 1)
+        await delete_container(rig, "")
+        await worker.until("/healthz", lambda code, body: code == 503 and f"{container}' of database" in body)
+        assert (await worker.page("/livez"))[0] == 200
+        writer = Writer(rig.engine.open())
+        await writer.write("b")
         assert await worker.ended() == 4
         assert "made anew" in worker.lines[-1]
-    await rig.writer.write("a")
-    async with running(rig, *FAST) as another:
-        await projected(rig, "a", 2)
-        assert await another.terminated() == 0
+        async with running(rig, *FAST) as another:
+            await projected(rig, "b", 1)
+            assert await another.terminated() == 0
 
 
 async def test_wrong_rights_end_a_worker_with_one_sentence(cosmos_rig: Rig) -> None:

@@ -205,6 +205,24 @@ async def test_what_lasts_ends_the_processor_with_it(sqlite_rig: Rig, name: str)
     rig.workers.remove(worker)
 
 
+async def test_what_ended_the_processor_is_told_once(sqlite_rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
+    rig = sqlite_rig
+    await rig.writer.write("a")
+    worker = rig.worker(Failing(lambda: errors.StoreReplacedError("made anew")))
+
+    async def body() -> None:
+        async with worker:
+            await worker.until_failed()
+
+    running = asyncio.ensure_future(body())
+    await rig.clock.until(running.done)
+    with pytest.raises(errors.StoreReplacedError):
+        await running
+    rig.workers.remove(worker)
+    told = [each for each in caplog.records if "made anew" in each.getMessage() and each.levelno >= logging.WARNING]
+    assert [each.levelname for each in told] == ["ERROR"]
+
+
 # What the engine raises
 
 ANYTHING: dict[str, BaseException] = {

@@ -12,7 +12,7 @@ import pytest
 
 from eventckpt.errors import CheckpointStoreError, StoreUnavailableError
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedPage, Start
-from projections import Batch, FeedRange, Lease, open_engine
+from projections import Batch, FeedRange, Lease, LeaseLostError, open_engine
 from projections.lock import RebuildLock
 from projections.range_watch import RangeView, status_of
 
@@ -204,6 +204,20 @@ async def test_an_unpark_and_a_reset_beside_each_other_both_do_their_work(sqlite
         [lease] = await rig.leases(policy)
         assert (lease.state, lease.continuation, lease.attempts) == ("free", None, 0)
         assert await first.parked() == []
+
+
+async def test_an_unpark_beside_who_writes_a_lease_all_the_time_is_an_error_that_a_command_tells(rig: Rig) -> None:
+    await rig.writer.write("a")
+    async with rig.worker(fails, "one", max_attempts=1) as worker:
+        await rig.clock.until(lambda: worker.stats["-FF"].stopped == 1)
+    operator: Any = rig.worker(Recorder(), "operator")
+
+    async def is_slower(lease: Lease) -> Lease:
+        raise LeaseLostError("it was written by somebody else")
+
+    operator._leases.replace = is_slower
+    with pytest.raises(StoreUnavailableError, match="written by others at each of 5 attempts"):
+        await operator.unpark()
 
 
 async def test_an_unpark_during_an_outage_leaves_everything_as_it_is(sqlite_rig: Rig) -> None:

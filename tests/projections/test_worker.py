@@ -86,6 +86,16 @@ async def test_a_store_that_is_not_there_is_not_made_by_looking(sqlite_rig: Rig,
     assert not missing.parent.exists()
 
 
+@pytest.mark.parametrize("command", ["status", "compare", "rebuild", "reset", "unpark"])
+async def test_an_empty_file_is_no_store_and_stays_empty(sqlite_rig: Rig, tmp_path: Path, command: str) -> None:
+    empty = tmp_path / "empty.db"
+    empty.touch()
+    code, output, errors = await ended(sqlite_rig, command, "--store", str(empty))
+    assert (code, output) == (4, "")
+    assert f"There is no store in {empty}" in errors
+    assert empty.stat().st_size == 0
+
+
 async def test_a_position_that_was_refused_is_in_the_status(sqlite_rig: Rig) -> None:
     await sqlite_rig.writer.write("a")
     leases = open_engine(sqlite_rig.writer.store).leases("eventckpt-latest")

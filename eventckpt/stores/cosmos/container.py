@@ -36,7 +36,7 @@ from .requests import (
     is_session_ahead,
     is_taken,
 )
-from .session import Session
+from .session import Session, forget
 
 __all__ = ["Container"]
 
@@ -444,6 +444,7 @@ class Container:
         """It is open; what was seen of another one is forgotten."""
         if self._opened is not None and self._opened.rid != opened.rid:
             self._session, self._answered, self._may_be_another = Session(), False, False
+            forget(opened.proxy)
         self._opened, self._is_lost = opened, False
 
     def _gone(self) -> CheckpointStoreError:

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from ...lru import Lru
 
-__all__ = ["Session", "enter", "lsn_of"]
+__all__ = ["Session", "enter", "forget", "lsn_of"]
 
 _TOKEN: Final = "x-ms-session-token"  # noqa: S105 - the name of a header
 _KEYS: Final = 10_000
@@ -122,3 +122,15 @@ async def enter(connection: Any) -> None:
     if connection.session is None:
         await connection.pipeline_client.__aenter__()
         await connection._setup()  # what `CosmosClient.__aenter__` calls; a container knows no client
+
+
+def forget(container: Any) -> None:
+    """Have the SDK forget what it has seen of a container that was deleted: it goes on giving the old one's tokens to
+    the one that has its name now, which has never come so far.
+
+    Args:
+        container: the SDK's, of a client that was entered.
+    """
+    session = container.client_connection.session
+    if session is not None:
+        session.session_container.collection_name_to_rid.pop(container.container_link.strip("/"), None)

@@ -95,6 +95,7 @@ async def test_a_backup_of_an_open_store_is_one_closed_file_with_all_that_was_ac
     assert (await cli("doctor", store=str(file))).code == 0
 
 
+@pytest.mark.slow
 async def test_what_is_written_beside_a_backup_neither_waits_for_it_nor_breaks_it(path: Path, file: Path) -> None:
     """Every event that was acknowledged before it began is in it, and the log of each run is whole."""
     script = """
@@ -320,6 +321,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["backup", "restore"])
 def test_one_that_is_interrupted_at_any_step_did_nothing_or_all_of_it_and_says_which(
     path: Path, file: Path, tmp_path: Path, name: str
@@ -348,6 +350,7 @@ def test_one_that_is_interrupted_at_any_step_did_nothing_or_all_of_it_and_says_w
     assert codes[-1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["backup", "restore"])
 async def test_where_the_copy_has_no_room_its_place_is_named_and_nothing_is_left(
     path: Path, file: Path, tmp_path: Path, name: str
@@ -470,7 +473,15 @@ def a_pipe(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the kinds of files are those of POSIX")
-@pytest.mark.parametrize("make", [a_loop, a_pipe, Path.mkdir], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [
+        a_loop,  # Python versions differ in what they make of it
+        pytest.param(a_pipe, marks=pytest.mark.slow),
+        pytest.param(Path.mkdir, marks=pytest.mark.slow),
+    ],
+    ids=lambda make: make.__name__,
+)
 @pytest.mark.parametrize("words", [["backup", "FILE"], ["backup", "FILE", "--force"], ["restore", "FILE", "--yes"]])
 @pytest.mark.parametrize("role", ["the file", "the store"])
 async def test_what_is_no_file_is_neither_copied_nor_replaced_nor_waited_for(
@@ -698,6 +709,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["healthy", "text", "missing"])
 def test_a_restore_that_is_killed_at_any_step_leaves_the_old_store_or_the_new_one(
     path: Path, file: Path, tmp_path: Path, state: str
@@ -761,6 +773,7 @@ REFUSED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["healthy", "text"])
 def test_a_restore_of_which_the_file_system_refuses_a_step_gives_everything_its_name_back(
     path: Path, file: Path, state: str
@@ -787,6 +800,7 @@ def test_a_restore_of_which_the_file_system_refuses_a_step_gives_everything_its_
     assert asyncio.run(events_of(path)) == new
 
 
+@pytest.mark.slow
 def test_threads_that_restore_at_once_leave_one_whole_store(path: Path, file: Path) -> None:
     asyncio.run(written(path, 5))
     new = asyncio.run(written(file, 3))

@@ -11,6 +11,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
 HANG = 60
@@ -85,6 +86,11 @@ def test_where_the_suite_fails_the_other_pythons_are_ended(ci: Path) -> None:
         os.close(writes)
     assert select.select([reads], [], [], HANG)[0], "a process is there yet"
     os.close(reads)
+
+
+def test_no_property_fails_because_the_machine_is_busy() -> None:
+    assert settings().deadline is None
+    assert HealthCheck.too_slow in settings().suppress_health_check
 
 
 def test_the_pythons_that_the_readme_names_are_those_that_the_package_says_it_supports() -> None:

@@ -387,6 +387,7 @@ async def test_a_link_to_a_store_that_is_restored_from_has_what_is_in_its_log(
         assert len(await events_of(path)) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files to others")
 class TestOwners:
     """The user 1234 owns the store; its files are for the group 1235 as well, which the user 1236 is of."""
@@ -442,6 +443,7 @@ class TestOwners:
             assert (at.stat().st_uid, at.stat().st_gid, at.stat().st_mode & 0o777) == (1234, 1235, mode)
 
 
+@pytest.mark.slow
 async def test_a_backup_that_can_only_be_read_is_read_and_verified(
     cli: Cli, path: Path, file: Path, tmp_path: Path
 ) -> None:

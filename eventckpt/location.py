@@ -97,6 +97,7 @@ async def open_store(
     *,
     read_only: bool = False,
     must_exist: bool = False,
+    patience: float = 30.0,
     environ: Mapping[str, str] = os.environ,
 ) -> AsyncGenerator[AuditStore, None]:
     """The store at a place, open until the block ends, and with it whatever was opened for it.
@@ -106,6 +107,8 @@ async def open_store(
             container; with `AZURE_COSMOS_KEY` the key is used, without it `DefaultAzureCredential`.
         read_only: for who looks: nothing is made, brought up to date or written, and what would write is refused.
         must_exist: for who changes what is there: no file, database or container is made in place of a missing one.
+        patience: seconds that an operation waits for other processes' writes to a file (`busy_timeout` of
+            `SqliteEventStore`), or for the service (`timeout` of `CosmosEventStore`), before it is an error.
         environ: the environment. Only `DefaultAzureCredential` looks at the process's own.
 
     Raises:
@@ -119,11 +122,11 @@ async def open_store(
     if isinstance(place, str):
         async with (
             open_credential(environ) as credential,
-            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist) as store,
+            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist, patience=patience) as store,
         ):
             yield store
         return
-    made = from_settings(lambda: SqliteEventStore(place, read_only=read_only))
+    made = from_settings(lambda: SqliteEventStore(place, busy_timeout=patience, read_only=read_only))
     if read_only or must_exist:
         await asyncio.to_thread(_refuse_missing, place)
     async with made:
@@ -210,6 +213,7 @@ async def _cosmos(
     *,
     read_only: bool,
     must_exist: bool,
+    patience: float,
 ) -> AsyncGenerator[AuditStore, None]:
     try:
         from .stores.cosmos import CosmosEventStore
@@ -226,7 +230,7 @@ async def _cosmos(
         "credential": credential,
     }
     if read_only or not must_exist:
-        async with from_settings(lambda: CosmosEventStore(**settings, read_only=read_only)) as store:
+        async with from_settings(lambda: CosmosEventStore(**settings, timeout=patience, read_only=read_only)) as store:
             yield store
         return
     # A container that is given to a store is never made by it; those beside it are.
@@ -236,7 +240,8 @@ async def _cosmos(
     async with AsyncExitStack() as resources:
         resources.push_async_callback(client.close)
         given = client.get_database_client(names[0]).get_container_client(names[1])
-        yield await resources.enter_async_context(CosmosEventStore(container_client=given))
+        made = from_settings(lambda: CosmosEventStore(container_client=given, timeout=patience))
+        yield await resources.enter_async_context(made)
 
 
 def from_settings(make: Callable[[], _T]) -> _T:

@@ -73,7 +73,7 @@ async def forge(rig: Rig, info: RunInfo, kept_as: StreamId = B) -> None:
     runs: Any = rig.engine.open().runs()
     async with runs._container.in_use():
         key = f"{kept_as.workflow_name}|{kept_as.run_id}"
-        await runs._container.put({**msgspec.to_builtins(info), "id": "latest", "stream": key})
+        await runs._container.upsert({**msgspec.to_builtins(info), "id": "latest", "stream": key})
     rig.engine.settle()
 
 

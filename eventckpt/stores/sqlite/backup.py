@@ -131,7 +131,7 @@ def look_over(copy: Path, named: Path) -> Content:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM events),"
             " (SELECT count(*) FROM (SELECT DISTINCT workflow_name, run_id FROM events)),"
-            " (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')"
+            " (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events' AND typeof(seq) = 'integer')"
         ).fetchone()
         return Content(*row)
 

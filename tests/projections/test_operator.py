@@ -22,6 +22,7 @@ FAST = (
     *("--expiry", "2"),
     *("--fence-margin", "0.5"),
     *("--max-poll-age", "1"),
+    *("--store-timeout", "1"),
 )
 
 

@@ -76,8 +76,8 @@ def locate(where: str | os.PathLike[str] | None = None, *, environ: Mapping[str,
         raise LocationError("The store's name (--store) is blank. Give a PATH or an ENDPOINT.")
     if is_connection_string(given) or (may_hold_a_key(given) and not _is_there(given)):
         raise LocationError(
-            f"--store (or {_STORE}, {_ENDPOINT}) is a connection string, a key, or a URL with a password, and is not "
-            f"shown. Give the endpoint alone, and the key in {_KEY}."
+            f"--store (or {_STORE}, {_ENDPOINT}) is a connection string, a key, or a URL with a password or a query, "
+            f"and is not shown. Give the endpoint alone, and the key in {_KEY}."
         )
     if given.lower().startswith(_SCHEMES):
         return given

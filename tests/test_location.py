@@ -46,10 +46,13 @@ SECRETS = {
     "a URL with a user": f"https://{KEY[:20]}@account.example/",
     "another database's URL": f"db://me:{KEY[:20]}@host/db",
     "the key by itself": KEY,
+    "the key without what it ends in": KEY.rstrip("="),
+    "a URL with a query": f"https://account.example/?code={KEY[:20]}",
     "a signed URL": f"https://account.example/?sig={KEY}",
     "a signed URL of another kind": f"blob://account.example/?sig={KEY}",
 }
 NO_PLACES = ["", "  ", "\t", "sqlite:///checkpoints.db", "file://checkpoints.db", "cosmos://account/db", "ftp://host/x"]
+NAMES = ("AZURE_COSMOS_DATABASE_NAME", "AZURE_COSMOS_CONTAINER_NAME")
 VARIABLES = ("EVENTCKPT_STORE", "AZURE_COSMOS_ENDPOINT")
 
 
@@ -121,11 +124,11 @@ def test_the_variable_for_an_endpoint_takes_no_path() -> None:
 
 
 @pytest.mark.parametrize("secret", SECRETS.values(), ids=SECRETS)
-@pytest.mark.parametrize("given_as", ["argument", *VARIABLES])
+@pytest.mark.parametrize("given_as", ["argument", *VARIABLES, *NAMES])
 async def test_a_secret_in_place_of_a_name_is_refused_and_shown_nowhere(
     secret: str, given_as: str, tmp_path: Path
 ) -> None:
-    named = {"AZURE_COSMOS_DATABASE_NAME": "d", "AZURE_COSMOS_CONTAINER_NAME": "c", "AZURE_COSMOS_KEY": KEY}
+    named = {**dict.fromkeys(NAMES, "d"), "AZURE_COSMOS_KEY": KEY, "AZURE_COSMOS_ENDPOINT": ENDPOINT}
     given, environ = (secret, named) if given_as == "argument" else (None, named | {given_as: secret})
     for how in ({}, {"read_only": True}, {"must_exist": True}):
         with pytest.raises(LocationError) as failure:
@@ -144,6 +147,13 @@ async def test_a_file_whose_name_looks_like_a_key_can_be_opened(tmp_path: Path) 
     os.rename("plain.db", name)  # noqa: PTH104 - nothing else runs
     async with open_store(name, read_only=True) as store:
         assert len([each async for each in store.streams()]) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["a" * 86, "A1b" * 28, f"{'A1b' * 28}A1b", f"/srv/{'Data1/' * 14}.db", "who?.db", "orders-2026_v1" * 7]
+)
+def test_a_name_that_is_as_long_as_a_key_is_none(name: str) -> None:
+    assert locate(name) == Path(name)
 
 
 # Opening

@@ -10,13 +10,14 @@ from typing import Any, Final
 
 import msgspec
 
+from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
 from ..run_documents import LeftOut
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
-from .schema import has_run_listing
+from .schema import NoUnicode, has_run_listing
 
 __all__ = ["SqliteRunStore"]
 
@@ -104,15 +105,12 @@ class SqliteRunStore(RunStore):
         after = ("", "") if workflow_name is None else (workflow_name, "")
         only = "" if workflow_name is None else "AND workflow_name = ?"
         while True:
-            key = (self._name, *after, *(() if workflow_name is None else (workflow_name,)))
+            marks, names = zip(*map(_bound, after), strict=True)
+            behind = f"(workflow_name, run_id) > ({', '.join(marks)}) {only} ORDER BY workflow_name, run_id"
+            key = (self._name, *names, *(() if workflow_name is None else (workflow_name,)))
 
-            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[RunRow]:
-                cursor = connection.execute(
-                    f"{_SELECT} AND (workflow_name, run_id) > (?, ?) {only}"
-                    f" ORDER BY workflow_name, run_id LIMIT {_PAGE}",
-                    key,
-                )
-                return [RunRow(*row) for row in cursor]
+            def fetch(connection: sqlite3.Connection, behind: str = behind, key: Any = key) -> list[RunRow]:
+                return [RunRow(*row) for row in connection.execute(f"{_SELECT} AND {behind} LIMIT {_PAGE}", key)]
 
             rows = await self._connections.reading(fetch)
             for row in rows:
@@ -147,6 +145,11 @@ class SqliteRunStore(RunStore):
             infos = [info for info in infos if place_of(info).order <= rows[-1].place.order]
         page = cut([*listed, *infos], limit)
         if page.after is None and len(rows) > limit:
+            if behind is not None and rows[-1].place.order <= behind.order:
+                raise StoreCorruptError(
+                    "In the listing of runs there are more names that are no text than a page has rows: somebody "
+                    "changed the store. `eventckpt doctor` tells more; rebuild the projection."
+                )
             return page._replace(after=rows[-1].place.token)
         return page
 
@@ -174,7 +177,7 @@ class SqliteRunStore(RunStore):
         """See `RunStore.active`."""
 
         def fetch(connection: sqlite3.Connection) -> str:
-            return connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]
+            return str(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0])
 
         return await self._connections.reading(fetch)
 
@@ -184,7 +187,7 @@ class SqliteRunStore(RunStore):
 
         def change(connection: sqlite3.Connection) -> Claim:
             connection.execute(_POINT, (_CLAIM, token))
-            return Claim(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0], token)
+            return Claim(str(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]), token)
 
         return await self._connections.writing(change)
 
@@ -208,6 +211,11 @@ class SqliteRunStore(RunStore):
             return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
 
         return await self._connections.reading(fetch)
+
+
+def _bound(name: object) -> tuple[str, object]:
+    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
+    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
 
 
 _POINT: Final = (

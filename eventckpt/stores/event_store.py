@@ -124,6 +124,7 @@ class EventStore(ABC):
         """The "latest" projection kept beside these events: the one in use, or the one called `name`.
 
         Raises:
+            TypeError, ValueError: no projection can be called so, on any engine; see `names`.
             CheckpointStoreError: the engine keeps no projections.
         """
         return self.runs(name)

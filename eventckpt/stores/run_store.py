@@ -164,6 +164,9 @@ class RunStore(ABC):
         Args:
             claim: only if nobody has claimed or activated since this was given, which is one step with the rest. None:
                 in any case, and no claim is worth anything from now on.
+
+        Raises:
+            TypeError, ValueError: no projection can be called so, on any engine; see `names`.
         """
 
     async def is_empty(self) -> bool:

@@ -190,6 +190,22 @@ class RunStoreConformance:
         await self.settle()
         assert await (await self.open_store()).run_store().active() == "latest-5"
 
+    @pytest.mark.parametrize(
+        ("name", "error"),
+        [(name, ValueError) for name in ("", " ", "a ", "a/b", "a\\b", "a?", "#", "a\nb", "\udcff", "..", "x" * 201)]
+        + [(name, TypeError) for name in (5, b"latest", ["latest"])],
+        ids=lambda value: ascii(value)[:20],
+    )
+    async def test_what_can_be_no_name_of_a_projection_is_refused_where_it_is_given(
+        self, name: Any, error: type[Exception]
+    ) -> None:
+        store = await self.open_store()
+        with pytest.raises(error, match="the name of a projection"):
+            store.run_store(name)
+        with pytest.raises(error, match="the name of a projection"):
+            await store.run_store().activate(name)
+        assert await store.run_store().active() == "latest"
+
     async def test_of_stores_that_claim_at_once_one_puts_its_projection_in_use(self) -> None:
         stores = [(await self.open_store()).run_store() for _ in range(4)]
         claims = await asyncio.gather(*(runs.claim() for runs in stores))

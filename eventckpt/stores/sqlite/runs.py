@@ -12,7 +12,8 @@ import msgspec
 
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
-from ..run_documents import LeftOut
+from ..names import check_projection
+from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
@@ -23,6 +24,7 @@ __all__ = ["SqliteRunStore"]
 _PAGE: Final = 256
 _CLAIM: Final = "latest.claim"
 """The row beside the pointer that holds the token of the last claim; versions before know nothing of it."""
+_POINTER: Final = f"{KIND!r} in the table projections"
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -173,23 +175,21 @@ class SqliteRunStore(RunStore):
     async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
 
-        def fetch(connection: sqlite3.Connection) -> str:
-            return connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]
-
-        return await self._connections.reading(fetch)
+        return in_use(await self._connections.reading(_pointed_to), _POINTER)
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`."""
         token = uuid.uuid4().hex
 
-        def change(connection: sqlite3.Connection) -> Claim:
+        def change(connection: sqlite3.Connection) -> object:
             connection.execute(_POINT, (_CLAIM, token))
-            return Claim(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0], token)
+            return _pointed_to(connection)
 
-        return await self._connections.writing(change)
+        return Claim(in_use(await self._connections.writing(change), _POINTER), token)
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`."""
+        check_projection(name)
 
         def change(connection: sqlite3.Connection) -> bool:
             last = connection.execute("SELECT active FROM projections WHERE kind = ?", (_CLAIM,)).fetchone()
@@ -208,6 +208,12 @@ class SqliteRunStore(RunStore):
             return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
 
         return await self._connections.reading(fetch)
+
+
+def _pointed_to(connection: sqlite3.Connection) -> object:
+    """What the file says of which projection is in use."""
+    row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
+    return FIRST_PROJECTION if row is None else row[0]
 
 
 _POINT: Final = (

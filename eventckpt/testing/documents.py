@@ -137,6 +137,27 @@ class DocumentStoreConformance:
         assert read is not None
         assert _body(read) == {"id": "a", "n": 3}
 
+    async def test_what_was_given_or_got_can_be_changed_without_changing_what_is_stored(self) -> None:
+        documents = await self.open_documents()
+        given: Document = {"id": "a", "in": {"it": [1]}}
+        created = await documents.create(given)
+        assert created is not None
+        read = await documents.read("a")
+        (listed,) = await documents.list_documents("")
+        assert read is not None
+        for each in (given, created, read, listed):
+            each["in"]["it"].append("changed")
+            each["more"] = "changed"
+        again: Document = {"id": "a", "in": {"it": [1]}}
+        assert [_body(each) for each in await documents.list_documents("")] == [again]
+        written = await documents.replace(again, created["_etag"])
+        assert written is not None
+        for each in (again, written):
+            each["in"]["it"].append("changed")
+        stored = await documents.read("a")
+        assert stored is not None
+        assert _body(stored) == {"id": "a", "in": {"it": [1]}}
+
     async def test_a_document_that_is_deleted_is_gone_for_every_store(self) -> None:
         documents = await self.open_documents()
         created, other = await documents.create({"id": "a"}), await documents.create({"id": "b"})

@@ -206,6 +206,40 @@ class RunStoreConformance:
             await store.run_store().activate(name)
         assert await store.run_store().active() == "latest"
 
+    async def test_a_store_of_no_name_goes_by_the_projection_that_is_in_use_by_now(self) -> None:
+        store, other = await self.open_store(), await self.open_store()
+        await store.run_store("latest").put(_document(1, run="first"))
+        await store.run_store("latest-2").put(_document(1, run="second"))
+        await self.settle()
+        assert [info.run_id async for info in store.run_store().all()] == ["first"]
+        await store.run_store().activate("latest-2")
+        await self.settle()
+        runs, kept = store.run_store(), other.run_store()
+        await other.run_store("latest-3").put(_document(1, run="third"))
+        await other.run_store().activate("latest-3")
+        await self.settle()
+        assert [info.run_id async for info in kept.all()] == ["third"], "it was made before the last was activated"
+        assert [info.run_id async for info in (await self.open_store()).run_store().all()] == ["third"]
+        await store.run_store().activate("latest-2")
+        assert [info.run_id async for info in runs.all()] == ["second"]
+        assert [info.run_id for info in (await runs.page()).runs] == ["second"]
+
+    async def test_clearing_a_projection_leaves_all_others_and_the_pointer(self) -> None:
+        store = await self.open_store()
+        for name in ("latest", "one", "other"):
+            await store.run_store(name).put(_document(1, run=name), _document(1, run="both"))
+        await store.run_store().activate("other")
+        await self.settle()
+        await store.run_store("one").clear()
+        await self.settle()
+        for reader in (store, await self.open_store()):
+            assert [info async for info in reader.run_store("one").all()] == []
+            assert await reader.run_store("one").get(StreamId("workflow", "both")) == {}
+            for name in ("latest", "other"):
+                found = [info.run_id async for info in reader.run_store(name).all()]
+                assert sorted(found) == sorted([name, "both"])
+            assert await reader.run_store().active() == "other"
+
     async def test_of_stores_that_claim_at_once_one_puts_its_projection_in_use(self) -> None:
         stores = [(await self.open_store()).run_store() for _ in range(4)]
         claims = await asyncio.gather(*(runs.claim() for runs in stores))

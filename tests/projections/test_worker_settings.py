@@ -53,7 +53,10 @@ OPTIONS = [
     ("--max-poll-age", "43"),
     *(
         (f"--{name}", value)
-        for name in ("max-poll-age", "max-stall", "poll-interval", "acquire-interval", "renew-interval", "expiry")
+        for name in (
+            *("max-poll-age", "max-stall", "store-timeout", "poll-interval", "acquire-interval", "renew-interval"),
+            "expiry",
+        )
         for value in ("0", "-1", "nan", "inf", "soon")
     ),
 ]

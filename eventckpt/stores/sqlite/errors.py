@@ -79,7 +79,8 @@ def _passing_error(path: Path, error: Exception) -> CheckpointStoreError | None:
                 "schema makes of a statement may be too long for SQLite: `eventckpt doctor` names what was changed "
                 "in it."
             )
-    return None
+        case _:
+            return None
 
 
 def _lasting_error(path: Path, error: Exception, *, read_only: bool) -> CheckpointStoreError:

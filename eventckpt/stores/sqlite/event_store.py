@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -17,6 +18,7 @@ from ...text import described, is_unicode
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
+from ..names import check_projection
 from . import queries
 from .appends import Appends
 from .change_feed import SqliteChangeFeed
@@ -218,6 +220,8 @@ class SqliteEventStore(AuditStore):
 
     def run_store(self, name: str | None = None) -> RunStore:
         """See `EventStore.run_store`."""
+        if name is not None:
+            check_projection(name)
         return SqliteRunStore(self._connections, name)
 
     def change_feed(self) -> ChangeFeed:
@@ -253,7 +257,7 @@ class SqliteEventStore(AuditStore):
             if len(rows) < queries.PAGE:
                 return
             last = rows[-1][COLUMNS.split(", ").index(column)]
-            low, high = (low, max(last - 1, MIN_SEQ)) if desc else (last, high)
+            low, high = (low, max(ceil(last) - 1, MIN_SEQ)) if desc else (last, high)  # in a damaged row, a fraction
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError
 from .errors import passing, primary_code
 from .file import Stamp, StoreConnection, StoreFile
-from .guarded import connect
+from .guarded import connect, refuse_what_is_no_file
 from .schema import is_behind, lacks_additions, migrate, pragma
 
 __all__ = ["Opening"]
@@ -49,32 +49,19 @@ class Opening:
         """A connection for transactions that read. Unless the store is only to be looked at, the file is made, or
         brought up to date, as by `to_write`."""
         if self._read_only:
-            self._refuse_what_is_no_file()
+            refuse_what_is_no_file(self._path)
             return self._file.open(self._connect_to_look, self._check, make=None)
         return self._open(writes=False)
 
     def _open(self, *, writes: bool) -> StoreConnection:
         if not self._file.is_known:  # the folder of a file that was open is never made anew
-            self._refuse_what_is_no_file()
+            refuse_what_is_no_file(self._path)
             self._make_folder()
 
         def prepare(connection: sqlite3.Connection, version: int) -> None:
             self._prepare(connection, version, writes=writes)
 
         return self._file.open(self._connect_to_work, prepare, make=self._make_file)
-
-    def _refuse_what_is_no_file(self) -> None:
-        try:
-            is_wrong = self._path.exists() and not self._path.is_file()
-        except OSError as error:
-            raise passing(self._path, error) or StoreReadOnlyError(
-                f"The store {self._path} cannot be looked at: {error}"
-            ) from error
-        if is_wrong:
-            raise StoreReadOnlyError(
-                f"The path {self._path} cannot be opened: it is that of a folder or a device, which was left as it "
-                "is. Give the store the path of a file."
-            )
 
     def _make_folder(self) -> None:
         try:

@@ -10,19 +10,22 @@ from typing import Any, Final
 
 import msgspec
 
+from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
-from ..run_documents import LeftOut
+from ..names import check_projection
+from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
-from .schema import has_run_listing
+from .schema import NoUnicode, has_run_listing
 
 __all__ = ["SqliteRunStore"]
 
 _PAGE: Final = 256
 _CLAIM: Final = "latest.claim"
 """The row beside the pointer that holds the token of the last claim; versions before know nothing of it."""
+_POINTER: Final = f"{KIND!r} in the table projections"
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -104,15 +107,12 @@ class SqliteRunStore(RunStore):
         after = ("", "") if workflow_name is None else (workflow_name, "")
         only = "" if workflow_name is None else "AND workflow_name = ?"
         while True:
-            key = (self._name, *after, *(() if workflow_name is None else (workflow_name,)))
+            marks, names = zip(*map(_bound, after), strict=True)
+            behind = f"(workflow_name, run_id) > ({', '.join(marks)}) {only} ORDER BY workflow_name, run_id"
+            key = (self._name, *names, *(() if workflow_name is None else (workflow_name,)))
 
-            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[RunRow]:
-                cursor = connection.execute(
-                    f"{_SELECT} AND (workflow_name, run_id) > (?, ?) {only}"
-                    f" ORDER BY workflow_name, run_id LIMIT {_PAGE}",
-                    key,
-                )
-                return [RunRow(*row) for row in cursor]
+            def fetch(connection: sqlite3.Connection, behind: str = behind, key: Any = key) -> list[RunRow]:
+                return [RunRow(*row) for row in connection.execute(f"{_SELECT} AND {behind} LIMIT {_PAGE}", key)]
 
             rows = await self._connections.reading(fetch)
             for row in rows:
@@ -147,6 +147,11 @@ class SqliteRunStore(RunStore):
             infos = [info for info in infos if place_of(info).order <= rows[-1].place.order]
         page = cut([*listed, *infos], limit)
         if page.after is None and len(rows) > limit:
+            if behind is not None and rows[-1].place.order <= behind.order:
+                raise StoreCorruptError(
+                    "In the listing of runs there are more names that are no text than a page has rows: somebody "
+                    "changed the store. `eventckpt doctor` tells more; rebuild the projection."
+                )
             return page._replace(after=rows[-1].place.token)
         return page
 
@@ -173,23 +178,21 @@ class SqliteRunStore(RunStore):
     async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
 
-        def fetch(connection: sqlite3.Connection) -> str:
-            return connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]
-
-        return await self._connections.reading(fetch)
+        return in_use(await self._connections.reading(_pointed_to), _POINTER)
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`."""
         token = uuid.uuid4().hex
 
-        def change(connection: sqlite3.Connection) -> Claim:
+        def change(connection: sqlite3.Connection) -> object:
             connection.execute(_POINT, (_CLAIM, token))
-            return Claim(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0], token)
+            return _pointed_to(connection)
 
-        return await self._connections.writing(change)
+        return Claim(in_use(await self._connections.writing(change), _POINTER), token)
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`."""
+        check_projection(name)
 
         def change(connection: sqlite3.Connection) -> bool:
             last = connection.execute("SELECT active FROM projections WHERE kind = ?", (_CLAIM,)).fetchone()
@@ -208,6 +211,17 @@ class SqliteRunStore(RunStore):
             return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
 
         return await self._connections.reading(fetch)
+
+
+def _bound(name: object) -> tuple[str, object]:
+    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
+    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
+
+
+def _pointed_to(connection: sqlite3.Connection) -> object:
+    """What the file says of which projection is in use."""
+    row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
+    return FIRST_PROJECTION if row is None else row[0]
 
 
 _POINT: Final = (

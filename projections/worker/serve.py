@@ -72,10 +72,11 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
         }
         address = await resources.enter_async_context(serving(pages, about.host, about.port))
         say(f"serving {address}/livez, /healthz and /metrics")
+        working = projector.run(stop)
         if about.scaler_name is not None:
-            shown = ScalerLeases(engine, projector, about.scaler_name, options.worker, SYSTEM_CLOCK)
-            await resources.enter_async_context(shown.kept())
-        await projector.run(stop)
+            copies = ScalerLeases(engine, projector, about.scaler_name, options.worker, SYSTEM_CLOCK)
+            working = copies.beside(working)
+        await working
 
 
 def _page(well: bool, said: dict[str, Any]) -> tuple[int, str, bytes]:

@@ -1,8 +1,13 @@
-"""An emulator of each test's own, and containers of one and of four physical partitions, through the real SDK."""
+"""An emulator of each test's own, and containers of one and of four physical partitions, through the real SDK.
+
+The emulator's own tests are left out of `make test-fast`: they are about how the service answers. What the engine needs
+of that fails in the engine's tests, too.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from azure.cosmos import PartitionKey
@@ -10,6 +15,12 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from tests.cosmos_emulator import CosmosEmulator
 from tests.cosmos_emulator.clock import Clock
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture

@@ -17,6 +17,7 @@ from stat import S_ISREG
 from typing import Any, Final, TypeVar
 
 from ...errors import StoreReadOnlyError
+from .errors import passing
 from .schema import text
 
 __all__ = ["BESIDE", "connect", "refuse_what_is_no_file"]
@@ -85,7 +86,9 @@ def refuse_what_is_no_file(path: Path) -> None:
                 f"The store {path} cannot be opened: {wrong[0]}, which would be a part of it, is a folder or a device, "
                 "and was left as it is. Nothing of a store makes such a thing: move it away."
             )
-    except (OSError, RuntimeError) as error:  # of links that lead in a circle
+    except OSError as error:
+        raise passing(path, error) or StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
+    except RuntimeError as error:  # of links that lead in a circle
         raise StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
 
 

@@ -8,14 +8,13 @@ was so all the while; where somebody has begun to write to it, it is opened anew
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
 from typing import Final, Literal
 
-from ...errors import CheckpointStoreError, StoreFullError, StoreNotFoundError, StoreReadOnlyError
-from .errors import primary_code
+from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError
+from .errors import passing, primary_code
 from .file import Stamp, StoreConnection, StoreFile
 from .guarded import connect, refuse_what_is_no_file
 from .schema import is_behind, lacks_additions, migrate, pragma
@@ -71,7 +70,9 @@ class Opening:
                 folder.mkdir(mode=0o700, exist_ok=True)
             self._path.parent.mkdir(exist_ok=True)  # says what is in the way, where something is
         except OSError as error:
-            raise StoreReadOnlyError(f"The folder of the store {self._path} cannot be made: {error}") from error
+            raise passing(self._path, error) or StoreReadOnlyError(
+                f"The folder of the store {self._path} cannot be made: {error}"
+            ) from error
 
     def _make_file(self) -> None:
         """An empty file that only its owner may read, as its -wal and -shm then are; SQLite would ask the umask."""
@@ -81,9 +82,9 @@ class Opening:
         except FileExistsError:
             return
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFullError(f"No room is left for the store {self._path}. Free some space there.") from error
-            raise StoreReadOnlyError(f"The store {self._path} cannot be made: {error}") from error
+            raise passing(self._path, error) or StoreReadOnlyError(
+                f"The store {self._path} cannot be made: {error}"
+            ) from error
 
     def _connect_to_work(self, _: Stamp | None) -> sqlite3.Connection:
         return connect(self._path, str(self._path), timeout=self._busy_timeout, is_uri=False)

@@ -37,6 +37,7 @@ async def test_a_backup_of_an_open_store_is_one_closed_file_with_all_that_was_ac
     assert (await cli("doctor", store=str(file))).code == 0
 
 
+@pytest.mark.slow
 async def test_what_is_written_beside_a_backup_neither_waits_for_it_nor_breaks_it(path: Path, file: Path) -> None:
     """Every event that was acknowledged before it began is in it, and the log of each run is whole."""
     script = """

@@ -93,6 +93,7 @@ INTERRUPTED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["backup", "restore"])
 def test_one_that_is_interrupted_at_any_step_did_nothing_or_all_of_it_and_says_which(
     path: Path, file: Path, tmp_path: Path, name: str
@@ -121,6 +122,7 @@ def test_one_that_is_interrupted_at_any_step_did_nothing_or_all_of_it_and_says_w
     assert codes[-1] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["backup", "restore"])
 async def test_where_the_copy_has_no_room_its_place_is_named_and_nothing_is_left(
     path: Path, file: Path, tmp_path: Path, name: str
@@ -163,6 +165,7 @@ KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["healthy", "text", "missing"])
 def test_a_restore_that_is_killed_at_any_step_leaves_the_old_store_or_the_new_one(
     path: Path, file: Path, tmp_path: Path, state: str
@@ -226,6 +229,7 @@ REFUSED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["healthy", "text"])
 def test_a_restore_of_which_the_file_system_refuses_a_step_gives_everything_its_name_back(
     path: Path, file: Path, state: str
@@ -252,6 +256,7 @@ def test_a_restore_of_which_the_file_system_refuses_a_step_gives_everything_its_
     assert asyncio.run(events_of(path)) == new
 
 
+@pytest.mark.slow
 def test_threads_that_restore_at_once_leave_one_whole_store(path: Path, file: Path) -> None:
     asyncio.run(written(path, 5))
     new = asyncio.run(written(file, 3))

@@ -25,6 +25,7 @@ os.execv(sys.executable, [sys.executable, "-m", "eventckpt.cli", *sys.argv[1:]])
 """
 
 
+@pytest.mark.slow
 async def test_a_backup_that_can_only_be_read_is_read_and_verified(
     cli: Cli, path: Path, file: Path, tmp_path: Path
 ) -> None:
@@ -47,6 +48,7 @@ async def test_a_backup_that_can_only_be_read_is_read_and_verified(
     assert restored.stat().st_mode & 0o600 == 0o600, "a store is written to"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="only root gives files to others")
 class TestOwners:
     """The user 1234 owns the store; its files are for the group 1235 as well, which the user 1236 is of."""
@@ -111,7 +113,15 @@ def a_pipe(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="the kinds of files are those of POSIX")
-@pytest.mark.parametrize("make", [a_loop, a_pipe, Path.mkdir], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make",
+    [
+        a_loop,  # Python versions differ in what they make of it
+        pytest.param(a_pipe, marks=pytest.mark.slow),
+        pytest.param(Path.mkdir, marks=pytest.mark.slow),
+    ],
+    ids=lambda make: make.__name__,
+)
 @pytest.mark.parametrize("words", [["backup", "FILE"], ["backup", "FILE", "--force"], ["restore", "FILE", "--yes"]])
 @pytest.mark.parametrize("role", ["the file", "the store"])
 async def test_what_is_no_file_is_neither_copied_nor_replaced_nor_waited_for(

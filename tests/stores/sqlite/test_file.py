@@ -19,6 +19,8 @@ from eventckpt.stores.sqlite.schema import MIGRATIONS
 
 from .helpers import STREAM, append_chain, beside, files, headers, noted, outcomes, plain, process, run, runs, said
 
+pytestmark = pytest.mark.slow  # every way to lose a file, at every moment
+
 OTHER = StreamId("workflow", "another")
 
 

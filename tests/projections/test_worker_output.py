@@ -6,7 +6,9 @@ import asyncio
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from eventckpt.cli.program import app as eventckpt
 from eventckpt.stores.change_feed import EVERYTHING
 from projections import Lease, Parked, open_engine
 
@@ -62,6 +64,21 @@ async def test_a_stored_name_is_shown_and_not_obeyed(sqlite_rig: Rig, words: tup
         assert line.isprintable(), ascii(line)
     if words == ("compare", "--json"):
         assert {each["run"] for each in json.loads(output)} == {f"r{name}" for name in NAMES.values()}
+
+
+async def test_a_name_of_millions_of_characters_is_cut_by_both_programs(sqlite_rig: Rig) -> None:
+    await sqlite_rig.writer.store.append(event("r" * 5_000_000, 1, workflow="w" * 5_000_000))
+    store = place(sqlite_rig)[0]
+    code, output, errors = await asyncio.to_thread(invoked, "compare", "--store", store)
+    assert code == 1
+    looked = await asyncio.to_thread(
+        CliRunner().invoke, eventckpt, ["verify", "--all", "--projection", "--store", store]
+    )
+    assert looked.exit_code == 1
+    for said in (output + errors, looked.output):
+        assert "rrrr" in said
+        assert "…" in said
+        assert len(said) < 10_000
 
 
 async def test_a_worker_logs_a_stored_name_harmlessly(sqlite_rig: Rig) -> None:

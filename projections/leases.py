@@ -24,6 +24,7 @@ from eventckpt.log import logger_of
 from eventckpt.lru import Lru
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Start
 from eventckpt.stores.documents import Document, DocumentStore
+from eventckpt.stores.names import check_name
 from eventckpt.text import described, safe
 
 __all__ = ["Lease", "LeaseFormatError", "LeaseLostError", "LeaseState", "LeaseStore", "Parked"]
@@ -167,10 +168,13 @@ class LeaseStore:
         documents: where they are kept.
         feed: what they are about.
         processor: the processor's name; processors with different names know nothing of each other.
+
+    Raises:
+        TypeError, ValueError: nothing can be called so, on any engine (`eventckpt.stores.names`).
     """
 
     def __init__(self, documents: DocumentStore, feed: ChangeFeed, processor: str) -> None:
-        self.processor = processor
+        self.processor: str = check_name("the name of a processor", processor)
         self._documents = documents
         self._feed = feed
         self._prefix: str | None = None

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from itertools import pairwise
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..errors import CheckpointStoreError
 from ..events import MAX_SEQ, CheckpointEvent
 from ..text import described
+from .released import adapt
 
 __all__ = [
     "EVERYTHING",
@@ -127,7 +128,14 @@ _POSITION: Final = re.compile(r'"?([0-9]{1,19})"?', re.ASCII)
 
 
 class ChangeFeed(ABC):
-    """The events of a store in the order in which they were committed, per range."""
+    """The events of a store in the order in which they were committed, per range.
+
+    A subclass whose `read` takes what that of 0.1.0 took is one, too; it does not notice that the log was replaced.
+    """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        adapt(cls, "read", "witness", _read_of_0_1_0)
 
     @abstractmethod
     async def identity(self) -> str:
@@ -166,3 +174,20 @@ class ChangeFeed(ABC):
         Raises:
             FeedRangeGoneError, ForeignPositionError, CheckpointStoreError: see `read`.
         """
+
+
+def _read_of_0_1_0(read: Callable[..., Awaitable[FeedPage]]) -> Callable[..., object]:
+    """It cannot compare a witness."""
+
+    async def adapted(
+        self: ChangeFeed,
+        feed_range: FeedRange,
+        continuation: str | None,
+        *,
+        start: Start,
+        limit: int,
+        witness: str | None = None,
+    ) -> FeedPage:
+        return await read(self, feed_range, continuation, start=start, limit=limit)
+
+    return adapted

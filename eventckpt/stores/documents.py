@@ -12,7 +12,10 @@ Document: TypeAlias = dict[str, Any]
 
 
 class DocumentStore(ABC):
-    """A place for documents that several workers write."""
+    """A place for documents that several workers write.
+
+    An id is text as `names` has it; of what is none there is no document. What is not text is a `TypeError`.
+    """
 
     @abstractmethod
     async def list_documents(self, prefix: str) -> list[Document]:
@@ -24,11 +27,19 @@ class DocumentStore(ABC):
 
     @abstractmethod
     async def create(self, document: Document) -> Document | None:
-        """Write a new document; None, and nothing is changed, if its id is taken."""
+        """Write a new document; None, and nothing is changed, if its id is taken.
+
+        Raises:
+            TypeError, ValueError: it has no id, or one that no document can have.
+        """
 
     @abstractmethod
     async def replace(self, document: Document, etag: str) -> Document | None:
-        """Write over the state with this etag; None, and nothing is changed, if there is another one or none."""
+        """Write over the state with this etag; None, and nothing is changed, if there is another one or none.
+
+        Raises:
+            TypeError, ValueError: it has no id, or one that no document can have.
+        """
 
     @abstractmethod
     async def delete(self, name: str, etag: str) -> bool:

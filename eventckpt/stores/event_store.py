@@ -49,6 +49,11 @@ class EventStore(ABC):
     Every method may raise `CheckpointStoreError` when the engine cannot be reached, read or written.
     """
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "runs" in vars(cls) and "run_store" not in vars(cls):  # written for 0.1.0, which had `runs` alone
+            cls.run_store = _by_its_name_in_0_1_0
+
     @abstractmethod
     async def append(self, event: CheckpointEvent) -> None:
         """Commit `event` as the new head of its stream. When this returns, the event is durable.
@@ -119,9 +124,10 @@ class EventStore(ABC):
         """The "latest" projection kept beside these events: the one in use, or the one called `name`.
 
         Raises:
+            TypeError, ValueError: no projection can be called so, on any engine; see `names`.
             CheckpointStoreError: the engine keeps no projections.
         """
-        return self.runs(name)  # which is what engines made for 0.1.0 have
+        return self.runs(name)
 
     def change_feed(self) -> ChangeFeed:
         """These events in the order of their commits, for a processor. It is closed with this store.
@@ -141,8 +147,10 @@ class EventStore(ABC):
 
     def runs(self, name: str | None = None) -> RunStore:
         """`run_store`, by the name that it had in 0.1.0."""
-        if type(self).run_store is not EventStore.run_store:
-            return self.run_store(name)
+        for each in type(self).__mro__:
+            own = vars(each).get("run_store", EventStore.run_store)
+            if own not in (_by_its_name_in_0_1_0, EventStore.run_store):
+                return own(self, name)
         raise CheckpointStoreError(f"{type(self).__name__} keeps no projections; use latest='log'.")
 
     @abstractmethod
@@ -154,6 +162,11 @@ class EventStore(ABC):
 
     async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         await close_after(error, self.close)
+
+
+def _by_its_name_in_0_1_0(self: EventStore, name: str | None = None) -> RunStore:
+    """`run_store` of an engine that has `runs`."""
+    return self.runs(name)
 
 
 async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None:

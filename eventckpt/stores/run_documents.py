@@ -20,12 +20,16 @@ from ..log import logger_of
 from ..lru import Lru
 from ..removals import Removals
 from ..runs import LiveBackwards, agree, fold, pointing
-from ..text import safe
+from ..text import described, safe
 from .event_store import EventStore
+from .names import can_be_projection
 
-__all__ = ["Disagreement", "LeftOut", "counting", "difference", "told"]
+__all__ = ["FIRST_PROJECTION", "Disagreement", "LeftOut", "counting", "difference", "in_use", "told"]
 
 logger: Final = logger_of("eventckpt")
+
+FIRST_PROJECTION: Final = "latest"
+"""The one in use until another one is activated."""
 
 _MEMORY: Final = 10_000  # documents of which it was said that they are left out
 
@@ -42,6 +46,24 @@ def counting(decode: Callable[[], RunInfo], belongs: Callable[[StreamId], bool])
     except (msgspec.DecodeError, RecursionError, TypeError, UnicodeError):
         return None
     return info if 1 <= info.seq <= MAX_SEQ and belongs(info.stream) else None
+
+
+def in_use(name: object, pointer: str) -> str:
+    """The projection in use by what a pointer says, which anybody may have written; the first one, where it is no name.
+
+    Args:
+        name: what it says.
+        pointer: which one it is, for people.
+    """
+    if can_be_projection(name):
+        return name
+    logger.warning(
+        "The pointer %s names no projection, but %s; %r is in use until one is activated.",
+        pointer,
+        described(name),
+        FIRST_PROJECTION,
+    )
+    return FIRST_PROJECTION
 
 
 class LeftOut:

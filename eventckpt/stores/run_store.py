@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from heapq import nsmallest
 from typing import NamedTuple
 
 from ..errors import CheckpointStoreError
 from ..events import RunInfo, RunStatus, StreamId
+from .released import adapt
 from .run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 
 __all__ = ["Claim", "RunStore", "gives_way"]
@@ -43,7 +44,15 @@ class RunStore(ABC):
 
     A document that is not whole, or of another run or seq than there can be under its key, is as if there were none: it
     is left out, which is said once in a warning, and written over. `run_documents` has the rule.
+
+    A subclass whose `newest`, `active` and `activate` take what those of 0.1.0 took is one, too.
     """
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        adapt(cls, "newest", "beside", _newest_of_0_1_0)
+        adapt(cls, "active", "certain", _active_of_0_1_0)
+        adapt(cls, "activate", "claim", _activate_of_0_1_0)
 
     @abstractmethod
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
@@ -146,7 +155,7 @@ class RunStore(ABC):
         Raises:
             CheckpointStoreError: the engine cannot tell whether somebody else has claimed since.
         """
-        raise CheckpointStoreError(f"{type(self).__name__} has no claims; use activate without one.")
+        raise _no_claims(self)
 
     @abstractmethod
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
@@ -155,6 +164,9 @@ class RunStore(ABC):
         Args:
             claim: only if nobody has claimed or activated since this was given, which is one step with the rest. None:
                 in any case, and no claim is worth anything from now on.
+
+        Raises:
+            TypeError, ValueError: no projection can be called so, on any engine; see `names`.
         """
 
     async def is_empty(self) -> bool:
@@ -164,3 +176,41 @@ class RunStore(ABC):
         """
         async with aclosing(self.all()) as infos:
             return await anext(infos, None) is None
+
+
+def _newest_of_0_1_0(newest: Callable[[RunStore, str], Awaitable[RunInfo | None]]) -> Callable[..., object]:
+    """It leaves nothing out: where the newest is not wanted, it has none to give, and the log is asked."""
+
+    async def adapted(self: RunStore, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+        found = await newest(self, workflow_name)
+        return None if found is None or found.stream in beside else found
+
+    return adapted
+
+
+def _active_of_0_1_0(active: Callable[[RunStore], Awaitable[str]]) -> Callable[..., object]:
+    """It is as certain as it ever was."""
+
+    async def adapted(self: RunStore, *, certain: bool = False) -> str:
+        return await active(self)
+
+    return adapted
+
+
+def _activate_of_0_1_0(activate: Callable[[RunStore, str], Awaitable[object]]) -> Callable[..., object]:
+    """It tells nothing, and does what it is asked for or raises."""
+
+    async def adapted(self: RunStore, name: str, *, claim: Claim | None = None) -> bool:
+        if claim is not None:
+            raise _no_claims(self)
+        await activate(self, name)
+        return True
+
+    return adapted
+
+
+def _no_claims(runs: RunStore) -> CheckpointStoreError:
+    return CheckpointStoreError(
+        f"{type(runs).__name__} was made for eventckpt 0.1.0 and has no claims, without which no rebuild can tell "
+        "whether another one has begun: give it RunStore.claim, and activate the argument claim."
+    )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
@@ -30,6 +31,8 @@ __all__ = ["AuditStoreConformance"]
 
 RUNS: Final = 280
 """More runs than any engine gives in one page."""
+FOLLOWS_WITHIN: Final = 60.0
+"""Seconds after which a follower that gives nothing will give nothing."""
 
 
 class AuditStoreConformance:
@@ -373,24 +376,24 @@ class AuditStoreConformance:
         store = await self.open_store()
         events = await append_chain(store, STREAM, 2)
         following = store.follow(last=10**20, poll=0.01)
-        assert [await anext(following), await anext(following)] == [event.header() for event in events]
+        assert [await _next(following), await _next(following)] == [event.header() for event in events]
         await following.aclose()
 
     async def test_a_follower_gets_the_last_events_and_then_each_new_one(self) -> None:
         store, writer = await self.open_store(), await self.open_store()
         events = await append_chain(writer, STREAM, 3)
         following = store.follow(last=2, poll=0.01)
-        got = [await anext(following), await anext(following)]
+        got = [await _next(following), await _next(following)]
         assert [event.seq for event in got] == [2, 3]
         fourth = make_event(STREAM, 4, previous=events[-1], data=noise(10_000))
         await writer.append(fourth)
         await self.settle()
-        assert await anext(following) == fourth.header()
+        assert await _next(following) == fourth.header()
         others = [make_event(StreamId("workflow", f"run {number}"), 1) for number in range(5)]
         for event in others:
             await writer.append(event)
         await self.settle()
-        names = {(await anext(following)).run_id for _ in others}
+        names = {(await _next(following)).run_id for _ in others}
         assert names == {event.run_id for event in others}
         await following.aclose()
 
@@ -402,6 +405,14 @@ class AuditStoreConformance:
         assert [check for check in checks if not check.ok] == []
         assert [header.seq for header in await headers_of(store, STREAM)] == [1]
         assert len(await _streams(store)) == 1
+
+
+async def _next(following: AsyncGenerator[CheckpointEvent, None]) -> CheckpointEvent:
+    """What comes next; a follower that gives nothing fails the case, and does not hang it."""
+    try:
+        return await asyncio.wait_for(anext(following), FOLLOWS_WITHIN)
+    except TimeoutError:
+        pytest.fail(f"nothing came within {FOLLOWS_WITHIN:g} s")
 
 
 async def _streams(store: AuditStore, *, workflow_name: str | None = None, prefix: str = "") -> list[StreamId]:

@@ -42,7 +42,27 @@ _IDS: Final = (
     "null",
     "@prefix",
 )
-"""Ids of all kinds, but for the characters that Cosmos DB takes in none: / \\ ? #."""
+"""Ids of all kinds."""
+
+_NO_IDS: Final = (
+    "",
+    " ",
+    "a ",
+    "a/b",
+    "a\\b",
+    "a?b",
+    "a#b",
+    "a\n",
+    "a\tb",
+    "a\x00b",
+    "\u202ea",
+    "\udcff",
+    ".",
+    "..",
+    "x" * 1024,
+    "🚀" * 256,
+)
+"""What Cosmos DB takes as no id, or not for sure; so no engine does."""
 
 _CONTENTS: Final[tuple[dict[str, Any], ...]] = (
     {},
@@ -116,6 +136,27 @@ class DocumentStoreConformance:
         read = await documents.read("a")
         assert read is not None
         assert _body(read) == {"id": "a", "n": 3}
+
+    async def test_what_was_given_or_got_can_be_changed_without_changing_what_is_stored(self) -> None:
+        documents = await self.open_documents()
+        given: Document = {"id": "a", "in": {"it": [1]}}
+        created = await documents.create(given)
+        assert created is not None
+        read = await documents.read("a")
+        (listed,) = await documents.list_documents("")
+        assert read is not None
+        for each in (given, created, read, listed):
+            each["in"]["it"].append("changed")
+            each["more"] = "changed"
+        again: Document = {"id": "a", "in": {"it": [1]}}
+        assert [_body(each) for each in await documents.list_documents("")] == [again]
+        written = await documents.replace(again, created["_etag"])
+        assert written is not None
+        for each in (again, written):
+            each["in"]["it"].append("changed")
+        stored = await documents.read("a")
+        assert stored is not None
+        assert _body(stored) == {"id": "a", "in": {"it": [1]}}
 
     async def test_a_document_that_is_deleted_is_gone_for_every_store(self) -> None:
         documents = await self.open_documents()
@@ -271,6 +312,31 @@ class DocumentStoreConformance:
             assert await documents.delete(name, read["_etag"]), name
         await self.settle()
         assert sorted(each["id"] for each in await other.list_documents("")) == sorted(_IDS[1::2])
+
+    @pytest.mark.parametrize("name", _NO_IDS, ids=lambda name: ascii(name)[:20])
+    async def test_what_can_be_no_id_is_refused_where_it_is_written_and_is_not_there(self, name: str) -> None:
+        documents = await self.open_documents()
+        for write in (documents.create({"id": name}), documents.replace({"id": name}, "1")):
+            with pytest.raises(ValueError, match="the id of a document"):
+                await write
+        assert await documents.read(name) is None
+        assert await documents.delete(name, "1"), "there is no other state"
+
+    @pytest.mark.parametrize("name", [None, 5, b"a", ["a"]], ids=str)
+    async def test_an_id_that_is_no_text_is_refused_by_every_verb(self, name: Any) -> None:
+        documents = await self.open_documents()
+        uses: Iterable[Coroutine[Any, Any, object]] = (
+            documents.create({"id": name}),
+            documents.create({}),
+            documents.create(name),
+            documents.replace({"id": name}, "1"),
+            documents.read(name),
+            documents.delete(name, "1"),
+            documents.list_documents(name),
+        )
+        for use in uses:
+            with pytest.raises(TypeError, match="document"):
+                await use
 
     async def test_a_list_has_the_documents_whose_ids_begin_so_and_no_others(self) -> None:
         documents = await self.open_documents()

@@ -190,6 +190,56 @@ class RunStoreConformance:
         await self.settle()
         assert await (await self.open_store()).run_store().active() == "latest-5"
 
+    @pytest.mark.parametrize(
+        ("name", "error"),
+        [(name, ValueError) for name in ("", " ", "a ", "a/b", "a\\b", "a?", "#", "a\nb", "\udcff", "..", "x" * 201)]
+        + [(name, TypeError) for name in (5, b"latest", ["latest"])],
+        ids=lambda value: ascii(value)[:20],
+    )
+    async def test_what_can_be_no_name_of_a_projection_is_refused_where_it_is_given(
+        self, name: Any, error: type[Exception]
+    ) -> None:
+        store = await self.open_store()
+        with pytest.raises(error, match="the name of a projection"):
+            store.run_store(name)
+        with pytest.raises(error, match="the name of a projection"):
+            await store.run_store().activate(name)
+        assert await store.run_store().active() == "latest"
+
+    async def test_a_store_of_no_name_goes_by_the_projection_that_is_in_use_by_now(self) -> None:
+        store, other = await self.open_store(), await self.open_store()
+        await store.run_store("latest").put(_document(1, run="first"))
+        await store.run_store("latest-2").put(_document(1, run="second"))
+        await self.settle()
+        assert [info.run_id async for info in store.run_store().all()] == ["first"]
+        await store.run_store().activate("latest-2")
+        await self.settle()
+        runs, kept = store.run_store(), other.run_store()
+        await other.run_store("latest-3").put(_document(1, run="third"))
+        await other.run_store().activate("latest-3")
+        await self.settle()
+        assert [info.run_id async for info in kept.all()] == ["third"], "it was made before the last was activated"
+        assert [info.run_id async for info in (await self.open_store()).run_store().all()] == ["third"]
+        await store.run_store().activate("latest-2")
+        assert [info.run_id async for info in runs.all()] == ["second"]
+        assert [info.run_id for info in (await runs.page()).runs] == ["second"]
+
+    async def test_clearing_a_projection_leaves_all_others_and_the_pointer(self) -> None:
+        store = await self.open_store()
+        for name in ("latest", "one", "other"):
+            await store.run_store(name).put(_document(1, run=name), _document(1, run="both"))
+        await store.run_store().activate("other")
+        await self.settle()
+        await store.run_store("one").clear()
+        await self.settle()
+        for reader in (store, await self.open_store()):
+            assert [info async for info in reader.run_store("one").all()] == []
+            assert await reader.run_store("one").get(StreamId("workflow", "both")) == {}
+            for name in ("latest", "other"):
+                found = [info.run_id async for info in reader.run_store(name).all()]
+                assert sorted(found) == sorted([name, "both"])
+            assert await reader.run_store().active() == "other"
+
     async def test_of_stores_that_claim_at_once_one_puts_its_projection_in_use(self) -> None:
         stores = [(await self.open_store()).run_store() for _ in range(4)]
         claims = await asyncio.gather(*(runs.claim() for runs in stores))

@@ -12,6 +12,7 @@ from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore, head_stays
 from eventckpt.stores.change_feed import ChangeFeed
 from eventckpt.stores.documents import DocumentStore
+from eventckpt.stores.names import check_projection
 
 from .change_feed import MemoryChangeFeed
 from .data import Data, Door
@@ -127,7 +128,7 @@ class MemoryEventStore(AuditStore):
         return [Check("memory", True, f"{len(self._listed())} events")]
 
     def run_store(self, name: str | None = None) -> RunStore:
-        return MemoryRunStore(self._door, name)
+        return MemoryRunStore(self._door, name if name is None else check_projection(name))
 
     def change_feed(self) -> ChangeFeed:
         return MemoryChangeFeed(self._door)

@@ -9,6 +9,7 @@ import msgspec
 
 from eventckpt import RunInfo, StreamId
 from eventckpt.stores import Claim, RunStore, gives_way
+from eventckpt.stores.names import check_projection
 from eventckpt.stores.run_documents import LeftOut, counting
 
 from .data import Door
@@ -74,7 +75,7 @@ class MemoryRunStore(RunStore):
         return Claim(data.active, data.claim)
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
-        data = self._door.data
+        data, name = self._door.data, check_projection(name)
         if claim is not None and data.claim != claim.token:
             return False
         data.active, data.claim = name, None

@@ -19,6 +19,7 @@ from azure.cosmos.aio import ContainerProxy
 
 from ...errors import CheckpointStoreError, StoreReadOnlyError, StoreUnavailableError
 from ...text import safe
+from ..names import id_of
 from .client import Connections
 from .items import Item
 from .layout import Layout, Place, indexes, mapping
@@ -152,7 +153,7 @@ class Container:
     async def create(self, body: Item) -> Item | None:
         """Create an item. Where its id is taken, perhaps by an earlier attempt of ours, the item that has it."""
         self.check_writable()
-        key = self._key_of(body)
+        key = self._place_of(body)
 
         async def attempt() -> Item | None:
             if await is_taken(self.proxy.create_item(body, retry_write=3, **self._write(key))):
@@ -163,17 +164,17 @@ class Container:
 
     async def create_only(self, body: Item) -> str | None:
         """Create an item; its etag, or None where its id is taken."""
-        return await self._changed(self.proxy.create_item, body, self._write(self._key_of(body)))
+        return await self._changed(self.proxy.create_item, body, self._write(self._place_of(body)))
 
     async def replace(self, body: Item, etag: str) -> str | None:
         """Write an item over the state with this etag; the new one, or None where there is another state or none."""
-        options = _unless_changed(etag) | self._write(self._key_of(body))
+        options = _unless_changed(etag) | self._write(self._place_of(body))
         return await self._changed(partial(self.proxy.replace_item, str(body["id"])), body, options)
 
     async def upsert(self, body: Item) -> None:
         """Create an item or write it once more, which makes it young again."""
         self.check_writable()
-        options = self._write(self._key_of(body))
+        options = self._write(self._place_of(body))
         await self._ask(lambda: self.proxy.upsert_item(body, retry_write=3, **options), body)
 
     async def read(self, name: str, key: str, *, known: bool = False) -> Item | None:
@@ -313,6 +314,12 @@ class Container:
 
     def _key_of(self, body: Item) -> str:
         return str(body[self._key_name])
+
+    def _place_of(self, body: Item) -> str:
+        """The partition key of what is to be written. What the SDK would refuse of the id is refused here: there, it
+        looks like an answer that makes no sense, which is asked for again."""
+        id_of(body)
+        return self._key_of(body)
 
     def _read(self, key: str | None) -> dict[str, Any]:
         """What every read carries: what was seen before."""

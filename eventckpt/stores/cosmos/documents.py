@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ..documents import Document, DocumentStore
+from ..names import can_be_id, can_begin_id, id_of
 from .container import Container
 from .layout import Layout
 
@@ -31,6 +32,8 @@ class CosmosDocumentStore(DocumentStore):
 
     async def list_documents(self, prefix: str) -> list[Document]:
         """See `DocumentStore.list_documents`."""
+        if not can_begin_id(prefix):
+            return []
         async with self._container.in_use():
             rows = await self._container.query(
                 "SELECT * FROM c WHERE STARTSWITH(c.id, @prefix)", {"@prefix": prefix}
@@ -39,11 +42,14 @@ class CosmosDocumentStore(DocumentStore):
 
     async def read(self, name: str) -> Document | None:
         """See `DocumentStore.read`."""
+        if not can_be_id(name):
+            return None
         async with self._container.in_use():
             return await self._container.read(name, name)
 
     async def create(self, document: Document) -> Document | None:
         """See `DocumentStore.create`."""
+        id_of(document)
         self._container.check_writable()
         async with self._container.in_use():
             etag = await self._container.create_only(document)
@@ -51,6 +57,7 @@ class CosmosDocumentStore(DocumentStore):
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""
+        id_of(document)
         self._container.check_writable()
         if etag in _NO_ETAGS:
             return None
@@ -62,7 +69,7 @@ class CosmosDocumentStore(DocumentStore):
     async def delete(self, name: str, etag: str) -> bool:
         """See `DocumentStore.delete`."""
         self._container.check_writable()
-        if etag in _NO_ETAGS:
+        if etag in _NO_ETAGS or not can_be_id(name):
             return await self.read(name) is None
         async with self._container.in_use():
             return await self._container.remove(name, name, etag) != "changed"

@@ -24,6 +24,7 @@ from ...text import is_unicode
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist, head_stays
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
+from ..names import check_projection
 from . import checks, connection, copies, follow, listings, lookups, markers, parts, streams
 from .change_feed import CosmosChangeFeed
 from .client import Connections
@@ -277,6 +278,8 @@ class CosmosEventStore(AuditStore):
     def run_store(self, name: str | None = None) -> RunStore:
         """See `EventStore.run_store`. The documents are in the container `<container_name>-projections`. Of one name it
         is the same each time, as it knows what costs requests to find out."""
+        if name is not None:
+            check_projection(name)
         found = self._run_stores.get(name)
         if found is None:
             found = CosmosRunStore(self._container, name, self._pointer)

@@ -13,18 +13,18 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any, Final, TypeGuard, cast
+from typing import Any, Final, cast
 
 import msgspec
 
 from ...errors import StoreUnavailableError
 from ...events import RunInfo, RunStatus, StreamId
-from ...log import logger_of
 from ...lru import Lru
 from ...moments import NEVER
-from ...text import described, is_unicode, safe
+from ...text import safe
 from .. import Claim, RunStore, gives_way
-from ..run_documents import LeftOut, counting
+from ..names import check_projection
+from ..run_documents import FIRST_PROJECTION, LeftOut, counting, in_use
 from ..run_pages import Place, RunFilter, RunPage, aware, check_limit, place_in
 from . import listings
 from .container import Container
@@ -33,8 +33,6 @@ from .layout import Layout
 from .query import together
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
-
-logger: Final = logger_of("eventckpt")
 
 PROJECTION_INDEXING: Final[dict[str, Any]] = {
     "indexingMode": "consistent",
@@ -56,10 +54,8 @@ _NEWEST: Final = 10  # rows of a page where one is wanted
 _ROUNDS: Final = 20
 """Attempts to write a document that others write too. Each that fails was won by another writer; so many in a row are
 no race."""
-_LATEST: Final = "latest"
 _POINTER: Final = "active"
-_LONGEST: Final = 200  # characters of a projection's name, which is part of the ids of its leases
-_NO_NAME: Final = frozenset("/\\?#")  # the service takes none of these in an id
+_POINTER_KEY: Final = "latest"
 _DAY: Final = timedelta(days=1)
 _POINTER_AGE: Final = 5.0
 """Seconds for which a reader goes on with the projection it knows to be in use; the old one stays readable."""
@@ -268,31 +264,22 @@ class CosmosRunStore(RunStore):
             self._container.check_writable()
         async with self._container.in_use():
             if certain:  # the answer to a write, also to one that is refused, tells how far the partition is
-                await self._container.create_only({"id": _POINTER, "stream": _LATEST, "projection": _LATEST})
-            pointer = await self._container.read(_POINTER, _LATEST)
+                await self._container.create_only(_pointer(FIRST_PROJECTION))
+            pointer = await self._container.read(_POINTER, _POINTER_KEY)
         return self._pointed_to(pointer)
 
     def _pointed_to(self, pointer: Item | None) -> str:
         """The name in the pointer; the usual one, where there is no pointer or none in it."""
-        name = pointer.get("projection") if pointer is not None else _LATEST
-        if _is_name(name):
-            return name
-        logger.warning(
-            "The pointer %r of container %r names no projection, but %s; %r is in use until one is activated.",
-            _POINTER,
-            self._container.name,
-            described(name),
-            _LATEST,
-        )
-        return _LATEST
+        name = pointer.get("projection") if pointer is not None else FIRST_PROJECTION
+        return in_use(name, f"{_POINTER!r} of container {self._container.name!r}")
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`; the token is the pointer's etag, which a claim changes."""
         self._container.check_writable()
         async with self._container.in_use():
             for _ in range(_ROUNDS):
-                await self._container.create_only(_pointer(_LATEST))  # see `active`
-                pointer = await self._container.read(_POINTER, _LATEST)
+                await self._container.create_only(_pointer(FIRST_PROJECTION))  # see `active`
+                pointer = await self._container.read(_POINTER, _POINTER_KEY)
                 name = self._pointed_to(pointer)
                 if pointer is None:
                     continue
@@ -306,6 +293,7 @@ class CosmosRunStore(RunStore):
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`. Readers notice within seconds."""
+        check_projection(name)
         self._container.check_writable()
         async with self._container.in_use():
             if claim is None:
@@ -416,16 +404,9 @@ def _day(moment: datetime, further: timedelta) -> str:
 
 def _pointer(name: str) -> Item:
     """The pointer, each time another one: so what a write finds after an answer that was lost is its own, or is not."""
-    return {"id": _POINTER, "stream": _LATEST, "projection": name, "written": uuid.uuid4().hex}
+    return {"id": _POINTER, "stream": _POINTER_KEY, "projection": name, "written": uuid.uuid4().hex}
 
 
 def _etags() -> Lru[tuple[str, StreamId], tuple[int, str]]:
     """Of documents by projection and run: the seq that each has reached, and its etag."""
     return Lru(_MEMORY)
-
-
-def _is_name(value: object) -> TypeGuard[str]:
-    """Whether a projection can be called so."""
-    if not isinstance(value, str) or not 1 <= len(value) <= _LONGEST:
-        return False
-    return is_unicode(value) and value.isprintable() and not _NO_NAME.intersection(value)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from ..documents import Document, DocumentStore
+from ..names import can_begin_id, id_of
 from .connection import Connections
 
 __all__ = ["SqliteDocumentStore"]
@@ -31,6 +32,8 @@ class SqliteDocumentStore(DocumentStore):
 
     async def list_documents(self, prefix: str) -> list[Document]:
         """See `DocumentStore.list_documents`."""
+        if not can_begin_id(prefix):
+            return []
 
         def fetch(connection: sqlite3.Connection) -> list[Document]:
             rows = connection.execute(
@@ -42,6 +45,8 @@ class SqliteDocumentStore(DocumentStore):
 
     async def read(self, name: str) -> Document | None:
         """See `DocumentStore.read`."""
+        if not can_begin_id(name):
+            return None
 
         def fetch(connection: sqlite3.Connection) -> Document | None:
             row = connection.execute(f"SELECT {_ROW} FROM leases WHERE id = ?", (name,)).fetchone()
@@ -52,12 +57,12 @@ class SqliteDocumentStore(DocumentStore):
     async def create(self, document: Document) -> Document | None:
         """See `DocumentStore.create`. The first version is drawn: one of a document that was deleted fits none that is
         made in its place."""
-        version = secrets.randbelow(_FIRST) + 1
+        name, version = id_of(document), secrets.randbelow(_FIRST) + 1
 
         def change(connection: sqlite3.Connection) -> bool:
             cursor = connection.execute(
                 "INSERT INTO leases (id, version, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                (document["id"], version, msgspec.json.encode(document)),
+                (name, version, msgspec.json.encode(document)),
             )
             return cursor.rowcount == 1
 
@@ -65,6 +70,7 @@ class SqliteDocumentStore(DocumentStore):
 
     async def replace(self, document: Document, etag: str) -> Document | None:
         """See `DocumentStore.replace`."""
+        id_of(document)
         body = {name: value for name, value in document.items() if name != "_etag"}
         content = msgspec.json.encode(body)
 
@@ -82,6 +88,8 @@ class SqliteDocumentStore(DocumentStore):
 
     async def delete(self, name: str, etag: str) -> bool:
         """See `DocumentStore.delete`."""
+        if not can_begin_id(name):
+            return True
 
         def change(connection: sqlite3.Connection) -> bool:
             connection.execute(f"DELETE FROM leases WHERE id = ? AND {_ETAG} = ?", (name, etag))

@@ -18,6 +18,7 @@ from ...text import described, is_unicode
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
+from ..names import check_projection
 from . import queries
 from .appends import Appends
 from .change_feed import SqliteChangeFeed
@@ -219,6 +220,8 @@ class SqliteEventStore(AuditStore):
 
     def run_store(self, name: str | None = None) -> RunStore:
         """See `EventStore.run_store`."""
+        if name is not None:
+            check_projection(name)
         return SqliteRunStore(self._connections, name)
 
     def change_feed(self) -> ChangeFeed:

@@ -72,6 +72,7 @@ def refuse_what_is_no_file(path: Path) -> None:
 
     Raises:
         StoreReadOnlyError: one is a folder, a pipe, a socket or a device, or it cannot be told.
+        StoreUnavailableError: it cannot be told for now.
     """
     try:
         if not _is_file_or_missing(path):
@@ -86,10 +87,9 @@ def refuse_what_is_no_file(path: Path) -> None:
                 f"The store {path} cannot be opened: {wrong[0]}, which would be a part of it, is a folder or a device, "
                 "and was left as it is. Nothing of a store makes such a thing: move it away."
             )
-    except OSError as error:
-        raise passing(path, error) or StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
-    except RuntimeError as error:  # of links that lead in a circle
-        raise StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
+    except (OSError, RuntimeError) as error:  # of links that lead in a circle
+        passes = passing(path, error) if isinstance(error, OSError) else None
+        raise passes or StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
 
 
 def _is_file_or_missing(path: Path) -> bool:

@@ -13,7 +13,8 @@ import msgspec
 from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
-from ..run_documents import LeftOut
+from ..names import check_projection
+from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
@@ -24,6 +25,7 @@ __all__ = ["SqliteRunStore"]
 _PAGE: Final = 256
 _CLAIM: Final = "latest.claim"
 """The row beside the pointer that holds the token of the last claim; versions before know nothing of it."""
+_POINTER: Final = f"{KIND!r} in the table projections"
 _encoder = msgspec.msgpack.Encoder()
 
 
@@ -176,23 +178,21 @@ class SqliteRunStore(RunStore):
     async def active(self, *, certain: bool = False) -> str:
         """See `RunStore.active`."""
 
-        def fetch(connection: sqlite3.Connection) -> str:
-            return str(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0])
-
-        return await self._connections.reading(fetch)
+        return in_use(await self._connections.reading(_pointed_to), _POINTER)
 
     async def claim(self) -> Claim:
         """See `RunStore.claim`."""
         token = uuid.uuid4().hex
 
-        def change(connection: sqlite3.Connection) -> Claim:
+        def change(connection: sqlite3.Connection) -> object:
             connection.execute(_POINT, (_CLAIM, token))
-            return Claim(str(connection.execute(f"SELECT {IN_USE}", (None,)).fetchone()[0]), token)
+            return _pointed_to(connection)
 
-        return await self._connections.writing(change)
+        return Claim(in_use(await self._connections.writing(change), _POINTER), token)
 
     async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
         """See `RunStore.activate`."""
+        check_projection(name)
 
         def change(connection: sqlite3.Connection) -> bool:
             last = connection.execute("SELECT active FROM projections WHERE kind = ?", (_CLAIM,)).fetchone()
@@ -216,6 +216,12 @@ class SqliteRunStore(RunStore):
 def _bound(name: object) -> tuple[str, object]:
     """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
     return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
+
+
+def _pointed_to(connection: sqlite3.Connection) -> object:
+    """What the file says of which projection is in use."""
+    row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
+    return FIRST_PROJECTION if row is None else row[0]
 
 
 _POINT: Final = (

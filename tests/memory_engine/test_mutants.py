@@ -1,0 +1,164 @@
+"""What would do harm passes no suite: engines with one fault each, and the case that is to find it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Collection
+from typing import Any, NamedTuple
+
+import pytest
+
+from eventckpt import CheckpointEvent, RunInfo, StreamId, testing
+from eventckpt.stores import Claim, RunStore
+from eventckpt.stores.change_feed import ChangeFeed
+from eventckpt.stores.documents import Document, DocumentStore
+from eventckpt.testing import audit_store
+
+from .change_feed import MemoryChangeFeed
+from .data import Data, Door
+from .documents import MemoryDocumentStore
+from .event_store import MemoryEventStore
+from .run_store import MemoryRunStore
+
+
+class ClearsAll(MemoryRunStore):
+    async def clear(self) -> None:
+        self._door.data.projections.clear()
+
+
+class KnowsTheActiveOneFromItsMaking(MemoryRunStore):
+    def __init__(self, door: Door, name: str | None) -> None:
+        super().__init__(door, name or door.data.active)
+
+
+class LeavesNothingOut(MemoryRunStore):
+    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+        return await super().newest(workflow_name)
+
+
+class IgnoresClaims(MemoryRunStore):
+    async def activate(self, name: str, *, claim: Claim | None = None) -> bool:
+        return await super().activate(name)
+
+
+class WritesAnythingOver(MemoryRunStore):
+    async def put(self, *infos: RunInfo) -> int:
+        self._documents.update((info.stream, info) for info in infos)
+        return len(infos)
+
+
+class HandsOutItsOwn(MemoryDocumentStore):
+    async def read(self, name: str) -> Document | None:
+        return self._door.data.documents.get(name)
+
+
+class ListsItsOwn(MemoryDocumentStore):
+    async def list_documents(self, prefix: str) -> list[Document]:
+        return [each for name, each in self._door.data.documents.items() if name.startswith(prefix)]
+
+
+class KeepsWhatItIsGiven(MemoryDocumentStore):
+    async def create(self, document: Document) -> Document | None:
+        written = await super().create(document)
+        if written is not None:
+            self._door.data.documents[written["id"]] |= document
+        return written
+
+
+class WritesOverAnyState(MemoryDocumentStore):
+    async def replace(self, document: Document, etag: str) -> Document | None:
+        there = await self.read(document["id"])
+        return None if there is None else await super().replace(document, there["_etag"])
+
+
+class BelievesAnyPosition(MemoryChangeFeed):
+    async def read(self, *args: Any, witness: str | None = None, **options: Any) -> Any:
+        return await super().read(*args, **options)
+
+
+class FollowsNothing(MemoryEventStore):
+    async def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
+        await asyncio.Event().wait()
+        yield self._listed()[0]
+
+
+class Mutant(NamedTuple):
+    """An engine with one fault, and the case of a suite that is to find it."""
+
+    suite: type
+    case: str
+    runs: Callable[[Door, str | None], RunStore] = MemoryRunStore
+    documents: Callable[[Door], DocumentStore] = MemoryDocumentStore
+    feed: Callable[[Door], ChangeFeed] = MemoryChangeFeed
+    store: type[MemoryEventStore] = MemoryEventStore
+
+    def engine(self, data: Data) -> MemoryEventStore:
+        """Another store object over the same data."""
+        made = self.store(data)
+        made.run_store = lambda name=None: self.runs(made._door, name)  # pyright: ignore[reportPrivateUsage]
+        made.document_store = lambda: self.documents(made._door)  # pyright: ignore[reportPrivateUsage]
+        made.change_feed = lambda: self.feed(made._door)  # pyright: ignore[reportPrivateUsage]
+        return made
+
+
+_RUNS, _DOCUMENTS = testing.RunStoreConformance, testing.DocumentStoreConformance
+_CHANGED = "what_was_given_or_got_can_be_changed_without_changing_what_is_stored"
+MUTANTS = {
+    "clear wipes every projection": Mutant(
+        _RUNS, "clearing_a_projection_leaves_all_others_and_the_pointer", runs=ClearsAll
+    ),
+    "the active name is fixed when a run store is made": Mutant(
+        _RUNS,
+        "a_store_of_no_name_goes_by_the_projection_that_is_in_use_by_now",
+        runs=KnowsTheActiveOneFromItsMaking,
+    ),
+    "newest leaves nothing out": Mutant(
+        _RUNS, "the_newest_run_beside_some_is_the_newest_of_the_others", runs=LeavesNothingOut
+    ),
+    "claims are ignored": Mutant(_RUNS, "a_projection_is_put_in_use_by_the_last_claim_alone", runs=IgnoresClaims),
+    "older documents are written over newer ones": Mutant(
+        _RUNS, "a_document_is_written_where_its_seq_grows", runs=WritesAnythingOver
+    ),
+    "read hands out what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=HandsOutItsOwn),
+    "a list hands out what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=ListsItsOwn),
+    "what was given is what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=KeepsWhatItIsGiven),
+    "any state is written over": Mutant(
+        _DOCUMENTS, "nothing_is_written_or_deleted_over_a_state_that_was_not_read", documents=WritesOverAnyState
+    ),
+    "a witness is not compared": Mutant(
+        testing.ChangeFeedConformance,
+        "a_position_behind_another_event_than_its_witness_is_refused",
+        feed=BelievesAnyPosition,
+    ),
+    "nothing is followed": Mutant(
+        testing.AuditStoreConformance, "a_follower_gets_the_last_events_and_then_each_new_one", store=FollowsNothing
+    ),
+}
+
+
+async def run(mutant: Mutant) -> None:
+    """The case, over any number of stores of the engine."""
+    suite, data = mutant.suite(), Data()
+
+    async def open_store() -> MemoryEventStore:
+        return mutant.engine(data)
+
+    suite.open_store = open_store
+    await getattr(suite, f"test_{mutant.case}")()
+
+
+@pytest.fixture(autouse=True)
+def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_store, "FOLLOWS_WITHIN", 0.5)
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=list(MUTANTS))
+async def test_a_suite_finds_the_fault(mutant: Mutant) -> None:
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        await run(mutant)
+
+
+@pytest.mark.parametrize("case", {(mutant.suite, mutant.case) for mutant in MUTANTS.values()}, ids=lambda case: case[1])
+async def test_and_nothing_where_there_is_none(case: tuple[type, str]) -> None:
+    """The control."""
+    await run(Mutant(*case))

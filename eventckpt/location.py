@@ -12,16 +12,17 @@ import importlib
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 from typing import TYPE_CHECKING, Any, Final
 
 from agent_framework.exceptions import SettingNotFoundError
 
-from .errors import StoreNotFoundError, StoreReadOnlyError
+from .errors import StoreNotFoundError, StoreReadOnlyError, StoreUnavailableError
 from .stores import AuditStore
 from .stores.sqlite import SqliteEventStore
+from .stores.sqlite.guarded import refuse_what_is_no_file
 from .text import described, is_connection_string, may_hold_a_key, safe
 
 if TYPE_CHECKING:
@@ -129,6 +130,9 @@ async def open_store(
         made = SqliteEventStore(place, busy_timeout=patience, read_only=read_only)
     if read_only or must_exist:
         await asyncio.to_thread(_refuse_missing, place)
+    else:
+        with suppress(StoreUnavailableError):  # it may pass by itself, and whoever opens the store is told
+            await asyncio.to_thread(refuse_what_is_no_file, made.path)
     async with made:
         yield made
 

@@ -134,6 +134,8 @@ _OF_SQLITE: Final = {
 """What ANALYZE keeps for itself. Only that: whoever edits the schema may give a trigger such a name."""
 
 _TABLES: Final = ("events", "runs", "projections", "leases", "store", "run_listing")
+_COMPUTES: Final = re.compile(r"\b(?:AS|CHECK|COLLATE|GENERATED|REFERENCES|VIRTUAL)\b", re.IGNORECASE | re.ASCII)
+"""What the definition of a table says where it makes SQLite do more than keep what it is given."""
 _SPACE: Final = re.compile(r"[ \t\n\f\r]+")  # what SQLite takes for space; any other character is part of a word
 
 
@@ -189,6 +191,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
             f"{len(MIGRATIONS)}); it was left as it is. Upgrade eventckpt to open it."
         )
     _refuse_views(connection, path)
+    _refuse_what_computes(connection, path)
     return version
 
 
@@ -204,6 +207,22 @@ def _refuse_views(connection: sqlite3.Connection, path: Path) -> None:
             "`eventckpt doctor` can say no more. It was left as it is, and nothing was asked of them. Put a backup in "
             "its place."
         )
+
+
+def _refuse_what_computes(connection: sqlite3.Connection, path: Path) -> None:
+    """A column that is computed, or compared by somebody's rule, is another one than its rows hold, and costs whatever
+    they say. What else is changed, doctor names; a store goes on with it as far as it can."""
+    marks = ", ".join("?" * len(_TABLES))
+    rows = connection.execute(
+        f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) IN ({marks}) ORDER BY name", _TABLES
+    )
+    for name, sql in rows:
+        if found := _COMPUTES.search(str(sql)):
+            raise StoreFormatError(
+                f"In {path} the definition of the table {described(name)} says {found[0].upper()}, which that of a "
+                "store does not: somebody changed the file, and `eventckpt doctor` can say no more. It was left as it "
+                "is, and nothing was asked of the table. Put a backup in its place."
+            )
 
 
 def is_behind(version: int) -> bool:

@@ -181,8 +181,8 @@ HOSTILE: Final[dict[str, tuple[str, set[str], str]]] = {
         + ROWS.format(more="")
         + "VALUES ('workflow', 'run', 1, 'checkpoint', 'wanted');"
         "ALTER TABLE events ADD COLUMN header AS (zeroblob(1000000001)) VIRTUAL;",
-        {"read", "headers", "find", "append", "put", "remove"},
-        "'events' is changed",
+        {*QUESTIONS},
+        "'events' says AS",
     ),
     "an index of what is too long": (
         "DELETE FROM events; CREATE INDEX later ON events (hex(zeroblob(600000000 * (run_id <> 'run'))));"
@@ -206,6 +206,30 @@ HOSTILE: Final[dict[str, tuple[str, set[str], str]]] = {
     ),
 }
 """What is put into the schema, the questions that it has an error for, and what doctor says of it."""
+
+
+def defined(table: str, old: str, new: str) -> str:
+    return (
+        "PRAGMA writable_schema = ON;"
+        f"UPDATE sqlite_master SET sql = replace(sql, '{old}', '{new}') WHERE name = '{table}'"
+    )
+
+
+HOSTILE |= {
+    f"{table}: {new}": (defined(table, old, f"{old} {new}"), {*QUESTIONS}, f"'{table}' says {new.split()[0]}")
+    for table, old, new in (
+        ("events", "run_id TEXT", "AS (hex(zeroblob(400000000)))"),
+        ("events", "run_id TEXT", "COLLATE nosuch"),
+        ("events", "run_id TEXT", "COLLATE NOCASE"),
+        ("events", "digest TEXT", "GENERATED ALWAYS AS (1) STORED"),
+        ("events", "digest TEXT", "CHECK (length(hex(zeroblob(400000000))))"),
+        ("runs", "run_id TEXT", "COLLATE nosuch"),
+        ("run_listing", "run_id TEXT", "COLLATE nosuch"),
+        ("leases", "id TEXT", "REFERENCES events (digest)"),
+        ("projections", "kind TEXT", "COLLATE nosuch"),
+        ("store", "id TEXT", "COLLATE nosuch"),
+    )
+}
 
 
 async def told(question: Awaitable[object]) -> CheckpointStoreError | None:

@@ -127,7 +127,7 @@ class SqliteRunStore(RunStore):
     async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
         """See `RunStore.page`; from a listing in the file, which one that only 0.1.0 has written to lacks."""
         check_limit(limit)
-        wanted, behind = which or RunFilter(), place_in(after)
+        wanted, behind = RunFilter.of(which), place_in(after)
         if not wanted.can_fit:
             return RunPage([], None)
 
@@ -154,7 +154,7 @@ class SqliteRunStore(RunStore):
 
     async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
         """See `RunStore.counts`."""
-        wanted = which or RunFilter()
+        wanted = RunFilter.of(which)
 
         def fetch(connection: sqlite3.Connection) -> dict[RunStatus, int] | None:
             return counted(connection, self._name, wanted) if has_run_listing(connection) else None

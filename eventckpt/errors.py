@@ -21,6 +21,7 @@ checkpoint errors handles these too:
                 StoreNotFoundError
             StoreCorruptError
             StoreFormatError
+                StoreMissingError
             StoreReplacedError
     Exception
         StreamConflict
@@ -52,6 +53,7 @@ __all__ = [
     "StoreFormatError",
     "StoreFullError",
     "StoreLockedError",
+    "StoreMissingError",
     "StoreNotFoundError",
     "StoreReadOnlyError",
     "StoreReplacedError",
@@ -142,7 +144,8 @@ class StoreLockedError(CheckpointStoreError):
 
 
 class StoreUnavailableError(CheckpointStoreError):
-    """The service throttled or could not be reached, for longer than the store tries. Trying again is safe."""
+    """The service throttled or could not be reached, for longer than the store tries; or the system refused what passes
+    by itself, such as a read of the disk, a further open file, or memory. Trying again is safe."""
 
 
 class StoreFullError(CheckpointStoreError):
@@ -163,6 +166,11 @@ class StoreCorruptError(CheckpointStoreError):
 
 class StoreFormatError(CheckpointStoreError):
     """The file is something else, or was written by a version that this one does not know."""
+
+
+class StoreMissingError(StoreFormatError):
+    """A container that the store writes to is not there: it was deleted, or could not be made. The message says how it
+    is made; then the same request may succeed. Whoever only looks gets a `StoreNotFoundError`."""
 
 
 class StoreReplacedError(CheckpointStoreError):

@@ -77,8 +77,8 @@ def locate(where: str | os.PathLike[str] | None = None, *, environ: Mapping[str,
         raise LocationError("The store's name (--store) is blank. Give a PATH or an ENDPOINT.")
     if is_connection_string(given) or (may_hold_a_key(given) and not _is_there(given)):
         raise LocationError(
-            f"--store (or {_STORE}, {_ENDPOINT}) is a connection string, a key, or a URL with a password, and is not "
-            f"shown. Give the endpoint alone, and the key in {_KEY}."
+            f"--store (or {_STORE}, {_ENDPOINT}) is a connection string, a key, or a URL with a password or a query, "
+            f"and is not shown. Give the endpoint alone, and the key in {_KEY}."
         )
     if given.lower().startswith(_SCHEMES):
         return given
@@ -104,6 +104,7 @@ async def open_store(
     *,
     read_only: bool = False,
     must_exist: bool = False,
+    patience: float = 30.0,
     environ: Mapping[str, str] = os.environ,
 ) -> AsyncGenerator[AuditStore, None]:
     """The store at a place, open until the block ends, and with it whatever was opened for it.
@@ -113,6 +114,8 @@ async def open_store(
             container; with `AZURE_COSMOS_KEY` the key is used, without it `DefaultAzureCredential`.
         read_only: for who looks: nothing is made, brought up to date or written, and what would write is refused.
         must_exist: for who changes what is there: no file, database or container is made in place of a missing one.
+        patience: seconds that an operation waits for other processes' writes to a file (`busy_timeout` of
+            `SqliteEventStore`), or for the service (`timeout` of `CosmosEventStore`), before it is an error.
         environ: the environment. Only `DefaultAzureCredential` looks at the process's own.
 
     Raises:
@@ -126,12 +129,12 @@ async def open_store(
     if isinstance(place, str):
         async with (
             _credential(environ) as credential,
-            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist) as store,
+            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist, patience=patience) as store,
         ):
             yield store
         return
     with _settings_named():
-        made = SqliteEventStore(place, read_only=read_only)
+        made = SqliteEventStore(place, busy_timeout=patience, read_only=read_only)
     if read_only or must_exist:
         await asyncio.to_thread(_refuse_missing, place)
     async with made:
@@ -248,6 +251,7 @@ async def _cosmos(
     *,
     read_only: bool,
     must_exist: bool,
+    patience: float,
 ) -> AsyncGenerator[AuditStore, None]:
     try:
         from .stores.cosmos import CosmosEventStore
@@ -265,7 +269,7 @@ async def _cosmos(
     }
     if read_only or not must_exist:
         with _settings_named():
-            made = CosmosEventStore(**settings, read_only=read_only)
+            made = CosmosEventStore(**settings, timeout=patience, read_only=read_only)
         async with made as store:
             yield store
         return
@@ -277,7 +281,9 @@ async def _cosmos(
     async with AsyncExitStack() as resources:
         resources.push_async_callback(client.close)
         given = client.get_database_client(names[0]).get_container_client(names[1])
-        yield await resources.enter_async_context(CosmosEventStore(container_client=given))
+        with _settings_named():
+            made = CosmosEventStore(container_client=given, timeout=patience)
+        yield await resources.enter_async_context(made)
 
 
 @contextmanager

@@ -23,7 +23,10 @@ _KEY: Final = re.compile(
     # of a connection string, or of a signed URL
     r"(?:\b(?:account|access|master|api_?)key|sharedaccess\w{0,40}|password|\bpwd|secret|\bsig)\s*="
     r"|://[^\s@]{1,512}@"  # a user and a password before the host
-    r"|(?<![\w+/])[\w+/]{43,600}={1,2}(?!\w)",  # an account key by itself: base64 of 32 bytes or more
+    r"|://[^\s?]{1,512}\?\S"  # the query of a URL, whatever its names are
+    r"|(?<![\w+/])[\w+/]{43,600}={1,2}(?!\w)"  # an account key by itself: base64 of 32 bytes or more
+    # and base64 of 64 bytes whose end was left out: figures, capitals and small letters, unlike most names
+    r"|(?<![\w+/])(?-i:(?=[\w+/]{0,85}\d)(?=[\w+/]{0,85}[A-Z])(?=[\w+/]{0,85}[a-z]))[\w+/]{86}(?![\w+/])",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -71,7 +74,8 @@ def described(value: object) -> str:
 
 
 def may_hold_a_key(text: str) -> bool:
-    """Whether `text` looks like a connection string, a URL with a password, or an account key: not to be shown."""
+    """Whether `text` looks like a connection string, a URL with a password or a query, or an account key: not to be
+    shown."""
     return _KEY.search(text, 0, _LOOKED_AT) is not None
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Start
 from eventckpt.text import safe
@@ -79,8 +80,9 @@ class Admin:
         An event is forgotten when the handler took it. Others may park, unpark and reset meanwhile.
 
         Raises:
-            StoreUnavailableError, StoreLockedError, StoreFullError: the handler met an outage; what it did not take
-                stays parked as it was, and stopped ranges stay stopped.
+            StoreUnavailableError, StoreLockedError, StoreFullError, StoreMissingError: the handler met an outage; what
+                it did not take stays parked as it was, and stopped ranges stay stopped. Or others wrote a lease at
+                each of several attempts.
             CheckpointStoreError: the engine failed.
         """
         await self._leases.check_rights()
@@ -172,7 +174,7 @@ class Admin:
                 current = await self._leases.read(lease)
             else:
                 return
-        raise RuntimeError(
+        raise StoreUnavailableError(
             f"The lease {lease.range.token} was written by others at each of {_ROUNDS} attempts: stop the workers, and "
             "try again."
         )

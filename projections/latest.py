@@ -75,6 +75,14 @@ class LatestProjection:
         """
         by_stream: dict[StreamId, list[CheckpointEvent]] = {}
         for event in sorted(events, key=lambda each: each.seq):
+            if event.seq < 1:
+                logger.error(
+                    "An event of the log is damaged so that it stands in no run, and is left out: it says that it is "
+                    "of run %r of workflow %r. `eventckpt verify --all` finds every such event.",
+                    event.run_id,
+                    event.workflow_name,
+                )
+                continue
             by_stream.setdefault(event.stream, []).append(event)
         infos = {stream: known for stream in by_stream if (known := self._known.get(stream))}
         stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
@@ -146,7 +154,7 @@ class LatestProjection:
             StoreCorruptError: nor does it after several attempts.
         """
         async with aclosing(self._store.headers(stream)) as headers:
-            by_seq = {header.seq: header async for header in headers}
+            by_seq = {header.seq: header async for header in headers if header.seq > 0}
         head = max(by_seq, default=0)
         for event in events:
             if event.seq > head + 1:

@@ -142,13 +142,14 @@ class Holding:
 
     async def _try_to_write(self) -> None:
         """Where that fails, whatever the error is, the next renewal writes it, or the lease is lost at its fence."""
+        began = self._clock.monotonic()
         try:
             await called(self._write())
         except LeaseLostError:
             raise
         except Exception as error:  # noqa: BLE001 - see above
             raise_if_lasting(error)
-            self._troubles.note(self._what, error)
+            self._troubles.note(self._what, error, since=began)
             logger.warning("The lease %s could not be written: %s", self.lease.range.token, named(error))
         else:
             self._troubles.over(self._what)

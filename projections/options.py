@@ -6,14 +6,17 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from eventckpt import settings
 from eventckpt.stores.change_feed import Start
 
-__all__ = ["OnError", "ProcessorOptions"]
+__all__ = ["RELEASING", "OnError", "ProcessorOptions"]
 
 OnError: TypeAlias = Literal["stop", "park"]
+
+RELEASING: Final = 5.0
+"""Seconds in which a worker that stops gives its leases back, once its handlers have ended."""
 
 _AT_LEAST = (("page_size", 1), ("batch_pages", 1), ("read_ahead", 0), ("requests_per_cycle", 0), ("max_attempts", 1))
 _PERIODS = (
@@ -78,7 +81,7 @@ class ProcessorOptions:
     lag_interval: float = 30.0
     """How often to ask the feed how far ranges lie behind that this worker does not read, 16 of them at a time."""
     stop_timeout: float = 20.0
-    """How long `stop` waits for handlers before it cancels them."""
+    """How long `stop` waits for handlers before it cancels them. Leases are given back then, for 5 seconds at most."""
 
     def __post_init__(self) -> None:
         settings.text("worker", self.worker)

@@ -155,7 +155,7 @@ class Pages:
                 raise_if_lasting(error)
                 failures += 1
                 self._stats.read_failures += 1
-                self._troubles.note(self._what, error)
+                self._troubles.note(self._what, error, since=began)
                 logger.warning("The range %s could not be read: %s", self._range.token, error)
                 await self._nothing_comes(max(self._options.poll_interval, self._retry.pause(failures)))
             else:

@@ -29,7 +29,7 @@ from .balance import Observer, share_of
 from .batch import Handler
 from .clock import SYSTEM_CLOCK, Clock
 from .leases import Lease, LeaseLostError, LeaseStore
-from .options import ProcessorOptions
+from .options import RELEASING, ProcessorOptions
 from .range_consumer import Shared
 from .range_stats import RangeStats
 from .range_watch import RangeStatus, RangeView, RangeWatch
@@ -116,13 +116,14 @@ class ChangeFeedProcessor(Admin):
         try:
             await self._cycle()
         except BaseException:
-            await self._ranges.end()
+            await self._give_back()
             raise
         self._balancing = asyncio.ensure_future(self._supervised(self._balance))
         self._asking = asyncio.ensure_future(self._supervised(self._ask_of_ranges))
 
     async def stop(self) -> None:
-        """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases.
+        """Let the handlers finish their batches, for `stop_timeout` at most, and release all leases, for 5 seconds at
+        most: where the store does not answer, they will expire.
 
         Raises:
             StoreReplacedError, StoreReadOnlyError: that has ended the processor before.
@@ -133,10 +134,9 @@ class ChangeFeedProcessor(Admin):
         try:
             await first(self._ranges.until_left(), self._clock.sleep(self.options.stop_timeout))
         finally:
-            await self._ranges.end()
+            await self._give_back()
         if self.failure is not None:
             raise self.failure
-        await self._release_strays()
 
     async def until_failed(self) -> None:
         """Wait until this processor can never go on.
@@ -191,9 +191,8 @@ class ChangeFeedProcessor(Admin):
         now = self._clock.monotonic()
         ours: list[RangeView] = []
         for each, consumer in self._ranges.consumers.items():
-            lease, stats = consumer.holding.lease, self.stats[each.token]
-            age = now - max(stats.polled_at or consumer.began, consumer.began)
-            ours.append(RangeView(each, lease.state, lease.owner, True, stats.lag, age))
+            lease, lag = consumer.holding.lease, self.stats[each.token].lag
+            ours.append(RangeView(each, lease.state, lease.owner, True, lag, now - consumer.read_at))
         return sorted([*ours, *self._watch.others()], key=lambda view: view.range)
 
     @property
@@ -234,7 +233,7 @@ class ChangeFeedProcessor(Admin):
 
     def _loop(self, what: str, *, longest: float) -> Loop:
         retry = Retry(backoff=min(self.options.backoff, longest), max_backoff=min(self.options.max_backoff, longest))
-        return Loop(what, retry, self._clock, troubles=self._troubles)
+        return Loop(what, retry, self._clock, troubles=self._troubles, asks=True)
 
     async def _supervised(self, loop: Callable[[], Coroutine[Any, Any, object]]) -> None:
         """Run a loop of ours until the end. That it ends by itself is the end of the processor."""
@@ -255,8 +254,8 @@ class ChangeFeedProcessor(Admin):
                     task.cancel()
             self._ranges.leave()
 
-    def _range_ended(self, lease: Lease) -> None:
-        self._watch.left(lease)
+    def _range_ended(self, lease: Lease, read_at: float) -> None:
+        self._watch.left(lease, read_at)
         self._ask.set()
 
     def _raise_if_at_work(self) -> None:
@@ -322,6 +321,17 @@ class ChangeFeedProcessor(Admin):
         me = self.options.worker
         with suppress(LeaseLostError):  # it was renewed meanwhile; there is a next time
             await self._leases.replace(msgspec.structs.replace(lease, wanted_by=None if lease.owner == me else me))
+
+    async def _give_back(self) -> None:
+        """Stop what is still being handled, and release every lease, as far as there is time for that."""
+
+        async def all_of_it() -> None:
+            await self._ranges.end()
+            if self.failure is None:
+                await self._release_strays()
+
+        if await first(all_of_it(), self._clock.sleep(RELEASING)) == 1:
+            logger.warning("Not every lease could be released within %g s: the others will expire", RELEASING)
 
     async def _release_strays(self) -> None:
         """Give back what we took in the very moment of stopping; else it would have to expire."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from eventckpt.errors import StoreMissingError
 from eventckpt.log import logger_of
 
 from .clock import SYSTEM_CLOCK, Clock
@@ -64,18 +65,20 @@ class Projector:
         self._in_use = ""
         self._troubles = Troubles(clock)
         self._is_begun = False
+        self._restarts = 0
         self._loop = Loop(
             "the projector",
             Retry.of(options),
             clock,
             troubles=self._troubles,
-            ends=lambda error: not (self._is_begun or is_outage(error)),
+            failed=self._restarted,
+            ends=lambda error: not self._is_begun and (isinstance(error, StoreMissingError) or not is_outage(error)),
         )
 
     @property
     def restarts(self) -> int:
         """How often a loop of this worker went on after an error: its own, and those of the processor that runs."""
-        return self._loop.restarts + (self.processor.restarts if self.processor is not None else 0)
+        return self._restarts + (self.processor.restarts if self.processor is not None else 0)
 
     @property
     def troubles(self) -> list[Trouble]:
@@ -83,6 +86,13 @@ class Projector:
         at its start has one, too."""
         own = self._troubles.all() + (self.processor.troubles if self.processor is not None else [])
         return sorted(own, key=lambda each: -each.seconds)
+
+    def loop(self, what: str, retry: Retry) -> Loop:
+        """A loop of this worker that asks the store: what it meets is among `troubles` and `restarts`."""
+        return Loop(what, retry, self._clock, troubles=self._troubles, failed=self._restarted, asks=True)
+
+    def _restarted(self, _: BaseException) -> None:
+        self._restarts += 1
 
     async def run(self, stop: asyncio.Event) -> None:
         """Keep the projection in use up to date until `stop` is set; then release what is held.
@@ -93,7 +103,8 @@ class Projector:
         Raises:
             StoreReplacedError: the file under the store is gone, or is another one.
             StoreReadOnlyError: this identity has no rights, or what it reads or writes is not there.
-            CheckpointStoreError: at the start, the store could not be used for another reason than an outage.
+            CheckpointStoreError: at the start, the store could not be used for another reason than an outage, or a
+                container is missing that this identity may not make.
         """
         await self._loop.run(
             lambda: self._run(stop), sleep=lambda seconds: first(self._clock.sleep(seconds), stop.wait())
@@ -103,21 +114,34 @@ class Projector:
         """Until `stop` is set, which is told; or until another projection is in use."""
         if stop.is_set():
             return True
+        async with AsyncExitStack() as working:
+            begun: list[tuple[Doubts, ChangeFeedProcessor]] = []
+
+            async def begin() -> None:
+                begun.append(await self._begin(working))
+
+            await first(stop.wait(), begin())  # a store that does not answer keeps nobody who is to stop
+            for doubts, processor in begun:
+                self._is_begun = True
+                self._loop.well()
+                await first(
+                    stop.wait(),
+                    self._until_another_than(self._in_use),
+                    processor.until_failed(),
+                    self._settled(doubts, processor),
+                )
+        return True if stop.is_set() else None
+
+    async def _begin(self, working: AsyncExitStack) -> tuple[Doubts, ChangeFeedProcessor]:
+        """Begin to project into what is in use, until `working` ends."""
         store = self._engine.store
         name = self._in_use = self._in_use or await store.run_store().active()
         doubts = Doubts(self._engine, name, store.run_store(name), self.leases(name), self._clock)
         await doubts.begin()
-        async with self.processing(name) as processor, status_backfill(store, store.run_store(name), self._clock):
-            logger.info("Projecting into %r as %s", name, self._options.worker)
-            self._is_begun = True
-            self._loop.well()
-            await first(
-                stop.wait(),
-                self._until_another_than(name),
-                processor.until_failed(),
-                self._settled(doubts, processor),
-            )
-        return True if stop.is_set() else None
+        processor = await working.enter_async_context(self.processing(name))
+        await working.enter_async_context(status_backfill(store, store.run_store(name), self._clock))
+        logger.info("Projecting into %r as %s", name, self._options.worker)
+        return doubts, processor
 
     async def rebuild(self, progress: Callable[[int, int], None], *, instead_of: str | None = None) -> str:
         """Build the projection anew beside the one in use, and then put it in use; its name.
@@ -250,7 +274,7 @@ class Projector:
             found = await runs.active()
             return found if found != name else None
 
-        loop = Loop("looking at which projection is in use", _LOOKS_AGAIN, self._clock, troubles=self._troubles)
+        loop = self.loop("looking at which projection is in use", _LOOKS_AGAIN)
         self._in_use = await loop.run(another, every=_LOOK)
 
 

@@ -66,6 +66,8 @@ class Consumer:
         self._stats = stats
         self._leaving = asyncio.Event()
         self._pages = self._unread()
+        self._tried_at = self.began
+        """When the handler was given its last batch."""
         self._outages = 0
         """Since the handler was last done with something."""
         self._handling = f"the handler of the range {self.range.token}"
@@ -82,6 +84,11 @@ class Consumer:
     def range(self) -> FeedRange:
         """What it reads."""
         return self.holding.lease.range
+
+    @property
+    def read_at(self) -> float:
+        """When the feed last answered for the range; when this worker took it, before the first answer."""
+        return max(self._stats.polled_at or self.began, self.began)
 
     def leave(self) -> None:
         """Finish the batch that is being handled, release the lease, and end."""
@@ -217,7 +224,7 @@ class Consumer:
         if verdict_on(error) is Verdict.OUTAGE:
             self._outages += 1
             self._stats.outages += 1
-            self._shared.troubles.note(self._handling, error)
+            self._shared.troubles.note(self._handling, error, since=self._tried_at)
             await self._pause(retry.pause(self._outages))
         else:
             await self._pause(retry.max_backoff)
@@ -225,7 +232,7 @@ class Consumer:
     async def _attempt(self, events: Sequence[CheckpointEvent]) -> Exception | None:
         """What the handler raised; None: it handled all of `events`."""
         self.holding.check()
-        began = self._shared.clock.monotonic()
+        began = self._tried_at = self._shared.clock.monotonic()
         try:
             await called(self._shared.handler(Batch(self.range, events, lambda: self.holding.fenced)))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is counted, and told

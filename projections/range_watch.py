@@ -47,8 +47,8 @@ class RangeView(NamedTuple):
     not answered for this range yet."""
     poll_age: float
     """Seconds since the feed answered this worker for the range, or since it took it. Of a range of others, seconds
-    since this worker first saw the lease as it is: one that is read is written every `renew_interval`, and one that is
-    stopped, or whose owner is gone, is not."""
+    since this worker first saw the lease as it is, or read the range itself: one that is read is written every
+    `renew_interval`, and one that is stopped, or whose owner is gone, is not."""
 
 
 class RangeWatch:
@@ -78,9 +78,10 @@ class RangeWatch:
         self._lags = {each: lag for each, lag in self._lags.items() if each in self._seen}
         self._asked = {each: at for each, at in self._asked.items() if each in self._seen}
 
-    def left(self, lease: Lease) -> None:
-        """This worker reads a range no more; its lease as this worker wrote it last. It is asked for first."""
-        self._seen[lease.range] = (lease, self._clock.monotonic())
+    def left(self, lease: Lease, read_at: float) -> None:
+        """This worker reads a range no more, and last did at `read_at`: from there its age goes on until somebody else
+        writes its lease, which is given as this worker wrote it last. It is asked for first."""
+        self._seen[lease.range] = (lease, read_at)
         self._asked.pop(lease.range, None)
 
     async def ask(self) -> None:

@@ -31,7 +31,8 @@ class Ranges:
         shared: what all its consumers share.
         stats: what it counts, by range.
         fail: ends the processor, with an error that lasts.
-        ended: called with the lease of each range that it reads no more, as it wrote it last.
+        ended: called with the lease of each range that it reads no more, as it wrote it last, and the time when that
+            was last read.
         look: asks for a look at the leases soon.
     """
 
@@ -41,7 +42,7 @@ class Ranges:
         stats: dict[str, RangeStats],
         *,
         fail: Callable[[Exception], None],
-        ended: Callable[[Lease], None],
+        ended: Callable[[Lease, float], None],
         look: Callable[[], None],
     ) -> None:
         self.consumers: dict[FeedRange, Consumer] = {}
@@ -130,7 +131,7 @@ class Ranges:
         finally:
             self.consumers.pop(consumer.range, None)
             self._tasks.pop(consumer.range, None)
-            self._ended(consumer.holding.lease)
+            self._ended(consumer.holding.lease, consumer.read_at)
 
     async def _read(self, consumer: Consumer) -> None:
         try:

@@ -1,8 +1,8 @@
 """What follows a failure: one policy, asked by every loop in the background and for whatever a handler raises.
 
 What fails because of the events is tried a number of times, and then stopped or put aside. What fails because the store
-cannot be reached, is locked or full, says nothing about the events: it is waited out, however long that takes. And what
-no later attempt does better, such as without rights, ends the processor.
+cannot be reached, is locked or full, or lacks a container that was deleted, says nothing about the events: it is waited
+out, however long that takes. And what no later attempt does better, such as without rights, ends the processor.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Final, Self
 from eventckpt.errors import (
     StoreFullError,
     StoreLockedError,
+    StoreMissingError,
     StoreReadOnlyError,
     StoreReplacedError,
     StoreUnavailableError,
@@ -27,7 +28,7 @@ from .options import ProcessorOptions
 
 __all__ = ["Retry", "Verdict", "is_lasting", "is_outage", "named", "raise_if_lasting", "verdict_on"]
 
-_OUTAGES: Final = (StoreUnavailableError, StoreLockedError, StoreFullError)
+_OUTAGES: Final = (StoreUnavailableError, StoreLockedError, StoreFullError, StoreMissingError)
 _LASTING: Final = (StoreReplacedError, StoreReadOnlyError)
 _DOUBLINGS: Final = 30
 """A number of failures may be anybody's, read from a lease: what is doubled more often has long been cut."""
@@ -88,7 +89,8 @@ def verdict_on(error: BaseException) -> Verdict:
 
 
 def is_outage(error: BaseException) -> bool:
-    """Whether the store cannot be reached, is locked, or is full; that passes, and says nothing about the events."""
+    """Whether the store cannot be reached, is locked or full, or lacks a container; that passes, and says nothing about
+    the events."""
     return verdict_on(error) is Verdict.OUTAGE
 
 

@@ -30,6 +30,9 @@ T = TypeVar("T")
 
 logger: Final = logger_of("eventckpt.projections")
 
+_SOON: Final = 2.0
+"""Seconds within which a store answers that serves."""
+
 
 class CancelledElsewhereError(Exception):
     """Something that was awaited has been cancelled, and not by whom is told of it here."""
@@ -61,29 +64,46 @@ class Trouble(NamedTuple):
     why: str
     """The error that it met last."""
     seconds: float
-    """For how long it has not worked."""
+    """For how long it has not worked: since the first attempt began that failed, or got no answer."""
 
 
 class Troubles:
-    """What of a worker does not work at the moment, and since when: for whoever watches it."""
+    """What of a worker does not work at the moment, and since when: for whoever watches it.
+
+    It has not worked since the attempt began that failed first, not since that failed: a store that does not answer
+    lets an attempt take all of its time. One that is under way for long is a trouble before it fails.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._known: dict[str, tuple[str, float]] = {}
+        self._asked: dict[str, float] = {}
 
-    def note(self, what: str, error: BaseException) -> None:
-        """It does not work; the first such moment counts."""
-        _, since = self._known.get(what, ("", self._clock.monotonic()))
+    def asks(self, what: str) -> None:
+        """The store is asked for something that it answers soon, if it answers."""
+        self._asked[what] = self._clock.monotonic()
+
+    def answered(self, what: str) -> None:
+        """Nobody waits for that any more."""
+        self._asked.pop(what, None)
+
+    def note(self, what: str, error: BaseException, *, since: float) -> None:
+        """It does not work; `since`: when the attempt began, by the monotonic clock. The first one counts."""
+        _, since = self._known.get(what, ("", since))
         self._known[what] = (named(error), since)
 
     def over(self, what: str) -> None:
         """It works, or is nothing of this worker's any more."""
+        self.answered(what)
         self._known.pop(what, None)
 
     def all(self) -> list[Trouble]:
         """The oldest one first."""
         now = self._clock.monotonic()
         troubles = [Trouble(what, why, now - since) for what, (why, since) in self._known.items()]
+        for what, since in self._asked.items():
+            if what not in self._known and now - since >= _SOON:
+                troubles.append(Trouble(what, "the store has not answered yet", now - since))
         return sorted(troubles, key=lambda each: -each.seconds)
 
 
@@ -97,6 +117,7 @@ class Loop:
         troubles: gets what does not work.
         failed: called with each error.
         ends: whether an error is none of this loop's, and is raised.
+        asks: whether each step does nothing but ask the store, so that one that takes long is a trouble.
     """
 
     def __init__(
@@ -108,6 +129,7 @@ class Loop:
         troubles: Troubles | None = None,
         failed: Callable[[BaseException], None] = lambda _: None,
         ends: Callable[[BaseException], bool] = lambda _: False,
+        asks: bool = False,
     ) -> None:
         self.restarts: int = 0
         """How often it went on after an error."""
@@ -117,6 +139,7 @@ class Loop:
         self._troubles = Troubles(clock) if troubles is None else troubles
         self._failed = failed
         self._ends = ends
+        self._asks = asks
         self._failures = 0
 
     def well(self) -> None:
@@ -140,24 +163,31 @@ class Loop:
         """
         sleep = sleep or self._clock.sleep
         while True:
+            began = self._clock.monotonic()
+            if self._asks:
+                self._troubles.asks(self._what)
             try:
                 result = await called(step())
+            except asyncio.CancelledError:
+                self._troubles.answered(self._what)
+                raise
             except Exception as error:
+                self._troubles.answered(self._what)
                 raise_if_lasting(error)
                 if self._ends(error):
                     raise
-                await sleep(self._noted(error))
+                await sleep(self._noted(error, began))
             else:
                 self.well()
                 if result is not None:
                     return result
                 await sleep(every)
 
-    def _noted(self, error: Exception) -> float:
+    def _noted(self, error: Exception, began: float) -> float:
         """Count and tell an error; how long to wait after it."""
         self.restarts += 1
         self._failures += 1
-        self._troubles.note(self._what, error)
+        self._troubles.note(self._what, error, since=began)
         self._failed(error)
         pause = self._retry.pause(self._failures)
         expected = isinstance(error, CheckpointStoreError)

@@ -21,6 +21,8 @@ from typing import NamedTuple
 
 import pytest
 
+pytestmark = pytest.mark.slow  # compares every six lines with every other six
+
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.py")])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import threading
 import time
@@ -130,9 +131,11 @@ def _led_to(path: Path) -> Path:
         Failure: to themselves.
     """
     try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise Failure(STORE, f"{path} leads nowhere: {error}") from error
+        path.stat()  # `resolve` is content with links that lead to themselves, from Python 3.13 on
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Failure(STORE, f"{path} leads nowhere: {error}") from error
+    return path.resolve()
 
 
 def _refuse_same(store: Path, file: Path) -> None:

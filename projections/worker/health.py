@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ..clock import Clock
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
+from ..range_watch import RangeView
 
 __all__ = ["Health", "Terms"]
 
@@ -47,18 +48,27 @@ class Health:
         if processor is None:
             return self._between()
         self._began, self._idle_since = True, None
-        ours = [each for each in processor.ranges if each.is_ours]
-        reasons = [
-            f"{each.what}: {each.why}" for each in self._projector.troubles if each.seconds > self.terms.poll_age
-        ]
+        me = processor.options.worker
+        # Also a range that it had to let go of at its fence, and of which nothing is known since.
+        ours = [each for each in processor.ranges if each.is_ours or each.owner == me]
         late = [each for each in ours if each.poll_age > self.terms.poll_age]
+        troubles = [each for each in self._projector.troubles if late or each.seconds > self.terms.poll_age]
+        reasons = [f"{each.what}: {each.why}" for each in troubles]
         status = "unavailable" if reasons else "stuck" if late else "ok"
-        reasons += [f"the range {each.range.token} was not read for {each.poll_age:.0f} s" for each in late]
+        reasons += [self._why_late(processor, each) for each in late]
         if processor.failure is not None:
             status, reasons = "failed", [str(processor.failure)]
         ranges = [{"range": each.range.token, "poll_age": round(each.poll_age, 3), "lag": each.lag} for each in ours]
-        said = {"status": status, "worker": processor.options.worker, "reasons": reasons, "ranges": ranges}
-        return status == "ok", said
+        return status == "ok", {"status": status, "worker": me, "reasons": reasons, "ranges": ranges}
+
+    @staticmethod
+    def _why_late(processor: ChangeFeedProcessor, view: RangeView) -> str:
+        token, seconds = view.range.token, f"{view.poll_age:.0f} s"
+        if not view.is_ours:
+            return f"the range {token} was lost, as its lease could not be renewed, and not read for {seconds}"
+        if processor.stats[token].waiting:  # the feed may answer: nobody asks it
+            return f"the range {token} was not read for {seconds}, as its handler is not done with what was read"
+        return f"the range {token} was not read for {seconds}"
 
     def alive(self) -> tuple[bool, dict[str, Any]]:
         """Whether its loops run, and which do not. What they try may fail: that is no matter of life."""
@@ -76,6 +86,8 @@ class Health:
         self._idle_since = now if self._idle_since is None else self._idle_since
         well = self._began and now - self._idle_since <= self.terms.poll_age
         reasons = [f"{each.what}: {each.why}" for each in self._projector.troubles]
+        if not well and not reasons:
+            reasons = ["the store has not answered yet"]
         return well, {"status": "starting", "reasons": reasons, "ranges": []}
 
     def _hanging(self, processor: ChangeFeedProcessor) -> list[tuple[str, float]]:

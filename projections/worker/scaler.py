@@ -7,10 +7,8 @@ follow. Nobody owns them and no worker reads them.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import msgspec
 
@@ -21,8 +19,10 @@ from eventckpt.log import logger_of
 from ..clock import Clock
 from ..engines import Engine
 from ..leases import Lease, LeaseLostError
+from ..options import RELEASING
 from ..projector import Projector
-from ..tasks import cancelled
+from ..retry import Retry
+from ..tasks import first
 
 __all__ = ["ScalerLeases"]
 
@@ -31,6 +31,7 @@ logger: Final = logger_of("eventckpt.projections")
 _INTERVAL: Final = 15.0  # seconds between two looks; KEDA looks every 30 by default
 _PROJECTIONS: Final = "eventckpt-latest"  # the names of the leases that are copied begin with it
 _LONGEST: Final = 100
+_AGAIN: Final = Retry(backoff=_INTERVAL, max_backoff=4 * _INTERVAL)
 
 
 class ScalerLeases:
@@ -50,6 +51,7 @@ class ScalerLeases:
         self._copies = engine.leases(name)
         self._worker = worker
         self._clock = clock
+        self._loop = projector.loop("copying the leases for the scaler", _AGAIN)
 
     @staticmethod
     def check_name(name: str) -> None:
@@ -65,16 +67,17 @@ class ScalerLeases:
                 f"themselves do; it is {name!r}."
             )
 
-    @asynccontextmanager
-    async def kept(self) -> AsyncGenerator[None, None]:
-        """Copy now and then until the block ends, and once more then: where no worker is left, the scaler goes by what
-        the last one wrote."""
-        copying = asyncio.ensure_future(self._go_on_copying())
-        try:
-            yield
-        finally:
-            await cancelled(copying)
-            await self._try_to_copy()
+    async def beside(self, work: Coroutine[Any, Any, object]) -> None:
+        """Copy now and then until `work` ends, and once more then: where no worker is left, the scaler goes by what
+        the last one wrote.
+
+        Raises:
+            StoreReplacedError, StoreReadOnlyError: nothing can be copied any more; `work` was cancelled. And whatever
+                `work` raises.
+        """
+        await first(work, self._loop.run(self.copy, every=_INTERVAL))
+        if await first(self._copy_once_more(), self._clock.sleep(RELEASING)) == 1:
+            logger.warning("The leases for the scaler were not copied once more within %g s", RELEASING)
 
     async def copy(self) -> None:
         """Bring the copies up to date: write those whose position moved, remove those of ranges that are no more."""
@@ -97,13 +100,8 @@ class ScalerLeases:
             except LeaseLostError:
                 pass  # another worker wrote it meanwhile
 
-    async def _go_on_copying(self) -> None:
-        while True:
-            await self._try_to_copy()
-            await self._clock.sleep(_INTERVAL)
-
-    async def _try_to_copy(self) -> None:
+    async def _copy_once_more(self) -> None:
         try:
             await self.copy()
         except CheckpointStoreError as error:
-            logger.warning("The leases for the scaler are copied again in %g s: %s", _INTERVAL, error)
+            logger.warning("The leases for the scaler were not copied once more: %s", error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import re
@@ -17,6 +18,7 @@ import yaml
 from typer.main import get_command
 
 from projections import ProcessorOptions, compare, open_engine
+from projections.options import RELEASING
 from projections.projector import Projector
 from projections.worker import app
 from projections.worker.scaler import ScalerLeases
@@ -91,7 +93,13 @@ def test_the_deployment_runs_the_worker_with_options_that_it_has() -> None:
     known = {name for parameter in commands()[command].params for name in parameter.opts}
     assert {option for option in options if option.startswith("--")} <= known
     assert deployment["spec"]["selector"]["matchLabels"] == deployment["spec"]["template"]["metadata"]["labels"]
-    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 20
+
+
+def test_a_pod_is_given_longer_to_end_than_a_worker_takes_in_an_outage() -> None:
+    """For its handlers, its leases, and the copies for the scaler; and some seconds to close what is open."""
+    [deployment] = documents("projector.yaml")
+    grace = deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    assert grace >= ProcessorOptions().stop_timeout + 2 * RELEASING + 10
 
 
 def test_what_starts_a_container_anew_is_whether_it_lives_and_not_whether_its_store_is_up() -> None:
@@ -124,8 +132,12 @@ async def test_the_scaler_reads_leases_that_the_worker_writes_under_a_name_that_
     engine = open_engine(cosmos_rig.writer.store)
     await cosmos_rig.writer.write("a")
     projector = Projector(engine, ProcessorOptions(worker="one"), clock=cosmos_rig.clock)
-    async with ScalerLeases(engine, projector, name, "one", cosmos_rig.clock).kept(), projector.processing("latest"):
-        await cosmos_rig.clock.until(lambda: getattr(projector.projection, "applied", 0) == 1)
+    stop = asyncio.Event()
+    copies = ScalerLeases(engine, projector, name, "one", cosmos_rig.clock)
+    working = asyncio.ensure_future(copies.beside(projector.run(stop)))
+    await cosmos_rig.clock.until(lambda: getattr(projector.projection, "applied", 0) == 1)
+    stop.set()
+    await working
     # As KEDA's scalers and .NET's estimator find them: by the name, the account's host, and the container's ids.
     host = urlsplit(str(cosmos_rig.engine.settings["endpoint"])).hostname
     found = await engine.documents.list_documents(f"{name}{host}_")

@@ -21,6 +21,8 @@ from projections import LatestProjection
 from ..engines import SqliteEngine
 from .rig import WORKFLOW, Rig
 
+pytestmark = pytest.mark.slow  # every kind of document on every engine
+
 A, B, ELSEWHERE = StreamId(WORKFLOW, "a"), StreamId(WORKFLOW, "b"), StreamId("elsewhere", "c")
 ASKS = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 HEADS = ["a checkpoint", "a superseded one", "a deletion"]

@@ -40,25 +40,24 @@ async def test_the_copies_follow_a_rebuild(rig: Rig) -> None:
     await rig.writer.write("a", "b")
     copied = Copied(rig)
     stop = asyncio.Event()
-    async with copied.scaler.kept():
-        working = asyncio.ensure_future(copied.projector.run(stop))
-        await applied(copied, 2)
-        rebuilding = asyncio.ensure_future(
-            Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="two"), clock=rig.clock).rebuild(
-                lambda handled, left: None
-            )
+    working = asyncio.ensure_future(copied.scaler.beside(copied.projector.run(stop)))
+    await applied(copied, 2)
+    rebuilding = asyncio.ensure_future(
+        Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="two"), clock=rig.clock).rebuild(
+            lambda handled, left: None
         )
-        await rig.clock.until(rebuilding.done)
-        assert await rebuilding == "latest-2"
+    )
+    await rig.clock.until(rebuilding.done)
+    assert await rebuilding == "latest-2"
 
-        async def moved_over(seq: int) -> bool:
-            return getattr(await rig.info("a", "latest-2"), "seq", 0) == seq
+    async def moved_over(seq: int) -> bool:
+        return getattr(await rig.info("a", "latest-2"), "seq", 0) == seq
 
-        for seq in (2, 3):  # the second one by nobody who still fills the old projection
-            await rig.writer.write("a")
-            await rig.clock.until(partial(moved_over, seq))
-        stop.set()
-        await working
+    for seq in (2, 3):  # the second one by nobody who still fills the old projection
+        await rig.writer.write("a")
+        await rig.clock.until(partial(moved_over, seq))
+    stop.set()
+    await working
     copies = await rig.leases(NAME)
     assert {lease.range.token: lease.continuation for lease in copies} == await copied.positions("eventckpt-latest-2")
     assert await copied.positions() != await copied.positions("eventckpt-latest")

@@ -33,6 +33,8 @@ from .cosmos_stores import (
     workflow_headers,
 )
 
+pytestmark = pytest.mark.slow  # every outage, waited out
+
 
 def every_fault(emulator: CosmosEmulator, share: float, **match: Any) -> None:
     """A share of all requests fail, in each way that one can."""

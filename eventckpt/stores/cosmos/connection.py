@@ -122,6 +122,8 @@ def _loaded(**options: Any) -> _Settings:
 def _name(name: str, value: object) -> str:
     name = f"{name} (or {_PREFIX}{name.upper()})"
     text = check.text(name, value, longest=_LONGEST_NAME)
+    if may_hold_a_key(text):
+        raise ValueError(f"{name} looks like a key, or a connection string, and is not shown. {_APART}")
     if text in _STEPS or any(unicodedata.category(mark) in _CONTROL for mark in text):
         raise ValueError(f"{name} holds no control characters, and is not . or .., unlike {described(text)}.")
     if text.endswith(" ") or any(mark in text for mark in _NOT_IN_A_NAME):

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 
-from ...errors import StoreFormatError, StoreNotFoundError, StoreReplacedError
+from ...errors import StoreFormatError, StoreMissingError, StoreNotFoundError, StoreReplacedError
 from ...text import safe
 
 __all__ = ["KEY_VERSION", "Layout", "Place", "indexes", "listing", "mapping", "serves"]
@@ -66,9 +66,9 @@ class Place(NamedTuple):
                 f"--partition-key-version {KEY_VERSION}, and copy the items into it: {self.command}"
             )
 
-    def missing(self, why: str = "") -> StoreFormatError:
+    def missing(self, why: str = "") -> StoreMissingError:
         """There is no such container, and it could not be made."""
-        return StoreFormatError(
+        return StoreMissingError(
             f"Container {self.name!r} of database {self.database_name!r} does not exist{why}. Create it: {self.command}"
         )
 

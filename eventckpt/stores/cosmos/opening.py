@@ -14,7 +14,7 @@ from azure.cosmos.aio import ContainerProxy, DatabaseProxy
 
 from ...errors import (
     CheckpointStoreError,
-    StoreFormatError,
+    StoreMissingError,
     StoreNotFoundError,
     StoreReadOnlyError,
     StoreUnavailableError,
@@ -80,7 +80,7 @@ class Opening:
         """Find the container, and make it where that is missing and may be made.
 
         Raises:
-            StoreNotFoundError, StoreFormatError: it is missing, and was not made.
+            StoreNotFoundError, StoreMissingError: it is missing, and was not made.
             StoreFormatError: it is none of ours.
         """
         container = await self.found()
@@ -110,7 +110,7 @@ class Opening:
         """Its settings; None where it, or its database, is not there."""
         try:
             return await ask(lambda: settings_of(container), self._place.where, answers={404})
-        except (Answer, StoreFormatError, StoreUnavailableError) as error:
+        except (Answer, StoreMissingError, StoreUnavailableError) as error:
             if says_404(error):
                 return None
             raise
@@ -119,7 +119,7 @@ class Opening:
         """Its settings, as soon as it is known; None where it is not for so many seconds, or all that there are."""
         try:
             return await ask(lambda: settings_of(container), self._place.where, passes=is_late, patience=seconds)
-        except (StoreFormatError, StoreUnavailableError) as error:
+        except (StoreMissingError, StoreUnavailableError) as error:
             if says_404(error):
                 return None
             raise

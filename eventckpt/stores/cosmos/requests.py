@@ -26,8 +26,8 @@ from azure.cosmos.exceptions import CosmosHttpResponseError, CosmosResourceExist
 
 from ...errors import (
     CheckpointStoreError,
-    StoreFormatError,
     StoreFullError,
+    StoreMissingError,
     StoreReadOnlyError,
     StoreUnavailableError,
 )
@@ -154,7 +154,7 @@ REFUSALS: Final[Mapping[tuple[int, int | None], Refusal]] = {
         f"Nothing that was acknowledged is lost. {_AGAIN} If it stays so, a failover may have lost the newest writes: "
         "make a new store.",
     ),
-    (404, _OWNER_NOT_FOUND): Refusal("owner not found", False, StoreFormatError, "The container does not exist."),
+    (404, _OWNER_NOT_FOUND): Refusal("owner not found", False, StoreMissingError, "The container does not exist."),
     (404, 1013): _passing("container is being created"),
     (408, None): _passing("request timeout"),
     (410, None): _passing("gone"),

@@ -24,14 +24,13 @@ from ...errors import (
     StoreReadOnlyError,
 )
 from .errors import primary_code, store_errors
-from .guarded import connect
+from .guarded import BESIDE, connect, refuse_what_is_no_file
 from .schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, transaction, version_of
 
 __all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "give_name", "look_over", "replace_store"]
 
 _STEP: Final = 2048  # pages that are copied between two looks at whether to go on
 _WAIT: Final = 5.0  # seconds for a lock of another process
-_BESIDE: Final = ("-wal", "-shm", "-journal")
 _MAGIC: Final = b"SQLite format 3\0"  # what a database begins with
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 
@@ -47,7 +46,7 @@ class Content(NamedTuple):
 
 def belongings(file: Path) -> list[Path]:
     """The files beside a database that SQLite takes for a part of it, as far as there are any."""
-    return [beside for suffix in _BESIDE if (beside := _beside(file, suffix)).exists()]
+    return [beside for suffix in BESIDE if (beside := _beside(file, suffix)).exists()]
 
 
 @contextmanager
@@ -72,7 +71,7 @@ def copy_beside(file: Path) -> Generator[Path, None, None]:
             "place; then try again."
         ) from error
     finally:
-        for suffix in ("", *_BESIDE):
+        for suffix in ("", *BESIDE):
             _beside(copy, suffix).unlink(missing_ok=True)
 
 
@@ -131,7 +130,7 @@ def look_over(copy: Path, named: Path) -> Content:
         row = connection.execute(
             "SELECT (SELECT count(*) FROM events),"
             " (SELECT count(*) FROM (SELECT DISTINCT workflow_name, run_id FROM events)),"
-            " (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events')"
+            " (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events' AND typeof(seq) = 'integer')"
         ).fetchone()
         return Content(*row)
 
@@ -290,6 +289,7 @@ def _nobody_else(path: Path) -> Generator[None, None, None]:
 
 def _is_database(path: Path) -> bool:
     """Whether SQLite would open the file. Only for a file that this process has not open: it would lose its locks."""
+    refuse_what_is_no_file(path)
     try:
         with path.open("rb") as file:
             return file.read(len(_MAGIC)) == _MAGIC

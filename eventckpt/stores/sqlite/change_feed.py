@@ -63,7 +63,8 @@ class SqliteChangeFeed(ChangeFeed):
         """What the file says of a position; None: of the last one."""
 
         def fetch(connection: sqlite3.Connection) -> _Seen:
-            return _Seen(*connection.execute(_SEEN, (position,)).fetchone())
+            last, highest, digest = connection.execute(_SEEN, (position,)).fetchone()
+            return _Seen(last, highest, None if digest is None else str(digest))  # as a damaged event is given
 
         return await self._connections.reading(fetch)
 
@@ -80,7 +81,8 @@ class _Seen(NamedTuple):
 
 
 _SEEN = """
-    SELECT last, max(last, coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)),
+    SELECT last, max(last, coalesce((SELECT max(seq) FROM sqlite_sequence
+            WHERE name = 'events' AND typeof(seq) = 'integer'), 0)),
         (SELECT digest FROM events WHERE position = coalesce(?, last))
     FROM (SELECT coalesce(max(position), 0) AS last FROM events)"""
 

@@ -10,13 +10,19 @@ from typing import Final
 
 import msgspec
 
-from ...errors import StreamConflict
+from ...errors import StoreCorruptError, StreamConflict
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...removals import Removals
 from .. import gaps_behind, head_stays
-from .queries import COLUMNS, MIN_SEQ, PAGE, event_of, head_of, where
+from .errors import primary_code
+from .queries import COLUMNS, IN_ORDER, MIN_SEQ, PAGE, event_of, head_of, where
 
 __all__ = ["append_one", "put_all", "put_over", "remove"]
+
+_IS_USED_UP: Final = f"""
+    SELECT EXISTS (SELECT 1 FROM events WHERE position = {MAX_SEQ}) OR EXISTS (SELECT 1 FROM sqlite_sequence
+        WHERE name = 'events' AND typeof(seq) IN ('integer', 'real') AND seq >= {MAX_SEQ})"""
+"""Whether there is no position left, which SQLite reports as it does a full disk."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 
@@ -24,7 +30,8 @@ _encoder: Final = msgspec.msgpack.Encoder()
 def append_one(connection: sqlite3.Connection, event: CheckpointEvent) -> StreamConflict | None:
     """Append an event if it fits its stream's head; else the conflict."""
     row = connection.execute(
-        "SELECT seq, digest FROM events WHERE workflow_name = ? AND run_id = ? ORDER BY seq DESC LIMIT 1",
+        f"SELECT seq, digest FROM events WHERE workflow_name = ? AND run_id = ? AND {IN_ORDER}"
+        " ORDER BY seq DESC LIMIT 1",
         (event.workflow_name, event.run_id),
     ).fetchone()
     head_seq, head_digest = row or (0, event.previous_digest)  # a fork's first event continues another stream
@@ -84,6 +91,20 @@ def remove(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]
 
 
 def _insert(connection: sqlite3.Connection, event: CheckpointEvent) -> None:
+    try:
+        _insert_row(connection, event)
+    except sqlite3.OperationalError as error:
+        if primary_code(error) == sqlite3.SQLITE_FULL and connection.execute(_IS_USED_UP).fetchone()[0]:
+            path = connection.execute("PRAGMA database_list").fetchone()[2]
+            raise StoreCorruptError(
+                f"No event can be appended to the store {path}: its last position, {MAX_SEQ}, was given, which no "
+                "store comes to by itself. Nothing was written. Somebody changed the file: restore it from a backup, "
+                "or move its runs into a new store (export, import)."
+            ) from error
+        raise
+
+
+def _insert_row(connection: sqlite3.Connection, event: CheckpointEvent) -> None:
     connection.execute(
         "INSERT INTO events (workflow_name, run_id, seq, type, checkpoint_id, digest, header, data)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -8,12 +8,45 @@ from pathlib import Path
 from typing import Final
 
 from ...errors import CheckpointStoreError
+from ...text import described
 from .. import Check
 from .connection import Connections
 from .schema import APPLICATION_ID, differences, pragma
 
 __all__ = ["checks_of"]
 
+_SOME: Final = 3  # rows of a table that are named
+_TYPES: Final = {
+    "events": (
+        "position",
+        {
+            **dict.fromkeys(("workflow_name", "run_id", "type", "checkpoint_id", "digest"), "'text'"),
+            "seq": "'integer'",
+            **dict.fromkeys(("header", "data"), "'blob'"),
+        },
+    ),
+    "runs": (
+        "run_id",
+        {
+            **dict.fromkeys(("projection", "workflow_name", "run_id"), "'text'"),
+            "seq": "'integer'",
+            "position": "'integer', 'null'",
+            "info": "'blob'",
+        },
+    ),
+    "run_listing": (
+        "run_id",
+        {
+            **dict.fromkeys(("projection", "workflow_name", "run_id"), "'text'"),
+            "status": "'text', 'null'",
+            "moment": "'integer', 'null'",
+        },
+    ),
+    "projections": ("kind", {"kind": "'text'", "active": "'text'"}),
+    "leases": ("id", {"id": "'text'", "version": "'integer'", "document": "'blob'"}),
+    "store": ("id", {"id": "'text'"}),
+}
+"""By table, what names a row, and of which types each column is."""
 _SEE: Final = "See docs/audit.md, doctor."
 
 
@@ -43,6 +76,16 @@ async def _check_writing(connections: Connections) -> Check:
     return Check("writing", True, "the file and its folder can be written")
 
 
+def _damaged_rows(connection: sqlite3.Connection) -> Iterable[tuple[str, list[object]]]:
+    """By table, what names some of the rows in which a column has a value of another type than any that is written."""
+    for table, (key, types) in _TYPES.items():
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone():
+            wrong = " OR ".join(f"typeof({column}) NOT IN ({names})" for column, names in types.items())
+            rows = connection.execute(f"SELECT {key} FROM {table} WHERE {wrong} LIMIT {_SOME}")
+            if keys := [row[0] for row in rows]:
+                yield table, keys
+
+
 def _looked_at(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Iterable[Check]:
     yield Check(
         "file",
@@ -60,6 +103,13 @@ def _looked_at(connection: sqlite3.Connection, path: Path, *, read_only: bool) -
     if not read_only:
         mode = str(pragma(connection, "journal_mode"))
         yield Check("journal", mode == "wal", mode, "Put the file on a local disk: write-ahead logging needs one.")
+    damaged = [f"in {table}: {', '.join(map(described, keys))}" for table, keys in _damaged_rows(connection)]
+    yield Check(
+        "rows",
+        not damaged,
+        "what no store writes is " + "; ".join(damaged) if damaged else "each column holds what it is for",
+        "Somebody changed the file, or the disk did. Run verify --all; documents are made anew by a rebuild.",
+    )
     damage = [str(row[0]) for row in connection.execute("PRAGMA quick_check(3)")]
     yield Check(
         "pages",

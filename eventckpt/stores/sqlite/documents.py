@@ -16,7 +16,8 @@ __all__ = ["SqliteDocumentStore"]
 
 
 _FIRST: Final = 2**62  # versions to draw the first one from: as many are left to count on
-_ETAG: Final = "CAST(version AS TEXT)"  # somebody may have written anything there
+_ETAG: Final = "CASE typeof(version) WHEN 'integer' THEN CAST(version AS TEXT) ELSE hex(version) END"
+"""Of whatever is there, since somebody may have written anything: in characters that can be compared again."""
 _NEXT: Final = "CASE WHEN typeof(version) = 'integer' AND version < 9223372036854775807 THEN version + 1 ELSE 1 END"
 _ROW: Final = f"id, {_ETAG}, document"
 
@@ -103,4 +104,4 @@ def _read(name: str, etag: str, content: object) -> Document:
         found = _decoder.decode(content) if isinstance(content, bytes) else {}
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         found = {}
-    return {**found, "id": name, "_etag": etag}
+    return {**found, "id": str(name), "_etag": etag}

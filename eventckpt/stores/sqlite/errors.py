@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sqlite3
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from ...errors import (
     CheckpointStoreError,
@@ -14,10 +17,16 @@ from ...errors import (
     StoreFullError,
     StoreLockedError,
     StoreReadOnlyError,
+    StoreUnavailableError,
     StreamConflict,
 )
 
-__all__ = ["primary_code", "store_errors"]
+__all__ = ["passing", "primary_code", "store_errors"]
+
+_DAMAGE: Final = (sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS)
+"""Of the errors of a disk those that say that what lies there is no longer what was written."""
+_PASSING: Final = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
+_OPENED_AT_ONCE: Final = 4  # the file, its -wal, its -shm, and one that SQLite uses for a moment
 
 
 @contextmanager
@@ -32,6 +41,10 @@ def store_errors(path: Path, *, read_only: bool = False) -> Generator[None, None
 
 
 def _store_error(path: Path, error: Exception, *, read_only: bool) -> CheckpointStoreError:
+    if isinstance(error, OSError):
+        return passing(path, error) or CheckpointStoreError(
+            f"The store {path} failed ({type(error).__name__}): {error}"
+        )
     code = primary_code(error)
     match code:
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
@@ -40,7 +53,23 @@ def _store_error(path: Path, error: Exception, *, read_only: bool) -> Checkpoint
                 "if it persists, look for a process that holds a transaction open."
             )
         case sqlite3.SQLITE_FULL:
-            return StoreFullError(f"No room is left for the store {path}. Free some space; then save again.")
+            return _full(path)
+        case sqlite3.SQLITE_IOERR if getattr(error, "sqlite_errorcode", None) not in _DAMAGE:
+            return StoreUnavailableError(
+                f"The disk refused what the store {path} asked of it ({_named(error)}). Trying again is safe. If it "
+                "stays so, look for a quota, a limit of how large a file may be (`ulimit -f`), a share that is gone or "
+                "a disk that fails."
+            )
+        case sqlite3.SQLITE_SCHEMA:
+            return StoreUnavailableError(
+                f"The schema of the store {path} was changed each time that a statement began. Trying again is safe; "
+                "look for a process that goes on changing it."
+            )
+        case sqlite3.SQLITE_CANTOPEN if _is_out_of_files():
+            return StoreUnavailableError(
+                f"The store {path} cannot be opened ({error}), as this process has as many files open as it may. "
+                "Trying again is safe; `ulimit -n` says how many that are."
+            )
         case sqlite3.SQLITE_ERROR if read_only and str(error).startswith("no such table"):
             return StoreFormatError(
                 f"The store {path} lacks what this version keeps beside the events ({error}): an older eventckpt wrote "
@@ -62,7 +91,7 @@ def _store_error(path: Path, error: Exception, *, read_only: bool) -> Checkpoint
             return StoreFormatError(
                 f"{path} is not a SQLite database; it was left as it is. Give the store its own file."
             )
-        case sqlite3.SQLITE_CORRUPT:
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_IOERR:
             return StoreCorruptError(
                 f"The store {path} is damaged ({error}). Copy the file and its -wal away before anything else; "
                 "`sqlite3 FILE .recover` rescues what is readable."
@@ -78,13 +107,51 @@ def _store_error(path: Path, error: Exception, *, read_only: bool) -> Checkpoint
                 "and it was stopped; nothing was written. Somebody has put a view, a trigger or a column that runs on "
                 "and on into its schema, or taken an index away: `eventckpt doctor` names what was changed."
             )
-        case None if isinstance(error, MemoryError):
-            return CheckpointStoreError(
-                f"For the store {path} the memory did not suffice, or what its schema makes of a statement is too long "
-                "for SQLite: `eventckpt doctor` names what was changed in it."
+        case sqlite3.SQLITE_NOMEM | None if code or isinstance(error, MemoryError):
+            return StoreUnavailableError(
+                f"For the store {path} the memory did not suffice. Trying again is safe. If it stays so, what its "
+                "schema makes of a statement may be too long for SQLite: `eventckpt doctor` names what was changed "
+                "in it."
             )
         case _:
             return CheckpointStoreError(f"The store {path} failed ({type(error).__name__}): {error}")
+
+
+def passing(path: Path, error: OSError) -> CheckpointStoreError | None:
+    """What the system refused about the store's files where that passes by itself; None where it may be for good, such
+    as without permission."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _full(path)
+    if error.errno in _PASSING:
+        return StoreUnavailableError(
+            f"The store {path} cannot be reached for now ({error}). Trying again is safe. If it stays so, look for a "
+            "share that is gone or a disk that fails; `ulimit -n` says how many files a process may open."
+        )
+    return None
+
+
+def _full(path: Path) -> StoreFullError:
+    return StoreFullError(f"No room is left for the store {path}. Free some space; then save again.")
+
+
+def _is_out_of_files() -> bool:
+    """Whether this process can open no further files, which SQLite does not tell from a file that may not be opened.
+    What is tried is none of the store's files: closing one of those would let go of the locks on it."""
+    opened: list[int] = []
+    try:
+        for _ in range(_OPENED_AT_ONCE):
+            opened.append(os.open(os.devnull, os.O_RDONLY))  # noqa: PERF401 - those before one that fails are closed
+    except OSError as error:
+        return error.errno in _PASSING
+    finally:
+        for descriptor in opened:
+            os.close(descriptor)
+    return False
+
+
+def _named(error: Exception) -> str:
+    """SQLite's words, and its name for what happened, which says more."""
+    return f"{error}, {getattr(error, 'sqlite_errorname', 'without a name')}"
 
 
 def primary_code(error: Exception) -> int | None:

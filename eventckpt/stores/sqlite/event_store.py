@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from math import ceil
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
@@ -256,7 +257,7 @@ class SqliteEventStore(AuditStore):
             if len(rows) < queries.PAGE:
                 return
             last = rows[-1][COLUMNS.split(", ").index(column)]
-            low, high = (low, max(last - 1, MIN_SEQ)) if desc else (last, high)
+            low, high = (low, max(ceil(last) - 1, MIN_SEQ)) if desc else (last, high)  # in a damaged row, a fraction
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

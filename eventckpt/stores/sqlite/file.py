@@ -20,7 +20,7 @@ from stat import S_ISLNK
 from typing import Any, Final, Literal, NamedTuple
 
 from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError, StoreReplacedError
-from .errors import primary_code
+from .errors import passing, primary_code
 from .schema import APPLICATION_ID, pragma, store_id, transaction, version_of
 
 __all__ = ["Moved", "Stamp", "StoreConnection", "StoreFile"]
@@ -190,7 +190,9 @@ class StoreFile:
                 f"is in the file that was moved away, and its -wal.{after}",
             ) from None
         except OSError as error:
-            raise StoreReadOnlyError(f"The store {self.path} cannot be looked at: {error}") from error
+            raise passing(self.path, error) or StoreReadOnlyError(
+                f"The store {self.path} cannot be looked at: {error}"
+            ) from error
         if self._file != (state.st_dev, state.st_ino):
             raise self.replaced(
                 "is another file by now: the one that was open was replaced",
@@ -357,12 +359,14 @@ def _there(path: str | Path) -> tuple[int, int] | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
-        raise StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
+        raise passing(Path(path), error) or StoreReadOnlyError(
+            f"The store {path} cannot be looked at: {error}"
+        ) from error
     return state.st_dev, state.st_ino
 
 
 def _is_gone(path: Path) -> bool:
     try:
         return _there(path) is None
-    except StoreReadOnlyError:
+    except CheckpointStoreError:
         return False  # nobody knows

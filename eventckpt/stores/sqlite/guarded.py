@@ -13,14 +13,19 @@ import sqlite3
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any, Final, TypeVar
 
+from ...errors import StoreReadOnlyError
+from .errors import passing
 from .schema import text
 
-__all__ = ["connect"]
+__all__ = ["BESIDE", "connect", "refuse_what_is_no_file"]
 
 _T = TypeVar("_T")
 
+BESIDE: Final = ("-wal", "-shm", "-journal")
+"""What the files end in that SQLite takes for a part of a database."""
 _STEPS: Final = 10_000_000
 """That a statement may take in a file of any size: less than a second."""
 _STEPS_FOR_A_BYTE: Final = 4
@@ -44,7 +49,11 @@ def connect(file: Path, database: str, *, timeout: float, is_uri: bool) -> sqlit
         database: how SQLite is told of it.
         timeout: seconds to wait for a lock of another process.
         is_uri: whether that is a URI.
+
+    Raises:
+        StoreReadOnlyError: see `refuse_what_is_no_file`.
     """
+    refuse_what_is_no_file(file)
     connection = sqlite3.connect(
         database,
         uri=is_uri,
@@ -55,6 +64,39 @@ def connect(file: Path, database: str, *, timeout: float, is_uri: bool) -> sqlit
     )
     connection.guard(file)
     return connection
+
+
+def refuse_what_is_no_file(path: Path) -> None:
+    """Raise where the file, or one of those beside it that SQLite takes for a part of it, is there and is none. Whoever
+    opened a pipe would wait until somebody writes to it, and a device may have no end.
+
+    Raises:
+        StoreReadOnlyError: one is a folder, a pipe, a socket or a device, or it cannot be told.
+        StoreUnavailableError: it cannot be told for now.
+    """
+    try:
+        if not _is_file_or_missing(path):
+            raise StoreReadOnlyError(
+                f"The path {path} cannot be opened: it is that of a folder or a device, which was left as it is. Give "
+                "the store the path of a file."
+            )
+        place = path.resolve()  # where a link leads to, SQLite looks for the other files
+        beside = [place.with_name(place.name + suffix) for suffix in BESIDE]
+        if wrong := [each for each in beside if not _is_file_or_missing(each)]:
+            raise StoreReadOnlyError(
+                f"The store {path} cannot be opened: {wrong[0]}, which would be a part of it, is a folder or a device, "
+                "and was left as it is. Nothing of a store makes such a thing: move it away."
+            )
+    except (OSError, RuntimeError) as error:  # of links that lead in a circle
+        passes = passing(path, error) if isinstance(error, OSError) else None
+        raise passes or StoreReadOnlyError(f"The store {path} cannot be looked at: {error}") from error
+
+
+def _is_file_or_missing(path: Path) -> bool:
+    try:
+        return S_ISREG(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
 
 
 class _GuardedConnection(sqlite3.Connection):

@@ -8,16 +8,15 @@ was so all the while; where somebody has begun to write to it, it is opened anew
 
 from __future__ import annotations
 
-import errno
 import os
 import sqlite3
 import time
 from typing import Final, Literal
 
-from ...errors import CheckpointStoreError, StoreFullError, StoreNotFoundError, StoreReadOnlyError
-from .errors import primary_code
+from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError
+from .errors import passing, primary_code
 from .file import Stamp, StoreConnection, StoreFile
-from .guarded import connect
+from .guarded import connect, refuse_what_is_no_file
 from .schema import is_behind, lacks_additions, migrate, pragma
 
 __all__ = ["Opening"]
@@ -50,30 +49,19 @@ class Opening:
         """A connection for transactions that read. Unless the store is only to be looked at, the file is made, or
         brought up to date, as by `to_write`."""
         if self._read_only:
-            self._refuse_what_is_no_file()
+            refuse_what_is_no_file(self._path)
             return self._file.open(self._connect_to_look, self._check, make=None)
         return self._open(writes=False)
 
     def _open(self, *, writes: bool) -> StoreConnection:
         if not self._file.is_known:  # the folder of a file that was open is never made anew
-            self._refuse_what_is_no_file()
+            refuse_what_is_no_file(self._path)
             self._make_folder()
 
         def prepare(connection: sqlite3.Connection, version: int) -> None:
             self._prepare(connection, version, writes=writes)
 
         return self._file.open(self._connect_to_work, prepare, make=self._make_file)
-
-    def _refuse_what_is_no_file(self) -> None:
-        try:
-            is_wrong = self._path.exists() and not self._path.is_file()
-        except OSError as error:
-            raise StoreReadOnlyError(f"The store {self._path} cannot be looked at: {error}") from error
-        if is_wrong:
-            raise StoreReadOnlyError(
-                f"The path {self._path} cannot be opened: it is that of a folder or a device, which was left as it "
-                "is. Give the store the path of a file."
-            )
 
     def _make_folder(self) -> None:
         try:
@@ -82,7 +70,9 @@ class Opening:
                 folder.mkdir(mode=0o700, exist_ok=True)
             self._path.parent.mkdir(exist_ok=True)  # says what is in the way, where something is
         except OSError as error:
-            raise StoreReadOnlyError(f"The folder of the store {self._path} cannot be made: {error}") from error
+            raise passing(self._path, error) or StoreReadOnlyError(
+                f"The folder of the store {self._path} cannot be made: {error}"
+            ) from error
 
     def _make_file(self) -> None:
         """An empty file that only its owner may read, as its -wal and -shm then are; SQLite would ask the umask."""
@@ -92,9 +82,9 @@ class Opening:
         except FileExistsError:
             return
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFullError(f"No room is left for the store {self._path}. Free some space there.") from error
-            raise StoreReadOnlyError(f"The store {self._path} cannot be made: {error}") from error
+            raise passing(self._path, error) or StoreReadOnlyError(
+                f"The store {self._path} cannot be made: {error}"
+            ) from error
 
     def _connect_to_work(self, _: Stamp | None) -> sqlite3.Connection:
         return connect(self._path, str(self._path), timeout=self._busy_timeout, is_uri=False)

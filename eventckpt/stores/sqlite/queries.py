@@ -10,10 +10,12 @@ from typing import Any, Final, Literal
 import msgspec
 
 from ...events import MAX_SEQ, SCHEMA, CheckpointEvent, EventSchema, StreamId
+from ...text import described
 from .. import FoundEvent
 
 __all__ = [
     "COLUMNS",
+    "IN_ORDER",
     "MIN_SEQ",
     "PAGE",
     "bounds_of",
@@ -33,6 +35,8 @@ __all__ = [
 ]
 
 PAGE: Final = 256  # rows that one query fetches
+IN_ORDER: Final = "typeof(seq) = 'integer'"
+"""Of an event that stands in the order of its run: whatever else is in the column, nobody can follow it."""
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 _PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
@@ -113,7 +117,7 @@ def ids_beginning_with(connection: sqlite3.Connection, prefix: str, limit: int) 
         " WHERE checkpoint_id >= ? AND checkpoint_id <= ? ORDER BY checkpoint_id LIMIT ?",
         (prefix, prefix + _LAST_CHARACTERS, limit),
     )
-    return [row[0] for row in rows]
+    return [str(row[0]) for row in rows]
 
 
 def runs_with(
@@ -122,17 +126,17 @@ def runs_with(
     """Which of these checkpoint ids are in which runs of a workflow."""
     marks = ", ".join("?" * len(checkpoint_ids))
     rows = connection.execute(
-        "SELECT checkpoint_id, run_id FROM events INDEXED BY events_by_checkpoint"
+        "SELECT checkpoint_id, run_id, position FROM events INDEXED BY events_by_checkpoint"
         f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
         (*checkpoint_ids, workflow_name),
     )
-    return {(str(name), str(run_id)) for name, run_id in rows}
+    return {(str(name), _name(run_id, position)) for name, run_id, position in rows}
 
 
 def head_of(connection: sqlite3.Connection, stream: StreamId) -> CheckpointEvent | None:
     only, key = where(stream)
     row = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE seq > 0 {only} ORDER BY seq DESC LIMIT 1", key
+        f"SELECT {COLUMNS} FROM events WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
     ).fetchone()
     return event_of(row) if row else None
 
@@ -162,7 +166,7 @@ def streams_between(
         f" ORDER BY position DESC LIMIT {PAGE}",
         (since, min(before, top), *key, top),
     )
-    return top, rows.fetchall()
+    return top, [(row[0], *_names(*row)) for row in rows]
 
 
 def streams_named(connection: sqlite3.Connection, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:
@@ -176,13 +180,14 @@ def streams_named(connection: sqlite3.Connection, workflow_name: str | None, pre
         " AND run_id >= ? AND run_id <= ? GROUP BY workflow_name, run_id ORDER BY latest DESC",
         (workflow_name, prefix, prefix + _LAST_CHARACTERS),
     )
-    return [(row[0], row[1]) for row in rows]
+    return [_names(latest, *names) for *names, latest in rows]
 
 
 def whole_events(
     connection: sqlite3.Connection, stream: StreamId, low: int, high: int
 ) -> tuple[list[tuple[int, CheckpointEvent]], bool]:
-    """A page of whole events, each with the seq that its row has, and whether it is the last page."""
+    """A page of whole events, each with the seq that its row has, and whether it is the last page. Where there is no
+    upper bound, some of those whose seq is no number come last: they are damaged, and stand in no order."""
     only, key = where(stream)
     size = 0
     page: list[tuple[int, CheckpointEvent]] = []
@@ -196,6 +201,11 @@ def whole_events(
             size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
             if len(page) == PAGE or size > _PAGE_BYTES:
                 return page, False
+    if high == MAX_SEQ:
+        rows = connection.execute(
+            f"SELECT {COLUMNS}, data FROM events WHERE typeof(seq) IN ('text', 'blob') {only} LIMIT {PAGE}", key
+        )
+        page += [(high, event_of(row)) for row in rows]
     return page, True
 
 
@@ -210,9 +220,12 @@ def where(stream: StreamId) -> tuple[str, tuple[str, str]]:
 
 
 def event_of(row: tuple[Any, ...]) -> CheckpointEvent:
-    """The event in a row, with its data if the row has that column."""
-    _, workflow_name, run_id, seq, kind, checkpoint_id, digest, header, *data = row
+    """The event in a row, with its data if the row has that column. One whose names are no text belongs to no run: it
+    is given under names that say where it lies, and without a seq."""
+    position, workflow_name, run_id, seq, kind, checkpoint_id, digest, header, *data = row
     event = _header(header)
+    if not type(workflow_name) is type(run_id) is str:
+        workflow_name, run_id, seq = *_names(position, workflow_name, run_id), 0
     key = (workflow_name, run_id, seq, kind, checkpoint_id, digest)
     stray = bool(data and data[0]) and event is not None and event.payload is None
     if event is None or stray or key != (
@@ -230,6 +243,15 @@ def event_of(row: tuple[Any, ...]) -> CheckpointEvent:
     if event.payload and data and isinstance(data[0], bytes):
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data[0]))
     return event
+
+
+def _names(position: int, workflow_name: object, run_id: object) -> tuple[str, str]:
+    return _name(workflow_name, position), _name(run_id, position)
+
+
+def _name(stored: object, position: int) -> str:
+    """A name that can be asked for; of what is no text, one that nothing else has."""
+    return stored if type(stored) is str else f"{described(stored)} (no name, at position {position})"
 
 
 def _header(stored: Any) -> CheckpointEvent | None:

@@ -21,6 +21,7 @@ from ...events import RunInfo, RunStatus, StreamId
 from ...moments import NEVER, order_of
 from ..run_documents import counting
 from ..run_pages import Place, RunFilter, microseconds, place_of
+from .schema import NoUnicode
 
 __all__ = ["IN_USE", "KIND", "RunRow", "counted", "list_unread", "rows_behind", "unread"]
 
@@ -35,8 +36,8 @@ IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIN
 _DAMAGED: Final = ""
 _SOME: Final = 200
 """Rows that a write lists beside its own."""
-_MOST: Final = 2**62
 _LAST: Final = microseconds(datetime.max)
+_MOST: Final = _LAST + 1
 _STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
@@ -55,7 +56,11 @@ class RunRow(NamedTuple):
 
     def counting(self) -> RunInfo | None:
         """The document; None where it does not count."""
-        return counting(partial(_decoder.decode, self.info), lambda run: (run.workflow_name, run.run_id) == self[1:3])
+        return counting(partial(_decoder.decode, self.info), self._is_key_of)
+
+    def _is_key_of(self, run: StreamId) -> bool:
+        names = self.workflow_name, self.run_id
+        return (run.workflow_name, run.run_id) == names and not any(isinstance(name, NoUnicode) for name in names)
 
     def is_told_by(self, info: RunInfo) -> bool:
         """Whether it is listed by what the document says; else somebody has changed the listing."""
@@ -64,7 +69,7 @@ class RunRow(NamedTuple):
     @property
     def place(self) -> Place:
         """Where it is listed, whatever its document says."""
-        moment = self.moment if isinstance(self.moment, int) else 0  # somebody may have written anything there
+        moment = int(self.moment) if isinstance(self.moment, int | float) else 0  # somebody may have written anything
         at = NEVER + timedelta(microseconds=min(max(0, moment), _LAST))
         return Place(at.isoformat(), StreamId(str(self.workflow_name), str(self.run_id)))
 
@@ -127,7 +132,7 @@ def counted(connection: sqlite3.Connection, name: str | None, which: RunFilter) 
 
 def _condition(which: RunFilter) -> tuple[str, list[Any]]:
     """What the listed rows that fit have in common."""
-    since = microseconds(which.since) if which.since else -_MOST
+    since = microseconds(which.since) if which.since else 0
     until = microseconds(which.until) if which.until else _MOST
     terms, values = ["l.moment >= ? AND l.moment < ?"], cast("list[Any]", [since, until])
     if which.workflow_name is not None:

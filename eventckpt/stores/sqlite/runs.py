@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
 from ..names import check_projection
@@ -17,7 +18,7 @@ from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
-from .schema import has_run_listing
+from .schema import NoUnicode, has_run_listing
 
 __all__ = ["SqliteRunStore"]
 
@@ -106,15 +107,12 @@ class SqliteRunStore(RunStore):
         after = ("", "") if workflow_name is None else (workflow_name, "")
         only = "" if workflow_name is None else "AND workflow_name = ?"
         while True:
-            key = (self._name, *after, *(() if workflow_name is None else (workflow_name,)))
+            marks, names = zip(*map(_bound, after), strict=True)
+            behind = f"(workflow_name, run_id) > ({', '.join(marks)}) {only} ORDER BY workflow_name, run_id"
+            key = (self._name, *names, *(() if workflow_name is None else (workflow_name,)))
 
-            def fetch(connection: sqlite3.Connection, key: tuple[Any, ...] = key) -> list[RunRow]:
-                cursor = connection.execute(
-                    f"{_SELECT} AND (workflow_name, run_id) > (?, ?) {only}"
-                    f" ORDER BY workflow_name, run_id LIMIT {_PAGE}",
-                    key,
-                )
-                return [RunRow(*row) for row in cursor]
+            def fetch(connection: sqlite3.Connection, behind: str = behind, key: Any = key) -> list[RunRow]:
+                return [RunRow(*row) for row in connection.execute(f"{_SELECT} AND {behind} LIMIT {_PAGE}", key)]
 
             rows = await self._connections.reading(fetch)
             for row in rows:
@@ -149,6 +147,11 @@ class SqliteRunStore(RunStore):
             infos = [info for info in infos if place_of(info).order <= rows[-1].place.order]
         page = cut([*listed, *infos], limit)
         if page.after is None and len(rows) > limit:
+            if behind is not None and rows[-1].place.order <= behind.order:
+                raise StoreCorruptError(
+                    "In the listing of runs there are more names that are no text than a page has rows: somebody "
+                    "changed the store. `eventckpt doctor` tells more; rebuild the projection."
+                )
             return page._replace(after=rows[-1].place.token)
         return page
 
@@ -213,7 +216,13 @@ class SqliteRunStore(RunStore):
 def _pointed_to(connection: sqlite3.Connection) -> object:
     """What the file says of which projection is in use."""
     row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
-    return FIRST_PROJECTION if row is None else row[0]
+    found = FIRST_PROJECTION if row is None else row[0]
+    return found.stored if isinstance(found, NoUnicode) else found
+
+
+def _bound(name: object) -> tuple[str, object]:
+    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
+    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
 
 
 _POINT: Final = (

@@ -24,6 +24,7 @@ __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
     "RUN_LISTING",
+    "NoUnicode",
     "differences",
     "give_new_id",
     "has_run_listing",
@@ -155,9 +156,21 @@ def pragma(connection: sqlite3.Connection, name: str) -> Any:
         return cursor.fetchone()[0]
 
 
+class NoUnicode(str):
+    """What is left of stored text that is no UTF-8: to be shown, and never the name that it may look like."""
+
+    __slots__ = ("stored",)
+    stored: bytes
+
+
 def text(stored: bytes) -> str:
     """Text columns are UTF-8, unless the file is damaged: then the row must still be readable."""
-    return stored.decode("utf-8", "replace")
+    try:
+        return stored.decode()
+    except UnicodeDecodeError:
+        shown = NoUnicode(stored.decode("utf-8", "replace"))
+        shown.stored = stored
+        return shown
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:

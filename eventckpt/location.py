@@ -122,7 +122,8 @@ async def open_store(
         LocationError: see `locate`; or a setting is missing or of the wrong form, or the `cosmos` extra is not
             installed.
         StoreNotFoundError: there is no such file, and it was to be there already. Of a container that is missing, the
-            first operation tells: nothing is asked of the service before.
+            first operation tells, for nothing is asked of the service before: with `read_only` by this error, with
+            `must_exist` by `StoreMissingError`, which says how it is made.
         StoreReadOnlyError: it cannot be told whether there is such a file.
     """
     place = locate(where, environ=environ)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointAudit, SqliteCheckpointStorage
+from eventckpt import CheckpointAudit, CosmosCheckpointStorage, EventCheckpointStorage, SqliteCheckpointStorage
 from eventckpt.location import LocationError, load_app, locate
-from eventckpt.stores import RunFilter
+from eventckpt.stores import AuditStore, RunFilter
 from projections import LatestProjection, ProcessorOptions, compare, open_engine
 
 LONGEST_SENTENCE = 400
@@ -41,6 +42,12 @@ def test_a_storage_in_place_of_its_store_is_told_which_one_is_meant(
     for other in (None, "checkpoints.db", object(), storage.for_run("a"), b"x"):
         told(lambda other=other: takes_a_store(other), TypeError, r"^store is an \w*Store, not")
     assert takes_a_store(storage.store) is not None
+
+
+@pytest.mark.parametrize("kind", [SqliteCheckpointStorage, CosmosCheckpointStorage], ids=lambda kind: kind.__name__)
+def test_the_store_of_a_ready_made_storage_has_a_type_that_can_be_audited(kind: type[EventCheckpointStorage]) -> None:
+    store = inspect.getattr_static(kind, "store")
+    assert issubclass(get_type_hints(store.fget)["return"], AuditStore)
 
 
 async def test_a_comparison_says_which_argument_is_none_of_its_kind(storage: SqliteCheckpointStorage) -> None:

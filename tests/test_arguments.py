@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import inspect
 from collections.abc import Callable, Iterator
 from datetime import date
@@ -11,7 +12,13 @@ from typing import Any, get_type_hints
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointAudit, CosmosCheckpointStorage, EventCheckpointStorage, SqliteCheckpointStorage
+from eventckpt import (
+    CheckpointAudit,
+    CosmosCheckpointStorage,
+    EventCheckpointStorage,
+    SqliteCheckpointStorage,
+    SqliteEventStore,
+)
 from eventckpt.location import LocationError, load_app, locate
 from eventckpt.stores import AuditStore, RunFilter
 from projections import LatestProjection, ProcessorOptions, compare, open_engine
@@ -118,3 +125,22 @@ async def test_a_function_that_would_have_to_be_awaited_is_refused(tmp_path: Pat
             TypeError,
             "^on_save_error is a plain function",
         )
+
+
+KEYS = [
+    base64.b64encode(b"key" * 21 + b"k").decode(),
+    "https://account.blob.core.windows.net/c?sv=1&sig=c2VjcmV0",
+    "AccountEndpoint=https://account.example/;AccountKey=c2VjcmV0",
+    "https://user:c2VjcmV0@host/",
+]
+
+
+@pytest.mark.parametrize("key", KEYS, ids=["a key", "a signed URL", "a connection string", "a URL with a password"])
+def test_a_secret_in_place_of_a_path_is_refused_and_not_shown(key: str, tmp_path: Path) -> None:
+    for takes_a_path in (SqliteCheckpointStorage, SqliteEventStore):
+        with pytest.raises(ValueError, match="is not shown") as caught:
+            takes_a_path(key)
+        assert key[-8:] not in str(caught.value)
+    there = tmp_path / "sig=c2VjcmV0.db"
+    there.touch()
+    assert SqliteEventStore(there).path == there

@@ -26,10 +26,12 @@ from .schema import NoUnicode
 __all__ = ["IN_USE", "KIND", "RunRow", "counted", "list_unread", "rows_behind", "unread"]
 
 KIND: Final = "latest"
-IN_USE: Final = (
-    f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIND}' AND typeof(active) = 'text'), '{KIND}')"
+_NAMED: Final = "typeof(active) = 'text' AND length(active) <= 200 AND trim(active, '.') <> ''" + "".join(
+    f" AND active NOT GLOB '{pattern}'" for pattern in ("*[/\\?#]*", "*[\x01-\x1f\x7f]*", "* ")
 )
-"""The projection that was asked for by name, or the one in use; a pointer that is no text points to none."""
+"""What of `names.can_be_projection` can be met by more than an attack; versions before took any text."""
+IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIND}' AND {_NAMED}), '{KIND}')"
+"""The projection that was asked for by name, or the one in use."""
 
 _DAMAGED: Final = ""
 _SOME: Final = 200

@@ -125,7 +125,7 @@ class SqliteRunStore(RunStore):
     async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
         """See `RunStore.page`; from a listing in the file, which one that only 0.1.0 has written to lacks."""
         check_limit(limit)
-        wanted, behind = which or RunFilter(), place_in(after)
+        wanted, behind = RunFilter.of(which), place_in(after)
         if not wanted.can_fit:
             return RunPage([], None)
 
@@ -157,7 +157,7 @@ class SqliteRunStore(RunStore):
 
     async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
         """See `RunStore.counts`."""
-        wanted = which or RunFilter()
+        wanted = RunFilter.of(which)
 
         def fetch(connection: sqlite3.Connection) -> dict[RunStatus, int] | None:
             return counted(connection, self._name, wanted) if has_run_listing(connection) else None
@@ -213,15 +213,16 @@ class SqliteRunStore(RunStore):
         return await self._connections.reading(fetch)
 
 
-def _bound(name: object) -> tuple[str, object]:
-    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
-    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
-
-
 def _pointed_to(connection: sqlite3.Connection) -> object:
     """What the file says of which projection is in use."""
     row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
-    return FIRST_PROJECTION if row is None else row[0]
+    found = FIRST_PROJECTION if row is None else row[0]
+    return found.stored if isinstance(found, NoUnicode) else found
+
+
+def _bound(name: object) -> tuple[str, object]:
+    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
+    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
 
 
 _POINT: Final = (

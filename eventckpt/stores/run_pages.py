@@ -36,7 +36,7 @@ __all__ = [
 MOST_RUNS: Final = 1000
 """Runs of a page at most."""
 _LONGEST: Final = 20_000  # characters of a text that may be a place
-_MICROSECOND: Final = timedelta(microseconds=1)
+_SECONDS: Final = 86_400  # of a day
 
 _decoder: Final = msgspec.json.Decoder(tuple[str, str, str])
 
@@ -109,7 +109,8 @@ def aware(moment: datetime) -> datetime:
 
 def microseconds(moment: datetime) -> int:
     """A time as a whole number that is in the order of times."""
-    return (aware(moment) - NEVER) // _MICROSECOND
+    since = aware(moment) - NEVER
+    return (since.days * _SECONDS + since.seconds) * 1_000_000 + since.microseconds  # a division takes thrice as long
 
 
 def place_of(info: RunInfo) -> Place:

@@ -11,11 +11,11 @@ import asyncio
 import importlib
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from agent_framework.exceptions import SettingNotFoundError
 
@@ -27,17 +27,16 @@ from .text import described, is_connection_string, may_hold_a_key, safe
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from .stores.cosmos.other_container import OtherContainer
+
 __all__ = [
     "ENVIRONMENT",
     "LocationError",
-    "from_settings",
     "load_app",
     "locate",
-    "open_credential",
+    "open_other_container",
     "open_store",
 ]
-
-_T = TypeVar("_T")
 
 _STORE: Final = "EVENTCKPT_STORE"
 _ENDPOINT: Final = "AZURE_COSMOS_ENDPOINT"
@@ -97,6 +96,7 @@ async def open_store(
     *,
     read_only: bool = False,
     must_exist: bool = False,
+    patience: float = 30.0,
     environ: Mapping[str, str] = os.environ,
 ) -> AsyncGenerator[AuditStore, None]:
     """The store at a place, open until the block ends, and with it whatever was opened for it.
@@ -106,6 +106,8 @@ async def open_store(
             container; with `AZURE_COSMOS_KEY` the key is used, without it `DefaultAzureCredential`.
         read_only: for who looks: nothing is made, brought up to date or written, and what would write is refused.
         must_exist: for who changes what is there: no file, database or container is made in place of a missing one.
+        patience: seconds that an operation waits for other processes' writes to a file (`busy_timeout` of
+            `SqliteEventStore`), or for the service (`timeout` of `CosmosEventStore`), before it is an error.
         environ: the environment. Only `DefaultAzureCredential` looks at the process's own.
 
     Raises:
@@ -118,12 +120,13 @@ async def open_store(
     place = locate(where, environ=environ)
     if isinstance(place, str):
         async with (
-            open_credential(environ) as credential,
-            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist) as store,
+            _credential(environ) as credential,
+            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist, patience=patience) as store,
         ):
             yield store
         return
-    made = from_settings(lambda: SqliteEventStore(place, read_only=read_only))
+    with _settings_named():
+        made = SqliteEventStore(place, busy_timeout=patience, read_only=read_only)
     if read_only or must_exist:
         await asyncio.to_thread(_refuse_missing, place)
     async with made:
@@ -131,23 +134,37 @@ async def open_store(
 
 
 @asynccontextmanager
-async def open_credential(
+async def open_other_container(
+    container_name: str,
+    *,
+    endpoint: str | None = None,
+    database_name: str | None = None,
     environ: Mapping[str, str] = os.environ,
-) -> AsyncGenerator[str | AsyncTokenCredential, None]:
-    """Who this is on Cosmos DB: the key in `AZURE_COSMOS_KEY`, or else an identity, closed when the block ends.
+) -> AsyncGenerator[OtherContainer, None]:
+    """A container of Cosmos DB that is no store of ours, to be read; open until the block ends.
+
+    Args:
+        container_name: its name.
+        endpoint, database_name: of the account and the database; None: as the environment says.
+        environ: the environment; `AZURE_COSMOS_KEY` as in `open_store`.
 
     Raises:
-        LocationError: the `cosmos` extra is not installed.
+        LocationError: a setting is missing or of the wrong form, or the `cosmos` extra is not installed.
+        CheckpointStoreError: the account cannot be reached.
     """
-    if key := environ.get(_KEY):
-        yield key
-        return
+    given = {_ENDPOINT: endpoint or environ.get(_ENDPOINT), _DATABASE: database_name or environ.get(_DATABASE)}
+    if missing := [name for name, value in given.items() if not value]:
+        raise LocationError(f"Which database? Give --endpoint and --database, or set {' and '.join(missing)}.")
     try:
-        from azure.identity.aio import DefaultAzureCredential
+        from .stores.cosmos.other_container import open_other_container as opened_there
     except ModuleNotFoundError as error:
         raise _no_extra(error) from error
-    async with DefaultAzureCredential() as identity:
-        yield identity
+    settings: dict[str, Any] = {"endpoint": given[_ENDPOINT], "database_name": given[_DATABASE]}
+    async with _credential(environ) as credential, AsyncExitStack() as resources:
+        opened = opened_there(**settings, container_name=container_name, credential=credential)
+        with _settings_named():
+            container = await resources.enter_async_context(opened)
+        yield container
 
 
 def load_app(name: str) -> Callable[..., Any]:
@@ -203,6 +220,20 @@ def _said(error: BaseException) -> str:
 
 
 @asynccontextmanager
+async def _credential(environ: Mapping[str, str]) -> AsyncGenerator[str | AsyncTokenCredential, None]:
+    """Who this is on Cosmos DB: the key in `AZURE_COSMOS_KEY`, or else an identity, closed when the block ends."""
+    if key := environ.get(_KEY):
+        yield key
+        return
+    try:
+        from azure.identity.aio import DefaultAzureCredential
+    except ModuleNotFoundError as error:
+        raise _no_extra(error) from error
+    async with DefaultAzureCredential() as identity:
+        yield identity
+
+
+@asynccontextmanager
 async def _cosmos(
     endpoint: str,
     credential: str | AsyncTokenCredential,
@@ -210,6 +241,7 @@ async def _cosmos(
     *,
     read_only: bool,
     must_exist: bool,
+    patience: float,
 ) -> AsyncGenerator[AuditStore, None]:
     try:
         from .stores.cosmos import CosmosEventStore
@@ -226,27 +258,29 @@ async def _cosmos(
         "credential": credential,
     }
     if read_only or not must_exist:
-        async with from_settings(lambda: CosmosEventStore(**settings, read_only=read_only)) as store:
+        with _settings_named():
+            made = CosmosEventStore(**settings, timeout=patience, read_only=read_only)
+        async with made as store:
             yield store
         return
     # A container that is given to a store is never made by it; those beside it are.
-    client, *names = from_settings(lambda: target(**settings))
+    with _settings_named():
+        client, *names = target(**settings)
     if client is None:
         raise AssertionError("a container that nobody gave")
     async with AsyncExitStack() as resources:
         resources.push_async_callback(client.close)
         given = client.get_database_client(names[0]).get_container_client(names[1])
-        yield await resources.enter_async_context(CosmosEventStore(container_client=given))
+        with _settings_named():
+            made = CosmosEventStore(container_client=given, timeout=patience)
+        yield await resources.enter_async_context(made)
 
 
-def from_settings(make: Callable[[], _T]) -> _T:
-    """What is made from settings. One of the wrong form is the user's to mend, and no fault of the program.
-
-    Raises:
-        LocationError: a setting is missing, or of the wrong form; says which.
-    """
+@contextmanager
+def _settings_named() -> Generator[None, None, None]:
+    """A setting that is missing or of the wrong form is the user's to mend, and no fault of the program."""
     try:
-        return make()
+        yield
     except (TypeError, ValueError, SettingNotFoundError) as error:
         raise LocationError(safe(error)) from error
 

@@ -79,18 +79,18 @@ class Holding:
         if self.fenced:
             raise LeaseLostError(f"the lease {self.lease.range.token} could not be renewed in time")
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Renew the lease until this is cancelled.
 
         Raises:
             LeaseLostError: another worker has it, or might have it soon.
         """
         try:
-            await self._keep()
+            await self._renew()
         finally:
             self._troubles.over(self._what)
 
-    async def _keep(self) -> None:
+    async def _renew(self) -> None:
         pause = self._options.renew_interval / 10
         while True:
             due = self._written_at + self._options.renew_interval

@@ -131,7 +131,7 @@ class RebuildLock:
         await self._rewrite(msgspec.structs.replace(self._state, number=number, begun=begun[-_NAMES:]))
         self._begins = True
 
-    async def keep(self) -> None:
+    async def renew(self) -> None:
         """Renew the lock until this is cancelled.
 
         Raises:

@@ -30,7 +30,7 @@ from .batch import Handler
 from .clock import SYSTEM_CLOCK, Clock
 from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
-from .range_consumer import Parts
+from .range_consumer import Shared
 from .range_stats import RangeStats
 from .range_watch import RangeStatus, RangeView, RangeWatch
 from .ranges import Ranges
@@ -89,8 +89,8 @@ class ChangeFeedProcessor(Admin):
         self._failed = asyncio.Event()
         self._troubles = Troubles(clock)
         self._retry = Retry.of(options)
-        parts = Parts(feed, leases, handler, options, clock, beginning, self._retry, self._troubles)
-        self._ranges = Ranges(parts, self.stats, fail=self._fail, ended=self._range_ended, look=self._look_soon)
+        shared = Shared(feed, leases, handler, options, clock, beginning, self._retry, self._troubles)
+        self._ranges = Ranges(shared, self.stats, fail=self._fail, ended=self._range_ended, look=self._look_soon)
         self._watch = RangeWatch(feed, lambda: self._ranges.consumers, clock)
         # Who asked for a lease has two looks to take it before anybody else may.
         self._observer = Observer(options.expiry, reservation=2 * options.acquire_interval)

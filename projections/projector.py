@@ -157,7 +157,7 @@ class Projector:
                 in_use.append(claim.name)
 
         try:
-            await first(work(), lock.keep())
+            await first(work(), lock.renew())
         finally:
             await lock.release(done=bool(in_use))
         return in_use[0]

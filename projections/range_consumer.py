@@ -22,12 +22,12 @@ from .range_stats import RangeStats
 from .retry import Retry, Verdict, named, raise_if_lasting, verdict_on
 from .tasks import Loop, Troubles, called, cancelled, first
 
-__all__ = ["Consumer", "Ended", "Parts"]
+__all__ = ["Consumer", "Ended", "Shared"]
 
 logger: Final = logger_of("eventckpt.projections")
 
 
-class Parts(NamedTuple):
+class Shared(NamedTuple):
     """What all consumers of a processor share."""
 
     feed: ChangeFeed
@@ -58,11 +58,11 @@ class _StoppedByPolicy(Exception):  # noqa: N818 - not an error, the policy's ow
 class Consumer:
     """Reads and handles one range for as long as this worker holds its lease."""
 
-    def __init__(self, holding: Holding, parts: Parts, stats: RangeStats) -> None:
+    def __init__(self, holding: Holding, shared: Shared, stats: RangeStats) -> None:
         self.holding: Holding = holding
-        self.began: float = parts.clock.monotonic()
+        self.began: float = shared.clock.monotonic()
         """When this worker took the range, by the local clock."""
-        self._parts = parts
+        self._shared = shared
         self._stats = stats
         self._leaving = asyncio.Event()
         self._pages = self._unread()
@@ -71,9 +71,9 @@ class Consumer:
         self._handling = f"the handler of the range {self.range.token}"
         self._loop = Loop(
             f"the work on the range {self.range.token}",
-            parts.retry,
-            parts.clock,
-            troubles=parts.troubles,
+            shared.retry,
+            shared.clock,
+            troubles=shared.troubles,
             failed=self._restarted,
             ends=lambda error: isinstance(error, (LeaseLostError, FeedRangeGoneError, _StoppedByPolicy)),
         )
@@ -96,10 +96,10 @@ class Consumer:
             StoreReplacedError: the store is another one by now.
         """
         try:
-            await first(self._loop.run(self._work, sleep=self._pause), self.holding.keep())
+            await first(self._loop.run(self._work, sleep=self._pause), self.holding.renew())
             await self._release()
         except LeaseLostError as lost:
-            logger.info("The range %s is lost by %s: %s", self.range.token, self._parts.options.worker, lost)
+            logger.info("The range %s is lost by %s: %s", self.range.token, self._shared.options.worker, lost)
             return Ended.LOST
         except _StoppedByPolicy:
             await self._release(stopped=True)
@@ -109,7 +109,7 @@ class Consumer:
             raise
         finally:
             self._loop.well()
-            self._parts.troubles.over(self._handling)
+            self._shared.troubles.over(self._handling)
         return Ended.RELEASED
 
     def _restarted(self, _: BaseException) -> None:
@@ -117,13 +117,13 @@ class Consumer:
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not for who leaves."""
-        await first(self._parts.clock.sleep(seconds), self._leaving.wait())
+        await first(self._shared.clock.sleep(seconds), self._leaving.wait())
 
     async def _work(self) -> bool:
         """Handle the range until this worker leaves; where its position turns out to be none, from the beginning."""
         while not self._leaving.is_set():
             self._pages = self._unread()
-            self._parts.beginning(self.range)
+            self._shared.beginning(self.range)
             holding = self.holding
             reading = asyncio.ensure_future(
                 self._pages.fill(holding.position, holding.witness, holding.lease.start)
@@ -144,13 +144,18 @@ class Consumer:
             "The range %s begins anew: %s. Was the store restored, or was its lease changed?", self.range.token, error
         )
         self._stats.positions_refused += 1
-        await self._parts.leases.doubt(f"reading began anew: {error}", self._parts.clock.timestamp())
+        await self._shared.leases.doubt(f"reading began anew: {error}", self._shared.clock.timestamp())
         await self.holding.begin_anew()
 
     def _unread(self) -> Pages:
-        parts = self._parts
+        shared = self._shared
         return Pages(
-            parts.feed, self.range, options=parts.options, clock=parts.clock, stats=self._stats, troubles=parts.troubles
+            shared.feed,
+            self.range,
+            options=shared.options,
+            clock=shared.clock,
+            stats=self._stats,
+            troubles=shared.troubles,
         )
 
     async def _consume(self) -> None:
@@ -167,11 +172,11 @@ class Consumer:
             # Afterwards under load from time to time; at the end of the range at once, if events were handled.
             if page.events or not save_after:
                 await self.holding.save(if_older_than=save_after if page.behind else 0.0)
-                save_after = self._parts.options.checkpoint_interval
+                save_after = self._shared.options.checkpoint_interval
 
     async def _handled(self, page: FeedPage) -> bool:
         """Whether the page is done with; False: this worker leaves first."""
-        retry, holding = self._parts.retry, self.holding
+        retry, holding = self._shared.retry, self.holding
         while not self._leaving.is_set():
             if not retry.gives_up(holding.attempts):
                 error = await self._attempt(page.events)
@@ -207,12 +212,12 @@ class Consumer:
 
     async def _wait(self, error: Exception) -> None:
         """Wait out what says nothing about the events: it counts against nobody, and shows in the lease."""
-        retry = self._parts.retry
+        retry = self._shared.retry
         await self.holding.note_refusal(named(error))
         if verdict_on(error) is Verdict.OUTAGE:
             self._outages += 1
             self._stats.outages += 1
-            self._parts.troubles.note(self._handling, error)
+            self._shared.troubles.note(self._handling, error)
             await self._pause(retry.pause(self._outages))
         else:
             await self._pause(retry.max_backoff)
@@ -220,9 +225,9 @@ class Consumer:
     async def _attempt(self, events: Sequence[CheckpointEvent]) -> Exception | None:
         """What the handler raised; None: it handled all of `events`."""
         self.holding.check()
-        began = self._parts.clock.monotonic()
+        began = self._shared.clock.monotonic()
         try:
-            await called(self._parts.handler(Batch(self.range, events, lambda: self.holding.fenced)))
+            await called(self._shared.handler(Batch(self.range, events, lambda: self.holding.fenced)))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises is counted, and told
             raise_if_lasting(error)
             self.holding.check()  # it may have stopped for that
@@ -230,10 +235,10 @@ class Consumer:
             logger.warning("The handler failed on the range %s: %s", self.range.token, named(error))
             return error
         finally:
-            self._stats.handler_seconds += self._parts.clock.monotonic() - began
+            self._stats.handler_seconds += self._shared.clock.monotonic() - began
             self._stats.batches += 1
         self._outages = 0
-        self._parts.troubles.over(self._handling)
+        self._shared.troubles.over(self._handling)
         return None
 
     async def _park(self, event: CheckpointEvent, error: Exception) -> None:
@@ -243,12 +248,12 @@ class Consumer:
             event=event,
             error=named(error),
             attempts=self.holding.attempts + 1,
-            parked_at=self._parts.clock.timestamp(),
+            parked_at=self._shared.clock.timestamp(),
         )
         logger.error(
             "Parked seq %d of run %r of workflow %r: %s", event.seq, event.run_id, event.workflow_name, parked.error
         )
-        await self._parts.leases.park(parked)
+        await self._shared.leases.park(parked)
         self._stats.parked += 1
 
     async def _release(self, *, stopped: bool = False) -> None:

@@ -14,7 +14,7 @@ from eventckpt.stores.change_feed import FeedRange, FeedRangeGoneError
 
 from .lease_renewer import Holding
 from .leases import Lease, LeaseLostError
-from .range_consumer import Consumer, Ended, Parts
+from .range_consumer import Consumer, Ended, Shared
 from .range_stats import RangeStats
 from .retry import is_lasting, raise_if_lasting
 from .tasks import called, cancelled
@@ -28,7 +28,7 @@ class Ranges:
     """What one worker reads.
 
     Args:
-        parts: what all its consumers share.
+        shared: what all its consumers share.
         stats: what it counts, by range.
         fail: ends the processor, with an error that lasts.
         ended: called with the lease of each range that it reads no more, as it wrote it last.
@@ -37,7 +37,7 @@ class Ranges:
 
     def __init__(
         self,
-        parts: Parts,
+        shared: Shared,
         stats: dict[str, RangeStats],
         *,
         fail: Callable[[Exception], None],
@@ -46,7 +46,7 @@ class Ranges:
     ) -> None:
         self.consumers: dict[FeedRange, Consumer] = {}
         """By range, those that read now."""
-        self._parts = parts
+        self._shared = shared
         self._stats = stats
         self._fail = fail
         self._ended = ended
@@ -59,10 +59,10 @@ class Ranges:
         its range."""
         if lease.range in self.consumers:
             return
-        clock, me = self._parts.clock, self._parts.options.worker
+        clock, me = self._shared.clock, self._shared.options.worker
         sent = clock.monotonic()
         try:
-            taken = await self._parts.leases.replace(
+            taken = await self._shared.leases.replace(
                 msgspec.structs.replace(lease, owner=me, wanted_by=None, timestamp=clock.timestamp())
             )
         except LeaseLostError:
@@ -76,7 +76,7 @@ class Ranges:
             logger.info("The range %s is taken over by %s from %s, which did not renew it", token, me, lease.owner)
         holding = self._holding(taken, sent)
         if any(lease.range != other.range and lease.range.contains(other.range) for other in leases):
-            await self._split(holding)  # somebody died between making the parts and deleting the whole
+            await self._split(holding)  # somebody died between making the pieces and deleting the whole
         else:
             self._begin(holding)
 
@@ -97,21 +97,21 @@ class Ranges:
         await cancelled(*self._tasks.values())
 
     def _holding(self, lease: Lease, sent: float) -> Holding:
-        parts = self._parts
+        shared = self._shared
         return Holding(
             lease,
             sent,
-            leases=parts.leases,
-            options=parts.options,
-            clock=parts.clock,
+            leases=shared.leases,
+            options=shared.options,
+            clock=shared.clock,
             stats=self._stats.setdefault(lease.range.token, RangeStats()),
-            troubles=parts.troubles,
+            troubles=shared.troubles,
         )
 
     def _begin(self, holding: Holding) -> None:
         if self._leaving:
             return
-        consumer = Consumer(holding, self._parts, self._stats[holding.lease.range.token])
+        consumer = Consumer(holding, self._shared, self._stats[holding.lease.range.token])
         self.consumers[consumer.range] = consumer
         self._tasks[consumer.range] = asyncio.ensure_future(self._consume(consumer))
 
@@ -145,39 +145,39 @@ class Ranges:
         if ended is Ended.RELEASED:
             wanted_by = consumer.holding.lease.wanted_by
             to = f"for {wanted_by}" if wanted_by else "for anybody"
-            logger.info("The range %s is released by %s, %s", consumer.range.token, self._parts.options.worker, to)
+            logger.info("The range %s is released by %s, %s", consumer.range.token, self._shared.options.worker, to)
 
     async def _split(self, holding: Holding, ranges: Sequence[FeedRange] = ()) -> None:
-        """Replace a lease that we hold by leases of its parts. Doing this once more after a crash is harmless: parts
+        """Replace a lease that we hold by leases of its pieces. Doing this once more after a crash is harmless: pieces
         that exist are left as they are, and the whole goes last. Where it fails, the next look at the leases finds the
         whole, which is still ours, and comes here again."""
-        whole, parts = holding.lease, self._parts
+        whole, shared = holding.lease, self._shared
         try:
-            others = [each.range for each in await parts.leases.all() if each.range != whole.range]
+            others = [each.range for each in await shared.leases.all() if each.range != whole.range]
             existing = [each for each in others if whole.range.contains(each)]
-            current = ranges or await parts.feed.ranges()
+            current = ranges or await shared.feed.ranges()
             pieces = [piece for gap in whole.range.without(existing) for piece in gap.cut(current)]
             if pieces == [whole.range]:
-                logger.warning("The range %s is said to be split, but into no parts", whole.range.token)
+                logger.warning("The range %s is said to be split, but into no pieces", whole.range.token)
                 return
             logger.info("The range %s was split", whole.range.token)
             for piece in pieces:
-                await self._begin_part(holding, piece)
+                await self._begin_piece(holding, piece)
             await holding.delete()
         except (CheckpointStoreError, LeaseLostError) as error:
             raise_if_lasting(error)
             self._stats[whole.range.token].restarts += 1
             logger.warning("The split of %s is left for another attempt: %s", whole.range.token, error)
 
-    async def _begin_part(self, holding: Holding, part: FeedRange) -> None:
+    async def _begin_piece(self, holding: Holding, piece: FeedRange) -> None:
         holding.check()
-        clock = self._parts.clock
+        clock = self._shared.clock
         sent = clock.monotonic()
-        made = await self._parts.leases.create(
+        made = await self._shared.leases.create(
             msgspec.structs.replace(
                 holding.lease,
-                range=part,
-                owner=None if self._leaving else self._parts.options.worker,
+                range=piece,
+                owner=None if self._leaving else self._shared.options.worker,
                 continuation=holding.position,
                 witness=holding.witness,
                 wanted_by=None,

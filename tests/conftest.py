@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pytest
 from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosResourceNotFoundError
+from hypothesis import HealthCheck, settings
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -23,6 +24,9 @@ from .cosmos_emulator.clock import Clock
 from .cosmos_emulator.switches import ENVIRONMENT
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
 from .round_trips import watch_this_project
+
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")  # on a busy one an example takes longer than Hypothesis waits by itself
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

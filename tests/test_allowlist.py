@@ -19,11 +19,13 @@ from eventckpt import allowlist as ours
 from eventckpt.allowlist import INTERPRETER, TypeGate, type_key
 from eventckpt.records import FRAMEWORK, OPENAI
 from tests import checkpoint_types as app
+from tests import refused_types as refused
 from tests.codec.test_hostile import FORBIDDEN
 from tests.fidelity import checkpoint
 from tests.framework_classes import framework_classes
 
 APP = "tests.checkpoint_types"
+REFUSED = "tests.refused_types"
 
 
 def framework_finds(key: str, *allowed: str) -> Any:
@@ -203,9 +205,10 @@ def test_allowing_a_class_allows_neither_the_classes_in_it_nor_those_it_inherits
 
 
 def test_what_is_allowed_and_no_class_is_refused() -> None:
-    for name in ("make_one", "SINGLETON", "threading", "Point.__init__", "T"):
+    names = (*(f"{REFUSED}:{name}" for name in ("make_one", "SINGLETON", "threading")), f"{APP}:T")
+    for key in (*names, f"{APP}:Point.__init__"):
         with pytest.raises(CheckpointTypeNotAllowedError):
-            TypeGate([f"{APP}:{name}"]).resolve(f"{APP}:{name}")
+            TypeGate([key]).resolve(key)
 
 
 def test_what_is_allowed_and_does_not_exist_is_told_from_a_refusal() -> None:
@@ -223,12 +226,13 @@ def test_a_key_leads_to_the_class_it_came_from() -> None:
 def test_a_class_that_its_name_does_not_lead_to_has_no_key() -> None:
     impostor = type("Point", (), {"__module__": APP})
     nowhere = type("Nowhere", (), {"__module__": APP})
-    gate = TypeGate([f"{APP}:Point", f"{APP}:Nowhere", f"{APP}:Replaced", f"{APP}:local_class.<locals>.Local"])
+    local = f"{REFUSED}:local_class.<locals>.Local"
+    gate = TypeGate([f"{APP}:Point", f"{APP}:Nowhere", f"{REFUSED}:Replaced", local])
     for cls, why in (
         (impostor, "is not the class that this name leads to"),
-        (app.FirstReplaced, "is not the class that this name leads to"),
+        (refused.FirstReplaced, "is not the class that this name leads to"),
         (nowhere, "cannot be imported"),
-        (app.local_class(), "defined inside a function"),
+        (refused.local_class(), "defined inside a function"),
     ):
         with pytest.raises(CheckpointTypeNotAllowedError, match=why):
             gate.key_of(cls)
@@ -246,9 +250,9 @@ def registered() -> Iterator[None]:
 def test_a_type_registered_at_any_time_is_allowed_in_every_codec() -> None:
     codec = CheckpointCodec()
     with pytest.raises(CheckpointTypeNotAllowedError):
-        codec.encode(checkpoint(app.Unlisted(1)))
-    register_checkpoint_type(app.Unlisted)
-    assert codec.decode(codec.encode(checkpoint(app.Unlisted(1)))).state == {"value": app.Unlisted(1)}
+        codec.encode(checkpoint(refused.Unlisted(1)))
+    register_checkpoint_type(refused.Unlisted)
+    assert codec.decode(codec.encode(checkpoint(refused.Unlisted(1)))).state == {"value": refused.Unlisted(1)}
 
 
 def test_looking_up_a_refused_name_imports_nothing() -> None:

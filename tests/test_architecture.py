@@ -1,8 +1,4 @@
-"""How the packages hang together: what imports what, what nothing imports, who tries again, how large a part may be.
-
-Where the code does not keep a rule yet, `NOT_YET` says so, place by place: a new place fails, and so does one that is
-still listed when it is mended.
-"""
+"""How the packages hang together: what imports what, what nothing imports, who tries again, how large a part may be."""
 
 from __future__ import annotations
 
@@ -16,14 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted([*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.py")])
-
-NOT_YET: Final[frozenset[tuple[str, str]]] = frozenset(
-    {
-        ("an engine is named where stores are opened", "eventckpt/cli/import_storage.py"),
-        ("what is foreign stays where it belongs", "eventckpt/cli/import_storage.py: azure"),
-    }
-)
-"""Which rule, and where it is not kept yet. It only ever gets shorter."""
 
 LONGEST_FILE: Final = 500
 LONGEST_FUNCTION: Final = 60
@@ -197,14 +185,6 @@ def test_every_logger_is_one_that_escapes_what_it_is_given(path: Path) -> None:
         assert not {name for name in imports(path) if name.partition(".")[0] == "logging"}
 
 
-def keep(rule: str, broken: Iterable[str]) -> None:
-    """Fail where a rule is broken and nobody said so, and where somebody says so and it is kept."""
-    known = {place for name, place in NOT_YET if name == rule}
-    found = set(broken)
-    assert sorted(found - known) == [], f"Not kept: {rule}."
-    assert sorted(known - found) == [], f"Mended; take it out of NOT_YET: {rule}."
-
-
 def _within(name: str, places: Iterable[str]) -> bool:
     return any(name == place or (place.endswith("/") and name.startswith(place)) for place in places)
 
@@ -327,15 +307,13 @@ def test_the_ports_know_no_engine_and_no_engine_knows_another() -> None:
 def test_only_what_opens_stores_names_an_engine() -> None:
     public = {f"eventckpt.{name}" for name in engine_classes()}
     folders = tuple(f"eventckpt.stores.{engine}" for engine in engines())
-    keep(
-        "an engine is named where stores are opened",
-        {
-            _name(path)
-            for path in SOURCES
-            if not _within(_name(path), [*NAME_ENGINES, *(f"{folder.replace('.', '/')}/" for folder in folders)])
-            and any(name in public or name.startswith(folders) for name in imports(path))
-        },
-    )
+    broken = {
+        _name(path)
+        for path in SOURCES
+        if not _within(_name(path), [*NAME_ENGINES, *(f"{folder.replace('.', '/')}/" for folder in folders)])
+        and any(name in public or name.startswith(folders) for name in imports(path))
+    }
+    assert broken == set()
 
 
 def test_nothing_dispatches_on_the_class_of_an_engine() -> None:
@@ -347,28 +325,24 @@ def test_nothing_dispatches_on_the_class_of_an_engine() -> None:
 
 
 def test_what_only_a_part_needs_is_imported_by_that_part_only() -> None:
-    keep(
-        "what is foreign stays where it belongs",
-        {
-            f"{_name(path)}: {foreign}"
-            for path in SOURCES
-            for foreign in {name.partition(".")[0] for name in imports(path)} & AT_HOME.keys()
-            if not _within(_name(path), AT_HOME[foreign])
-        },
-    )
+    broken = {
+        f"{_name(path)}: {foreign}"
+        for path in SOURCES
+        for foreign in {name.partition(".")[0] for name in imports(path)} & AT_HOME.keys()
+        if not _within(_name(path), AT_HOME[foreign])
+    }
+    assert broken == set()
 
 
 def test_one_module_translates_the_errors_of_the_azure_sdk() -> None:
-    keep(
-        "errors of the SDK are translated in one place",
-        {
-            _name(path)
-            for path in SOURCES
-            if _within(_name(path), AT_HOME["azure"])
-            and _name(path) != f"{COSMOS}requests.py"
-            and any(name.startswith(("azure.core.exceptions", "azure.cosmos.exceptions")) for name in imports(path))
-        },
-    )
+    broken = {
+        _name(path)
+        for path in SOURCES
+        if _within(_name(path), AT_HOME["azure"])
+        and _name(path) != f"{COSMOS}requests.py"
+        and any(name.startswith(("azure.core.exceptions", "azure.cosmos.exceptions")) for name in imports(path))
+    }
+    assert broken == set()
 
 
 def test_one_loop_asks_cosmos_db_again() -> None:
@@ -386,7 +360,9 @@ def test_projections_use_no_command_line_and_no_audit() -> None:
 
 def test_a_package_face_only_hands_names_on() -> None:
     faces = [path for path in SOURCES if path.name == "__init__.py"]
-    keep("a face hands names on", {_name(path) for path in faces if not is_a_face(path.read_text())})
+    assert sorted({_name(path) for path in faces if not is_a_face(path.read_text())}) == [], (
+        "Not kept: a face hands names on."
+    )
 
 
 def test_every_module_says_why_it_exists() -> None:
@@ -395,16 +371,14 @@ def test_every_module_says_why_it_exists() -> None:
 
 def test_no_file_has_more_lines_than_one_can_oversee() -> None:
     long = {_name(path) for path in SOURCES if len(path.read_text().splitlines()) > LONGEST_FILE}
-    keep("a file is short", long)
+    assert sorted(long) == []
 
 
 def test_no_function_has_more_lines_than_one_can_oversee() -> None:
-    keep(
-        "a function is short",
-        {
-            f"{_name(path)}: {name}"
-            for path in SOURCES
-            for name, lines in functions(_tree(path))
-            if lines > LONGEST_FUNCTION
-        },
-    )
+    broken = {
+        f"{_name(path)}: {name}"
+        for path in SOURCES
+        for name, lines in functions(_tree(path))
+        if lines > LONGEST_FUNCTION
+    }
+    assert broken == set()

@@ -11,6 +11,8 @@ import pytest
 
 import eventckpt
 
+pytestmark = pytest.mark.slow  # a process for each name
+
 COSMOS = {"CosmosCheckpointStorage", "CosmosEventStore"}
 
 WITHOUT_AZURE = """

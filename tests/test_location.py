@@ -2,29 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import traceback
 import uuid
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from eventckpt import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError, StreamId
+from eventckpt import (
+    CheckpointStoreError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    StoreUnavailableError,
+    StreamId,
+)
 from eventckpt.location import ENVIRONMENT, LocationError, load_app, locate, open_store
 from eventckpt.stores.conformance import make_event
 
 from .conftest import cosmos_account
+from .cosmos_emulator import CosmosEmulator
 from .engines import CosmosEngine, Engine, SqliteEngine
 from .snapshots import in_account, in_folder
 from .stores.identities import DATABASE, EVENTS, IdentityAccount, identity_account, role
 
 STREAM = StreamId("orders", "order-1")
+OTHER = StreamId("orders", "order-2")
 ENDPOINT = "https://account.example:443/"
 KEY = base64.b64encode(b"\x1fkey\xff" * 12 + b"secr").decode()
 SECRETS = {
@@ -60,6 +72,12 @@ def environment(engine: Engine, **others: str) -> dict[str, str]:
         } | others
     assert isinstance(engine, SqliteEngine)
     return {"EVENTCKPT_STORE": str(engine.path)} | others
+
+
+async def filled(engine: Engine) -> None:
+    """One event is there, and nobody has it open."""
+    await engine.open().append(make_event(STREAM, 1))
+    await engine.close()
 
 
 async def stored(engine: CosmosEngine) -> dict[str, list[str]]:
@@ -205,6 +223,57 @@ async def test_a_setting_that_is_missing_is_named(missing: str) -> None:
     with pytest.raises(LocationError, match=f"Set {missing}"):
         async with open_store(environ=environ):
             pass
+
+
+@pytest.mark.parametrize("how", [{}, {"must_exist": True}], ids=str)
+async def test_an_operation_waits_for_a_locked_file_as_long_as_is_said(how: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "events.db"
+    await filled(SqliteEngine(path))
+    async with open_store(path, patience=0.1, **how) as hasty, open_store(path, **how) as patient:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            waits = asyncio.ensure_future(patient.append(make_event(OTHER, 1)))
+            with pytest.raises(StoreLockedError):
+                await hasty.append(make_event(OTHER, 1))
+            assert not waits.done()
+            other.execute("ROLLBACK")
+            await waits
+
+
+@pytest.mark.parametrize("how", [{}, {"must_exist": True}, {"read_only": True}], ids=str)
+async def test_an_operation_waits_for_the_service_as_long_as_is_said(how: dict[str, Any]) -> None:
+    """The same fault goes unnoticed with the time for it, and is told with less."""
+    async with CosmosEmulator() as emulator:
+        engine = CosmosEngine(emulator.endpoint, emulator.key, "events")
+        await filled(engine)
+        environ, pause = environment(engine), {"x-ms-retry-after-ms": "800"}
+        async with (
+            open_store(environ=environ, patience=1.5, **how) as hasty,
+            open_store(environ=environ, **how) as patient,
+        ):
+            for store in (hasty, patient):
+                await store.read(STREAM, 1)
+            with (
+                emulator.faults.respond(449, headers=pause, kind="read_item", times=2),
+                pytest.raises(StoreUnavailableError, match="449"),
+            ):
+                await hasty.read(STREAM, 1)
+            with emulator.faults.respond(449, headers=pause, kind="read_item", times=2) as rule:
+                assert len(await patient.read(STREAM, 1)) == 1
+                assert rule.hits == 2
+
+
+@pytest.mark.parametrize("where", ["events.db", ENDPOINT])
+@pytest.mark.parametrize("how", [{}, {"must_exist": True}, {"read_only": True}], ids=str)
+@pytest.mark.parametrize("patience", [-1, float("nan"), float("inf"), "30", None, True])
+async def test_a_patience_that_is_no_time_is_refused(
+    where: str, how: dict[str, Any], patience: Any, tmp_path: Path
+) -> None:
+    names = {"AZURE_COSMOS_DATABASE_NAME": "d", "AZURE_COSMOS_CONTAINER_NAME": "c", "AZURE_COSMOS_KEY": KEY}
+    with pytest.raises(LocationError, match="timeout is a number of seconds"):
+        async with open_store(where, patience=patience, environ=names, **how):
+            pass
+    assert in_folder(tmp_path) == {}
 
 
 class Identities:

@@ -224,7 +224,8 @@ class CheckpointAudit:
         Raises:
             CheckpointConflictError: there is a run of that name already.
         """
-        event = fork_event(origin, await self._states.raw(origin), run_id, actor=self._actor)
+        raw = await self._states.raw(origin)
+        event = await off_the_loop(len(raw), fork_event, origin, raw, run_id, actor=self._actor)
         try:
             await self.store.append(event)
         except StreamConflict as conflict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sys
 import threading
 import time
@@ -16,7 +17,16 @@ import typer
 
 from ..audit import CheckpointAudit
 from ..stores.sqlite import SqliteEventStore
-from ..stores.sqlite.backup import Content, belongings, copy_beside, copy_store, finish, look_over, put, replace_store
+from ..stores.sqlite.backup import (
+    Content,
+    belongings,
+    copy_beside,
+    copy_store,
+    finish,
+    give_name,
+    look_over,
+    replace_store,
+)
 from .options import Yes
 from .output import Output
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
@@ -59,7 +69,7 @@ async def backup(
         content = await _copied(session.out, store, copy, quick=quick, is_live=True)
         await _in_thread(lambda _: finish(copy, like=store, in_its_place=False, as_another=False))
         try:
-            await _to_its_end(partial(put, copy, file, replace=force))
+            await _to_its_end(partial(give_name, copy, file, replace=force))
         except FileExistsError as error:
             raise Failure(STORE, f"{file} was made by somebody else meanwhile, and was left as it is.") from error
         except OSError as error:
@@ -121,9 +131,11 @@ def _led_to(path: Path) -> Path:
         Failure: to themselves.
     """
     try:
-        return path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise Failure(STORE, f"{path} leads nowhere: {error}") from error
+        path.stat()  # `resolve` is content with links that lead to themselves, from Python 3.13 on
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise Failure(STORE, f"{path} leads nowhere: {error}") from error
+    return path.resolve()
 
 
 def _refuse_same(store: Path, file: Path) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import aclosing
 from pathlib import Path
-from typing import Annotated, Final, cast
+from typing import Annotated, Final
 
 import typer
 
 from ..allowlist import can_be_allowed
-from ..audit import ANY_TYPE, CheckpointAudit
+from ..audit import ANY_TYPE
 from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline
-from ..location import from_settings, open_credential
+from ..location import open_other_container
 from .options import Actor
 from .output import Output
-from .session import FOUND_WRONG, STORE, USAGE, Allow, Failure, Session, command
+from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, command
 
 __all__ = ["commands", "import_from"]
 
@@ -51,56 +50,23 @@ async def import_from(
             "The framework's stores hold pickles, which whoever can write to them can make run code here: "
             "give --trust-source if nobody but you can.",
         )
-    audit = await session.audit(create=True, allow=allow, actor=actor)
     types = [name for name in allow or () if name != ANY_TYPE]
-    if folder is not None and kind == "file":
+    if kind == "file" and folder is not None:
         source = Folder(folder, types)
-        adopted = await audit.adopt(source, await source.ids())
+        found = await source.ids()
+        audit = await session.audit(create=True, allow=allow, actor=actor)
+        adopted = await audit.adopt(source, found)
     else:
-        adopted = await _adopt_cosmos(audit, workflows or [], endpoint, database, container, types)
+        if not workflows or container is None:
+            raise Failure(
+                USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
+            )
+        async with open_other_container(container, endpoint=endpoint, database_name=database) as old:
+            source = Documents(old.rows, types)
+            audit = await session.audit(create=True, allow=allow, actor=actor)
+            adopted = await audit.adopt(source, _outlines(source, workflows))
     _report_adopted(session.out, adopted)
     return FOUND_WRONG if adopted.left_out else 0
-
-
-async def _adopt_cosmos(
-    audit: CheckpointAudit,
-    workflows: Sequence[str],
-    endpoint: str | None,
-    database: str | None,
-    container: str | None,
-    allow: Sequence[str],
-) -> Adopted:
-    if not workflows or container is None:
-        raise Failure(
-            USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
-        )
-    endpoint = endpoint or os.environ.get("AZURE_COSMOS_ENDPOINT")
-    database = database or os.environ.get("AZURE_COSMOS_DATABASE_NAME")
-    if not endpoint or not database:
-        raise Failure(
-            USAGE, "Which database? Give --endpoint and --database, or set AZURE_COSMOS_ENDPOINT and …_DATABASE_NAME."
-        )
-    try:
-        from azure.core.exceptions import AzureError
-        from azure.cosmos.aio import CosmosClient
-
-        from ..stores.cosmos.connection import target
-    except ModuleNotFoundError as error:
-        raise Failure(
-            USAGE, f"import-from cosmos needs the cosmos extra ({error}): in a checkout, pip install '.[cosmos]'"
-        ) from error
-    async with AsyncExitStack() as resources:
-        credential = await resources.enter_async_context(open_credential())
-        checked = from_settings(
-            lambda: target(endpoint=endpoint, database_name=database, container_name=container, credential=credential)
-        )
-        try:
-            client = await resources.enter_async_context(cast("CosmosClient", checked.client))
-            items = client.get_database_client(database).get_container_client(container)
-            source = Documents(lambda text, values: items.query_items(query=text, parameters=values), allow)
-            return await audit.adopt(source, _outlines(source, workflows))
-        except AzureError as error:
-            raise Failure(STORE, f"Container {container!r} of database {database!r} cannot be read: {error}") from error
 
 
 async def _outlines(source: Documents, workflows: Sequence[str]) -> AsyncGenerator[Outline, None]:

@@ -52,6 +52,10 @@ MaxPollAge = Annotated[
 MaxStall = Annotated[
     float, typer.Option(help="Seconds for which a loop may try nothing, or a batch last: then /livez is 503.")
 ]
+StoreTimeout = Annotated[
+    float,
+    typer.Option(help="Seconds that an operation waits for a locked file, or for the service, before it has failed."),
+]
 ScalerName = Annotated[str | None, typer.Option(help="Keep copies of the leases under this processor name, for KEDA.")]
 Seconds = Annotated[float, typer.Option(help="Seconds.")]
 
@@ -63,6 +67,7 @@ def run(
     port: Port = None,
     max_poll_age: MaxPollAge = 60.0,
     max_stall: MaxStall = 300.0,
+    store_timeout: StoreTimeout = 30.0,
     scaler_name: ScalerName = None,
     poll_interval: Seconds = _DEFAULTS.poll_interval,
     acquire_interval: Seconds = _DEFAULTS.acquire_interval,
@@ -91,6 +96,7 @@ def run(
         "max_poll_age": max_poll_age,
         "max_stall": max_stall,
         "scaler_name": scaler_name,
+        "store_timeout": store_timeout,
     }
 
     async def work() -> None:

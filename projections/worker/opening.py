@@ -14,9 +14,9 @@ __all__ = ["engine_of"]
 
 @asynccontextmanager
 async def engine_of(
-    store: str | None, *, read_only: bool = False, create: bool = False
+    store: str | None, *, read_only: bool = False, create: bool = False, patience: float = 30.0
 ) -> AsyncGenerator[Engine, None]:
     """The engine of a store, `--store` or that of the environment; `read_only` for who only looks, `create` for who is
-    there before the first event."""
-    async with open_store(store, read_only=read_only, must_exist=not create) as opened:
+    there before the first event. What it asks of the store has `patience` seconds."""
+    async with open_store(store, read_only=read_only, must_exist=not create, patience=patience) as opened:
         yield open_engine(opened)

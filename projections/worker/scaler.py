@@ -69,7 +69,7 @@ class ScalerLeases:
     async def kept(self) -> AsyncGenerator[None, None]:
         """Copy now and then until the block ends, and once more then: where no worker is left, the scaler goes by what
         the last one wrote."""
-        copying = asyncio.ensure_future(self._keep())
+        copying = asyncio.ensure_future(self._go_on_copying())
         try:
             yield
         finally:
@@ -97,7 +97,7 @@ class ScalerLeases:
             except LeaseLostError:
                 pass  # another worker wrote it meanwhile
 
-    async def _keep(self) -> None:
+    async def _go_on_copying(self) -> None:
         while True:
             await self._try_to_copy()
             await self._clock.sleep(_INTERVAL)

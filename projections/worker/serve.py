@@ -28,7 +28,7 @@ __all__ = ["ServeOptions", "serve"]
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """How a worker shows itself. All times in seconds.
+    """How a worker shows itself, and how long it waits for its store. All times in seconds.
 
     Raises:
         TypeError, ValueError: a setting is of the wrong form.
@@ -39,11 +39,13 @@ class ServeOptions:
     max_poll_age: float
     max_stall: float
     scaler_name: str | None
+    store_timeout: float
 
     def __post_init__(self) -> None:
         settings.text("host", self.host)
         settings.number("max_poll_age", self.max_poll_age)
         settings.number("max_stall", self.max_stall)
+        settings.number("store_timeout", self.store_timeout)
         if self.scaler_name is not None:
             ScalerLeases.check_name(self.scaler_name)
 
@@ -59,7 +61,7 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as resources:
-        engine = await resources.enter_async_context(engine_of(store, create=True))
+        engine = await resources.enter_async_context(engine_of(store, create=True, patience=about.store_timeout))
         projector = Projector(engine, options)
         health = Health(projector, Terms(about.max_poll_age, about.max_stall), SYSTEM_CLOCK)
         metrics = registry(projector, health)

@@ -18,6 +18,8 @@ from ..cli.conftest import GRAPH, WORKFLOW, Cli, checkpoint, question
 from ..engines import Engine
 from ..interleaving import Interrupted
 
+pytestmark = pytest.mark.slow  # every kind of hole on every engine
+
 RUN = StreamId("workflow", "run")
 LENGTH = 8
 

@@ -170,6 +170,7 @@ def runs_of(lines: list[bytes]) -> set[str]:
     return {json.loads(line)["run_id"] for line in lines if b'"run_id"' in line}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", [damages, flips])
 async def test_whatever_happens_to_a_line_is_noticed_what_is_whole_is_kept_and_the_whole_file_mends_it(
     stores: Iterator[SqliteEventStore], damaged: Any
@@ -636,6 +637,7 @@ async def peak(store: SqliteEventStore, events: int, *, first: int = 1) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 2], ids=["each line is kept", "all lines wait for a record"])
 async def test_memory_does_not_grow_with_the_file(stores: Iterator[SqliteEventStore], first: int) -> None:
     """Of files of 33 and 133 MB, no more than three batches."""

@@ -214,6 +214,7 @@ async def test_listings_of_huge_summaries_stay_small(engine: Engine, cli: Cli) -
     assert len(event["summary"]["pending_requests"]) == 5_000
 
 
+@pytest.mark.slow
 async def test_near_names_of_many_long_ids_are_found_quickly(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "events.db")
     store = engine.open()

@@ -16,6 +16,8 @@ from ..snapshots import in_account, in_folder
 from .conftest import environment, order_run
 from .programs import CHANGING, LOOKING, PROGRAMS, called
 
+pytestmark = pytest.mark.slow  # every command, each in a process
+
 MAKING = {"import", "import-from", "restore", "run"}
 """The commands that may begin a store."""
 OF_FILES = {"backup"}

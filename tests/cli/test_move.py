@@ -380,14 +380,18 @@ async def test_upstreams_cosmos_storage_is_taken_over(cli: Cli, tmp_path: Path) 
         cli.env["AZURE_COSMOS_KEY"] = key
         printed = await cli("import-from", *words, "-w", WORKFLOW, store=str(tmp_path / "new.db"))
         assert "2 of 2 checkpoints are in 1 runs now" in printed.out
-        assert "-w" not in (await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))).out
+        without = await cli("import-from", *words, code=2, store=str(tmp_path / "other.db"))
+        assert "a --workflow for each to take" in without.err
+        words[-1] = "no-such"
+        missing = await cli("import-from", *words, "-w", WORKFLOW, code=4, store=str(tmp_path / "other.db"))
+        assert "There is no container 'no-such' of database 'old'" in missing.err
     await cli("verify", "--all", "--decode", store=str(tmp_path / "new.db"))
 
 
 async def test_without_the_sdk_it_says_what_to_install(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "azure.cosmos.aio", None)
+    monkeypatch.setitem(__import__("sys").modules, "eventckpt.stores.cosmos.other_container", None)
     words = ["cosmos", "--trust-source", "--endpoint", "https://x", "--database", "d", "--container", "c", "-w", "w"]
     failed = await cli("import-from", *words, code=2, store=str(tmp_path / "new.db"))
     assert "pip install '.[cosmos]'" in failed.err

@@ -25,6 +25,7 @@ import pytest
 from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointEncodeError, CheckpointTypeNotAllowedError
 from eventckpt.allowlist import type_key
 from tests import checkpoint_types as app
+from tests import refused_types as refused
 from tests.fidelity import checkpoint, loaded
 
 NO_DATA: dict[str, tuple[Callable[[], Any], str]] = {
@@ -35,7 +36,7 @@ NO_DATA: dict[str, tuple[Callable[[], Any], str]] = {
     "a_connection": (lambda: _closed_connection(), "Leave it out of the state"),
     "a_socket_like_iterator": (lambda: iter([1]), "Store plain values instead"),
     "a_generator": (lambda: (n for n in ()), "Store the list of what it yields"),
-    "a_function": (lambda: app.make_one, "Store what it is to be called with"),
+    "a_function": (lambda: refused.make_one, "Store what it is to be called with"),
     "a_lambda": (lambda: lambda: 0, "Store what it is to be called with"),
     "a_module": (lambda: sys, "Leave it out of the state"),
     "a_regular_expression": (lambda: re.compile("x"), "Store its pattern and flags"),
@@ -127,7 +128,13 @@ def test_a_value_that_cannot_be_made_again_is_refused_with_its_place_and_what_to
 
 
 def test_a_type_that_could_be_stored_is_advised_to_be_allowed() -> None:
-    for value in (app.Unlisted(1), app.UnlistedPair(1), app.UnlistedError("x"), Path("x"), collections.UserDict()):
+    for value in (
+        refused.Unlisted(1),
+        refused.UnlistedPair(1),
+        refused.UnlistedError("x"),
+        Path("x"),
+        collections.UserDict(),
+    ):
         with pytest.raises(CheckpointTypeNotAllowedError, match="allow it with"):
             CheckpointCodec().encode(checkpoint((value,)))
         allowing = CheckpointCodec([type_key(type(value))])

@@ -26,6 +26,7 @@ from eventckpt import (
     CheckpointTypeNotAllowedError,
 )
 from tests import checkpoint_types as app
+from tests import refused_types as refused
 from tests.fidelity import assert_same, checkpoint, loaded
 
 from .values import CODEC, PLACES, VALUES, customer, error_with_attributes
@@ -126,12 +127,12 @@ def test_an_object_that_reduces_to_another_type_is_refused_at_a_plain_position()
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        (app.UnlistedName("text"), "text"),
-        (app.UnlistedNumber(5), 5),
-        (app.UnlistedNumber(2**70), 2**70),
-        (app.UnlistedRatio(0.5), 0.5),
-        (app.UnlistedLevel.LOW, 1),
-        (app.UnlistedKind.A, "a"),
+        (refused.UnlistedName("text"), "text"),
+        (refused.UnlistedNumber(5), 5),
+        (refused.UnlistedNumber(2**70), 2**70),
+        (refused.UnlistedRatio(0.5), 0.5),
+        (refused.UnlistedLevel.LOW, 1),
+        (refused.UnlistedKind.A, "a"),
     ],
 )
 def test_a_subclass_of_a_native_that_nobody_allowed_becomes_plain_where_json_would_do(

@@ -41,6 +41,7 @@ from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpointEx
 from eventckpt import CheckpointCodec
 from eventckpt.codec import MAX_DEPTH
 from tests import checkpoint_types as app
+from tests import refused_types as refused
 from tests.codec.values import VALUES
 from tests.fidelity import assert_same, checkpoint
 
@@ -76,7 +77,7 @@ CODEC = CheckpointCodec(ALLOWED)
 
 
 def reduced(*parts: Any) -> Callable[[], Any]:
-    return lambda: app.Reduces(parts)
+    return lambda: refused.Reduces(parts)
 
 
 def _with(change: Callable[[Any], object], value: Any) -> Any:
@@ -118,29 +119,29 @@ def _generator() -> Iterator[int]:
 
 OTHERS: dict[str, Callable[[], Any]] = {
     # types that nobody allowed, at any position
-    "an_unlisted_dataclass": app.Unlisted,
-    "an_unlisted_model": app.UnlistedModel,
-    "an_unlisted_enum": lambda: app.UnlistedColour.RED,
-    "an_unlisted_exception": lambda: app.UnlistedError("no"),
-    "an_unlisted_named_tuple": app.UnlistedPair,
-    "an_unlisted_list": lambda: app.UnlistedItems([1]),
-    "an_unlisted_dict": lambda: app.UnlistedTable({1: 2}),
+    "an_unlisted_dataclass": refused.Unlisted,
+    "an_unlisted_model": refused.UnlistedModel,
+    "an_unlisted_enum": lambda: refused.UnlistedColour.RED,
+    "an_unlisted_exception": lambda: refused.UnlistedError("no"),
+    "an_unlisted_named_tuple": refused.UnlistedPair,
+    "an_unlisted_list": lambda: refused.UnlistedItems([1]),
+    "an_unlisted_dict": lambda: refused.UnlistedTable({1: 2}),
     "an_unlisted_nested_class": app.Outer.Unlisted,
     "an_unlisted_generic_model": lambda: app.Box(content=1),
-    "an_unlisted_str": lambda: app.UnlistedName("x"),
-    "an_unlisted_int": lambda: app.UnlistedNumber(1),
-    "an_unlisted_float": lambda: app.UnlistedRatio(1.0),
-    "an_unlisted_int_enum": lambda: app.UnlistedLevel.LOW,
-    "an_unlisted_str_enum": lambda: app.UnlistedKind.A,
-    "an_unlisted_str_as_a_key": lambda: {app.UnlistedName("x"): 1},
-    "an_unlisted_key": lambda: {app.UnlistedKey(1): 1},
-    "a_function_as_a_key": lambda: {app.make_one: 1},
-    "an_unlisted_type": lambda: app.Unlisted,
-    "an_unlisted_default": lambda: collections.defaultdict(app.Unlisted),
-    "a_local_class": app.local_class,
-    "an_instance_of_a_local_class": lambda: app.local_class()(),
-    "a_replaced_class": lambda: app.FirstReplaced(),
-    "its_replacement": lambda: app.Replaced(),
+    "an_unlisted_str": lambda: refused.UnlistedName("x"),
+    "an_unlisted_int": lambda: refused.UnlistedNumber(1),
+    "an_unlisted_float": lambda: refused.UnlistedRatio(1.0),
+    "an_unlisted_int_enum": lambda: refused.UnlistedLevel.LOW,
+    "an_unlisted_str_enum": lambda: refused.UnlistedKind.A,
+    "an_unlisted_str_as_a_key": lambda: {refused.UnlistedName("x"): 1},
+    "an_unlisted_key": lambda: {refused.UnlistedKey(1): 1},
+    "a_function_as_a_key": lambda: {refused.make_one: 1},
+    "an_unlisted_type": lambda: refused.Unlisted,
+    "an_unlisted_default": lambda: collections.defaultdict(refused.Unlisted),
+    "a_local_class": refused.local_class,
+    "an_instance_of_a_local_class": lambda: refused.local_class()(),
+    "a_replaced_class": lambda: refused.FirstReplaced(),
+    "its_replacement": lambda: refused.Replaced(),
     # the standard library, not allowed
     "a_path": lambda: pathlib.PurePosixPath("/x"),
     "a_windows_path": lambda: pathlib.PureWindowsPath("x"),
@@ -152,7 +153,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "a_zone": lambda: zoneinfo.ZoneInfo("UTC"),
     "a_namespace": lambda: types.SimpleNamespace(a=1),
     "a_partial_of_a_type": lambda: functools.partial(int, base=2),
-    "a_partial_of_a_function": lambda: functools.partial(app.make_one),
+    "a_partial_of_a_function": lambda: functools.partial(refused.make_one),
     "a_user_dict": lambda: collections.UserDict({1: 2}),
     "a_random": lambda: random.Random(1),
     "a_logger": lambda: logging.getLogger("x"),
@@ -166,7 +167,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "an_optional": lambda: typing.Optional[int],  # noqa: UP045 - another object than `int | None`
     "a_type_variable": lambda: app.T,
     # what is no data
-    "a_function": lambda: app.make_one,
+    "a_function": lambda: refused.make_one,
     "a_lambda": lambda: lambda: 0,
     "a_builtin_function": lambda: len,
     "a_bound_method": lambda: app.Node("x").add,
@@ -190,7 +191,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "a_weak_reference": lambda: weakref.ref(app.Point),
     "an_item_getter": lambda: operator.itemgetter(1),
     "a_property": property,
-    "code": lambda: app.make_one.__code__,
+    "code": lambda: refused.make_one.__code__,
     "a_frame": sys._getframe,
     "a_future": concurrent.futures.Future,
     "an_ellipsis": lambda: ...,
@@ -198,7 +199,7 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "types_that_are_not_allowed": lambda: [Exception, types.FunctionType, typing.Any],
     "the_type_of_ellipsis": lambda: type(...),
     "the_type_of_none": lambda: type(None),
-    "an_object_with_a_lock": app.HasLock,
+    "an_object_with_a_lock": refused.HasLock,
     # the copy protocol
     "another_type": lambda: app.Celsius(1.0),
     "a_type_of_which_a_subclass_comes_back": lambda: app.Shape(4),
@@ -206,17 +207,17 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "a_native_list": lambda: app.ToNative(list, range(5)),
     "a_native_from_a_decimal": lambda: app.ToNative(int, Decimal(3)),
     "a_native_of_some_size": lambda: app.ToNative(bytes, 3),
-    "an_unlisted_type_to_call": reduced(app.Unlisted, ()),
+    "an_unlisted_type_to_call": reduced(refused.Unlisted, ()),
     "a_type_of_the_library_to_call": lambda: app.ToNative(io.StringIO, "x"),
-    "a_function_to_call": app.ReducesToFunction,
+    "a_function_to_call": refused.ReducesToFunction,
     "eval_to_call": reduced(eval, ("1",)),
     "an_exception_with_other_arguments": lambda: app.UnreplayableError("no", 1),
-    "a_state_that_cannot_be_read": app.CannotBeRead,
-    "a_state_that_cannot_be_set": app.CannotBeRebuilt,
-    "a_state_setter": app.StateSetter,
-    "a_global_name": lambda: app.SINGLETON,
+    "a_state_that_cannot_be_read": refused.CannotBeRead,
+    "a_state_that_cannot_be_set": refused.CannotBeRebuilt,
+    "a_state_setter": refused.StateSetter,
+    "a_global_name": lambda: refused.SINGLETON,
     "an_endless_reduction": app.Endless,
-    "no_tuple": lambda: app.Reduces(None),
+    "no_tuple": lambda: refused.Reduces(None),
     "an_empty_tuple": reduced(),
     "no_arguments": reduced(app.Point),
     "arguments_in_a_list": reduced(app.Point, [1]),
@@ -224,9 +225,9 @@ OTHERS: dict[str, Callable[[], Any]] = {
     "seven_parts": reduced(app.Point, (1,), None, None, None, None, None),
     "six_parts": reduced(app.Point, (1,), None, None, None, None),
     "items_in_a_list": reduced(app.Items, (), None, [1]),
-    "items_for_a_class_without_append": lambda: app.Reduces((app.Point, (1,), None, iter([1]))),
-    "dict_items_that_are_no_pairs": lambda: app.Reduces((app.Table, (), None, None, iter([5]))),
-    "dict_items": lambda: app.Reduces((app.Table, (), None, None, iter([(1, 2)]))),
+    "items_for_a_class_without_append": lambda: refused.Reduces((app.Point, (1,), None, iter([1]))),
+    "dict_items_that_are_no_pairs": lambda: refused.Reduces((app.Table, (), None, None, iter([5]))),
+    "dict_items": lambda: refused.Reduces((app.Table, (), None, None, iter([(1, 2)]))),
     "a_false_state": reduced(app.Point, (1,), 0),
     "a_state_of_pairs": reduced(app.Point, (1,), [("x", 5)]),
     "a_state_of_slots": reduced(app.Point, (1,), (None, {"x": 5})),
@@ -330,9 +331,9 @@ DIFFERENT: dict[str, Callable[[], Any]] = {
     "a_state_for_an_enum_member": reduced(app.Colour, (1,), {"mark": 1}),
     "a_nested_class_by_getattr": reduced(getattr, (app.Outer, "Inner")),
     "none_by_its_type": reduced(type(None), ()),
-    "an_allowed_str_that_cannot_come_back": lambda: app.StrictName("a", "b"),
-    "an_unlisted_str_beside_a_reserved_key": lambda: {"__pickled__": 1, "x": app.UnlistedName("x")},
-    "an_unlisted_str_beside_keys_json_would_merge": lambda: {1: app.UnlistedName("x"), "1": 2},
+    "an_allowed_str_that_cannot_come_back": lambda: refused.StrictName("a", "b"),
+    "an_unlisted_str_beside_a_reserved_key": lambda: {"__pickled__": 1, "x": refused.UnlistedName("x")},
+    "an_unlisted_str_beside_keys_json_would_merge": lambda: {1: refused.UnlistedName("x"), "1": 2},
     "a_cycle_under_a_reserved_key": _cyclic_under_a_reserved_key,
 }
 

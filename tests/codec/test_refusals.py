@@ -27,6 +27,7 @@ from eventckpt import (
 from eventckpt.codec import MAX_DEPTH
 from eventckpt.codec.tree import read_tree
 from tests import checkpoint_types as app
+from tests import refused_types as refused
 from tests.fidelity import checkpoint, loaded
 
 from .values import BARE, CODEC
@@ -107,12 +108,12 @@ def test_a_call_without_stack_left_is_an_error_of_ours() -> None:
 
 
 def test_a_refusal_names_the_key_the_storage_and_the_place() -> None:
-    state = {"orders": [{"items": {7: app.Holder([1, app.Unlisted()])}}]}
+    state = {"orders": [{"items": {7: app.Holder([1, refused.Unlisted()])}}]}
     with pytest.raises(CheckpointTypeNotAllowedError) as caught:
         CODEC.encode(checkpoint(state))
     message = str(caught.value)
-    assert caught.value.type_key == "tests.checkpoint_types:Unlisted"
-    assert "SqliteCheckpointStorage(…, allowed_checkpoint_types=['tests.checkpoint_types:Unlisted'])" in message
+    assert caught.value.type_key == "tests.refused_types:Unlisted"
+    assert "SqliteCheckpointStorage(…, allowed_checkpoint_types=['tests.refused_types:Unlisted'])" in message
     assert "register_checkpoint_type" in message
     assert "checkpoint['state']['value']['orders'][0]['items'][int key 0].value[1]" in message
 
@@ -120,19 +121,19 @@ def test_a_refusal_names_the_key_the_storage_and_the_place() -> None:
 @pytest.mark.parametrize(
     ("value", "path"),
     [
-        ({"a": {"b": app.Unlisted()}}, "['a']['b']"),
-        ([0, app.Unlisted()], "[1]"),
-        ((0, (app.Unlisted(),)), "[1][0]"),
-        ({"a": 1, 5: app.Unlisted()}, "[int key 1]"),
-        ({app.UnlistedKey(): 1}, "[UnlistedKey key 0]"),
-        (app.Point(1, [app.Unlisted()]), ".y[0]"),
-        (app.Pair(1, app.Unlisted()), "[1]"),
-        ({app.UnlistedKey()}, "{…}"),
-        (deque([0, app.Unlisted()]), "[1]"),
-        (OrderedDict(a=app.Unlisted()), "[str key 0]"),
-        (app.Outer.Inner(app.Unlisted()), ".value"),
-        (app.KeywordOnly(region=app.Unlisted()), ".region"),
-        (app.Items([app.Unlisted()]), "[0]"),
+        ({"a": {"b": refused.Unlisted()}}, "['a']['b']"),
+        ([0, refused.Unlisted()], "[1]"),
+        ((0, (refused.Unlisted(),)), "[1][0]"),
+        ({"a": 1, 5: refused.Unlisted()}, "[int key 1]"),
+        ({refused.UnlistedKey(): 1}, "[UnlistedKey key 0]"),
+        (app.Point(1, [refused.Unlisted()]), ".y[0]"),
+        (app.Pair(1, refused.Unlisted()), "[1]"),
+        ({refused.UnlistedKey()}, "{…}"),
+        (deque([0, refused.Unlisted()]), "[1]"),
+        (OrderedDict(a=refused.Unlisted()), "[str key 0]"),
+        (app.Outer.Inner(refused.Unlisted()), ".value"),
+        (app.KeywordOnly(region=refused.Unlisted()), ".region"),
+        (app.Items([refused.Unlisted()]), "[0]"),
     ],
     ids=lambda item: item if isinstance(item, str) else type(item).__name__,
 )
@@ -144,10 +145,10 @@ def test_a_refusal_says_where(value: Any, path: str) -> None:
 
 
 def test_a_place_is_found_in_messages_and_pending_requests_too() -> None:
-    in_messages = checkpoint(1, messages={"a": [WorkflowMessage(app.Unlisted(), "b")]})
+    in_messages = checkpoint(1, messages={"a": [WorkflowMessage(refused.Unlisted(), "b")]})
     with pytest.raises(CheckpointTypeNotAllowedError, match=r"at checkpoint\['messages'\]\['a'\]\[0\]\.data"):
         CODEC.encode(in_messages)
-    event = WorkflowEvent.request_info("r", "asker", app.Unlisted(), bool)
+    event = WorkflowEvent.request_info("r", "asker", refused.Unlisted(), bool)
     with pytest.raises(CheckpointTypeNotAllowedError, match=r"\['pending_request_info_events'\]\['r'\]\.data"):
         CODEC.encode(checkpoint(1, pending_request_info_events={"r": event}))
 
@@ -155,20 +156,20 @@ def test_a_place_is_found_in_messages_and_pending_requests_too() -> None:
 @pytest.mark.parametrize(
     "value",
     [
-        app.Unlisted(),
-        [app.Unlisted],
+        refused.Unlisted(),
+        [refused.Unlisted],
         app.Outer.Unlisted(),
-        app.UnlistedColour.RED,
-        app.UnlistedModel(),
-        app.UnlistedError("no"),
-        app.UnlistedPair(),
-        app.UnlistedItems(),
-        app.UnlistedTable(),
-        app.Holder(app.UnlistedName("x")),
+        refused.UnlistedColour.RED,
+        refused.UnlistedModel(),
+        refused.UnlistedError("no"),
+        refused.UnlistedPair(),
+        refused.UnlistedItems(),
+        refused.UnlistedTable(),
+        app.Holder(refused.UnlistedName("x")),
         ValueError("no"),
-        {app.UnlistedKey(): 1},
-        {app.UnlistedKey()},
-        defaultdict(app.Unlisted),
+        {refused.UnlistedKey(): 1},
+        {refused.UnlistedKey()},
+        defaultdict(refused.Unlisted),
         Path("here"),
     ],
     ids=lambda value: type(value).__name__,
@@ -226,19 +227,19 @@ def test_a_function_is_refused_with_its_place() -> None:
 
 def test_a_reducer_that_calls_a_function_is_refused() -> None:
     with pytest.raises(CheckpointEncodeError, match=r"make_one.*is not a type.*__reduce__"):
-        CODEC.encode(checkpoint(app.ReducesToFunction()))
+        CODEC.encode(checkpoint(refused.ReducesToFunction()))
 
 
 def test_a_state_that_cannot_be_read_is_refused_with_the_reason() -> None:
     with pytest.raises(CheckpointEncodeError, match=r"CannotBeRead' cannot be taken apart.*RuntimeError: not now"):
-        CODEC.encode(checkpoint(app.CannotBeRead()))
+        CODEC.encode(checkpoint(refused.CannotBeRead()))
     with pytest.raises(CheckpointEncodeError, match=r"lock.*at checkpoint\['state'\]\['value'\]\.lock"):
-        CODEC.encode(checkpoint(app.HasLock()))
+        CODEC.encode(checkpoint(refused.HasLock()))
 
 
 def test_a_class_that_cannot_be_rebuilt_fails_with_the_reason() -> None:
     with pytest.raises(CheckpointDecodeError, match="CannotBeRebuilt' cannot be rebuilt: RuntimeError: state of"):
-        loaded(CODEC, app.CannotBeRebuilt())
+        loaded(CODEC, refused.CannotBeRebuilt())
     with pytest.raises(CheckpointDecodeError, match="UnreplayableError' cannot be rebuilt: TypeError"):
         loaded(CODEC, app.UnreplayableError("no", 1))
 
@@ -276,8 +277,8 @@ def test_an_object_whose_only_argument_is_itself_is_refused() -> None:
     ids=lambda reduced: repr(reduced).partition(" at 0x")[0],
 )
 def test_a_reducer_that_breaks_the_copy_protocol_is_refused(reduced: Any) -> None:
-    with pytest.raises(CheckpointEncodeError, match=r"checkpoint_types:Reduces'.*at checkpoint"):
-        CODEC.encode(checkpoint(app.Holder(app.Reduces(reduced))))
+    with pytest.raises(CheckpointEncodeError, match=r"refused_types:Reduces'.*at checkpoint"):
+        CODEC.encode(checkpoint(app.Holder(refused.Reduces(reduced))))
 
 
 def test_a_class_in_c_that_hides_its_content_is_refused_even_when_allowed() -> None:
@@ -292,9 +293,9 @@ def test_a_class_in_c_that_hides_its_content_is_refused_even_when_allowed() -> N
 
 def test_local_classes_and_replaced_classes_are_refused() -> None:
     with pytest.raises(CheckpointTypeNotAllowedError, match="defined inside a function"):
-        CODEC.encode(checkpoint(app.local_class()()))
+        CODEC.encode(checkpoint(refused.local_class()()))
     with pytest.raises(CheckpointTypeNotAllowedError, match="is not the class that this name leads to"):
-        CODEC.encode(checkpoint(app.FirstReplaced()))
+        CODEC.encode(checkpoint(refused.FirstReplaced()))
 
 
 def test_a_container_that_changes_meanwhile_is_an_error_of_ours() -> None:

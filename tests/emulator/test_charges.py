@@ -14,8 +14,10 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient, DatabaseProxy
 from azure.cosmos.exceptions import CosmosBatchOperationError, CosmosHttpResponseError
 
 from tests.cosmos_emulator import CosmosEmulator, Switches
-from tests.cosmos_emulator.charges import insert, point_read
+from tests.cosmos_emulator.charges import TABLE, insert, point_read
 from tests.cosmos_emulator.indexing import IndexingPolicy
+
+from .sdk import feed, query
 
 PRICES = Switches()
 NO_INDEX: Any = {"indexingMode": "none", "automatic": False}
@@ -410,3 +412,53 @@ async def test_throughput_is_set_in_steps_within_its_bounds(container: Container
     error = await refused(container.replace_throughput(throughput))
     assert error.status_code == 400
     assert "valid throughput values between 400 and 1000000 inclusive in increments of 100" in str(error)
+
+
+# ---- the published table, and terms
+
+
+@pytest.mark.parametrize(("size", "read", "insert"), TABLE[:-1])
+async def test_charges_are_the_published_ones(
+    emulator: CosmosEmulator, client: CosmosClient, size: int, read: float, insert: float
+) -> None:
+    database = await client.create_database("shop")
+    container = await database.create_container("plain", PartitionKey("/pk"), indexing_policy=NO_INDEX)
+    empty = await container.create_item({"id": "probe", "pk": "p", "data": ""})
+    padding = size - len(json.dumps(dict(empty), separators=(",", ":")))
+    item = {"id": "sized", "pk": "p", "data": "x" * padding}
+    await container.create_item(item)
+    assert last(emulator, "create_item") == pytest.approx(insert)
+    await container.read_item("sized", "p")
+    assert last(emulator, "read_item") == pytest.approx(read)
+    await container.replace_item("sized", item)
+    assert last(emulator, "replace_item") == pytest.approx(2 * insert, abs=0.011)
+    await container.delete_item("sized", "p")
+    assert last(emulator, "delete_item") == pytest.approx(insert)
+
+
+async def test_terms_queries_and_feeds_are_charged(emulator: CosmosEmulator, many: ContainerProxy) -> None:
+    created = await many.create_item({"id": "a", "pk": "p", "n": 1, "tags": ["x", "y"], "deep": {"er": 1}})
+    assert float(created.get_response_headers()["x-ms-request-charge"]) == pytest.approx(4.95 + 5 * 0.2)
+    emulator.reset()
+    await query(many, "SELECT VALUE COUNT(1) FROM c")
+    assert emulator.charges.total == pytest.approx(4 * 2.8)
+    emulator.reset()
+    await feed(many, start_time="Beginning")
+    calls = emulator.charges.requests_by_kind["change_feed"]
+    assert emulator.charges.total == pytest.approx(2 * calls + 1)
+    await many.patch_item("a", "p", [{"op": "set", "path": "/n", "value": 2}, {"op": "add", "path": "/m", "value": 1}])
+    assert last(emulator, "patch_item") == pytest.approx(2 * 4.95 + (1 + 2) * 0.2 + 2 * 0.4)
+
+
+def test_terms_follow_the_most_exact_path() -> None:
+    policy = IndexingPolicy(
+        {
+            "includedPaths": [{"path": "/seq/?"}, {"path": "/data/kept/*"}],
+            "excludedPaths": [{"path": "/*"}, {"path": "/data/*"}],
+            "compositeIndexes": [[{"path": "/a"}, {"path": "/b"}]],
+        }
+    )
+    body = {"id": "1", "seq": 1, "other": 2, "data": {"x": 1, "kept": {"y": 1, "z": [1, 2]}}, "_ts": 3}
+    assert policy.terms(body).total() == 1 + 3 + 1
+    assert IndexingPolicy(None).terms(body).total() == 6
+    assert not IndexingPolicy(NO_INDEX).terms(body)

@@ -15,6 +15,8 @@ from .commands import PATIENCE, Worker, projected, running
 from .promql import Scrape, documented_metrics, evaluated, metrics_in, scraped
 from .rig import Rig
 
+pytestmark = pytest.mark.slow  # workers, and the minutes that an alert waits
+
 ROOT = Path(__file__).parent.parent.parent
 PACE = ("--poll-interval", "0.05", "--acquire-interval", "0.1")
 

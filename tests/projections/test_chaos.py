@@ -22,7 +22,7 @@ import pytest
 from eventckpt.stores.change_feed import FeedRange
 from projections import LeaseStore, compare, open_engine
 
-from ..cosmos_emulator import CosmosEmulator
+from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from .chaos_worker import NAME
 from .rig import Writer
@@ -83,25 +83,29 @@ async def closing_at_end(engine: E) -> AsyncGenerator[E, None]:
 
 
 @asynccontextmanager
-async def place_of(kind: str, tmp_path: Path) -> AsyncGenerator[tuple[Engine, str, CosmosEmulator | None], None]:
+async def place_of(
+    kind: str, tmp_path: Path, switches: Switches | None
+) -> AsyncGenerator[tuple[Engine, str, CosmosEmulator | None], None]:
     if kind == "sqlite":
         async with closing_at_end(SqliteEngine(tmp_path / "events.db")) as engine:
             yield engine, str(engine.path), None
         return
     name = f"chaos-{uuid.uuid4()}"
     async with (
-        CosmosEmulator(partitions={name: 3}) as emulator,
+        CosmosEmulator(partitions={name: 3}, switches=switches) as emulator,
         closing_at_end(CosmosEngine(emulator.endpoint, emulator.key, name)) as cosmos,
     ):
         yield cosmos, json.dumps(cosmos.settings), emulator
 
 
 @pytest.mark.parametrize("kind", ["sqlite", "cosmos"])
-async def test_nothing_is_lost_and_no_range_has_two_handlers(kind: str, tmp_path: Path) -> None:
+async def test_nothing_is_lost_and_no_range_has_two_handlers(
+    kind: str, tmp_path: Path, switches: Switches | None
+) -> None:
     dice = random.Random(7)
     journal = tmp_path / "journal"
     journal.touch()
-    async with place_of(kind, tmp_path) as (engine, place, emulator):
+    async with place_of(kind, tmp_path, switches) as (engine, place, emulator):
         crew, writer = Crew(place, journal), Writer(engine.open())
         try:
             await writer.write(*RUNS)

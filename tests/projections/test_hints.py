@@ -21,6 +21,8 @@ from projections import LatestProjection
 from ..engines import SqliteEngine
 from .rig import WORKFLOW, Rig
 
+pytestmark = pytest.mark.slow  # every kind of document on every engine
+
 A, B, ELSEWHERE = StreamId(WORKFLOW, "a"), StreamId(WORKFLOW, "b"), StreamId("elsewhere", "c")
 ASKS = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 HEADS = ["a checkpoint", "a superseded one", "a deletion"]
@@ -73,7 +75,7 @@ async def forge(rig: Rig, info: RunInfo, kept_as: StreamId = B) -> None:
     runs: Any = rig.engine.open().runs()
     async with runs._container.in_use():
         key = f"{kept_as.workflow_name}|{kept_as.run_id}"
-        await runs._container.put({**msgspec.to_builtins(info), "id": "latest", "stream": key})
+        await runs._container.upsert({**msgspec.to_builtins(info), "id": "latest", "stream": key})
     rig.engine.settle()
 
 

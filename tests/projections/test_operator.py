@@ -9,11 +9,15 @@ import sqlite3
 from contextlib import closing
 from typing import Any, cast
 
+import pytest
+
 from projections import compare, open_engine
 
 from ..engines import SqliteEngine
 from .commands import Worker, ended, owned, projected, running
 from .rig import Rig
+
+pytestmark = pytest.mark.slow  # workers that are killed, frozen and cut off
 
 FAST = (
     *("--poll-interval", "0.05"),
@@ -22,6 +26,7 @@ FAST = (
     *("--expiry", "2"),
     *("--fence-margin", "0.5"),
     *("--max-poll-age", "1"),
+    *("--store-timeout", "1"),
 )
 
 

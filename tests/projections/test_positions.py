@@ -22,6 +22,8 @@ from ..engines import CosmosEngine, SqliteEngine
 from .driven_clock import DrivenClock
 from .rig import Recorder, Rig, Writer
 
+pytestmark = pytest.mark.slow  # every kind of position on every engine
+
 FOREIGN = ['"abc"', '"-1"', '"9223372036854775808"', '"99999999999999999999"', '"*"', '"1"2', "7 ", '"']
 """Texts that are no position of either engine."""
 NEVER = ["", '"٣"', "x" * 5000, "1\r\nheader: x"]

@@ -23,6 +23,8 @@ from .commands import started
 from .driven_clock import DrivenClock
 from .rig import WORKFLOW, Rig, event
 
+pytestmark = pytest.mark.slow  # projections of a thousand runs, and processes
+
 RUNS = 2000
 P = TypeVar("P", bound=Projector)
 

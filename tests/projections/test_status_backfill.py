@@ -389,7 +389,7 @@ async def put_as_stored(rig: Rig, documents: list[dict[str, Any]]) -> None:
         for document in documents:
             fields = document["cosmos"]
             key = f"{fields['workflow_name']}|{fields['run_id']}"
-            await runs._container.put({**fields, "id": "latest", "stream": key})
+            await runs._container.upsert({**fields, "id": "latest", "stream": key})
     rig.engine.settle()
 
 

@@ -18,6 +18,8 @@ from projections.range_watch import RangeView, status_of
 
 from .rig import Recorder, Rig
 
+pytestmark = pytest.mark.slow  # many ranges, and the time that they take in turn
+
 # A lease's state
 
 STATES = {

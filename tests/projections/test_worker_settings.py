@@ -50,7 +50,10 @@ OPTIONS = [
     ("--fence-margin", "30"),
     *(
         (f"--{name}", value)
-        for name in ("max-poll-age", "max-stall", "poll-interval", "acquire-interval", "renew-interval", "expiry")
+        for name in (
+            *("max-poll-age", "max-stall", "store-timeout", "poll-interval", "acquire-interval", "renew-interval"),
+            "expiry",
+        )
         for value in ("0", "-1", "nan", "inf", "soon")
     ),
 ]

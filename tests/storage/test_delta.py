@@ -236,6 +236,7 @@ async def test_a_save_whose_snapshot_cannot_be_read_writes_a_new_one(
     assert await engine.storage().load(after.checkpoint_id) == after
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("megabytes", [5, 20, 100])
 async def test_very_large_states_are_stored_and_loaded(engine: Engine, megabytes: int) -> None:
     storage = engine.storage().for_run("r")
@@ -259,6 +260,7 @@ async def test_the_sizes_of_a_superstep_are_readable_without_decoding(engine: En
     assert all(payload.raw_size > payload.stored_size > 0 for payload in payloads)
 
 
+@pytest.mark.slow
 async def test_a_run_of_5000_supersteps_loads_its_first_middle_and_last_checkpoint(tmp_path: Path) -> None:
     engine = SqliteEngine(tmp_path / "long.db")
     storage = EventCheckpointStorage(engine.open())

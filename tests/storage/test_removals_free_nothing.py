@@ -18,6 +18,8 @@ from eventckpt.stores import AuditStore
 from ..engines import Engine
 from ..pruning import foreseen
 
+pytestmark = pytest.mark.slow  # every way to remove, with every way to write after it
+
 WORKFLOW: Final = "wf"
 RUN: Final = StreamId(WORKFLOW, "r")
 PADDING: Final = random.Random(1).randbytes(3000).hex()

@@ -23,6 +23,8 @@ from .cosmos_stores import (
     tamper,
 )
 
+pytestmark = pytest.mark.slow  # every way in which an item may be changed
+
 
 @pytest.mark.parametrize(
     "changes",

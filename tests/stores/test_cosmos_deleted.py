@@ -16,6 +16,8 @@ from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 from .cosmos_operations import EVENT, EVERYTHING_DONE, LEASES, LOOKS, SECOND, STREAM, container_of, fill, leases
 
+pytestmark = pytest.mark.slow  # every operation, with every container deleted
+
 FEW: int = 12
 """Requests of one operation, its looks at what happened and the SDK's own among them."""
 CONTAINERS = ("events", "events-projections", "events-leases")

@@ -22,6 +22,8 @@ from projections.projector import Projector
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 
+pytestmark = pytest.mark.slow  # every way in which a document may be changed
+
 STREAM = StreamId("w", "r1")
 
 

@@ -29,6 +29,8 @@ from ..cosmos_emulator.roles import CONTRIBUTOR, CREATE, READ_METADATA, READER
 from . import test_cosmos_conformance
 from .identities import DATABASE, EVENTS, LEASES, PROJECTIONS, IdentityAccount, identity_account, role
 
+pytestmark = pytest.mark.slow  # the conformance suites once more, over TLS and with tokens
+
 STREAM = StreamId("workflow", "run")
 WORKFLOW = "orders"
 IN_TWO_PARTS = hashlib.shake_256(b"large").digest(600_000)

@@ -25,6 +25,8 @@ from ..engines import where
 from ..pruning import foreseen
 from .cosmos_stores import STREAM, Gate, append_chain, asked, costs, headers, headers_of, workflow_headers
 
+pytestmark = pytest.mark.slow  # runs with thousands of markers
+
 KEY: Final = partition_key_of(STREAM)
 OF_THE_SERVICE: Final = {"_rid", "_self", "_etag", "_attachments", "_ts"}
 

@@ -24,6 +24,8 @@ from projections import LatestProjection
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 
+pytestmark = pytest.mark.slow  # every order of two operations
+
 WORKFLOW = "workflow"
 ONE_SECOND = 1_800_000_000.0
 

@@ -45,6 +45,8 @@ from ..cosmos_emulator.roles import (
 from ..cosmos_emulator.routes import Call
 from .identities import EVENTS, LEASES, PROJECTIONS, ROLES, IdentityAccount, identity_account, role
 
+pytestmark = pytest.mark.slow  # every operation in every role
+
 STREAM = StreamId("workflow", "run")
 WORKFLOW = "orders"
 LARGE = hashlib.shake_256(b"large").digest(600_000)

@@ -26,6 +26,8 @@ from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions,
 from ..cosmos_emulator import CosmosEmulator, Switches
 from .cosmos_operations import hurry
 
+pytestmark = pytest.mark.slow  # every order of writes and replicas
+
 STREAM = StreamId("workflow", "run")
 DATABASE = "agents"
 HALF = Switches(lag=0.5, lag_seconds=0.3)

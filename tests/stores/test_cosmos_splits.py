@@ -22,6 +22,8 @@ from .cosmos_stores import (
     workflow_headers,
 )
 
+pytestmark = pytest.mark.slow  # every partition change in the middle of every listing
+
 
 @pytest.mark.parametrize("change", ["split", "merge"])
 @pytest.mark.parametrize("nth", [1, 2, 4])

@@ -32,7 +32,7 @@ async def checks(container: Container) -> list[Check]:
                 return found
             # An id of its own: of two doctors at once, each finds what it wrote.
             probe = {"id": f"{PART}-{secrets.token_hex(32)}", "stream": "doctor", "type": PART, "data": ""}
-            await container.put(probe)
+            await container.upsert(probe)
             written = await container.read(probe["id"], probe["stream"])
             etag = await container.replace(probe, written["_etag"]) if written is not None else None
             removed = etag is not None and await container.remove(probe["id"], probe["stream"], etag) == "removed"

@@ -170,7 +170,7 @@ class Container:
         options = _unless_changed(etag) | self._write(self._key_of(body))
         return await self._changed(partial(self.proxy.replace_item, str(body["id"])), body, options)
 
-    async def put(self, body: Item) -> None:
+    async def upsert(self, body: Item) -> None:
         """Create an item or write it once more, which makes it young again."""
         self.check_writable()
         options = self._write(self._key_of(body))

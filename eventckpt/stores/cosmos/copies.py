@@ -64,7 +64,7 @@ async def _is_put(container: Container, event: CheckpointEvent, removals: Remova
             head = await head_of(container, body["stream"])
             raise StreamConflict(event.stream, event.seq, header_of(head) if head else None)
     else:
-        await together(*(partial(container.put, part) for part in parts))
+        await together(*(partial(container.upsert, part) for part in parts))
         taken = await container.create(body)
         if taken is None:
             return True

@@ -135,9 +135,9 @@ class CosmosEventStore(AuditStore):
             raise StoreFullError(f"{event.named()} would come after the last seq: no event has one beyond {MAX_SEQ}.")
         body, data = items_of(event)
         async with self._container.in_use():
-            # Parts first: the event is the commit point, and a part that nobody refers to is harmless. They are put,
-            # not created: one that is there already must not count as old, or it could be collected meanwhile.
-            await together(*(partial(self._container.put, part) for part in data))
+            # Parts first: the event is the commit point, and a part that nobody refers to is harmless. They are
+            # upserted: one that is there already must not count as old, or it could be collected meanwhile.
+            await together(*(partial(self._container.upsert, part) for part in data))
             taken = await self._container.create(body)
             if taken is not None and header_of(taken).digest != event.digest:  # of a marker, the removed event's
                 raise StreamConflict(event.stream, event.seq, await lookups.head_known(self._container, taken))

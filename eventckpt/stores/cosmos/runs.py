@@ -309,7 +309,7 @@ class CosmosRunStore(RunStore):
         self._container.check_writable()
         async with self._container.in_use():
             if claim is None:
-                await self._container.put(_pointer(name))
+                await self._container.upsert(_pointer(name))
             elif await self._container.replace(_pointer(name), claim.token) is None:
                 return False
         self._pointer.forget()

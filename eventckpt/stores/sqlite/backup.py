@@ -27,7 +27,7 @@ from .errors import primary_code, store_errors
 from .guarded import connect
 from .schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, transaction, version_of
 
-__all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "look_over", "put", "replace_store"]
+__all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "give_name", "look_over", "replace_store"]
 
 _STEP: Final = 2048  # pages that are copied between two looks at whether to go on
 _WAIT: Final = 5.0  # seconds for a lock of another process
@@ -180,7 +180,7 @@ def _give(copy: Path, like: Path, *, in_its_place: bool) -> None:
     copy.chmod(state.st_mode & mode if in_its_place else 0o600)
 
 
-def put(copy: Path, file: Path, *, replace: bool) -> None:
+def give_name(copy: Path, file: Path, *, replace: bool) -> None:
     """Give a finished copy its name, in one step.
 
     Raises:
@@ -222,9 +222,9 @@ def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[P
             for part, there in moves:
                 part.rename(there)
             if path.exists():
-                _keep(path, aside)
+                _set_aside(path, aside)
                 moves.append((path, aside))
-            put(copy, path, replace=True)
+            give_name(copy, path, replace=True)
     return [there for _, there in moves]
 
 
@@ -242,7 +242,7 @@ def _given_back_on_failure(moves: list[tuple[Path, Path]]) -> Generator[None, No
         raise
 
 
-def _keep(path: Path, aside: Path) -> None:
+def _set_aside(path: Path, aside: Path) -> None:
     try:
         os.link(path, aside)
     except OSError as error:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from eventckpt import SqliteEventStore
+
+from .helpers import noted
 
 
 @pytest.fixture
@@ -27,12 +28,4 @@ async def store(path: Path) -> AsyncGenerator[SqliteEventStore, None]:
 def connections(monkeypatch: pytest.MonkeyPatch, path: Path) -> list[sqlite3.Connection]:
     """The connections that stores open from now on; a file that is there is opened once by each of their threads."""
     path.touch()
-    opened: list[sqlite3.Connection] = []
-    connect = sqlite3.connect
-
-    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(connect(*args, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(sqlite3, "connect", noted)
-    return opened
+    return noted(monkeypatch)

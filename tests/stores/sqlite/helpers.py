@@ -55,6 +55,19 @@ def plain(path: Path) -> Generator[sqlite3.Connection, None, None]:
         yield connection
 
 
+def noted(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
+    """The connections that are opened from now on, by stores or by others."""
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def connect_and_note(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", connect_and_note)
+    return opened
+
+
 def pragma(path: Path, name: str) -> Any:
     with plain(path) as connection:
         return connection.execute(f"PRAGMA {name}").fetchone()[0]

@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +17,9 @@ from eventckpt import CheckpointStoreError, SqliteEventStore, StoreReplacedError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite.schema import MIGRATIONS
 
-from .helpers import STREAM, append_chain, beside, files, headers, outcomes, plain, process, run, runs, said
+from .helpers import STREAM, append_chain, beside, files, headers, noted, outcomes, plain, process, run, runs, said
+
+pytestmark = pytest.mark.slow  # every way to lose a file, at every moment
 
 OTHER = StreamId("workflow", "another")
 
@@ -316,15 +317,7 @@ async def test_nothing_is_made_where_the_file_was_and_a_new_store_there_is_empty
 @pytest.fixture
 def connections(monkeypatch: pytest.MonkeyPatch) -> list[sqlite3.Connection]:
     """The connections that stores open from now on."""
-    opened: list[sqlite3.Connection] = []
-    connect = sqlite3.connect
-
-    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(connect(*args, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(sqlite3, "connect", noted)
-    return opened
+    return noted(monkeypatch)
 
 
 @pytest.mark.parametrize("change", [*AWAY, *REPLACED], ids=lambda change: change.__name__)

@@ -7,7 +7,6 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -15,7 +14,7 @@ from eventckpt import SqliteEventStore, StreamId
 from eventckpt.stores import Check
 from eventckpt.stores.sqlite.schema import MIGRATIONS
 
-from .helpers import append_chain, plain
+from .helpers import append_chain, noted, plain
 
 
 def made() -> list[tuple[str, str, str]]:
@@ -183,14 +182,7 @@ async def test_a_name_that_somebody_chose_is_shown_escaped(path: Path) -> None:
 async def test_no_connection_trusts_what_the_schema_calls(
     path: Path, monkeypatch: pytest.MonkeyPatch, read_only: bool
 ) -> None:
-    opened: list[sqlite3.Connection] = []
-    connect = sqlite3.connect
-
-    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
-        opened.append(connect(*args, **options))
-        return opened[-1]
-
-    monkeypatch.setattr(sqlite3, "connect", noted)
+    opened = noted(monkeypatch)
     async with SqliteEventStore(path, read_only=read_only) as store:
         assert await store.read(StreamId("workflow", "run"), 1)
         if not read_only:

@@ -1,0 +1,41 @@
+"""What the tests of the emulator ask of it through the real SDK."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from azure.cosmos.aio import ContainerProxy
+
+from tests.cosmos_emulator import CosmosEmulator
+
+LARGE_BODIES = pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")  # aiohttp, beyond 1 MB
+NO_INDEX = {"indexingMode": "none", "automatic": False}
+
+
+async def fill(container: ContainerProxy, count: int = 20, keys: int = 7) -> list[dict[str, Any]]:
+    items = [{"id": f"i{n:03}", "pk": f"p{n % keys}", "n": n, "even": n % 2 == 0} for n in range(count)]
+    for item in items:
+        await container.create_item(item, no_response=True)
+    return items
+
+
+async def query(container: ContainerProxy, text: str, **options: Any) -> list[Any]:
+    values = options.pop("values", {})
+    parameters = [{"name": f"@{name}", "value": value} for name, value in values.items()]
+    return [row async for row in container.query_items(text, parameters=parameters, **options)]
+
+
+async def feed(container: ContainerProxy, **options: Any) -> tuple[list[dict[str, Any]], str]:
+    """What the change feed has now, and the continuation to go on from."""
+    pages = container.query_items_change_feed(**options).by_page()
+    items = [item async for page in pages async for item in page]
+    return items, container.client_connection.last_response_headers["etag"]
+
+
+def ids(items: list[dict[str, Any]]) -> list[str]:
+    return [item["id"] for item in items]
+
+
+def last(emulator: CosmosEmulator, kind: str) -> Any:
+    return [record for record in emulator.requests if record.kind == kind][-1]

@@ -37,7 +37,7 @@ MOST_RUNS: Final = 1000
 """Runs of a page at most."""
 _LONGEST: Final = 20_000  # characters of a text that may be a place
 _STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
-_MICROSECOND: Final = timedelta(microseconds=1)
+_SECONDS: Final = 86_400  # of a day
 
 _decoder: Final = msgspec.json.Decoder(tuple[str, str, str])
 
@@ -153,7 +153,8 @@ def aware(moment: datetime) -> datetime:
 
 def microseconds(moment: datetime) -> int:
     """A time as a whole number that is in the order of times."""
-    return (aware(moment) - NEVER) // _MICROSECOND
+    since = aware(moment) - NEVER
+    return (since.days * _SECONDS + since.seconds) * 1_000_000 + since.microseconds  # a division takes thrice as long
 
 
 def place_of(info: RunInfo) -> Place:

@@ -224,7 +224,6 @@ HOSTILE |= {
         ("events", "digest TEXT", "GENERATED ALWAYS AS (1) STORED"),
         ("events", "digest TEXT", "CHECK (length(hex(zeroblob(400000000))))"),
         ("runs", "run_id TEXT", "COLLATE nosuch"),
-        ("run_listing", "run_id TEXT", "COLLATE nosuch"),
         ("leases", "id TEXT", "REFERENCES events (digest)"),
         ("projections", "kind TEXT", "COLLATE nosuch"),
         ("store", "id TEXT", "COLLATE nosuch"),

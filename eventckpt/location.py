@@ -12,16 +12,17 @@ import importlib
 import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from agent_framework.exceptions import SettingNotFoundError
 
-from .errors import StoreNotFoundError, StoreReadOnlyError
+from .errors import StoreNotFoundError, StoreReadOnlyError, StoreUnavailableError
 from .stores import AuditStore
 from .stores.sqlite import SqliteEventStore
+from .stores.sqlite.guarded import refuse_what_is_no_file
 from .text import described, is_connection_string, may_hold_a_key, safe
 
 if TYPE_CHECKING:
@@ -65,11 +66,12 @@ def locate(where: str | os.PathLike[str] | None = None, *, environ: Mapping[str,
         environ: the environment.
 
     Raises:
+        TypeError: `where` is neither text nor a path.
         LocationError: nothing was given, or neither a path nor an endpoint. A connection string, a key, or a URL with a
             password is refused without being shown.
     """
     for_both = where if where is not None else environ.get(_STORE) or None
-    given = environ.get(_ENDPOINT) or None if for_both is None else os.fspath(for_both)
+    given = environ.get(_ENDPOINT) or None if for_both is None else _text_of(for_both)
     if given is None:
         raise LocationError(f"Which store? Give --store PATH or ENDPOINT, or set {_STORE}.")
     if not given.strip():
@@ -88,6 +90,13 @@ def locate(where: str | os.PathLike[str] | None = None, *, environ: Mapping[str,
             "given by its endpoint, such as https://my-account.documents.azure.com:443/."
         )
     return Path(given)
+
+
+def _text_of(where: object) -> str:
+    text: object = os.fspath(cast("os.PathLike[str]", where)) if isinstance(where, os.PathLike) else where
+    if not isinstance(text, str):
+        raise TypeError(f"A store is named by a path or an endpoint, which is text, not by {described(text)}.")
+    return text
 
 
 @asynccontextmanager
@@ -114,7 +123,8 @@ async def open_store(
         LocationError: see `locate`; or a setting is missing or of the wrong form, or the `cosmos` extra is not
             installed.
         StoreNotFoundError: there is no such file, and it was to be there already. Of a container that is missing, the
-            first operation tells: nothing is asked of the service before.
+            first operation tells, for nothing is asked of the service before: with `read_only` by this error, with
+            `must_exist` by `StoreMissingError`, which says how it is made.
         StoreReadOnlyError: it cannot be told whether there is such a file.
     """
     place = locate(where, environ=environ)
@@ -129,6 +139,9 @@ async def open_store(
         made = SqliteEventStore(place, busy_timeout=patience, read_only=read_only)
     if read_only or must_exist:
         await asyncio.to_thread(_refuse_missing, place)
+    else:
+        with suppress(StoreUnavailableError):  # it may pass by itself, and whoever opens the store is told
+            await asyncio.to_thread(refuse_what_is_no_file, made.path)
     async with made:
         yield made
 
@@ -182,6 +195,8 @@ def load_app(name: str) -> Callable[..., Any]:
         LocationError: there is no such module, it cannot be imported, it has no such attribute, or that cannot be
             called.
     """
+    if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what a caller without types gives
+        raise LocationError(f"{_APP}, not {described(name)}.")
     module_name, colon, path = name.partition(":")
     steps = path.split(".")
     if not colon or not all(step.isidentifier() for step in (*module_name.split("."), *steps)):

@@ -5,13 +5,28 @@ A setting of the wrong kind must not surface later as an error of a library belo
 
 from __future__ import annotations
 
+import inspect
 import math
+import sys
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from .text import described, is_connection_string, is_unicode
 
-__all__ = ["choice", "flag", "function", "instance", "no_connection_string", "number", "text", "texts", "whole_number"]
+__all__ = [
+    "choice",
+    "flag",
+    "function",
+    "instance",
+    "moment",
+    "no_connection_string",
+    "number",
+    "plain_function",
+    "text",
+    "texts",
+    "whole_number",
+]
 
 _T = TypeVar("_T")
 
@@ -102,7 +117,7 @@ def number(name: str, value: object, *, most: float = math.inf, zero: bool = Fal
     """
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise TypeError(f"{name} is a number of seconds, not {described(value)}.")
-    if not (value > 0 or (zero and value == 0)) or value > most or value == math.inf:
+    if not (value > 0 or (zero and value == 0)) or value > min(most, sys.float_info.max):
         least, upto = "at least 0" if zero else "more than 0", "" if most == math.inf else f", and at most {most:,}"
         raise ValueError(f"{name} is a number of seconds, {least}{upto}, not {described(value)}.")
 
@@ -117,6 +132,27 @@ def function(name: str, value: object) -> None:
         raise TypeError(f"{name} is a function, not {described(value)}.")
 
 
+def plain_function(name: str, value: object) -> None:
+    """A function that is called and not awaited.
+
+    Raises:
+        TypeError: it cannot be called, or what it does would wait to be awaited.
+    """
+    function(name, value)
+    if inspect.iscoroutinefunction(value) or inspect.iscoroutinefunction(getattr(value, "__call__", None)):  # noqa: B004
+        raise TypeError(f"{name} is a plain function, and is not awaited; an async one would never run.")
+
+
+def moment(name: str, value: object) -> None:
+    """A time of a day.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} is a datetime, not {described(value)}.")
+
+
 def instance(name: str, value: object, kind: type[_T], *, what: str) -> _T:
     """An object of a class, which `what` describes.
 
@@ -124,5 +160,7 @@ def instance(name: str, value: object, kind: type[_T], *, what: str) -> _T:
         TypeError: it is of another one.
     """
     if not isinstance(value, cast("type[Any]", kind)):
+        if isinstance(getattr(value, "store", None), cast("type[Any]", kind)):
+            raise TypeError(f"{name} is {what}, such as the .store of what was given: {described(value)}.")
         raise TypeError(f"{name} is {what}, not {described(value)}.")
     return cast(_T, value)

@@ -11,8 +11,19 @@ from collections.abc import Callable
 from itertools import groupby
 from typing import Final
 
-__all__ = ["described", "is_connection_string", "is_name", "is_unicode", "may_hold_a_key", "safe", "safe_json"]
+__all__ = [
+    "cell",
+    "described",
+    "is_connection_string",
+    "is_name",
+    "is_unicode",
+    "may_hold_a_key",
+    "safe",
+    "safe_json",
+    "shortened",
+]
 
+_CELL: Final = 300  # characters of a cell; a run id has 255
 _WIDTH: Final = 120  # characters of a value in an error message
 _LOOKED_AT: Final = 4_096  # characters of a value that are searched for a key: what is quoted is far from their end
 _CONNECTION: Final = re.compile(
@@ -43,6 +54,18 @@ def safe(value: object) -> str:
         "".join(marks) if printable else "".join(marks).encode("unicode_escape", "replace").decode("ascii")
         for printable, marks in groupby(text, str.isprintable)
     )
+
+
+def shortened(text: str, width: int) -> str:
+    """`text`, its end left out where it has more characters than `width`."""
+    return text if len(text) <= width else f"{text[: width - 1]}…"
+
+
+def cell(value: object) -> str:
+    """`value` as a listing shows it, whichever program prints it: safe, and no longer than any name that a store gives
+    away, since all cells of a column are as wide as the widest."""
+    text = value if type(value) is str else _text_of(value, str)
+    return shortened(safe(text[: _CELL + 1]), _CELL)
 
 
 def safe_json(text: str) -> str:

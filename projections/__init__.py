@@ -10,6 +10,7 @@ from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor, RangeStatus, RangeView
 from .range_stats import RangeStats
+from .tasks import Trouble
 
 __all__ = [
     "Batch",
@@ -28,6 +29,7 @@ __all__ = [
     "RangeStats",
     "RangeStatus",
     "RangeView",
+    "Trouble",
     "UpgradeNeededError",
     "compare",
     "open_engine",

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
-from eventckpt import EventStore, StreamId
+from eventckpt import EventStore, StreamId, settings
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.stores import RunStore
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
@@ -41,7 +41,13 @@ async def compare(
     `behind`, and those to which an import has just brought earlier events, `late`. A replica that lags shows the log or
     the projection as it was: where they differ, both are read again a few times, over about a second, before it is
     said.
+
+    Raises:
+        TypeError: `store`, `feed` or `runs` is none, such as a storage, whose `store` is one.
     """
+    settings.instance("store", store, EventStore, what="an EventStore")
+    settings.instance("feed", feed, ChangeFeed, what="a ChangeFeed")
+    settings.instance("runs", runs, RunStore, what="a RunStore")
     doubtful: dict[StreamId, str] = {}
     seen: set[StreamId] = set()
     async with aclosing(_streams(feed)) as streams:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventckpt import EventStore
+from eventckpt import EventStore, settings
 from eventckpt.stores.change_feed import ChangeFeed
 from eventckpt.stores.documents import DocumentStore
 
@@ -29,6 +29,8 @@ def open_engine(store: EventStore) -> Engine:
     """The feed of `store`, and the place for leases beside it.
 
     Raises:
+        TypeError: it is no store, such as a storage, whose `store` is one.
         CheckpointStoreError: the store is of an engine without a feed, or without a place for documents.
     """
+    settings.instance("store", store, EventStore, what="an EventStore")
     return Engine(store, store.change_feed(), store.document_store())

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId
+from eventckpt import CheckpointEvent, EventStore, RunInfo, StreamId, settings
 from eventckpt.chain import is_newer
 from eventckpt.errors import CheckpointStoreError, StoreCorruptError, StoreUnavailableError
 from eventckpt.log import logger_of
@@ -36,9 +36,15 @@ class LatestProjection:
     """Keeps the documents of `runs` up to date with the events of `store`.
 
     `apply` is a processor's handler; it may as well be called by anything else that delivers events at least once.
+
+    Raises:
+        TypeError: `store` is no store, such as a storage, whose `store` is one; or `runs` is no run store.
     """
 
     def __init__(self, store: EventStore, runs: RunStore | None = None) -> None:
+        settings.instance("store", store, EventStore, what="an EventStore")
+        if runs is not None:
+            settings.instance("runs", runs, RunStore, what="a RunStore")
         self.gaps: int = 0
         """Events that did not follow what was known of their run, even after looking; their runs were read anew."""
         self.applied: int = 0

@@ -182,10 +182,9 @@ class Holding:
         """Find the lease still ours, with a request in it, or written by an attempt of ours whose answer was lost."""
         current = await self._leases.read(self.lease)
         if current is None or current.owner != self._options.worker:
-            by = (
-                "nobody has it now" if current is None or current.owner is None else f"{safe(current.owner)} has it now"
-            )
-            raise LeaseLostError(f"the lease {self.lease.range.token} was taken by another worker, and {by}")
+            owner = None if current is None else current.owner
+            what = "was given back or removed, and is nobody's" if owner is None else f"was taken by {safe(owner)}"
+            raise LeaseLostError(f"the lease {self.lease.range.token} {what}")
         self.lease = msgspec.structs.replace(self.lease, etag=current.etag, wanted_by=current.wanted_by)
 
     @property

@@ -222,7 +222,7 @@ class ChangeFeedProcessor(Admin):
             StoreReplacedError, StoreReadOnlyError: the processor has ended.
         """
         pause = 0.05
-        while any((each.lag or each.refused) and each.lease.state != "stopped" for each in await self.status()):
+        while any((each.lag != 0 or each.refused) and each.lease.state != "stopped" for each in await self.status()):
             if self.failure is not None:
                 raise self.failure
             await self._clock.sleep(pause)

@@ -27,8 +27,9 @@ class RangeStatus(NamedTuple):
     """One range as its lease shows it to everybody."""
 
     lease: Lease
-    lag: int
-    """Commits that come after the lease's position; after the beginning, where that is none of the feed's."""
+    lag: int | None
+    """Commits that come after the lease's position; after the beginning, where that is none of the feed's. None: the
+    feed was not asked."""
     refused: str | None = None
     """Why the position is none of the feed's, so that whoever reads the range begins anew."""
 
@@ -65,7 +66,7 @@ class RangeWatch:
         self._held = held
         self._clock = clock
         self._seen: dict[FeedRange, tuple[Lease, float]] = {}
-        self._lags: dict[FeedRange, int] = {}
+        self._lags: dict[FeedRange, int | None] = {}
         self._asked: dict[FeedRange, float] = {}
 
     def look(self, leases: Sequence[Lease]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import time
 import traceback
@@ -58,7 +59,7 @@ NOT_A_WHOLE_NUMBER: tuple[Any, ...] = ("5", None, 1.5, True, NAN, [], Wordless()
 NOT_SECONDS: tuple[Any, ...] = ("5", None, True, NAN, INFINITY, -1, -INFINITY, 1j, [], Wordless())
 NOT_A_CHOICE: tuple[Any, ...] = ("other", "", None, 5, True, ["fork"], Wordless())
 NOT_A_FLAG: tuple[Any, ...] = (None, "", "no", 0, 1, [], Wordless())
-NOT_A_FUNCTION: tuple[Any, ...] = ("print", 5, [], Wordless())
+NOT_A_FUNCTION: tuple[Any, ...] = ("print", 5, [], Wordless(), asyncio.sleep)
 
 STORAGE: dict[str, tuple[Any, ...]] = {
     "allowed_checkpoint_types": (
@@ -96,6 +97,7 @@ COSMOS: dict[str, tuple[Any, ...]] = {
     "container_client": ("container", 42, object(), Wordless()),
     "env_file_path": (42, True, "", "missing.env", ".", Path(), ["a.env"], object(), Wordless()),
     "env_file_encoding": (42, "", "no-such-encoding", object(), Wordless()),
+    "timeout": (*NOT_SECONDS, 0),
 }  # fmt: skip
 PERIODS = (
     "poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin",
@@ -107,7 +109,7 @@ PROCESSOR: dict[str, tuple[Any, ...]] = {
     "on_error": NOT_A_CHOICE,
     **dict.fromkeys(("page_size", "batch_pages", "max_attempts"), (*NOT_A_WHOLE_NUMBER, 0)),
     **dict.fromkeys(("read_ahead", "requests_per_cycle"), (*NOT_A_WHOLE_NUMBER, -1)),
-    **dict.fromkeys(PERIODS, (*NOT_SECONDS, 0)),
+    **dict.fromkeys(PERIODS, (*NOT_SECONDS, 0, 10**400)),
     **dict.fromkeys(("checkpoint_interval", "stop_timeout"), NOT_SECONDS),
 }
 

@@ -71,9 +71,11 @@ class CheckpointAudit:
         actor: str | None = None,
         latest: Latest = "log",
     ) -> None:
+        settings.instance("store", store, AuditStore, what="an AuditStore")
         settings.choice("latest", latest, "log", "projection")
         if actor is not None:
             settings.text("actor", actor)
+        allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
         self.store = store
         self._projection = store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)

@@ -10,7 +10,7 @@ import typer
 
 from ..audit import Verdict
 from ..location import ENVIRONMENT
-from ..text import may_hold_a_key
+from ..text import cell, may_hold_a_key
 from .output import Output
 from .render import not_gone_yet
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
@@ -116,7 +116,7 @@ def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
         )
     for problem in verdict.problems:
         out.line(
-            f"run {stream.run_id} of {stream.workflow_name}, seq {problem.seq}: "
+            f"run {cell(stream.run_id)} of {cell(stream.workflow_name)}, seq {problem.seq}: "
             f"{problem.why.upper()}: {problem.detail}",
             style="red",
         )
@@ -124,5 +124,5 @@ def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
         out.line(not_gone_yet(stream, verdict.not_gone_yet))
     if each and verdict.ok:
         pruned = f", {verdict.pruned:,} removed on record" if verdict.pruned else ""
-        out.line(f"run {stream.run_id} of {stream.workflow_name}: {verdict.events:,} events{pruned}")
+        out.line(f"run {cell(stream.run_id)} of {cell(stream.workflow_name)}: {verdict.events:,} events{pruned}")
         out.line(f"head: seq {verdict.head_seq}, {verdict.head_digest}")

@@ -23,20 +23,14 @@ from rich.table import Table
 from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
-from ..text import safe, safe_json
+from ..text import cell, safe, safe_json, shortened
 
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
 
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
-_CELL: Final = 300  # characters of a cell, which all cells of its column are as wide as; a run id has 255
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
-
-
-def shortened(text: str, width: int = _WIDTH) -> str:
-    """`text`, its end left out where it is longer than `width`."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
 
 
 class Column:
@@ -95,7 +89,7 @@ class Output:
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
         """Rows in columns: a table on a terminal, aligned text in a pipe."""
-        cells = [[shortened(safe(cell[: _CELL + 1]), _CELL) for cell in row] for row in rows]
+        cells = [list(map(cell, row)) for row in rows]
         if self._console.is_terminal:
             table = Table(box=None, show_header=heads, pad_edge=False, header_style="bold")
             for column in columns:
@@ -257,7 +251,7 @@ def _named(step: str, *, full: bool) -> str:
 def _cut(text: str, *, full: bool, size: str = "") -> str:
     if full or len(text) <= _WIDTH:
         return text
-    return f"{shortened(text)} ({size})" if size else shortened(text)
+    return f"{shortened(text, _WIDTH)} ({size})" if size else shortened(text, _WIDTH)
 
 
 def _count(tree: Tree) -> int:

@@ -226,12 +226,12 @@ class EventCheckpointStorage(_Checkpoints):
         settings.choice("latest", latest, "log", "projection")
         settings.whole_number("cache_bytes", cache_bytes, least=0)
         if on_save_error is not None:
-            settings.function("on_save_error", on_save_error)
+            settings.plain_function("on_save_error", on_save_error)
         if actor is not None:
             settings.text("actor", actor)
         if allowed_checkpoint_types is not None:
             allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
-        self.store = store
+        self._store = store
         memory = Memory()
         payloads = Payloads(store, BaseCache(cache_bytes))
         codec = CheckpointCodec(allowed_checkpoint_types, storage_name=type(self).__name__)
@@ -241,6 +241,11 @@ class EventCheckpointStorage(_Checkpoints):
             reader=Reader(store, codec, memory, payloads, store.run_store() if latest == "projection" else None),
             on_save_error=on_save_error,
         )
+
+    @property
+    def store(self) -> EventStore:
+        """The engine: what audits, processors and listings of runs go by."""
+        return self._store
 
     def for_run(self, run_id: str, *, workflow_name: str | None = None) -> RunCheckpointStorage:
         """A storage bound to the run `run_id`, itself a `CheckpointStorage`.

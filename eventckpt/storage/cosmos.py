@@ -37,7 +37,7 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         latest: Latest = "log",
     ) -> None:
-        store = CosmosEventStore(
+        self._engine = CosmosEventStore(
             endpoint=endpoint,
             database_name=database_name,
             container_name=container_name,
@@ -48,10 +48,10 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             env_file_encoding=env_file_encoding,
             timeout=timeout,
         )
-        self.database_name: str = store.database_name
-        self.container_name: str = store.container_name
+        self.database_name: str = self._engine.database_name
+        self.container_name: str = self._engine.container_name
         super().__init__(
-            store,
+            self._engine,
             allowed_checkpoint_types=allowed_checkpoint_types,
             on_conflict=on_conflict,
             on_save_error=on_save_error,
@@ -60,6 +60,11 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             latest=latest,
         )
 
+    @property
+    def store(self) -> CosmosEventStore:
+        """See `EventCheckpointStorage.store`."""
+        return self._engine
+
     async def close(self) -> None:
         """Finish what is under way and close the client, unless it was passed in."""
-        await self.store.close()
+        await self._engine.close()

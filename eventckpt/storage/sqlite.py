@@ -35,8 +35,9 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         busy_timeout: float = 30.0,
     ) -> None:
+        self._engine = SqliteEventStore(path, synchronous=synchronous, busy_timeout=busy_timeout)
         super().__init__(
-            SqliteEventStore(path, synchronous=synchronous, busy_timeout=busy_timeout),
+            self._engine,
             allowed_checkpoint_types=allowed_checkpoint_types,
             on_conflict=on_conflict,
             on_save_error=on_save_error,
@@ -45,6 +46,11 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
             latest=latest,
         )
 
+    @property
+    def store(self) -> SqliteEventStore:
+        """See `EventCheckpointStorage.store`."""
+        return self._engine
+
     async def close(self) -> None:
         """Finish what is under way and close the file. May be called more than once."""
-        await self.store.close()
+        await self._engine.close()

@@ -110,7 +110,7 @@ class RunStore(ABC):
             ValueError, TypeError: `limit` is no such number.
         """
         check_limit(limit)
-        which, place = which or RunFilter(), place_in(after)
+        which, place = RunFilter.of(which), place_in(after)
         found: list[RunInfo] = []
         async with aclosing(self._fitting(which)) as infos:
             async for info in infos:
@@ -125,7 +125,7 @@ class RunStore(ABC):
 
         An engine should override this: here, all documents are read.
         """
-        async with aclosing(self._fitting(which or RunFilter())) as infos:
+        async with aclosing(self._fitting(RunFilter.of(which))) as infos:
             return dict(Counter([info.status async for info in infos]))
 
     async def _fitting(self, which: RunFilter) -> AsyncGenerator[RunInfo, None]:

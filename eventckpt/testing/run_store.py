@@ -173,6 +173,22 @@ class RunStoreConformance:
         assert [info.run_id async for info in other.idle()] == ["elsewhere"]
         assert len([info async for info in runs.all()]) == MANY + 2
 
+    async def test_of_documents_that_are_put_together_each_is_written_or_not_by_itself(self) -> None:
+        runs = (await self.open_store()).run_store()
+        there = [_document(2, run=f"run {number}") for number in range(4)]
+        assert await runs.put(*there, _document(2, run="idle", status="idle")) == 5
+        given = [
+            _document(1, run="run 0"),
+            there[1],
+            _document(3, run="run 2"),
+            _document(1, run="new"),
+            _document(2, run="idle", status="done"),
+        ]
+        assert await runs.put(*given) == 3
+        found = await runs.get(*(info.stream for info in [*given, *there]))
+        assert list(found.values()) == [there[0], *given[1:], there[3]]
+        assert await runs.put(*given) == 0
+
     async def test_a_projection_is_put_in_use_by_the_last_claim_alone(self) -> None:
         first, other = (await self.open_store()).run_store(), (await self.open_store()).run_store()
         claim = await first.claim()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 from rich.console import Console
 
@@ -20,18 +20,26 @@ from .output import FOUND_WRONG, Failure, print_json, print_table, say
 
 __all__ = ["compare", "rebuild", "reset", "status", "unpark"]
 
+_ASKED: Final = 1_000
+"""Ranges that `status` asks about: several times as many as a container has partitions."""
+
 
 async def status(store: str | None, *, as_json: bool) -> None:
     """Print how each range stands, what is parked, and whether the projection is to be believed."""
     async with _processor(store) as (name, processor):
-        ranges = await processor.status()
+        ranges = await processor.status(ask_at_most=_ASKED)
         doubted = await processor.doubted()
         parked = await processor.parked()
     rows, aside = _range_rows(ranges), _parked_rows(parked)
     if as_json:
         print_json({"projection": name, "doubted": doubted, "ranges": rows, "parked": aside})
         return
-    print_table(f"Projection {name}", rows)
+    print_table(f"Projection {name}", rows[:_ASKED])
+    if len(rows) > _ASKED:
+        say(
+            f"{name} has {len(rows):,} ranges, which no feed comes to. The first {_ASKED:,} are shown; of the others "
+            "the feed was not asked how far they lie behind, and --json has them. No worker wrote so many leases"
+        )
     if doubted is not None:
         say(f"{name} is not to be believed: {doubted}; a worker rebuilds it, and so does `rebuild`")
     if aside:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventckpt.exit_codes import FOUND_WRONG, USAGE, Failure, ending
-from eventckpt.text import safe, safe_json
+from eventckpt.text import cell, safe, safe_json
 
 from ..leases import LeaseLostError
 from ..lock import RebuildLostError, RebuildRunningError
@@ -57,10 +57,10 @@ def print_json(value: object) -> None:
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """A table whose cells are text as it stands, never markup."""
+    """A table whose cells are text as it stands, never markup; the ends of long ones are left out."""
     table = Table(title=Text(safe(title)), title_justify="left")
     for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if value is None else safe(value)) for value in row.values()))
+        table.add_row(*(Text("" if value is None else cell(value)) for value in row.values()))
     Console(markup=False, highlight=False, emoji=False).print(table)

@@ -6,8 +6,10 @@ import asyncio
 import json
 
 import pytest
+from typer.testing import CliRunner
 
-from eventckpt.stores.change_feed import EVERYTHING
+from eventckpt.cli.program import app as eventckpt
+from eventckpt.stores.change_feed import EVERYTHING, FeedRange
 from projections import Lease, Parked, open_engine
 
 from .commands import invoked, place, running
@@ -62,6 +64,38 @@ async def test_a_stored_name_is_shown_and_not_obeyed(sqlite_rig: Rig, words: tup
         assert line.isprintable(), ascii(line)
     if words == ("compare", "--json"):
         assert {each["run"] for each in json.loads(output)} == {f"r{name}" for name in NAMES.values()}
+
+
+async def test_a_name_of_millions_of_characters_is_cut_by_both_programs(sqlite_rig: Rig) -> None:
+    await sqlite_rig.writer.store.append(event("r" * 5_000_000, 1, workflow="w" * 5_000_000))
+    store = place(sqlite_rig)[0]
+    code, output, errors = await asyncio.to_thread(invoked, "compare", "--store", store)
+    assert code == 1
+    looked = await asyncio.to_thread(
+        CliRunner().invoke, eventckpt, ["verify", "--all", "--projection", "--store", store]
+    )
+    assert looked.exit_code == 1
+    for said in (output + errors, looked.output):
+        assert "rrrr" in said
+        assert "…" in said
+        assert len(said) < 10_000
+
+
+async def test_of_more_leases_than_can_be_meant_the_first_are_asked_about_and_the_number_is_said(
+    sqlite_rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("projections.worker.commands._ASKED", 2)
+    await sqlite_rig.writer.store.append(event("r", 1))
+    leases = open_engine(sqlite_rig.writer.store).leases("eventckpt-latest")
+    for number in range(5):
+        await leases.create(Lease(range=FeedRange(f"{number:02}", f"{number + 1:02}")))
+    store = place(sqlite_rig)[0]
+    code, output, errors = await asyncio.to_thread(invoked, "status", "--store", store)
+    assert code == 0
+    assert "has 5 ranges" in errors
+    assert ("01-02" in output, "02-03" in output) == (True, False)
+    code, output, _ = await asyncio.to_thread(invoked, "status", "--json", "--store", store)
+    assert [each["lag"] is None for each in json.loads(output)["ranges"]] == [False, False, True, True, True]
 
 
 async def test_a_worker_logs_a_stored_name_harmlessly(sqlite_rig: Rig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -114,6 +115,15 @@ def test_a_worker_ends_where_its_store_is_no_store(tmp_path: Path) -> None:
     assert code == 4
     assert errors.splitlines()[-1].startswith("eventckpt-projector: ")
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_a_worker_serves_nothing_where_its_store_is_no_file(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"events.db{suffix}")
+    code, _, errors = invoked("run", "--port", "0", "--store", str(tmp_path / "events.db"))
+    assert code == 4
+    assert is_one_sentence(errors), errors
+    assert "serving" not in errors
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,17 @@ from azure.cosmos import PartitionKey
 from azure.cosmos.aio import CosmosClient
 
 from eventckpt import CosmosEventStore, RunInfo, SqliteEventStore
+from eventckpt.events import StreamId
 from eventckpt.stores import RunFilter, RunStore
 from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
 from eventckpt.stores.sqlite.schema import APPLICATION_ID, MIGRATIONS
+from eventckpt.testing.events import make_event
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 
 BY_0_1_0 = (
-    "INSERT INTO runs VALUES ('latest', 'w', ?, ?, NULL, ?)"
+    "INSERT INTO runs (projection, workflow_name, run_id, seq, position, info) VALUES ('latest', 'w', ?, ?, NULL, ?)"
     " ON CONFLICT DO UPDATE SET seq = excluded.seq, info = excluded.info"
 )
 
@@ -86,9 +88,31 @@ async def test_what_0_1_0_writes_beside_is_in_its_place(old: Path) -> None:
         assert await listed(runs) == ["a", "c", "e", "b"]
         await runs.put(info("g", 5))
         with closing(sqlite3.connect(old)) as connection:
-            assert connection.execute("SELECT count(*) FROM run_listing WHERE status IS NULL").fetchone() == (0,)
+            assert connection.execute("SELECT count(*) FROM runs WHERE listed_seq IS NOT seq").fetchone() == (0,)
         assert await listed(runs) == ["a", "g", "c", "e", "b"]
         assert all(check.ok for check in await store.checks())
+
+
+async def test_a_file_of_0_1_0_that_is_only_looked_at_lacks_nothing(old: Path) -> None:
+    async with SqliteEventStore(old, read_only=True) as store:
+        assert await listed(store.run_store()) == ["c", "b", "a"]
+        assert [check for check in await store.checks() if not check.ok] == []
+
+
+async def test_a_document_that_is_written_on_changes_three_pages_of_the_file(tmp_path: Path) -> None:
+    """Its row, and an entry in each of two indexes: all that a projector pays for, and one of it for pages."""
+    path = tmp_path / "events.db"
+    async with SqliteEventStore(path) as store:
+        runs = store.run_store()
+        heads = [make_event(StreamId("w", name), 1) for name in "abc"]
+        heads += [make_event(event.stream, 2, previous=event) for event in heads]
+        for event in heads:
+            await store.append(event)
+        await runs.put(*(info(name, 1) for name in "abc"))
+        log = path.with_name("events.db-wal")
+        before = log.stat().st_size
+        await runs.put(msgspec.structs.replace(info("b", 2, seq=2), checkpoint_seq=2))
+        assert (log.stat().st_size - before) // 4096 <= 3
 
 
 @pytest.mark.parametrize(
@@ -111,7 +135,7 @@ async def test_a_listing_that_somebody_changed_never_gives_a_wrong_document(tmp_
         infos = [info(name, day) for day, name in enumerate("abcd", 1)]
         await runs.put(*infos)
         with closing(sqlite3.connect(path)) as connection, connection:
-            connection.execute(f"UPDATE run_listing SET {change} WHERE run_id IN ('b', 'c')")
+            connection.execute(f"UPDATE runs SET {change} WHERE run_id IN ('b', 'c')")
         page = await runs.page(limit=1)
         found = [*page.runs]
         for _ in range(10):

@@ -183,7 +183,7 @@ class CosmosRunStore(RunStore):
         """See `RunStore.page`. The order is that of the times as text, which is that of the moments for all that this
         library writes. Where a container's policy does not index them, as that of 0.1.0, all documents are read."""
         check_limit(limit)
-        wanted, behind = which or RunFilter(), place_in(after)
+        wanted, behind = RunFilter.of(which), place_in(after)
         if not wanted.can_fit:
             return RunPage([], None)
         async with self._container.in_use(many=True):
@@ -233,7 +233,7 @@ class CosmosRunStore(RunStore):
 
     async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
         """See `RunStore.counts`. The service reads every document of the workflow, and gives those that may fit."""
-        wanted = which or RunFilter()
+        wanted = RunFilter.of(which)
         if not wanted.can_fit:
             return {}
         async with self._container.in_use():

@@ -32,14 +32,8 @@ _TYPES: Final = {
             "seq": "'integer'",
             "position": "'integer', 'null'",
             "info": "'blob'",
-        },
-    ),
-    "run_listing": (
-        "run_id",
-        {
-            **dict.fromkeys(("projection", "workflow_name", "run_id"), "'text'"),
             "status": "'text', 'null'",
-            "moment": "'integer', 'null'",
+            **dict.fromkeys(("moment", "listed_seq"), "'integer', 'null'"),
         },
     ),
     "projections": ("kind", {"kind": "'text'", "active": "'text'"}),
@@ -79,8 +73,10 @@ async def _check_writing(connections: Connections) -> Check:
 def _damaged_rows(connection: sqlite3.Connection) -> Iterable[tuple[str, list[object]]]:
     """By table, what names some of the rows in which a column has a value of another type than any that is written."""
     for table, (key, types) in _TYPES.items():
-        if connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (table,)).fetchone():
-            wrong = " OR ".join(f"typeof({column}) NOT IN ({names})" for column, names in types.items())
+        there = {name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (table,))}
+        if key in there:  # older versions made neither all tables nor all columns
+            known = {column: names for column, names in types.items() if column in there}
+            wrong = " OR ".join(f"typeof({column}) NOT IN ({names})" for column, names in known.items())
             rows = connection.execute(f"SELECT {key} FROM {table} WHERE {wrong} LIMIT {_SOME}")
             if keys := [row[0] for row in rows]:
                 yield table, keys

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...settings import choice, flag, no_connection_string, number
-from ...text import described, is_unicode
+from ...text import described, is_unicode, may_hold_a_key
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
@@ -49,6 +49,7 @@ __all__ = ["SqliteEventStore"]
 
 _T = TypeVar("_T")
 
+_A_FILE: Final = "Give the path of a file; Cosmos DB is an engine of its own."
 _WALKS: Final = 4  # along the streams at most, beside removals
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 
@@ -267,7 +268,9 @@ def _absolute(path: str | os.PathLike[str]) -> Path:
         given = None
     if not isinstance(given, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
         raise TypeError(f"path is text or a pathlib.Path, not {described(path)}.")
-    no_connection_string("path", given, instead="Give the path of a file; Cosmos DB is an engine of its own.")
+    no_connection_string("path", given, instead=_A_FILE)
+    if may_hold_a_key(given) and not os.path.lexists(given):  # a file that is there is a file, whatever it is called
+        raise ValueError(f"path may be a key, or a URL with one, and is not shown. {_A_FILE}")
     if given.strip() in ("", ":memory:") or "\0" in given:
         raise ValueError(
             f"SqliteEventStore needs a file's path, which {described(given)} is not; for a throw-away store use a "

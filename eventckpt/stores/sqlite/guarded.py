@@ -38,6 +38,7 @@ has three for each parameter, of which SQLite takes 32,766."""
 _TRIGGERS: Final = 1
 """How deep triggers may call triggers. Ours call none; steps are looked at in loops only, and forty triggers that each
 call the next one twice have no loop."""
+_execute: Final = sqlite3.Connection.execute
 _BLOCK: Final = 512  # bytes in what `st_blocks` counts
 
 
@@ -115,8 +116,8 @@ class _GuardedConnection(sqlite3.Connection):
         self.set_progress_handler(self._steps.are_too_many, _BETWEEN)
 
     def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
-        self._steps.begin()
-        return super().execute(sql, parameters)
+        self._steps.taken = 0
+        return _execute(self, sql, parameters)
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> sqlite3.Cursor:
         return super().executemany(sql, self._steps.begin_with_each(parameters))
@@ -127,26 +128,19 @@ class _Steps:
 
     def __init__(self, file: Path) -> None:
         self._file = file
-        self._taken = 0
-        self._allowed = _STEPS
-
-    def begin(self) -> None:
-        """A statement begins."""
-        self._taken, self._allowed = 0, _STEPS
+        self.taken = 0
+        """Set to none where a statement begins: it costs each of them something."""
 
     def begin_with_each(self, parameters: Iterable[_T]) -> Iterator[_T]:
         """The same parameters; with each the statement begins anew."""
         for each in parameters:
-            self.begin()
+            self.taken = 0
             yield each
 
     def are_too_many(self) -> bool:
         """Whether the statement is to end; called each time that it has taken some more."""
-        self._taken += _BETWEEN
-        if self._taken <= self._allowed:
-            return False
-        self._allowed = _STEPS + _STEPS_FOR_A_BYTE * _bytes_of(self._file)
-        return self._taken > self._allowed
+        self.taken += _BETWEEN
+        return self.taken > _STEPS and self.taken > _STEPS + _STEPS_FOR_A_BYTE * _bytes_of(self._file)
 
 
 def _bytes_of(file: Path) -> int:

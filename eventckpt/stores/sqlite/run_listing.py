@@ -1,8 +1,8 @@
-"""In what order runs are listed: a table beside their documents, by when each was last written to.
+"""In what order runs are listed: columns beside their documents, by when each run was last written to.
 
-What a document says is in a form that SQLite cannot read, so who writes documents brings the table up to date as well.
-0.1.0 does not: the row of what it wrote has no status. Such rows are read when a page is asked for, and each write
-lists some of them. A row whose document does not count has a status that no run has, and is in no page.
+What a document says is in a form that SQLite cannot read, so who writes one writes beside it how it is listed, and for
+which seq. 0.1.0 does not: in the rows that it wrote the two seqs differ. Their documents are read when a page is asked
+for, and each write lists some of them. A document that does not count has a status that no run has, and is in no page.
 """
 
 from __future__ import annotations
@@ -23,22 +23,25 @@ from ..run_documents import counting
 from ..run_pages import Place, RunFilter, microseconds, place_of
 from .schema import NoUnicode
 
-__all__ = ["IN_USE", "KIND", "RunRow", "counted", "list_unread", "rows_behind", "unread"]
+__all__ = ["IN_USE", "KIND", "RunRow", "counted", "list_unread", "packed", "rows_behind", "unread"]
 
 KIND: Final = "latest"
-IN_USE: Final = (
-    f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIND}' AND typeof(active) = 'text'), '{KIND}')"
+_NAMED: Final = "typeof(active) = 'text' AND length(active) <= 200 AND trim(active, '.') <> ''" + "".join(
+    f" AND active NOT GLOB '{pattern}'" for pattern in ("*[/\\?#]*", "*[\x01-\x1f\x7f]*", "* ")
 )
-"""The projection that was asked for by name, or the one in use; a pointer that is no text points to none."""
+"""What of `names.can_be_projection` can be met by more than an attack; versions before took any text."""
+IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIND}' AND {_NAMED}), '{KIND}')"
+"""The projection that was asked for by name, or the one in use."""
 
 _DAMAGED: Final = ""
 _SOME: Final = 200
-"""Rows that a write lists beside its own."""
+"""Rows of older versions that a write lists beside its own."""
 _LAST: Final = microseconds(datetime.max)
 _MOST: Final = _LAST + 1
 _STATUSES: Final[tuple[RunStatus, ...]] = get_args(RunStatus)
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
+_encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(RunInfo)
 
 
@@ -72,15 +75,30 @@ class RunRow(NamedTuple):
         return Place(at.isoformat(), StreamId(str(self.workflow_name), str(self.run_id)))
 
 
-def list_unread(connection: sqlite3.Connection, name: str | None, written: int) -> None:
-    """List what was just written, and some of what older versions have written."""
-    rows = list(_unread_rows(connection, name, f" LIMIT {written + _SOME}"))
-    for row in rows:
-        info = row.counting()
-        status, moment = (_DAMAGED, None) if info is None else (info.status, microseconds(order_of(info.recorded_at)))
+def listed_as(info: RunInfo | None) -> tuple[str, int | None]:
+    """The status and the moment that a document is listed by; None: one that does not count."""
+    return (_DAMAGED, None) if info is None else (info.status, microseconds(order_of(info.recorded_at)))
+
+
+def packed(info: RunInfo) -> tuple[Any, ...]:
+    """A document as it is stored, between its key and what it is listed by, which is asked of what would be read: what
+    was given may be damaged."""
+    content = _encoder.encode(info)
+    listed = listed_as(counting(partial(_decoder.decode, content), _is_its_own))
+    return info.workflow_name, info.run_id, info.seq, info.checkpoint_seq, content, *listed
+
+
+def _is_its_own(_: StreamId) -> bool:
+    return True  # the key is made of the document
+
+
+def list_unread(connection: sqlite3.Connection, name: str | None) -> None:
+    """List some of what older versions have written."""
+    for row in list(_unread_rows(connection, name, f" LIMIT {_SOME}")):
         connection.execute(
-            "UPDATE run_listing SET status = ?, moment = ? WHERE projection = ? AND workflow_name = ? AND run_id = ?",
-            (status, moment, *row[:3]),
+            "UPDATE runs SET status = ?, moment = ?, listed_seq = seq"
+            " WHERE projection = ? AND workflow_name = ? AND run_id = ?",
+            (*listed_as(row.counting()), *row[:3]),
         )
 
 
@@ -105,7 +123,7 @@ def rows_behind(
     cursor = connection.execute(
         f"""
         SELECT r.projection, r.workflow_name, r.run_id, r.info, l.moment
-        FROM run_listing AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
+        FROM runs AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
         WHERE l.projection = {IN_USE} AND {condition}
         ORDER BY l.moment DESC, l.workflow_name, l.run_id LIMIT ?""",
         (name, *values, most),
@@ -117,8 +135,7 @@ def counted(connection: sqlite3.Connection, name: str | None, which: RunFilter) 
     """How many of the runs that fit stand how."""
     condition, values = _condition(which)
     cursor = connection.execute(
-        f"SELECT l.status, count(*) FROM run_listing AS l WHERE l.projection = {IN_USE} AND {condition}"
-        " GROUP BY l.status",
+        f"SELECT l.status, count(*) FROM runs AS l WHERE l.projection = {IN_USE} AND {condition} GROUP BY l.status",
         (name, *values),
     )
     found: Counter[RunStatus] = Counter(dict(cast("list[tuple[RunStatus, int]]", cursor.fetchall())))
@@ -132,7 +149,7 @@ def _condition(which: RunFilter) -> tuple[str, list[Any]]:
     """What the listed rows that fit have in common."""
     since = microseconds(which.since) if which.since else 0
     until = microseconds(which.until) if which.until else _MOST
-    terms, values = ["l.moment >= ? AND l.moment < ?"], cast("list[Any]", [since, until])
+    terms, values = ["l.listed_seq = l.seq AND l.moment >= ? AND l.moment < ?"], cast("list[Any]", [since, until])
     if which.workflow_name is not None:
         terms.append("l.workflow_name = ?")
         values.append(which.workflow_name)
@@ -147,11 +164,8 @@ def _condition(which: RunFilter) -> tuple[str, list[Any]]:
 
 def _unread_rows(connection: sqlite3.Connection, name: str | None, limit: str = "") -> Iterator[RunRow]:
     cursor = connection.execute(
-        f"""
-        SELECT r.projection, r.workflow_name, r.run_id, r.info
-        FROM run_listing AS l INDEXED BY run_listing_unread
-        CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
-        WHERE l.projection = {IN_USE} AND l.status IS NULL{limit}""",
+        f"SELECT projection, workflow_name, run_id, info FROM runs INDEXED BY runs_unlisted"
+        f" WHERE projection = {IN_USE} AND listed_seq IS NOT seq{limit}",
         (name,),
     )
     return (RunRow(*row) for row in cursor)

@@ -8,8 +8,6 @@ from collections.abc import AsyncGenerator, Collection
 from functools import partial
 from typing import Any, Final
 
-import msgspec
-
 from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
@@ -17,7 +15,7 @@ from ..names import check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
-from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, rows_behind, unread
+from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, packed, rows_behind, unread
 from .schema import NoUnicode, has_run_listing
 
 __all__ = ["SqliteRunStore"]
@@ -26,7 +24,6 @@ _PAGE: Final = 256
 _CLAIM: Final = "latest.claim"
 """The row beside the pointer that holds the token of the last claim; versions before know nothing of it."""
 _POINTER: Final = f"{KIND!r} in the table projections"
-_encoder = msgspec.msgpack.Encoder()
 
 
 class SqliteRunStore(RunStore):
@@ -50,23 +47,24 @@ class SqliteRunStore(RunStore):
         """See `RunStore.put`."""
 
         def change(connection: sqlite3.Connection) -> int:
-            written = sum(map(partial(self._put, connection), infos))
-            list_unread(connection, self._name, written)
+            name: str = connection.execute(f"SELECT {IN_USE}", (self._name,)).fetchone()[0]
+            rows = [(name, *packed(info)) for info in infos]
+            written = connection.executemany(f"{_PUT} WHERE excluded.seq > runs.seq", rows).rowcount
+            if written < len(infos):
+                written += sum(map(partial(self._put_over, connection), infos, rows))
+            list_unread(connection, self._name)
             return written
 
         return await self._connections.writing(change)
 
-    def _put(self, connection: sqlite3.Connection, info: RunInfo) -> int:
-        """Write a document unless the stored one stays; how many were written."""
-        key = (info.workflow_name, info.run_id)
-        values = (self._name, *key, info.seq, *key, info.checkpoint_seq, _encoder.encode(info))
-        if written := connection.execute(f"{_PUT} WHERE excluded.seq > runs.seq", values).rowcount:
-            return written
-        row = self._found(connection, info.stream)
-        stored = row.counting() if row is not None else None
-        if stored is not None and not gives_way(stored, info):
+    def _put_over(self, connection: sqlite3.Connection, info: RunInfo, row: tuple[Any, ...]) -> int:
+        """Write a document that is not there yet over one that gives way to it, though its seq is no lower; how many
+        were written."""
+        found = self._found(connection, info.stream)
+        stored = found.counting() if found is not None else None
+        if (found is not None and found.info in row) or (stored is not None and not gives_way(stored, info)):
             return 0
-        return connection.execute(_PUT, values).rowcount
+        return connection.execute(_PUT, row).rowcount
 
     def _found(self, connection: sqlite3.Connection, stream: StreamId) -> RunRow | None:
         row = connection.execute(
@@ -125,7 +123,7 @@ class SqliteRunStore(RunStore):
     async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
         """See `RunStore.page`; from a listing in the file, which one that only 0.1.0 has written to lacks."""
         check_limit(limit)
-        wanted, behind = which or RunFilter(), place_in(after)
+        wanted, behind = RunFilter.of(which), place_in(after)
         if not wanted.can_fit:
             return RunPage([], None)
 
@@ -157,7 +155,7 @@ class SqliteRunStore(RunStore):
 
     async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
         """See `RunStore.counts`."""
-        wanted = which or RunFilter()
+        wanted = RunFilter.of(which)
 
         def fetch(connection: sqlite3.Connection) -> dict[RunStatus, int] | None:
             return counted(connection, self._name, wanted) if has_run_listing(connection) else None
@@ -213,24 +211,26 @@ class SqliteRunStore(RunStore):
         return await self._connections.reading(fetch)
 
 
+def _pointed_to(connection: sqlite3.Connection) -> object:
+    """What the file says of which projection is in use."""
+    row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
+    found = FIRST_PROJECTION if row is None else row[0]
+    return found.stored if isinstance(found, NoUnicode) else found
+
+
 def _bound(name: object) -> tuple[str, object]:
     """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
     return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
 
 
-def _pointed_to(connection: sqlite3.Connection) -> object:
-    """What the file says of which projection is in use."""
-    row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
-    return FIRST_PROJECTION if row is None else row[0]
-
-
 _POINT: Final = (
     "INSERT INTO projections (kind, active) VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET active = excluded.active"
 )
-_PUT: Final = f"""
-    INSERT INTO runs (projection, workflow_name, run_id, seq, position, info)
-    VALUES ({IN_USE}, ?, ?, ?,
-        (SELECT position FROM events WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?)
+_PUT: Final = """
+    INSERT INTO runs (projection, workflow_name, run_id, seq, listed_seq, position, info, status, moment)
+    VALUES (?1, ?2, ?3, ?4, ?4,
+        (SELECT position FROM events WHERE workflow_name = ?2 AND run_id = ?3 AND seq = ?5), ?6, ?7, ?8)
     ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
-    SET seq = excluded.seq, position = excluded.position, info = excluded.info"""
+    SET seq = excluded.seq, listed_seq = excluded.listed_seq, position = excluded.position, info = excluded.info,
+        status = excluded.status, moment = excluded.moment"""
 _SELECT: Final = f"SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = {IN_USE}"

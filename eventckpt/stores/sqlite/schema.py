@@ -94,38 +94,16 @@ _STORE: Final = "CREATE TABLE store (id TEXT NOT NULL)"
 writes to it."""
 
 RUN_LISTING: Final = """
-    CREATE TABLE run_listing (
-        projection TEXT NOT NULL,
-        workflow_name TEXT NOT NULL,
-        run_id TEXT NOT NULL,
-        status TEXT,
-        moment INTEGER,
-        PRIMARY KEY (projection, workflow_name, run_id)
-    ) WITHOUT ROWID;
-    CREATE INDEX run_listing_newest ON run_listing (projection, moment DESC, workflow_name, run_id, status);
-    CREATE INDEX run_listing_of_workflow ON run_listing (projection, workflow_name, moment DESC, run_id, status);
-    CREATE INDEX run_listing_unread ON run_listing (projection) WHERE status IS NULL;
-    CREATE TRIGGER run_is_made AFTER INSERT ON runs
-    BEGIN
-        DELETE FROM run_listing
-        WHERE (projection, workflow_name, run_id) = (new.projection, new.workflow_name, new.run_id);
-        INSERT INTO run_listing VALUES (new.projection, new.workflow_name, new.run_id, NULL, NULL);
-    END;
-    CREATE TRIGGER run_is_written AFTER UPDATE ON runs
-    BEGIN
-        DELETE FROM run_listing
-        WHERE (projection, workflow_name, run_id) = (old.projection, old.workflow_name, old.run_id);
-        INSERT INTO run_listing VALUES (new.projection, new.workflow_name, new.run_id, NULL, NULL);
-    END;
-    CREATE TRIGGER run_is_removed AFTER DELETE ON runs
-    BEGIN
-        DELETE FROM run_listing
-        WHERE (projection, workflow_name, run_id) = (old.projection, old.workflow_name, old.run_id);
-    END;
-    INSERT INTO run_listing SELECT projection, workflow_name, run_id, NULL, NULL FROM runs;
+    ALTER TABLE runs ADD COLUMN status TEXT;
+    ALTER TABLE runs ADD COLUMN moment INTEGER;
+    ALTER TABLE runs ADD COLUMN listed_seq INTEGER;
+    CREATE INDEX runs_listed ON runs (projection, moment DESC, workflow_name, run_id, status, seq, listed_seq)
+        WHERE listed_seq = seq;
+    CREATE INDEX runs_unlisted ON runs (projection) WHERE listed_seq IS NOT seq;
     """
-"""The other addition: in what order runs are listed. The triggers also run where 0.1.0 writes, which knows nothing of
-it: they leave each row that was written without a status, as one that is still to be read; see `run_listing`."""
+"""The other addition: in what order runs are listed, in the rows of their documents. A document is listed by what its
+row says where that was written with it. 0.1.0 knows nothing of it, and always writes another seq and none of these
+columns: so its document leaves the one index for the other, of those that are still to be read. See `run_listing`."""
 
 _OF_SQLITE: Final = {
     ("table", "sqlite_stat1"): "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
@@ -133,7 +111,9 @@ _OF_SQLITE: Final = {
 }
 """What ANALYZE keeps for itself. Only that: whoever edits the schema may give a trigger such a name."""
 
-_TABLES: Final = ("events", "runs", "projections", "leases", "store", "run_listing")
+_TABLES: Final = ("events", "runs", "projections", "leases", "store")
+_COMPUTES: Final = re.compile(r"\b(?:AS|CHECK|COLLATE|GENERATED|REFERENCES|VIRTUAL)\b", re.IGNORECASE | re.ASCII)
+"""What the definition of a table says where it makes SQLite do more than keep what it is given."""
 _SPACE: Final = re.compile(r"[ \t\n\f\r]+")  # what SQLite takes for space; any other character is part of a word
 
 
@@ -189,6 +169,7 @@ def version_of(connection: sqlite3.Connection, path: Path) -> int:
             f"{len(MIGRATIONS)}); it was left as it is. Upgrade eventckpt to open it."
         )
     _refuse_views(connection, path)
+    _refuse_what_computes(connection, path)
     return version
 
 
@@ -206,13 +187,29 @@ def _refuse_views(connection: sqlite3.Connection, path: Path) -> None:
         )
 
 
+def _refuse_what_computes(connection: sqlite3.Connection, path: Path) -> None:
+    """A column that is computed, or compared by somebody's rule, is another one than its rows hold, and costs whatever
+    they say. What else is changed, doctor names; a store goes on with it as far as it can."""
+    marks = ", ".join("?" * len(_TABLES))
+    rows = connection.execute(
+        f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) IN ({marks}) ORDER BY name", _TABLES
+    )
+    for name, sql in rows:
+        if found := _COMPUTES.search(str(sql)):
+            raise StoreFormatError(
+                f"In {path} the definition of the table {described(name)} says {found[0].upper()}, which that of a "
+                "store does not: somebody changed the file, and `eventckpt doctor` can say no more. It was left as it "
+                "is, and nothing was asked of the table. Put a backup in its place."
+            )
+
+
 def is_behind(version: int) -> bool:
     """Whether steps are missing in a file of this version."""
     return version < len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None) -> None:
-    """Take the missing steps, up to version `to` or all, and give the store its id, in one transaction; of several
+def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None, lists_runs: bool = True) -> None:
+    """Take the missing steps, up to version `to` or all, and make the additions, in one transaction; of several
     processes one does, the others find it done."""
     last = len(MIGRATIONS) if to is None else to
     with transaction(connection, "IMMEDIATE"):
@@ -223,7 +220,7 @@ def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None
         connection.execute(f"PRAGMA user_version = {last}")
         if store_id(connection) is None:
             give_new_id(connection)
-        if _has_table(connection, "runs") and not has_run_listing(connection):
+        if lists_runs and _has_table(connection, "runs") and not has_run_listing(connection):
             for statement in _statements(RUN_LISTING):
                 connection.execute(statement)
 
@@ -249,7 +246,8 @@ def store_id(connection: sqlite3.Connection) -> str | None:
 
 def has_run_listing(connection: sqlite3.Connection) -> bool:
     """Whether the file has the listing of runs."""
-    return _has_table(connection, "run_listing")
+    found = connection.execute("SELECT 1 FROM pragma_table_info('runs') WHERE name = 'listed_seq'")
+    return found.fetchone() is not None
 
 
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:
@@ -277,7 +275,8 @@ def differences(connection: sqlite3.Connection, *, as_it_was_made: bool = False)
     """
     found = _objects(connection)
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
-        migrate(empty, Path(":memory:"), to=pragma(connection, "user_version") if as_it_was_made else None)
+        made = pragma(connection, "user_version") if as_it_was_made else None
+        migrate(empty, Path(":memory:"), to=made, lists_runs=not as_it_was_made or has_run_listing(connection))
         wanted = _objects(empty)
         if as_it_was_made and ("table", "store") not in found:
             del wanted["table", "store"]

@@ -32,7 +32,6 @@ VALUES: Final = ("NULL", "-5", "1.5", "1e300", "'abc'", *BYTES)
 ROWS: Final = {
     "events": "position = 3",
     "runs": "run_id = 'altered'",
-    "run_listing": "run_id = 'altered'",
     "projections": "kind = 'latest'",
 }
 PROCESSOR: Final = "some"
@@ -214,8 +213,9 @@ async def test_documents_of_names_that_are_no_text_are_listed_once(path: Path) -
         for number in range(0x80, 0x100):
             for more in (b"", b"a", b"b"):
                 name = bytes([number]) + more
-                connection.execute("INSERT INTO runs VALUES ('latest', 'a', CAST(? AS TEXT), 1, 1, ?)", (name, info))
-        connection.execute("UPDATE run_listing SET status = 'done', moment = 5 WHERE workflow_name = 'a'")
+                connection.execute(
+                    "INSERT INTO runs VALUES ('latest', 'a', CAST(? AS TEXT), 1, 1, ?, 'done', 5, 1)", (name, info)
+                )
     async with SqliteEventStore(path) as store:
         runs = store.run_store()
         assert {info.stream for info in await listed(runs.all())} == {HONEST, ALTERED}

@@ -204,8 +204,8 @@ class Reader:
     async def _projected(self, runs: RunStore, workflow_name: str) -> WorkflowCheckpoint | None:
         """What the newest document points at. A document is a hint: where the log says otherwise, its run is asked, and
         the next document where that has no live checkpoint; after a few of them, or without any, the log."""
-        beside: list[StreamId] = []
-        while len(beside) < _HINTS and (info := await runs.newest(workflow_name, beside=beside)) is not None:
+        left_out: list[StreamId] = []
+        while len(left_out) < _HINTS and (info := await runs.newest(workflow_name, without=left_out)) is not None:
             located = await self._store.find(info.checkpoint_id or "", stream=info.stream)
             if located is not None and _is_as_told(located, info):
                 with suppress(_RemovedError):
@@ -218,7 +218,7 @@ class Reader:
             checkpoint = await self._logged(workflow_name, None, info.run_id)
             if checkpoint is not None:
                 return checkpoint
-            beside.append(info.stream)
+            left_out.append(info.stream)
         return await self._logged(workflow_name, None, None)
 
     async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:

@@ -50,7 +50,7 @@ class RunStore(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        adapt(cls, "newest", "beside", _newest_of_0_1_0)
+        adapt(cls, "newest", "without", _newest_of_0_1_0)
         adapt(cls, "active", "certain", _active_of_0_1_0)
         adapt(cls, "activate", "claim", _activate_of_0_1_0)
 
@@ -70,12 +70,12 @@ class RunStore(ABC):
         """
 
     @abstractmethod
-    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         """The run of this workflow with the newest live checkpoint; None without any. One query; on an engine
         that goes by times two more where the newest are of the same.
 
         Args:
-            beside: a few runs that are left out, because the log says something else of them.
+            without: a few runs that are left out, because the log says something else of them.
         """
 
     @abstractmethod
@@ -181,9 +181,9 @@ class RunStore(ABC):
 def _newest_of_0_1_0(newest: Callable[[RunStore, str], Awaitable[RunInfo | None]]) -> Callable[..., object]:
     """It leaves nothing out: where the newest is not wanted, it has none to give, and the log is asked."""
 
-    async def adapted(self: RunStore, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+    async def adapted(self: RunStore, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         found = await newest(self, workflow_name)
-        return None if found is None or found.stream in beside else found
+        return None if found is None or found.stream in without else found
 
     return adapted
 

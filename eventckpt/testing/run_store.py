@@ -106,7 +106,7 @@ class RunStoreConformance:
         await self.settle()
         assert await _stored(stores[1]) == _document(9, checkpoints=9)
 
-    async def test_the_newest_run_beside_some_is_the_newest_of_the_others(self) -> None:
+    async def test_the_newest_run_without_some_is_the_newest_of_the_others(self) -> None:
         store = await self.open_store()
         runs, names = store.run_store(), ["a", "b", "c", "d", "e"]
         for run in names:
@@ -119,12 +119,12 @@ class RunStoreConformance:
             )
         await self.settle()
         for count in range(len(names)):
-            beside = [StreamId("workflow", run) for run in names[len(names) - count :]]
-            found = await runs.newest("workflow", beside=beside)
+            without = [StreamId("workflow", run) for run in names[len(names) - count :]]
+            found = await runs.newest("workflow", without=without)
             assert found is not None
             assert found.run_id == names[-1 - count]
-        assert await runs.newest("workflow", beside=[StreamId("workflow", run) for run in names]) is None
-        assert await runs.newest("other", beside=[]) is None
+        assert await runs.newest("workflow", without=[StreamId("workflow", run) for run in names]) is None
+        assert await runs.newest("other", without=[]) is None
 
     @pytest.mark.parametrize(
         "damage",

@@ -67,7 +67,7 @@ class ScalerLeases:
                 f"themselves do; it is {name!r}."
             )
 
-    async def beside(self, work: Coroutine[Any, Any, object]) -> None:
+    async def copy_during(self, work: Coroutine[Any, Any, object]) -> None:
         """Copy now and then until `work` ends, and once more then: where no worker is left, the scaler goes by what
         the last one wrote.
 

@@ -75,7 +75,7 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
         working = projector.run(stop)
         if about.scaler_name is not None:
             copies = ScalerLeases(engine, projector, about.scaler_name, options.worker, SYSTEM_CLOCK)
-            working = copies.beside(working)
+            working = copies.copy_during(working)
         await working
 
 

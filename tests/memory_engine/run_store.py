@@ -49,12 +49,12 @@ class MemoryRunStore(RunStore):
                 written += 1
         return written
 
-    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         positions = self._door.data.runs
         found = [
             info
             async for info in self.all(workflow_name)
-            if info.stream not in beside and info.checkpoint_seq in positions.get(info.stream, {})
+            if info.stream not in without and info.checkpoint_seq in positions.get(info.stream, {})
         ]
         return max(found, key=lambda info: positions[info.stream][info.checkpoint_seq], default=None)
 

@@ -32,7 +32,7 @@ class KnowsTheActiveOneFromItsMaking(MemoryRunStore):
 
 
 class LeavesNothingOut(MemoryRunStore):
-    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         return await super().newest(workflow_name)
 
 
@@ -113,7 +113,7 @@ MUTANTS = {
         runs=KnowsTheActiveOneFromItsMaking,
     ),
     "newest leaves nothing out": Mutant(
-        _RUNS, "the_newest_run_beside_some_is_the_newest_of_the_others", runs=LeavesNothingOut
+        _RUNS, "the_newest_run_without_some_is_the_newest_of_the_others", runs=LeavesNothingOut
     ),
     "claims are ignored": Mutant(_RUNS, "a_projection_is_put_in_use_by_the_last_claim_alone", runs=IgnoresClaims),
     "older documents are written over newer ones": Mutant(

@@ -134,7 +134,7 @@ async def test_the_scaler_reads_leases_that_the_worker_writes_under_a_name_that_
     projector = Projector(engine, ProcessorOptions(worker="one"), clock=cosmos_rig.clock)
     stop = asyncio.Event()
     copies = ScalerLeases(engine, projector, name, "one", cosmos_rig.clock)
-    working = asyncio.ensure_future(copies.beside(projector.run(stop)))
+    working = asyncio.ensure_future(copies.copy_during(projector.run(stop)))
     await cosmos_rig.clock.until(lambda: getattr(projector.projection, "applied", 0) == 1)
     stop.set()
     await working

@@ -174,7 +174,7 @@ async def at_work(
         outage.begin()
     projector, stop = Projector(engine, ProcessorOptions(worker="one"), clock=rig.clock), asyncio.Event()
     copies = ScalerLeases(engine, projector, "scaler", "one", rig.clock)
-    working = asyncio.ensure_future(copies.beside(projector.run(stop)))
+    working = asyncio.ensure_future(copies.copy_during(projector.run(stop)))
     try:
         yield projector, outage, stop, working
     finally:
@@ -233,7 +233,7 @@ async def test_copying_goes_on_after_any_error_and_the_worker_tells(sqlite_rig: 
         return await real()
 
     copies._copies.all = breaks
-    working = asyncio.ensure_future(copies.beside(projector.run(stop)))
+    working = asyncio.ensure_future(copies.copy_during(projector.run(stop)))
     health = Health(projector, Terms(), rig.clock)
     await rig.clock.until(lambda: projector.restarts == 3)
     assert [trouble.what for trouble in projector.troubles] == ["copying the leases for the scaler"]
@@ -254,7 +254,7 @@ async def test_copying_that_can_never_go_on_ends_the_worker_with_that(sqlite_rig
         raise StoreReadOnlyError("no rights")
 
     copies._copies.all = refused
-    working = asyncio.ensure_future(copies.beside(projector.run(asyncio.Event())))
+    working = asyncio.ensure_future(copies.copy_during(projector.run(asyncio.Event())))
     await rig.clock.until(working.done)
     with pytest.raises(StoreReadOnlyError, match="no rights"):
         await working

@@ -40,7 +40,7 @@ async def test_the_copies_follow_a_rebuild(rig: Rig) -> None:
     await rig.writer.write("a", "b")
     copied = Copied(rig)
     stop = asyncio.Event()
-    working = asyncio.ensure_future(copied.scaler.beside(copied.projector.run(stop)))
+    working = asyncio.ensure_future(copied.scaler.copy_during(copied.projector.run(stop)))
     await applied(copied, 2)
     rebuilding = asyncio.ensure_future(
         Projector(open_engine(rig.engine.open()), ProcessorOptions(worker="two"), clock=rig.clock).rebuild(

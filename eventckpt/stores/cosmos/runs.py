@@ -108,10 +108,10 @@ class CosmosRunStore(RunStore):
             name = await self._in_use()
             return sum(await together(*(partial(self._put, name, info) for info in infos)))
 
-    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; runs are told apart as in `listings`, by the timestamps of their live checkpoints."""
         async with self._container.in_use():
-            name, count = await self._in_use(), 2 + len(beside)
+            name, count = await self._in_use(), 2 + len(without)
             order = self._container.newest_first("workflow_name", "timestamp")
             while True:
                 rows = await self._container.query_sorted(
@@ -120,24 +120,24 @@ class CosmosRunStore(RunStore):
                     {"@workflow": workflow_name, "@id": name},
                     page=max(count, _NEWEST),
                 ).rows()
-                infos = list(self._all_but(beside, name, rows))
+                infos = list(self._all_but(without, name, rows))
                 newest = [info for info in infos if info.timestamp == infos[0].timestamp]
                 if len(newest) == 1 and (len(rows) < count or rows[-1].get("timestamp") != newest[0].timestamp):
                     return newest[0]
                 if newest:
-                    return await self._last_recorded(name, newest[0], beside)
+                    return await self._last_recorded(name, newest[0], without)
                 if len(rows) < count:
                     return None
                 count *= 10  # what is newest does not count
 
-    def _all_but(self, beside: Collection[StreamId], name: str, rows: Iterable[Item]) -> Iterator[RunInfo]:
+    def _all_but(self, without: Collection[StreamId], name: str, rows: Iterable[Item]) -> Iterator[RunInfo]:
         """The documents in rows that count, but for some."""
         for row in rows:
             info = self._counting(name, row)
-            if info is not None and info.stream not in beside:
+            if info is not None and info.stream not in without:
                 yield info
 
-    async def _last_recorded(self, name: str, one: RunInfo, beside: Collection[StreamId]) -> RunInfo:
+    async def _last_recorded(self, name: str, one: RunInfo, without: Collection[StreamId]) -> RunInfo:
         """Of the runs whose live checkpoints have one timestamp, the one that the log says is the newest."""
         rows = await self._container.query(
             f"SELECT {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp = @timestamp",
@@ -150,7 +150,7 @@ class CosmosRunStore(RunStore):
             moments = (moment for seq, moment in recorded.get(key, {}).items() if seq <= info.checkpoint_seq)
             return max(moments, default=NEVER), order_of_key(key)
 
-        return max(self._all_but(beside, name, rows), key=order, default=one)
+        return max(self._all_but(without, name, rows), key=order, default=one)
 
     async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""

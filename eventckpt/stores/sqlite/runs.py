@@ -79,7 +79,7 @@ class SqliteRunStore(RunStore):
             self._left_out.say(row.projection, f"{row.workflow_name}|{row.run_id}")
         return info
 
-    async def newest(self, workflow_name: str, *, beside: Collection[StreamId] = ()) -> RunInfo | None:
+    async def newest(self, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
 
         def fetch(connection: sqlite3.Connection) -> list[RunRow]:
@@ -89,7 +89,7 @@ class SqliteRunStore(RunStore):
                 f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
                 (self._name, workflow_name),
             ):
-                if StreamId(*row[1:3]) in beside:
+                if StreamId(*row[1:3]) in without:
                     continue
                 rows.append(RunRow(*row))
                 if rows[-1].counting() is not None:

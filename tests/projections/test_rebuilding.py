@@ -149,8 +149,12 @@ async def in_use(rig: Rig) -> set[str]:
 async def test_of_two_rebuilds_at_once_one_is_refused_and_every_run_is_in_use(rig: Rig) -> None:
     runs = [f"{number}" for number in range(RUNS)]
     await rig.writer.write(*runs)
-    rebuilding = [begun(projector_of(rig, worker, Projector)) for worker in ("one", "two")]
+    projectors = [projector_of(rig, worker, Stalled) for worker in ("one", "two")]
+    rebuilding = [begun(each) for each in projectors]
     step = 0.05 if isinstance(rig.engine, SqliteEngine) else 0.5  # a thread writes them all in one transaction
+    await rig.clock.until(lambda: any(each.done() for each in rebuilding), at_most=10_000, step=step)
+    for each in projectors:
+        each.goes_on.set()  # it was not done before the other one asked
     await rig.clock.until(lambda: all(each.done() for each in rebuilding), at_most=10_000, step=step)
     refused = [error for each in rebuilding if (error := each.exception()) is not None]
     assert [type(error) for error in refused] == [RebuildRunningError]

@@ -81,11 +81,13 @@ def listed_as(info: RunInfo | None) -> tuple[str, int | None]:
 
 
 def packed(info: RunInfo) -> tuple[Any, ...]:
-    """A document as it is stored, between its key and what it is listed by, which is asked of what would be read: what
-    was given may be damaged."""
+    """What a statement that stores a document is given: its key and its seq, the seq that it is listed for, what its
+    position is found by, the document, and what it is listed by. That is asked of what would be read: what was given
+    may be damaged."""
     content = _encoder.encode(info)
     listed = listed_as(counting(partial(_decoder.decode, content), _is_its_own))
-    return info.workflow_name, info.run_id, info.seq, info.checkpoint_seq, content, *listed
+    key = info.workflow_name, info.run_id
+    return *key, info.seq, info.seq, *key, info.checkpoint_seq, content, *listed
 
 
 def _is_its_own(_: StreamId) -> bool:

@@ -228,8 +228,8 @@ _POINT: Final = (
 )
 _PUT: Final = """
     INSERT INTO runs (projection, workflow_name, run_id, seq, listed_seq, position, info, status, moment)
-    VALUES (?1, ?2, ?3, ?4, ?4,
-        (SELECT position FROM events WHERE workflow_name = ?2 AND run_id = ?3 AND seq = ?5), ?6, ?7, ?8)
+    VALUES (?, ?, ?, ?, ?,
+        (SELECT position FROM events WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?, ?, ?)
     ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
     SET seq = excluded.seq, listed_seq = excluded.listed_seq, position = excluded.position, info = excluded.info,
         status = excluded.status, moment = excluded.moment"""

@@ -147,10 +147,10 @@ class EventStore(ABC):
 
     def runs(self, name: str | None = None) -> RunStore:
         """`run_store`, by the name that it had in 0.1.0."""
-        for each in type(self).__mro__:
-            own = vars(each).get("run_store", EventStore.run_store)
-            if own not in (_by_its_name_in_0_1_0, EventStore.run_store):
-                return own(self, name)
+        methods = (vars(each)["run_store"] for each in type(self).__mro__ if "run_store" in vars(each))
+        own = next(each for each in methods if each is not _by_its_name_in_0_1_0)
+        if own is not EventStore.run_store:
+            return own(self, name)
         raise CheckpointStoreError(f"{type(self).__name__} keeps no projections; use latest='log'.")
 
     @abstractmethod

@@ -381,7 +381,9 @@ async def put_as_stored(rig: Rig, documents: list[dict[str, Any]]) -> None:
             for document in documents:
                 fields = document["cosmos"]
                 row = (fields["workflow_name"], fields["run_id"], fields["seq"], base64.b64decode(document["sqlite"]))
-                connection.execute("INSERT INTO runs VALUES ('latest', ?, ?, ?, NULL, ?)", row)
+                connection.execute(
+                    "INSERT INTO runs (projection, workflow_name, run_id, seq, info) VALUES ('latest', ?, ?, ?, ?)", row
+                )
         connection.close()
         return
     runs: Any = rig.engine.open().runs()

@@ -82,8 +82,8 @@ async def test_who_may_not_create_the_container_is_told_how_it_is_done(
 async def test_a_container_that_was_deleted_under_the_store_is_named_missing(
     store: CosmosEventStore, client: CosmosClient, settings: Settings
 ) -> None:
-    hurry(store, 0.5)
     await append_chain(store, 1)
+    hurry(store, 0.5)
     await client.get_database_client(settings["database_name"]).delete_container(settings["container_name"])
     for use in (store.append(make_event(STREAM, 1)), headers(store)):
         with pytest.raises(StoreFormatError, match="does not exist"):

@@ -269,7 +269,7 @@ async def test_callers_that_wait_for_the_same_opening_hear_of_its_failure_togeth
 async def test_a_cause_that_is_known_is_not_replaced_by_that_of_a_look_at_the_container(
     emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:
-    hurry(store, 0.3)
+    hurry(store, 1.5)
     with (
         emulator.faults.respond(404, substatus=1002, kind="read_item"),
         emulator.faults.respond(429, substatus=3201, kind="read_container"),

@@ -387,7 +387,9 @@ class Container:
         ahead = 0
 
         async def attempt() -> _T:
+            nonlocal ahead
             if self._may_be_another or ahead == _AHEAD:  # then what is waited for never comes
+                ahead += 1  # the look may fail, and is no reason not to ask on
                 self._compare(await settings_of(self.proxy))
             return await request()
 

@@ -34,12 +34,6 @@ async def emulator(clock: Clock, switches: Switches) -> AsyncIterator[CosmosEmul
 
 
 @pytest.fixture
-async def client(emulator: CosmosEmulator) -> AsyncIterator[CosmosClient]:
-    async with CosmosClient(emulator.endpoint, emulator.key) as client:
-        yield client
-
-
-@pytest.fixture
 async def database(client: CosmosClient) -> DatabaseProxy:
     return await client.create_database("shop")
 

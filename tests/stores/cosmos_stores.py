@@ -18,12 +18,11 @@ from azure.cosmos.exceptions import CosmosResourceExistsError, CosmosResourceNot
 
 from eventckpt import CheckpointEvent, EventCheckpointStorage, EventStore, RunCheckpointStorage, StreamId
 from eventckpt.chain import digest_of
-from eventckpt.stores.conformance import make_event
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
+from .chains import headers
 
-STREAM = StreamId("workflow", "run")
 WORKFLOW = "orders"
 MEGABYTES_5 = hashlib.shake_256(b"large").digest(5_000_000)
 PARTS_OF_5_MB = 14
@@ -51,20 +50,6 @@ async def create_container(client: CosmosClient, settings: Settings, key: str) -
             return
         await asyncio.sleep(0.05)
     pytest.fail("the database does not come to be known")
-
-
-async def append_chain(
-    store: EventStore, count: int, *, stream: StreamId = STREAM, data: bytes = b"state"
-) -> list[CheckpointEvent]:
-    events: list[CheckpointEvent] = []
-    for seq in range(1, count + 1):
-        events.append(make_event(stream, seq, previous=events[-1] if events else None, data=data))
-        await store.append(events[-1])
-    return events
-
-
-async def headers(store: EventStore, stream: StreamId = STREAM, **bounds: Any) -> list[CheckpointEvent]:
-    return [header async for header in store.headers(stream, **bounds)]
 
 
 async def workflow_headers(store: EventStore, name: str = "workflow", *, desc: bool = False) -> list[CheckpointEvent]:

@@ -13,14 +13,13 @@ from eventckpt.stores.cosmos import requests
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
+from .chains import STREAM, append_chain
 from .cosmos_stores import (
     MEGABYTES_5,
     PARTS_OF_5_MB,
-    STREAM,
     WORKFLOW,
     Gate,
     Settings,
-    append_chain,
     checkpoint,
     payloads,
     verified,

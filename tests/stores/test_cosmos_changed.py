@@ -10,18 +10,8 @@ from azure.cosmos.aio import ContainerProxy
 from eventckpt import CheckpointDecodeError, CosmosCheckpointStorage, CosmosEventStore, StreamId
 from eventckpt.chain import digest_of
 
-from .cosmos_stores import (
-    MEGABYTES_5,
-    STREAM,
-    WORKFLOW,
-    Settings,
-    append_chain,
-    checkpoint,
-    headers,
-    payloads,
-    saves,
-    tamper,
-)
+from .chains import STREAM, append_chain, headers
+from .cosmos_stores import MEGABYTES_5, WORKFLOW, Settings, checkpoint, payloads, saves, tamper
 
 pytestmark = pytest.mark.slow  # every way in which an item may be changed
 

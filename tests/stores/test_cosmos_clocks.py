@@ -9,7 +9,8 @@ from eventckpt.chain import sealed
 from eventckpt.stores.conformance import make_event
 
 from ..cosmos_emulator import CosmosEmulator
-from .cosmos_stores import STREAM, headers, headers_of, settings_of, workflow_headers
+from .chains import STREAM, headers
+from .cosmos_stores import headers_of, settings_of, workflow_headers
 
 
 async def test_clocks_that_disagree_change_neither_the_order_of_a_run_nor_what_is_newest() -> None:

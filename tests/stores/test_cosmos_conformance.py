@@ -12,7 +12,8 @@ from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import EventStoreConformance, make_event
 
 from ..engines import catch_up
-from .cosmos_stores import STREAM, append_chain, headers, headers_of, settings_of
+from .chains import STREAM, append_chain, headers
+from .cosmos_stores import headers_of, settings_of
 
 
 class TestCosmosConformance(EventStoreConformance):

@@ -11,7 +11,8 @@ from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
 
 from ..cosmos_emulator import CosmosEmulator
-from .cosmos_stores import STREAM, WORKFLOW, Settings, append_chain, asked, checkpoint, costs, saves
+from .chains import STREAM, append_chain
+from .cosmos_stores import WORKFLOW, Settings, asked, checkpoint, costs, saves
 
 
 async def test_a_save_is_one_request_and_a_load_at_most_three(

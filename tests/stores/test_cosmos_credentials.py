@@ -26,7 +26,8 @@ from eventckpt.errors import StoreReadOnlyError
 from eventckpt.stores.conformance import make_event
 
 from ..cosmos_emulator import CosmosEmulator
-from .cosmos_stores import STREAM, Settings, append_chain, checkpoint
+from .chains import STREAM, append_chain
+from .cosmos_stores import Settings, checkpoint
 
 
 class SyncCredential:

@@ -15,7 +15,8 @@ from eventckpt.events import Summary
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import partition_key_of
 
-from .cosmos_stores import STREAM, append_chain, headers_of, verified, workflow_headers
+from .chains import STREAM, append_chain
+from .cosmos_stores import headers_of, verified, workflow_headers
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body")  # aiohttp's, above 1 MB; no item that fits comes near

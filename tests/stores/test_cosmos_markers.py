@@ -23,7 +23,8 @@ from eventckpt.stores.cosmos import partition_key_of
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 from ..pruning import foreseen
-from .cosmos_stores import STREAM, Gate, append_chain, asked, costs, headers, headers_of, workflow_headers
+from .chains import STREAM, append_chain, headers
+from .cosmos_stores import Gate, asked, costs, headers_of, workflow_headers
 
 pytestmark = pytest.mark.slow  # runs with thousands of markers
 

@@ -17,8 +17,9 @@ from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
+from .chains import STREAM, append_chain, headers
 from .cosmos_operations import hurry
-from .cosmos_stores import STREAM, Settings, append_chain, asked, container_of, create_container, headers
+from .cosmos_stores import Settings, asked, container_of, create_container
 
 
 async def test_database_and_container_are_created_once_as_the_engine_needs_them(

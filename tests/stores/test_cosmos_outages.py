@@ -17,15 +17,13 @@ from eventckpt.stores.cosmos import container
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
+from .chains import STREAM, append_chain, headers
 from .cosmos_operations import hurry
 from .cosmos_stores import (
     MEGABYTES_5,
-    STREAM,
     WORKFLOW,
     Settings,
-    append_chain,
     checkpoint,
-    headers,
     headers_of,
     payloads,
     saves,

@@ -16,16 +16,14 @@ from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import partition_key_of
 
 from ..cosmos_emulator import CosmosEmulator
+from .chains import STREAM, append_chain, headers
 from .cosmos_stores import (
     MEGABYTES_5,
     PARTS_OF_5_MB,
-    STREAM,
     Gate,
     Settings,
-    append_chain,
     checkpoint,
     count_parts,
-    headers,
     payloads,
     saves,
     tamper,

@@ -18,7 +18,8 @@ from eventckpt import CheckpointStoreError, CosmosCheckpointStorage, CosmosEvent
 from eventckpt.errors import StoreFormatError
 from eventckpt.stores.conformance import make_event
 
-from .cosmos_stores import STREAM, WORKFLOW, Settings, append_chain, create_container, headers, saves
+from .chains import STREAM, append_chain, headers
+from .cosmos_stores import WORKFLOW, Settings, create_container, saves
 
 
 async def test_a_store_takes_an_endpoint_and_a_key(settings: Settings) -> None:

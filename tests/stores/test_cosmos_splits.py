@@ -9,18 +9,8 @@ from eventckpt.stores.cosmos import container
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
-from .cosmos_stores import (
-    WORKFLOW,
-    Settings,
-    append_chain,
-    checkpoint,
-    headers,
-    headers_of,
-    on_request,
-    saves,
-    verified,
-    workflow_headers,
-)
+from .chains import append_chain, headers
+from .cosmos_stores import WORKFLOW, Settings, checkpoint, headers_of, on_request, saves, verified, workflow_headers
 
 pytestmark = pytest.mark.slow  # every partition change in the middle of every listing
 

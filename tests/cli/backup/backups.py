@@ -13,7 +13,8 @@ from eventckpt import CheckpointEvent, SqliteEventStore, StreamId
 from eventckpt.chain import sealed
 from eventckpt.stores.conformance import make_event
 
-from ...stores.sqlite.helpers import HANG, STREAM, beside, plain, process
+from ...stores.chains import STREAM
+from ...stores.sqlite.helpers import HANG, beside, plain, process
 
 AS_IT_IS = "import sys; from eventckpt.cli import app; app(sys.argv[1:])"
 

@@ -10,7 +10,7 @@ import pytest
 from eventckpt import CheckpointEvent, SqliteEventStore
 
 from ...engines import CosmosEngine, Engine, SqliteEngine
-from ...stores.sqlite.helpers import STREAM
+from ...stores.chains import STREAM
 from ..conftest import Cli
 from .backups import whole, written
 

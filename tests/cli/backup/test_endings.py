@@ -18,7 +18,8 @@ import pytest
 from eventckpt import SqliteEventStore, StoreFullError
 from eventckpt.stores.sqlite.backup import copy_beside, copy_store
 
-from ...stores.sqlite.helpers import HANG, append_chain, beside, files, headers, said
+from ...stores.chains import append_chain, headers
+from ...stores.sqlite.helpers import HANG, beside, files, said
 from .backups import cli_process, events_of, written
 
 LITTLE_ROOM = """

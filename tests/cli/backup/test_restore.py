@@ -13,7 +13,8 @@ from eventckpt import CheckpointEvent, SqliteEventStore, StoreReplacedError, Str
 from eventckpt.stores.conformance import make_event
 
 from ...engines import SqliteEngine
-from ...stores.sqlite.helpers import append_chain, files, headers, plain, process, said
+from ...stores.chains import append_chain, headers
+from ...stores.sqlite.helpers import files, plain, process, said
 from ..conftest import Cli
 from .backups import events_of, one_id, spoil, stale_log, written
 

@@ -14,11 +14,10 @@ from typing import IO, Any
 
 import pytest
 
-from eventckpt import CheckpointEvent, CheckpointStoreError, EventStore, SqliteEventStore, StreamId
+from eventckpt import CheckpointStoreError, SqliteEventStore, StreamId
 from eventckpt.stores.conformance import make_event
 
-STREAM = StreamId("workflow", "run")
-
+from ..chains import STREAM
 
 HANG = 60
 """Seconds after which something that should have ended is taken to hang."""
@@ -26,21 +25,6 @@ HANG = 60
 
 def runs(count: int) -> list[StreamId]:
     return [StreamId("workflow", f"run {number}") for number in range(count)]
-
-
-async def append_chain(
-    store: EventStore, count: int, *, stream: StreamId = STREAM, data: bytes = b"state"
-) -> list[CheckpointEvent]:
-    """`count` events from the beginning of `stream`."""
-    events: list[CheckpointEvent] = []
-    for seq in range(1, count + 1):
-        events.append(make_event(stream, seq, previous=events[-1] if events else None, data=data))
-        await store.append(events[-1])
-    return events
-
-
-async def headers(store: EventStore, stream: StreamId = STREAM) -> list[CheckpointEvent]:
-    return [header async for header in store.headers(stream)]
 
 
 def outcomes(appends: Iterable[Coroutine[Any, Any, None]]) -> asyncio.Future[list[BaseException | None]]:

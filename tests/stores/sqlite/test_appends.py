@@ -12,7 +12,8 @@ from eventckpt import CheckpointStoreError, SqliteEventStore, StreamId
 from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
 
-from .helpers import STREAM, append_chain, beside, count_events, headers, outcomes, runs, write_lock
+from ..chains import STREAM, append_chain, headers
+from .helpers import beside, count_events, outcomes, runs, write_lock
 
 
 class TestGroups:

@@ -15,7 +15,8 @@ import pytest
 from eventckpt import CheckpointEvent, CheckpointStoreError, EventStore, SqliteEventStore, StreamId
 from eventckpt.stores.conformance import make_event
 
-from .helpers import HANG, STREAM, append_chain, beside, files, headers, plain, run, runs, stored, write_lock
+from ..chains import STREAM, append_chain, headers
+from .helpers import HANG, beside, files, plain, run, runs, stored, write_lock
 
 
 class TestClosing:

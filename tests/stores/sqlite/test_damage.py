@@ -14,7 +14,8 @@ from eventckpt.chain import digest_of
 from eventckpt.errors import StoreCorruptError
 from eventckpt.stores.conformance import make_event
 
-from .helpers import STREAM, append_chain, headers, plain
+from ..chains import STREAM, append_chain, headers
+from .helpers import plain
 
 
 class TestDamage:

@@ -17,7 +17,8 @@ from eventckpt import CheckpointStoreError, SqliteEventStore, StoreReplacedError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite.schema import MIGRATIONS
 
-from .helpers import STREAM, append_chain, beside, files, headers, noted, outcomes, plain, process, run, runs, said
+from ..chains import STREAM, append_chain, headers
+from .helpers import beside, files, noted, outcomes, plain, process, run, runs, said
 
 pytestmark = pytest.mark.slow  # every way to lose a file, at every moment
 

@@ -22,7 +22,8 @@ from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.conformance import make_event
 from projections import LatestProjection, Lease, open_engine
 
-from .helpers import append_chain, plain
+from ..chains import append_chain
+from .helpers import plain
 
 HONEST: Final = StreamId("workflow", "honest")
 ALTERED: Final = StreamId("workflow", "altered")

@@ -17,7 +17,8 @@ from eventckpt import CheckpointStoreError, SqliteEventStore, StreamId
 from eventckpt.errors import StoreFullError
 from eventckpt.stores.conformance import make_event
 
-from .helpers import STREAM, append_chain, headers, outcomes, plain, run, runs, write_lock
+from ..chains import STREAM, append_chain, headers
+from .helpers import outcomes, plain, run, runs, write_lock
 
 
 class TestFullDisks:

@@ -19,7 +19,8 @@ from eventckpt.events import RunInfo
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import backup
 
-from .helpers import STREAM, append_chain, plain
+from ..chains import STREAM, append_chain
+from .helpers import plain
 
 OTHER: Final = StreamId("workflow", "later")
 COPIED: Final = StreamId("workflow", "copied")

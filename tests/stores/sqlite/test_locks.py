@@ -12,7 +12,8 @@ from eventckpt import CheckpointStoreError, SqliteEventStore, StreamId
 from eventckpt.errors import StoreLockedError
 from eventckpt.stores.conformance import make_event
 
-from .helpers import HANG, STREAM, append_chain, beside, headers, outcomes, plain, runs, write_lock
+from ..chains import STREAM, append_chain, headers
+from .helpers import HANG, beside, outcomes, plain, runs, write_lock
 
 
 class TestLocks:

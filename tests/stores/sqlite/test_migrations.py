@@ -13,7 +13,8 @@ from eventckpt import CheckpointStoreError, SqliteEventStore
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import MIGRATIONS
 
-from .helpers import STREAM, append_chain, headers, plain, pragma, refuses
+from ..chains import STREAM, append_chain, headers
+from .helpers import plain, pragma, refuses
 
 
 class TestMigrations:

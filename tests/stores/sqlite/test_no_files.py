@@ -17,7 +17,8 @@ from eventckpt.errors import StoreReadOnlyError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite.backup import copy_beside, copy_store, replace_store
 
-from .helpers import STREAM, beside
+from ..chains import STREAM
+from .helpers import beside
 
 
 def make_socket(place: Path) -> None:

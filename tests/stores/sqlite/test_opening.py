@@ -19,7 +19,8 @@ from eventckpt.errors import StoreFormatError, StoreReadOnlyError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import MIGRATIONS
 
-from .helpers import STREAM, append_chain, beside, files, plain, pragma, refuses, run
+from ..chains import STREAM, append_chain
+from .helpers import beside, files, plain, pragma, refuses, run
 
 
 class TestOpening:

@@ -15,7 +15,8 @@ from eventckpt.chain import digest_of
 from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
 
-from .helpers import HANG, STREAM, append_chain, headers, process, runs, said
+from ..chains import STREAM, append_chain, headers
+from .helpers import HANG, process, runs, said
 
 
 class TestProcesses:

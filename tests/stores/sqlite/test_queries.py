@@ -11,7 +11,8 @@ from eventckpt import SqliteEventStore
 from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
 
-from .helpers import STREAM, append_chain, plain
+from ..chains import STREAM, append_chain
+from .helpers import plain
 
 LAST_EVENT = "SELECT position, digest FROM events ORDER BY position DESC LIMIT 1"
 """Is at the end of the table: nothing is searched for."""

@@ -23,7 +23,8 @@ from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import MIGRATIONS
 
-from .helpers import STREAM, append_chain, beside, files, headers, plain, pragma, process, run, said
+from ..chains import STREAM, append_chain, headers
+from .helpers import beside, files, plain, pragma, process, run, said
 
 
 @pytest.fixture

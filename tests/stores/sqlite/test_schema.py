@@ -14,7 +14,8 @@ from eventckpt import SqliteEventStore, StreamId
 from eventckpt.stores import Check
 from eventckpt.stores.sqlite.schema import MIGRATIONS
 
-from .helpers import append_chain, noted, plain
+from ..chains import append_chain
+from .helpers import noted, plain
 
 
 def made() -> list[tuple[str, str, str]]:

@@ -18,7 +18,8 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointStoreError, SqliteCheckpointStorage, SqliteEventStore, StreamId
 from eventckpt.stores.conformance import make_event
 
-from .helpers import HANG, PROLOGUE, STREAM, append_chain, beside, files, run
+from ..chains import STREAM, append_chain
+from .helpers import HANG, PROLOGUE, beside, files, run
 
 
 @pytest.fixture

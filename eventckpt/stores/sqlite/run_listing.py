@@ -23,16 +23,9 @@ from ..run_documents import counting
 from ..run_pages import Place, RunFilter, microseconds, place_of
 from .schema import NoUnicode
 
-__all__ = ["IN_USE", "KIND", "RunRow", "counted", "list_unread", "packed", "rows_behind", "unread"]
+__all__ = ["KIND", "RunRow", "counted", "list_unread", "packed", "rows_behind", "unread"]
 
 KIND: Final = "latest"
-_NAMED: Final = "typeof(active) = 'text' AND length(active) <= 200 AND trim(active, '.') <> ''" + "".join(
-    f" AND active NOT GLOB '{pattern}'" for pattern in ("*[/\\?#]*", "*[\x01-\x1f\x7f]*", "* ")
-)
-"""What of `names.can_be_projection` can be met by more than an attack; versions before took any text."""
-IN_USE: Final = f"coalesce(?, (SELECT active FROM projections WHERE kind = '{KIND}' AND {_NAMED}), '{KIND}')"
-"""The projection that was asked for by name, or the one in use."""
-
 _DAMAGED: Final = ""
 _SOME: Final = 200
 """Rows of older versions that a write lists beside its own."""
@@ -94,7 +87,7 @@ def _is_its_own(_: StreamId) -> bool:
     return True  # the key is made of the document
 
 
-def list_unread(connection: sqlite3.Connection, name: str | None) -> None:
+def list_unread(connection: sqlite3.Connection, name: str) -> None:
     """List some of what older versions have written."""
     for row in list(_unread_rows(connection, name, f" LIMIT {_SOME}")):
         connection.execute(
@@ -105,7 +98,7 @@ def list_unread(connection: sqlite3.Connection, name: str | None) -> None:
 
 
 def unread(
-    connection: sqlite3.Connection, name: str | None, which: RunFilter, behind: Place | None, most: int
+    connection: sqlite3.Connection, name: str, which: RunFilter, behind: Place | None, most: int
 ) -> list[RunInfo]:
     """Of what is not listed yet, the documents that come next, up to so many."""
     infos = filter(None, (row.counting() for row in _unread_rows(connection, name)))
@@ -114,7 +107,7 @@ def unread(
 
 
 def rows_behind(
-    connection: sqlite3.Connection, name: str | None, which: RunFilter, behind: Place | None, most: int
+    connection: sqlite3.Connection, name: str, which: RunFilter, behind: Place | None, most: int
 ) -> list[RunRow]:
     """The rows that are listed next, up to so many."""
     condition, values = _condition(which)
@@ -126,18 +119,18 @@ def rows_behind(
         f"""
         SELECT r.projection, r.workflow_name, r.run_id, r.info, l.moment
         FROM runs AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
-        WHERE l.projection = {IN_USE} AND {condition}
+        WHERE l.projection = ? AND {condition}
         ORDER BY l.moment DESC, l.workflow_name, l.run_id LIMIT ?""",
         (name, *values, most),
     )
     return [RunRow(*row) for row in cursor]
 
 
-def counted(connection: sqlite3.Connection, name: str | None, which: RunFilter) -> dict[RunStatus, int]:
+def counted(connection: sqlite3.Connection, name: str, which: RunFilter) -> dict[RunStatus, int]:
     """How many of the runs that fit stand how."""
     condition, values = _condition(which)
     cursor = connection.execute(
-        f"SELECT l.status, count(*) FROM runs AS l WHERE l.projection = {IN_USE} AND {condition} GROUP BY l.status",
+        f"SELECT l.status, count(*) FROM runs AS l WHERE l.projection = ? AND {condition} GROUP BY l.status",
         (name, *values),
     )
     found: Counter[RunStatus] = Counter(dict(cast("list[tuple[RunStatus, int]]", cursor.fetchall())))
@@ -164,10 +157,10 @@ def _condition(which: RunFilter) -> tuple[str, list[Any]]:
     return " AND ".join(terms), values
 
 
-def _unread_rows(connection: sqlite3.Connection, name: str | None, limit: str = "") -> Iterator[RunRow]:
+def _unread_rows(connection: sqlite3.Connection, name: str, limit: str = "") -> Iterator[RunRow]:
     cursor = connection.execute(
         f"SELECT projection, workflow_name, run_id, info FROM runs INDEXED BY runs_unlisted"
-        f" WHERE projection = {IN_USE} AND listed_seq IS NOT seq{limit}",
+        f" WHERE projection = ? AND listed_seq IS NOT seq{limit}",
         (name,),
     )
     return (RunRow(*row) for row in cursor)

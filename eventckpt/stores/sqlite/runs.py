@@ -11,11 +11,11 @@ from typing import Any, Final
 from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
 from .. import Claim, RunStore, gives_way
-from ..names import check_projection
+from ..names import can_be_projection, check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
-from .run_listing import IN_USE, KIND, RunRow, counted, list_unread, packed, rows_behind, unread
+from .run_listing import KIND, RunRow, counted, list_unread, packed, rows_behind, unread
 from .schema import NoUnicode, has_run_listing
 
 __all__ = ["SqliteRunStore"]
@@ -38,7 +38,8 @@ class SqliteRunStore(RunStore):
         """See `RunStore.get`."""
 
         def fetch(connection: sqlite3.Connection) -> list[RunRow | None]:
-            return [self._found(connection, stream) for stream in streams]
+            name = self._of(connection)
+            return [_found(connection, name, stream) for stream in streams]
 
         rows = await self._connections.reading(fetch)
         return {info.stream: info for row in rows if row is not None and (info := self._counting(row)) is not None}
@@ -47,30 +48,22 @@ class SqliteRunStore(RunStore):
         """See `RunStore.put`."""
 
         def change(connection: sqlite3.Connection) -> int:
-            name: str = connection.execute(f"SELECT {IN_USE}", (self._name,)).fetchone()[0]
+            name = self._of(connection)
             rows = [(name, *packed(info)) for info in infos]
             written = connection.executemany(f"{_PUT} WHERE excluded.seq > runs.seq", rows).rowcount
             if written < len(infos):
-                written += sum(map(partial(self._put_over, connection), infos, rows))
-            list_unread(connection, self._name)
+                written += sum(map(partial(_put_over, connection, name), infos, rows))
+            list_unread(connection, name)
             return written
 
         return await self._connections.writing(change)
 
-    def _put_over(self, connection: sqlite3.Connection, info: RunInfo, row: tuple[Any, ...]) -> int:
-        """Write a document that is not there yet over one that gives way to it, though its seq is no lower; how many
-        were written."""
-        found = self._found(connection, info.stream)
-        stored = found.counting() if found is not None else None
-        if (found is not None and found.info in row) or (stored is not None and not gives_way(stored, info)):
-            return 0
-        return connection.execute(_PUT, row).rowcount
-
-    def _found(self, connection: sqlite3.Connection, stream: StreamId) -> RunRow | None:
-        row = connection.execute(
-            f"{_SELECT} AND workflow_name = ? AND run_id = ?", (self._name, stream.workflow_name, stream.run_id)
-        ).fetchone()
-        return RunRow(*row) if row else None
+    def _of(self, connection: sqlite3.Connection) -> str:
+        """The projection that was asked for by name, or the one in use."""
+        if self._name is not None:
+            return self._name
+        pointed = _pointed_to(connection)
+        return pointed if can_be_projection(pointed) else FIRST_PROJECTION
 
     def _counting(self, row: RunRow) -> RunInfo | None:
         """The document of a row; None where it does not count, which is said once."""
@@ -87,7 +80,7 @@ class SqliteRunStore(RunStore):
             rows: list[RunRow] = []
             for row in connection.execute(
                 f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
-                (self._name, workflow_name),
+                (self._of(connection), workflow_name),
             ):
                 if StreamId(*row[1:3]) in without:
                     continue
@@ -107,10 +100,13 @@ class SqliteRunStore(RunStore):
         while True:
             marks, names = zip(*map(_bound, after), strict=True)
             behind = f"(workflow_name, run_id) > ({', '.join(marks)}) {only} ORDER BY workflow_name, run_id"
-            key = (self._name, *names, *(() if workflow_name is None else (workflow_name,)))
+            key = (*names, *(() if workflow_name is None else (workflow_name,)))
 
             def fetch(connection: sqlite3.Connection, behind: str = behind, key: Any = key) -> list[RunRow]:
-                return [RunRow(*row) for row in connection.execute(f"{_SELECT} AND {behind} LIMIT {_PAGE}", key)]
+                return [
+                    RunRow(*row)
+                    for row in connection.execute(f"{_SELECT} AND {behind} LIMIT {_PAGE}", (self._of(connection), *key))
+                ]
 
             rows = await self._connections.reading(fetch)
             for row in rows:
@@ -130,8 +126,9 @@ class SqliteRunStore(RunStore):
         def fetch(connection: sqlite3.Connection) -> tuple[list[RunRow], list[RunInfo]] | None:
             if not has_run_listing(connection):
                 return None
-            rows = rows_behind(connection, self._name, wanted, behind, limit + 1)
-            return rows, unread(connection, self._name, wanted, behind, limit + 1)
+            name = self._of(connection)
+            rows = rows_behind(connection, name, wanted, behind, limit + 1)
+            return rows, unread(connection, name, wanted, behind, limit + 1)
 
         if (found := await self._connections.reading(fetch)) is None:
             return await super().page(which, after=after, limit=limit)
@@ -158,7 +155,7 @@ class SqliteRunStore(RunStore):
         wanted = RunFilter.of(which)
 
         def fetch(connection: sqlite3.Connection) -> dict[RunStatus, int] | None:
-            return counted(connection, self._name, wanted) if has_run_listing(connection) else None
+            return counted(connection, self._of(connection), wanted) if has_run_listing(connection) else None
 
         if not wanted.can_fit:
             return {}
@@ -169,7 +166,7 @@ class SqliteRunStore(RunStore):
         """See `RunStore.clear`."""
 
         def change(connection: sqlite3.Connection) -> None:
-            connection.execute(f"DELETE FROM runs WHERE projection = {IN_USE}", (self._name,))
+            connection.execute("DELETE FROM runs WHERE projection = ?", (self._of(connection),))
 
         await self._connections.writing(change)
 
@@ -206,9 +203,27 @@ class SqliteRunStore(RunStore):
         """See `RunStore.is_empty`."""
 
         def fetch(connection: sqlite3.Connection) -> bool:
-            return connection.execute(f"{_SELECT} LIMIT 1", (self._name,)).fetchone() is None
+            return connection.execute(f"{_SELECT} LIMIT 1", (self._of(connection),)).fetchone() is None
 
         return await self._connections.reading(fetch)
+
+
+def _put_over(connection: sqlite3.Connection, name: str, info: RunInfo, row: tuple[Any, ...]) -> int:
+    """Write a document that is not there yet over one that gives way to it, though its seq is no lower; how many
+    were written."""
+    found = _found(connection, name, info.stream)
+    stored = found.counting() if found is not None else None
+    if (found is not None and found.info in row) or (stored is not None and not gives_way(stored, info)):
+        return 0
+    return connection.execute(_PUT, row).rowcount
+
+
+def _found(connection: sqlite3.Connection, name: str, stream: StreamId) -> RunRow | None:
+    row = connection.execute(
+        f"{_SELECT} AND workflow_name = ? AND run_id = ?",
+        (name, stream.workflow_name, stream.run_id),
+    ).fetchone()
+    return RunRow(*row) if row else None
 
 
 def _pointed_to(connection: sqlite3.Connection) -> object:
@@ -233,4 +248,4 @@ _PUT: Final = """
     ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
     SET seq = excluded.seq, listed_seq = excluded.listed_seq, position = excluded.position, info = excluded.info,
         status = excluded.status, moment = excluded.moment"""
-_SELECT: Final = f"SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = {IN_USE}"
+_SELECT: Final = "SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = ?"

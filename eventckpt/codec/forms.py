@@ -40,6 +40,7 @@ LABEL: Final = "i"  # int: this value is meant by a `ref` elsewhere
 EXPECT: Final = "t"  # type key: the type that the rebuilt object must have; of an enum, its class
 NAME: Final = "n"  # the member of an enum, the key of a type, of a zone or a typecode
 RAW: Final = "b"  # bytes of an int, a str, a bytearray or an array
+SHAPES: Final = "h"  # map: of the root, the shapes of the classes in it, by type key
 FORMAT: Final = "f"  # int: how an array's items are written, numbered as the module array does
 
 OBJECT_FIELDS: Final = frozenset({FORM, ARGS, KWARGS, CALL, BASE, STATE, ITEMS, PAIRS, LABEL, EXPECT})
@@ -62,4 +63,5 @@ ZONE: Final = "zone"  # a ZoneInfo, by its key
 ARRAY: Final = "array"  # an array.array: its typecode, the format of its items, and their bytes
 TYPING: Final = "typing"  # a name of the module typing
 GENERIC: Final = "generic"  # a type expression with arguments: list[int], typing.Optional[str]
+CHECKPOINT: Final = "checkpoint"  # the root: the fields, and the shapes of the classes in them
 UNION: Final = "union"  # int | str

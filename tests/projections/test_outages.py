@@ -76,8 +76,7 @@ async def test_a_worker_is_not_ready_soon_after_the_last_answer_whether_it_has_a
     async with rig.worker(Recorder(), "one", **pace) as one, rig.worker(Recorder(), "two", **pace) as two:
         outages = [Outage(rig, worker._feed, worker._leases) for worker in (one, two)]
         owner, other = health_of(rig, one, poll_age), health_of(rig, two, poll_age)
-        await rig.clock.passes(4 * one.options.acquire_interval)
-        assert (owner.ready()[0], other.ready()[0]) == (True, True)
+        await rig.clock.until(lambda: owner.ready()[0] and other.ready()[0])
         for outage in outages:
             outage.begin()
         await rig.clock.passes(poll_age + LITTLE)
@@ -121,7 +120,7 @@ async def test_where_the_handler_waits_that_is_the_reason_and_not_the_feed(sqlit
     await rig.writer.write("a", count=3)
     async with rig.worker(is_out, "one", page_size=1, batch_pages=1, read_ahead=0) as one:
         health = health_of(rig, one, 60.0)
-        await rig.clock.passes(60 + LITTLE)
+        await rig.clock.until(lambda: "not done with what was read" in str(health.ready()[1].get("reasons")))
         well, said = health.ready()
         assert (well, said["status"]) == (False, "unavailable")
         assert said["reasons"][0] == "the handler of the range -FF: StoreUnavailableError: no documents"
@@ -192,7 +191,7 @@ async def test_a_worker_that_begins_in_an_outage_says_why_it_is_not_ready_from_t
             False,
             {"status": "starting", "reasons": ["the store has not answered yet"], "ranges": []},
         )
-        await rig.clock.passes(4 * PATIENCE)
+        await rig.clock.until(lambda: "no answer" in str(health.ready()[1]["reasons"]))
         well, said = health.ready()
         assert (well, said["status"]) == (False, "starting")
         assert any("no answer" in reason for reason in said["reasons"])

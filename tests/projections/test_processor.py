@@ -108,6 +108,7 @@ async def test_reading_goes_no_further_ahead_than_it_may(rig: Rig) -> None:
         worker = rig.worker(seen, f"ahead-{read_ahead}", processor=f"ahead-{read_ahead}", page_size=1, batch_pages=1,
                             read_ahead=read_ahead)  # fmt: skip
         async with worker:
+            await rig.clock.until(lambda read=1 + read_ahead: worker.stats["-FF"].polls == read)
             await rig.clock.passes(10)
             assert worker.stats["-FF"].polls == 1 + read_ahead
             release.set()
@@ -126,6 +127,7 @@ async def test_pages_that_wait_are_one_batch_and_no_more_of_them_than_asked_for(
     seen = Recorder(waits)
     worker = rig.worker(seen, page_size=1, batch_pages=4, read_ahead=1, checkpoint_interval=0.0)
     async with worker:
+        await rig.clock.until(lambda: worker.stats["-FF"].polls == 5)
         await rig.clock.passes(10)
         assert [list(map(len, seen.batches)), worker.stats["-FF"].polls] == [[4], 5]
         assert (await rig.leases())[0].continuation is None  # nothing of a batch is saved before all of it is handled

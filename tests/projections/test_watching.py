@@ -190,6 +190,7 @@ async def test_a_reset_beside_a_worker_that_lives_is_refused_and_changes_nothing
         with pytest.raises(RuntimeError, match=r"Stop the workers first: one wrote .* counts as gone once .* for 60 s"):
             await resetting
         assert await rig.owners() == {"one": 1}
+        await rig.clock.until(lambda: seen.handled != [])
         await rig.clock.passes(100)
         assert len(seen.handled) == 1
 

@@ -51,7 +51,7 @@ class DrivenClock:
             await asyncio.sleep(0.001)
 
     async def passes(self, seconds: float) -> None:
-        """Let so much time pass, with pauses for what is under way. On a busy machine these may be too short for it: what
-        is to have happened is waited for by `until`, and after `passes` it is asked what has not."""
+        """Let so much time pass, with pauses for what is under way. On a busy machine these may be too short: what is
+        to have happened is waited for by `until`, and after `passes` it is asked what has not."""
         end = self.now + seconds
         await self.until(lambda: self.now >= end)

@@ -108,7 +108,7 @@ async def test_reading_goes_no_further_ahead_than_it_may(rig: Rig) -> None:
         worker = rig.worker(seen, f"ahead-{read_ahead}", processor=f"ahead-{read_ahead}", page_size=1, batch_pages=1,
                             read_ahead=read_ahead)  # fmt: skip
         async with worker:
-            await rig.clock.until(lambda read=1 + read_ahead: worker.stats["-FF"].polls == read)
+            await rig.clock.until(lambda stats=worker.stats, read=1 + read_ahead: stats["-FF"].polls == read)
             await rig.clock.passes(10)
             assert worker.stats["-FF"].polls == 1 + read_ahead
             release.set()

@@ -31,7 +31,9 @@ class Root(NamedTuple):
 
     def node(self) -> dict[str, Any]:
         """The tree of natives that the raw bytes are."""
-        return self.fields if self.shapes is None else {f.FORM: f.CHECKPOINT, f.STATE: self.fields, f.SHAPES: self.shapes}
+        if self.shapes is None:
+            return self.fields
+        return {f.FORM: f.CHECKPOINT, f.STATE: self.fields, f.SHAPES: self.shapes}
 
 
 def opened(raw: bytes) -> Root:

@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import shapes as s
-from .fields import malformed
+from .fields import listed, malformed
 from .messagepack import pack
 from .root import Root
 
@@ -313,15 +313,15 @@ def state_of(form: dict[str, Any], shape: dict[str, Any]) -> State:
         return {}
     if type(state) is list:
         return _in_order(form, state, shape)
-    parts = [state]
-    if type(state) is dict and cast("dict[str, Any]", state).get(f.FORM) == f.TUPLE:
-        parts = cast("dict[str, Any]", state).get(f.ITEMS)
-        if type(parts) is not list:
-            raise malformed(form)
-    elif type(state) is dict and {"__dict__", "__pydantic_fields_set__"} <= cast("dict[str, Any]", state).keys():
-        parts = [cast("dict[str, Any]", state).get(name) for name in _PARTS_OF_A_MODEL]
+    parts: list[Any] = [state]
+    if type(state) is dict:
+        attributes = cast("dict[str, Any]", state)
+        if attributes.get(f.FORM) == f.TUPLE:
+            parts = listed(attributes, f.ITEMS)
+        elif {"__dict__", "__pydantic_fields_set__"} <= attributes.keys():
+            parts = [attributes.get(name) for name in _PARTS_OF_A_MODEL]
     found: State = {}
-    for part in cast("list[Any]", parts):
+    for part in parts:
         found.update(_attributes(form, part))
     return found
 

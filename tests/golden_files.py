@@ -83,7 +83,9 @@ async def _save_values(storage: SqliteCheckpointStorage, names: tuple[str, ...])
         await run.save(alone)
         inside = [make(), (make(),), app.Holder(make())]
         previous = alone.checkpoint_id
-        await run.save(WorkflowCheckpoint("workflow", "graph", previous_checkpoint_id=previous, state={"value": inside}))
+        await run.save(
+            WorkflowCheckpoint("workflow", "graph", previous_checkpoint_id=previous, state={"value": inside})
+        )
 
 
 async def _save_steps(storage: SqliteCheckpointStorage) -> None:

@@ -1,9 +1,9 @@
 """What released versions wrote is read today, and holds what was saved.
 
-`tests/golden` has, of each version since 0.1.0, an export and a SQLite file, and of 0.1.0 a file of the schema before
-its last as well. Those of the coming version are named by it, and are what this version writes; a released file is never
-made anew. `tests.golden_files` says what is in them: a run for each of some values of `tests.codec.values.VALUES`, with
-the value in the state, and then in a list, a tuple and an object; in a SQLite file also a run with deltas and a deletion.
+`tests/golden` has an export and a SQLite file of each version since 0.1.0, and of 0.1.0 also one of the schema before
+its last. Those of the version to come are what this one writes; a released file is never made anew. `tests.golden_files`
+says what is in them: a run for each of some values of `tests.codec.values.VALUES`, with the value in the state, and then
+in a list, a tuple and an object; in a SQLite file also a run with deltas and a deletion.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ async def storage(golden: Path, tmp_path: Path) -> AsyncIterator[SqliteCheckpoin
     path = unpacked(golden, tmp_path) if golden in FILES else tmp_path / "c.db"
     async with SqliteCheckpointStorage(path, allowed_checkpoint_types=app.ALLOWED) as storage:
         if golden in EXPORTS:
-            await import_into(storage.store, golden.read_bytes().splitlines())
+            await import_into(storage.store, golden.read_bytes().splitlines())  # noqa: ASYNC240 - small
         yield storage
 
 

@@ -1,9 +1,9 @@
 """What released versions wrote is read today, and holds what was saved.
 
 `tests/golden` has an export and a SQLite file of each version since 0.1.0, and of 0.1.0 also one of the schema before
-its last. Those of the version to come are what this one writes; a released file is never made anew. `tests.golden_files`
-says what is in them: a run for each of some values of `tests.codec.values.VALUES`, with the value in the state, and then
-in a list, a tuple and an object; in a SQLite file also a run with deltas and a deletion.
+its last. Those of the version to come are what this one writes; a released file is never made anew. What is in them is
+said in `tests.golden_files`: a run for each of some values of `tests.codec.values.VALUES`, with the value in the state,
+and then in a list, a tuple and an object; in a SQLite file also a run with deltas and a deletion.
 """
 
 from __future__ import annotations
@@ -85,8 +85,8 @@ async def test_every_value_of_a_released_version_loads_as_it_was_saved(
 async def test_what_was_loaded_is_written_in_the_same_bytes_again(
     storage: SqliteCheckpointStorage, golden: Path
 ) -> None:
-    """So that saving it again is a repetition, and a delta rests on it. 0.1.0 wrote the fields of today, without the
-    shapes beside them: saving such a checkpoint again supersedes it once."""
+    """So that saving it again is a repetition, and a delta rests on it. 0.1.0 wrote the fields that are written today,
+    without the shapes beside them."""
     audit, codec = CheckpointAudit(storage.store, allowed_checkpoint_types=app.ALLOWED), CheckpointCodec(app.ALLOWED)
     runs = [stream async for stream in storage.store.streams()]
     for stream in runs:
@@ -147,6 +147,19 @@ async def test_a_file_of_a_released_version_goes_on_where_it_stood(file: Path, t
         assert opened(await raw_at(storage, STEPS + 2)).shapes, "what is saved today records its shapes"
         assert (opened(await raw_at(storage, 1)).shapes is not None) == records_shapes(file)
         await assert_sound(storage.store, events=events_in(file) + 2)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+async def test_saving_again_is_a_repetition_once_the_shapes_are_recorded(file: Path, tmp_path: Path) -> None:
+    async with SqliteCheckpointStorage(unpacked(file, tmp_path), allowed_checkpoint_types=app.ALLOWED) as storage:
+        run, again = storage.for_run("steps", workflow_name="workflow"), step(STEPS - 1)
+        seqs: list[int] = []
+        for _ in range(3):
+            await run.load(again.checkpoint_id)
+            await run.save(again)
+            seqs.append(max([header.seq async for header in storage.store.headers(StreamId("workflow", "steps"))]))
+        assert seqs == [STEPS + 1 + (not records_shapes(file))] * 3
+        assert_same(await run.load(again.checkpoint_id), again)
 
 
 async def raw_at(storage: SqliteCheckpointStorage, seq: int) -> bytes:

@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from typing import Literal
 
 from agent_framework import WorkflowCheckpoint
 
 from .. import settings
+from ..codec import OnDrift, Upcaster
 from ..codec.tree import Tree
 from ..errors import (
     CheckpointConflictError,
@@ -57,6 +59,9 @@ class CheckpointAudit:
         latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
             document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
             log.
+        on_drift: what decoding does with a stored value that does not fit its class any more: "error" raises, "warn"
+            says so and goes on without it. As the storages of the application have it.
+        upcasters: what stored values of older classes become when they are decoded, before those that were registered.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
@@ -70,6 +75,8 @@ class CheckpointAudit:
         allowed_checkpoint_types: Sequence[str] = (),
         actor: str | None = None,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
     ) -> None:
         settings.instance("store", store, AuditStore, what="an AuditStore")
         settings.choice("latest", latest, "log", "projection")
@@ -79,7 +86,7 @@ class CheckpointAudit:
         self.store = store
         self._projection = store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
-        self._states = States(store, allowed_checkpoint_types)
+        self._states = States(store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
         self._actor = actor
 
     # Names
@@ -148,9 +155,18 @@ class CheckpointAudit:
         """
         return await checkpoint_at(self.store, stream, seq, time, iteration)
 
-    async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
-        """The state in a whole event, as a tree; nothing is decoded."""
-        return await self._states.tree(event)
+    async def tree(self, event: CheckpointEvent, *, upcast: bool = False) -> dict[str, Tree]:
+        """The state in a whole event, as a tree; nothing is decoded.
+
+        Args:
+            event: the event.
+            upcast: show what the upcasters make of it: their classes under the names that they end at, by the names of
+                their fields. Of an upcaster without `to`, the class is imported, to see whether it has changed.
+
+        Raises:
+            CheckpointDecodeError: it cannot be read, or an upcaster fails.
+        """
+        return await self._states.tree(event, upcast=upcast)
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""
@@ -163,13 +179,22 @@ class CheckpointAudit:
         snapshot are in memory at a time."""
         return self._states.checkpoints(stream, gt=gt, lte=lte)
 
-    def changes(self, stream: StreamId, path: str) -> AsyncGenerator[Change, None]:
-        """The events at which the value at a path, such as `state.total`, became another one."""
-        return self._states.changes(stream, path)
+    def changes(self, stream: StreamId, path: str, *, upcast: bool = False) -> AsyncGenerator[Change, None]:
+        """The events at which the value at a path, such as `state.total`, became another one; with `upcast`, of the
+        states as `tree` shows them."""
+        return self._states.changes(stream, path, upcast=upcast)
 
-    async def diff(self, before: CheckpointEvent, after: CheckpointEvent) -> list[Difference]:
-        """Where the state in one whole event differs from that in another, by path; ids and times are left out."""
-        ours, theirs = await self._states.trees_to_compare(before, after)
+    async def diff(
+        self, before: CheckpointEvent, after: CheckpointEvent, *, upcast: bool | Literal["after"] = False
+    ) -> list[Difference]:
+        """Where the state in one whole event differs from that in another, by path; ids and times are left out.
+
+        Args:
+            before, after: the events.
+            upcast: compare the states as the upcasters make them; "after": only that of `after`, so that an event
+                compared with itself shows what they change.
+        """
+        ours, theirs = await self._states.trees_to_compare(before, after, upcast=upcast)
         for name in IDENTITY:
             ours.pop(name, None)
             theirs.pop(name, None)

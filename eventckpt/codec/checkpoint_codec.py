@@ -7,23 +7,29 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import localcontext
 from types import NoneType
 from typing import Any, Final, cast
 
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException
 
+from .. import settings
 from ..allowlist import TypeGate
 from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from ..log import logger_of
 from . import forms as f
 from .decoder import Decoder, said
 from .encoder import Encoder
+from .evolution import Drift, Evolution, OnDrift
 from .forms import MAX_DEPTH
-from .messagepack import pack, unpack
+from .root import Root, opened
+from .shapes import Shapes
 from .type_expressions import forget
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
+
+logger: Final = logger_of("eventckpt")
 
 MAX_RAW_SIZE: Final = 512 * 1024 * 1024
 """The most bytes that one encoded checkpoint may have, before compression."""
@@ -51,16 +57,25 @@ class CheckpointCodec:
         allowed_checkpoint_types: application types beyond the framework's built-in set, each as
             `"module:qualname"`, as for `FileCheckpointStorage`.
         storage_name: the class that takes `allowed_checkpoint_types`, named when a type is refused.
+        on_drift: what a decode does with a value that does not fit its class any more (docs/evolution.md): "error"
+            raises, "warn" says so and goes on without it.
 
     A codec may be shared by any number of storages and tasks; it does no I/O and never awaits.
     """
 
     def __init__(
-        self, allowed_checkpoint_types: Iterable[str] | None = None, *, storage_name: str = "CheckpointCodec"
+        self,
+        allowed_checkpoint_types: Iterable[str] | None = None,
+        *,
+        storage_name: str = "CheckpointCodec",
+        on_drift: OnDrift = "error",
     ) -> None:
+        settings.choice("on_drift", on_drift, "error", "warn")
         self._gate = TypeGate(allowed_checkpoint_types or (), storage_name=storage_name)
         self._ordinary: set[type[Any]] = set()
         self._recipes: dict[str, Any] = {}
+        self._on_drift: OnDrift = on_drift
+        self._shapes = Shapes(lambda value: Encoder(self._gate, self._ordinary, careful=True).tree(value))
 
     def encode(self, checkpoint: WorkflowCheckpoint) -> bytes:
         """The MessagePack bytes of `checkpoint`. Equal checkpoints give equal bytes.
@@ -73,9 +88,9 @@ class CheckpointCodec:
         fields = checkpoint.to_dict()
         try:
             try:
-                raw = pack(Encoder(self._gate, self._ordinary, careful=False).tree(fields))
+                raw = self._packed(fields, Encoder(self._gate, self._ordinary, careful=False))
             except (OverflowError, UnicodeEncodeError):  # an int beyond 64 bits, a lone surrogate: rare
-                raw = pack(Encoder(self._gate, self._ordinary, careful=True).tree(fields))
+                raw = self._packed(fields, Encoder(self._gate, self._ordinary, careful=True))
         except RecursionError as error:
             raise CheckpointEncodeError(
                 f"Checkpoint {checkpoint.checkpoint_id!r} nests deeper than this call's stack has room for."
@@ -93,8 +108,17 @@ class CheckpointCodec:
             )
         return raw
 
-    def decode(self, raw: bytes) -> WorkflowCheckpoint:
+    def _packed(self, fields: dict[str, Any], encoder: Encoder) -> bytes:
+        node = encoder.tree(fields)
+        shapes = {key: shape.node for key, cls in encoder.classes.items() if (shape := self._shapes.of(cls))}
+        return Root(node, shapes).packed()
+
+    def decode(self, raw: bytes, *, told: Callable[[Drift], None] | None = None) -> WorkflowCheckpoint:
         """The checkpoint that `encode` gave `raw` for.
+
+        Args:
+            raw: the bytes.
+            told: called with each drift that was gone on with; without it the log has a warning.
 
         Raises:
             CheckpointTypeNotAllowedError: a stored type is not on the allow-list; its module was not imported.
@@ -102,9 +126,11 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            decoder = Decoder(self._gate, self._recipes, raw)
+            root = opened(raw)
+            evolution = Evolution(root.shapes, self._on_drift)
+            decoder = Decoder(self._gate, self._recipes, raw, self._shapes, evolution)
             with localcontext():  # whatever stored numbers do to the flags of the thread's own
-                fields = decoder.value(unpack(raw))
+                fields = decoder.value(root.fields)
             if decoder.named_types:
                 forget()
         except CheckpointDecodeError as error:
@@ -123,9 +149,15 @@ class CheckpointCodec:
         for name, types in _FIELDS.items():
             if name in fields and f.type_of(fields[name]) not in types:
                 raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
+        for drift in evolution.drifts.values():
+            (told or _warn)(drift)
         try:
             return WorkflowCheckpoint.from_dict(fields)
         except WorkflowCheckpointException as error:
             raise CheckpointDecodeError(
                 f"A stored checkpoint does not fit the installed agent_framework: {error}"
             ) from error
+
+
+def _warn(drift: Drift) -> None:
+    logger.warning("A stored value was changed to fit its class: %s", drift.text)

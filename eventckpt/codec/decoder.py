@@ -21,8 +21,10 @@ from ..allowlist import TypeGate, type_key
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import type_expressions
+from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
 from .rebuilding import Recipe, recipe_for
+from .shapes import Shapes
 from .work import Work
 
 __all__ = ["Decoder", "said", "zone_names"]
@@ -47,10 +49,17 @@ class Decoder:
         gate: the allow-list.
         recipes: what is known of types already met; shared between decoders of a gate.
         raw: the encoded checkpoint. Its size bounds what making it may cost.
+        shapes: those that classes have now; shared likewise.
+        evolution: what becomes of values whose class has changed.
     """
 
-    def __init__(self, gate: TypeGate, recipes: dict[str, Recipe], raw: bytes = b"__") -> None:
+    def __init__(
+        self, gate: TypeGate, recipes: dict[str, Recipe], raw: bytes, shapes: Shapes, evolution: Evolution
+    ) -> None:
         self._gate = gate
+        self._raw = raw
+        self._shapes = shapes
+        self._evolution = evolution
         self._known = recipes
         self._recipes: dict[str, Recipe] = {}
         """Of types met and admitted in this checkpoint."""
@@ -238,9 +247,9 @@ class Decoder:
     def _enum(self, node: dict[str, Any], depth: int) -> Any:
         cls = self._gate.resolve(text_of(node, f.EXPECT))
         name = text_of(node, f.NAME)
-        if not isinstance(cls, EnumMeta) or name not in cls.__members__:
-            raise CheckpointDecodeError(f"{type_key(cls)!r} has no member {name[:_SHORT]!r} now.")
-        return cls.__members__[name]
+        if isinstance(cls, EnumMeta) and name in cls.__members__:
+            return cls.__members__[name]
+        return self._evolution.member(cls, text_of(node, f.EXPECT), name, self._apart)
 
     # Shared references
 
@@ -318,8 +327,17 @@ class Decoder:
         recipe = self._known.get(key)
         if recipe is None or recipe.cls is not cls:
             recipe = self._known[key] = recipe_for(cls, key, self._gate)
+        change = self._evolution.change(cls, key, self._shapes.of(cls), self._apart)
+        if change is not None:
+            recipe = recipe.adapted(change)
         self._recipes[key] = recipe
         return recipe
+
+    def _apart(self, node: Any) -> Any:
+        """A value that stands beside the checkpoint: its labels are its own, what it costs counts here."""
+        decoder = Decoder(self._gate, self._known, self._raw, self._shapes, self._evolution)
+        decoder._work = self._work
+        return decoder.value(node)
 
     def _made(self, recipe: Recipe, node: dict[str, Any], depth: int) -> Any:
         """The object without its state."""

@@ -76,6 +76,11 @@ class Encoder:
         node = self._node(value, 0, True)
         return with_labels(node, self._shared) if self._shared else node
 
+    @property
+    def classes(self) -> dict[str, type[Any]]:
+        """The classes met in the walk, by their keys, in the order of these."""
+        return {key: cls for cls, key in sorted(self._keys.items(), key=itemgetter(1))}
+
     def _node(self, value: Any, depth: int, native: bool) -> Any:
         cls = f.type_of(value)
         if cls in self._atoms:

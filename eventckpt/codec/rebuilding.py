@@ -25,6 +25,7 @@ from ..errors import CheckpointDecodeError
 from ..records import PLAIN_DICTS
 from . import forms as f
 from .copy_protocol import NOT_SHARED, REDUCTIONS, WRITTEN_AS_KINDS, Reduction, reduction_of, root_of
+from .evolution import Change
 from .state import Restore, state_of
 from .work import Work
 
@@ -64,8 +65,17 @@ class Recipe(NamedTuple):
     """The type of the interpreter that it inherits from."""
     needs_state: bool
     """Whether an instance is nothing without one."""
+    arrange: Callable[[list[Any]], list[Any]] | None
+    """What the arguments become first, of a class that has changed since."""
     shared: bool
     """Whether an instance may be referred to: immutable values of the interpreter are written out each time."""
+
+    def adapted(self, change: Change) -> Recipe:
+        """The recipe for values from before a change of the class."""
+        attributes, restore = change.attributes, self.restore
+        if attributes is None:
+            return self._replace(arrange=change.arrange)
+        return self._replace(restore=lambda made, state: restore(made, attributes(made, state)))
 
     def check_plain_dicts(self, state: Any) -> None:
         """Refuse a state of which the class's own method would ask an attribute for what only a dict has."""
@@ -76,6 +86,8 @@ class Recipe(NamedTuple):
 
     def make(self, called: bool, args: list[Any], keywords: dict[str, Any], work: Work) -> Any:
         """An instance without its state."""
+        if self.arrange is not None:
+            args = self.arrange(args)
         if isinstance(self.cls, EnumMeta):
             return self._member(called, args, work)
         if issubclass(self.cls, type):
@@ -244,6 +256,7 @@ def recipe_for(cls: type[Any], key: str, gate: TypeGate) -> Recipe:
         reduction=reduction,
         root=root,
         needs_state=cls is UUID,
+        arrange=None,
         shared=cls not in NOT_SHARED and not isinstance(cls, EnumMeta) and not issubclass(cls, type),
     )
 

@@ -1,0 +1,253 @@
+"""The shape of a class: what of it a stored value depends on, recorded beside the values and compared at load.
+
+A value is stored by the names of its fields, or by their order, or, of an enum, by the value of its member. So a class
+that has other fields or members now than when the value was stored would give a wrong value without a word; that its
+shape is another one is how a load finds out (`eventckpt.codec.evolution`). A class that only holds whatever attributes
+it is given has no shape; nor has a `TypedDict`, which is a plain dict.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from enum import EnumMeta, Flag
+from types import MemberDescriptorType
+from typing import Any, Final, NamedTuple, cast
+
+import msgspec
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+from . import forms as f
+from .messagepack import pack
+
+__all__ = [
+    "ATTRS",
+    "DATACLASS",
+    "ENUM",
+    "FIELDS",
+    "FLAG",
+    "KIND",
+    "MEMBERS",
+    "NAMED_TUPLE",
+    "PRIVATE",
+    "PYDANTIC",
+    "STRUCT",
+    "Field",
+    "Shape",
+    "Shapes",
+    "decides_itself",
+    "fields_of",
+    "is_ordered",
+    "kind_of",
+    "private_of",
+    "slots_of",
+    "takes_extra",
+]
+
+# Keys of a recorded shape.
+KIND: Final = "k"
+FIELDS: Final = "f"  # list: the names of the fields, in their order
+PRIVATE: Final = "p"  # list: of a pydantic model, the names of its private attributes, if it has any
+SLOTS: Final = "s"  # list: names of the fields that are slots, if any are: where the state has them
+ORDERED: Final = "o"  # true: of a dataclass whose state is the list of its fields' values
+EXTRA: Final = "e"  # true: of a pydantic model that keeps values of other names
+MEMBERS: Final = "m"  # list of [name, value]: of an enum, aliases included
+
+DATACLASS: Final = "dataclass"
+PYDANTIC: Final = "pydantic"
+ATTRS: Final = "attrs"
+STRUCT: Final = "struct"  # of msgspec
+NAMED_TUPLE: Final = "namedtuple"
+ENUM: Final = "enum"
+FLAG: Final = "flag"
+
+_GENERATED: Final = frozenset({"dataclasses", "pydantic.main", "attr._make"})
+"""Modules whose `__setstate__` only puts back what the class's fields are: as good as none."""
+
+
+class Shape(NamedTuple):
+    """The shape that a class has now."""
+
+    node: dict[str, Any]
+    """As it is recorded."""
+    packed: bytes
+    """That as MessagePack: two shapes are the same where these are."""
+
+
+class Field(NamedTuple):
+    """A field of a class as it is now."""
+
+    name: str
+    default: Callable[[Any, dict[str, Any]], Any] | None
+    """Gives the value of a field that was added, from the instance and what values it has; None: it is required."""
+
+
+class Shapes:
+    """The shapes of classes, each worked out once.
+
+    Args:
+        node_of: the stored form of a member's value; it may raise what `Encoder.tree` does.
+    """
+
+    def __init__(self, node_of: Callable[[Any], Any]) -> None:
+        self._node_of = node_of
+        self._known: dict[type[Any], Shape | None] = {}
+
+    def of(self, cls: type[Any]) -> Shape | None:
+        """The shape of a class; None where it has none."""
+        if cls not in self._known:
+            node = self._made(cls)
+            self._known[cls] = None if node is None else Shape(node, pack(node))
+        return self._known[cls]
+
+    def _made(self, cls: type[Any]) -> dict[str, Any] | None:
+        kind = kind_of(cls)
+        if kind is None:
+            return None
+        if isinstance(cls, EnumMeta):
+            return {KIND: kind, MEMBERS: [[name, self._value(member)] for name, member in cls.__members__.items()]}
+        node: dict[str, Any] = {KIND: kind, FIELDS: list(fields_of(cls))}
+        if kind == PYDANTIC:
+            if private := sorted(private_of(cls)):
+                node[PRIVATE] = private
+            if takes_extra(cls):
+                node[EXTRA] = True
+        if slots := slots_of(cls):
+            node[SLOTS] = slots
+        if is_ordered(cls):
+            node[ORDERED] = True
+        return node
+
+    def _value(self, member: Any) -> Any:
+        """The value of a member; None where it is no data, so that no value of it was ever stored."""
+        value = member._value_
+        if type(value) in f.ATOMS - f.LARGE_ATOMS:
+            return value
+        try:
+            return self._node_of(value)
+        except Exception:
+            return None
+
+
+def kind_of(cls: type[Any]) -> str | None:
+    """The kind of class that a value's shape is recorded for; None: a plain class, which has none."""
+    if isinstance(cls, EnumMeta):
+        return FLAG if issubclass(cls, Flag) else ENUM
+    if issubclass(cls, BaseModel):
+        return PYDANTIC
+    if issubclass(cls, msgspec.Struct):
+        return STRUCT
+    if hasattr(cls, "__attrs_attrs__"):
+        return ATTRS
+    if dataclasses.is_dataclass(cls):
+        return DATACLASS
+    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
+        return NAMED_TUPLE
+    return None
+
+
+def decides_itself(cls: type[Any]) -> bool:
+    """Whether a class has a `__setstate__` of its own, which then says what older states become."""
+    own = getattr(cls, "__setstate__", None)
+    return own is not None and getattr(own, "__module__", None) not in _GENERATED
+
+
+def fields_of(cls: type[Any]) -> dict[str, Field]:
+    """The fields of a class that is no enum, in their order."""
+    return {field.name: field for field in _FIELDS[cast(str, kind_of(cls))](cls)}
+
+
+def slots_of(cls: type[Any]) -> list[str]:
+    """The fields of a dataclass that are slots, sorted: those of other classes are restored by a method of theirs."""
+    if kind_of(cls) != DATACLASS:
+        return []
+    return sorted(name for name in fields_of(cls) if isinstance(getattr(cls, name, None), MemberDescriptorType))
+
+
+def is_ordered(cls: type[Any]) -> bool:
+    """Whether the state of a dataclass is the list of its fields' values, as that of a frozen one with slots is."""
+    return getattr(getattr(cls, "__setstate__", None), "__module__", None) == "dataclasses"
+
+
+def private_of(cls: type[Any]) -> dict[str, Field]:
+    """The private attributes of a pydantic model; of one without a default nothing is filled in."""
+    return {
+        name: Field(name, _private_default(attribute))
+        for name, attribute in cast("type[BaseModel]", cls).__private_attributes__.items()
+    }
+
+
+def takes_extra(cls: type[Any]) -> bool:
+    """Whether a pydantic model keeps values of other names than its fields'."""
+    return cast("type[BaseModel]", cls).model_config.get("extra") == "allow"
+
+
+def _private_default(attribute: Any) -> Callable[[Any, dict[str, Any]], Any] | None:
+    if attribute.default is PydanticUndefined and attribute.default_factory is None:
+        return None
+    return lambda made, values: attribute.get_default()
+
+
+def _of_dataclass(cls: type[Any]) -> list[Field]:
+    return [
+        Field(each.name, _default_or_factory(each.default, each.default_factory, dataclasses.MISSING))
+        for each in dataclasses.fields(cls)
+    ]
+
+
+def _of_struct(cls: type[Any]) -> list[Field]:
+    return [
+        Field(each.name, _default_or_factory(each.default, each.default_factory, msgspec.NODEFAULT))
+        for each in msgspec.structs.fields(cls)
+    ]
+
+
+def _constant(default: Any) -> Callable[[Any, dict[str, Any]], Any]:
+    return lambda made, values: default
+
+
+def _default_or_factory(default: Any, factory: Any, missing: object) -> Callable[[Any, dict[str, Any]], Any] | None:
+    if default is not missing:
+        return _constant(default)
+    if factory is not missing:
+        return lambda made, values: factory()
+    return None
+
+
+def _of_pydantic(cls: type[Any]) -> list[Field]:
+    return [
+        Field(name, None if info.is_required() else _pydantic_default(info))
+        for name, info in cast("type[BaseModel]", cls).model_fields.items()
+    ]
+
+
+def _pydantic_default(info: Any) -> Callable[[Any, dict[str, Any]], Any]:
+    return lambda made, values: info.get_default(call_default_factory=True, validated_data=values)
+
+
+def _of_attrs(cls: type[Any]) -> list[Field]:
+    return [Field(each.name, _attrs_default(each.default)) for each in cast(Any, cls).__attrs_attrs__]
+
+
+def _attrs_default(default: Any) -> Callable[[Any, dict[str, Any]], Any] | None:
+    kind = type(default).__name__ if type(default).__module__ == "attr._make" else ""
+    if kind == "_Nothing":
+        return None
+    if kind == "Factory":
+        return lambda made, values: default.factory(made) if default.takes_self else default.factory()
+    return _constant(default)
+
+
+def _of_named_tuple(cls: type[Any]) -> list[Field]:
+    defaults = cast("dict[str, Any]", cast(Any, cls)._field_defaults)
+    return [Field(name, _constant(defaults[name]) if name in defaults else None) for name in cast(Any, cls)._fields]
+
+
+_FIELDS: Final[dict[str, Callable[[type[Any]], list[Field]]]] = {
+    DATACLASS: _of_dataclass,
+    PYDANTIC: _of_pydantic,
+    ATTRS: _of_attrs,
+    STRUCT: _of_struct,
+    NAMED_TUPLE: _of_named_tuple,
+}

@@ -42,12 +42,12 @@ class Members:
         self._atoms: dict[tuple[type[Any], Any], list[str]] = {}
         self._others: list[tuple[str, Any]] = []
         for name, value in self._then.items():
-            if type(value) in f.ATOMS:
-                self._atoms.setdefault((type(value), value), []).append(name)
+            if f.type_of(value) in f.ATOMS:
+                self._atoms.setdefault((f.type_of(value), value), []).append(name)
             else:
                 self._others.append((name, value))
-        new = {member.name for member in self._cls} - self._then.keys()
-        self._only_new = next(iter(new)) if len(new) == 1 else None
+        new: set[str] = {cast(Any, each).name for each in self._cls.__members__.values()} - self._then.keys()
+        self._only_new: str | None = new.pop() if len(new) == 1 else None
 
     def value_now(self, args: list[Any]) -> list[Any]:
         """The value that the member has now which had the stored one."""
@@ -66,8 +66,8 @@ class Members:
         return cast(Any, self._cls)(self._now([name], self._then.get(name)))
 
     def _names(self, value: Any) -> list[str]:
-        if type(value) in f.ATOMS:
-            return self._atoms.get((type(value), value), [])
+        if f.type_of(value) in f.ATOMS:
+            return self._atoms.get((f.type_of(value), value), [])
         return [name for name, other in self._others if type(value) is type(other) and value == other]
 
     def _now(self, names: list[str], value: Any) -> Any:

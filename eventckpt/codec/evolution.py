@@ -98,7 +98,7 @@ class Evolution:
             return None
         kind = _PLAIN if now is None else now.node[s.KIND]
         if kind != then[s.KIND] and {kind, then[s.KIND]} != {s.ENUM, s.FLAG}:
-            return self._other_kind(cls, key, then[s.KIND], kind)
+            return self._other_kind(key, then[s.KIND], kind)
         if kind in (s.ENUM, s.FLAG):
             return Change(arrange=Members(self, cls, key, then[s.MEMBERS], value).value_now)
         return self._of_fields(_Fields(self, cls, key, then))
@@ -116,18 +116,16 @@ class Evolution:
 
     def _unrecorded(self, cls: type[Any], key: str) -> Change | None:
         """Of a value from before shapes were recorded, or of a class that had none then."""
-        kind = s.kind_of(cls)
-        fields = _Fields(self, cls, key, None, strict=self._recorded is not None)
-        if kind in _ATTRIBUTES:
-            return Change(attributes=fields.attributes)
-        return Change(attributes=fields.of_model) if kind == s.PYDANTIC else None
+        if s.kind_of(cls) not in {*_ATTRIBUTES, s.PYDANTIC}:
+            return None
+        return self._of_fields(_Fields(self, cls, key, None, strict=self._recorded is not None))
 
     def _of_fields(self, fields: _Fields) -> Change:
         if fields.kind in _BY_ORDER:
             return Change(arrange=fields.arguments)
         return Change(attributes=fields.of_model if fields.kind == s.PYDANTIC else fields.attributes)
 
-    def _other_kind(self, cls: type[Any], key: str, then: str, kind: str) -> Change:
+    def _other_kind(self, key: str, then: str, kind: str) -> None:
         text = (
             f"The class {key[:_SHORT]!r} was a {then[:_SHORT]} when the value was stored, and is a {kind} now. "
             "An upcaster can make the one from the other, or its __setstate__."
@@ -135,8 +133,8 @@ class Evolution:
         drift = Drift(key, "class", then, text)
         if {then, kind} <= _ATTRIBUTES | {_PLAIN}:  # attributes either way
             self.note(drift)
-            return Change(attributes=lambda made, state: state)
-        raise CheckpointDecodeError(text)
+        else:
+            raise CheckpointDecodeError(text)
 
     def note(self, drift: Drift, *, even_so: bool = False) -> None:
         """Go on with a drift, or not.
@@ -199,7 +197,8 @@ class _Fields:
         if s.is_ordered(self._cls):
             self._drop_removed(values, list(values), self._now)
             return self._in_order(values)
-        slots = {name: values.pop(name) for name in s.slots_of(self._cls) if name in values}
+        set_by_name = {*s.slots_of(self._cls), *(_slots_in(state) - self._now.keys())}
+        slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values
 
     def _by_name(self, state: Any) -> dict[str, Any]:
@@ -297,6 +296,11 @@ class _Fields:
             f"The class {self._key[:_SHORT]!r} has changed since the value was stored: {name[:_SHORT]!r} {what}. "
             "Give it a default or keep it, or say by an upcaster or its __setstate__ what becomes of it."
         )
+
+
+def _slots_in(state: Any) -> set[str]:
+    """The names that a state sets one by one, as slots: any but a field's are looked at again where they are set."""
+    return set(state[1] or ()) if type(state) is tuple and len(cast("tuple[Any, ...]", state)) == 2 else set()
 
 
 def _is_shape(shape: dict[str, Any]) -> bool:

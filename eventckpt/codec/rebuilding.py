@@ -75,7 +75,11 @@ class Recipe(NamedTuple):
         attributes, restore = change.attributes, self.restore
         if attributes is None:
             return self._replace(arrange=change.arrange)
-        return self._replace(restore=lambda made, state: restore(made, attributes(made, state)))
+
+        def restore_adapted(made: Any, state: Any) -> None:
+            restore(made, attributes(made, state))
+
+        return self._replace(restore=restore_adapted)
 
     def check_plain_dicts(self, state: Any) -> None:
         """Refuse a state of which the class's own method would ask an attribute for what only a dict has."""

@@ -142,9 +142,7 @@ def kind_of(cls: type[Any]) -> str | None:
         return ATTRS
     if dataclasses.is_dataclass(cls):
         return DATACLASS
-    if issubclass(cls, tuple) and hasattr(cls, "_fields") and hasattr(cls, "_field_defaults"):
-        return NAMED_TUPLE
-    return None
+    return NAMED_TUPLE if tuple in cls.__mro__ and hasattr(cls, "_field_defaults") else None
 
 
 def decides_itself(cls: type[Any]) -> bool:

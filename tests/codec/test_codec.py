@@ -25,6 +25,7 @@ from eventckpt import (
     CheckpointDecodeError,
     CheckpointTypeNotAllowedError,
 )
+from eventckpt.codec.root import opened
 from tests import checkpoint_types as app
 from tests import refused_types as refused
 from tests.fidelity import assert_same, checkpoint, loaded
@@ -70,8 +71,9 @@ def test_encoding_leaves_the_checkpoint_alone() -> None:
 def test_native_values_are_native_messagepack() -> None:
     """Anyone can read what is native with any MessagePack library."""
     value = {"a": [None, True, 1, -1.5, "text", b"bytes", {}]}
-    fields = msgspec.msgpack.decode(CODEC.encode(checkpoint(value)))
-    assert fields["state"] == {"value": value}
+    root = msgspec.msgpack.decode(CODEC.encode(checkpoint(value)))
+    assert root["$"] == "checkpoint"
+    assert root["s"]["state"] == {"value": value}
     assert set(fields) == {*WorkflowCheckpoint.__dataclass_fields__}
 
 
@@ -302,7 +304,7 @@ _FORMS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("name", _FORMS)
 def test_a_value_is_written_in_the_form_that_it_always_had(name: str) -> None:
     value, form = _FORMS[name]
-    assert msgspec.msgpack.decode(CODEC.encode(checkpoint(value)))["state"]["value"] == form
+    assert opened(CODEC.encode(checkpoint(value))).fields["state"]["value"] == form
 
 
 @pytest.mark.parametrize("name", _FORMS)

@@ -12,6 +12,7 @@ import functools
 import zoneinfo
 from collections import deque
 from collections.abc import Callable, Iterable
+from copy import copy
 from enum import EnumMeta
 from typing import Any, ClassVar, Final, cast
 
@@ -57,7 +58,6 @@ class Decoder:
         self, gate: TypeGate, recipes: dict[str, Recipe], raw: bytes, shapes: Shapes, evolution: Evolution
     ) -> None:
         self._gate = gate
-        self._raw = raw
         self._shapes = shapes
         self._evolution = evolution
         self._known = recipes
@@ -249,7 +249,7 @@ class Decoder:
         name = text_of(node, f.NAME)
         if isinstance(cls, EnumMeta) and name in cls.__members__:
             return cls.__members__[name]
-        return self._evolution.member(cls, text_of(node, f.EXPECT), name, self._apart)
+        return self._evolution.member(cls, text_of(node, f.EXPECT), name, self._apart, self._work)
 
     # Shared references
 
@@ -327,7 +327,7 @@ class Decoder:
         recipe = self._known.get(key)
         if recipe is None or recipe.cls is not cls:
             recipe = self._known[key] = recipe_for(cls, key, self._gate)
-        change = self._evolution.change(cls, key, self._shapes.of(cls), self._apart)
+        change = self._evolution.change(cls, key, self._shapes.of(cls), self._apart, self._work)
         if change is not None:
             recipe = recipe.adapted(change)
         self._recipes[key] = recipe
@@ -335,9 +335,14 @@ class Decoder:
 
     def _apart(self, node: Any) -> Any:
         """A value that stands beside the checkpoint: its labels are its own, what it costs counts here."""
-        decoder = Decoder(self._gate, self._known, self._raw, self._shapes, self._evolution)
-        decoder._work = self._work
-        return decoder.value(node)
+        if f.type_of(node) in f.ATOMS:
+            return node
+        decoder = copy(self)
+        decoder._labelled = {}
+        value = decoder.value(node)
+        self._deques = decoder._deques
+        self.named_types = decoder.named_types
+        return value
 
     def _made(self, recipe: Recipe, node: dict[str, Any], depth: int) -> Any:
         """The object without its state."""

@@ -62,22 +62,3 @@ def test_an_event_without_shapes_gets_its_defaults_filled_in_and_nothing_else(
     raw = stored(monkeypatch, kind, bare=True)
     codec = CheckpointCodec(kind.keys, on_drift=on_drift)
     assert_is(outcome(codec, raw, kind), kind.outcome(on_drift, bare=True))
-
-
-# docs/evolution.md
-
-
-def theirs(monkeypatch: pytest.MonkeyPatch, kind: Kind, folder: Path) -> str:
-    """What the framework's own store makes of it."""
-    storage = FileCheckpointStorage(folder, allowed_checkpoint_types=kind.keys)
-    then = imported(monkeypatch, kind.then)
-
-    async def saved_and_loaded() -> Any:
-        await storage.save(checkpoint(eval(kind.value, vars(then))))
-        imported(monkeypatch, kind.now)
-        return (await storage.load("c-1")).state["value"]
-
-    try:
-        return code(shown(asyncio.run(saved_and_loaded())))
-    except WorkflowCheckpointException:
-        return "error"

@@ -27,7 +27,7 @@ OWN: Final = [
     Kind("… with slots, drops a field", data(_A, _B, options="(slots=True)"),
          data(_A, _DROPS_SLOT, options="(slots=True)"), "M(7, 'x')", "M(a=7)"),
     Kind("… accepts what another kind of class was", model(_A), data(_A, "def __setstate__(self, state): "
-         "self.a = state['__dict__']['a']"), "M(a=7)", "M(a=7)"),
+         "self.a = state.get('__dict__', state)['a']"), "M(a=7)", "M(a=7)"),
     Kind("… leaves a new field out", data("a: int"), data("a: int", "b: str", "def __setstate__(self, state): "
          "self.__dict__.update(state)"), "M(7)", "M(a=7) without b"),
     Kind("… and `__getstate__` have names of their own", data(_A, _SAYS), data(_A, "b: int = 2", _SAYS), "M(7)",

@@ -10,6 +10,7 @@ from agent_framework import WorkflowCheckpoint
 
 from ..allowlist import is_admitted_by_name
 from ..codec import CheckpointCodec
+from ..codec.evolution import OnDrift
 from ..codec.tree import Tree, parts_at, same
 from ..codec.tree_reader import read_tree, read_trees, types_in
 from ..delta import Base
@@ -56,6 +57,10 @@ class States:
         self._payloads = Payloads(store, BaseCache(0))
         self._held: tuple[StreamId, Base] | None = None
         """The snapshot used last: the next event is likely to rest on it too."""
+
+    def codec(self, on_drift: OnDrift) -> CheckpointCodec:
+        """One that decodes what this one does, with drift as an error or only told of."""
+        return CheckpointCodec(self._allowed, storage_name="CheckpointAudit", on_drift=on_drift)
 
     def admits(self, key: str) -> bool:
         """Whether a type is shown with what is in it. Nothing is imported to find out."""

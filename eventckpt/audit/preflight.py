@@ -15,9 +15,9 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from agent_framework import Executor, WorkflowCheckpoint
 
-from ..codec import CheckpointCodec
-from ..codec.evolution import Drift
+from ..codec import Drift
 from ..codec.tree_reader import types_in
+from ..codec.upcasters import Upcasters
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError
 from ..events import CheckpointEvent, RunInfo, RunStatus
 from ..runs import agree
@@ -28,7 +28,7 @@ from .graph_changes import Candidates, GraphChange, GraphDifference, class_names
 from .resolve import checkpoint_at
 from .states import States
 
-__all__ = ["UNFINISHED", "Application", "Graph", "Preflight", "preflight_runs"]
+__all__ = ["UNFINISHED", "Application", "Preflight", "preflight_runs"]
 
 UNFINISHED: Final[tuple[RunStatus, ...]] = ("running", "waiting", "open")
 """How a run stands that may be resumed."""
@@ -58,19 +58,15 @@ class Preflight(NamedTuple):
     """In what the graph differs; None: it is the same."""
 
 
-class Graph:
+class _Graph:
     """The graph of a workflow, to be compared with those of runs.
 
     Args:
-        workflow: a workflow that was built, of the framework's graph or functional kind, what the decorator `workflow`
-            made of a function, or the agent that a workflow is `as_agent`.
-        modules: of classes of the application that have moved since.
-
-    Raises:
-        TypeError: it is none of these.
+        workflow: see `Application`.
+        modules: where classes of the application were.
     """
 
-    def __init__(self, workflow: object, modules: Iterable[str] = ()) -> None:
+    def __init__(self, workflow: object, modules: Iterable[str]) -> None:
         built = _built(workflow)
         self.name: str = built.name
         """That of the workflow."""
@@ -157,67 +153,65 @@ class _Loaded(NamedTuple):
 
 
 class Application:
-    """How an application decodes checkpoints.
+    """An application as it is now: its workflow, and how it loads checkpoints.
 
     Args:
-        strict: as its storages do.
-        lenient: likewise, where drift is only told of.
+        workflow: one that was built, of the framework's graph or functional kind; or what builds it without being told
+            more, such as a builder, or what the decorator `workflow` made of a function; or the agent that a workflow
+            is `as_agent`.
+        states: what loads checkpoints as the storages of the application do.
+
+    Raises:
+        TypeError: `workflow` is none of these.
     """
 
-    def __init__(self, strict: CheckpointCodec, lenient: CheckpointCodec) -> None:
-        self._strict = strict
-        self._lenient = lenient
+    def __init__(self, workflow: object, states: States) -> None:
+        moved = (key.partition(":")[0] for key in Upcasters(states.upcasters).chains())
+        self._graph = _Graph(workflow, moved)
+        self._states = states
+        self._lenient = states.decoder_with("warn")
 
-    def load(self, raw: bytes) -> _Loaded:
+    @property
+    def workflow_name(self) -> str:
+        return self._graph.name
+
+    async def resumed(self, store: AuditStore, info: RunInfo) -> Preflight:
+        """What would become of a run that were resumed from its latest checkpoint."""
+        try:
+            event = await checkpoint_at(store, info.stream, None, None, None)
+            raw = await self._states.raw(event)
+        except (CheckpointDecodeError, CheckpointNotFoundError) as error:
+            return Preflight(info, "cannot load", resumes=False, why=safe(error))
+        loaded = await off_the_loop(len(raw), self._loaded, raw)
+        differs = await self._graph.difference(*_graph_then(event, loaded.checkpoint), raw)
+        outcome: Outcome = "drifts" if loaded.drifts else "loads"
+        if loaded.checkpoint is None:
+            outcome = "cannot load"
+        elif differs is not None:
+            outcome = "graph differs"
+        resumes = not loaded.why and differs is None
+        return Preflight(info, outcome, resumes, why=loaded.why, drifts=loaded.drifts, graph=differs)
+
+    def _loaded(self, raw: bytes) -> _Loaded:
         drifts: list[Drift] = []
         checkpoint: WorkflowCheckpoint | None = None
         try:
             checkpoint = self._lenient.decode(raw, told=drifts.append)
             if drifts:
-                self._strict.decode(raw, told=lambda drift: None)
+                self._states.decoder.decode(raw, told=lambda drift: None)
         except CheckpointDecodeError as error:
             return _Loaded(checkpoint, tuple(drifts), safe(error))
         return _Loaded(checkpoint, tuple(drifts), "")
 
 
 async def preflight_runs(
-    store: AuditStore,
-    states: States,
-    runs: AsyncGenerator[RunInfo, None],
-    graph: Graph,
-    application: Application,
-    statuses: Collection[RunStatus],
+    store: AuditStore, application: Application, runs: AsyncGenerator[RunInfo, None], statuses: Collection[RunStatus]
 ) -> AsyncGenerator[Preflight, None]:
     """See `CheckpointAudit.preflight`; one checkpoint is in memory at a time."""
     async with aclosing(runs):
         async for info in runs:
             if info.checkpoint_id is not None and any(agree(info.status, status) for status in statuses):
-                yield await _preflight(store, states, info, graph, application)
-
-
-async def _preflight(
-    store: AuditStore, states: States, info: RunInfo, graph: Graph, application: Application
-) -> Preflight:
-    """What would become of a run that were resumed from its latest checkpoint."""
-    try:
-        event = await checkpoint_at(store, info.stream, None, None, None)
-        raw = await states.raw(event)
-    except (CheckpointDecodeError, CheckpointNotFoundError) as error:
-        return Preflight(info, "cannot load", resumes=False, why=safe(error))
-    loaded = await off_the_loop(len(raw), application.load, raw)
-    differs = await graph.difference(*_graph_then(event, loaded.checkpoint), raw)
-    outcome: Outcome = (
-        "cannot load"
-        if loaded.checkpoint is None
-        else "graph differs"
-        if differs is not None
-        else "drifts"
-        if loaded.drifts
-        else "loads"
-    )
-    return Preflight(
-        info, outcome, resumes=not loaded.why and differs is None, why=loaded.why, drifts=loaded.drifts, graph=differs
-    )
+                yield await application.resumed(store, info)
 
 
 def _graph_then(event: CheckpointEvent, checkpoint: WorkflowCheckpoint | None) -> tuple[str, list[str]]:

@@ -11,6 +11,7 @@ import typer
 
 from ..audit import ANY_TYPE, Preflight
 from ..audit.preflight import UNFINISHED, Outcome
+from ..codec import OnDrift
 from ..events import RunStatus
 from ..location import load_app
 from ..text import cell, safe
@@ -21,6 +22,7 @@ __all__ = ["commands", "preflight"]
 commands: Final = typer.Typer()
 
 _STATUSES: Final[dict[str, RunStatus]] = {status: status for status in (*UNFINISHED, "done")}
+_ON_DRIFT: Final[dict[str, OnDrift]] = {"error": "error", "warn": "warn"}
 _SAID: Final[dict[Outcome, str]] = {
     "loads": "loads",
     "drifts": "DRIFTS",
@@ -41,6 +43,7 @@ async def preflight(
         list[str] | None,
         typer.Option("--allow", help="A type that the application's storages allow, module:qualname. Repeat it."),
     ] = None,
+    on_drift: Annotated[str, typer.Option(help="As the application's storages have it: error or warn.")] = "error",
 ) -> int:
     """Say which unfinished runs the application, as it is here, would go on with: made for before a deployment.
 
@@ -50,8 +53,10 @@ async def preflight(
     statuses: list[RunStatus] = [_status(word) for word in status.split(",")]
     if ANY_TYPE in (allow or ()):
         raise Failure(USAGE, "--allow: no application allows all types; name those that its storages allow.")
+    if on_drift not in _ON_DRIFT:
+        raise Failure(USAGE, f"--on-drift is {' or '.join(_ON_DRIFT)}, not {on_drift!r}.")
     built = await _built(app)
-    audit = await session.audit(allow=allow)
+    audit = await session.audit(allow=allow, on_drift=_ON_DRIFT[on_drift])
     outcomes: Counter[str] = Counter()
     stuck = 0
     try:

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 import typer
 
 from ..audit import CheckpointAudit, Latest
-from ..codec import Upcaster
+from ..codec import OnDrift, Upcaster
 from ..errors import AmbiguousNameError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
@@ -66,6 +66,7 @@ class Session:
         writes: bool = False,
         create: bool = False,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
         upcasters: Sequence[Upcaster] = (),
     ) -> CheckpointAudit:
         """The audit over the store, for looking: nothing is made or changed. With `writes`, for changing a store that
@@ -75,7 +76,12 @@ class Session:
         store = await self._resources.enter_async_context(opened)
         try:
             return CheckpointAudit(
-                store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest, upcasters=upcasters
+                store,
+                allowed_checkpoint_types=allow or (),
+                actor=actor,
+                latest=latest,
+                on_drift=on_drift,
+                upcasters=upcasters,
             )
         except (TypeError, ValueError) as error:
             option = "--allow: " if "allowed_checkpoint_types" in str(error) else "--upcast: " if upcasters else ""

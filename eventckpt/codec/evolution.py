@@ -249,8 +249,6 @@ class _Fields:
         if s.is_ordered(self._cls):
             self._drop_removed(values, values.keys(), self._now)
             return self._in_order(values)
-        if self.kind == s.DATACLASS and not hasattr(made, "__dict__"):  # which has no place for others
-            self._drop_removed(values, values.keys() - _slots_in(state), self._now)
         set_by_name = {*s.slots_of(self._cls), *(_slots_in(state) - self._now.keys())}
         slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values

@@ -98,6 +98,8 @@ DATACLASSES: Final = [
     Kind("… loses a field", data(_A, _B, options="(slots=True)"), data(_A, options="(slots=True)"), "M(7, 'x')",
          Refused("b"), "M(a=7)"),
     Kind("a dataclass gets slots", data(_A), data(_A, options="(slots=True)"), "M(7)", "M(a=7)"),
+    Kind("a dataclass gets slots and loses a field", data(_A, _B), data(_A, options="(slots=True)"), "M(7, 'x')",
+         Refused("b"), "M(a=7)", Refused("M")),
     Kind("a dataclass loses its slots", data(_A, options="(slots=True)"), data(_A), "M(7)", "M(a=7)"),
     Kind("a frozen dataclass with slots gets a field with a default", data(_A, options="(frozen=True, slots=True)"),
          data(_A, _B, options="(frozen=True, slots=True)"), "M(7)", _NEW, bare=Refused("M")),

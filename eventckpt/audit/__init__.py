@@ -13,6 +13,7 @@ from .diff import Difference
 from .import_report import Imported
 from .import_storage import Adopted, Outline
 from .lineage import Node
+from .preflight import Preflight
 from .prune import Plan
 from .replay import Replayed
 from .runs import Filter
@@ -35,6 +36,7 @@ __all__ = [
     "Node",
     "Outline",
     "Plan",
+    "Preflight",
     "Problem",
     "Replayed",
     "TypeUse",

@@ -176,8 +176,8 @@ class Evolution:
 
     def _other_kind(self, key: str, then: str, kind: str) -> None:
         text = (
-            f"The class {key[:_SHORT]!r} was a {then[:_SHORT]} when the value was stored, and is a {kind} now. "
-            "An upcaster can make the one from the other, or its __setstate__."
+            f"The class {key[:_SHORT]!r} was of the kind {then[:_SHORT]!r} when the value was stored, and is of the "
+            f"kind {kind!r} now. An upcaster can make the one from the other, or its __setstate__."
         )
         drift = Drift(key, "class", then, text)
         if {then, kind} <= _ATTRIBUTES | {_PLAIN}:  # attributes either way
@@ -321,8 +321,9 @@ class _Fields:
 
     def _add(self, made: Any, values: dict[str, Any]) -> None:
         """Fill in the fields that were added."""
+        given = getattr(made, "__dict__", ())  # of an exception, which its constructor made
         for name, field in self._now.items():
-            if name in values or name in self._names_then:
+            if name in values or name in self._names_then or name in given:
                 continue
             if field.default is not None:
                 values[name] = self._default(field, made, values)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -172,7 +173,10 @@ def test_the_page_has_each_change_and_what_comes_of_it(
     heading: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     page = [[cell.strip() for cell in row] for row in table("evolution.md", heading)]
-    assert page == rows(TABLES[heading], monkeypatch, tmp_path)
+    found = rows(TABLES[heading], monkeypatch, tmp_path)
+    if not version("agent-framework-core").startswith("1.23."):  # the last column is that of the one it names
+        page, found = [row[:-1] for row in page], [row[:-1] for row in found]
+    assert page == found
 
 
 def test_the_page_has_no_other_tables() -> None:

@@ -176,8 +176,8 @@ class Evolution:
 
     def _other_kind(self, key: str, then: str, kind: str) -> None:
         text = (
-            f"The class {key[:_SHORT]!r} was a {then[:_SHORT]} when the value was stored, and is a {kind} now. "
-            "An upcaster can make the one from the other, or its __setstate__."
+            f"The class {key[:_SHORT]!r} was of the kind {then[:_SHORT]!r} when the value was stored, and is of the "
+            f"kind {kind!r} now. An upcaster can make the one from the other, or its __setstate__."
         )
         drift = Drift(key, "class", then, text)
         if {then, kind} <= _ATTRIBUTES | {_PLAIN}:  # attributes either way
@@ -249,8 +249,6 @@ class _Fields:
         if s.is_ordered(self._cls):
             self._drop_removed(values, values.keys(), self._now)
             return self._in_order(values)
-        if self.kind == s.DATACLASS and not hasattr(made, "__dict__"):  # which has no place for others
-            self._drop_removed(values, values.keys() - _slots_in(state), self._now)
         set_by_name = {*s.slots_of(self._cls), *(_slots_in(state) - self._now.keys())}
         slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values
@@ -323,8 +321,9 @@ class _Fields:
 
     def _add(self, made: Any, values: dict[str, Any]) -> None:
         """Fill in the fields that were added."""
+        given = getattr(made, "__dict__", ())  # of an exception, which its constructor made
         for name, field in self._now.items():
-            if name in values or name in self._names_then:
+            if name in values or name in self._names_then or name in given:
                 continue
             if field.default is not None:
                 values[name] = self._default(field, made, values)

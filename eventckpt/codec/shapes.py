@@ -148,7 +148,9 @@ def kind_of(cls: type[Any]) -> str | None:
 def decides_itself(cls: type[Any]) -> bool:
     """Whether a class has a `__setstate__` of its own, which then says what older states become."""
     own = getattr(cls, "__setstate__", None)
-    return own is not None and getattr(own, "__module__", None) not in _GENERATED
+    if own is None or own is cast(Any, BaseException).__setstate__:
+        return False
+    return getattr(own, "__module__", None) not in _GENERATED
 
 
 def fields_of(cls: type[Any]) -> dict[str, Field]:
@@ -193,8 +195,11 @@ def _private_default(attribute: Any) -> Callable[[Any, dict[str, Any]], Any] | N
 
 
 def _of_dataclass(cls: type[Any]) -> list[Field]:
+    of_pydantic = cast("dict[str, Any]", getattr(cls, "__pydantic_fields__", {}))  # of a dataclass of pydantic
     return [
-        Field(each.name, _default_or_factory(each.default, each.default_factory, dataclasses.MISSING))
+        _pydantic_field(each.name, of_pydantic[each.name])
+        if each.name in of_pydantic
+        else Field(each.name, _default_or_factory(each.default, each.default_factory, dataclasses.MISSING))
         for each in dataclasses.fields(cls)
     ]
 
@@ -219,10 +224,11 @@ def _default_or_factory(default: Any, factory: Any, missing: object) -> Callable
 
 
 def _of_pydantic(cls: type[Any]) -> list[Field]:
-    return [
-        Field(name, None if info.is_required() else _pydantic_default(info))
-        for name, info in cast("type[BaseModel]", cls).model_fields.items()
-    ]
+    return [_pydantic_field(name, info) for name, info in cast("type[BaseModel]", cls).model_fields.items()]
+
+
+def _pydantic_field(name: str, info: Any) -> Field:
+    return Field(name, None if info.is_required() else _pydantic_default(info))
 
 
 def _pydantic_default(info: Any) -> Callable[[Any, dict[str, Any]], Any]:
@@ -234,28 +240,27 @@ def _pydantic_default(info: Any) -> Callable[[Any, dict[str, Any]], Any]:
 def _of_attrs(cls: type[Any]) -> list[Field]:
     fields = cast(Any, cls).__attrs_attrs__
     names = [each.name for each in fields]
-    return [Field(each.name, _attrs_default(each.default, names)) for each in fields]
+    return [Field(each.name, _attrs_default(each, names)) for each in fields]
 
 
-def _attrs_default(default: Any, names: list[str]) -> Callable[[Any, dict[str, Any]], Any] | None:
+def _attrs_default(field: Any, names: list[str]) -> Callable[[Any, dict[str, Any]], Any] | None:
+    default, converter = field.default, field.converter
     kind = type(default).__name__ if type(default).__module__ == "attr._make" else ""
     if kind == "_Nothing":
         return None
-    if kind == "Factory":
-        return _of_instance(default.factory, names) if default.takes_self else lambda made, values: default.factory()
-    return _constant(default)
 
-
-def _of_instance(factory: Any, names: list[str]) -> Callable[[Any, dict[str, Any]], Any]:
-    """A default that is made of the instance, which has its other fields by then."""
-
-    def default(made: Any, values: dict[str, Any]) -> Any:
-        for name in names:
+    def made_as_its_constructor_would(made: Any, values: dict[str, Any]) -> Any:
+        for name in names:  # a factory and a converter may ask for the instance, which has its other fields by then
             if name in values:
                 object.__setattr__(made, name, values[name])  # of a frozen class too
-        return factory(made)
+        value = default
+        if kind == "Factory":
+            value = default.factory(made) if default.takes_self else default.factory()
+        if converter is None:
+            return value
+        return converter(value, made, field) if type(converter).__module__ == "attr._make" else converter(value)
 
-    return default
+    return made_as_its_constructor_would
 
 
 def _of_named_tuple(cls: type[Any]) -> list[Field]:

@@ -14,6 +14,7 @@ _LIST: Final = "b: list = field(default_factory=list)"
 _NEW: Final = "M(a=7, b='new')"
 _BASE: Final = "@dataclass\nclass Base:\n    a: int = 1\n{}\n@dataclass\nclass M(Base):\n    c: int = 3\n"
 _GENERIC: Final = "T = TypeVar('T')\n@dataclass\nclass M(Generic[T]):\n    a: T\n"
+_OF_PYDANTIC: Final = "@pydantic_dataclass\nclass M:\n    a: int\n"
 _PLAIN: Final = "class M:\n    def __init__(self, a):\n        self.a = a\n"
 
 DATACLASSES: Final = [
@@ -88,6 +89,10 @@ DATACLASSES: Final = [
          data(_LIST, _A, options="(kw_only=True)"), "M(a=7)", "M(b=[], a=7)"),
     Kind("a dataclass's field becomes one for keywords only", data(_A, _B), data(_A, "_: KW_ONLY", _B), "M(7, 'x')",
          "M(a=7, b='x')"),
+    Kind("a dataclass of pydantic gets a field with a factory", _OF_PYDANTIC,
+         _OF_PYDANTIC + "    b: list = Field(default_factory=list)\n", "M(7)", "M(a=7, b=[])"),
+    Kind("… that is required", _OF_PYDANTIC, _OF_PYDANTIC + "    b: int\n", "M(7)",
+         Refused("b"), *["M(a=7) without b"] * 2),
     # slots
     Kind("a dataclass with slots gets a field with a default", data(_A, options="(slots=True)"),
          data(_A, _B, options="(slots=True)"), "M(7)", _NEW),
@@ -98,6 +103,8 @@ DATACLASSES: Final = [
     Kind("… loses a field", data(_A, _B, options="(slots=True)"), data(_A, options="(slots=True)"), "M(7, 'x')",
          Refused("b"), "M(a=7)"),
     Kind("a dataclass gets slots", data(_A), data(_A, options="(slots=True)"), "M(7)", "M(a=7)"),
+    Kind("a dataclass gets slots and loses a field", data(_A, _B), data(_A, options="(slots=True)"), "M(7, 'x')",
+         Refused("b"), "M(a=7)", Refused("M")),
     Kind("a dataclass loses its slots", data(_A, options="(slots=True)"), data(_A), "M(7)", "M(a=7)"),
     Kind("a frozen dataclass with slots gets a field with a default", data(_A, options="(frozen=True, slots=True)"),
          data(_A, _B, options="(frozen=True, slots=True)"), "M(7)", _NEW, bare=Refused("M")),

@@ -31,6 +31,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypedDict, TypeVar
 import attrs, msgspec
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, RootModel
+from pydantic.dataclasses import dataclass as pydantic_dataclass
 """
 
 

@@ -38,6 +38,9 @@ OWN: Final = [
          "M(a=7)"),
     Kind("an exception that is a dataclass gets a field", _ERROR,
          _ERROR + "    b: list = field(default_factory=list)\n", "M(7)", "M(a=7, b=[])"),
+    Kind("… loses one", _ERROR + "    b: str = 'x'\n", _ERROR, "M(7)", Refused("b"), "M(a=7)", "M(a=7, b:='x')"),
+    Kind("… has one renamed", _ERROR, _ERROR.replace("a:", "alpha:"), "M(7)", Refused("a"), "M(alpha=7)",
+         "M(alpha=7, a:=7)"),
 ]  # fmt: skip
 
 NAMES: Final = [

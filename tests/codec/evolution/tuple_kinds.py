@@ -45,6 +45,11 @@ ATTRS: Final = [
     Kind("… with a factory", attrs_class(_A), attrs_class(_A, _LIST), "M(7)", "M(a=7, b=[])"),
     Kind("… with one that takes the instance", attrs_class(_A),
          attrs_class(_A, "b: int = attrs.Factory(lambda self: self.a * 2, takes_self=True)"), "M(7)", "M(a=7, b=14)"),
+    Kind("… with one that is converted", attrs_class(_A),
+         attrs_class(_A, "b: int = attrs.field(default='2', converter=int)"), "M(7)", "M(a=7, b=2)"),
+    Kind("… with one that is converted by the instance", attrs_class(_A),
+         attrs_class(_A, "b: int = attrs.field(default=2, converter=attrs.Converter(lambda value, self: "
+         "value * self.a, takes_self=True))"), "M(7)", "M(a=7, b=14)"),
     Kind("… that is required", attrs_class("a: int"), attrs_class("a: int", "b: int"), "M(7)", Refused("b"),
          *["M(a=7) without b"] * 2),
     Kind("… loses a field", attrs_class(_A, _B), attrs_class(_A), "M(7, 'x')", Refused("b"), "M(a=7)", "M(a=7)"),

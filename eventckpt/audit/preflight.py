@@ -71,10 +71,6 @@ class _Graph:
         self.name: str = built.name
         """That of the workflow."""
         self._hash: str = built.graph_signature_hash
-        # A functional workflow computes it again for each run: what its function calls may be defined after it.
-        compute = getattr(built, "_compute_signature_hash", None)
-        if compute is not None:
-            self._hash = compute()
         self._signature: dict[str, Any] | None = getattr(built, "graph_signature", None)
         self._modules = tuple(modules)
         self._found: dict[tuple[str, frozenset[str]], GraphDifference] = {}
@@ -115,10 +111,9 @@ def _built(workflow: object) -> Any:
     """The workflow that has a name and a hash."""
     given: Any = workflow
     if not hasattr(given, "graph_signature_hash"):
-        for name in ("workflow", "_workflow"):  # of an agent that a workflow is; of one that a functional workflow is
-            given = getattr(given, name, given)
-        build = getattr(given, "build", None)  # a builder, or what the decorator of functional workflows makes
-        if given is workflow and not isinstance(given, type) and callable(build):
+        given = getattr(given, "workflow", given)  # of the agent that it is
+        build = getattr(given, "build", None)  # of a builder, or of what the decorator of functional workflows makes
+        if not isinstance(given, type) and callable(build):
             given = build()
     is_built = all(isinstance(getattr(given, name, None), str) for name in ("graph_signature_hash", "name"))
     if isinstance(given, type) or not is_built:

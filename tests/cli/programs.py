@@ -6,17 +6,24 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 import typer
+from agent_framework import FunctionExecutor, Workflow, WorkflowBuilder
 from typer.testing import CliRunner
 
 from eventckpt.cli import app as eventckpt
 from eventckpt.location import ENVIRONMENT
 from projections.worker import app as projector
 
-from .conftest import Printed
+from .conftest import WORKFLOW, Printed
 
-__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "called"]
+__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "build", "called"]
 
 PROGRAMS: dict[str, typer.Typer] = {"eventckpt": eventckpt, "eventckpt-projector": projector}
+
+
+def build() -> Workflow:
+    """The workflow of `order-1`, as an application may have it by now."""
+    return WorkflowBuilder(start_executor=FunctionExecutor(print, id="clerk"), name=WORKFLOW).build()
+
 
 LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["runs"]),
@@ -34,6 +41,7 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["verify", "--all", "--decode"]),
     ("eventckpt", ["verify", "--all", "--projection"]),
     ("eventckpt", ["doctor"]),
+    ("eventckpt", ["preflight", "--app", f"{__name__}:build"]),
     ("eventckpt", ["export", "--all"]),
     ("eventckpt", ["prune", "--all", "--keep", "1"]),
     ("eventckpt-projector", ["status"]),

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from agent_framework import Executor, WorkflowBuilder, WorkflowContext, executor, handler, response_handler
+from agent_framework import (
+    Executor,
+    WorkflowBuilder,
+    WorkflowCheckpoint,
+    WorkflowContext,
+    executor,
+    handler,
+    response_handler,
+)
 
-from eventckpt import CheckpointAudit, SqliteCheckpointStorage
+from eventckpt import CheckpointAudit, SqliteCheckpointStorage, Upcaster
 from eventckpt.events import RunStatus
 
 from . import deployments as d
@@ -190,6 +199,29 @@ async def test_a_workflow_may_be_given_as_its_builder_or_its_agent(tmp_path: Pat
         assert await asked_about(audit, orders()) == {"waits": "loads"}
         agent = WorkflowBuilder(start_executor=hear, name="orders").build().as_agent()
         assert await asked_about(audit, agent, workflow_name="orders") == {"waits": "graph differs"}
+
+
+@dataclass
+class Order:
+    number: int
+
+
+@dataclass
+class Purchase:
+    number: int
+
+
+async def test_an_audit_decodes_with_the_upcasters_that_it_was_given(tmp_path: Path) -> None:
+    old, new = f"{__name__}:Order", f"{__name__}:Purchase"
+    async with SqliteCheckpointStorage(tmp_path / "checkpoints.db", allowed_checkpoint_types=[old]) as storage:
+        workflow = orders().build()
+        saved = WorkflowCheckpoint("orders", workflow.graph_signature_hash, state={"order": Order(7)})
+        await storage.for_run("waits").save(saved)
+        without = CheckpointAudit(storage.store, allowed_checkpoint_types=[new])
+        assert await asked_about(without, workflow) == {"waits": "cannot load"}
+        audit = CheckpointAudit(storage.store, allowed_checkpoint_types=[new], upcasters=[Upcaster(old, to=new)])
+        assert await asked_about(audit, workflow) == {"waits": "loads"}
+        assert (await audit.checkpoint(await audit.event("waits@1"))).state == {"order": Purchase(7)}
 
 
 @pytest.mark.parametrize("given", [None, "orders", orders, WorkflowBuilder, Clerk(id="clerk")])

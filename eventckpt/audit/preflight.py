@@ -28,7 +28,7 @@ from .graph_changes import Candidates, GraphChange, GraphDifference, class_names
 from .resolve import checkpoint_at
 from .states import States
 
-__all__ = ["UNFINISHED", "Application", "Preflight", "preflight_runs"]
+__all__ = ["UNFINISHED", "Application", "Preflight", "built_workflow", "preflight_runs"]
 
 UNFINISHED: Final[tuple[RunStatus, ...]] = ("running", "waiting", "open")
 """How a run stands that may be resumed."""
@@ -67,7 +67,7 @@ class _Graph:
     """
 
     def __init__(self, workflow: object, modules: Iterable[str]) -> None:
-        built = _built(workflow)
+        built = built_workflow(workflow)
         self.name: str = built.name
         """That of the workflow."""
         self._hash: str = built.graph_signature_hash
@@ -101,14 +101,18 @@ class _Graph:
 
     def _of_code(self) -> GraphChange:
         text = (
-            f"{safe(self.name)!r} is a functional workflow, of which code is compared: that of its function, of one of "
+            f"{self.name!r} is a functional workflow, of which code is compared: that of its function, of one of "
             "its steps, or of a function that they call is another."
         )
         return GraphChange("code", self.name, text)
 
 
-def _built(workflow: object) -> Any:
-    """The workflow that has a name and a hash."""
+def built_workflow(workflow: object) -> Any:
+    """The workflow that has a name and a hash, of what may be given for it; see `Application`.
+
+    Raises:
+        TypeError: it is none.
+    """
     given: Any = workflow
     if not hasattr(given, "graph_signature_hash"):
         given = getattr(given, "workflow", given)  # of the agent that it is

@@ -135,8 +135,8 @@ class Pruned(msgspec.Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Migration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
-    """What made a checkpoint out of the one that it follows, where that was not the workflow itself. Who migrated is the
-    event's `actor`, and the graph afterwards its `graph_signature_hash`."""
+    """What made a checkpoint out of the one that it follows, where that was not the workflow itself. Who migrated is
+    the event's `actor`, and the graph afterwards its `graph_signature_hash`."""
 
     name: str
     """What it is called, as a rule `module:function`. A lineage has it once."""

@@ -10,9 +10,11 @@ from ..storage import Latest
 from .archive import Exported
 from .audit import CheckpointAudit
 from .diff import Difference
+from .draft import Draft
 from .import_report import Imported
 from .import_storage import Adopted, Outline
 from .lineage import Node
+from .migrate import MigrationPlan
 from .prune import Plan
 from .replay import Replayed
 from .runs import Filter
@@ -28,10 +30,12 @@ __all__ = [
     "CheckpointAudit",
     "CheckpointSummary",
     "Difference",
+    "Draft",
     "Exported",
     "Filter",
     "Imported",
     "Latest",
+    "MigrationPlan",
     "Node",
     "Outline",
     "Plan",

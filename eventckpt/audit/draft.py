@@ -247,14 +247,15 @@ class Draft:
 
     def _resolved(self, node: _Node) -> _Node:
         """A node, or the one that it refers to."""
-        if type(node) is not dict or node.get(f.FORM) != f.REF:
+        reference = _map(node)
+        if reference is None or reference.get(f.FORM) != f.REF:
             return node
         if self._labels is None:
             self._labels = {}
             for form in self._forms(self._root, whole=True):
                 if f.LABEL in form and form[f.FORM] != f.REF:
                     self._labels[form[f.LABEL]] = form
-        return self._labels.get(node.get(f.LABEL), node)
+        return self._labels.get(reference[f.LABEL], node)
 
     def _forms(self, node: _Node, *, whole: bool) -> Iterator[dict[str, _Node]]:
         """The forms in a node; unless `whole`, without what is a sub-workflow's, and with what references lead to."""
@@ -286,30 +287,31 @@ class Draft:
     def _attributes(self, form: dict[str, _Node]) -> list[dict[str, _Node]]:
         """The attributes of an object, as they are stored: of one with slots, in two."""
         state = self._resolved(form.get(f.STATE))
+        pair = _map(state)
+        if pair is not None and pair.get(f.FORM) == f.TUPLE:
+            state = pair[f.ITEMS]
         parts = cast("list[_Node]", state) if type(state) is list else [state]
-        if type(state) is dict and state.get(f.FORM) == f.TUPLE:
-            parts = state[f.ITEMS]
-        found = [cast("dict[str, _Node]", part) for part in map(self._resolved, parts) if type(part) is dict]
-        return [part for part in found if f.FORM not in part]
+        found = [_map(self._resolved(part)) for part in parts]
+        return [part for part in found if part is not None and f.FORM not in part]
 
     def _attribute(self, form: _Node, name: str) -> _Node:
-        if type(form) is not dict:
-            return None
-        return next((part[name] for part in self._attributes(cast("dict[str, _Node]", form)) if name in part), None)
+        stored = _map(form)
+        parts = self._attributes(stored) if stored is not None else []
+        return next((part[name] for part in parts if name in part), None)
 
     def _items(self, node: _Node) -> list[_Node]:
         """The items of a list."""
         items = self._resolved(node)
-        if type(items) is dict and items.get(f.FORM) == f.LIST:
-            items = items.get(f.ITEMS)
+        labelled = _map(items)
+        if labelled is not None and labelled.get(f.FORM) == f.LIST:
+            items = labelled.get(f.ITEMS)
         return cast("list[_Node]", items) if type(items) is list else []
 
     def _entries(self, node: _Node) -> list[tuple[str, _Node]]:
         """The text keys of a map, and what is under each."""
-        stored = self._resolved(node)
-        if type(stored) is not dict:
+        stored = _map(self._resolved(node))
+        if stored is None:
             return []
-        stored = cast("dict[str, _Node]", stored)
         if f.FORM not in stored:
             return list(stored.items())
         pairs = stored.get(f.PAIRS) if stored[f.FORM] == f.DICT else None
@@ -323,10 +325,9 @@ class Draft:
 
     def _rekey(self, node: _Node, renamed: Callable[[str], str]) -> None:
         """Give the keys of a map other names, each in its place."""
-        stored = self._resolved(node)
-        if type(stored) is not dict:
+        stored = _map(self._resolved(node))
+        if stored is None:
             return
-        stored = cast("dict[str, _Node]", stored)
         if f.FORM not in stored:
             entries = [(renamed(key), value) for key, value in stored.items()]
             stored.clear()
@@ -336,10 +337,10 @@ class Draft:
                 pair[0] = renamed(pair[0]) if type(pair[0]) is str else pair[0]
 
     def _sub_workflow(self, executor_id: str) -> Draft | None:
-        stored = self._resolved(self._entry(self._entry(self._state(_STATES), executor_id), _SUB_WORKFLOW))
-        if type(stored) is not dict or cast("dict[str, _Node]", stored).get(f.FORM) != _CHECKPOINT:
+        stored = _map(self._resolved(self._entry(self._entry(self._state(_STATES), executor_id), _SUB_WORKFLOW)))
+        if stored is None or stored.get(f.FORM) != _CHECKPOINT:
             return None
-        fields = self._attributes(cast("dict[str, _Node]", stored))
+        fields = self._attributes(stored)
         return Draft(fields[0], self.shapes, root=self._root) if fields else None
 
     def _rename_in_arguments(self, old: str, renamed: Callable[[str], str]) -> None:
@@ -351,12 +352,18 @@ class Draft:
             ids[:] = [renamed(name) if type(name) is str else name for name in ids]
             legacy = self._state(_LEGACY)
             raw = self._resolved(self._entry(legacy, _RAW.get(channel, "")))
-            if type(raw) is dict and raw.get(f.FORM) == _key(WorkflowInvocationKwargs):
+            explicit = _map(raw)
+            if explicit is not None and explicit.get(f.FORM) == _key(WorkflowInvocationKwargs):
                 raw = self._attribute(raw, "executor_kwargs")
             resolved = self._entry(self._entry(self._state(_RESOLVED), channel), "executor_kwargs")
             given = [self._resolved(each) for each in (raw, resolved, self._entry(legacy, channel))]
-            for each in {id(each): each for each in given}.values():
-                self._rekey(each, renamed)
+            for arguments in {id(each): each for each in given}.values():  # one map may be in several places
+                self._rekey(arguments, renamed)
+
+
+def _map(node: _Node) -> dict[str, _Node] | None:
+    """A node that is a map or a form; None for any other."""
+    return cast("dict[str, _Node]", node) if type(node) is dict else None
 
 
 def _key_of_edges(group: Any) -> str:

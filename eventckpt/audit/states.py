@@ -96,9 +96,17 @@ class States:
         """The states in two whole events as trees, with what both have in common left out of both."""
         raws = await self.raw(one), await self.raw(other)
         try:
-            return await off_the_loop(sum(map(len, raws)), read_trees, *raws, self.admits)
+            return await self.trees_of(*raws)
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{one.named()} and {other.named()} cannot be read: {safe(error)}") from error
+
+    async def trees_of(self, one: bytes, other: bytes) -> tuple[dict[str, Tree], dict[str, Tree]]:
+        """The same of two checkpoints' raw bytes."""
+        return await off_the_loop(len(one) + len(other), read_trees, one, other, self.admits)
+
+    def decoded(self, raw: bytes) -> WorkflowCheckpoint:
+        """The checkpoint that raw bytes are, under the allow-list."""
+        return self._codec.decode(raw)
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from .audit import CheckpointAudit, get_checkpoint_summary
-from .codec import CheckpointCodec
+from .codec import CheckpointCodec, Upcaster, register_upcaster
 from .errors import (
     AmbiguousNameError,
     CheckpointConflictError,
@@ -64,7 +64,9 @@ __all__ = [
     "StoreUnavailableError",
     "StreamId",
     "UnsupportedFrameworkError",
+    "Upcaster",
     "get_checkpoint_summary",
+    "register_upcaster",
 ]
 
 

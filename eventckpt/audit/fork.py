@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
-from typing import Any, Final, cast
+from typing import Final
 
 import msgspec
 
 from .. import delta
 from ..chain import sealed
-from ..codec.messagepack import pack, unpack
+from ..codec.root import opened
 from ..codec.tree_reader import read_tree
 from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, ForkPoint, check_run_id
@@ -60,7 +60,7 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
 
 
 def _copied(origin: CheckpointEvent, raw: bytes, changes: dict[str, str]) -> bytes:
-    """The raw bytes of a checkpoint with other fields.
+    """The raw bytes of a checkpoint with other fields, and the shapes that were recorded of its classes.
 
     Raises:
         CheckpointDecodeError: they are no checkpoint; says which event it is.
@@ -68,9 +68,9 @@ def _copied(origin: CheckpointEvent, raw: bytes, changes: dict[str, str]) -> byt
     where = f"Seq {origin.seq} of run {origin.run_id!r}, workflow {origin.workflow_name!r}, cannot be forked from"
     try:
         read_tree(raw, lambda type_name: True)  # a copy of what nobody can read would be one damaged run more
-        fields = unpack(raw)
-        if type(fields) is not dict or not _NEEDED.issubset(cast("dict[str, Any]", fields)):
+        root = opened(raw)
+        if not _NEEDED.issubset(root.fields):
             raise CheckpointDecodeError("Its bytes are MessagePack, but not a checkpoint.")
-        return pack(cast("dict[str, Any]", fields) | changes)
+        return root._replace(fields=root.fields | changes).packed()
     except Exception as error:
         raise CheckpointDecodeError(f"{where}: {safe(error)}") from error

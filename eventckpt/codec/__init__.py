@@ -6,6 +6,16 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 """
 
 from .checkpoint_codec import MAX_RAW_SIZE, CheckpointCodec
+from .evolution import Drift, OnDrift
 from .forms import MAX_DEPTH
+from .upcasters import Upcaster, register_upcaster
 
-__all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_RAW_SIZE",
+    "CheckpointCodec",
+    "Drift",
+    "OnDrift",
+    "Upcaster",
+    "register_upcaster",
+]

@@ -23,9 +23,11 @@ from .decoder import Decoder, said
 from .encoder import Encoder
 from .evolution import Drift, Evolution, OnDrift
 from .forms import MAX_DEPTH
+from .messagepack import pack
 from .root import Root, opened
 from .shapes import Shapes
 from .type_expressions import forget
+from .upcasters import Upcaster, Upcasters, has_labels, upcast
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
 
@@ -59,6 +61,7 @@ class CheckpointCodec:
         storage_name: the class that takes `allowed_checkpoint_types`, named when a type is refused.
         on_drift: what a decode does with a value that does not fit its class any more (docs/evolution.md): "error"
             raises, "warn" says so and goes on without it.
+        upcasters: what stored values of older classes become, before those of the process (`register_upcaster`).
 
     A codec may be shared by any number of storages and tasks; it does no I/O and never awaits.
     """
@@ -69,13 +72,15 @@ class CheckpointCodec:
         *,
         storage_name: str = "CheckpointCodec",
         on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
     ) -> None:
         settings.choice("on_drift", on_drift, "error", "warn")
         self._gate = TypeGate(allowed_checkpoint_types or (), storage_name=storage_name)
         self._ordinary: set[type[Any]] = set()
         self._recipes: dict[str, Any] = {}
         self._on_drift: OnDrift = on_drift
-        self._shapes = Shapes(lambda value: Encoder(self._gate, self._ordinary, careful=True).tree(value))
+        self._upcasters = Upcasters(upcasters)
+        self._shapes = Shapes(self._stored)
 
     def encode(self, checkpoint: WorkflowCheckpoint) -> bytes:
         """The MessagePack bytes of `checkpoint`. Equal checkpoints give equal bytes.
@@ -113,6 +118,32 @@ class CheckpointCodec:
         shapes = {key: shape.node for key, cls in encoder.classes.items() if (shape := self._shapes.of(cls))}
         return Root(node, shapes).packed()
 
+    def upcast(self, root: Root) -> Root:
+        """A checkpoint whose stored values have gone through the upcasters; nothing is made alive. `root` is used up.
+
+        Raises:
+            CheckpointDecodeError: an upcaster failed, or gave no state.
+        """
+        chains = self._upcasters.chains()
+        if not chains:
+            return root
+        return upcast(root, chains, lambda key: self._is_unchanged(root, key), self._stored)
+
+    def _is_unchanged(self, root: Root, key: str) -> bool:
+        recorded = None if root.shapes is None else root.shapes.get(key)
+        try:
+            now = self._shapes.of(self._gate.resolve(key))
+        except WorkflowCheckpointException:
+            return False  # which is not for this to say: an upcaster is asked first
+        return now is not None and recorded is not None and pack(recorded) == now.packed
+
+    def _stored(self, value: Any) -> Any:
+        """The stored form of a value that stands alone: nothing refers to it, nor to what is in it."""
+        node = Encoder(self._gate, self._ordinary, careful=True).tree(value)
+        if has_labels(node):
+            raise CheckpointEncodeError("It holds one object twice.")
+        return node
+
     def decode(self, raw: bytes, *, told: Callable[[Drift], None] | None = None) -> WorkflowCheckpoint:
         """The checkpoint that `encode` gave `raw` for.
 
@@ -126,9 +157,10 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            root = opened(raw)
+            root = self.upcast(opened(raw))
             evolution = Evolution(root.shapes, self._on_drift)
-            decoder = Decoder(self._gate, self._recipes, raw, self._shapes, evolution)
+            renamed = {key: chain.target for key, chain in self._upcasters.chains().items()}
+            decoder = Decoder(self._gate, self._recipes, raw, self._shapes, evolution, renamed)
             with localcontext():  # whatever stored numbers do to the flags of the thread's own
                 fields = decoder.value(root.fields)
             if decoder.named_types:

@@ -11,7 +11,7 @@ import array
 import functools
 import zoneinfo
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from enum import EnumMeta
 from typing import Any, ClassVar, Final, cast
 
@@ -25,6 +25,7 @@ from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
 from .rebuilding import Recipe, recipe_for
 from .shapes import Shapes
+from .upcasters import Upcast, has_labels
 from .work import Work
 
 __all__ = ["Decoder", "said", "zone_names"]
@@ -51,15 +52,23 @@ class Decoder:
         raw: the encoded checkpoint. Its size bounds what making it may cost.
         shapes: those that classes have now; shared likewise.
         evolution: what becomes of values whose class has changed.
+        renamed: from the keys of classes that were renamed to those of today.
     """
 
     def __init__(
-        self, gate: TypeGate, recipes: dict[str, Recipe], raw: bytes, shapes: Shapes, evolution: Evolution
+        self,
+        gate: TypeGate,
+        recipes: dict[str, Recipe],
+        raw: bytes,
+        shapes: Shapes,
+        evolution: Evolution,
+        renamed: Mapping[str, str],
     ) -> None:
         self._gate = gate
         self._raw = raw
         self._shapes = shapes
         self._evolution = evolution
+        self._renamed = renamed
         self._known = recipes
         self._recipes: dict[str, Recipe] = {}
         """Of types met and admitted in this checkpoint."""
@@ -100,6 +109,8 @@ class Decoder:
             if depth > f.MAX_DEPTH:
                 raise _too_deep()
             self._fill(node, depth)
+        elif kind is Upcast:
+            return self._upcast(node, depth)
         elif kind not in f.ATOMS:
             raise CheckpointDecodeError(f"A stored value is a {kind.__name__}, which eventckpt never writes.")
         return node
@@ -221,7 +232,7 @@ class Decoder:
     # Types
 
     def _type(self, node: dict[str, Any], depth: int) -> type[Any]:
-        return self._gate.resolve(text_of(node, f.NAME))
+        return self._resolve(text_of(node, f.NAME))
 
     def _expression(self, node: dict[str, Any], depth: int) -> Any:
         if depth > f.MAX_DEPTH or f.LABEL in node:
@@ -229,7 +240,7 @@ class Decoder:
         kind, args = node[f.FORM], listed(node, f.ITEMS, [])
         origin = None if kind == f.UNION else text_of(node, f.NAME)
         if origin is not None and ":" in origin:
-            origin = self._gate.resolve(origin)
+            origin = self._resolve(origin)
         self._expressions += 1
         if self._expressions > type_expressions.MAX_TYPE_DEPTH:
             raise CheckpointDecodeError(
@@ -245,7 +256,7 @@ class Decoder:
         return type_expressions.made(kind, origin, args)
 
     def _enum(self, node: dict[str, Any], depth: int) -> Any:
-        cls = self._gate.resolve(text_of(node, f.EXPECT))
+        cls = self._resolve(text_of(node, f.EXPECT))
         name = text_of(node, f.NAME)
         if isinstance(cls, EnumMeta) and name in cls.__members__:
             return cls.__members__[name]
@@ -301,9 +312,37 @@ class Decoder:
                 "Has the class changed since it was saved? Its __setstate__ is the place to accept older states. Can "
                 "it not be made from what it is copied by? Give it a __reduce__ that returns its type and arguments."
             ) from error
-        if f.EXPECT in node and type_key(f.type_of(made)) != node[f.EXPECT]:
+        if f.EXPECT in node and type_key(f.type_of(made)) != self._renamed.get(node[f.EXPECT], node[f.EXPECT]):
             expected = str(node[f.EXPECT])[:_SHORT]
             raise CheckpointDecodeError(f"A stored {expected!r} comes back as {type_key(f.type_of(made))!r}.")
+        return made
+
+    def _upcast(self, node: Upcast, depth: int) -> Any:
+        """An instance of the state that an upcaster made."""
+        if depth > f.MAX_DEPTH:
+            raise _too_deep()
+        for dropped in node.dropped:
+            if has_labels(dropped):
+                self.value(dropped, depth + 1)
+        key, state = cast(str, node[f.FORM]), cast("dict[str, Any]", node[f.STATE])
+        recipe = self._recipe(key)
+        try:
+            change = self._evolution.of_upcast(recipe.cls, key, state)
+            if change is None or change.attributes is not None:
+                made = recipe.new(recipe.cls)
+                self._label(node, made)
+                self._map(state, depth)
+                (recipe if change is None else recipe.adapted(change)).restore(made, state)
+                return made
+            arguments = list(self._map(state, depth).values())
+            made = recipe.adapted(change).make(recipe.is_called, arguments, {}, self._work)
+        except (WorkflowCheckpointException, RecursionError):
+            raise
+        except Exception as error:
+            raise CheckpointDecodeError(
+                f"A {key!r} cannot be made of what its upcaster gave: {said(error)}."
+            ) from error
+        self._label(node, made)
         return made
 
     def _count_deques(self, recipe: Recipe, items: list[Any]) -> None:
@@ -323,19 +362,26 @@ class Decoder:
         return tuple(node[f.ITEMS])
 
     def _learn(self, key: str) -> Recipe:
-        cls = self._gate.resolve(key)
-        recipe = self._known.get(key)
-        if recipe is None or recipe.cls is not cls:
-            recipe = self._known[key] = recipe_for(cls, key, self._gate)
-        change = self._evolution.change(cls, key, self._shapes.of(cls), self._apart)
+        recipe = self._recipe(key)
+        change = self._evolution.change(recipe.cls, key, self._shapes.of(recipe.cls), self._apart)
         if change is not None:
             recipe = recipe.adapted(change)
         self._recipes[key] = recipe
         return recipe
 
+    def _recipe(self, key: str) -> Recipe:
+        cls = self._resolve(key)
+        recipe = self._known.get(key)
+        if recipe is None or recipe.cls is not cls:
+            recipe = self._known[key] = recipe_for(cls, self._renamed.get(key, key), self._gate)
+        return recipe
+
+    def _resolve(self, key: str) -> type[Any]:
+        return self._gate.resolve(self._renamed.get(key, key))
+
     def _apart(self, node: Any) -> Any:
         """A value that stands beside the checkpoint: its labels are its own, what it costs counts here."""
-        decoder = Decoder(self._gate, self._known, self._raw, self._shapes, self._evolution)
+        decoder = Decoder(self._gate, self._known, self._raw, self._shapes, self._evolution, self._renamed)
         decoder._work = self._work
         return decoder.value(node)
 
@@ -347,7 +393,7 @@ class Decoder:
         args = listed(node, f.CALL if called else f.ARGS, [])
         self._fill(args, depth)
         if f.BASE in node:
-            made = recipe.make_by_base(self._gate.resolve(text_of(node, f.BASE)), args, self._work)
+            made = recipe.make_by_base(self._resolve(text_of(node, f.BASE)), args, self._work)
         else:
             keywords = node.get(f.KWARGS, {})
             if f.type_of(keywords) is dict and f.FORM not in keywords:

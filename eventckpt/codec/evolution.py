@@ -103,6 +103,37 @@ class Evolution:
             return Change(arrange=Members(self, cls, key, then[s.MEMBERS], value).value_now)
         return self._of_fields(_Fields(self, cls, key, then))
 
+    def of_upcast(self, cls: type[Any], key: str, state: dict[str, Any]) -> Change | None:
+        """What to do with the state that an upcaster made for a class: its names are all that there is of it.
+
+        Raises:
+            CheckpointDecodeError: it names no member of an enum.
+        """
+        kind = s.kind_of(cls)
+        if kind in (s.ENUM, s.FLAG):
+            names = list(state)
+
+            def member(args: list[Any]) -> list[Any]:
+                return [_member_of(cls, key, dict(zip(names, args, strict=True)))]
+
+            return Change(arrange=member)
+        if kind is None or s.decides_itself(cls):
+            return None
+        if kind != s.PYDANTIC:
+            return self._of_fields(_Fields(self, cls, key, {s.KIND: kind, s.FIELDS: list(state)}))
+        return Change(attributes=self._model_of_upcast(cls, key, list(state)))
+
+    def _model_of_upcast(self, cls: type[Any], key: str, names: list[str]) -> Callable[[Any, Any], Any]:
+        private = [name for name in names if name in s.private_of(cls)]
+        kept = s.fields_of(cls) if s.takes_extra(cls) else names
+        named = [name for name in names if name in kept and name not in private]
+        fields = _Fields(self, cls, key, {s.KIND: s.PYDANTIC, s.FIELDS: named, s.PRIVATE: private})
+
+        def attributes(made: Any, values: Any) -> Any:
+            return fields.of_model(made, _as_model(values, named, private))
+
+        return attributes
+
     def member(self, cls: type[Any], key: str, name: str, value: Callable[[Any], Any]) -> Any:
         """The member of an enum that was stored by a name which the enum does not have now.
 
@@ -298,9 +329,33 @@ class _Fields:
         )
 
 
+def _member_of(cls: type[Any], key: str, state: dict[str, Any]) -> Any:
+    """The value of the member that an upcaster named: by its name, else by its value."""
+    members = cast("dict[str, Any]", cast(Any, cls).__members__)
+    name = state.get("name")
+    if type(name) is str and name in members:
+        return members[name]._value_
+    if name is None and "value" in state:
+        return state["value"]
+    raise CheckpointDecodeError(f"The upcaster of {key[:_SHORT]!r} named no member of it: {str(name)[:_SHORT]!r}.")
+
+
+def _as_model(values: dict[str, Any], named: list[str], private: list[str]) -> dict[str, Any]:
+    """The state of a pydantic model that has these values."""
+    return {
+        "__dict__": {name: values[name] for name in named},
+        "__pydantic_extra__": {
+            name: each for name, each in values.items() if name not in named and name not in private
+        },
+        "__pydantic_fields_set__": set(named),
+        "__pydantic_private__": {name: values[name] for name in private},
+    }
+
+
 def _slots_in(state: Any) -> set[str]:
     """The names that a state sets one by one, as slots: any but a field's are looked at again where they are set."""
-    return set(state[1] or ()) if type(state) is tuple and len(cast("tuple[Any, ...]", state)) == 2 else set()
+    parts = cast("tuple[Any, ...]", state if type(state) is tuple else ())
+    return set(parts[1] or ()) if len(parts) == 2 else set()
 
 
 def _is_shape(shape: dict[str, Any]) -> bool:

@@ -70,6 +70,11 @@ class Recipe(NamedTuple):
     shared: bool
     """Whether an instance may be referred to: immutable values of the interpreter are written out each time."""
 
+    @property
+    def is_called(self) -> bool:
+        """Whether instances of a class that stands in order are made by calling it."""
+        return not issubclass(self.cls, tuple)
+
     def adapted(self, change: Change) -> Recipe:
         """The recipe for values from before a change of the class."""
         attributes, restore = change.attributes, self.restore

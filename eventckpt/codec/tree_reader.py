@@ -19,7 +19,8 @@ from ..errors import CheckpointDecodeError
 from . import forms as f
 from .common_nodes import equal_nodes, read_what_refers
 from .fields import bytes_of, listed, text_of, unknown_kind, without_a_name
-from .messagepack import pack, unpack
+from .messagepack import pack
+from .root import opened
 from .tree import Form, Opaque, Parts, Ref, Tree, Value, brief, parts_of, step_to
 from .tree_labels import Path, TreeLabels
 from .type_texts import literal_text, type_text
@@ -46,7 +47,8 @@ _ONLY_STR = frozenset({str})
 
 
 def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
-    """The tree of a checkpoint's raw bytes, with a key for each field of `WorkflowCheckpoint`.
+    """The tree of a checkpoint's raw bytes, with a key for each field of `WorkflowCheckpoint`; the shapes that are
+    recorded beside them say how to load it, and are not shown.
 
     Args:
         raw: what `CheckpointCodec.encode` gave.
@@ -56,18 +58,18 @@ def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
         CheckpointDecodeError: the bytes are damaged, hostile or of an unknown version.
     """
     with _decode_errors():
-        return _Reader(admits, has_labels=_LABELLED in raw).checkpoint(unpack(raw))
+        return _Reader(admits, has_labels=_LABELLED in raw).checkpoint(opened(raw).fields)
 
 
 def read_trees(one: bytes, other: bytes, admits: Callable[[str], bool]) -> tuple[dict[str, Tree], dict[str, Tree]]:
     """The trees of two checkpoints, to be compared: much of what their bytes have in common at the same place, or at
     the ends of two lists, is not read but stands in both as the same `Opaque`. Otherwise as `read_tree`."""
     with _decode_errors():
-        ours, theirs = unpack(one), unpack(other)
+        ours, theirs = opened(one).fields, opened(other).fields
         same = equal_nodes(ours, theirs, _LOOKED_AT * (len(one) + len(other)))
-        for raw, root in ((one, ours), (other, theirs)):
+        for raw, fields in ((one, ours), (other, theirs)):
             if same and _LABELLED in raw:
-                read_what_refers(root, same)
+                read_what_refers(fields, same)
         return (
             _Reader(admits, same, has_labels=_LABELLED in one).checkpoint(ours),
             _Reader(admits, same, has_labels=_LABELLED in other).checkpoint(theirs),
@@ -75,13 +77,14 @@ def read_trees(one: bytes, other: bytes, admits: Callable[[str], bool]) -> tuple
 
 
 def types_in(raw: bytes) -> set[str]:
-    """The names of all types that a checkpoint's raw bytes hold instances of, or name as a class.
+    """The names of all types that a checkpoint's raw bytes hold instances of, or name as a class. What is only in the
+    shapes of these types, such as the values of an enum's other members, is none of them.
 
     Raises:
-        CheckpointDecodeError: the bytes are not MessagePack.
+        CheckpointDecodeError: the bytes are not a checkpoint.
     """
     with _decode_errors():
-        rest: list[Any] = [unpack(raw)]
+        rest: list[Any] = [opened(raw).fields]
     found: set[str] = set()
     while rest:
         node = rest.pop()

@@ -7,14 +7,14 @@ runs more than once at a time should use.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
 from .. import settings
 from ..closing import close_after
-from ..codec import CheckpointCodec
+from ..codec import CheckpointCodec, OnDrift, Upcaster
 from ..events import MAX_RUN_ID
 from ..log import logger_of
 from ..stores import EventStore
@@ -204,6 +204,10 @@ class EventCheckpointStorage(_Checkpoints):
         latest: where `get_latest` over all runs looks: in the "log", which is never late, or in the "projection", one
             query whatever the number of runs, which `eventckpt-projector` keeps up to date. A storage bound to a run
             always asks the log.
+        on_drift: what a load does with a stored value that does not fit its class any more: "error" raises
+            `CheckpointDecodeError`, which names the class and the field; "warn" goes on without it, with a warning
+            and the counter `eventckpt.schema_drift`. docs/evolution.md says what is drift and what is none.
+        upcasters: what stored values of older classes become (`Upcaster`), before those that were registered.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
@@ -220,6 +224,8 @@ class EventCheckpointStorage(_Checkpoints):
         actor: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
     ) -> None:
         settings.instance("store", store, EventStore, what="an EventStore")
         settings.choice("on_conflict", on_conflict, "fork", "raise")
@@ -234,7 +240,12 @@ class EventCheckpointStorage(_Checkpoints):
         self._store = store
         memory = Memory()
         payloads = Payloads(store, BaseCache(cache_bytes))
-        codec = CheckpointCodec(allowed_checkpoint_types, storage_name=type(self).__name__)
+        codec = CheckpointCodec(
+            allowed_checkpoint_types,
+            storage_name=type(self).__name__,
+            on_drift=on_drift,
+            upcasters=upcasters,
+        )
         self._core = _Core(
             memory=memory,
             writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
+from ..codec import OnDrift, Upcaster
 from ..stores.cosmos import CosmosCredential, CosmosEventStore
 from .checkpoint_storage import DEFAULT_CACHE_BYTES, EventCheckpointStorage, Latest, OnConflict, OnSaveError
 
@@ -36,6 +39,8 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
         actor: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
     ) -> None:
         self._engine = CosmosEventStore(
             endpoint=endpoint,
@@ -58,6 +63,8 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             actor=actor,
             cache_bytes=cache_bytes,
             latest=latest,
+            on_drift=on_drift,
+            upcasters=upcasters,
         )
 
     @property

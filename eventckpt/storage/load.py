@@ -14,7 +14,7 @@ from typing import Final
 
 from agent_framework import WorkflowCheckpoint
 
-from ..codec import CheckpointCodec
+from ..codec import CheckpointCodec, Drift
 from ..delta import Base
 from ..errors import (
     CheckpointDecodeError,
@@ -298,7 +298,9 @@ class Reader:
         outcome = "failed"
         try:
             raw, base = await self._payloads.read(event, held)
-            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw)
+            drifts: list[Drift] = []
+            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append)
+            _tell(event, drifts)
             if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
                 raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")
             outcome = "loaded"
@@ -310,6 +312,13 @@ class Reader:
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
         return checkpoint, base
+
+
+def _tell(event: CheckpointEvent, drifts: list[Drift]) -> None:
+    """Say what did not fit its class."""
+    for drift in drifts:
+        telemetry.schema_drift.add(1, {"type": drift.type, "kind": drift.kind})
+        logger.warning("%s was loaded with a change: %s", event.named(), safe(drift.text))
 
 
 def _is_as_told(located: FoundEvent, info: RunInfo) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Literal
 
+from ..codec import OnDrift, Upcaster
 from ..stores.sqlite import SqliteEventStore
 from .checkpoint_storage import DEFAULT_CACHE_BYTES, EventCheckpointStorage, Latest, OnConflict, OnSaveError
 
@@ -32,6 +34,8 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
         actor: str | None = None,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
         synchronous: Literal["FULL", "NORMAL", "OFF"] = "FULL",
         busy_timeout: float = 30.0,
     ) -> None:
@@ -44,6 +48,8 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
             actor=actor,
             cache_bytes=cache_bytes,
             latest=latest,
+            on_drift=on_drift,
+            upcasters=upcasters,
         )
 
     @property

@@ -6,6 +6,9 @@
 | `eventckpt.save.duration` | histogram | s | time of one save, encoding included, by `outcome` |
 | `eventckpt.stored` | counter | By | payload bytes appended |
 | `eventckpt.loads` | counter | {load} | checkpoints read back, by `outcome`: loaded, failed |
+| `eventckpt.schema_drift` | counter | {drift} | drift that a load went on with, by `type`, the class, and `kind` |
+
+A kind of drift is `added`, `removed`, `class` or `member` (`eventckpt.codec.evolution.Drift`); a load counts each once.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from typing import Final
 
 from opentelemetry import metrics
 
-__all__ = ["loads", "save_duration", "saves", "stored"]
+__all__ = ["loads", "save_duration", "saves", "schema_drift", "stored"]
 
 _meter = metrics.get_meter("eventckpt")
 
@@ -22,3 +25,6 @@ saves: Final = _meter.create_counter("eventckpt.saves", unit="{save}", descripti
 save_duration: Final = _meter.create_histogram("eventckpt.save.duration", unit="s", description="Time of one save")
 stored: Final = _meter.create_counter("eventckpt.stored", unit="By", description="Payload bytes appended")
 loads: Final = _meter.create_counter("eventckpt.loads", unit="{load}", description="Checkpoints read back by outcome")
+schema_drift: Final = _meter.create_counter(
+    "eventckpt.schema_drift", unit="{drift}", description="Drift gone on with, by type and kind"
+)

@@ -234,8 +234,8 @@ class Draft:
         for source, messages in self._entries(self.fields.get("messages")):
             for message in self._items(messages):
                 target = self._attribute(self._resolved(message), "target_id")
-                ends = {source.removeprefix(_INTERNAL)} | ({target} if isinstance(target, str) else set())
-                gone.update(ends - there)
+                ends = (source.removeprefix(_INTERNAL), target)
+                gone.update({end for end in ends if isinstance(end, str)} - there)
         for name, count in sorted(gone.items()):
             yield f"{count} messages from or to executor {safe(name)!r} have lost it"
 

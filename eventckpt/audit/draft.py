@@ -97,6 +97,7 @@ class Draft:
         self._root = fields if root is None else root
         self._labels: dict[int, _Node] | None = None
         self._graph: _Graph | None = None
+        self._goes_by_executors = bool(self.executors)
         self._inside: dict[str, Draft] = {}
         """The sub-workflows whose graph was set, by the executor that runs each."""
 
@@ -212,10 +213,12 @@ class Draft:
         """
         there = self._graph.executors if self._graph else frozenset(self.executors)
         lost: list[str] = []
-        if there:
+        if there or self._goes_by_executors:
             lost += self._requests_without(there)
             lost += self._messages_without(there)
             lost += [f"executor {safe(name)!r} has a state and is gone" for name in self.executors if name not in there]
+        if self._goes_by_executors and not self.executors:
+            lost.append("no executor is left")
         if self._graph:
             edges = [key for key, _ in self._entries(self._state(_EDGES)) if key not in self._graph.edges]
             lost += [f"messages wait at edges that are gone, {safe(key)}" for key in edges]

@@ -224,7 +224,6 @@ def _edit(raw: bytes, function: Callable[[Draft], object]) -> Root:
     root = opened(raw)
     stays = {field: root.fields.get(field) for field in _STAYS}
     draft = Draft(root.fields, root.shapes)
-    had_executors = bool(draft.executors)
     try:
         given = function(draft)
     except Exception as error:
@@ -233,8 +232,6 @@ def _edit(raw: bytes, function: Callable[[Draft], object]) -> Root:
         raise _Refusal(f"it returned {described(type(given).__name__)}: a migration edits what it is given")
     if changed := [field for field, value in stays.items() if draft.fields.get(field) != value]:
         raise _Refusal(f"it changed {', '.join(changed)}, which a migration keeps")
-    if had_executors and not draft.executors:
-        raise _Refusal("it left no executor")
     if left := draft.left_behind():
         raise _Refusal("; ".join(left))
     root = Root(draft.fields, draft.shapes)

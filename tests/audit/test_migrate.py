@@ -401,7 +401,7 @@ REFUSED: dict[Callable[[Draft], Any], str] = {
     leaves_an_unknown_class: "shop.gone:Order",
     leaves_a_live_object: "what it leaves is not as it is stored",
     leaves_messages_of_another_kind: "what it leaves could not be loaded: A stored checkpoint's messages is a list",
-    leaves_no_executor: "it left no executor",
+    leaves_no_executor: "no executor is left",
     leaves_an_odd_graph: "graph_signature_hash is a int",
     renames_what_is_not_there: "there is none; there are 'clerk', 'report'",
     renames_onto_another: "there is one of that name already",

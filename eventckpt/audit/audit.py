@@ -268,7 +268,7 @@ class CheckpointAudit:
         )
 
     async def migrate(self, plan: MigrationPlan) -> CheckpointEvent:
-        """Write what a plan says; the header of the new event.
+        """Write what a plan says; the header of the new event. Again changes nothing.
 
         Raises:
             ValueError: the plan says that there is nothing to write, or that the run is left alone.

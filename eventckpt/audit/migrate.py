@@ -125,7 +125,7 @@ async def plan_for(
 
 
 async def carry_out(store: AuditStore, plan: MigrationPlan) -> CheckpointEvent:
-    """Append the event of a plan; its header.
+    """Append the event of a plan, unless that was done already; its header.
 
     Raises:
         ValueError: the plan has none.
@@ -137,6 +137,9 @@ async def carry_out(store: AuditStore, plan: MigrationPlan) -> CheckpointEvent:
     try:
         await store.append(event)
     except StreamConflict as conflict:
+        found = await store.find(event.checkpoint_id, stream=event.stream)
+        if found is not None and found.event.digest == event.digest:
+            return event.header()  # this very plan was carried out before
         why = "was written to meanwhile" if event.forked_from is None else "is there by now"
         raise CheckpointConflictError(
             f"Run {event.run_id!r} of workflow {event.workflow_name!r} {why}; the migration {safe(plan.name)} wrote "
@@ -221,25 +224,30 @@ async def _edited(
 
 
 def _edit(raw: bytes, function: Callable[[Draft], object]) -> Root:
-    root = opened(raw)
-    stays = {field: root.fields.get(field) for field in _STAYS}
-    draft = Draft(root.fields, root.shapes)
+    try:
+        root = opened(raw)
+        stays = {field: root.fields.get(field) for field in _STAYS}
+        draft = Draft(root.fields, root.shapes)
+    except Exception as error:  # whatever damaged or hostile bytes come to
+        raise CheckpointDecodeError(f"its checkpoint is damaged: {described(str(error))}") from error
     try:
         given = function(draft)
     except Exception as error:
         raise _Refusal(f"it raised {type(error).__name__}: {described(str(error))}") from error
     if given is not None:
         raise _Refusal(f"it returned {described(type(given).__name__)}: a migration edits what it is given")
-    if changed := [field for field, value in stays.items() if draft.fields.get(field) != value]:
-        raise _Refusal(f"it changed {', '.join(changed)}, which a migration keeps")
-    if left := draft.left_behind():
-        raise _Refusal("; ".join(left))
-    root = Root(draft.fields, draft.shapes)
+    edited = Root(draft.fields, draft.shapes)
     try:
-        root.packed()
+        edited.packed()
+        changed = [field for field, value in stays.items() if draft.fields.get(field) != value]
+        left = draft.left_behind()
     except Exception as error:  # whatever an application put in: a live object, a circle
         raise _Refusal(f"what it leaves is not as it is stored: {described(str(error))}") from error
-    return root
+    if changed:
+        raise _Refusal(f"it changed {', '.join(changed)}, which a migration keeps")
+    if left:
+        raise _Refusal("; ".join(left))
+    return edited
 
 
 def _repacked(raw: bytes) -> bytes:

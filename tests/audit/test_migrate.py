@@ -244,6 +244,8 @@ async def test_an_event_of_a_migration_says_what_it_was_and_no_other_event_chang
     assert found.schema == SCHEMA_OF_MIGRATIONS
     assert found.summary.executor_ids == ("pricing", "report")
     assert [each.source_executor_id for each in found.summary.pending_requests] == ["pricing"]
+    [info] = [info async for info in audit.runs()]
+    assert (info.status, info.checkpoint_id, info.seq) == ("waiting", found.checkpoint_id, found.seq)
     [event] = await engine.open().read(RUN, found.seq)
     assert flaw_of(event) == ""
     assert "changed" in flaw_of(msgspec.structs.replace(event, migration=None))
@@ -259,7 +261,10 @@ async def test_the_same_migration_again_is_done_already(engine: Engine) -> None:
     assert first.event is not None
     assert retried.event is not None
     assert first.event.checkpoint_id == retried.event.checkpoint_id
-    await audit.migrate(first)
+    made = await audit.migrate(first)
+    assert await audit.migrate(first) == made
+    with pytest.raises(CheckpointConflictError):
+        await audit.migrate(retried)
     plan = await audit.plan_migration(RUN, renamed_clerk)
     assert (plan.event, plan.refused) == (None, "")
     assert plan.done.endswith(":renamed_clerk was applied already, at seq 3 of run 'order-1'")
@@ -371,6 +376,14 @@ def leaves_messages_of_another_kind(checkpoint: Draft) -> None:
     checkpoint.fields["messages"] = [1]
 
 
+def leaves_no_fields(checkpoint: Draft) -> None:
+    checkpoint.fields = None  # type: ignore[assignment] - what an application may do
+
+
+def leaves_a_circle(checkpoint: Draft) -> None:
+    checkpoint.fields["state"]["more"] = checkpoint.fields
+
+
 def leaves_no_executor(checkpoint: Draft) -> None:
     checkpoint.fields["state"] = {}
 
@@ -401,6 +414,8 @@ REFUSED: dict[Callable[[Draft], Any], str] = {
     leaves_an_unknown_class: "shop.gone:Order",
     leaves_a_live_object: "what it leaves is not as it is stored",
     leaves_messages_of_another_kind: "what it leaves could not be loaded: A stored checkpoint's messages is a list",
+    leaves_no_fields: "what it leaves",
+    leaves_a_circle: "what it leaves is not as it is stored",
     leaves_no_executor: "no executor is left",
     leaves_an_odd_graph: "graph_signature_hash is a int",
     renames_what_is_not_there: "there is none; there are 'clerk', 'report'",

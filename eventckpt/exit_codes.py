@@ -19,7 +19,7 @@ from .errors import (
     CheckpointTypeNotAllowedError,
     RunNotFoundError,
 )
-from .location import LocationError
+from .location import ApplicationError, LocationError
 
 __all__ = [
     "FOUND_WRONG",
@@ -44,11 +44,13 @@ INTERRUPTED: Final = 130  # as a shell says it of SIGINT
 
 MEANINGS: Final = (
     "Exit codes: 0 all is well; 1 something was found wrong, or left out; 2 the command line or a setting is wrong; "
-    "3 no such run or checkpoint, or several; 4 the store cannot be read or written; 5 a state cannot be read."
+    "3 no such run or checkpoint, or several; 4 the store cannot be read or written, or the application cannot be "
+    "imported; 5 a state cannot be read."
 )
 """For the help of each program."""
 
 _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
+    (ApplicationError, STORE),
     (LocationError, USAGE),
     (AmbiguousNameError, NO_SUCH_NAME),
     (RunNotFoundError, NO_SUCH_NAME),

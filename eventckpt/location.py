@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENVIRONMENT",
+    "ApplicationError",
     "LocationError",
     "load_app",
     "locate",
@@ -55,6 +56,10 @@ _APP: Final = "An application's code is named as module:callable, such as my_app
 class LocationError(ValueError):
     """What was given names no store, or no code, that could be opened. Trying again is of no use: the message says what
     to give instead."""
+
+
+class ApplicationError(LocationError):
+    """An application's code is not where it was said to be, or cannot be imported."""
 
 
 def locate(where: str | os.PathLike[str] | None = None, *, environ: Mapping[str, str] = os.environ) -> Path | str:
@@ -192,7 +197,8 @@ def load_app(name: str) -> Callable[..., Any]:
         name: `module:callable`; the part behind the colon may have dots.
 
     Raises:
-        LocationError: there is no such module, it cannot be imported, it has no such attribute, or that cannot be
+        LocationError: `name` is not of that form.
+        ApplicationError: there is no such module, it cannot be imported, it has no such attribute, or that cannot be
             called.
     """
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what a caller without types gives
@@ -206,11 +212,11 @@ def load_app(name: str) -> Callable[..., Any]:
         try:
             found = getattr(found, step)
         except AttributeError:
-            raise LocationError(f"{module_name} has no {path}. {_APP}.") from None
+            raise ApplicationError(f"{module_name} has no {path}. {_APP}.") from None
         except Exception as error:
-            raise LocationError(f"{module_name} does not give its {path}: {_said(error)}") from error
+            raise ApplicationError(f"{module_name} does not give its {path}: {_said(error)}") from error
     if not callable(found):
-        raise LocationError(f"{name} is a {type(found).__name__}, and cannot be called. {_APP}.")
+        raise ApplicationError(f"{name} is a {type(found).__name__}, and cannot be called. {_APP}.")
     return found
 
 
@@ -223,11 +229,11 @@ def _imported(name: str) -> object:
     except (Exception, SystemExit) as error:
         missing = error.name if isinstance(error, ModuleNotFoundError) else None
         if missing is not None and (name == missing or name.startswith(f"{missing}.")):
-            raise LocationError(
+            raise ApplicationError(
                 f"There is no module {missing}. It is looked for in the current folder, then where Python finds "
                 "modules; PYTHONPATH names more folders."
             ) from None
-        raise LocationError(f"{name} cannot be imported: {_said(error)}") from error
+        raise ApplicationError(f"{name} cannot be imported: {_said(error)}") from error
 
 
 def _said(error: BaseException) -> str:

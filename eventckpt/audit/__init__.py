@@ -15,6 +15,7 @@ from .import_report import Imported
 from .import_storage import Adopted, Outline
 from .lineage import Node
 from .migrate import MigrationPlan
+from .preflight import Preflight
 from .prune import Plan
 from .replay import Replayed
 from .runs import Filter
@@ -39,6 +40,7 @@ __all__ = [
     "Node",
     "Outline",
     "Plan",
+    "Preflight",
     "Problem",
     "Replayed",
     "TypeUse",

@@ -8,19 +8,20 @@ decode, under the allow-list.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
 
 from agent_framework import WorkflowCheckpoint
 
 from .. import settings
+from ..codec import OnDrift, Upcaster
 from ..codec.tree import Tree
 from ..errors import (
     CheckpointConflictError,
     StreamConflict,
 )
-from ..events import CheckpointEvent, RunInfo, StreamId
+from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
@@ -37,6 +38,7 @@ from .import_report import Imported
 from .import_storage import Adopted, Outline, Source, import_checkpoints
 from .lineage import Node, lineage_of
 from .migrate import MigrationPlan
+from .preflight import UNFINISHED, Application, Preflight, preflight_runs
 from .projection import LatestDocuments
 from .prune import Plan, carry_out, plan_for
 from .replay import Replayed, replay_run
@@ -60,6 +62,9 @@ class CheckpointAudit:
         latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
             document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
             log.
+        on_drift: what decoding does with a stored value that does not fit its class any more: "error" raises, "warn"
+            says so and goes on without it. As the storages of the application have it.
+        upcasters: what stored values of older classes become when they are decoded, before those that were registered.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
@@ -73,6 +78,8 @@ class CheckpointAudit:
         allowed_checkpoint_types: Sequence[str] = (),
         actor: str | None = None,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
     ) -> None:
         settings.instance("store", store, AuditStore, what="an AuditStore")
         settings.choice("latest", latest, "log", "projection")
@@ -82,7 +89,7 @@ class CheckpointAudit:
         self.store = store
         self._projection = store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
-        self._states = States(store, allowed_checkpoint_types)
+        self._states = States(store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
         self._actor = actor
 
     # Names
@@ -217,6 +224,27 @@ class CheckpointAudit:
     async def types(self, *, runs: int | None = None) -> list[TypeUse]:
         """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
         return await types_used(self.store, self._states, runs)
+
+    def preflight(
+        self, workflow: object, *, workflow_name: str | None = None, statuses: Collection[RunStatus] = UNFINISHED
+    ) -> AsyncGenerator[Preflight, None]:
+        """For each unfinished run, the last written to first, whether it would go on under the application as it is:
+        its latest checkpoint is decoded under the application's types, and its graph compared with the workflow's.
+
+        Runs of code of the application what loading a checkpoint runs, and nothing of the workflow. A run without a
+        live checkpoint has nothing to go on from, and is left out.
+
+        Args:
+            workflow: the workflow as it is now, built; see `eventckpt.audit.preflight.Application`.
+            workflow_name: of the runs that it would go on with; None: its own name.
+            statuses: how they stand.
+
+        Raises:
+            TypeError: `workflow` is none.
+        """
+        application = Application(workflow, self._states)
+        which = Filter(workflow_name=application.workflow_name if workflow_name is None else workflow_name)
+        return preflight_runs(self.store, application, self.runs(which), statuses)
 
     # What changes the store
 

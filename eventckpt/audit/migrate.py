@@ -270,7 +270,7 @@ async def _event(
         CheckpointDecodeError, CheckpointEncodeError: what is in it could not be loaded again, or not told by a header.
     """
     try:
-        checkpoint = await off_the_loop(len(raw), states.decoded, raw)
+        checkpoint = await off_the_loop(len(raw), states.decoder.decode, raw)
     except CheckpointDecodeError as error:
         raise CheckpointDecodeError(f"what it leaves could not be loaded: {safe(error)}") from error
     header = msgspec.structs.replace(

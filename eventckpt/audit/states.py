@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 from agent_framework import WorkflowCheckpoint
 
 from ..allowlist import is_admitted_by_name
-from ..codec import CheckpointCodec
+from ..codec import CheckpointCodec, OnDrift, Upcaster
 from ..codec.tree import Tree, parts_at, same
 from ..codec.tree_reader import read_tree, read_trees, types_in
 from ..delta import Base
@@ -45,17 +45,32 @@ class States:
     Args:
         store: the engine.
         allowed_types: application types that may be decoded, and shown with what is in them.
+        on_drift, upcasters: see `CheckpointAudit`.
     """
 
-    def __init__(self, store: AuditStore, allowed_types: Iterable[str]) -> None:
+    def __init__(
+        self,
+        store: AuditStore,
+        allowed_types: Iterable[str],
+        *,
+        on_drift: OnDrift = "error",
+        upcasters: Iterable[Upcaster] = (),
+    ) -> None:
         allowed = set(allowed_types)
         self._store = store
         self._shows_all = ANY_TYPE in allowed
         self._allowed = frozenset(allowed - {ANY_TYPE})
-        self._codec = CheckpointCodec(self._allowed, storage_name="CheckpointAudit")
+        self.upcasters: tuple[Upcaster, ...] = tuple(upcasters)
+        self.decoder: CheckpointCodec = self.decoder_with(on_drift)
         self._payloads = Payloads(store, BaseCache(0))
         self._held: tuple[StreamId, Base] | None = None
         """The snapshot used last: the next event is likely to rest on it too."""
+
+    def decoder_with(self, on_drift: OnDrift) -> CheckpointCodec:
+        """One for these types and upcasters."""
+        return CheckpointCodec(
+            self._allowed, storage_name="CheckpointAudit", on_drift=on_drift, upcasters=self.upcasters
+        )
 
     def admits(self, key: str) -> bool:
         """Whether a type is shown with what is in it. Nothing is imported to find out."""
@@ -103,10 +118,6 @@ class States:
     async def trees_of(self, one: bytes, other: bytes) -> tuple[dict[str, Tree], dict[str, Tree]]:
         """The same of two checkpoints' raw bytes."""
         return await off_the_loop(len(one) + len(other), read_trees, one, other, self.admits)
-
-    def decoded(self, raw: bytes) -> WorkflowCheckpoint:
-        """The checkpoint that raw bytes are, under the allow-list."""
-        return self._codec.decode(raw)
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""
@@ -158,7 +169,7 @@ class States:
 
     def _decoded(self, event: CheckpointEvent, raw: bytes) -> WorkflowCheckpoint:
         try:
-            return self._codec.decode(raw)
+            return self.decoder.decode(raw)
         except CheckpointTypeNotAllowedError as error:
             raise error.about(f"{event.named()}: ") from error
         except CheckpointDecodeError as error:

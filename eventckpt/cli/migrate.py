@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ..audit import CheckpointAudit, Draft, MigrationPlan
+from ..audit import ANY_TYPE, CheckpointAudit, Draft, MigrationPlan
 from ..audit.migrate import name_of
 from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
@@ -48,6 +48,8 @@ async def migrate(
 
     Exits with 1 where a run is left alone that is not migrated already.
     """
+    if ANY_TYPE in (allow or ()):
+        raise Failure(USAGE, "--allow: what is written is decoded, and only types that are named are.")
     edit = _loaded(function)
     if new_run is not None:
         _check_new_run(new_run, runs)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 import typer
 
 from ..audit import CheckpointAudit, Latest
+from ..codec import OnDrift
 from ..errors import AmbiguousNameError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
@@ -65,6 +66,7 @@ class Session:
         writes: bool = False,
         create: bool = False,
         latest: Latest = "log",
+        on_drift: OnDrift = "error",
     ) -> CheckpointAudit:
         """The audit over the store, for looking: nothing is made or changed. With `writes`, for changing a store that
         is there; with `create`, it may be a new one."""
@@ -72,7 +74,9 @@ class Session:
         opened = open_store(self._location, read_only=looks, must_exist=not create)
         store = await self._resources.enter_async_context(opened)
         try:
-            return CheckpointAudit(store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest)
+            return CheckpointAudit(
+                store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest, on_drift=on_drift
+            )
         except (TypeError, ValueError) as error:
             option = "--allow: " if "allowed_checkpoint_types" in str(error) else ""
             raise Failure(USAGE, f"{option}{error}") from error

@@ -12,6 +12,7 @@ import functools
 import zoneinfo
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from copy import copy
 from enum import EnumMeta
 from typing import Any, ClassVar, Final, cast
 
@@ -65,7 +66,6 @@ class Decoder:
         renamed: Mapping[str, str],
     ) -> None:
         self._gate = gate
-        self._raw = raw
         self._shapes = shapes
         self._evolution = evolution
         self._renamed = renamed
@@ -260,7 +260,7 @@ class Decoder:
         name = text_of(node, f.NAME)
         if isinstance(cls, EnumMeta) and name in cls.__members__:
             return cls.__members__[name]
-        return self._evolution.member(cls, text_of(node, f.EXPECT), name, self._apart)
+        return self._evolution.member(cls, text_of(node, f.EXPECT), name, self._apart, self._work)
 
     # Shared references
 
@@ -363,7 +363,7 @@ class Decoder:
 
     def _learn(self, key: str) -> Recipe:
         recipe = self._recipe(key)
-        change = self._evolution.change(recipe.cls, key, self._shapes.of(recipe.cls), self._apart)
+        change = self._evolution.change(recipe.cls, key, self._shapes.of(recipe.cls), self._apart, self._work)
         if change is not None:
             recipe = recipe.adapted(change)
         self._recipes[key] = recipe
@@ -381,9 +381,14 @@ class Decoder:
 
     def _apart(self, node: Any) -> Any:
         """A value that stands beside the checkpoint: its labels are its own, what it costs counts here."""
-        decoder = Decoder(self._gate, self._known, self._raw, self._shapes, self._evolution, self._renamed)
-        decoder._work = self._work
-        return decoder.value(node)
+        if f.type_of(node) in f.ATOMS:
+            return node
+        decoder = copy(self)
+        decoder._labelled = {}
+        value = decoder.value(node)
+        self._deques = decoder._deques
+        self.named_types = decoder.named_types
+        return value
 
     def _made(self, recipe: Recipe, node: dict[str, Any], depth: int) -> Any:
         """The object without its state."""

@@ -15,10 +15,15 @@ from . import forms as f
 
 if TYPE_CHECKING:
     from .evolution import Evolution
+    from .work import Work
 
-__all__ = ["Members"]
+__all__ = ["FLAG_BITS", "Members"]
+
+FLAG_BITS: Final = 1_024
+"""Bits of a combination of flags: of more, Python's own loops over them would take long."""
 
 _SHORT: Final = 80  # characters of a stored name that a message gives
+_STEP: Final = 8  # steps, as `work` counts them, that it takes to look at a flag
 
 
 class Members:
@@ -30,71 +35,98 @@ class Members:
         key: its key in the store.
         then: the recorded members, [name, stored value] each.
         decoded: gives the value of such a stored one.
+        work: counts the hashing and comparing of values.
     """
 
     def __init__(
-        self, evolution: Evolution, cls: type[Any], key: str, then: list[list[Any]], decoded: Callable[[Any], Any]
+        self,
+        evolution: Evolution,
+        cls: type[Any],
+        key: str,
+        then: list[list[Any]],
+        decoded: Callable[[Any], Any],
+        work: Work,
     ) -> None:
         self._evolution = evolution
-        self._cls = cast(EnumMeta, cls)
+        self._now: dict[str, Any] = dict(cast(EnumMeta, cls).__members__)
+        self._cls = cls
         self._key = key
+        self._work = work
         self._then: dict[str, Any] = {name: decoded(value) for name, value in then}
-        self._atoms: dict[tuple[type[Any], Any], list[str]] = {}
-        self._others: list[tuple[str, Any]] = []
+        self._hashed: dict[tuple[type[Any], Any], str] = {}
+        """The name of a value: of several that is kept which the enum still has."""
+        self._others: list[tuple[Any, str]] = []
+        """Likewise of values that cannot be hashed."""
         for name, value in self._then.items():
-            if f.type_of(value) in f.ATOMS:
-                self._atoms.setdefault((f.type_of(value), value), []).append(name)
-            else:
-                self._others.append((name, value))
-        new: set[str] = {cast(Any, each).name for each in self._cls.__members__.values()} - self._then.keys()
+            self._keep(name, value)
+        self._bits = [
+            (value, name)
+            for (kind, value), name in self._hashed.items()
+            if kind is int and value > 0 and value & (value - 1) == 0 and value.bit_length() <= FLAG_BITS
+        ]
+        new: set[str] = {each.name for each in self._now.values()} - self._then.keys()
         self._only_new: str | None = new.pop() if len(new) == 1 else None
+
+    def _keep(self, name: str, value: Any) -> None:
+        known = self._name(value)
+        if known is not None and (known in self._now or name not in self._now):
+            return
+        try:
+            self._hashed[f.type_of(value), value] = name
+        except TypeError:
+            self._others.insert(0, (value, name))
+
+    def _name(self, value: Any) -> str | None:
+        """The name that a value had."""
+        cls = f.type_of(value)
+        try:
+            if cls not in f.ATOMS:
+                self._work.check_keys([value])
+            return self._hashed.get((cls, value))
+        except TypeError:  # cannot be hashed: compared with each
+            self._work.check_shown([value] * len(self._others))
+        return next((name for other, name in self._others if f.type_of(other) is cls and value == other), None)
 
     def value_now(self, args: list[Any]) -> list[Any]:
         """The value that the member has now which had the stored one."""
         if len(args) != 1:
             return args
         value = args[0]
-        names = self._names(value)
-        if names:
-            return [self._now(names, value)]
-        if issubclass(self._cls, Flag) and type(value) is int:
+        name = self._name(value)
+        if name is not None:
+            return [self._value_of(name, value)]
+        if issubclass(self._cls, Flag) and f.type_of(value) is int and value.bit_length() <= FLAG_BITS:
             return [self._combined(value)]
         return args
 
     def by_name(self, name: str) -> Any:
         """The member that was stored by its name."""
-        return cast(Any, self._cls)(self._now([name], self._then.get(name)))
+        return cast(Any, self._cls)(self._value_of(name, self._then.get(name)))
 
-    def _names(self, value: Any) -> list[str]:
-        if f.type_of(value) in f.ATOMS:
-            return self._atoms.get((f.type_of(value), value), [])
-        return [name for name, other in self._others if type(value) is type(other) and value == other]
-
-    def _now(self, names: list[str], value: Any) -> Any:
-        """The value of the member that has one of these names now; else of the only member that is new, if it has the
-        stored value."""
-        for name in names:
-            if name in self._cls.__members__:
-                return cast(Any, self._cls.__members__[name])._value_
-        renamed = None if self._only_new is None else cast(Any, self._cls.__members__[self._only_new])
-        if renamed is None or type(renamed._value_) is not type(value) or renamed._value_ != value:
+    def _value_of(self, name: str, value: Any) -> Any:
+        """The value of the member of this name; else of the only member that is new, if it has the stored value."""
+        if name in self._now:
+            return self._now[name]._value_
+        renamed = None if self._only_new is None else self._now[self._only_new]
+        if renamed is None or f.type_of(renamed._value_) is not f.type_of(value) or renamed._value_ != value:
             raise CheckpointDecodeError(
-                f"The enum {self._key[:_SHORT]!r} has no member {names[0][:_SHORT]!r} any more. Keep the name as an "
+                f"The enum {self._key[:_SHORT]!r} has no member {name[:_SHORT]!r} any more. Keep the name as an "
                 "alias of what it is called now, or give an upcaster."
             )
-        self._evolution.note_renamed(self._key, names[0][:_SHORT], renamed.name)
+        self._evolution.note_renamed(self._key, name[:_SHORT], renamed.name)
         return renamed._value_
 
     def _combined(self, value: int) -> int:
         """A combination of flags, member by member."""
+        self._work.spend(_STEP * (len(self._bits) + len(self._now)))
         now, rest = 0, value
-        for name, bit in self._then.items():
-            if type(bit) is int and bit > 0 and bit & (bit - 1) == 0 and rest & bit:
-                now |= cast(int, self._now(self._names(bit) or [name], bit))
+        for bit, name in self._bits:
+            if rest & bit:
+                now |= cast(int, self._value_of(name, bit))
                 rest &= ~bit
         mask = 0
-        for member in self._cls.__members__.values():
-            mask |= cast(Any, member)._value_
+        for member in self._now.values():
+            mask |= member._value_
         if rest and (rest < 0 or rest & mask):
             raise CheckpointDecodeError(
                 f"The flags {self._key[:_SHORT]!r} have changed, and a stored combination has bits that no member had. "

@@ -11,7 +11,7 @@ Values from before shapes were recorded get the defaults of fields that they lac
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
 
 from ..errors import CheckpointDecodeError
@@ -19,6 +19,7 @@ from . import shapes as s
 from .enum_members import Members
 from .messagepack import pack
 from .shapes import Field, Shape
+from .work import Work
 
 __all__ = ["Change", "Drift", "Evolution", "OnDrift"]
 
@@ -61,6 +62,8 @@ class Evolution:
         self._on_drift = on_drift
         self.drifts: dict[tuple[str, str, str], Drift] = {}
         """What was gone on with, once for each class, kind and name."""
+        self._enums: dict[str, Members | None] = {}
+        """By their keys; None while one is made, whose values may be of other enums, but not of itself."""
 
     def then(self, key: str) -> dict[str, Any] | None:
         """The shape that was recorded of a class.
@@ -72,10 +75,12 @@ class Evolution:
         if recorded is None:
             return None
         if type(recorded) is not dict or not _is_shape(cast("dict[str, Any]", recorded)):
-            raise CheckpointDecodeError(f"The recorded shape of {key[:_SHORT]!r} is malformed; the event is damaged.")
+            raise _malformed(key)
         return cast("dict[str, Any]", recorded)
 
-    def change(self, cls: type[Any], key: str, now: Shape | None, value: Callable[[Any], Any]) -> Change | None:
+    def change(
+        self, cls: type[Any], key: str, now: Shape | None, value: Callable[[Any], Any], work: Work
+    ) -> Change | None:
         """What to do about the change of a class; None: it has not changed, or it decides itself.
 
         Args:
@@ -83,6 +88,7 @@ class Evolution:
             key: its key in the store.
             now: its shape.
             value: decodes the stored form of an enum's value.
+            work: counts what comparing such values takes.
 
         Raises:
             CheckpointDecodeError: it is another kind of class now.
@@ -100,7 +106,7 @@ class Evolution:
         if kind != then[s.KIND] and {kind, then[s.KIND]} != {s.ENUM, s.FLAG}:
             return self._other_kind(key, then[s.KIND], kind)
         if kind in (s.ENUM, s.FLAG):
-            return Change(arrange=Members(self, cls, key, then[s.MEMBERS], value).value_now)
+            return Change(arrange=self._members(cls, key, then, value, work).value_now)
         return self._of_fields(_Fields(self, cls, key, then))
 
     def of_upcast(self, cls: type[Any], key: str, state: dict[str, Any]) -> Change | None:
@@ -134,7 +140,7 @@ class Evolution:
 
         return attributes
 
-    def member(self, cls: type[Any], key: str, name: str, value: Callable[[Any], Any]) -> Any:
+    def member(self, cls: type[Any], key: str, name: str, value: Callable[[Any], Any], work: Work) -> Any:
         """The member of an enum that was stored by a name which the enum does not have now.
 
         Raises:
@@ -143,7 +149,19 @@ class Evolution:
         then = self.then(key)
         if then is None or s.MEMBERS not in then or s.kind_of(cls) not in (s.ENUM, s.FLAG):
             raise CheckpointDecodeError(f"{key[:_SHORT]!r} has no member {name[:_SHORT]!r} now.")
-        return Members(self, cls, key, then[s.MEMBERS], value).by_name(name)
+        return self._members(cls, key, then, value, work).by_name(name)
+
+    def _members(
+        self, cls: type[Any], key: str, then: dict[str, Any], value: Callable[[Any], Any], work: Work
+    ) -> Members:
+        """Those of an enum, which are decoded once."""
+        if key not in self._enums:
+            self._enums[key] = None
+            self._enums[key] = Members(self, cls, key, then[s.MEMBERS], value, work)
+        members = self._enums[key]
+        if members is None:
+            raise _malformed(key)
+        return members
 
     def _unrecorded(self, cls: type[Any], key: str) -> Change | None:
         """Of a value from before shapes were recorded, or of a class that had none then."""
@@ -216,18 +234,23 @@ class _Fields:
         self._cls = cls
         self._now = s.fields_of(cls)
         self._then: list[str] | None = None if then is None else then[s.FIELDS]
-        self._private_then: list[str] = [] if then is None else then.get(s.PRIVATE, [])
+        self._names_then = frozenset(self._then or ())
+        self._private_then: frozenset[str] = frozenset(() if then is None else then.get(s.PRIVATE, ()))
         self._is_recorded = then is not None
         self._strict = strict
 
     def attributes(self, made: Any, state: Any) -> Any:
         """The attributes of a dataclass or an attrs class, as its state has them now."""
         values = self._by_name(state)
-        self._drop_removed(values, self._then or (), self._now)
+        if "__pydantic_fields_set__" in values:
+            raise CheckpointDecodeError(self._text("__dict__", "is a part of the stored value, as it is of a model's"))
+        self._drop_removed(values, self._names_then, self._now)
         self._add(made, values)
         if s.is_ordered(self._cls):
-            self._drop_removed(values, list(values), self._now)
+            self._drop_removed(values, values.keys(), self._now)
             return self._in_order(values)
+        if self.kind == s.DATACLASS and not hasattr(made, "__dict__"):  # which has no place for others
+            self._drop_removed(values, values.keys() - _slots_in(state), self._now)
         set_by_name = {*s.slots_of(self._cls), *(_slots_in(state) - self._now.keys())}
         slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values
@@ -249,14 +272,13 @@ class _Fields:
 
     def of_model(self, made: Any, state: Any) -> Any:
         """The state of a pydantic model: its fields, its private attributes, and values of other names."""
-        if type(state) is not dict or "__dict__" not in state:
-            return cast(Any, state)  # which the model itself refuses
+        if type(state) is not dict or "__dict__" not in state:  # the model itself would take it for an empty one
+            raise CheckpointDecodeError(self._text("__dict__", "is no part of the stored value, as it is of a model's"))
         parts = dict(cast("dict[str, Any]", state))
         values, extra = dict(parts["__dict__"]), dict(parts.get("__pydantic_extra__") or {})
-        removed = self._drop_removed(values, self._then or (), self._now)
+        removed = self._drop_removed(values, self._names_then, self._now)
         for name in [name for name in extra if self._is_recorded and name in self._now]:
-            self._drift("removed", name, "was a value beside the fields, and is a field now")
-            values[name] = extra.pop(name)
+            values[name] = extra.pop(name)  # and stands in the set of the fields that were given, as it did
         self._add(made, values)
         takes_extra = s.takes_extra(self._cls)
         if self._is_recorded:
@@ -266,22 +288,22 @@ class _Fields:
             parts["__pydantic_extra__"] = extra if takes_extra else None
         parts["__dict__"] = values
         parts["__pydantic_fields_set__"] = set(parts.get("__pydantic_fields_set__") or ()) - removed
-        parts["__pydantic_private__"] = self._private(made, parts.get("__pydantic_private__"))
+        parts["__pydantic_private__"] = self._private(made, values, parts.get("__pydantic_private__"))
         return parts
 
-    def _private(self, made: Any, stored: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _private(self, made: Any, public: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
         now = s.private_of(self._cls)
         values = dict(stored or {})
         self._drop_removed(values, self._private_then, now)
         for name, field in now.items():
             if name not in values and name not in self._private_then and field.default is not None:
-                values[name] = self._default(field, made, values)
-        return values if now else None
+                values[name] = self._default(field, made, public | values)
+        return values if now or values else None
 
     def arguments(self, args: list[Any]) -> list[Any]:
         """The values of a named tuple or a struct, in the order that its fields have now."""
         values = self._by_name(args)
-        self._drop_removed(values, self._then or (), self._now)
+        self._drop_removed(values, self._names_then, self._now)
         self._add(None, values)
         return self._in_order(values)
 
@@ -291,9 +313,9 @@ class _Fields:
                 raise CheckpointDecodeError(self._text(name, _ADDED))
         return [values[name] for name in self._now]
 
-    def _drop_removed(self, values: dict[str, Any], then: Any, now: dict[str, Field]) -> set[str]:
+    def _drop_removed(self, values: dict[str, Any], then: Set[str], now: dict[str, Field]) -> set[str]:
         """Take out the values of fields that are gone."""
-        removed = {name for name in then if name not in now and name in values}
+        removed = {name for name in values if name not in now and name in then}
         for name in sorted(removed):
             self._drift("removed", name, "has a stored value, and is no field of the class any more")
             del values[name]
@@ -301,9 +323,8 @@ class _Fields:
 
     def _add(self, made: Any, values: dict[str, Any]) -> None:
         """Fill in the fields that were added."""
-        then = () if self._then is None else self._then
         for name, field in self._now.items():
-            if name in values or name in then:
+            if name in values or name in self._names_then:
                 continue
             if field.default is not None:
                 values[name] = self._default(field, made, values)
@@ -327,6 +348,10 @@ class _Fields:
             f"The class {self._key[:_SHORT]!r} has changed since the value was stored: {name[:_SHORT]!r} {what}. "
             "Give it a default or keep it, or say by an upcaster or its __setstate__ what becomes of it."
         )
+
+
+def _malformed(key: str) -> CheckpointDecodeError:
+    return CheckpointDecodeError(f"The recorded shape of {key[:_SHORT]!r} is malformed; the event is damaged.")
 
 
 def _member_of(cls: type[Any], key: str, state: dict[str, Any]) -> Any:
@@ -354,8 +379,8 @@ def _as_model(values: dict[str, Any], named: list[str], private: list[str]) -> d
 
 def _slots_in(state: Any) -> set[str]:
     """The names that a state sets one by one, as slots: any but a field's are looked at again where they are set."""
-    parts = cast("tuple[Any, ...]", state if type(state) is tuple else ())
-    return set(parts[1] or ()) if len(parts) == 2 else set()
+    parts = cast("tuple[Any, ...]", state) if type(state) is tuple else ()
+    return set(cast("dict[str, Any]", parts[1] or {})) if len(parts) == 2 else set()
 
 
 def _is_shape(shape: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from ..errors import CheckpointDecodeError
 from ..records import PLAIN_DICTS
 from . import forms as f
 from .copy_protocol import NOT_SHARED, REDUCTIONS, WRITTEN_AS_KINDS, Reduction, reduction_of, root_of
+from .enum_members import FLAG_BITS
 from .evolution import Change
 from .state import Restore, state_of
 from .work import Work
@@ -36,7 +37,6 @@ _INERT: Final = f.ATOMS | {bytearray, list, tuple, dict, set, frozenset, Decimal
 _ITERABLE: Final = frozenset({list, tuple, dict, set, frozenset})
 _SCALARS: Final = frozenset({str, int, float, bool, bytes, Decimal})
 _FILLED_BY_INIT: Final = frozenset({list, dict, set, bytearray, deque, OrderedDict, defaultdict, Counter})
-_FLAG_BITS: Final = 1_024
 _BAD_DATES: Final[dict[type[Any], Callable[[Any], object]]] = {
     date: lambda made: date(made.year, made.month, made.day),
     time: lambda made: time(made.hour, made.minute, made.second, made.microsecond),
@@ -185,7 +185,7 @@ class Recipe(NamedTuple):
     def _makes_members(self, value: Any) -> bool:
         """Whether an enum is asked for a value that it has no member for: a combination of flags, or its own way."""
         if issubclass(self.cls, Flag):
-            return type(value) is int and value.bit_length() <= _FLAG_BITS
+            return type(value) is int and value.bit_length() <= FLAG_BITS
         return self.cls._missing_.__func__ is not Enum._missing_.__func__ and type(value) in f.ATOMS
 
     def _none_type(self, called: bool, args: list[Any]) -> Any:

@@ -184,7 +184,12 @@ def takes_extra(cls: type[Any]) -> bool:
 def _private_default(attribute: Any) -> Callable[[Any, dict[str, Any]], Any] | None:
     if attribute.default is PydanticUndefined and attribute.default_factory is None:
         return None
-    return lambda made, values: attribute.get_default()
+    factory = attribute.default_factory
+    if factory is None:
+        return lambda made, values: attribute.get_default()
+    if getattr(attribute, "default_factory_takes_validated_data", False):  # newer than the oldest pydantic that runs
+        return lambda made, values: factory(values)
+    return lambda made, values: factory()
 
 
 def _of_dataclass(cls: type[Any]) -> list[Field]:
@@ -221,20 +226,36 @@ def _of_pydantic(cls: type[Any]) -> list[Field]:
 
 
 def _pydantic_default(info: Any) -> Callable[[Any, dict[str, Any]], Any]:
-    return lambda made, values: info.get_default(call_default_factory=True, validated_data=values)
+    if getattr(info, "default_factory_takes_validated_data", False):  # newer than the oldest pydantic that runs
+        return lambda made, values: info.default_factory(values)
+    return lambda made, values: info.get_default(call_default_factory=True)
 
 
 def _of_attrs(cls: type[Any]) -> list[Field]:
-    return [Field(each.name, _attrs_default(each.default)) for each in cast(Any, cls).__attrs_attrs__]
+    fields = cast(Any, cls).__attrs_attrs__
+    names = [each.name for each in fields]
+    return [Field(each.name, _attrs_default(each.default, names)) for each in fields]
 
 
-def _attrs_default(default: Any) -> Callable[[Any, dict[str, Any]], Any] | None:
+def _attrs_default(default: Any, names: list[str]) -> Callable[[Any, dict[str, Any]], Any] | None:
     kind = type(default).__name__ if type(default).__module__ == "attr._make" else ""
     if kind == "_Nothing":
         return None
     if kind == "Factory":
-        return lambda made, values: default.factory(made) if default.takes_self else default.factory()
+        return _of_instance(default.factory, names) if default.takes_self else lambda made, values: default.factory()
     return _constant(default)
+
+
+def _of_instance(factory: Any, names: list[str]) -> Callable[[Any, dict[str, Any]], Any]:
+    """A default that is made of the instance, which has its other fields by then."""
+
+    def default(made: Any, values: dict[str, Any]) -> Any:
+        for name in names:
+            if name in values:
+                object.__setattr__(made, name, values[name])  # of a frozen class too
+        return factory(made)
+
+    return default
 
 
 def _of_named_tuple(cls: type[Any]) -> list[Field]:

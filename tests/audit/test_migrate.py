@@ -23,13 +23,16 @@ from agent_framework import (
     response_handler,
 )
 
-from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent, StreamId
+from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent, EventCheckpointStorage, StreamId
 from eventckpt.audit import Draft
 from eventckpt.chain import flaw_of
 from eventckpt.events import SCHEMA_OF_MIGRATIONS, Migration
 from eventckpt.stores import AuditStore
 
+from .. import checkpoint_types as app
+from ..codec.values import VALUES
 from ..engines import Engine, SqliteEngine
+from ..fidelity import assert_same
 
 ORDERS = "orders"
 RUN = StreamId(ORDERS, "order-1")
@@ -551,3 +554,26 @@ async def test_an_export_brings_it_to_another_store(engine: Engine, sqlite_engin
     assert [each.digest for each in await headers(sqlite_engine)] == [each.digest for each in await headers(engine)]
     assert (await other.verify(RUN, decode=True)).ok
     assert await ended(sqlite_engine, lambda: straight("pricing"), "order-1", request) == [42]
+
+
+async def test_a_run_of_0_1_0_is_migrated_and_what_is_not_edited_stays_as_it_was_saved(sqlite_engine: Engine) -> None:
+    store = sqlite_engine.open()
+    assert isinstance(store, AuditStore)
+    audit = CheckpointAudit(store, allowed_checkpoint_types=app.ALLOWED)
+    lines = (Path(__file__).parent.parent / "golden/0.1.0.jsonl").read_bytes().splitlines()
+    assert (await audit.import_lines(lines)).whole
+
+    def marked(checkpoint: Draft) -> None:
+        assert checkpoint.shapes is None
+        checkpoint.fields["state"]["mark"] = [1]
+
+    storage = EventCheckpointStorage(store, allowed_checkpoint_types=app.ALLOWED)
+    runs = [stream async for stream in store.streams()]
+    assert len(runs) > 100
+    for stream in runs:
+        plan = await audit.plan_migration(stream, marked, name="v2")
+        assert (plan.refused, [found.path for found in plan.differences]) == ("", ["state.mark"]), stream
+        made = await audit.migrate(plan)
+        restored, make = await storage.load(made.checkpoint_id), VALUES[stream.run_id]
+        assert_same(restored.state, {"value": [make(), (make(),), app.Holder(make())], "mark": [1]})
+    assert all([verdict.ok async for verdict in audit.verify_all(decode=True)])

@@ -24,6 +24,7 @@ from eventckpt import (
     EventCheckpointStorage,
     SqliteCheckpointStorage,
     SqliteEventStore,
+    Upcaster,
 )
 from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
 
@@ -77,6 +78,20 @@ STORAGE: dict[str, tuple[Any, ...]] = {
     "actor": NOT_A_NAME,
     "cache_bytes": (*NOT_A_WHOLE_NUMBER, -1),
     "latest": NOT_A_CHOICE,
+    "on_drift": NOT_A_CHOICE,
+    "upcasters": (
+        None,
+        5,
+        True,
+        "my_app:Order",
+        Upcaster("my_app:Order", to="my_app:New"),
+        [5],
+        [None],
+        ["my_app:Order"],
+        {"my_app:Order": None},
+        Wordless(),
+        [Wordless()],
+    ),
 }
 SQLITE: dict[str, tuple[Any, ...]] = {
     "path": (None, 42, True, b"file.db", ["file.db"], "", " ", ":memory:", "a\x00b", object(), Wordless()),

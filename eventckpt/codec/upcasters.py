@@ -95,6 +95,8 @@ class Upcasters:
     """
 
     def __init__(self, given: Iterable[Upcaster] = ()) -> None:
+        if not isinstance(given, Iterable) or isinstance(given, (str, bytes)):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
+            raise TypeError(f"upcasters takes a list of Upcaster, not a {f.type_of(given).__name__}.")
         self._own = _by_key(given)
         self._chains: dict[str, Chain] = {}
         self._made_of = -1

@@ -35,6 +35,7 @@ __all__ = [
     "ApplicationError",
     "LocationError",
     "load_app",
+    "load_named",
     "locate",
     "open_other_container",
     "open_store",
@@ -201,6 +202,14 @@ def load_app(name: str) -> Callable[..., Any]:
         ApplicationError: there is no such module, it cannot be imported, it has no such attribute, or that cannot be
             called.
     """
+    found = load_named(name)
+    if not callable(found):
+        raise ApplicationError(f"{name} is a {type(found).__name__}, and cannot be called. {_APP}.")
+    return found
+
+
+def load_named(name: str) -> object:
+    """What an application's code has under a name, also what cannot be called; otherwise as `load_app`."""
     if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance] - what a caller without types gives
         raise LocationError(f"{_APP}, not {described(name)}.")
     module_name, colon, path = name.partition(":")
@@ -215,8 +224,6 @@ def load_app(name: str) -> Callable[..., Any]:
             raise ApplicationError(f"{module_name} has no {path}. {_APP}.") from None
         except Exception as error:
             raise ApplicationError(f"{module_name} does not give its {path}: {_said(error)}") from error
-    if not callable(found):
-        raise ApplicationError(f"{name} is a {type(found).__name__}, and cannot be called. {_APP}.")
     return found
 
 

@@ -33,7 +33,7 @@ from eventckpt import (
     events,
     records,
 )
-from eventckpt.codec import forms, type_expressions, work
+from eventckpt.codec import forms, shapes, type_expressions, work
 from eventckpt.storage import load as reader
 from eventckpt.storage import payloads, summary, telemetry
 from eventckpt.storage import save as writer
@@ -226,10 +226,16 @@ def test_the_encodings_of_payloads_are_those_of_the_code() -> None:
 
 
 def test_the_kinds_and_keys_of_forms_are_those_of_the_code() -> None:
-    keys = forms.OBJECT_FIELDS | {forms.NAME, forms.RAW, forms.FORMAT}
+    keys = forms.OBJECT_FIELDS | {forms.NAME, forms.RAW, forms.FORMAT, forms.SHAPES}
     words = {word for name, word in vars(forms).items() if name.isupper() and isinstance(word, str)}
     assert set(first_column("event-format.md", "Keys")) == keys
     assert set(first_column("event-format.md", "Kinds")) == words - keys
+
+
+def test_the_keys_and_kinds_of_shapes_are_those_of_the_code() -> None:
+    words = {word for name, word in vars(shapes).items() if name.isupper() and isinstance(word, str)}
+    [kinds] = [text for key, text in table("event-format.md", "Shapes") if code(key) == [shapes.KIND]]
+    assert {*first_column("event-format.md", "Shapes"), *code(kinds)} == words
 
 
 def test_the_errors_are_those_of_the_code() -> None:

@@ -26,7 +26,7 @@ from eventckpt import (
     StoreUnavailableError,
     StreamId,
 )
-from eventckpt.location import ENVIRONMENT, LocationError, load_app, locate, open_store
+from eventckpt.location import ENVIRONMENT, LocationError, load_app, load_named, locate, open_store
 from eventckpt.stores.conformance import make_event
 
 from .conftest import cosmos_account
@@ -386,6 +386,11 @@ def test_a_callable_of_the_current_folder_is_found_by_its_name(application: Path
     assert load_app("package.inner:build") is str
     assert load_app("json:dumps") is json.dumps
     assert sys.path == [str(application), *path], "the folder is put before the others, once, and stays there"
+
+
+def test_what_cannot_be_called_is_found_where_that_is_not_asked(application: Path) -> None:
+    assert load_named("package:number") == 5
+    assert load_named("whole:build") is load_app("whole:build")
 
 
 @pytest.mark.parametrize(

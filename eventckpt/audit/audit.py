@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
+from typing import Literal
 
 from agent_framework import WorkflowCheckpoint
 
@@ -155,9 +156,18 @@ class CheckpointAudit:
         """
         return await checkpoint_at(self.store, stream, seq, time, iteration)
 
-    async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
-        """The state in a whole event, as a tree; nothing is decoded."""
-        return await self._states.tree(event)
+    async def tree(self, event: CheckpointEvent, *, upcast: bool = False) -> dict[str, Tree]:
+        """The state in a whole event, as a tree; nothing is decoded.
+
+        Args:
+            event: the event.
+            upcast: show what the upcasters make of it: their classes under the names that they end at, by the names of
+                their fields. Of an upcaster without `to`, the class is imported, to see whether it has changed.
+
+        Raises:
+            CheckpointDecodeError: it cannot be read, or an upcaster fails.
+        """
+        return await self._states.tree(event, upcast=upcast)
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""
@@ -170,13 +180,22 @@ class CheckpointAudit:
         snapshot are in memory at a time."""
         return self._states.checkpoints(stream, gt=gt, lte=lte)
 
-    def changes(self, stream: StreamId, path: str) -> AsyncGenerator[Change, None]:
-        """The events at which the value at a path, such as `state.total`, became another one."""
-        return self._states.changes(stream, path)
+    def changes(self, stream: StreamId, path: str, *, upcast: bool = False) -> AsyncGenerator[Change, None]:
+        """The events at which the value at a path, such as `state.total`, became another one; with `upcast`, of the
+        states as `tree` shows them."""
+        return self._states.changes(stream, path, upcast=upcast)
 
-    async def diff(self, before: CheckpointEvent, after: CheckpointEvent) -> list[Difference]:
-        """Where the state in one whole event differs from that in another, by path; ids and times are left out."""
-        ours, theirs = await self._states.trees_to_compare(before, after)
+    async def diff(
+        self, before: CheckpointEvent, after: CheckpointEvent, *, upcast: bool | Literal["after"] = False
+    ) -> list[Difference]:
+        """Where the state in one whole event differs from that in another, by path; ids and times are left out.
+
+        Args:
+            before, after: the events.
+            upcast: compare the states as the upcasters make them; "after": only that of `after`, so that an event
+                compared with itself shows what they change.
+        """
+        ours, theirs = await self._states.trees_to_compare(before, after, upcast=upcast)
         for name in IDENTITY:
             ours.pop(name, None)
             theirs.pop(name, None)

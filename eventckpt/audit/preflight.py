@@ -28,7 +28,7 @@ from .graph_changes import Candidates, GraphChange, GraphDifference, class_names
 from .resolve import checkpoint_at
 from .states import States
 
-__all__ = ["UNFINISHED", "Application", "Preflight", "preflight_runs"]
+__all__ = ["UNFINISHED", "Application", "Preflight", "built_workflow", "preflight_runs"]
 
 UNFINISHED: Final[tuple[RunStatus, ...]] = ("running", "waiting", "open")
 """How a run stands that may be resumed."""
@@ -67,14 +67,10 @@ class _Graph:
     """
 
     def __init__(self, workflow: object, modules: Iterable[str]) -> None:
-        built = _built(workflow)
+        built = built_workflow(workflow)
         self.name: str = built.name
         """That of the workflow."""
         self._hash: str = built.graph_signature_hash
-        # A functional workflow computes it again for each run: what its function calls may be defined after it.
-        compute = getattr(built, "_compute_signature_hash", None)
-        if compute is not None:
-            self._hash = compute()
         self._signature: dict[str, Any] | None = getattr(built, "graph_signature", None)
         self._modules = tuple(modules)
         self._found: dict[tuple[str, frozenset[str]], GraphDifference] = {}
@@ -105,20 +101,23 @@ class _Graph:
 
     def _of_code(self) -> GraphChange:
         text = (
-            f"{safe(self.name)!r} is a functional workflow, of which code is compared: that of its function, of one of "
+            f"{self.name!r} is a functional workflow, of which code is compared: that of its function, of one of "
             "its steps, or of a function that they call is another."
         )
         return GraphChange("code", self.name, text)
 
 
-def _built(workflow: object) -> Any:
-    """The workflow that has a name and a hash."""
+def built_workflow(workflow: object) -> Any:
+    """The workflow that has a name and a hash, of what may be given for it; see `Application`.
+
+    Raises:
+        TypeError: it is none.
+    """
     given: Any = workflow
     if not hasattr(given, "graph_signature_hash"):
-        for name in ("workflow", "_workflow"):  # of an agent that a workflow is; of one that a functional workflow is
-            given = getattr(given, name, given)
-        build = getattr(given, "build", None)  # a builder, or what the decorator of functional workflows makes
-        if given is workflow and not isinstance(given, type) and callable(build):
+        given = getattr(given, "workflow", given)  # of the agent that it is
+        build = getattr(given, "build", None)  # of a builder, or of what the decorator of functional workflows makes
+        if not isinstance(given, type) and callable(build):
             given = build()
     is_built = all(isinstance(getattr(given, name, None), str) for name in ("graph_signature_hash", "name"))
     if isinstance(given, type) or not is_built:

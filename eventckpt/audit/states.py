@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from agent_framework import WorkflowCheckpoint
 
 from ..allowlist import is_admitted_by_name
 from ..codec import CheckpointCodec, OnDrift, Upcaster
 from ..codec.tree import Tree, parts_at, same
-from ..codec.tree_reader import read_tree, read_trees, types_in
+from ..codec.tree_reader import read_forms, read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
@@ -62,6 +62,9 @@ class States:
         self._allowed = frozenset(allowed - {ANY_TYPE})
         self.upcasters: tuple[Upcaster, ...] = tuple(upcasters)
         self.decoder: CheckpointCodec = self.decoder_with(on_drift)
+        in_place = {each.key for each in self.upcasters if each.target == each.key}
+        self._upcasting = CheckpointCodec(self._allowed | in_place, upcasters=self.upcasters)
+        """Makes of stored forms what they are to be; an upcaster in place is asked where its class has changed."""
         self._payloads = Payloads(store, BaseCache(0))
         self._held: tuple[StreamId, Base] | None = None
         """The snapshot used last: the next event is likely to rest on it too."""
@@ -95,10 +98,10 @@ class States:
         self._held = event.stream, base
         return raw
 
-    async def tree(self, event: CheckpointEvent) -> dict[str, Tree]:
-        """The state in a whole event, as a tree; see `eventckpt.codec.tree`."""
+    async def tree(self, event: CheckpointEvent, *, upcast: bool = False) -> dict[str, Tree]:
+        """The state in a whole event, as a tree (`eventckpt.codec.tree`); with `upcast`, as the upcasters make it."""
         raw = await self.raw(event)
-        return await off_the_loop(len(raw), self._tree, event, raw)
+        return await off_the_loop(len(raw), self._upcast_tree if upcast else self._tree, event, raw)
 
     async def types(self, event: CheckpointEvent) -> set[str]:
         """The names of the types that the state in a whole event holds."""
@@ -106,9 +109,12 @@ class States:
         return await off_the_loop(len(raw), types_in, raw)
 
     async def trees_to_compare(
-        self, one: CheckpointEvent, other: CheckpointEvent
+        self, one: CheckpointEvent, other: CheckpointEvent, *, upcast: bool | Literal["after"] = False
     ) -> tuple[dict[str, Tree], dict[str, Tree]]:
-        """The states in two whole events as trees, with what both have in common left out of both."""
+        """The states in two whole events as trees, with what both have in common left out of both. With `upcast`, both
+        or the other one as the upcasters make it, and whole."""
+        if upcast:
+            return await self.tree(one, upcast=upcast is True), await self.tree(other, upcast=True)
         raws = await self.raw(one), await self.raw(other)
         try:
             return await off_the_loop(sum(map(len, raws)), read_trees, *raws, self.admits)
@@ -127,15 +133,15 @@ class States:
         return self._each(stream, gt, lte, self._decoded)
 
     def trees(
-        self, stream: StreamId, *, gt: int = 0, lte: int | None = None
+        self, stream: StreamId, *, gt: int = 0, lte: int | None = None, upcast: bool = False
     ) -> AsyncGenerator[tuple[CheckpointEvent, dict[str, Tree]], None]:
         """Likewise, without decoding: as trees."""
-        return self._each(stream, gt, lte, self._tree)
+        return self._each(stream, gt, lte, self._upcast_tree if upcast else self._tree)
 
-    async def changes(self, stream: StreamId, path: str) -> AsyncGenerator[Change, None]:
+    async def changes(self, stream: StreamId, path: str, *, upcast: bool = False) -> AsyncGenerator[Change, None]:
         """Where the value at a path, such as `state.total`, appears, becomes another one, or disappears."""
         existed, before = False, None
-        async with aclosing(self.trees(stream)) as trees:
+        async with aclosing(self.trees(stream, upcast=upcast)) as trees:
             async for header, tree in trees:
                 found = list(parts_at(tree, path))
                 exists, after = bool(found), found[0] if found else None
@@ -156,6 +162,12 @@ class States:
                 except CheckpointNotFoundError:
                     continue  # removed since it was read
                 yield event.header(), await off_the_loop(len(raw), read, event, raw)
+
+    def _upcast_tree(self, event: CheckpointEvent, raw: bytes) -> dict[str, Tree]:
+        try:
+            return read_forms(self._upcasting.upcast_forms(raw), self.admits)
+        except CheckpointDecodeError as error:
+            raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
 
     def _tree(self, event: CheckpointEvent, raw: bytes) -> dict[str, Tree]:
         try:

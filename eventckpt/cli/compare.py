@@ -12,7 +12,7 @@ from ..audit import CheckpointAudit
 from ..audit.diff import Difference
 from ..audit.resolve import seq_of
 from ..events import CheckpointEvent, StreamId
-from .options import Full, RunName
+from .options import Full, RunName, Upcast, upcasters_in
 from .output import leaf_text, plain_tree, safe, tree_lines
 from .render import event_fields, standing
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
@@ -32,12 +32,17 @@ async def diff(
     seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
     workflow: Workflow = None,
     allow: Allow = None,
+    upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show what differs between two checkpoints, by path."""
-    audit = await session.audit(allow=allow)
-    before, after = await _two_events(audit, names, seq, workflow)
-    found = await audit.diff(before, after)
+    """Show what differs between two checkpoints, by path. With --upcast and one checkpoint: what that changes in it."""
+    audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
+    if upcast and len(names) == 1 and seq is None:
+        before = after = await audit.event(names[0], workflow_name=workflow)
+        found = await audit.diff(before, after, upcast="after")
+    else:
+        before, after = await _two_events(audit, names, seq, workflow)
+        found = await audit.diff(before, after, upcast=bool(upcast))
     session.out.line(f"{_name(before)} → {_name(after)}", style="bold")
     for difference in found:
         session.out.record("difference", _fields(difference))
@@ -55,12 +60,13 @@ async def changes(
     path: Annotated[str, typer.Option("--path", help="Where the value is, such as state.total.")],
     workflow: Workflow = None,
     allow: Allow = None,
+    upcast: Upcast = None,
 ) -> None:
     """Say at which superstep a value changed, and to what."""
-    audit = await session.audit(allow=allow)
+    audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     stream = await audit.run(run, workflow_name=workflow)
     found = False
-    async with aclosing(audit.changes(stream, path)) as each:
+    async with aclosing(audit.changes(stream, path, upcast=bool(upcast))) as each:
         async for change in each:
             found = True
             session.out.record(

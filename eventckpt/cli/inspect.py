@@ -12,7 +12,7 @@ from ..audit import Filter, Latest
 from ..audit.lineage import walk
 from ..events import CheckpointEvent, RunStatus, StreamId
 from ..removals import Removals
-from .options import CheckpointName, Full, RunName
+from .options import CheckpointName, Full, RunName, Upcast, upcasters_in
 from .output import Listing
 from .render import (
     EVENT_COLUMNS,
@@ -140,12 +140,13 @@ async def show(
     checkpoint: CheckpointName,
     workflow: Workflow = None,
     allow: Allow = None,
+    upcast: Upcast = None,
     full: Full = False,
 ) -> None:
     """Show a checkpoint's state. Types that are not allowed are named and measured, never decoded."""
-    audit = await session.audit(allow=allow)
+    audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     event = await audit.event(checkpoint, workflow_name=workflow)
-    show_event(session.out, event, await audit.tree(event), full=full)
+    show_event(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
 
 
 @command(commands, "at")
@@ -157,15 +158,16 @@ async def at(
     time: Annotated[str | None, typer.Option(help="As of this time.")] = None,
     iteration: Annotated[int | None, typer.Option(help="As of this superstep.")] = None,
     allow: Allow = None,
+    upcast: Upcast = None,
     full: Full = False,
 ) -> None:
     """Show the state that a run had at a point: the last checkpoint up to then."""
     if sum(point is not None for point in (seq, time, iteration)) > 1:
         raise Failure(USAGE, "Give one of --seq, --time and --iteration.")
-    audit = await session.audit(allow=allow)
+    audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     stream = await audit.run(run, workflow_name=workflow)
     event = await audit.at(stream, seq=seq, time=moment(time, "--time"), iteration=iteration)
-    show_event(session.out, event, await audit.tree(event), full=full)
+    show_event(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
 
 
 @command(commands, "lineage")

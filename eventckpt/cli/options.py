@@ -2,21 +2,65 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..audit import CheckpointAudit
+from ..codec import Upcaster
 from ..events import StreamId
+from ..location import load_named
+from ..text import safe
+from .session import USAGE, Failure
 
-__all__ = ["Actor", "CheckpointName", "Full", "RunName", "RunNames", "Yes", "chosen_runs"]
+__all__ = [
+    "Actor",
+    "CheckpointName",
+    "Full",
+    "RunName",
+    "RunNames",
+    "Upcast",
+    "Yes",
+    "chosen_runs",
+    "upcasters_in",
+]
 
 RunName = Annotated[str, typer.Argument(help="A run's id, or the beginning of one.")]
 RunNames = Annotated[list[str] | None, typer.Argument(help="Runs, by id or the beginning of one.")]
 CheckpointName = Annotated[str, typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.")]
 Full = Annotated[bool, typer.Option("--full", help="Do not shorten anything.")]
 Actor = Annotated[str | None, typer.Option(help="Who does this, kept on what is written.")]
+Upcast = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--upcast",
+        help="Show states as these upcasters make them: module:name of an Upcaster, of several, or of a function that "
+        "gives them. Repeat it.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def upcasters_in(names: list[str] | None) -> list[Upcaster]:
+    """The upcasters that an application has under these names.
+
+    Raises:
+        LocationError: see `load_named`.
+        Failure: what is there is none, or the function that gives them fails.
+    """
+    found: list[Any] = []
+    for name in names or ():
+        given: Any = load_named(name)
+        try:
+            given = given() if callable(given) else given
+            found += [given] if isinstance(given, Upcaster) else given
+        except Exception as error:
+            raise Failure(
+                USAGE, f"--upcast: {name} gives no upcasters: {type(error).__name__}: {safe(error)}"
+            ) from error
+    if other := next((each for each in found if not isinstance(each, Upcaster)), None):
+        raise Failure(USAGE, f"--upcast takes upcasters, and one of those given is a {type(other).__name__}.")
+    return found
 
 
 async def chosen_runs(audit: CheckpointAudit, runs: list[str] | None, workflow: str | None) -> list[StreamId] | None:

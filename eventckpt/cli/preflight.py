@@ -5,12 +5,12 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from contextlib import aclosing
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
 from ..audit import ANY_TYPE, Preflight
-from ..audit.preflight import UNFINISHED, Outcome
+from ..audit.preflight import UNFINISHED, Outcome, built_workflow
 from ..codec import OnDrift
 from ..events import RunStatus
 from ..location import load_app
@@ -59,10 +59,7 @@ async def preflight(
     audit = await session.audit(allow=allow, on_drift=_ON_DRIFT[on_drift])
     outcomes: Counter[str] = Counter()
     stuck = 0
-    try:
-        found = audit.preflight(built, workflow_name=workflow, statuses=statuses)
-    except TypeError as error:
-        raise Failure(STORE, f"{app} gives no workflow: {error}") from error
+    found = audit.preflight(built, workflow_name=workflow, statuses=statuses)
     async with aclosing(found) as runs:
         with session.out.progress("runs looked at") as done:
             async for run in runs:
@@ -71,9 +68,13 @@ async def preflight(
                 done(outcomes.total())
                 _report(session, run)
     counts = {outcome: outcomes[outcome] for outcome in _SAID}
-    session.out.record("summary", {"runs": outcomes.total(), "would_not_resume": stuck, "outcomes": counts})
+    name = built.name if workflow is None else workflow
+    session.out.record(
+        "summary",
+        {"workflow_name": name, "runs": outcomes.total(), "would_not_resume": stuck, "outcomes": counts},
+    )
     session.out.line(
-        f"{outcomes.total():,} unfinished runs looked at: "
+        f"{outcomes.total():,} unfinished runs of {cell(name)} looked at: "
         + (", ".join(f"{count:,} {outcome}" for outcome, count in counts.items() if count) or "none is there")
         + (f". {stuck:,} would NOT resume." if stuck else ". All would resume." if outcomes else ".")
     )
@@ -87,19 +88,23 @@ def _status(word: str) -> RunStatus:
     return found
 
 
-async def _built(app: str) -> object:
-    """What the application's function gives.
+async def _built(app: str) -> Any:
+    """The workflow that the application's function gives.
 
     Raises:
         LocationError: see `load_app`.
-        Failure: the code fails.
+        Failure: the code fails, or gives something else.
     """
     build = load_app(app)
     try:
         built = build()
-        return await built if inspect.isawaitable(built) else built
+        given = await built if inspect.isawaitable(built) else built
     except Exception as error:
         raise Failure(STORE, f"{app} builds no workflow: {type(error).__name__}: {safe(error)}") from error
+    try:
+        return built_workflow(given)
+    except TypeError as error:
+        raise Failure(STORE, f"{app} gives no workflow: {safe(error)}") from error
 
 
 def _report(session: Session, run: Preflight) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 import typer
 
 from ..audit import CheckpointAudit, Latest
-from ..codec import OnDrift
+from ..codec import OnDrift, Upcaster
 from ..errors import AmbiguousNameError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
@@ -67,6 +67,7 @@ class Session:
         create: bool = False,
         latest: Latest = "log",
         on_drift: OnDrift = "error",
+        upcasters: Sequence[Upcaster] = (),
     ) -> CheckpointAudit:
         """The audit over the store, for looking: nothing is made or changed. With `writes`, for changing a store that
         is there; with `create`, it may be a new one."""
@@ -75,10 +76,15 @@ class Session:
         store = await self._resources.enter_async_context(opened)
         try:
             return CheckpointAudit(
-                store, allowed_checkpoint_types=allow or (), actor=actor, latest=latest, on_drift=on_drift
+                store,
+                allowed_checkpoint_types=allow or (),
+                actor=actor,
+                latest=latest,
+                on_drift=on_drift,
+                upcasters=upcasters,
             )
         except (TypeError, ValueError) as error:
-            option = "--allow: " if "allowed_checkpoint_types" in str(error) else ""
+            option = "--allow: " if "allowed_checkpoint_types" in str(error) else "--upcast: " if upcasters else ""
             raise Failure(USAGE, f"{option}{error}") from error
 
     def sqlite_file(self, otherwise: str) -> Path:

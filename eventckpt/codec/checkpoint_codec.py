@@ -27,6 +27,7 @@ from .messagepack import pack
 from .root import Root, opened
 from .shapes import Shapes
 from .type_expressions import forget
+from .upcast_forms import as_forms
 from .upcasters import Upcaster, Upcasters, has_labels, upcast
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
@@ -128,6 +129,16 @@ class CheckpointCodec:
         if not chains:
             return root
         return upcast(root, chains, lambda key: self._is_unchanged(root, key), self._stored)
+
+    def upcast_forms(self, raw: bytes) -> Root:
+        """The same of raw bytes, as plain stored forms: for who shows a checkpoint as it is to be loaded.
+
+        Raises:
+            CheckpointDecodeError: they are no checkpoint, an upcaster failed, or it gave no state.
+        """
+        chains = self._upcasters.chains()
+        root = opened(raw)
+        return as_forms(self.upcast(root), chains) if chains else root
 
     def _is_unchanged(self, root: Root, key: str) -> bool:
         recorded = None if root.shapes is None else root.shapes.get(key)

@@ -20,13 +20,13 @@ from . import forms as f
 from .common_nodes import equal_nodes, read_what_refers
 from .fields import bytes_of, listed, text_of, unknown_kind, without_a_name
 from .messagepack import pack
-from .root import opened
+from .root import Root, opened
 from .tree import Form, Opaque, Parts, Ref, Tree, Value, brief, parts_of, step_to
 from .tree_labels import Path, TreeLabels
 from .type_texts import literal_text, type_text
 from .value_texts import ONLY_ARGUMENTS, VALUE_TEXTS
 
-__all__ = ["read_tree", "read_trees", "types_in"]
+__all__ = ["read_forms", "read_tree", "read_trees", "types_in"]
 
 _Work: TypeAlias = "Generator[tuple[Any, Path], Tree, Tree]"
 """A node that is being read: hands out what it holds and where that is, is sent the tree of it, and ends as a tree."""
@@ -59,6 +59,12 @@ def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
     """
     with _decode_errors():
         return _Reader(admits, has_labels=_LABELLED in raw).checkpoint(opened(raw).fields)
+
+
+def read_forms(root: Root, admits: Callable[[str], bool]) -> dict[str, Tree]:
+    """`read_tree` of a checkpoint that is unpacked, and used up."""
+    with _decode_errors():
+        return _Reader(admits).checkpoint(root.fields)
 
 
 def read_trees(one: bytes, other: bytes, admits: Callable[[str], bool]) -> tuple[dict[str, Tree], dict[str, Tree]]:

@@ -77,8 +77,27 @@ async def flow(number: int, ctx: RunContext) -> str:
 
 build = flow.build if hasattr(flow, "build") else lambda: flow
 """
+LEVELS = """
+class Level(Enum):
+    HIGH = 1
+
+class Clerk(Executor):
+    @handler
+    async def take(self, number: int, ctx: WorkflowContext[int]) -> None:
+        ctx.set_state("order", Order(number))
+        ctx.set_state("level", next(iter(Level)))
+        await ctx.send_message(number)
+"""
+UPCASTER = """
+from eventckpt import Upcaster, register_upcaster
+register_upcaster(Upcaster("{name}:Order", to="{name}:Purchase"))
+"""
 APP = ORDER + CLERK + TILL + BUILD
-APP_OF_THREE = ORDER + CLERK + TILL + PRINTER + BUILD_THREE
+APP_WITH_LEVELS = ORDER + LEVELS + TILL + BUILD
+A_TRIANGLE = ORDER + CLERK + TILL + PRINTER + BUILD_THREE
+"""The clerk sends to the till and to the printer, and the printer to the till."""
+A_ROW = A_TRIANGLE.replace(".add_edge(clerk, till)", "")
+A_FORK = A_TRIANGLE.replace(".add_edge(printer, till)", "")
 
 
 class Deployment(NamedTuple):
@@ -120,7 +139,8 @@ def storage(case, store, **options):
 
 async def every(store, cases, work):
     for case in cases:
-        print(json.dumps({"name": case["name"], **(await work(case, importlib.import_module(case["name"]), store) or {})}))
+        done = await work(case, importlib.import_module(case["name"]), store) or {}
+        print(json.dumps({"name": case["name"], **done}))
 
 def main(work):
     asyncio.run(every(sys.argv[1], json.load(sys.stdin), work))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 
 import typer
 from typer.testing import CliRunner
@@ -12,11 +13,17 @@ from eventckpt.cli import app as eventckpt
 from eventckpt.location import ENVIRONMENT
 from projections.worker import app as projector
 
-from .conftest import Printed
+from .conftest import ORDER, WORKFLOW, Printed
 
-__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "called"]
+__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "build", "called"]
 
 PROGRAMS: dict[str, typer.Typer] = {"eventckpt": eventckpt, "eventckpt-projector": projector}
+
+
+def build() -> SimpleNamespace:
+    """What tells a workflow of the graph that `order-1` was saved under, which is no graph that could be built."""
+    return SimpleNamespace(name=WORKFLOW, graph_signature_hash="graph")
+
 
 LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["runs"]),
@@ -34,6 +41,7 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["verify", "--all", "--decode"]),
     ("eventckpt", ["verify", "--all", "--projection"]),
     ("eventckpt", ["doctor"]),
+    ("eventckpt", ["preflight", "--app", f"{__name__}:build", "--allow", ORDER]),
     ("eventckpt", ["export", "--all"]),
     ("eventckpt", ["prune", "--all", "--keep", "1"]),
     ("eventckpt-projector", ["status"]),

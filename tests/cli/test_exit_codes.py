@@ -9,7 +9,7 @@ import pytest
 
 from eventckpt import SqliteEventStore, StreamId, errors
 from eventckpt.exit_codes import FOUND_WRONG, MEANINGS, NO_SUCH_NAME, STATE, STORE, USAGE, exit_code
-from eventckpt.location import LocationError
+from eventckpt.location import ApplicationError, LocationError
 from eventckpt.stores.conformance import make_event
 
 from .programs import PROGRAMS, called
@@ -100,6 +100,7 @@ def test_every_error_has_the_code_of_its_kind() -> None:
     found: dict[str, Any] = {name: exit_code(made(getattr(errors, name))) for name in errors.__all__}
     assert found == {name: kinds.get(name, STORE) for name in errors.__all__}
     assert exit_code(LocationError("no store")) == USAGE
+    assert exit_code(ApplicationError("no module")) == STORE
     assert exit_code(ZeroDivisionError()) is None, "a fault of the program"
 
 

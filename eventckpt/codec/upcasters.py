@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import shapes as s
-from .fields import listed, malformed
+from .fields import listed, malformed, text_of
 from .messagepack import pack
 from .root import Root
 
@@ -210,10 +210,13 @@ def upcast(
         else:
             items = cast("list[Any]", node)
             rest += [(items, index) for index, item in enumerate(items) if type(item) in (dict, list)]
+    recorded: dict[str, _Recorded] = {}
     for container, at in reversed(places):  # what is inside a value comes before it
         form = container[at]
         key = cast(str, _key_of(form))
-        container[at] = _through(active[key], form, _recorded(root, key), stored)
+        if key not in recorded:
+            recorded[key] = _recorded(root, key)
+        container[at] = _through(active[key], form, recorded[key], stored)
     return Root(holder[f.STATE], root.shapes)
 
 
@@ -239,12 +242,34 @@ def _key_of(form: dict[str, Any]) -> str | None:
     return key if type(key) is str and ":" in key else None
 
 
-def _recorded(root: Root, key: str) -> dict[str, Any]:
-    shape: Any = (root.shapes or {}).get(key)
-    return cast("dict[str, Any]", shape) if type(shape) is dict else {}
+class _Recorded(NamedTuple):
+    """What the record of a class says of its values."""
+
+    fields: list[str] | None
+    """Their names, in order; None: there is no such record."""
+    values: dict[str, Any] | None
+    """Of an enum, the stored value of each name; None: it is no enum."""
+    names: dict[bytes, str]
+    """Likewise the name of each value, packed: looked up for each member that is stored."""
 
 
-def _through(chain: Chain, form: dict[str, Any], shape: dict[str, Any], stored: Callable[[Any], Any]) -> Upcast:
+def _recorded(root: Root, key: str) -> _Recorded:
+    recorded: Any = (root.shapes or {}).get(key)
+    shape = cast("dict[str, Any]", recorded) if type(recorded) is dict else {}
+    fields: Any = shape.get(s.FIELDS)
+    values: dict[str, Any] | None = None
+    if shape.get(s.KIND) in (s.ENUM, s.FLAG):
+        try:
+            values = dict(shape.get(s.MEMBERS, []))
+        except (TypeError, ValueError) as error:
+            raise malformed({f.FORM: key}) from error
+    names: dict[bytes, str] = {}
+    for name, value in (values or {}).items():
+        names.setdefault(pack(value), name)
+    return _Recorded(cast("list[str]", fields) if type(fields) is list else None, values, names)
+
+
+def _through(chain: Chain, form: dict[str, Any], shape: _Recorded, stored: Callable[[Any], Any]) -> Upcast:
     state = state_of(form, shape)
     before = [*state.values()]
     for step in chain.steps:
@@ -297,14 +322,14 @@ def _as_stored(value: Any, stored: Callable[[Any], Any], chain: Chain, depth: in
 # The state of a form
 
 
-def state_of(form: dict[str, Any], shape: dict[str, Any]) -> State:
+def state_of(form: dict[str, Any], shape: _Recorded) -> State:
     """What a form holds, by the names of its fields; of an enum, `name` and `value`.
 
     Raises:
         CheckpointDecodeError: it is copied in a way of its own, or no names were recorded for what stands in order.
     """
-    if form[f.FORM] == f.ENUM or shape.get(s.KIND) in (s.ENUM, s.FLAG):
-        return _of_member(form, shape.get(s.MEMBERS, []))
+    if form[f.FORM] == f.ENUM or shape.values is not None:
+        return _of_member(form, shape)
     if f.PAIRS in form or f.ITEMS in form or f.BASE in form or f.KWARGS in form:
         raise _cannot_be_taken_apart(form)
     args = form.get(f.ARGS, form.get(f.CALL))
@@ -336,28 +361,23 @@ def _attributes(form: dict[str, Any], part: Any) -> State:
     raise _cannot_be_taken_apart(form)
 
 
-def _in_order(form: dict[str, Any], values: Any, shape: dict[str, Any]) -> State:
-    names: Any = shape.get(s.FIELDS)
-    if type(names) is not list or type(values) is not list:
+def _in_order(form: dict[str, Any], values: Any, shape: _Recorded) -> State:
+    if shape.fields is None or type(values) is not list:
         raise _cannot_be_taken_apart(form)
-    named, items = cast("list[str]", names), cast("list[Any]", values)
-    if len(named) != len(items):
+    items = cast("list[Any]", values)
+    if len(shape.fields) != len(items):
         raise _cannot_be_taken_apart(form)
-    return dict(zip(named, items, strict=True))
+    return dict(zip(shape.fields, items, strict=True))
 
 
-def _of_member(form: dict[str, Any], members: Any) -> State:
-    try:
-        known: dict[str, Any] = dict(members)
-    except (TypeError, ValueError) as error:
-        raise malformed(form) from error
+def _of_member(form: dict[str, Any], shape: _Recorded) -> State:
     if form[f.FORM] == f.ENUM:
-        return {"name": form.get(f.NAME), "value": known.get(str(form.get(f.NAME)))}
+        name = text_of(form, f.NAME)
+        return {"name": name, "value": (shape.values or {}).get(name)}
     args = form.get(f.CALL)
     if type(args) is not list or len(cast("list[Any]", args)) != 1:
         raise malformed(form)
-    packed = pack(args[0])
-    return {"name": next((name for name, value in known.items() if pack(value) == packed), None), "value": args[0]}
+    return {"name": shape.names.get(pack(args[0])), "value": args[0]}
 
 
 def _cannot_be_taken_apart(form: dict[str, Any]) -> CheckpointDecodeError:

@@ -20,10 +20,12 @@ __all__ = [
     "MAX_SEQ",
     "NO_SUMMARY",
     "SCHEMA",
+    "SCHEMA_OF_MIGRATIONS",
     "CheckpointEvent",
     "EventSchema",
     "EventType",
     "ForkPoint",
+    "Migration",
     "Payload",
     "PendingRequest",
     "Pruned",
@@ -45,8 +47,11 @@ MAX_RUN_ID: Final = 255
 MAX_SEQ: Final = (1 << 63) - 1
 """No event has a later seq. What a header claims may be any number: beyond this one, there is no such event."""
 
-SCHEMA: Final = 1
-"""The schema of the events that this version writes, and the latest that it reads."""
+SCHEMA_OF_MIGRATIONS: Final = 2
+"""The schema of an event with a `migration`, which 0.1 does not know; all others have schema 1, and 0.1 reads them."""
+
+SCHEMA: Final = SCHEMA_OF_MIGRATIONS
+"""The latest schema that this version knows."""
 
 
 class StreamId(msgspec.Struct, frozen=True, gc=False, order=True):
@@ -129,6 +134,16 @@ class Pruned(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The digest of the last of them, which the event after it follows."""
 
 
+class Migration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """What made a checkpoint out of the one that it follows, where that was not the workflow itself. Who migrated is
+    the event's `actor`, and the graph afterwards its `graph_signature_hash`."""
+
+    name: str
+    """What it is called, as a rule `module:function`. A lineage has it once."""
+    graph_before: str
+    """The `graph_signature_hash` of the checkpoint that it was given."""
+
+
 class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One immutable record in the stream of a run."""
 
@@ -156,11 +171,14 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """Set on the first event of a fork."""
     pruned: tuple[Pruned, ...] = ()
     """Of a tombstone that records a removal: every stretch removed from this run so far. Its checkpoint id is empty."""
+    migration: Migration | None = None
+    """Of a checkpoint that a migration made: which. Such an event has the schema `SCHEMA_OF_MIGRATIONS`."""
     digest: str = ""
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""
     """The digest of the event before; of a fork's first event, of the event it forked from; else empty."""
-    schema: int = SCHEMA
+    schema: int = 1
+    """Higher for an event with a field that earlier versions do not know; see docs/event-format.md."""
 
     @property
     def stream(self) -> StreamId:
@@ -190,7 +208,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
         seq: object,
         checkpoint_id: object,
         digest: object,
-        schema: object = SCHEMA,
+        schema: object = 1,
     ) -> CheckpointEvent:
         """What is left of a stored event whose header is damaged, or of a later schema: what its key says, and no
         payload."""
@@ -203,14 +221,14 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
             digest=str(digest),
             timestamp="",
             recorded_at="",
-            schema=schema if isinstance(schema, int) else SCHEMA,
+            schema=schema if isinstance(schema, int) else 1,
         )
 
 
 class EventSchema(msgspec.Struct, frozen=True, gc=False):
     """All that can be read of an event whose other fields may be those of a later version."""
 
-    schema: int = SCHEMA
+    schema: int = 1
 
 
 class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

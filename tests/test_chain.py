@@ -9,7 +9,7 @@ import pytest
 
 from eventckpt import CheckpointEvent
 from eventckpt.chain import digest_of, sealed
-from eventckpt.events import ForkPoint, Payload, PendingRequest, Pruned, Summary
+from eventckpt.events import ForkPoint, Migration, Payload, PendingRequest, Pruned, Summary
 
 OLDEST = CheckpointEvent(
     type="checkpoint",
@@ -48,7 +48,11 @@ OLDEST = CheckpointEvent(
 )
 """An event in which every field of the first version has another value than its default."""
 
-EVENT = msgspec.structs.replace(OLDEST, pruned=(Pruned(first=3, last=5, previous_digest="cd", digest="ef"),))
+EVENT = msgspec.structs.replace(
+    OLDEST,
+    pruned=(Pruned(first=3, last=5, previous_digest="cd", digest="ef"),),
+    migration=Migration(name="app:v2", graph_before="graph before"),
+)
 """The same, with the fields that were added since."""
 
 OTHER: dict[type, Any] = {
@@ -93,6 +97,7 @@ def test_the_changes_below_reach_every_field_of_every_part() -> None:
         *names(Payload, ".payload"),
         *names(ForkPoint, ".forked_from"),
         *names(Pruned, ".pruned[0]"),
+        *names(Migration, ".migration"),
     }
     untouched = {part for part in parts if not any(name.startswith(part) for name in CHANGES)}
     assert untouched == set(LEFT_OUT)

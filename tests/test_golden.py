@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from eventckpt import CheckpointAudit, CheckpointNotFoundError, SqliteCheckpointStorage, SqliteEventStore, StreamId
+from eventckpt.audit import Draft
 from eventckpt.codec import MAX_RAW_SIZE, CheckpointCodec
 from eventckpt.codec.root import opened
 from eventckpt.delta import restore
@@ -160,6 +161,28 @@ async def test_saving_again_is_a_repetition_once_the_shapes_are_recorded(file: P
             seqs.append(max([header.seq async for header in storage.store.headers(StreamId("workflow", "steps"))]))
         assert seqs == [STEPS + 1 + (not records_shapes(file))] * 3
         assert_same(await run.load(again.checkpoint_id), again)
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda path: path.name)
+async def test_a_run_of_a_released_version_is_migrated(file: Path, tmp_path: Path) -> None:
+    def first_renamed(draft: Draft) -> None:
+        draft.fields["state"]["orders"][0]["s"]["name"] = "migrated"
+
+    async with SqliteCheckpointStorage(unpacked(file, tmp_path), allowed_checkpoint_types=app.ALLOWED) as storage:
+        audit = CheckpointAudit(storage.store, allowed_checkpoint_types=app.ALLOWED)
+        stream = StreamId("workflow", "steps")
+        plan = await audit.plan_migration(stream, first_renamed)
+        assert plan.refused == ""
+        assert [each.path for each in plan.differences] == ["state.orders[0].name"]
+        await audit.migrate(plan)
+        assert (await audit.plan_migration(stream, first_renamed)).done
+        wanted = step(STEPS - 1).state
+        wanted["orders"][0].name = "migrated"
+        latest = await storage.for_run("steps").get_latest(workflow_name="workflow")
+        assert latest is not None
+        assert_same(latest.state, wanted)
+        assert (opened(await raw_at(storage, STEPS + 2)).shapes is not None) == records_shapes(file)
+        await assert_sound(storage.store, events=events_in(file) + 1)
 
 
 async def raw_at(storage: SqliteCheckpointStorage, seq: int) -> bytes:

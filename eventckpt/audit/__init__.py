@@ -10,9 +10,11 @@ from ..storage import Latest
 from .archive import Exported
 from .audit import CheckpointAudit
 from .diff import Difference
+from .draft import Draft
 from .import_report import Imported
 from .import_storage import Adopted, Outline
 from .lineage import Node
+from .migrate import MigrationPlan
 from .preflight import Preflight
 from .prune import Plan
 from .replay import Replayed
@@ -29,10 +31,12 @@ __all__ = [
     "CheckpointAudit",
     "CheckpointSummary",
     "Difference",
+    "Draft",
     "Exported",
     "Filter",
     "Imported",
     "Latest",
+    "MigrationPlan",
     "Node",
     "Outline",
     "Plan",

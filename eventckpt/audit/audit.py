@@ -29,13 +29,16 @@ from ..storage import Latest
 from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check
 from ..stores.walks import headers_of
+from . import migrate
 from .archive import Exported, export_lines
-from .diff import IDENTITY, Difference, differences
+from .diff import Difference, compared
+from .draft import Draft
 from .fork import fork_event
 from .import_archive import import_archive
 from .import_report import Imported
 from .import_storage import Adopted, Outline, Source, import_checkpoints
 from .lineage import Node, lineage_of
+from .migrate import MigrationPlan
 from .preflight import UNFINISHED, Application, Preflight, preflight_runs
 from .projection import LatestDocuments
 from .prune import Plan, carry_out, plan_for
@@ -56,7 +59,7 @@ class CheckpointAudit:
         store: the engine, SQLite or Cosmos DB. It is not closed with the audit.
         allowed_checkpoint_types: application types, as `"module:qualname"`, that `checkpoint` and `states` may decode
             and that trees show with what is in them; `ANY_TYPE` shows all, and decodes none of them.
-        actor: who forks and prunes, kept on the events that this writes.
+        actor: who forks, migrates and prunes, kept on the events that this writes.
         latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
             document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
             log.
@@ -196,11 +199,8 @@ class CheckpointAudit:
                 compared with itself shows what they change.
         """
         ours, theirs = await self._states.trees_to_compare(before, after, upcast=upcast)
-        for name in IDENTITY:
-            ours.pop(name, None)
-            theirs.pop(name, None)
         sizes = sum(event.payload.raw_size for event in (before, after) if event.payload)
-        return await off_the_loop(sizes, lambda: list(differences(ours, theirs)))
+        return await off_the_loop(sizes, compared, ours, theirs)
 
     def replay(self, stream: StreamId, *, until: int | None = None) -> AsyncGenerator[Replayed, None]:
         """Fold a run from its first event, rebuild each state, and compare it with what the header says of it."""
@@ -285,6 +285,43 @@ class CheckpointAudit:
                 head=conflict.head,
             ) from conflict
         return event
+
+    async def plan_migration(
+        self,
+        stream: StreamId,
+        function: Callable[[Draft], object],
+        *,
+        name: str | None = None,
+        run_id: str | None = None,
+    ) -> MigrationPlan:
+        """What a migration of a run would write: the run's last live checkpoint as `function` leaves it. Nothing is
+        written.
+
+        Args:
+            stream: the run.
+            function: edits a `Draft` in place, in a thread where the checkpoint is large, and returns nothing.
+            name: what the migration is called, 1 to 255 characters, and recorded as; None: the function's module and
+                name, `module:function`. A run whose lineage has it already is left as it is.
+            run_id: the id of a new run to begin with the result, which forks from this one; None: the result goes on in
+                this run.
+
+        Raises:
+            RunNotFoundError: there is no such run. All else that stands against it is told by the plan (`refused`).
+            TypeError, ValueError: an argument is not of the form above.
+        """
+        called = migrate.name_of(function, name)
+        return await migrate.plan_for(
+            self.store, self._states, stream, function, name=called, run_id=run_id, actor=self._actor
+        )
+
+    async def migrate(self, plan: MigrationPlan) -> CheckpointEvent:
+        """Write what a plan says; the header of the new event. Again changes nothing.
+
+        Raises:
+            ValueError: the plan says that there is nothing to write, or that the run is left alone.
+            CheckpointConflictError: the run was written to since, or the new run is there by now. Nothing was written.
+        """
+        return await migrate.carry_out(self.store, plan)
 
     def export(
         self, streams: Iterable[StreamId] | None = None, *, told: Callable[[Exported], None] | None = None

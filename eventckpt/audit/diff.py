@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..codec.tree import Form, Parts, Tree, extended, has_parts, ordered_steps, same, same_leaf, step_to
 
-__all__ = ["IDENTITY", "Difference", "differences"]
+__all__ = ["IDENTITY", "Difference", "compared", "differences"]
 
 IDENTITY: Final = frozenset({"checkpoint_id", "previous_checkpoint_id", "timestamp"})
 """Fields of a checkpoint that always differ between two."""
@@ -39,6 +39,14 @@ class _Pair(NamedTuple):
 
 
 _Found: TypeAlias = Iterator[Difference | _Pair]
+
+
+def compared(before: dict[str, Tree], after: dict[str, Tree]) -> list[Difference]:
+    """Where one checkpoint differs from another in more than ids and times. Both trees are used up."""
+    for name in IDENTITY:
+        before.pop(name, None)
+        after.pop(name, None)
+    return list(differences(before, after))
 
 
 def differences(before: Tree, after: Tree, path: str = "") -> Iterator[Difference]:

@@ -53,6 +53,8 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
                 checkpoint_id=origin.checkpoint_id,
             ),
             previous_digest=origin.digest,
+            migration=None,  # the origin's: the lineage leads there
+            schema=1,
         )
     )
 

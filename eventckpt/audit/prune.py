@@ -55,9 +55,10 @@ def plan_for(
 ) -> Plan:
     """What may go of a run.
 
-    Stays: the last `keep` live checkpoints, every snapshot that one of them needs, every tombstone whose checkpoint
-    still has an event that stays, and what was recorded at `before` or later. Goes in any case, also from a run that
-    is otherwise left alone: what an earlier prune has recorded as removed and did not come to remove.
+    Stays: the last `keep` live checkpoints, those that a migration made, so that it is known not to be due again, every
+    snapshot that one of them needs, every tombstone whose checkpoint still has an event that stays, and what was
+    recorded at `before` or later. Goes in any case, also from a run that is otherwise left alone: what an earlier prune
+    has recorded as removed and did not come to remove.
 
     Args:
         headers: all headers of the run, in order of seq.
@@ -132,7 +133,7 @@ def _left(headers: Sequence[CheckpointEvent], counting: Sequence[CheckpointEvent
 
 def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | None) -> set[int]:
     last = list(live(counting).values())[-keep:] if keep else []
-    stays = {header.seq for header in last}
+    stays = {header.seq for header in last} | {header.seq for header in counting if header.migration is not None}
     if before is not None:
         stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
     by_seq = {header.seq: header for header in counting}

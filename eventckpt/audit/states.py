@@ -117,9 +117,13 @@ class States:
             return await self.tree(one, upcast=upcast is True), await self.tree(other, upcast=True)
         raws = await self.raw(one), await self.raw(other)
         try:
-            return await off_the_loop(sum(map(len, raws)), read_trees, *raws, self.admits)
+            return await self.trees_of(*raws)
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{one.named()} and {other.named()} cannot be read: {safe(error)}") from error
+
+    async def trees_of(self, one: bytes, other: bytes) -> tuple[dict[str, Tree], dict[str, Tree]]:
+        """The same of two checkpoints' raw bytes."""
+        return await off_the_loop(len(one) + len(other), read_trees, one, other, self.admits)
 
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""

@@ -17,7 +17,7 @@ from .output import leaf_text, plain_tree, safe, tree_lines
 from .render import event_fields, standing
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
-__all__ = ["changes", "commands", "diff", "replay"]
+__all__ = ["changes", "commands", "diff", "difference_fields", "print_difference", "replay"]
 
 commands: Final = typer.Typer()
 
@@ -45,9 +45,9 @@ async def diff(
         found = await audit.diff(before, after, upcast=bool(upcast))
     session.out.line(f"{_name(before)} → {_name(after)}", style="bold")
     for difference in found:
-        session.out.record("difference", _fields(difference))
+        session.out.record("difference", difference_fields(difference))
         if not session.out.as_json:
-            _print(session, difference, full=full)
+            print_difference(session, difference, full=full)
     counts = {kind: sum(difference.kind == kind for difference in found) for kind in _SIGNS}
     session.out.record("summary", {"before": event_fields(before), "after": event_fields(after), **counts})
     session.out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
@@ -146,7 +146,8 @@ async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointE
     return await audit.at(stream, seq=seq)
 
 
-def _fields(difference: Difference) -> dict[str, object]:
+def difference_fields(difference: Difference) -> dict[str, object]:
+    """A difference as JSON."""
     fields: dict[str, object] = {"change": difference.kind, "path": difference.path}
     if difference.kind != "added":
         fields["before"] = plain_tree(difference.before)
@@ -155,7 +156,8 @@ def _fields(difference: Difference) -> dict[str, object]:
     return fields
 
 
-def _print(session: Session, difference: Difference, *, full: bool) -> None:
+def print_difference(session: Session, difference: Difference, *, full: bool) -> None:
+    """A difference as text."""
     sign, style = _SIGNS[difference.kind], _STYLES[difference.kind]
     path = safe(difference.path)
     if difference.kind == "changed":

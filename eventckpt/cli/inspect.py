@@ -240,4 +240,5 @@ def _node_text(checkpoint_id: str, event: CheckpointEvent | None) -> str:
         return f"{checkpoint_id} (not in this run)"
     if event.type == "tombstone":
         return f"{checkpoint_id} (deleted at seq {event.seq})"
-    return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}{standing_of(event)}"
+    made = f", made by the migration {event.migration.name}" if event.migration else ""
+    return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}{standing_of(event)}{made}"

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from ..events import CheckpointEvent, PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
 from ..runs import status as status_of
 from .output import Column, Output, plain_tree, safe, tree_lines
 
@@ -51,6 +51,9 @@ EVENT_COLUMNS: Final = [
 ]
 
 
+_HASH: Final = 12  # digits of a graph's hash that are shown
+
+
 def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, full: bool) -> None:
     """A checkpoint: first what its header says, then its state."""
     out.record("checkpoint", {**event_fields(event), "tree": {key: plain_tree(part) for key, part in tree.items()}})
@@ -61,10 +64,17 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
     out.line(f"  superstep {event.iteration_count}{standing_of(event)}, recorded {time_text(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
+    if event.migration is not None:
+        out.line(f"  made by the migration {event.migration.name}{_graph_change(event, event.migration)}")
     for name in ("messages", "pending_request_info_events", "state", "metadata"):
         out.line()
         for line in tree_lines(tree.get(name), name, full=full):
             out.line(line)
+
+
+def _graph_change(event: CheckpointEvent, migration: Migration) -> str:
+    before, after = migration.graph_before, event.graph_signature_hash
+    return "" if before == after else f", graph {before[:_HASH]} → {after[:_HASH]}"
 
 
 def event_fields(event: CheckpointEvent) -> dict[str, Any]:
@@ -112,7 +122,7 @@ def event_row(event: CheckpointEvent) -> list[str]:
     return [
         str(event.seq),
         time_text(event.recorded_at),
-        "prune record" if event.pruned else event.type,
+        "prune record" if event.pruned else "migration" if event.migration else event.type,
         str(event.iteration_count),
         event.checkpoint_id,
         messages,

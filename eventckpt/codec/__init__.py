@@ -6,7 +6,7 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 """
 
 from .checkpoint_codec import MAX_RAW_SIZE, CheckpointCodec
-from .evolution import Drift, OnDrift
+from .drift import Drift, OnDrift
 from .forms import MAX_DEPTH
 from .upcasters import Upcaster, register_upcaster
 

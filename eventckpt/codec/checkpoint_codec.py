@@ -20,8 +20,9 @@ from ..errors import CheckpointDecodeError, CheckpointEncodeError
 from ..log import logger_of
 from . import forms as f
 from .decoder import Decoder, said
+from .drift import Drift, OnDrift
 from .encoder import Encoder
-from .evolution import Drift, Evolution, OnDrift
+from .evolution import Evolution
 from .forms import MAX_DEPTH
 from .messagepack import pack
 from .root import Root, opened
@@ -192,7 +193,7 @@ class CheckpointCodec:
         for name, types in _FIELDS.items():
             if name in fields and f.type_of(fields[name]) not in types:
                 raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
-        for drift in evolution.drifts.values():
+        for drift in evolution.drifts.noted():
             (told or _warn)(drift)
         try:
             return WorkflowCheckpoint.from_dict(fields)

@@ -8,21 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import EnumMeta, Flag
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import Any, Final, cast
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
-
-if TYPE_CHECKING:
-    from .evolution import Evolution
-    from .work import Work
+from .drift import SHORT, Drift, Drifts
+from .work import Work
 
 __all__ = ["FLAG_BITS", "Members"]
 
 FLAG_BITS: Final = 1_024
 """Bits of a combination of flags: of more, Python's own loops over them would take long."""
 
-_SHORT: Final = 80  # characters of a stored name that a message gives
 _STEP: Final = 8  # steps, as `work` counts them, that it takes to look at a flag
 
 
@@ -30,7 +27,7 @@ class Members:
     """The members of one enum, then and now.
 
     Args:
-        evolution: is told of a member that was renamed.
+        drifts: are told of a member that was renamed.
         cls: the enum as it is now.
         key: its key in the store.
         then: the recorded members, [name, stored value] each.
@@ -40,14 +37,14 @@ class Members:
 
     def __init__(
         self,
-        evolution: Evolution,
+        drifts: Drifts,
         cls: type[Any],
         key: str,
         then: list[list[Any]],
         decoded: Callable[[Any], Any],
         work: Work,
     ) -> None:
-        self._evolution = evolution
+        self._drifts = drifts
         self._now: dict[str, Any] = dict(cast(EnumMeta, cls).__members__)
         self._cls = cls
         self._key = key
@@ -110,10 +107,14 @@ class Members:
         renamed = None if self._only_new is None else self._now[self._only_new]
         if renamed is None or f.type_of(renamed._value_) is not f.type_of(value) or renamed._value_ != value:
             raise CheckpointDecodeError(
-                f"The enum {self._key[:_SHORT]!r} has no member {name[:_SHORT]!r} any more. Keep the name as an "
+                f"The enum {self._key[:SHORT]!r} has no member {name[:SHORT]!r} any more. Keep the name as an "
                 "alias of what it is called now, or give an upcaster."
             )
-        self._evolution.note_renamed(self._key, name[:_SHORT], renamed.name)
+        text = (
+            f"The enum {self._key[:SHORT]!r} has no member {name[:SHORT]!r} any more; by its value it is "
+            f"{renamed.name!r}."
+        )
+        self._drifts.note(Drift(self._key, "member", name[:SHORT], text), even_so=True)
         return renamed._value_
 
     def _combined(self, value: int) -> int:
@@ -129,7 +130,7 @@ class Members:
             mask |= member._value_
         if rest and (rest < 0 or rest & mask):
             raise CheckpointDecodeError(
-                f"The flags {self._key[:_SHORT]!r} have changed, and a stored combination has bits that no member had. "
+                f"The flags {self._key[:SHORT]!r} have changed, and a stored combination has bits that no member had. "
                 "Give an upcaster."
             )
         return now | rest

@@ -275,3 +275,22 @@ _FIELDS: Final[dict[str, Callable[[type[Any]], list[Field]]]] = {
     STRUCT: _of_struct,
     NAMED_TUPLE: _of_named_tuple,
 }
+
+
+def is_shape(shape: dict[str, Any]) -> bool:
+    """Whether a record has the form that shapes have."""
+    names: list[Any] = []
+    for field in (FIELDS, PRIVATE, SLOTS):
+        listed = shape.get(field, [])
+        if type(listed) is not list:
+            return False
+        names += cast("list[Any]", listed)
+    members = shape.get(MEMBERS, [])
+    if type(members) is not list or not {str}.issuperset(map(type, [shape.get(KIND), *names])):
+        return False
+    if (MEMBERS in shape) != (shape[KIND] in (ENUM, FLAG)) or (FIELDS in shape) == (MEMBERS in shape):
+        return False
+    return all(
+        type(each) is list and len(cast("list[Any]", each)) == 2 and type(cast("list[Any]", each)[0]) is str
+        for each in cast("list[Any]", members)
+    )

@@ -14,13 +14,13 @@ from typing import Any, Final, NamedTuple, TypeAlias, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import shapes as s
+from .drift import SHORT
 from .fields import listed, malformed, text_of
 from .messagepack import pack
 from .root import Root
 
 __all__ = ["Recorded", "Upcast", "Upcaster", "Upcasters", "has_labels", "recorded_of", "register_upcaster", "upcast"]
 
-_SHORT: Final = 80  # characters of a stored name that a message gives
 _PARTS_OF_A_MODEL: Final = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
 
 State: TypeAlias = "dict[str, Any]"
@@ -387,6 +387,6 @@ def _of_member(form: dict[str, Any], shape: Recorded) -> State:
 
 def _cannot_be_taken_apart(form: dict[str, Any]) -> CheckpointDecodeError:
     return CheckpointDecodeError(
-        f"A stored {str(form.get(f.FORM))[:_SHORT]!r} is copied in a way of its own, so that an upcaster is not given "
+        f"A stored {str(form.get(f.FORM))[:SHORT]!r} is copied in a way of its own, so that an upcaster is not given "
         "its fields. Keep the class, or migrate the run."
     )

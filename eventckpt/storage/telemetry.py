@@ -8,7 +8,7 @@
 | `eventckpt.loads` | counter | {load} | checkpoints read back, by `outcome`: loaded, failed |
 | `eventckpt.schema_drift` | counter | {drift} | drift that a load went on with, by `type`, the class, and `kind` |
 
-A kind of drift is `added`, `removed`, `class` or `member` (`eventckpt.codec.evolution.Drift`); a load counts each once.
+A kind of drift is `added`, `removed`, `class` or `member` (`eventckpt.codec.drift.Drift`); a load counts each once.
 """
 
 from __future__ import annotations

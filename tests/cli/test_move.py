@@ -156,7 +156,7 @@ async def test_lines_of_another_version_or_with_ints_beyond_the_format_are_named
 ) -> None:
     await order_run(engine, steps=2)
     lines = await exported(cli, tmp_path / "events.jsonl")
-    newer = json.loads(lines[1]) | {"schema": 2}
+    newer = json.loads(lines[1]) | {"schema": 3}
     wide = json.loads(lines[2]) | {"iteration_count": 10**30}
     odd = b"".join(json.dumps(line).encode() + b"\n" for line in (newer, wide)) + b'{"seq": ' + b"[" * 100_000 + b"\n"
     printed = await cli("import", "-", stdin=lines[0] + odd, code=1, store=str(tmp_path / "new.db"))

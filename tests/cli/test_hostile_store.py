@@ -127,7 +127,7 @@ async def test_a_run_whose_head_nothing_can_follow_is_not_pruned(tmp_path: Path)
 
 async def test_a_gap_that_an_event_of_a_newer_version_may_record_is_newer(engine: Engine, cli: Cli) -> None:
     pruned = (Pruned(first=1, last=2, previous_digest="", digest="x"),)
-    newer = msgspec.structs.replace(claiming(4, type="tombstone", payload=None, pruned=pruned), schema=2)
+    newer = msgspec.structs.replace(claiming(4, type="tombstone", payload=None, pruned=pruned), schema=3)
     await keep(engine, claiming(3, type="tombstone", payload=None), newer)
     printed = await cli("verify", "--all", code=1)
     assert "seqs 1 to 2 are gone, and no removal of them was recorded, unless the event at seq 4" in printed.out

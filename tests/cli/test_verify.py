@@ -427,7 +427,7 @@ async def test_an_event_of_a_newer_version_is_not_called_changed(tmp_path: Path)
     await order_run(engine, steps=2)
     with raw_file(engine) as connection:
         [(header,)] = connection.execute("SELECT header FROM events WHERE seq = 2").fetchall()
-        fields = msgspec.msgpack.decode(header) | {"schema": 2, "mood": "new"}
+        fields = msgspec.msgpack.decode(header) | {"schema": 3, "mood": "new"}
         connection.execute("UPDATE events SET header = ? WHERE seq = 2", (msgspec.msgpack.encode(fields),))
         connection.commit()
     printed = await Cli(engine)("verify", "--all", code=1)

@@ -20,6 +20,7 @@ from .errors import (
     RunNotFoundError,
 )
 from .location import ApplicationError, LocationError
+from .text import described
 
 __all__ = [
     "FOUND_WRONG",
@@ -107,6 +108,12 @@ def ending(tell: Callable[[int, BaseException], object]) -> Generator[None, None
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
+    except SystemExit as error:  # commands end by a Failure: with code 0 this would say that all is well
+        tell(
+            STORE,
+            ApplicationError(f"Code of the application ended the program: SystemExit: {described(error.code)}."),
+        )
+        raise SystemExit(STORE) from error
     except Exception as error:
         code = exit_code(error)
         if code is None:

@@ -236,7 +236,7 @@ class Exported(NamedTuple):
     stream: StreamId
     events: int
     problem: str
-    """What is wrong with the run, as far as its links tell; empty: nothing. What is there was exported."""
+    """What is wrong with the run, by its links and digests; empty: nothing. What is there was exported."""
 
 
 async def export_lines(
@@ -256,8 +256,9 @@ async def export_lines(
         while walk.goes_on():
             async with aclosing(store.events(stream, gt=walk.seq)) as log:
                 async for event in log:
-                    walk.add(event)
                     size = event.payload.stored_size if event.payload else 0
+                    flaw = flaw_of(event) if size < SMALL else await off_the_loop(size, flaw_of, event)
+                    walk.add(event, flaw)
                     yield event_line(event) if size < SMALL else await off_the_loop(size, event_line, event)
         if not walk.events:
             continue
@@ -281,13 +282,15 @@ class _Walk:
         self.events = self.seq = 0
         self.digest = ""
 
-    def add(self, event: CheckpointEvent) -> None:
+    def add(self, event: CheckpointEvent, flaw: str) -> None:
         if event.seq > self.seq + 1:
             self._gaps.append((self.seq + 1, event.seq - 1))
         elif self.seq and event.previous_digest != self.digest:
             self._broken = self._broken or f"seq {event.seq} does not follow seq {self.seq}"
         if event.payload is None and event.type == "checkpoint":
             self._broken = self._broken or f"seq {event.seq} is damaged, or was written by a newer version"
+        elif flaw and not is_newer(event):  # an import would leave it out, and this may be the only copy by then
+            self._broken = self._broken or f"seq {event.seq} {flaw}"
         if event.pruned:
             self._removals.add(event)
         self.events += 1

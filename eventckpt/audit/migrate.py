@@ -232,7 +232,7 @@ def _edit(raw: bytes, function: Callable[[Draft], object]) -> Root:
         raise CheckpointDecodeError(f"its checkpoint is damaged: {described(str(error))}") from error
     try:
         given = function(draft)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _Refusal(f"it raised {type(error).__name__}: {described(str(error))}") from error
     if given is not None:
         raise _Refusal(f"it returned {described(type(given).__name__)}: a migration edits what it is given")

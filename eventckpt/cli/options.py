@@ -54,7 +54,7 @@ def upcasters_in(names: list[str] | None) -> list[Upcaster]:
         try:
             given = given() if callable(given) else given
             found += [given] if isinstance(given, Upcaster) else given
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise Failure(
                 USAGE, f"--upcast: {name} gives no upcasters: {type(error).__name__}: {safe(error)}"
             ) from error

@@ -99,7 +99,7 @@ async def _built(app: str) -> Any:
     try:
         built = build()
         given = await built if inspect.isawaitable(built) else built
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # one that exits with 0 would pass for a run of this command
         raise Failure(STORE, f"{app} builds no workflow: {type(error).__name__}: {safe(error)}") from error
     try:
         return built_workflow(given)

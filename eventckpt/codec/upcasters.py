@@ -291,7 +291,7 @@ def _through(chain: Chain, form: dict[str, Any], shape: Recorded, stored: Callab
 def _asked(step: Upcaster, fn: Callable[[State], State], state: State) -> State:
     try:
         made: Any = fn({**state})
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CheckpointDecodeError(
             f"The upcaster of {step.key!r} to {step.target!r} failed: {type(error).__name__}: {str(error)[:300]}."
         ) from error

@@ -614,6 +614,19 @@ async def test_a_damaged_run_is_exported_as_it_is_and_told(stores: Iterator[Sqli
     ]
 
 
+async def test_a_run_with_an_event_that_was_changed_is_exported_as_it_is_and_told(
+    stores: Iterator[SqliteEventStore],
+) -> None:
+    store = next(stores)
+    changed = msgspec.structs.replace(PLAIN[2], actor="somebody else")
+    await store.put(RUN, [*PLAIN[:2], changed, *PLAIN[3:]])
+    told: list[str] = []
+    lines = [line async for line in CheckpointAudit(store).export(told=lambda run: told.append(run.problem))]
+    assert len(lines) == 3 + 12
+    [said] = told
+    assert said.startswith("run 'r' of workflow 'w' is damaged: seq 3 was changed: its digest does not match")
+
+
 # Memory
 
 

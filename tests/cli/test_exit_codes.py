@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventckpt import SqliteEventStore, StreamId, errors
-from eventckpt.exit_codes import FOUND_WRONG, MEANINGS, NO_SUCH_NAME, STATE, STORE, USAGE, exit_code
+from eventckpt.exit_codes import FOUND_WRONG, MEANINGS, NO_SUCH_NAME, STATE, STORE, USAGE, ending, exit_code
 from eventckpt.location import ApplicationError, LocationError
 from eventckpt.stores.conformance import make_event
 
@@ -112,3 +112,14 @@ def made(kind: type[Exception]) -> Exception:
 async def test_the_help_of_both_says_what_the_codes_mean(program: str) -> None:
     said = " ".join((await called(program, ["--help"], {"COLUMNS": "200"})).out.split())
     assert MEANINGS in said
+
+
+@pytest.mark.parametrize("code", [0, 1, None, "no\x1b[2J database"])
+def test_code_of_an_application_that_ends_the_program_is_told_and_never_passes_for_its_end(code: object) -> None:
+    told: list[tuple[int, str]] = []
+    with pytest.raises(SystemExit) as ended, ending(lambda as_code, error: told.append((as_code, str(error)))):
+        raise SystemExit(code)
+    [(as_code, said)] = told
+    assert (ended.value.code, as_code) == (STORE, STORE)
+    assert said.startswith("Code of the application ended the program: SystemExit: ")
+    assert "\x1b" not in said

@@ -24,6 +24,10 @@ def breaks(draft: Draft) -> None:
     draft.remove_executor("clerk")
 
 
+def leaves(draft: Draft) -> None:
+    raise SystemExit(0)
+
+
 async def later(draft: Draft) -> None: ...
 
 
@@ -119,6 +123,13 @@ async def test_what_cannot_be_resumed_is_left_alone_and_the_others_are_migrated(
     assert "run order-1 of orders: left alone: the pending request 'q1' loses executor 'clerk'" in printed.out
     assert "1 of 2 runs are migrated; 0 need nothing, 1 are left alone." in printed.out
     assert (len(await headers(engine)), len(await headers(engine, "plain"))) == (2, 2)
+
+
+async def test_a_function_that_ends_the_program_leaves_its_run_alone_and_is_named(engine: Engine, cli: Cli) -> None:
+    await waiting_run(engine)
+    printed = await cli("migrate", "order-1", "--with", f"{__name__}:leaves", "--allow", ORDER, "--execute", code=1)
+    assert "run order-1 of orders: left alone: it raised SystemExit: '0'" in printed.out
+    assert len(await headers(engine)) == 2
 
 
 async def test_a_type_that_is_not_allowed_is_named(engine: Engine, cli: Cli) -> None:

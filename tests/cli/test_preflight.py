@@ -63,6 +63,14 @@ def fail() -> None:
     raise RuntimeError("no \x1b[2J database")
 
 
+def leave() -> None:
+    sys.exit(0)
+
+
+async def leave_later() -> None:
+    sys.exit(0)
+
+
 @pytest.fixture
 async def store(tmp_path: Path) -> Path:
     """One run that waits, `waits`, and one that is done, `ended`."""
@@ -161,6 +169,8 @@ def broken_application(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
         ("no_such_shop:build", "There is no module no_such_shop"),
         ("no_such_build", "has no no_such_build"),
         ("fail", "fail builds no workflow: RuntimeError: no \\x1b[2J database"),
+        ("leave", "leave builds no workflow: SystemExit: 0"),
+        ("leave_later", "leave_later builds no workflow: SystemExit: 0"),
         ("build_nothing", "build_nothing gives no workflow: "),
     ],
 )

@@ -26,10 +26,17 @@ def given():
 def failing():
     raise RuntimeError("no\\x1b[2J database")
 
+def leaving():
+    raise SystemExit(0)
+
+def leave(state):
+    raise SystemExit(0)
+
 NUMBER = 7
 WORDS = ["a"]
 CIRCLE = [Upcaster("a:A", to="b:B"), Upcaster("b:B", to="a:A")]
 RAISING = Upcaster({ORDER!r}, to="shop.orders:Order", fn=lambda state: state["missing"])
+LEAVING = Upcaster({ORDER!r}, to="shop.orders:Order", fn=leave)
 """
 MODULE = "upcasters_of_the_shop"
 
@@ -86,6 +93,8 @@ async def test_a_class_that_values_become_is_shown_only_where_it_is_allowed(engi
         ("CIRCLE", 2, "--upcast: The upcasters lead in a circle: a:A -> b:B -> a:A"),
         ("RAISING", 5, "seq 1 of run 'order-1'"),
         ("RAISING", 5, "failed: KeyError: 'missing'"),
+        ("leaving", 2, "--upcast: upcasters_of_the_shop:leaving gives no upcasters: SystemExit: 0"),
+        ("LEAVING", 5, "failed: SystemExit: 0"),
         ("gone", 4, "upcasters_of_the_shop has no gone"),
     ],
 )

@@ -12,19 +12,25 @@ Values from before shapes were recorded get the defaults of fields that they lac
 from __future__ import annotations
 
 from collections.abc import Callable, Set
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 from ..errors import CheckpointDecodeError
+from . import forms as f
 from . import shapes as s
 from .enum_members import Members
 from .messagepack import pack
 from .shapes import Field, Shape
 from .work import Work
 
-__all__ = ["Change", "Drift", "Evolution", "OnDrift"]
+__all__ = ["MAX_TOLD", "Change", "Drift", "Evolution", "OnDrift"]
+
+C = TypeVar("C", dict[str, Any], set[Any])
 
 OnDrift: TypeAlias = Literal["error", "warn"]
 
+MAX_TOLD: Final = 100
+"""Different drifts of one checkpoint that are each told of: the names in it are whatever was stored, and each is a line
+of a log. Those beyond are told of together, by class and kind."""
 _SHORT: Final = 80  # characters of a stored name that a message gives
 _ATTRIBUTES: Final = frozenset({s.DATACLASS, s.ATTRS})
 """Kinds whose state is attributes and nothing else."""
@@ -61,7 +67,7 @@ class Evolution:
         self._recorded = recorded
         self._on_drift = on_drift
         self.drifts: dict[tuple[str, str, str], Drift] = {}
-        """What was gone on with, once for each class, kind and name."""
+        """What was gone on with, once for each class, kind and name, up to `MAX_TOLD`."""
         self._enums: dict[str, Members | None] = {}
         """By their keys; None while one is made, whose values may be of other enums, but not of itself."""
 
@@ -197,7 +203,12 @@ class Evolution:
         """
         if self._on_drift == "error" and not even_so:
             raise CheckpointDecodeError(drift.text)
-        self.drifts.setdefault(drift[:3], drift)
+        key = drift[:3]
+        if key not in self.drifts and len(self.drifts) >= MAX_TOLD:
+            key = (drift.type, drift.kind, "")
+            more = "More of this class is like that, and is not named."
+            drift = drift._replace(name="", text=f"{drift.text} {more}")
+        self.drifts.setdefault(key, drift)
 
     def note_renamed(self, key: str, name: str, now: str) -> None:
         """Note that a member of an enum was found by its value, under another name."""
@@ -264,16 +275,27 @@ class _Fields:
             return dict(zip(names, items, strict=True))
         values: dict[str, Any] = {}
         for part in cast("tuple[Any, ...]", state if type(state) is tuple else (state,)):
-            if part is not None:
-                values.update(part)
+            values.update(self._exact(dict, part))
         return values
+
+    def _exact(self, cls: type[C], part: Any) -> C:
+        """A part of a state, or an empty one: of another class, copying it could call what the part holds, or never
+        end."""
+        if part is not None and type(part) is not cls:
+            raise CheckpointDecodeError(
+                f"A stored {self._key[:_SHORT]!r} has a {f.type_of(part).__name__} in its state where a {cls.__name__} "
+                "is to be; the event is damaged."
+            )
+        return cls() if part is None else part
 
     def of_model(self, made: Any, state: Any) -> Any:
         """The state of a pydantic model: its fields, its private attributes, and values of other names."""
-        if type(state) is not dict or "__dict__" not in state:  # the model itself would take it for an empty one
+        parts = dict(self._exact(dict, state))
+        if type(parts.get("__dict__")) is not dict:  # the model itself would take it for an empty one
             raise CheckpointDecodeError(self._text("__dict__", "is no part of the stored value, as it is of a model's"))
-        parts = dict(cast("dict[str, Any]", state))
-        values, extra = dict(parts["__dict__"]), dict(parts.get("__pydantic_extra__") or {})
+        values = dict(parts["__dict__"])
+        extra = dict(self._exact(dict, parts.get("__pydantic_extra__")))
+        given = self._exact(set, parts.get("__pydantic_fields_set__"))
         removed = self._drop_removed(values, self._names_then, self._now)
         for name in [name for name in extra if self._is_recorded and name in self._now]:
             values[name] = extra.pop(name)  # and stands in the set of the fields that were given, as it did
@@ -285,13 +307,13 @@ class _Fields:
                 del extra[name]
             parts["__pydantic_extra__"] = extra if takes_extra else None
         parts["__dict__"] = values
-        parts["__pydantic_fields_set__"] = set(parts.get("__pydantic_fields_set__") or ()) - removed
+        parts["__pydantic_fields_set__"] = given - removed
         parts["__pydantic_private__"] = self._private(made, values, parts.get("__pydantic_private__"))
         return parts
 
     def _private(self, made: Any, public: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
         now = s.private_of(self._cls)
-        values = dict(stored or {})
+        values = dict(self._exact(dict, stored))
         self._drop_removed(values, self._private_then, now)
         for name, field in now.items():
             if name not in values and name not in self._private_then and field.default is not None:

@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from .root import Root
-from .upcasters import Chain, Upcast, state_of
+from .upcasters import Chain, Recorded, Upcast, recorded_of, state_of
 
 __all__ = ["as_forms"]
 
@@ -40,7 +40,8 @@ class _Rewriter:
     """
 
     def __init__(self, root: Root, chains: Mapping[str, Chain]) -> None:
-        self._shapes = root.shapes or {}
+        self._root = root
+        self._recorded: dict[str, Recorded] = {}
         self._renamed = {key: chain.target for key, chain in chains.items()}
         self._by_names = {*self._renamed, *self._renamed.values()}
         self._kept = set(_labelled(root.fields))
@@ -88,9 +89,10 @@ class _Rewriter:
         key = node.get(f.EXPECT) if kind == f.ENUM else kind
         if type(key) is not str or key not in self._by_names:
             return dict(node)
-        shape: Any = self._shapes.get(key)
         try:
-            state = state_of(node, cast("dict[str, Any]", shape) if type(shape) is dict else {})
+            if key not in self._recorded:
+                self._recorded[key] = recorded_of(self._root, key)
+            state = state_of(node, self._recorded[key])
         except CheckpointDecodeError:  # it is shown as it is stored
             return dict(node)
         return {f.FORM: key, f.STATE: state} | ({f.LABEL: node[f.LABEL]} if f.LABEL in node else {})

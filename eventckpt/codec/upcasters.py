@@ -18,7 +18,17 @@ from .fields import listed, malformed, text_of
 from .messagepack import pack
 from .root import Root
 
-__all__ = ["Upcast", "Upcaster", "Upcasters", "has_labels", "register_upcaster", "upcast"]
+__all__ = [
+    "Recorded",
+    "Upcast",
+    "Upcaster",
+    "Upcasters",
+    "has_labels",
+    "recorded_of",
+    "register_upcaster",
+    "state_of",
+    "upcast",
+]
 
 _SHORT: Final = 80  # characters of a stored name that a message gives
 _PARTS_OF_A_MODEL: Final = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
@@ -210,12 +220,12 @@ def upcast(
         else:
             items = cast("list[Any]", node)
             rest += [(items, index) for index, item in enumerate(items) if type(item) in (dict, list)]
-    recorded: dict[str, _Recorded] = {}
+    recorded: dict[str, Recorded] = {}
     for container, at in reversed(places):  # what is inside a value comes before it
         form = container[at]
         key = cast(str, _key_of(form))
         if key not in recorded:
-            recorded[key] = _recorded(root, key)
+            recorded[key] = recorded_of(root, key)
         container[at] = _through(active[key], form, recorded[key], stored)
     return Root(holder[f.STATE], root.shapes)
 
@@ -242,7 +252,7 @@ def _key_of(form: dict[str, Any]) -> str | None:
     return key if type(key) is str and ":" in key else None
 
 
-class _Recorded(NamedTuple):
+class Recorded(NamedTuple):
     """What the record of a class says of its values."""
 
     fields: list[str] | None
@@ -253,10 +263,18 @@ class _Recorded(NamedTuple):
     """Likewise the name of each value, packed: looked up for each member that is stored."""
 
 
-def _recorded(root: Root, key: str) -> _Recorded:
+def recorded_of(root: Root, key: str) -> Recorded:
+    """What was recorded of a class.
+
+    Raises:
+        CheckpointDecodeError: its record is malformed.
+    """
     recorded: Any = (root.shapes or {}).get(key)
     shape = cast("dict[str, Any]", recorded) if type(recorded) is dict else {}
     fields: Any = shape.get(s.FIELDS)
+    names_of_fields = cast("list[str]", fields) if type(fields) is list else None
+    if names_of_fields is not None and not {str}.issuperset(map(type, names_of_fields)):
+        raise malformed({f.FORM: key})
     values: dict[str, Any] | None = None
     if shape.get(s.KIND) in (s.ENUM, s.FLAG):
         try:
@@ -266,10 +284,10 @@ def _recorded(root: Root, key: str) -> _Recorded:
     names: dict[bytes, str] = {}
     for name, value in (values or {}).items():
         names.setdefault(pack(value), name)
-    return _Recorded(cast("list[str]", fields) if type(fields) is list else None, values, names)
+    return Recorded(names_of_fields, values, names)
 
 
-def _through(chain: Chain, form: dict[str, Any], shape: _Recorded, stored: Callable[[Any], Any]) -> Upcast:
+def _through(chain: Chain, form: dict[str, Any], shape: Recorded, stored: Callable[[Any], Any]) -> Upcast:
     state = state_of(form, shape)
     before = [*state.values()]
     for step in chain.steps:
@@ -322,7 +340,7 @@ def _as_stored(value: Any, stored: Callable[[Any], Any], chain: Chain, depth: in
 # The state of a form
 
 
-def state_of(form: dict[str, Any], shape: _Recorded) -> State:
+def state_of(form: dict[str, Any], shape: Recorded) -> State:
     """What a form holds, by the names of its fields; of an enum, `name` and `value`.
 
     Raises:
@@ -361,7 +379,7 @@ def _attributes(form: dict[str, Any], part: Any) -> State:
     raise _cannot_be_taken_apart(form)
 
 
-def _in_order(form: dict[str, Any], values: Any, shape: _Recorded) -> State:
+def _in_order(form: dict[str, Any], values: Any, shape: Recorded) -> State:
     if shape.fields is None or type(values) is not list:
         raise _cannot_be_taken_apart(form)
     items = cast("list[Any]", values)
@@ -370,7 +388,7 @@ def _in_order(form: dict[str, Any], values: Any, shape: _Recorded) -> State:
     return dict(zip(shape.fields, items, strict=True))
 
 
-def _of_member(form: dict[str, Any], shape: _Recorded) -> State:
+def _of_member(form: dict[str, Any], shape: Recorded) -> State:
     if form[f.FORM] == f.ENUM:
         name = text_of(form, f.NAME)
         return {"name": name, "value": (shape.values or {}).get(name)}

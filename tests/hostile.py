@@ -339,6 +339,18 @@ CORPUS |= {
         {"$": "dict", "d": [[key, None] for key in range(60_000)], "i": 1},
         *([{"$": "collections:Counter", "c": [ref(1)]}] * 600),
     ],
+    "one_state_of_many_records": [
+        {"$": "dict", "d": [[f"k{n}", None] for n in range(30_000)], "i": 1},
+        *([{"$": M, "s": ref(1)}] * 3_000),
+    ],
+    "one_state_of_many_dataclasses": [
+        {"$": "dict", "d": [[f"k{n}", None] for n in range(30_000)], "i": 1},
+        *([{"$": HANDOFF, "s": {"$": "tuple", "l": [ref(1), {}]}}] * 3_000),
+    ],
+    "the_values_of_many_models": [
+        {"$": "dict", "d": [[f"k{n}", None] for n in range(30_000)], "i": 1},
+        *([{"$": _A + "OpenModel", "s": {"__dict__": {"known": 1}, "__pydantic_extra__": ref(1)}}] * 3_000),
+    ],
     # what a second look found
     "a_range_of_two_large_ints": {
         "$": "builtins:range",

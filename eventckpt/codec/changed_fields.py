@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import Any, Final, Literal, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 from ..errors import CheckpointDecodeError
+from . import forms as f
 from . import shapes as s
 from .drift import SHORT, Drift, Drifts
 from .shapes import Field
 
 __all__ = ["Fields", "as_model"]
+
+C = TypeVar("C", dict[str, Any], set[Any])
 
 _ADDED: Final = "was added to the class without a default, and the stored value has none"
 
@@ -65,16 +68,27 @@ class Fields:
             return dict(zip(names, items, strict=True))
         values: dict[str, Any] = {}
         for part in cast("tuple[Any, ...]", state if type(state) is tuple else (state,)):
-            if part is not None:
-                values.update(part)
+            values.update(self._exact(dict, part))
         return values
+
+    def _exact(self, cls: type[C], part: Any) -> C:
+        """A part of a state, or an empty one: of another class, copying it could call what the part holds, or never
+        end."""
+        if part is not None and type(part) is not cls:
+            raise CheckpointDecodeError(
+                f"A stored {self._key[:SHORT]!r} has a {f.type_of(part).__name__} in its state where a {cls.__name__} "
+                "is to be; the event is damaged."
+            )
+        return cls() if part is None else part
 
     def of_model(self, made: Any, state: Any) -> Any:
         """The state of a pydantic model: its fields, its private attributes, and values of other names."""
-        if type(state) is not dict or "__dict__" not in state:  # the model itself would take it for an empty one
+        parts = dict(self._exact(dict, state))
+        if type(parts.get("__dict__")) is not dict:  # the model itself would take it for an empty one
             raise CheckpointDecodeError(self._text("__dict__", "is no part of the stored value, as it is of a model's"))
-        parts = dict(cast("dict[str, Any]", state))
-        values, extra = dict(parts["__dict__"]), dict(parts.get("__pydantic_extra__") or {})
+        values = dict(parts["__dict__"])
+        extra = dict(self._exact(dict, parts.get("__pydantic_extra__")))
+        given = self._exact(set, parts.get("__pydantic_fields_set__"))
         removed = self._drop_removed(values, self._names_then, self._now)
         for name in [name for name in extra if self._is_recorded and name in self._now]:
             values[name] = extra.pop(name)  # and stands in the set of the fields that were given, as it did
@@ -86,13 +100,13 @@ class Fields:
                 del extra[name]
             parts["__pydantic_extra__"] = extra if takes_extra else None
         parts["__dict__"] = values
-        parts["__pydantic_fields_set__"] = set(parts.get("__pydantic_fields_set__") or ()) - removed
+        parts["__pydantic_fields_set__"] = given - removed
         parts["__pydantic_private__"] = self._private(made, values, parts.get("__pydantic_private__"))
         return parts
 
     def _private(self, made: Any, public: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
         now = s.private_of(self._cls)
-        values = dict(stored or {})
+        values = dict(self._exact(dict, stored))
         self._drop_removed(values, self._private_then, now)
         for name, field in now.items():
             if name not in values and name not in self._private_then and field.default is not None:

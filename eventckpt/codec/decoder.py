@@ -26,6 +26,7 @@ from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
 from .rebuilding import Recipe, recipe_for
 from .shapes import Shapes
+from .state import PYDANTIC
 from .upcasters import Upcast, has_labels
 from .work import Work
 
@@ -293,11 +294,17 @@ class Decoder:
             if f.STATE in node:
                 state = node[f.STATE]
                 if f.type_of(state) is not dict or f.FORM in state:
-                    state = self._slots(state, depth) if _is_pair(state) else self.value(state, depth + 1)
+                    if _is_pair(state):
+                        state = self._slots(state, depth)
+                    else:
+                        state = self.value(state, depth + 1)
+                        self._work.copy_state(state)
                     recipe.check(made, state)
                 else:
                     self._map(state, depth)
                     if self._dunders:
+                        for name in PYDANTIC & state.keys():
+                            self._work.copy_state(state[name])
                         recipe.check(made, state)
                 if recipe.plain_dicts:
                     recipe.check_plain_dicts(state)

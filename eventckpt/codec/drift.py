@@ -6,7 +6,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..errors import CheckpointDecodeError
 
-__all__ = ["MAX_NOTED", "SHORT", "Drift", "Drifts", "OnDrift"]
+__all__ = ["MAX_TOLD", "SHORT", "Drift", "Drifts", "OnDrift"]
 
 OnDrift: TypeAlias = Literal["error", "warn"]
 
@@ -14,8 +14,9 @@ SHORT: Final = 80
 """Characters of a stored name that a message gives."""
 
 
-MAX_NOTED: Final = 100
-"""Drifts of one load that are told of: who writes to the store would otherwise choose how much is logged."""
+MAX_TOLD: Final = 100
+"""Different drifts of one checkpoint that are each told of: the names in it are whatever was stored, and each is a line
+of a log. Those beyond are told of together, by class and kind."""
 
 
 class Drift(NamedTuple):
@@ -50,9 +51,13 @@ class Drifts:
         """
         if self._on_drift == "error" and not even_so:
             raise CheckpointDecodeError(drift.text)
-        if len(self._noted) < MAX_NOTED:
-            self._noted.setdefault(drift[:3], drift)
+        key = drift[:3]
+        if key not in self._noted and len(self._noted) >= MAX_TOLD:
+            key = (drift.type, drift.kind, "")
+            more = "More of this class is like that, and is not named."
+            drift = drift._replace(name="", text=f"{drift.text} {more}")
+        self._noted.setdefault(key, drift)
 
     def noted(self) -> list[Drift]:
-        """What was gone on with, once for each class, kind and name; the first `MAX_NOTED` of them."""
+        """What was gone on with, once for each class, kind and name, up to `MAX_TOLD`."""
         return list(self._noted.values())

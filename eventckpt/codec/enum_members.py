@@ -6,6 +6,7 @@ record of all members says which name a value had; that name is looked for.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from enum import EnumMeta, Flag
 from typing import Any, Final, cast
@@ -54,6 +55,8 @@ class Members:
         """The name of a value: of several that is kept which the enum still has."""
         self._others: list[tuple[Any, str]] = []
         """Likewise of values that cannot be hashed."""
+        self._alike: Counter[tuple[type[Any], int]] = Counter()
+        """How many values of `_hashed` have one hash: each is compared with whatever is looked for that has it too."""
         for name, value in self._then.items():
             self._keep(name, value)
         self._bits = [
@@ -69,6 +72,8 @@ class Members:
         if known is not None and (known in self._now or name not in self._now):
             return
         try:
+            if known is None:
+                self._alike[f.type_of(value), hash(value)] += 1
             self._hashed[f.type_of(value), value] = name
         except TypeError:
             self._others.insert(0, (value, name))
@@ -79,6 +84,9 @@ class Members:
         try:
             if cls not in f.ATOMS:
                 self._work.check_keys([value])
+            alike = self._alike[cls, hash(value)]
+            if alike > 1 or (alike and cls not in f.ATOMS):
+                self._work.compare(value, alike)
             return self._hashed.get((cls, value))
         except TypeError:  # cannot be hashed: compared with each
             self._work.check_shown([value] * len(self._others))

@@ -20,7 +20,7 @@ from ..errors import CheckpointDecodeError
 from . import forms as f
 from .type_expressions import is_type_expression
 
-__all__ = ["Restore", "state_of"]
+__all__ = ["PYDANTIC", "Restore", "state_of"]
 
 Restore: TypeAlias = Callable[[Any, Any], None]
 """Gives an object its state."""
@@ -54,7 +54,7 @@ def _take_any(made: Any, state: Any) -> None:
     """Of a class that the application allowed, or whose state is looked at while it is set."""
 
 
-_PYDANTIC: Final = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"})
+PYDANTIC: Final = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"})
 """What the state of a pydantic model consists of. Their contents are checked alike."""
 
 
@@ -83,7 +83,7 @@ def _parts(made: Any, state: Any) -> list[Any]:
 
 
 def _check_pydantic_state(made: Any, state: Any) -> None:
-    if type(state) is not dict or not _PYDANTIC.issuperset(cast("dict[Any, Any]", state)):
+    if type(state) is not dict or not PYDANTIC.issuperset(cast("dict[Any, Any]", state)):
         raise _bad_state(made, "is not that of a pydantic model")
     parts = cast("dict[str, Any]", state)
     for name in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):

@@ -19,7 +19,17 @@ from .fields import listed, malformed, text_of
 from .messagepack import pack
 from .root import Root
 
-__all__ = ["Recorded", "Upcast", "Upcaster", "Upcasters", "has_labels", "recorded_of", "register_upcaster", "upcast"]
+__all__ = [
+    "Recorded",
+    "Upcast",
+    "Upcaster",
+    "Upcasters",
+    "has_labels",
+    "recorded_of",
+    "register_upcaster",
+    "state_of",
+    "upcast",
+]
 
 _PARTS_OF_A_MODEL: Final = ("__dict__", "__pydantic_extra__", "__pydantic_private__")
 
@@ -254,14 +264,17 @@ class Recorded(NamedTuple):
 
 
 def recorded_of(root: Root, key: str) -> Recorded:
-    """The record of a class.
+    """What was recorded of a class.
 
     Raises:
-        CheckpointDecodeError: it says of an enum what is no list of members.
+        CheckpointDecodeError: its record is malformed.
     """
     recorded: Any = (root.shapes or {}).get(key)
     shape = cast("dict[str, Any]", recorded) if type(recorded) is dict else {}
     fields: Any = shape.get(s.FIELDS)
+    names_of_fields = cast("list[str]", fields) if type(fields) is list else None
+    if names_of_fields is not None and not {str}.issuperset(map(type, names_of_fields)):
+        raise malformed({f.FORM: key})
     values: dict[str, Any] | None = None
     if shape.get(s.KIND) in (s.ENUM, s.FLAG):
         try:
@@ -271,7 +284,7 @@ def recorded_of(root: Root, key: str) -> Recorded:
     names: dict[bytes, str] = {}
     for name, value in (values or {}).items():
         names.setdefault(pack(value), name)
-    return Recorded(cast("list[str]", fields) if type(fields) is list else None, values, names)
+    return Recorded(names_of_fields, values, names)
 
 
 def _through(chain: Chain, form: dict[str, Any], shape: Recorded, stored: Callable[[Any], Any]) -> Upcast:

@@ -43,6 +43,8 @@ _TEXT: Final = 50
 """Likewise to show a number."""
 _ENTRY: Final = 16
 """Likewise to copy an entry of a set or dict."""
+_ATTRIBUTE: Final = 24
+"""Likewise to look at an attribute in a state and to set it."""
 _MANY: Final = 64
 """Keys from which on it matters where in its table a dict or set looks for them."""
 _PART: Final = 128
@@ -94,6 +96,16 @@ class Work:
             self.spend(4 * len(value))
         elif issubclass(cls, (str, bytes, bytearray)):
             self.spend(len(value))
+
+    def copy_state(self, state: Any) -> None:
+        """Count the looking at and copying of a state, or of a part of one, which many instances may refer to."""
+        for part in cast("tuple[Any, ...]", state if type(state) is tuple else (state,)):
+            if isinstance(part, (dict, set)):
+                self.spend(_ATTRIBUTE * len(cast("dict[Any, Any] | set[Any]", part)))
+
+    def compare(self, value: Any, times: int) -> None:
+        """Count the comparing of a value with others that have its hash."""
+        self.spend(times * (_LOOK + self._steps(value, {}, 0, shown=True)[0]))
 
     def check_keys(self, keys: list[Any]) -> None:
         """Count the hashing and comparing that a dict or set takes that gets these keys at once.

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from eventckpt import CheckpointCodec, CheckpointDecodeError, Upcaster
+from eventckpt.codec.drift import MAX_TOLD, Drift
 from eventckpt.codec.root import Root, opened
 from eventckpt.records import ADMITTED
 from tests import checkpoint_types as app
@@ -175,6 +176,94 @@ def test_a_decode_ends_soon_whatever_the_shapes_hold(name: str) -> None:
     started = time.process_time()
     _decoded(raw)
     assert time.process_time() - started <= SECONDS
+
+
+ENUM, MODEL = f"{app.__name__}:Colour", f"{app.__name__}:OpenModel"
+_SET: Final = {"$": "set", "l": list(range(60_000)), "i": 1}
+_HUGE: Final = {"$": "builtins:range", "c": [0, 10**12, 1]}
+_CALLED: Final = {"$": "agent_framework._types:Message", "s": {"keys": {"$": "type", "n": "builtins:list"}}}
+"""What `dict` would ask for its keys, by calling what is stored."""
+
+
+def _model(**state: Any) -> Any:
+    return {"$": MODEL, "s": {"__dict__": {"known": 1}, "__pydantic_fields_set__": {"$": "set", "l": []}} | state}
+
+
+def _equal_models() -> Any:
+    """A frozen model that is hashed by its field, and compared by 2^38 lists besides."""
+    lists: Any = {"$": "list", "l": [1], "i": 1}
+    for label in range(2, 40):
+        lists = {"$": "list", "l": [lists, {"$": "ref", "i": label - 1}], "i": label}
+    return _model(__pydantic_extra__={"z": lists}, __pydantic_private__=None)
+
+
+def _of_one_hash(number: int) -> Any:
+    return {"$": "tuple", "l": [-1 - (number >> bit & 1) for bit in range(17)]}
+
+
+REFUSED: Final[dict[str, tuple[Any, dict[str, Any]]]] = {
+    "members of one hash": (
+        {"$": ENUM, "c": [1]},
+        {ENUM: {"k": "enum", "m": [[f"m{n}", _of_one_hash(n)] for n in range(8_000)]}},
+    ),
+    "values of the hash of all members": (
+        [{"$": ENUM, "c": [_of_one_hash(n)]} for n in range(4_000)],
+        {ENUM: {"k": "enum", "m": [["RED", 1], *([f"m{n}", _of_one_hash(n)] for n in range(4_000))]}},
+    ),
+    "a value that never ends to be compared with a member": (
+        {"$": ENUM, "c": [_equal_models()]},
+        {ENUM: {"k": "enum", "m": [["RED", _equal_models()]]}},
+    ),
+    "two members that never end to be compared": (
+        {"$": ENUM, "c": [1]},
+        {ENUM: {"k": "enum", "m": [["RED", _equal_models()], ["GREEN", _equal_models()]]}},
+    ),
+    "the names of given fields are numbers without end": (
+        _model(__pydantic_fields_set__=_HUGE),
+        {MODEL: {"k": "pydantic", "f": ["known", "gone"], "e": True}},
+    ),
+    "the names of given fields, copied for many models": (
+        [_SET, *([_model(__pydantic_fields_set__={"$": "ref", "i": 1})] * 5_000)],
+        {MODEL: {"k": "pydantic", "f": ["known", "gone"], "e": True}},
+    ),
+    "a state that is asked for its keys": (
+        {"$": POINT, "s": _CALLED},
+        {POINT: {"k": "dataclass", "f": ["x", "y", "gone"]}},
+    ),
+    "a part of a state that is": (
+        {"$": POINT, "s": {"$": "tuple", "l": [_CALLED, {"x": 1}]}},
+        {POINT: {"k": "dataclass", "f": ["x", "y", "gone"]}},
+    ),
+    "the values of a model that are": (
+        _model(__pydantic_extra__=_CALLED),
+        {MODEL: {"k": "pydantic", "f": ["known", "gone"], "e": True}},
+    ),
+}
+"""What would take a decode far more than its bytes, or have it call what is stored."""
+
+
+@pytest.mark.parametrize("codec", [CODEC, WARNED])
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_would_cost_far_more_than_its_bytes_is_refused_before_it_does(name: str, codec: CheckpointCodec) -> None:
+    value, shapes = REFUSED[name]
+    raw = Root(opened(raw_with(value)).fields, shapes).packed()
+    assert len(raw) <= 1_000_000
+    started = time.process_time()
+    with pytest.raises(CheckpointDecodeError, match=r"far more memory or time|the event is damaged"):
+        codec.decode(raw)
+    assert time.process_time() - started <= SECONDS
+
+
+def test_a_value_has_no_more_drifts_told_of_than_a_log_can_take() -> None:
+    names = [f"f{number}" for number in range(MANY)]
+    value = {"$": POINT, "s": {"x": 1} | dict.fromkeys(names, 1)}
+    raw = Root(opened(raw_with(value)).fields, {POINT: {"k": "dataclass", "f": ["x", "y", *names]}}).packed()
+    told: list[Drift] = []
+    loaded = WARNED.decode(raw, told=told.append).state["value"]
+    assert vars(loaded) == {"x": 1}
+    assert len(told) == MAX_TOLD + 1
+    assert told[-1][:3] == (POINT, "removed", "")
+    assert told[-1].text.endswith("More of this class is like that, and is not named.")
 
 
 @pytest.mark.parametrize("name", COSTLY)

@@ -16,8 +16,11 @@ from eventckpt import (
     Upcaster,
     register_upcaster,
 )
+from eventckpt.allowlist import type_key
 from eventckpt.codec.root import Root, opened
+from tests import checkpoint_types as app
 from tests.fidelity import checkpoint
+from tests.hostile import raw_with
 
 from .kinds import MODULE, attrs_class, data, enum, imported, model, shown, struct, tupled
 
@@ -328,3 +331,27 @@ def test_those_of_the_process_serve_codecs_that_were_there_before(deployments: D
         register_upcaster(Upcaster(NEW, "former:M"))
     with pytest.raises(CheckpointDecodeError, match="circle"):
         CheckpointCodec([NEW], upcasters=[Upcaster(NEW, "former:M")]).decode(raw)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [app.Point(1, 2), app.Pair(1, 2), app.FrozenSlottedPoint(1, 2), app.Level.LOW],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_value_of_the_class_that_an_upcaster_leads_to_is_shown_by_the_names_of_its_fields(value: Any) -> None:
+    key = type_key(type(value))
+    codec = CheckpointCodec(app.ALLOWED, upcasters=[Upcaster("gone:Old", to=key, fn=dict)])
+    form = codec.upcast_forms(codec.encode(checkpoint(value))).fields["state"]["value"]
+    names = getattr(type(value), "__match_args__", ("name", "value"))
+    assert form == {"$": key, "s": {name: getattr(value, name) for name in names}}
+
+
+@pytest.mark.parametrize("fields", [[1], [["x"]], [{"$": "ref", "i": 1}]])
+def test_a_record_whose_names_are_no_texts_is_damaged_also_before_an_upcaster(fields: Any) -> None:
+    key = type_key(app.Point)
+    codec = CheckpointCodec(app.ALLOWED, upcasters=[Upcaster(key, fn=dict)])
+    stored = opened(raw_with({"$": key, "s": [1]})).fields
+    raw = Root(stored, {key: {"k": "dataclass", "f": fields}}).packed()
+    for read in (codec.decode, codec.upcast_forms):
+        with pytest.raises(CheckpointDecodeError, match="the event is damaged"):
+            read(raw)

@@ -24,6 +24,7 @@ from . import forms as f
 from . import type_expressions
 from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
+from .keys import check_elements, check_hashed, check_kept, put
 from .rebuilding import Recipe, recipe_for
 from .shapes import Shapes
 from .state import PYDANTIC
@@ -157,8 +158,10 @@ class Decoder:
 
     def _frozenset(self, node: dict[str, Any], depth: int) -> frozenset[Any]:
         items = self._items(node, depth)
-        self._work.check_keys(items)
-        return frozenset(items)
+        check_hashed(items, self._work)
+        made = frozenset(items)
+        check_kept(items, len(made))
+        return made
 
     def _items(self, node: dict[str, Any], depth: int) -> list[Any]:
         items = listed(node, f.ITEMS)
@@ -190,16 +193,17 @@ class Decoder:
         except CheckpointDecodeError as error:
             error.path.insert(0, f"[key {at}]")
             raise
-        self._work.check_keys([key for key, _ in pairs])
-        for key, item in pairs:
-            target[key] = item
+        keys = [key for key, _ in pairs]
+        check_hashed(keys, self._work)
+        put(target, pairs, keys)
 
     def _set(self, node: dict[str, Any], depth: int) -> set[Any]:
         made: set[Any] = set()
         self._label(node, made)
         items = self._items(node, depth)
-        self._work.check_keys(items)
+        check_hashed(items, self._work)
         made.update(items)
+        check_kept(items, len(made))
         return made
 
     def _bytearray(self, node: dict[str, Any], depth: int) -> bytearray:
@@ -415,6 +419,7 @@ class Decoder:
             if f.type_of(keywords) is not dict or not all(map(_is_text, keywords)):
                 raise malformed(node)
             made = recipe.make(called, args, keywords, self._work)
+            check_elements(made, args)
         self._label(node, made)
         if f.ITEMS in node:
             items = listed(node, f.ITEMS)

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
+from . import shapes as s
 from .drift import SHORT, Drift, Drifts
 from .work import Work
 
@@ -31,7 +32,7 @@ class Members:
         drifts: are told of a member that was renamed.
         cls: the enum as it is now.
         key: its key in the store.
-        then: the recorded members, [name, stored value] each.
+        then: the recorded shape, with its members, [name, stored value] each.
         decoded: gives the value of such a stored one.
         work: counts the hashing and comparing of values.
     """
@@ -41,7 +42,7 @@ class Members:
         drifts: Drifts,
         cls: type[Any],
         key: str,
-        then: list[list[Any]],
+        then: dict[str, Any],
         decoded: Callable[[Any], Any],
         work: Work,
     ) -> None:
@@ -50,7 +51,8 @@ class Members:
         self._cls = cls
         self._key = key
         self._work = work
-        self._then: dict[str, Any] = {name: decoded(value) for name, value in then}
+        self._then: dict[str, Any] = {name: decoded(value) for name, value in then[s.MEMBERS]}
+        self._were_flags = then[s.KIND] == s.FLAG
         self._hashed: dict[tuple[type[Any], Any], str] = {}
         """The name of a value: of several that is kept which the enum still has."""
         self._others: list[tuple[Any, str]] = []
@@ -102,6 +104,11 @@ class Members:
             return [self._value_of(name, value)]
         if issubclass(self._cls, Flag) and f.type_of(value) is int and value.bit_length() <= FLAG_BITS:
             return [self._combined(value)]
+        if self._were_flags and not issubclass(self._cls, Flag):
+            raise CheckpointDecodeError(
+                f"The enum {self._key[:SHORT]!r} was one of flags, and a stored value is no single one of them. Give "
+                "an upcaster."
+            )
         return args
 
     def by_name(self, name: str) -> Any:

@@ -138,7 +138,7 @@ class Evolution:
         """Those of an enum, which are decoded once."""
         if key not in self._enums:
             self._enums[key] = None
-            self._enums[key] = Members(self.drifts, cls, key, then[s.MEMBERS], value, work)
+            self._enums[key] = Members(self.drifts, cls, key, then, value, work)
         members = self._enums[key]
         if members is None:
             raise _malformed(key)
@@ -146,7 +146,10 @@ class Evolution:
 
     def _unrecorded(self, cls: type[Any], key: str) -> Change | None:
         """Of a value from before shapes were recorded, or of a class that had none then."""
-        if s.kind_of(cls) not in {*_ATTRIBUTES, s.PYDANTIC}:
+        kind = s.kind_of(cls)
+        if kind in _BY_ORDER and self._recorded is not None:  # what stands in order has no names to go by
+            return self._other_kind(key, _PLAIN, kind)
+        if kind not in {*_ATTRIBUTES, s.PYDANTIC}:
             return None
         return self._of_fields(Fields(self.drifts, cls, key, None, strict=self._recorded is not None))
 

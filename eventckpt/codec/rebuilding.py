@@ -27,6 +27,7 @@ from . import forms as f
 from .copy_protocol import NOT_SHARED, REDUCTIONS, WRITTEN_AS_KINDS, Reduction, reduction_of, root_of
 from .enum_members import FLAG_BITS
 from .evolution import Change
+from .keys import check_hashed
 from .state import Restore, state_of
 from .work import Work
 
@@ -144,7 +145,7 @@ class Recipe(NamedTuple):
         for arg in args:
             work.copy(arg)
             if type(arg) in _ITERABLE:
-                work.check_keys(self._keys_in(arg))
+                check_hashed(self._keys_in(arg), work)
 
     def _keys_in(self, arg: Any) -> list[Any]:
         """What a constructor would hash of an argument: all of it, or the first of each pair."""

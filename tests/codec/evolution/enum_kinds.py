@@ -68,4 +68,7 @@ FLAGS: Final = [
          enum("W = 1", "R = 8", "X = 4", "RW = 9", of="Flag"), "M.RW | M.X", "<M.W|R|X: 13>", bare=Refused("M")),
     Kind("flags have one renamed", enum(*_RWX, of="Flag"), enum("READ = 1", "W = 2", "X = 4", of="Flag"), "M.R | M.W",
          "<M.READ|W: 3>", tells=True),
+    Kind("flags become an enum", enum(*_RWX, of="Flag"), enum(*_RWX), "M.R", "<M.R: 1>"),
+    Kind("… which has a member of the value that several had together", enum(*_RWX, of="Flag"), enum(*_RWX, "ALL = 7"),
+         "M.R | M.W | M.X", Refused("M"), bare="<M.ALL: 7>"),
 ]  # fmt: skip

@@ -171,6 +171,23 @@ def test_one_in_place_is_asked_only_where_the_class_has_changed(deployments: Dep
     assert asked == [{"a": 7}, {"a": 7}]
 
 
+def test_one_in_place_is_asked_again_after_a_further_change_and_can_tell_by_what_it_is_given(
+    deployments: Deployments,
+) -> None:
+    def in_cents(state: dict[str, Any]) -> dict[str, Any]:
+        return state if "currency" in state else {"price": state["price"] * 100, "currency": "EUR"}
+
+    upcaster = Upcaster(OLD, fn=in_cents)
+    first, second = data("price: int"), data("price: int", "currency: str")
+    third = data("price: int", "currency: str", "note: str = ''")
+    price = deployments.loaded(second, deployments.stored(first, "M(7)"), upcaster, name=MODULE)
+    assert shown(price) == "M(price=700, currency='EUR')"
+    saved_since = deployments.stored(second, "M(700, 'EUR')")
+    assert shown(deployments.loaded(third, saved_since, upcaster, name=MODULE)) == (
+        "M(price=700, currency='EUR', note='')"
+    )
+
+
 def test_a_function_is_given_what_is_inside_a_value_already_changed(deployments: Deployments) -> None:
     source = "@dataclass\nclass Line:\n    a: int\n" + data("lines: list", "a: int = 1")
     raw = deployments.stored(source, "[M([Line(2), Line(3)])]", OLD, f"{MODULE}:Line")

@@ -32,6 +32,8 @@ TUPLES: Final = [
          "M(alpha=7)"),
     Kind("one of collections gets a field with a default", _NAMED.format("a", 1), _NAMED.format("a b", 2), "M(7)",
          "M(a=7, b=2)"),
+    Kind("a subclass of tuple without fields becomes a named tuple", "class M(tuple): pass",
+         tupled("a: Any", "b: int = 1"), "M((7, 8))", Refused("M"), bare="M(a=(7, 8), b=1)"),
     Kind("a dataclass's fields in a dict with named keys (TypedDict) that gets a key", _DICT, _DICT + "    b: int\n",
          "M(a=7)", "{'a': 7}"),
     Kind("… that loses one", _DICT + "    b: int\n", _DICT, "M(a=7, b=8)", "{'a': 7, 'b': 8}"),

@@ -52,12 +52,7 @@ class Evolution:
         Raises:
             CheckpointDecodeError: the record is malformed.
         """
-        recorded = None if self._recorded is None else self._recorded.get(key)
-        if recorded is None:
-            return None
-        if type(recorded) is not dict or not s.is_shape(cast("dict[str, Any]", recorded)):
-            raise _malformed(key)
-        return cast("dict[str, Any]", recorded)
+        return s.recorded_shape(self._recorded, key)
 
     def change(
         self, cls: type[Any], key: str, now: Shape | None, value: Callable[[Any], Any], work: Work
@@ -141,7 +136,7 @@ class Evolution:
             self._enums[key] = Members(self.drifts, cls, key, then, value, work)
         members = self._enums[key]
         if members is None:
-            raise _malformed(key)
+            raise s.malformed_shape(key)
         return members
 
     def _unrecorded(self, cls: type[Any], key: str) -> Change | None:
@@ -177,10 +172,6 @@ class Change(NamedTuple):
     """The state to restore, from the instance and the state that was stored."""
     arrange: Callable[[list[Any]], list[Any]] | None = None
     """The arguments to make an instance with, from those that were stored."""
-
-
-def _malformed(key: str) -> CheckpointDecodeError:
-    return CheckpointDecodeError(f"The recorded shape of {key[:SHORT]!r} is malformed; the event is damaged.")
 
 
 def _member_of(cls: type[Any], key: str, state: dict[str, Any]) -> Any:

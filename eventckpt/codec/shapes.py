@@ -18,7 +18,9 @@ import msgspec
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
+from ..errors import CheckpointDecodeError
 from . import forms as f
+from .drift import SHORT
 from .messagepack import pack
 
 __all__ = [
@@ -40,7 +42,9 @@ __all__ = [
     "fields_of",
     "is_ordered",
     "kind_of",
+    "malformed_shape",
     "private_of",
+    "recorded_shape",
     "slots_of",
     "takes_extra",
 ]
@@ -277,20 +281,43 @@ _FIELDS: Final[dict[str, Callable[[type[Any]], list[Field]]]] = {
 }
 
 
-def is_shape(shape: dict[str, Any]) -> bool:
-    """Whether a record has the form that shapes have."""
-    names: list[Any] = []
+def recorded_shape(shapes: dict[str, Any] | None, key: str) -> dict[str, Any] | None:
+    """The shape that was recorded of a class; None: none was.
+
+    Raises:
+        CheckpointDecodeError: the record is malformed.
+    """
+    recorded: Any = None if shapes is None else shapes.get(key)
+    if recorded is None:
+        return None
+    if type(recorded) is not dict or not _is_shape(cast("dict[str, Any]", recorded)):
+        raise malformed_shape(key)
+    return cast("dict[str, Any]", recorded)
+
+
+def malformed_shape(key: str) -> CheckpointDecodeError:
+    """What to raise where a record is not as it must be."""
+    return CheckpointDecodeError(f"The recorded shape of {key[:SHORT]!r} is malformed; the event is damaged.")
+
+
+def _is_shape(shape: dict[str, Any]) -> bool:
+    """Whether a record has the form that shapes have: no name stands twice."""
     for field in (FIELDS, PRIVATE, SLOTS):
-        listed = shape.get(field, [])
-        if type(listed) is not list:
+        if not _are_names(shape.get(field, [])):
             return False
-        names += cast("list[Any]", listed)
     members = shape.get(MEMBERS, [])
-    if type(members) is not list or not {str}.issuperset(map(type, [shape.get(KIND), *names])):
+    if type(shape.get(KIND)) is not str or type(members) is not list:
         return False
     if (MEMBERS in shape) != (shape[KIND] in (ENUM, FLAG)) or (FIELDS in shape) == (MEMBERS in shape):
         return False
-    return all(
-        type(each) is list and len(cast("list[Any]", each)) == 2 and type(cast("list[Any]", each)[0]) is str
-        for each in cast("list[Any]", members)
-    )
+    pairs = cast("list[Any]", members)
+    if not all(type(pair) is list and len(cast("list[Any]", pair)) == 2 for pair in pairs):
+        return False
+    return _are_names([pair[0] for pair in pairs])
+
+
+def _are_names(names: Any) -> bool:
+    if type(names) is not list:
+        return False
+    listed = cast("list[Any]", names)
+    return {str}.issuperset(map(type, listed)) and len(set(listed)) == len(listed)

@@ -21,6 +21,7 @@ from .common_nodes import equal_nodes, read_what_refers
 from .fields import bytes_of, listed, text_of, unknown_kind, without_a_name
 from .messagepack import pack
 from .root import Root, opened
+from .shapes import recorded_shape
 from .tree import Form, Opaque, Parts, Ref, Tree, Value, brief, parts_of, step_to
 from .tree_labels import Path, TreeLabels
 from .type_texts import literal_text, type_text
@@ -58,7 +59,10 @@ def read_tree(raw: bytes, admits: Callable[[str], bool]) -> dict[str, Tree]:
         CheckpointDecodeError: the bytes are damaged, hostile or of an unknown version.
     """
     with _decode_errors():
-        return _Reader(admits, has_labels=_LABELLED in raw).checkpoint(opened(raw).fields)
+        root = opened(raw)
+        for key in root.shapes or ():
+            recorded_shape(root.shapes, key)
+        return _Reader(admits, has_labels=_LABELLED in raw).checkpoint(root.fields)
 
 
 def read_forms(root: Root, admits: Callable[[str], bool]) -> dict[str, Tree]:

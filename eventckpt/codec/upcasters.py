@@ -7,7 +7,7 @@ is plain values and stored forms (docs/event-format.md), innermost first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
@@ -232,17 +232,28 @@ def upcast(
 
 def has_labels(node: Any) -> bool:
     """Whether a reference elsewhere could mean something in a stored form."""
+    return bool(_labels_in(node))
+
+
+def _labels_in(node: Any) -> set[Any]:
+    """The labels of the forms in a node: what references mean."""
+    return {
+        each[f.LABEL]
+        for each in _all_in(node)
+        if isinstance(each, dict) and f.FORM in each and f.LABEL in each and each[f.FORM] != f.REF
+    }
+
+
+def _all_in(node: Any) -> Iterator[Any]:
+    """A node and all that is in it."""
     rest = [node]
     while rest:
         each = rest.pop()
+        yield each
         if isinstance(each, dict):
-            form = cast("dict[str, Any]", each)
-            if f.FORM in form and f.LABEL in form and form[f.FORM] != f.REF:
-                return True
-            rest += form.values()
+            rest += cast("dict[str, Any]", each).values()
         elif type(each) is list:
             rest += cast("list[Any]", each)
-    return False
 
 
 def _key_of(form: dict[str, Any]) -> str | None:
@@ -269,22 +280,14 @@ def recorded_of(root: Root, key: str) -> Recorded:
     Raises:
         CheckpointDecodeError: its record is malformed.
     """
-    recorded: Any = (root.shapes or {}).get(key)
-    shape = cast("dict[str, Any]", recorded) if type(recorded) is dict else {}
-    fields: Any = shape.get(s.FIELDS)
-    names_of_fields = cast("list[str]", fields) if type(fields) is list else None
-    if names_of_fields is not None and not {str}.issuperset(map(type, names_of_fields)):
-        raise malformed({f.FORM: key})
-    values: dict[str, Any] | None = None
-    if shape.get(s.KIND) in (s.ENUM, s.FLAG):
-        try:
-            values = dict(shape.get(s.MEMBERS, []))
-        except (TypeError, ValueError) as error:
-            raise malformed({f.FORM: key}) from error
+    shape = s.recorded_shape(root.shapes, key)
+    if shape is None:
+        return Recorded(None, None, {})
+    values: dict[str, Any] | None = dict(shape[s.MEMBERS]) if s.MEMBERS in shape else None
     names: dict[bytes, str] = {}
     for name, value in (values or {}).items():
         names.setdefault(pack(value), name)
-    return Recorded(names_of_fields, values, names)
+    return Recorded(shape.get(s.FIELDS), values, names)
 
 
 def _through(chain: Chain, form: dict[str, Any], shape: Recorded, stored: Callable[[Any], Any]) -> Upcast:
@@ -293,12 +296,14 @@ def _through(chain: Chain, form: dict[str, Any], shape: Recorded, stored: Callab
     for step in chain.steps:
         if step.fn is not None:
             state = _asked(step, step.fn, state)
-    made = {name: _as_stored(value, stored, chain, 0) for name, value in state.items()}
-    kept = set(map(id, made.values()))
-    # In the order in which they were stored: a reference comes behind what it means.
-    order = {id(each): at for at, each in enumerate(before)}
-    made = dict(sorted(made.items(), key=lambda item: order.get(id(item[1]), len(order))))
-    return Upcast(chain.target, made, form.get(f.LABEL), [each for each in before if id(each) not in kept])
+    as_stored = _AsStored(stored, chain)
+    made = {name: as_stored.form(value, 0) for name, value in state.items()}
+    # In the order in which they were stored, wherever a function put them: a reference comes behind what it means.
+    places = {id(each): at for at, each in enumerate(before)}
+    order = {name: min(places.get(id(each), len(places)) for each in _all_in(value)) for name, value in made.items()}
+    made = {name: made[name] for name in sorted(made, key=order.__getitem__)}
+    kept = _labels_in(list(made.values()))
+    return Upcast(chain.target, made, form.get(f.LABEL), [each for each in before if not _labels_in(each) <= kept])
 
 
 def _asked(step: Upcaster, fn: Callable[[State], State], state: State) -> State:
@@ -316,25 +321,57 @@ def _asked(step: Upcaster, fn: Callable[[State], State], state: State) -> State:
     return cast("State", made)
 
 
-def _as_stored(value: Any, stored: Callable[[Any], Any], chain: Chain, depth: int) -> Any:
-    """A value of a function's, as a stored form."""
-    kind = f.type_of(value)
-    if kind is Upcast or kind in f.ATOMS - f.LARGE_ATOMS:
+class _AsStored:
+    """Makes stored forms of what a function gave: of values that it made, and of forms that it was given, each of which
+    stands at one place."""
+
+    def __init__(self, stored: Callable[[Any], Any], chain: Chain) -> None:
+        self._stored = stored
+        self._key = chain.steps[0].key
+        self._met: dict[int, Any] = {}
+        """By their ids, which are theirs as long as they are here."""
+
+    def form(self, value: Any, depth: int) -> Any:
+        """The stored form of a value. Lists and dicts are changed in place."""
+        kind = f.type_of(value)
+        if kind in f.ATOMS - f.LARGE_ATOMS:
+            return value
+        if id(value) in self._met:
+            return self._again(value, depth)
+        is_map = kind is dict and all(type(name) is str for name in value)
+        if kind is Upcast or ((is_map or kind is list) and depth < f.MAX_DEPTH):
+            self._met[id(value)] = value
+        if kind is list and depth < f.MAX_DEPTH:
+            for index, item in enumerate(value):
+                value[index] = self.form(item, depth + 1)
+        elif is_map and depth < f.MAX_DEPTH:
+            for name, item in value.items():
+                value[name] = self.form(item, depth + 1)
+        elif kind is not Upcast:
+            return self._of_its_own(value)
         return value
-    if kind is list and depth < f.MAX_DEPTH:
-        for index, item in enumerate(value):
-            value[index] = _as_stored(item, stored, chain, depth + 1)
-        return value
-    if kind is dict and depth < f.MAX_DEPTH and all(type(name) is str for name in value):
-        for name, item in value.items():
-            value[name] = _as_stored(item, stored, chain, depth + 1)
-        return value
-    try:
-        return stored(value)
-    except Exception as error:
-        raise CheckpointDecodeError(
-            f"The upcaster of {chain.steps[0].key!r} gave a value that cannot be stored: {str(error)[:300]}"
-        ) from error
+
+    def _again(self, value: Any, depth: int) -> Any:
+        """A form that stands elsewhere already: a reference where it has a label, else an equal one."""
+        if depth > f.MAX_DEPTH:
+            raise CheckpointDecodeError(f"The upcaster of {self._key!r} gave a value that holds itself.")
+        if type(value) is list:
+            return [self._again(item, depth + 1) for item in cast("list[Any]", value)]
+        if not isinstance(value, dict):
+            return value
+        form = cast("dict[str, Any]", value)
+        if f.FORM in form and f.LABEL in form:
+            return {f.FORM: f.REF, f.LABEL: form[f.LABEL]}
+        copied = {name: self._again(item, depth + 1) for name, item in form.items()}
+        return Upcast(copied[f.FORM], copied[f.STATE], None, []) if f.type_of(value) is Upcast else copied
+
+    def _of_its_own(self, value: Any) -> Any:
+        try:
+            return self._stored(value)
+        except Exception as error:
+            raise CheckpointDecodeError(
+                f"The upcaster of {self._key!r} gave a value that cannot be stored: {str(error)[:300]}"
+            ) from error
 
 
 # The state of a form

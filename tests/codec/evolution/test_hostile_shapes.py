@@ -14,8 +14,10 @@ import msgspec
 import pytest
 
 from eventckpt import CheckpointCodec, CheckpointDecodeError, Upcaster
+from eventckpt.allowlist import type_key
 from eventckpt.codec.drift import MAX_TOLD, Drift
 from eventckpt.codec.root import Root, opened
+from eventckpt.codec.tree import read_tree
 from eventckpt.records import ADMITTED
 from tests import checkpoint_types as app
 from tests.fidelity import checkpoint
@@ -134,6 +136,23 @@ def test_a_shape_of_a_class_that_is_not_allowed_imports_nothing(name: str) -> No
 def test_a_table_that_is_none_is_refused_or_says_nothing(table: Any) -> None:
     fields = opened(CODEC.encode(checkpoint(1))).fields
     _decoded(msgspec.msgpack.encode({"$": "checkpoint", "s": fields, "h": table}))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        {"k": "dataclass", "f": ["x", "x"], "o": True},
+        {"k": "pydantic", "f": ["x"], "p": ["_y", "_y"]},
+        {"k": "enum", "m": [["GREEN", 1], ["GREEN", 2]]},
+        {"k": "enum", "m": [[1, 2]]},
+    ],
+)
+def test_a_record_that_names_something_twice_is_damaged_for_who_loads_and_for_who_looks(shape: dict[str, Any]) -> None:
+    key = type_key(app.Point)
+    raw = Root(opened(raw_with({"$": key, "s": {"x": 1, "y": 2}})).fields, {key: shape}).packed()
+    for read in (CODEC.decode, lambda raw: read_tree(raw, lambda name: True)):
+        with pytest.raises(CheckpointDecodeError, match=r"recorded shape of '.*Point' is malformed"):
+            read(raw)
 
 
 MANY: Final = 10_000

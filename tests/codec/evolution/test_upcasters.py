@@ -217,6 +217,43 @@ def test_a_field_that_is_dropped_may_be_what_another_place_means(deployments: De
     assert (text(order), tea) == ("M(b=1)", ["tea"])
 
 
+SHARED, ALONE = "(lambda l: [M(l), l])(['tea', M(1)])", "[M(['tea', M(1)]), 0]"
+FUNCTIONS: dict[str, Any] = {
+    "twice": lambda state: {"x": state["a"], "y": state["a"]},
+    "inside first": lambda state: {"x": [state["a"]], "y": state["a"]},
+    "inside last": lambda state: {"x": state["a"], "y": [state["a"]]},
+    "inside alone": lambda state: {"x": [state["a"]], "y": None},
+}
+
+
+@pytest.mark.parametrize("value", [SHARED, ALONE])
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_may_put_what_it_is_given_where_it_likes_and_more_than_once(
+    deployments: Deployments, value: str, function: str
+) -> None:
+    """Whether something else means the same list or not."""
+    raw = deployments.stored(data("a: Any"), value)
+    got, other = deployments.loaded(data("x: Any", "y: Any"), raw, Upcaster(OLD, NEW, FUNCTIONS[function]))
+    inner = got.x[0] if function.startswith("inside") and function != "inside last" else got.x
+    assert inner[0] == "tea"
+    assert inner[1].x in (1, [1])
+    if function == "twice":
+        assert got.y == got.x
+    if value == SHARED:
+        assert other == inner
+
+
+def test_a_function_may_not_give_a_value_that_holds_itself(deployments: Deployments) -> None:
+    def knotted(state: dict[str, Any]) -> dict[str, Any]:
+        knot: list[Any] = []
+        knot.append(knot)
+        return {"a": knot}
+
+    raw = deployments.stored(data("a: Any"), "M(1)")
+    with pytest.raises(CheckpointDecodeError, match="upcaster of 'shop:M' gave a value that holds itself"):
+        deployments.loaded(data("a: Any"), raw, Upcaster(OLD, NEW, knotted))
+
+
 def test_a_function_may_give_values_that_are_no_plain_data(deployments: Deployments) -> None:
     raw = deployments.stored(data("a: int"), "M(7)")
     given = Upcaster(OLD, NEW, lambda state: {"a": (state["a"], {1, 2}, b"x", {3: 2**80})})

@@ -34,7 +34,7 @@ class Fields:
     ) -> None:
         self._drifts = drifts
         self._key = key
-        self.kind = s.kind_of(cls)
+        self.kind: str | None = s.kind_of(cls)
         self._cls = cls
         self._now = s.fields_of(cls)
         self._then: list[str] | None = None if then is None else then[s.FIELDS]

@@ -42,7 +42,7 @@ class Evolution:
 
     def __init__(self, recorded: dict[str, Any] | None, on_drift: OnDrift) -> None:
         self._recorded = recorded
-        self.drifts = Drifts(on_drift)
+        self.drifts: Drifts = Drifts(on_drift)
         self._enums: dict[str, Members | None] = {}
         """By their keys; None while one is made, whose values may be of other enums, but not of itself."""
 

@@ -182,7 +182,7 @@ class Upcast(dict[str, Any]):
 
     def __init__(self, key: str, state: State, label: Any, dropped: list[Any]) -> None:
         super().__init__({f.FORM: key, f.STATE: state} | ({} if label is None else {f.LABEL: label}))
-        self.dropped = dropped
+        self.dropped: list[Any] = dropped
         """Forms that the state does not hold any more, and that a reference elsewhere may mean."""
 
 

@@ -24,7 +24,7 @@ from . import forms as f
 from . import type_expressions
 from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
-from .keys import check_elements, check_hashed, check_kept, put
+from .keys import SETS, check_elements, check_hashed, check_kept, put
 from .rebuilding import Recipe, recipe_for
 from .shapes import Shapes
 from .state import PYDANTIC
@@ -419,7 +419,8 @@ class Decoder:
             if f.type_of(keywords) is not dict or not all(map(_is_text, keywords)):
                 raise malformed(node)
             made = recipe.make(called, args, keywords, self._work)
-            check_elements(made, args)
+            if recipe.root in SETS:
+                check_elements(made, args)
         self._label(node, made)
         if f.ITEMS in node:
             items = listed(node, f.ITEMS)

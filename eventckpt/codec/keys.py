@@ -11,15 +11,17 @@ from typing import Any, Final, cast
 
 from ..allowlist import type_key
 from ..errors import CheckpointDecodeError
+from .drift import SHORT
 from .forms import type_of
 from .work import Work
 
-__all__ = ["check_elements", "check_hashed", "check_kept", "put"]
+__all__ = ["SETS", "check_elements", "check_hashed", "check_kept", "put"]
 
 _LENGTH: Final = cast(Any, dict).__len__
 _PLAIN_SETTERS: Final = (cast(Any, dict).__setitem__, cast(Any, OrderedDict).__setitem__)
 """Of dicts that keep what they are given; of others only they know."""
-_SHORT = 80  # characters of a name that a message gives
+SETS: Final = frozenset({set, frozenset})
+"""Types of the interpreter whose instances, and those of their subclasses, drop an element that is equal to another."""
 
 
 def check_hashed(keys: list[Any], work: Work) -> None:
@@ -71,7 +73,7 @@ def check_elements(made: Any, args: list[Any]) -> None:
     Raises:
         CheckpointDecodeError: two elements are equal now.
     """
-    if issubclass(type_of(made), (set, frozenset)) and len(args) == 1 and type_of(args[0]) is list:
+    if len(args) == 1 and type_of(args[0]) is list:
         check_kept(args[0], len(made))
 
 
@@ -89,7 +91,7 @@ def put(target: Any, pairs: list[list[Any]], keys: list[Any]) -> None:
 
 
 def _named(value: Any) -> str:
-    return f"of the class {type_key(type_of(value))[:_SHORT]!r}"
+    return f"of the class {type_key(type_of(value))[:SHORT]!r}"
 
 
 def _can_be_hashed(value: Any) -> bool:

@@ -9,13 +9,14 @@ from types import SimpleNamespace
 import typer
 from typer.testing import CliRunner
 
+from eventckpt.audit import Draft
 from eventckpt.cli import app as eventckpt
 from eventckpt.location import ENVIRONMENT
 from projections.worker import app as projector
 
 from .conftest import ORDER, WORKFLOW, Printed
 
-__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "build", "called"]
+__all__ = ["CHANGING", "LOOKING", "PROGRAMS", "build", "called", "change_the_state"]
 
 PROGRAMS: dict[str, typer.Typer] = {"eventckpt": eventckpt, "eventckpt-projector": projector}
 
@@ -23,6 +24,11 @@ PROGRAMS: dict[str, typer.Typer] = {"eventckpt": eventckpt, "eventckpt-projector
 def build() -> SimpleNamespace:
     """What tells a workflow of the graph that `order-1` was saved under, which is no graph that could be built."""
     return SimpleNamespace(name=WORKFLOW, graph_signature_hash="graph")
+
+
+def change_the_state(draft: Draft) -> None:
+    """A migration of `order-1`."""
+    draft.fields["state"]["migrated"] = True
 
 
 LOOKING: list[tuple[str, list[str]]] = [
@@ -42,6 +48,7 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["verify", "--all", "--projection"]),
     ("eventckpt", ["doctor"]),
     ("eventckpt", ["preflight", "--app", f"{__name__}:build", "--allow", ORDER]),
+    ("eventckpt", ["migrate", "order-1", "--with", f"{__name__}:change_the_state", "--allow", ORDER]),
     ("eventckpt", ["export", "--all"]),
     ("eventckpt", ["prune", "--all", "--keep", "1"]),
     ("eventckpt-projector", ["status"]),
@@ -53,6 +60,10 @@ LOOKING: list[tuple[str, list[str]]] = [
 CHANGING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["fork", "order-1@1", "--as", "another"]),
     ("eventckpt", ["prune", "--all", "--keep", "1", "--execute", "--yes"]),
+    (
+        "eventckpt",
+        ["migrate", "order-1", "--with", f"{__name__}:change_the_state", "--allow", ORDER, "--execute"],
+    ),
     ("eventckpt", ["doctor", "--write"]),
     ("eventckpt-projector", ["rebuild"]),
     ("eventckpt-projector", ["unpark"]),

@@ -26,6 +26,7 @@ from eventckpt import (
     CheckpointCodec,
 )
 from tests import checkpoint_types as app
+from tests import refused_types  # noqa: F401 - lists classes of its own, whatever was imported first
 
 CODEC = CheckpointCodec(app.ALLOWED, storage_name="SqliteCheckpointStorage")
 BARE = CheckpointCodec()

@@ -16,6 +16,7 @@ import msgspec
 from .text import described, is_unicode, safe
 
 __all__ = [
+    "FIRST_SCHEMA",
     "MAX_RUN_ID",
     "MAX_SEQ",
     "NO_SUMMARY",
@@ -47,8 +48,11 @@ MAX_RUN_ID: Final = 255
 MAX_SEQ: Final = (1 << 63) - 1
 """No event has a later seq. What a header claims may be any number: beyond this one, there is no such event."""
 
+FIRST_SCHEMA: Final = 1
+"""The schema of an event without fields that 0.1 does not know, which 0.1 reads."""
+
 SCHEMA_OF_MIGRATIONS: Final = 2
-"""The schema of an event with a `migration`, which 0.1 does not know; all others have schema 1, and 0.1 reads them."""
+"""The schema of an event with a `migration`."""
 
 SCHEMA: Final = SCHEMA_OF_MIGRATIONS
 """The latest schema that this version knows."""
@@ -177,7 +181,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""
     """The digest of the event before; of a fork's first event, of the event it forked from; else empty."""
-    schema: int = 1
+    schema: int = FIRST_SCHEMA
     """Higher for an event with a field that earlier versions do not know; see docs/event-format.md."""
 
     @property
@@ -208,7 +212,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
         seq: object,
         checkpoint_id: object,
         digest: object,
-        schema: object = 1,
+        schema: object = FIRST_SCHEMA,
     ) -> CheckpointEvent:
         """What is left of a stored event whose header is damaged, or of a later schema: what its key says, and no
         payload."""
@@ -221,14 +225,14 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
             digest=str(digest),
             timestamp="",
             recorded_at="",
-            schema=schema if isinstance(schema, int) else 1,
+            schema=schema if isinstance(schema, int) else FIRST_SCHEMA,
         )
 
 
 class EventSchema(msgspec.Struct, frozen=True, gc=False):
     """All that can be read of an event whose other fields may be those of a later version."""
 
-    schema: int = 1
+    schema: int = FIRST_SCHEMA
 
 
 class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -273,7 +277,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     recorded_at: str = ""
     """When the head was recorded."""
     forked_from: ForkPoint | None = None
-    schema: int = 1
+    schema: int = FIRST_SCHEMA
 
     @property
     def stream(self) -> StreamId:

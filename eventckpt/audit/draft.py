@@ -23,7 +23,9 @@ from agent_framework import (
     WorkflowMessage,
 )
 
+from ..allowlist import type_key
 from ..codec import forms as f
+from ..codec.walk import labelled
 from ..text import safe
 
 __all__ = ["BuiltWorkflow", "Draft"]
@@ -46,25 +48,21 @@ _RAW: Final = {
 }
 
 
-def _key(cls: type[Any]) -> str:
-    return f"{cls.__module__}:{cls.__qualname__}"
-
-
-_MESSAGE: Final = _key(WorkflowMessage)
-_CHECKPOINT: Final = _key(WorkflowCheckpoint)
+_MESSAGE: Final = type_key(WorkflowMessage)
+_CHECKPOINT: Final = type_key(WorkflowCheckpoint)
 
 _HOLD_IDS: Final[dict[str, tuple[str, ...]]] = {
     _MESSAGE: ("source_id", "target_id"),
-    _key(WorkflowEvent): ("executor_id", "_source_executor_id"),
-    _key(AgentExecutorResponse): ("executor_id",),
-    _key(SubWorkflowRequestMessage): ("executor_id",),
+    type_key(WorkflowEvent): ("executor_id", "_source_executor_id"),
+    type_key(AgentExecutorResponse): ("executor_id",),
+    type_key(SubWorkflowRequestMessage): ("executor_id",),
 }
 """The framework's records that name an executor of the workflow, wherever in a checkpoint they are."""
 
 _OF_SUB_WORKFLOWS: Final[dict[str, str]] = {
     _CHECKPOINT: f.STATE,
-    _key(SubWorkflowRequestMessage): "source_event",
-    _key(SubWorkflowResponseMessage): "source_event",
+    type_key(SubWorkflowRequestMessage): "source_event",
+    type_key(SubWorkflowResponseMessage): "source_event",
 }
 """And where what they hold is a sub-workflow's, and names executors of that."""
 
@@ -254,10 +252,7 @@ class Draft:
         if reference is None or reference.get(f.FORM) != f.REF:
             return node
         if self._labels is None:
-            self._labels = {}
-            for form in self._forms(self._root, whole=True):
-                if f.LABEL in form and form[f.FORM] != f.REF:
-                    self._labels[form[f.LABEL]] = form
+            self._labels = labelled(self._root)
         return self._labels.get(reference[f.LABEL], node)
 
     def _forms(self, node: _Node, *, whole: bool) -> Iterator[dict[str, _Node]]:
@@ -356,7 +351,7 @@ class Draft:
             legacy = self._state(_LEGACY)
             raw = self._resolved(self._entry(legacy, _RAW.get(channel, "")))
             explicit = _map(raw)
-            if explicit is not None and explicit.get(f.FORM) == _key(WorkflowInvocationKwargs):
+            if explicit is not None and explicit.get(f.FORM) == type_key(WorkflowInvocationKwargs):
                 raw = self._attribute(raw, "executor_kwargs")
             resolved = self._entry(self._entry(self._state(_RESOLVED), channel), "executor_kwargs")
             given = [self._resolved(each) for each in (raw, resolved, self._entry(legacy, channel))]

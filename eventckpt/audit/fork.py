@@ -14,7 +14,7 @@ from ..chain import sealed
 from ..codec.root import opened
 from ..codec.tree_reader import read_tree
 from ..errors import CheckpointDecodeError
-from ..events import CheckpointEvent, ForkPoint, check_run_id
+from ..events import FIRST_SCHEMA, CheckpointEvent, ForkPoint, check_run_id
 from ..text import safe
 
 __all__ = ["fork_event"]
@@ -54,7 +54,7 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
             ),
             previous_digest=origin.digest,
             migration=None,  # the origin's: the lineage leads there
-            schema=1,
+            schema=FIRST_SCHEMA,
         )
     )
 

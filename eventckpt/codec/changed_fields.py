@@ -8,7 +8,8 @@ from typing import Any, Final, Literal, TypeVar, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import shapes as s
-from .drift import SHORT, Drift, Drifts
+from .drift import Drift, Drifts
+from .forms import SHORT
 from .shapes import Field
 
 __all__ = ["Fields", "as_model"]
@@ -35,8 +36,13 @@ class Fields:
         self._drifts = drifts
         self._key = key
         self.kind: str | None = s.kind_of(cls)
-        self._cls = cls
+        # Asked once for each class, and not for each value.
         self._now = s.fields_of(cls)
+        self._slots = frozenset(s.slots_of(cls))
+        self._is_ordered = s.is_ordered(cls)
+        is_model = self.kind == s.PYDANTIC
+        self._private_now = s.private_of(cls) if is_model else {}
+        self._takes_extra = is_model and s.takes_extra(cls)
         self._then: list[str] | None = None if then is None else then[s.FIELDS]
         self._names_then = frozenset(self._then or ())
         self._private_then: frozenset[str] = frozenset(() if then is None else then.get(s.PRIVATE, ()))
@@ -50,10 +56,10 @@ class Fields:
             raise CheckpointDecodeError(self._text("__dict__", "is a part of the stored value, as it is of a model's"))
         self._drop_removed(values, self._names_then, self._now)
         self._add(made, values)
-        if s.is_ordered(self._cls):
+        if self._is_ordered:
             self._drop_removed(values, values.keys(), self._now)
             return self._in_order(values)
-        set_by_name = {*s.slots_of(self._cls), *(_slots_in(state) - self._now.keys())}
+        set_by_name = self._slots | (_slots_in(state) - self._now.keys())
         slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values
 
@@ -93,19 +99,18 @@ class Fields:
         for name in [name for name in extra if self._is_recorded and name in self._now]:
             values[name] = extra.pop(name)  # and stands in the set of the fields that were given, as it did
         self._add(made, values)
-        takes_extra = s.takes_extra(self._cls)
         if self._is_recorded:
-            for name in [] if takes_extra else list(extra):
+            for name in [] if self._takes_extra else list(extra):
                 self._drift("removed", name, "is a value beside the fields, which the model does not keep any more")
                 del extra[name]
-            parts["__pydantic_extra__"] = extra if takes_extra else None
+            parts["__pydantic_extra__"] = extra if self._takes_extra else None
         parts["__dict__"] = values
         parts["__pydantic_fields_set__"] = given - removed
         parts["__pydantic_private__"] = self._private(made, values, parts.get("__pydantic_private__"))
         return parts
 
     def _private(self, made: Any, public: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
-        now = s.private_of(self._cls)
+        now = self._private_now
         values = dict(self._exact(dict, stored))
         self._drop_removed(values, self._private_then, now)
         for name, field in now.items():

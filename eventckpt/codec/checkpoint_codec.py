@@ -24,12 +24,12 @@ from .drift import Drift, OnDrift
 from .encoder import Encoder
 from .evolution import Evolution
 from .forms import MAX_DEPTH
-from .messagepack import pack
 from .root import Root, opened
 from .shapes import Shapes
 from .type_expressions import forget
 from .upcast_forms import as_forms
-from .upcasters import Upcaster, Upcasters, has_labels, upcast
+from .upcasters import Upcaster, Upcasters, upcast
+from .walk import labelled
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
 
@@ -120,26 +120,25 @@ class CheckpointCodec:
         shapes = {key: shape.node for key, cls in encoder.classes.items() if (shape := self._shapes.of(cls))}
         return Root(node, shapes).packed()
 
-    def upcast(self, root: Root) -> Root:
-        """A checkpoint whose stored values have gone through the upcasters; nothing is made alive. `root` is used up.
-
-        Raises:
-            CheckpointDecodeError: an upcaster failed, or gave no state.
-        """
+    def _upcast(self, root: Root) -> Root:
+        """A checkpoint whose stored values have gone through the upcasters. `root` is used up."""
         chains = self._upcasters.chains()
         if not chains:
             return root
         return upcast(root, chains, lambda key: self._is_unchanged(root, key), self._stored)
 
     def upcast_forms(self, raw: bytes) -> Root:
-        """The same of raw bytes, as plain stored forms: for who shows a checkpoint as it is to be loaded.
+        """A checkpoint whose stored values have gone through the upcasters, as plain stored forms: for who shows it as
+        it is to be loaded. Nothing is made alive.
+
+        Args:
+            raw: the bytes.
 
         Raises:
             CheckpointDecodeError: they are no checkpoint, an upcaster failed, or it gave no state.
         """
-        chains = self._upcasters.chains()
-        root = opened(raw)
-        return as_forms(self.upcast(root), chains) if chains else root
+        root, renamed = opened(raw), self._upcasters.renamed()
+        return as_forms(self._upcast(root), renamed) if renamed else root
 
     def _is_unchanged(self, root: Root, key: str) -> bool:
         recorded = None if root.shapes is None else root.shapes.get(key)
@@ -147,12 +146,12 @@ class CheckpointCodec:
             now = self._shapes.of(self._gate.resolve(key))
         except WorkflowCheckpointException:
             return False  # which is not for this to say: an upcaster is asked first
-        return now is not None and recorded is not None and pack(recorded) == now.packed
+        return now is not None and recorded is not None and now.is_as(recorded)
 
     def _stored(self, value: Any) -> Any:
         """The stored form of a value that stands alone: nothing refers to it, nor to what is in it."""
         node = Encoder(self._gate, self._ordinary, careful=True).tree(value)
-        if has_labels(node):
+        if labelled(node):
             raise CheckpointEncodeError("It holds one object twice.")
         return node
 
@@ -169,10 +168,9 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            root = self.upcast(opened(raw))
+            root = self._upcast(opened(raw))
             evolution = Evolution(root.shapes, self._on_drift)
-            renamed = {key: chain.target for key, chain in self._upcasters.chains().items()}
-            decoder = Decoder(self._gate, self._recipes, raw, self._shapes, evolution, renamed)
+            decoder = Decoder(self._gate, self._recipes, raw, self._shapes, evolution, self._upcasters.renamed())
             with localcontext():  # whatever stored numbers do to the flags of the thread's own
                 fields = decoder.value(root.fields)
             if decoder.named_types:

@@ -24,11 +24,12 @@ from . import forms as f
 from . import type_expressions
 from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
+from .forms import SHORT
 from .keys import SETS, check_elements, check_hashed, check_kept, put
 from .rebuilding import Recipe, recipe_for
 from .shapes import Shapes
 from .state import PYDANTIC
-from .upcasters import Upcast, has_labels
+from .upcasters import Upcast
 from .work import Work
 
 __all__ = ["Decoder", "said", "zone_names"]
@@ -37,7 +38,6 @@ _ABSENT = object()
 _EXPRESSION, _TYPING = 200, 2_000  # steps that it takes to make a type expression, by the interpreter or by typing
 MAX_DEQUES: Final = 10_000
 """How many deques of one checkpoint may hold more than plain values."""
-_SHORT = 80  # characters of a name in the place that an error gives
 
 
 @functools.cache
@@ -140,7 +140,7 @@ class Decoder:
                     if item and type(item) not in atoms:
                         node[key] = value(item, depth + 1)
             except CheckpointDecodeError as error:
-                error.path.insert(0, f".{key}" if key.isidentifier() and len(key) < _SHORT else f"[{key[:_SHORT]!r}]")
+                error.path.insert(0, f".{key}" if key.isidentifier() and len(key) < SHORT else f"[{key[:SHORT]!r}]")
                 raise
         return node
 
@@ -223,7 +223,7 @@ class Decoder:
         key = text_of(node, f.NAME)
         if key not in zone_names():
             raise CheckpointDecodeError(
-                f"A stored time zone is {key[:80]!r}, which is no name of the time zone database here. The package "
+                f"A stored time zone is {key[:SHORT]!r}, which is no name of the time zone database here. The package "
                 "tzdata has all of them."
             )
         zone = self._zones.get(key)  # kept, so that each is read from its file once
@@ -324,7 +324,7 @@ class Decoder:
                 "it not be made from what it is copied by? Give it a __reduce__ that returns its type and arguments."
             ) from error
         if f.EXPECT in node and type_key(f.type_of(made)) != self._renamed.get(node[f.EXPECT], node[f.EXPECT]):
-            expected = str(node[f.EXPECT])[:_SHORT]
+            expected = str(node[f.EXPECT])[:SHORT]
             raise CheckpointDecodeError(f"A stored {expected!r} comes back as {type_key(f.type_of(made))!r}.")
         return made
 
@@ -333,8 +333,7 @@ class Decoder:
         if depth > f.MAX_DEPTH:
             raise _too_deep()
         for dropped in node.dropped:
-            if has_labels(dropped):
-                self.value(dropped, depth + 1)
+            self.value(dropped, depth + 1)
         key, state = cast(str, node[f.FORM]), cast("dict[str, Any]", node[f.STATE])
         recipe = self._recipe(key)
         try:

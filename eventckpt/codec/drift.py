@@ -6,13 +6,9 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..errors import CheckpointDecodeError
 
-__all__ = ["MAX_TOLD", "SHORT", "Drift", "Drifts", "OnDrift"]
+__all__ = ["MAX_TOLD", "Drift", "Drifts", "OnDrift"]
 
 OnDrift: TypeAlias = Literal["error", "warn"]
-
-SHORT: Final = 80
-"""Characters of a stored name that a message gives."""
-
 
 MAX_TOLD: Final = 100
 """Different drifts of one checkpoint that are each told of: the names in it are whatever was stored, and each is a line

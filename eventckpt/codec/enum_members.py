@@ -14,7 +14,8 @@ from typing import Any, Final, cast
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import shapes as s
-from .drift import SHORT, Drift, Drifts
+from .drift import Drift, Drifts
+from .forms import SHORT
 from .work import Work
 
 __all__ = ["FLAG_BITS", "Members"]

@@ -17,9 +17,9 @@ from typing import Any, Final, NamedTuple, cast
 from ..errors import CheckpointDecodeError
 from . import shapes as s
 from .changed_fields import Fields, as_model
-from .drift import SHORT, Drift, Drifts, OnDrift
+from .drift import Drift, Drifts, OnDrift
 from .enum_members import Members
-from .messagepack import pack
+from .forms import SHORT
 from .shapes import Shape
 from .work import Work
 
@@ -46,14 +46,6 @@ class Evolution:
         self._enums: dict[str, Members | None] = {}
         """By their keys; None while one is made, whose values may be of other enums, but not of itself."""
 
-    def then(self, key: str) -> dict[str, Any] | None:
-        """The shape that was recorded of a class.
-
-        Raises:
-            CheckpointDecodeError: the record is malformed.
-        """
-        return s.recorded_shape(self._recorded, key)
-
     def change(
         self, cls: type[Any], key: str, now: Shape | None, value: Callable[[Any], Any], work: Work
     ) -> Change | None:
@@ -67,16 +59,16 @@ class Evolution:
             work: counts what comparing such values takes.
 
         Raises:
-            CheckpointDecodeError: it is another kind of class now.
+            CheckpointDecodeError: it is another kind of class now, or its record is malformed.
         """
-        then = self.then(key)
+        then = s.recorded_shape(self._recorded, key)
         if now is None and then is None:
             return None
         if s.decides_itself(cls):
             return None
         if then is None:
             return self._unrecorded(cls, key)
-        if now is not None and pack(then) == now.packed:
+        if now is not None and now.is_as(then):
             return None
         kind = _PLAIN if now is None else now.node[s.KIND]
         if kind != then[s.KIND] and {kind, then[s.KIND]} != {s.ENUM, s.FLAG}:
@@ -120,9 +112,9 @@ class Evolution:
         """The member of an enum that was stored by a name which the enum does not have now.
 
         Raises:
-            CheckpointDecodeError: it is not to be found by its value either.
+            CheckpointDecodeError: it is not to be found by its value either, or the record is malformed.
         """
-        then = self.then(key)
+        then = s.recorded_shape(self._recorded, key)
         if then is None or s.MEMBERS not in then or s.kind_of(cls) not in (s.ENUM, s.FLAG):
             raise CheckpointDecodeError(f"{key[:SHORT]!r} has no member {name[:SHORT]!r} now.")
         return self._members(cls, key, then, value, work).by_name(name)

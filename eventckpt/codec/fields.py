@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
+from .forms import SHORT
 
 __all__ = ["bytes_of", "listed", "malformed", "text_of", "unknown_kind", "without_a_name"]
 
@@ -39,7 +40,7 @@ def text_of(node: dict[str, Any], field: str) -> str:
 
 def malformed(node: dict[str, Any]) -> CheckpointDecodeError:
     """What to raise where a form is not as it must be."""
-    return CheckpointDecodeError(f"A stored {str(node.get(f.FORM))[:80]!r} is malformed; the event is damaged.")
+    return CheckpointDecodeError(f"A stored {str(node.get(f.FORM))[:SHORT]!r} is malformed; the event is damaged.")
 
 
 def without_a_name() -> CheckpointDecodeError:
@@ -50,6 +51,6 @@ def without_a_name() -> CheckpointDecodeError:
 def unknown_kind(kind: str) -> CheckpointDecodeError:
     """What to raise where a form is of a kind that this version does not have."""
     return CheckpointDecodeError(
-        f"Stored values use the kind {kind[:80]!r}, which this version of eventckpt does not know. "
+        f"Stored values use the kind {kind[:SHORT]!r}, which this version of eventckpt does not know. "
         "The event was written by a newer version, or is damaged."
     )

@@ -18,6 +18,9 @@ MAX_DEPTH: Final = 200
 """How many containers and objects may lie inside each other. Recursion uses one frame a level, and CPython's
 default limit is 1,000 frames."""
 
+SHORT: Final = 80
+"""Characters of a stored name that a message gives."""
+
 HEAP_TYPE: Final = 1 << 9
 """Py_TPFLAGS_HEAPTYPE: of a class made by a class statement, against one that is part of the interpreter."""
 

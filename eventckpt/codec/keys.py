@@ -11,8 +11,7 @@ from typing import Any, Final, cast
 
 from ..allowlist import type_key
 from ..errors import CheckpointDecodeError
-from .drift import SHORT
-from .forms import type_of
+from .forms import SHORT, type_of
 from .work import Work
 
 __all__ = ["SETS", "check_elements", "check_hashed", "check_kept", "put"]

@@ -13,7 +13,7 @@ from . import forms as f
 from .fields import malformed
 from .messagepack import pack, unpack
 
-__all__ = ["Root", "opened", "root_of"]
+__all__ = ["Root", "opened"]
 
 
 class Root(NamedTuple):
@@ -27,31 +27,18 @@ class Root(NamedTuple):
 
     def packed(self) -> bytes:
         """The raw bytes."""
-        return pack(self.node())
-
-    def node(self) -> dict[str, Any]:
-        """The tree of natives that the raw bytes are."""
         if self.shapes is None:
-            return self.fields
-        return {f.FORM: f.CHECKPOINT, f.STATE: self.fields, f.SHAPES: self.shapes}
+            return pack(self.fields)
+        return pack({f.FORM: f.CHECKPOINT, f.STATE: self.fields, f.SHAPES: self.shapes})
 
 
 def opened(raw: bytes) -> Root:
     """What raw bytes say.
 
     Raises:
-        CheckpointDecodeError: they are no checkpoint.
-        Exception: they are no MessagePack.
+        CheckpointDecodeError: they are no checkpoint, or no MessagePack.
     """
-    return root_of(unpack(raw))
-
-
-def root_of(node: Any) -> Root:
-    """The same of bytes that were unpacked already.
-
-    Raises:
-        CheckpointDecodeError: it is no checkpoint.
-    """
+    node = unpack(raw)
     if type(node) is not dict:
         raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
     root = cast("dict[str, Any]", node)

@@ -19,8 +19,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from ..errors import CheckpointDecodeError
-from . import forms as f
-from .drift import SHORT
+from .forms import SHORT
 from .messagepack import pack
 
 __all__ = [
@@ -76,7 +75,11 @@ class Shape(NamedTuple):
     node: dict[str, Any]
     """As it is recorded."""
     packed: bytes
-    """That as MessagePack: two shapes are the same where these are."""
+    """That as MessagePack."""
+
+    def is_as(self, recorded: Any) -> bool:
+        """Whether a recorded shape is the same: byte for byte, since 1 is no True."""
+        return pack(recorded) == self.packed
 
 
 class Field(NamedTuple):
@@ -125,11 +128,8 @@ class Shapes:
 
     def _value(self, member: Any) -> Any:
         """The value of a member; None where it is no data, so that no value of it was ever stored."""
-        value = member._value_
-        if type(value) in f.ATOMS - f.LARGE_ATOMS:
-            return value
         try:
-            return self._node_of(value)
+            return self._node_of(member._value_)
         except Exception:
             return None
 
@@ -188,14 +188,8 @@ def takes_extra(cls: type[Any]) -> bool:
 
 
 def _private_default(attribute: Any) -> Callable[[Any, dict[str, Any]], Any] | None:
-    if attribute.default is PydanticUndefined and attribute.default_factory is None:
-        return None
-    factory = attribute.default_factory
-    if factory is None:
-        return lambda made, values: attribute.get_default()
-    if getattr(attribute, "default_factory_takes_validated_data", False):  # newer than the oldest pydantic that runs
-        return lambda made, values: factory(values)
-    return lambda made, values: factory()
+    is_missing = attribute.default is PydanticUndefined and attribute.default_factory is None
+    return None if is_missing else _pydantic_default(attribute)
 
 
 def _of_dataclass(cls: type[Any]) -> list[Field]:
@@ -236,9 +230,13 @@ def _pydantic_field(name: str, info: Any) -> Field:
 
 
 def _pydantic_default(info: Any) -> Callable[[Any, dict[str, Any]], Any]:
+    """The default of a field or a private attribute."""
+    factory = info.default_factory
+    if factory is None:
+        return lambda made, values: info.get_default()  # a copy, where it can be changed
     if getattr(info, "default_factory_takes_validated_data", False):  # newer than the oldest pydantic that runs
-        return lambda made, values: info.default_factory(values)
-    return lambda made, values: info.get_default(call_default_factory=True)
+        return lambda made, values: factory(values)
+    return lambda made, values: factory()
 
 
 def _of_attrs(cls: type[Any]) -> list[Field]:

@@ -7,48 +7,49 @@ does each value that was stored as one of that class in the first place: seen af
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, cast
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from .root import Root
-from .upcasters import Chain, Recorded, Upcast, recorded_of, state_of
+from .upcasters import Recorded, Upcast, recorded_of, state_of
+from .walk import all_in, key_of, labelled
 
 __all__ = ["as_forms"]
 
 _TYPE_FIELDS: Final = (f.FORM, f.EXPECT, f.BASE)
 
 
-def as_forms(root: Root, chains: Mapping[str, Chain]) -> Root:
+def as_forms(root: Root, renamed: Mapping[str, str]) -> Root:
     """The checkpoint with plain forms in the place of what upcasters made, and with the names that they lead to.
 
     Args:
         root: what `upcast` gave.
-        chains: the upcasters that it went through, by the key that was stored.
+        renamed: from the key that was stored, the class that its upcasters end at.
     """
     holder: dict[str, Any] = {f.STATE: root.fields}
-    _Rewriter(root, chains).rewrite(holder)
+    _Rewriter(root, renamed).rewrite(holder)
     return Root(holder[f.STATE], root.shapes)
 
 
 class _Rewriter:
     """Writes one checkpoint anew.
 
-    A function of an upcaster may leave out what a reference elsewhere means, and put one value in two places: the first
-    reference becomes what was left out, and of two values with one label the second has none.
+    A function of an upcaster may leave out what a reference elsewhere means: the first reference becomes what was left
+    out. Of that a part may stand elsewhere all the same: of two values with one label the second has none.
     """
 
-    def __init__(self, root: Root, chains: Mapping[str, Chain]) -> None:
+    def __init__(self, root: Root, renamed: Mapping[str, str]) -> None:
         self._root = root
         self._recorded: dict[str, Recorded] = {}
-        self._renamed = {key: chain.target for key, chain in chains.items()}
+        self._renamed = renamed
         self._by_names = {*self._renamed, *self._renamed.values()}
-        self._kept = set(_labelled(root.fields))
+        self._kept = set(labelled(root.fields))
         self._dropped: dict[int, dict[str, Any]] = {}
-        for node in _dicts(root.fields):
-            for dropped in node.dropped if type(node) is Upcast else ():
-                self._dropped |= _labelled(dropped)
+        for node in all_in(root.fields):
+            for dropped in node.dropped if f.type_of(node) is Upcast else ():
+                self._dropped |= labelled(dropped)
         self._written = set[int]()
 
     def rewrite(self, holder: dict[str, Any]) -> None:
@@ -68,11 +69,11 @@ class _Rewriter:
         label = node.get(f.LABEL)
         if node.get(f.FORM) == f.REF and label not in self._kept and label in self._dropped:
             node = self._dropped[label]
-            self._kept |= _labelled(node).keys()
+            self._kept |= labelled(node).keys()
         kind = node.get(f.FORM)
         if type(kind) is not str or kind == f.REF:
             return dict(node)
-        form = dict(node) if type(node) is Upcast else self._named(kind, node)
+        form = dict(node) if type(node) is Upcast else self._named(node)
         for field in _TYPE_FIELDS:
             if type(form.get(field)) is str:
                 form[field] = self._renamed.get(form[field], form[field])
@@ -84,10 +85,10 @@ class _Rewriter:
             self._written.add(label)
         return form
 
-    def _named(self, kind: str, node: dict[str, Any]) -> dict[str, Any]:
+    def _named(self, node: dict[str, Any]) -> dict[str, Any]:
         """A form of a class that upcasters lead from or to, by the names of its fields."""
-        key = node.get(f.EXPECT) if kind == f.ENUM else kind
-        if type(key) is not str or key not in self._by_names:
+        key = key_of(node)
+        if key is None or key not in self._by_names:
             return dict(node)
         try:
             if key not in self._recorded:
@@ -96,25 +97,3 @@ class _Rewriter:
         except CheckpointDecodeError:  # it is shown as it is stored
             return dict(node)
         return {f.FORM: key, f.STATE: state} | ({f.LABEL: node[f.LABEL]} if f.LABEL in node else {})
-
-
-def _labelled(root: Any) -> dict[int, dict[str, Any]]:
-    """The forms in a tree that a reference may mean, by their labels."""
-    return {
-        form[f.LABEL]: form
-        for form in _dicts(root)
-        if f.FORM in form and form[f.FORM] != f.REF and type(form.get(f.LABEL)) is int
-    }
-
-
-def _dicts(root: Any) -> Iterator[dict[str, Any]]:
-    """Every dict in a tree."""
-    rest: list[Any] = [root]
-    while rest:
-        node = rest.pop()
-        if isinstance(node, dict):
-            form = cast("dict[str, Any]", node)
-            yield form
-            rest += [item for item in form.values() if isinstance(item, (dict, list))]
-        elif type(node) is list:
-            rest += [item for item in cast("list[Any]", node) if isinstance(item, (dict, list))]

@@ -7,24 +7,24 @@ is plain values and stored forms (docs/event-format.md), innermost first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
 from . import shapes as s
-from .drift import SHORT
 from .fields import listed, malformed, text_of
+from .forms import SHORT
 from .messagepack import pack
 from .root import Root
+from .walk import all_in, key_of, labelled
 
 __all__ = [
     "Recorded",
     "Upcast",
     "Upcaster",
     "Upcasters",
-    "has_labels",
     "recorded_of",
     "register_upcaster",
     "state_of",
@@ -109,6 +109,7 @@ class Upcasters:
             raise TypeError(f"upcasters takes a list of Upcaster, not a {f.type_of(given).__name__}.")
         self._own = _by_key(given)
         self._chains: dict[str, Chain] = {}
+        self._renamed: dict[str, str] = {}
         self._made_of = -1
 
     def chains(self) -> Mapping[str, Chain]:
@@ -120,8 +121,14 @@ class Upcasters:
         if self._made_of != len(_registered):
             by_key = {**_by_key(_registered), **self._own}
             self._chains = {key: _chain(key, by_key, CheckpointDecodeError) for key in by_key}
+            self._renamed = {key: chain.target for key, chain in self._chains.items()}
             self._made_of = len(_registered)
         return self._chains
+
+    def renamed(self) -> Mapping[str, str]:
+        """From the key of each stored class that changes, the class that it ends at; raises what `chains` does."""
+        self.chains()
+        return self._renamed
 
 
 _registered: Final[list[Upcaster]] = []
@@ -183,7 +190,7 @@ class Upcast(dict[str, Any]):
     def __init__(self, key: str, state: State, label: Any, dropped: list[Any]) -> None:
         super().__init__({f.FORM: key, f.STATE: state} | ({} if label is None else {f.LABEL: label}))
         self.dropped: list[Any] = dropped
-        """Forms that the state does not hold any more, and that a reference elsewhere may mean."""
+        """Forms of which the state does not hold all any more that a reference elsewhere may mean."""
 
 
 def upcast(
@@ -215,7 +222,7 @@ def upcast(
         if type(node) is dict:
             form = cast("dict[str, Any]", node)
             rest += [(form, name) for name, item in form.items() if type(item) in (dict, list)]
-            if _key_of(form) in active:
+            if key_of(form) in active:
                 places.append(place)
         else:
             items = cast("list[Any]", node)
@@ -223,44 +230,11 @@ def upcast(
     recorded: dict[str, Recorded] = {}
     for container, at in reversed(places):  # what is inside a value comes before it
         form = container[at]
-        key = cast(str, _key_of(form))
+        key = cast(str, key_of(form))
         if key not in recorded:
             recorded[key] = recorded_of(root, key)
         container[at] = _through(active[key], form, recorded[key], stored)
     return Root(holder[f.STATE], root.shapes)
-
-
-def has_labels(node: Any) -> bool:
-    """Whether a reference elsewhere could mean something in a stored form."""
-    return bool(_labels_in(node))
-
-
-def _labels_in(node: Any) -> set[Any]:
-    """The labels of the forms in a node: what references mean."""
-    return {
-        each[f.LABEL]
-        for each in _all_in(node)
-        if isinstance(each, dict) and f.FORM in each and f.LABEL in each and each[f.FORM] != f.REF
-    }
-
-
-def _all_in(node: Any) -> Iterator[Any]:
-    """A node and all that is in it."""
-    rest = [node]
-    while rest:
-        each = rest.pop()
-        yield each
-        if isinstance(each, dict):
-            rest += cast("dict[str, Any]", each).values()
-        elif type(each) is list:
-            rest += cast("list[Any]", each)
-
-
-def _key_of(form: dict[str, Any]) -> str | None:
-    """The key of the class that a form is an instance of."""
-    kind = form.get(f.FORM)
-    key = form.get(f.EXPECT) if kind == f.ENUM else kind
-    return key if type(key) is str and ":" in key else None
 
 
 class Recorded(NamedTuple):
@@ -300,10 +274,11 @@ def _through(chain: Chain, form: dict[str, Any], shape: Recorded, stored: Callab
     made = {name: as_stored.form(value, 0) for name, value in state.items()}
     # In the order in which they were stored, wherever a function put them: a reference comes behind what it means.
     places = {id(each): at for at, each in enumerate(before)}
-    order = {name: min(places.get(id(each), len(places)) for each in _all_in(value)) for name, value in made.items()}
+    order = {name: min(places.get(id(each), len(places)) for each in all_in(value)) for name, value in made.items()}
     made = {name: made[name] for name in sorted(made, key=order.__getitem__)}
-    kept = _labels_in(list(made.values()))
-    return Upcast(chain.target, made, form.get(f.LABEL), [each for each in before if not _labels_in(each) <= kept])
+    kept = labelled(list(made.values())).keys()
+    dropped = [each for each in before if not labelled(each).keys() <= kept]
+    return Upcast(chain.target, made, form.get(f.LABEL), dropped)
 
 
 def _asked(step: Upcaster, fn: Callable[[State], State], state: State) -> State:

@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from ...events import MAX_SEQ, CheckpointEvent, EventSchema, StreamId
+from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventSchema, StreamId
 from ...text import described
 from .. import FoundEvent
 
@@ -266,4 +266,4 @@ def _schema(stored: Any) -> int:
     try:
         return _schema_decoder.decode(stored).schema
     except _NOT_A_HEADER:
-        return 1
+        return FIRST_SCHEMA

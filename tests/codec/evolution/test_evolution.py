@@ -52,24 +52,16 @@ def assert_is(got: str, want: str | Refused) -> None:
         assert got == want
 
 
+@pytest.mark.parametrize("bare", [False, True], ids=["recorded", "of 0.1.0"])
 @each_mode
 @each_kind
 def test_a_load_gives_the_value_or_names_class_and_field(
-    kind: Kind, on_drift: Any, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, on_drift: Any, bare: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = stored(monkeypatch, kind)
+    """An event without shapes gets its defaults filled in, and nothing else."""
+    raw = stored(monkeypatch, kind, bare=bare)
     codec = CheckpointCodec(kind.keys, on_drift=on_drift)
-    assert_is(outcome(codec, raw), kind.outcome(on_drift, bare=False))
-
-
-@each_mode
-@each_kind
-def test_an_event_without_shapes_gets_its_defaults_filled_in_and_nothing_else(
-    kind: Kind, on_drift: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    raw = stored(monkeypatch, kind, bare=True)
-    codec = CheckpointCodec(kind.keys, on_drift=on_drift)
-    assert_is(outcome(codec, raw), kind.outcome(on_drift, bare=True))
+    assert_is(outcome(codec, raw), kind.outcome(on_drift, bare=bare))
 
 
 @each_mode

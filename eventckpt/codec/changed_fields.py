@@ -16,6 +16,7 @@ __all__ = ["Fields", "as_model"]
 
 C = TypeVar("C", dict[str, Any], set[Any])
 
+_OF_A_MODEL: Final = "__pydantic_fields_set__"
 _ADDED: Final = "was added to the class without a default, and the stored value has none"
 
 
@@ -45,14 +46,18 @@ class Fields:
         self._takes_extra = is_model and s.takes_extra(cls)
         self._then: list[str] | None = None if then is None else then[s.FIELDS]
         self._names_then = frozenset(self._then or ())
+        self._gone = self._names_then - self._now.keys()
+        self._is_plain = not self._slots and not self._is_ordered
         self._private_then: frozenset[str] = frozenset(() if then is None else then.get(s.PRIVATE, ()))
         self._is_recorded = then is not None
         self._strict = strict
 
     def attributes(self, made: Any, state: Any) -> Any:
         """The attributes of a dataclass or an attrs class, as its state has them now."""
+        if self._is_plain and type(state) is dict and self._fits(cast("dict[str, Any]", state)):
+            return cast(Any, state)
         values = self._by_name(state)
-        if "__pydantic_fields_set__" in values:
+        if _OF_A_MODEL in values:
             raise CheckpointDecodeError(self._text("__dict__", "is a part of the stored value, as it is of a model's"))
         self._drop_removed(values, self._names_then, self._now)
         self._add(made, values)
@@ -62,6 +67,10 @@ class Fields:
         set_by_name = self._slots | (_slots_in(state) - self._now.keys())
         slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values
+
+    def _fits(self, values: dict[str, Any]) -> bool:
+        """Whether nothing is to be filled in or taken out, as of most values of 0.1.0."""
+        return self._now.keys() <= values.keys() and self._gone.isdisjoint(values) and _OF_A_MODEL not in values
 
     def _by_name(self, state: Any) -> dict[str, Any]:
         if type(state) is list:
@@ -94,7 +103,7 @@ class Fields:
             raise CheckpointDecodeError(self._text("__dict__", "is no part of the stored value, as it is of a model's"))
         values = dict(parts["__dict__"])
         extra = dict(self._exact(dict, parts.get("__pydantic_extra__")))
-        given = self._exact(set, parts.get("__pydantic_fields_set__"))
+        given = self._exact(set, parts.get(_OF_A_MODEL))
         removed = self._drop_removed(values, self._names_then, self._now)
         for name in [name for name in extra if self._is_recorded and name in self._now]:
             values[name] = extra.pop(name)  # and stands in the set of the fields that were given, as it did
@@ -105,7 +114,7 @@ class Fields:
                 del extra[name]
             parts["__pydantic_extra__"] = extra if self._takes_extra else None
         parts["__dict__"] = values
-        parts["__pydantic_fields_set__"] = given - removed
+        parts[_OF_A_MODEL] = given - removed
         parts["__pydantic_private__"] = self._private(made, values, parts.get("__pydantic_private__"))
         return parts
 
@@ -176,7 +185,7 @@ def as_model(values: dict[str, Any], named: list[str], private: list[str]) -> di
         "__pydantic_extra__": {
             name: each for name, each in values.items() if name not in named and name not in private
         },
-        "__pydantic_fields_set__": set(named),
+        _OF_A_MODEL: set(named),
         "__pydantic_private__": {name: values[name] for name in private},
     }
 

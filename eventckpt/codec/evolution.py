@@ -61,15 +61,13 @@ class Evolution:
         Raises:
             CheckpointDecodeError: it is another kind of class now, or its record is malformed.
         """
+        if now is not None and self._recorded is not None and now.is_as(self._recorded.get(key)):
+            return None  # as it nearly always is
         then = s.recorded_shape(self._recorded, key)
-        if now is None and then is None:
-            return None
-        if s.decides_itself(cls):
+        if (now is None and then is None) or s.decides_itself(cls):
             return None
         if then is None:
             return self._unrecorded(cls, key)
-        if now is not None and now.is_as(then):
-            return None
         kind = _PLAIN if now is None else now.node[s.KIND]
         if kind != then[s.KIND] and {kind, then[s.KIND]} != {s.ENUM, s.FLAG}:
             return self._other_kind(key, then[s.KIND], kind)

@@ -54,8 +54,8 @@ class Fields:
 
     def attributes(self, made: Any, state: Any) -> Any:
         """The attributes of a dataclass or an attrs class, as its state has them now."""
-        if self._is_plain and type(state) is dict and self._fits(cast("dict[str, Any]", state)):
-            return cast(Any, state)
+        if self._is_plain and self._fits(state):
+            return state
         values = self._by_name(state)
         if _OF_A_MODEL in values:
             raise CheckpointDecodeError(self._text("__dict__", "is a part of the stored value, as it is of a model's"))
@@ -68,9 +68,9 @@ class Fields:
         slots = {name: values.pop(name) for name in sorted(set_by_name) if name in values}
         return (values or None, slots) if slots else values
 
-    def _fits(self, values: dict[str, Any]) -> bool:
+    def _fits(self, values: Any) -> bool:
         """Whether nothing is to be filled in or taken out, as of most values of 0.1.0."""
-        return self._now.keys() <= values.keys() and self._gone.isdisjoint(values) and _OF_A_MODEL not in values
+        return _has(values, self._now) and self._gone.isdisjoint(values) and _OF_A_MODEL not in values
 
     def _by_name(self, state: Any) -> dict[str, Any]:
         if type(state) is list:
@@ -98,6 +98,8 @@ class Fields:
 
     def of_model(self, made: Any, state: Any) -> Any:
         """The state of a pydantic model: its fields, its private attributes, and values of other names."""
+        if not self._is_recorded and self._is_whole(state):
+            return state
         parts = dict(self._exact(dict, state))
         if type(parts.get("__dict__")) is not dict:  # the model itself would take it for an empty one
             raise CheckpointDecodeError(self._text("__dict__", "is no part of the stored value, as it is of a model's"))
@@ -117,6 +119,13 @@ class Fields:
         parts[_OF_A_MODEL] = given - removed
         parts["__pydantic_private__"] = self._private(made, values, parts.get("__pydantic_private__"))
         return parts
+
+    def _is_whole(self, state: Any) -> bool:
+        """Whether a model's state lacks nothing, as most of 0.1.0."""
+        parts = cast("dict[str, Any]", state) if type(state) is dict else {}
+        return _has(parts.get("__dict__"), self._now) and _has(
+            parts.get("__pydantic_private__") or {}, self._private_now
+        )
 
     def _private(self, made: Any, public: dict[str, Any], stored: dict[str, Any] | None) -> dict[str, Any] | None:
         now = self._private_now
@@ -188,6 +197,10 @@ def as_model(values: dict[str, Any], named: list[str], private: list[str]) -> di
         _OF_A_MODEL: set(named),
         "__pydantic_private__": {name: values[name] for name in private},
     }
+
+
+def _has(values: Any, fields: dict[str, Field]) -> bool:
+    return type(values) is dict and fields.keys() <= cast("dict[str, Any]", values).keys()
 
 
 def _slots_in(state: Any) -> set[str]:

@@ -25,10 +25,10 @@ from . import type_expressions
 from .evolution import Evolution
 from .fields import bytes_of, listed, malformed, text_of, unknown_kind, without_a_name
 from .forms import SHORT
-from .keys import SETS, check_elements, check_hashed, check_kept, put
+from .keys import SETS, check_elements, fill, put
 from .rebuilding import Recipe, recipe_for
 from .shapes import Shapes
-from .state import PYDANTIC
+from .state import references_in
 from .upcasters import Upcast
 from .work import Work
 
@@ -157,11 +157,9 @@ class Decoder:
         return tuple(self._items(node, depth))
 
     def _frozenset(self, node: dict[str, Any], depth: int) -> frozenset[Any]:
-        items = self._items(node, depth)
-        check_hashed(items, self._work)
-        made = frozenset(items)
-        check_kept(items, len(made))
-        return made
+        made: set[Any] = set()
+        fill(made, self._items(node, depth), self._work)
+        return frozenset(made)
 
     def _items(self, node: dict[str, Any], depth: int) -> list[Any]:
         items = listed(node, f.ITEMS)
@@ -193,17 +191,12 @@ class Decoder:
         except CheckpointDecodeError as error:
             error.path.insert(0, f"[key {at}]")
             raise
-        keys = [key for key, _ in pairs]
-        check_hashed(keys, self._work)
-        put(target, pairs, keys)
+        put(target, pairs, self._work)
 
     def _set(self, node: dict[str, Any], depth: int) -> set[Any]:
         made: set[Any] = set()
         self._label(node, made)
-        items = self._items(node, depth)
-        check_hashed(items, self._work)
-        made.update(items)
-        check_kept(items, len(made))
+        fill(made, self._items(node, depth), self._work)
         return made
 
     def _bytearray(self, node: dict[str, Any], depth: int) -> bytearray:
@@ -302,13 +295,15 @@ class Decoder:
                         state = self._slots(state, depth)
                     else:
                         state = self.value(state, depth + 1)
-                        self._work.copy_state(state)
+                        if self._labelled:
+                            self._work.copy_state(state)
                     recipe.check(made, state)
                 else:
+                    shared = references_in(state) if self._labelled and self._dunders else ()
                     self._map(state, depth)
+                    for name in shared:
+                        self._work.copy_state(state[name])
                     if self._dunders:
-                        for name in PYDANTIC & state.keys():
-                            self._work.copy_state(state[name])
                         recipe.check(made, state)
                 if recipe.plain_dicts:
                     recipe.check_plain_dicts(state)

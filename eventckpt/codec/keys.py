@@ -14,7 +14,7 @@ from ..errors import CheckpointDecodeError
 from .forms import SHORT, type_of
 from .work import Work
 
-__all__ = ["SETS", "check_elements", "check_hashed", "check_kept", "put"]
+__all__ = ["SETS", "check_elements", "check_hashed", "fill", "put"]
 
 _LENGTH: Final = cast(Any, dict).__len__
 _PLAIN_SETTERS: Final = (cast(Any, dict).__setitem__, cast(Any, OrderedDict).__setitem__)
@@ -43,7 +43,7 @@ def check_hashed(keys: list[Any], work: Work) -> None:
         ) from error
 
 
-def check_kept(keys: list[Any], kept: int) -> None:
+def _check_kept(keys: list[Any], kept: int) -> None:
     """Refuse a dict or a set that has fewer keys than were stored.
 
     Args:
@@ -73,20 +73,35 @@ def check_elements(made: Any, args: list[Any]) -> None:
         CheckpointDecodeError: two elements are equal now.
     """
     if len(args) == 1 and type_of(args[0]) is list:
-        check_kept(args[0], len(made))
+        _check_kept(args[0], len(made))
 
 
-def put(target: Any, pairs: list[list[Any]], keys: list[Any]) -> None:
-    """Put pairs into a new dict, or what is filled like one.
+def fill(made: set[Any], elements: list[Any], work: Work) -> None:
+    """Put elements into a new set, and count what that takes.
 
     Raises:
-        CheckpointDecodeError: it is filled as a dict is, and two keys are equal now.
+        CheckpointDecodeError: it is too much, one cannot be hashed, or two are equal now.
     """
+    check_hashed(elements, work)
+    made.update(elements)
+    if len(made) < len(elements):
+        _check_kept(elements, len(made))
+
+
+def put(target: Any, pairs: list[list[Any]], work: Work) -> None:
+    """Put pairs into a new dict, or what is filled like one, and count what that takes.
+
+    Raises:
+        CheckpointDecodeError: it is too much, a key cannot be hashed, or `target` is filled as a dict is, and two keys
+            are equal now.
+    """
+    keys = [key for key, _ in pairs]
+    check_hashed(keys, work)
     counts = getattr(type_of(target), "__setitem__", None) in _PLAIN_SETTERS and not _LENGTH(target)
     for key, item in pairs:
         target[key] = item
     if counts:
-        check_kept(keys, _LENGTH(target))
+        _check_kept(keys, _LENGTH(target))
 
 
 def _named(value: Any) -> str:

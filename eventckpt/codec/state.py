@@ -20,7 +20,7 @@ from ..errors import CheckpointDecodeError
 from . import forms as f
 from .type_expressions import is_type_expression
 
-__all__ = ["PYDANTIC", "Restore", "state_of"]
+__all__ = ["Restore", "references_in", "state_of"]
 
 Restore: TypeAlias = Callable[[Any, Any], None]
 """Gives an object its state."""
@@ -54,8 +54,15 @@ def _take_any(made: Any, state: Any) -> None:
     """Of a class that the application allowed, or whose state is looked at while it is set."""
 
 
-PYDANTIC: Final = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"})
+_PYDANTIC: Final = frozenset({"__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__"})
 """What the state of a pydantic model consists of. Their contents are checked alike."""
+
+
+def references_in(state: dict[str, Any]) -> list[str]:
+    """The parts of a stored model's state that refer to what stands elsewhere: stored once, and copied for each
+    instance."""
+    parts = ((name, cast("dict[str, Any]", state.get(name))) for name in _PYDANTIC if type(state.get(name)) is dict)
+    return [name for name, part in parts if part.get(f.FORM) == f.REF]
 
 
 def _check_state(made: Any, state: Any) -> None:
@@ -83,7 +90,7 @@ def _parts(made: Any, state: Any) -> list[Any]:
 
 
 def _check_pydantic_state(made: Any, state: Any) -> None:
-    if type(state) is not dict or not PYDANTIC.issuperset(cast("dict[Any, Any]", state)):
+    if type(state) is not dict or not _PYDANTIC.issuperset(cast("dict[Any, Any]", state)):
         raise _bad_state(made, "is not that of a pydantic model")
     parts = cast("dict[str, Any]", state)
     for name in ("__dict__", "__pydantic_extra__", "__pydantic_private__"):

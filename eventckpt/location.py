@@ -7,7 +7,6 @@ new one, and a secret that was given in place of a name is never shown. What nam
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import sys
@@ -24,6 +23,7 @@ from .stores import AuditStore
 from .stores.sqlite import SqliteEventStore
 from .stores.sqlite.guarded import refuse_what_is_no_file
 from .text import described, is_connection_string, may_hold_a_key, safe
+from .threads import in_thread
 
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
@@ -144,10 +144,10 @@ async def open_store(
     with _settings_named():
         made = SqliteEventStore(place, busy_timeout=patience, read_only=read_only)
     if read_only or must_exist:
-        await asyncio.to_thread(_refuse_missing, place)
+        await in_thread(_refuse_missing, place)
     else:
         with suppress(StoreUnavailableError):  # it may pass by itself, and whoever opens the store is told
-            await asyncio.to_thread(refuse_what_is_no_file, made.path)
+            await in_thread(refuse_what_is_no_file, made.path)
     async with made:
         yield made
 

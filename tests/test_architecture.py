@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -19,7 +20,7 @@ LONGEST_FACE: Final = 40
 """Lines; of a face those beside its list of names, and beside the imports that bring them."""
 
 LAYERS: list[set[str]] = [
-    {"errors", "lru", "moments", "records", "text"},
+    {"errors", "lru", "moments", "records", "text", "threads"},
     {"events", "log", "pickles", "settings"},
     {"allowlist", "chain", "closing", "delta", "removals"},
     {"runs"},
@@ -350,6 +351,16 @@ def test_one_loop_asks_cosmos_db_again() -> None:
     assert [_name(path) for path in again] == [f"{COSMOS}requests.py"]
     loops = [node for node in ast.walk(_tree(again[0])) if isinstance(node, ast.For | ast.While | ast.AsyncFor)]
     assert sum(goes_on_after_an_error(loop) for loop in loops) == 1
+
+
+def test_nothing_waits_in_the_executor_of_the_loop_which_is_the_applications() -> None:
+    who = [
+        _name(path)
+        for path in (ROOT / "eventckpt").rglob("*.py")
+        if ROOT / "eventckpt" / "cli" not in path.parents
+        and re.search(r"\bto_thread\b|\brun_in_executor\b", path.read_text())
+    ]
+    assert who == []
 
 
 def test_projections_use_no_command_line_and_no_audit() -> None:

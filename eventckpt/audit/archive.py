@@ -17,9 +17,9 @@ from ..chain import is_newer, is_whole
 from ..codec import MAX_RAW_SIZE
 from ..events import MAX_SEQ, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
 from ..removals import Removals
-from ..storage.payloads import off_the_loop
 from ..stores import AuditStore
 from ..text import is_unicode
+from ..threads import off_the_loop
 from .import_report import named
 
 __all__ = [

@@ -26,9 +26,9 @@ from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
-from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, Check
 from ..stores.walks import headers_of
+from ..threads import off_the_loop
 from . import migrate
 from .archive import Exported, export_lines
 from .diff import Difference, compared

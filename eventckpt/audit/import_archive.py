@@ -7,13 +7,12 @@ one before. `eventckpt.audit.archive` has the lines, `eventckpt.audit.import_run
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator, Sequence
 
 from ..events import CheckpointEvent
-from ..storage.payloads import off_the_loop
 from ..stores import AuditStore
 from ..text import described
+from ..threads import in_thread, off_the_loop
 from .archive import MAX_LINE, SMALL, TOO_LONG, VERSION, Beginning, Line, RunTotals, Totals, flaw_of, read_line
 from .import_report import Imported, Report, named
 from .import_run import RunImport
@@ -200,7 +199,7 @@ async def _each(lines: Iterable[bytes]) -> AsyncGenerator[bytes, None]:
             yield line
         return
     each = iter(lines)
-    while some := await asyncio.to_thread(_some, each):
+    while some := await in_thread(_some, each):
         for line in some:
             yield line
 

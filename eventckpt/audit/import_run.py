@@ -17,8 +17,8 @@ from typing import Final, NamedTuple
 from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
-from ..storage.payloads import off_the_loop
 from ..stores import AuditStore, gaps_behind
+from ..threads import off_the_loop
 from .archive import RunTotals, event_line, portable, read_event
 from .import_report import Report, named
 from .shared_ids import SharedIds

@@ -12,7 +12,6 @@ narrows what a pickle can do; it does not make a source safe that is not trusted
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import stat
@@ -29,6 +28,7 @@ from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointT
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
 from ..text import described, safe
+from ..threads import in_thread
 
 __all__ = [
     "Adopted",
@@ -231,7 +231,7 @@ class Folder:
 
     async def ids(self) -> list[str]:
         """The ids of the checkpoints that are there, decodable or not."""
-        return await asyncio.to_thread(lambda: sorted(path.stem for path in self._folder.glob("*.json")))
+        return await in_thread(lambda: sorted(path.stem for path in self._folder.glob("*.json")))
 
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
         """One of them.
@@ -240,11 +240,11 @@ class Folder:
             CheckpointDecodeError, CheckpointTypeNotAllowedError: it is damaged, or holds a type that is not allowed.
             CheckpointNotFoundError: it is not there.
         """
-        return await asyncio.to_thread(self._load, self._folder / f"{checkpoint_id}.json")
+        return await in_thread(self._load, self._folder / f"{checkpoint_id}.json")
 
     async def outline(self, checkpoint_id: str) -> Outline:
         """Where one of them belongs; no pickle of it is read. Raises as `load` does."""
-        return await asyncio.to_thread(self._outline, self._folder / f"{checkpoint_id}.json")
+        return await in_thread(self._outline, self._folder / f"{checkpoint_id}.json")
 
     def _outline(self, path: Path) -> Outline:
         document = self._read(path)
@@ -303,7 +303,7 @@ class Documents:
         if len(found) > 1:
             raise CheckpointDecodeError(f"Several workflows have a checkpoint {checkpoint_id!r}.")
         fields = {name: value for name, value in found[0].items() if name not in _OF_COSMOS}
-        return await asyncio.to_thread(decoded, fields, self._gate)
+        return await in_thread(decoded, fields, self._gate)
 
 
 def outline_of(name: str, document: Mapping[str, Any]) -> Outline:

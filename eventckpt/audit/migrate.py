@@ -30,10 +30,11 @@ from ..events import MAX_SEQ, SCHEMA_OF_MIGRATIONS, CheckpointEvent, ForkPoint, 
 from ..runs import counted, live
 from ..storage.compose import event_at, header_of, now
 from ..storage.memory import EMPTY, Head
-from ..storage.payloads import BaseCache, Payloads, off_the_loop
+from ..storage.payloads import BaseCache, Payloads
 from ..stores import AuditStore
 from ..stores.walks import headers_of
 from ..text import described, safe
+from ..threads import off_the_loop
 from .diff import Difference, compared
 from .draft import Draft
 from .states import States

@@ -7,7 +7,6 @@ decoded under the application's types, and the hash of its graph is compared wit
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Collection, Iterable
 from contextlib import aclosing
@@ -21,9 +20,9 @@ from ..codec.upcasters import Upcasters
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError
 from ..events import CheckpointEvent, RunInfo, RunStatus
 from ..runs import agree
-from ..storage.payloads import off_the_loop
 from ..stores import AuditStore
 from ..text import described, safe
+from ..threads import in_thread, off_the_loop
 from .graph_changes import Candidates, GraphChange, GraphDifference, class_names, difference, hash_of
 from .resolve import checkpoint_at
 from .states import States
@@ -93,7 +92,7 @@ class _Graph:
             return known
         if len(self._found) == _SEARCHES or then == self._hash or hash_of(self._signature) != self._hash:
             return difference(self._signature, then, ids, None)
-        found = self._found[then, ids] = await asyncio.to_thread(self._searched, self._signature, then, ids, raw)
+        found = self._found[then, ids] = await in_thread(self._searched, self._signature, then, ids, raw)
         return found
 
     def _searched(self, now: dict[str, Any], then: str, ids: frozenset[str], raw: bytes) -> GraphDifference:

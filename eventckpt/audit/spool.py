@@ -5,11 +5,12 @@ What an import cannot place yet may be any part of a run of any size, and memory
 
 from __future__ import annotations
 
-import asyncio
 import struct
 import tempfile
 from collections import deque
 from typing import IO, Final
+
+from ..threads import in_thread
 
 __all__ = ["Spool"]
 
@@ -42,12 +43,12 @@ class Spool:
         self._back.append((number, line))
         self._back_size += len(line)
         if self._back_size >= _MEMORY:
-            await asyncio.to_thread(self._write)
+            await in_thread(self._write)
 
     async def front(self) -> tuple[int, bytes] | None:
         """The first line and its number; None when there is none."""
         if not self._front and self._count:
-            await asyncio.to_thread(self._refill)
+            await in_thread(self._refill)
         return self._front[0] if self._front else None
 
     def drop(self) -> None:

@@ -15,10 +15,11 @@ from ..codec.tree_reader import read_forms, read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, StreamId
-from ..storage.payloads import BaseCache, Payloads, off_the_loop
+from ..storage.payloads import BaseCache, Payloads
 from ..stores import AuditStore
 from ..stores.walks import removals_of
 from ..text import safe
+from ..threads import off_the_loop
 
 __all__ = ["ANY_TYPE", "Change", "States"]
 

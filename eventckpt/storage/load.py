@@ -28,9 +28,10 @@ from ..runs import LiveBackwards, counted, live
 from ..stores import EventStore, FoundEvent, RunStore, head_of
 from ..stores.walks import WALKS, Backwards, headers_of, is_torn, removals_of
 from ..text import is_name, safe
+from ..threads import off_the_loop
 from . import telemetry
 from .memory import EMPTY, Bound, Head, Memory, Tip
-from .payloads import Payloads, off_the_loop
+from .payloads import Payloads
 
 __all__ = ["Reader"]
 

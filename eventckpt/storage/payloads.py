@@ -6,10 +6,8 @@ and a save leave behind what the next save will need.
 
 from __future__ import annotations
 
-import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from typing import Final, ParamSpec, TypeVar
+from typing import Final
 
 from .. import delta
 from ..chain import flaw_of
@@ -19,17 +17,11 @@ from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, Payload, StreamId
 from ..log import logger_of
 from ..stores import EventStore
+from ..threads import off_the_loop
 
-__all__ = ["BaseCache", "Payloads", "off_the_loop"]
+__all__ = ["BaseCache", "Payloads"]
 
 logger: Final = logger_of("eventckpt")
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-_LARGE: Final = 256 * 1024
-"""Raw bytes from which compression and decoding leave the event loop; below, the hand-over would cost more than it
-frees."""
 
 
 class BaseCache:
@@ -140,10 +132,3 @@ def _checked(event: CheckpointEvent) -> Payload:
     if flaw or event.payload is None:
         raise CheckpointDecodeError(flaw or "it is a tombstone, which holds no state")
     return event.payload
-
-
-async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """What `work` gives; in a thread where it has `size` raw bytes to go through, and they are many."""
-    if size < _LARGE:
-        return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)

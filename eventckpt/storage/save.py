@@ -26,11 +26,12 @@ from ..events import CheckpointEvent, Payload, StreamId
 from ..log import logger_of
 from ..stores import EventStore, FoundEvent
 from ..text import safe
+from ..threads import off_the_loop
 from . import telemetry
 from .compose import event_at, header_of, tombstone_after
 from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, reason
 from .memory import Bound, Execution, Head, Memory, Tip
-from .payloads import Payloads, off_the_loop
+from .payloads import Payloads
 from .placement import Place, Placement, continues, forks
 
 __all__ = ["OnConflict", "Outcome", "Writer"]

@@ -6,7 +6,6 @@ takes for a fault of the network and tries again.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import inspect
 import os
@@ -23,6 +22,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
 from ...text import described, may_hold_a_key, safe
+from ...threads import in_thread
 
 __all__ = ["CosmosCredential", "Target", "target"]
 
@@ -208,7 +208,7 @@ class _Threaded(AsyncTokenCredential):
         self._credential = credential
 
     async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        token = await asyncio.to_thread(self._credential.get_token, *scopes, **options)
+        token = await in_thread(self._credential.get_token, *scopes, **options)
         return await token if inspect.isawaitable(token) else token  # async after all, behind a plain function
 
     async def close(self) -> None: ...

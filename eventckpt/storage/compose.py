@@ -15,7 +15,15 @@ from agent_framework import WorkflowCheckpoint
 
 from ..chain import sealed
 from ..errors import CheckpointEncodeError
-from ..events import CheckpointEvent, ForkPoint, Payload, Pruned, StreamId
+from ..events import (
+    FIRST_SCHEMA,
+    SCHEMA_OF_SECOND_DELTAS,
+    CheckpointEvent,
+    ForkPoint,
+    Payload,
+    Pruned,
+    StreamId,
+)
 from ..text import described, is_unicode
 from .memory import Head
 from .summary import summarize
@@ -101,6 +109,7 @@ def event_at(
             payload=payload,
             forked_from=forked_from,
             previous_digest=head.digest,
+            schema=max(header.schema, SCHEMA_OF_SECOND_DELTAS if len(payload.bases) > 1 else FIRST_SCHEMA),
         )
     )
 

@@ -242,7 +242,7 @@ class Reader:
         """The checkpoints behind `headers`, in their order; those that cannot be decoded are left out, with a warning,
         and those that are gone by now without. Of one that was saved again since, the newest content is given.
 
-        Goes run by run, so that each run's snapshots are read once and one of them is in memory at a time.
+        Goes run by run, so that each base is read once and those of one event are in memory at a time.
         """
         by_stream: dict[StreamId, list[CheckpointEvent]] = {}
         for header in headers:
@@ -256,7 +256,7 @@ class Reader:
     async def _checkpoints_of(
         self, stream: StreamId, headers: list[CheckpointEvent]
     ) -> AsyncGenerator[tuple[int, WorkflowCheckpoint], None]:
-        held: Base | None = None
+        held: tuple[Base, ...] = ()
         for start in range(0, len(headers), _AT_ONCE):
             wanted = headers[start : start + _AT_ONCE]
             events = {event.seq: event for event in await self._store.read(stream, *(each.seq for each in wanted))}
@@ -293,12 +293,14 @@ class Reader:
             return self._store.workflow_headers(workflow_name, desc=desc)
         return self._store.headers(StreamId(workflow_name, run_id), desc=desc)
 
-    async def _decoded(self, event: CheckpointEvent, held: Base | None = None) -> tuple[WorkflowCheckpoint, Base]:
-        """The checkpoint in `event` and the snapshot it rests on, or an error that names the event."""
+    async def _decoded(
+        self, event: CheckpointEvent, held: tuple[Base, ...] = ()
+    ) -> tuple[WorkflowCheckpoint, tuple[Base, ...]]:
+        """The checkpoint in `event` and the bases that the next one may rest on, or an error that names the event."""
         where = f"{event.named()} cannot be loaded: "
         outcome = "failed"
         try:
-            raw, base = await self._payloads.read(event, held)
+            raw, bases = await self._payloads.read(event, held)
             drifts: list[Drift] = []
             checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append)
             _tell(event, drifts)
@@ -312,7 +314,7 @@ class Reader:
             raise (_RemovedError if is_removed else CheckpointDecodeError)(f"{where}{safe(error)}") from error
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
-        return checkpoint, base
+        return checkpoint, bases
 
 
 def _tell(event: CheckpointEvent, drifts: list[Drift]) -> None:

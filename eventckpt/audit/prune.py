@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..chain import is_newer
 from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
@@ -109,6 +110,10 @@ def _plan(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], *
 def _damage(headers: Sequence[CheckpointEvent]) -> str:
     if headers[-1].seq >= MAX_SEQ:
         return "no event can follow its last one; see verify"
+    if any(is_newer(header) for header in headers):
+        return (
+            "a newer version of eventckpt wrote in it, and what its events need is not known here: prune it with that"
+        )
     if any(moment_of(header.recorded_at) is None for header in headers):
         return "a header is damaged; see verify"
     return ""

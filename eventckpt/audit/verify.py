@@ -13,12 +13,11 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..chain import flaw_of, is_newer, is_whole
 from ..codec.tree import Tree
-from ..delta import MAX_BASES
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore
-from .links import Chain
+from .links import Bases, Chain
 
 __all__ = ["Problem", "Verdict", "identity_flaw", "verify_run"]
 
@@ -98,8 +97,7 @@ class _Run:
         self._chain = Chain()
         self._events = 0
         self._first: CheckpointEvent | None = None
-        self._serves: dict[int, tuple[int, ...]] = {}
-        """The whole events that a delta may be against, and what they rest on themselves, as seqs."""
+        self._bases = Bases()
         self._needs: list[tuple[int, tuple[int, ...]]] = []
         """Deltas whose bases were not met before them, and those, as seqs."""
         self._records: dict[Pruned, int] = {}
@@ -143,14 +141,9 @@ class _Run:
             if payload.stored_size != len(payload.data):
                 said = f"its header says that {payload.stored_size:,} bytes are stored, and they are"
                 self._report(event.seq, "payload", f"{said} {len(payload.data):,}")
-            if len(payload.bases) < MAX_BASES:
-                self._serves[event.seq] = payload.bases
-            if not self._has(payload.bases):
+            if not self._bases.have(payload.bases):
                 self._needs.append((event.seq, payload.bases))
-
-    def _has(self, bases: tuple[int, ...]) -> bool:
-        """Whether these were met, and rest on each other as a delta says that needs them."""
-        return all(self._serves.get(seq) == bases[at:] for at, seq in enumerate(bases, 1))
+            self._bases.add(event.seq, payload.bases)
 
     async def decode(self, event: CheckpointEvent, decode: Decode) -> None:
         try:
@@ -175,7 +168,7 @@ class _Run:
         self._check_records()
         await self._check_beginning()
         for seq, bases in self._needs:
-            if not self._has(bases) and not self._removed.covers(seq) and not any(map(self._is_reported, bases)):
+            if not self._bases.have(bases) and not self._removed.covers(seq) and not any(map(self._is_reported, bases)):
                 self._report(seq, "base", f"it is a delta against {_BASE_OF[len(bases)].format(*bases)} of this run")
 
     def _is_reported(self, seq: int) -> bool:

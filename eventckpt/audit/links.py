@@ -39,9 +39,11 @@ class Bases:
             self._seqs.append(seq)
             self._below.append(below)
 
-    def have(self, bases: tuple[int, ...]) -> bool:
-        """Whether these are there, and rest on each other as a delta says that needs them."""
-        return all(self._below_of(seq) == (*bases[at:], 0)[0] for at, seq in enumerate(bases, 1))
+    def serve(self, seq: int, bases: tuple[int, ...]) -> bool:
+        """Whether these are there, before the delta at `seq` that needs them, and rest on each other as it says."""
+        return bases[:1] < (seq,) and all(
+            self._below_of(base) == (*bases[at:], 0)[0] for at, base in enumerate(bases, 1)
+        )
 
     def _below_of(self, seq: int) -> int | None:
         at = bisect_left(self._seqs, seq)

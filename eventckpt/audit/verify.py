@@ -141,7 +141,7 @@ class _Run:
             if payload.stored_size != len(payload.data):
                 said = f"its header says that {payload.stored_size:,} bytes are stored, and they are"
                 self._report(event.seq, "payload", f"{said} {len(payload.data):,}")
-            if not self._bases.have(payload.bases):
+            if not self._bases.serve(event.seq, payload.bases):
                 self._needs.append((event.seq, payload.bases))
             self._bases.add(event.seq, payload.bases)
 
@@ -168,7 +168,11 @@ class _Run:
         self._check_records()
         await self._check_beginning()
         for seq, bases in self._needs:
-            if not self._bases.have(bases) and not self._removed.covers(seq) and not any(map(self._is_reported, bases)):
+            if (
+                not self._bases.serve(seq, bases)
+                and not self._removed.covers(seq)
+                and not any(map(self._is_reported, bases))
+            ):
                 self._report(seq, "base", f"it is a delta against {_BASE_OF[len(bases)].format(*bases)} of this run")
 
     def _is_reported(self, seq: int) -> bool:

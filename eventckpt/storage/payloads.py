@@ -107,6 +107,8 @@ class Payloads:
             CheckpointDecodeError: the event, or a base that it needs, is damaged, changed or missing.
         """
         payload = _checked(event)
+        if payload.bases and payload.bases[0] >= event.seq:
+            raise CheckpointDecodeError(f"it is a delta against seq {payload.bases[0]}, which is not before it")
         bases = await self._bases(event.stream, payload.bases, held)
         raw = await _restored(payload, bases)
         if _can_be_base(payload):

@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointEncodeError, EventCheckpointStorage, StreamId
-from eventckpt.storage import payloads
+from eventckpt import CheckpointEncodeError, EventCheckpointStorage, StreamId, threads
 
 from ..engines import Engine
 
 WORKFLOW = "orders"
-LARGE = "x" * (2 * payloads._LARGE)
+LARGE = "x" * (2 * threads.LARGE)
 PATIENCE = 30.0
 
 

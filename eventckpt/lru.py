@@ -38,14 +38,19 @@ class Lru(Generic[_K, _V]):
             self._entries.move_to_end(key)
         return value
 
+    def peek(self, key: _K) -> _V | None:
+        """What `get` gives, without using it."""
+        return self._entries.get(key)
+
     def put(self, key: _K, value: _V, *, is_guest: bool = False) -> None:
         """Keep `value`, in place of what goes first.
 
         Args:
             key, value: the entry.
-            is_guest: it goes first itself, unless it is asked for until then. Where more entries are used in turn than
-                there is room for, guests take each other's place, and the others stay.
+            is_guest: it goes first itself, unless it is asked for until then or was no guest before. Where more entries
+                are used in turn than there is room for, guests take each other's place, and the others stay.
         """
+        stays = key in self._entries and next(iter(self._entries)) != key
         self.pop(key)
         weight = self._weigh(value)
         if weight > self._size:
@@ -56,7 +61,7 @@ class Lru(Generic[_K, _V]):
             self.has_dropped = True
         self._entries[key] = value
         self._weight += weight
-        if is_guest:
+        if is_guest and not stays:
             self._entries.move_to_end(key, last=False)
 
     def pop(self, key: _K) -> _V | None:

@@ -26,21 +26,30 @@ __all__ = ["BaseCache", "Payloads"]
 logger: Final = logger_of("eventckpt")
 
 
+_STAYS: Final = 8
+"""Of so many bases that had to be read, one is no guest."""
+
+
 class BaseCache:
     """Of the runs in use, the base used last and the snapshot below it, in `size` bytes at most.
 
     Three quarters are for payloads as they are stored, a fraction of the raw bytes, so that many runs fit; the rest is
-    for raw bytes, so that the runs that are used most need not be decompressed for each save. What was read for want of
-    room is a guest: see `Lru.put`. So runs that are saved to in turn, and are more than fit, do not all miss each time.
+    for raw bytes, so that the runs that are used most need not be decompressed for each save. What had to be read is a
+    guest (`Lru.put`): so runs that are saved to in turn, and are more than fit, do not all miss each time. One in a few
+    stays, in place of a run that is over.
     """
 
     def __init__(self, size: int) -> None:
         self._raw: Lru[tuple[StreamId, int], Base] = Lru(size // 4, _raw_size)
         self._stored: Lru[StreamId, Mapping[int, Payload]] = Lru(size - size // 4, _stored_size)
+        self._guests = 0
 
     def base(self, stream: StreamId, seq: int) -> Base | None:
         """The base with its raw bytes, if these are here."""
-        return self._raw.get((stream, seq))
+        base = self._raw.get((stream, seq))
+        if base is not None:
+            self._stored.get(stream)  # is in use, too
+        return base
 
     def stored(self, stream: StreamId) -> Mapping[int, Payload]:
         """By their seqs, the payloads of a base and of the snapshot below it, if they are here."""
@@ -55,12 +64,18 @@ class BaseCache:
             payload: with its data.
             is_new: whether it was just written; it was read otherwise.
         """
-        known = self.stored(stream)
-        if base.seq not in known:
-            below = {seq: known[seq] for seq in payload.bases if seq in known}
-            self._stored.put(stream, {**below, base.seq: payload}, is_guest=not is_new and not known)
-        if self.base(stream, base.seq) is None:
+        known = self._stored.peek(stream)
+        if known is None or base.seq not in known:
+            below = {seq: known[seq] for seq in payload.bases if seq in known} if known else {}
+            self._stored.put(stream, {**below, base.seq: payload}, is_guest=known is not None or self._is_guest(is_new))
+            for seq in (known or {}).keys() - below.keys():
+                self._raw.pop((stream, seq))
+        if self._raw.peek((stream, base.seq)) is None:
             self._raw.put((stream, base.seq), base, is_guest=not is_new)
+
+    def _is_guest(self, is_new: bool) -> bool:
+        self._guests += not is_new
+        return not is_new and self._guests % _STAYS != 0
 
 
 class Payloads:

@@ -111,9 +111,7 @@ def _damage(headers: Sequence[CheckpointEvent]) -> str:
     if headers[-1].seq >= MAX_SEQ:
         return "no event can follow its last one; see verify"
     if any(is_newer(header) for header in headers):
-        return (
-            "a newer version of eventckpt wrote in it, and what its events need is not known here: prune it with that"
-        )
+        return "a newer version of eventckpt wrote in it, and knows what its events need: prune it with that"
     if any(moment_of(header.recorded_at) is None for header in headers):
         return "a header is damaged; see verify"
     return ""

@@ -11,6 +11,7 @@ import pytest
 
 from eventckpt import CheckpointAudit, CheckpointConflictError, CheckpointEvent, EventStore, StreamId
 from eventckpt.chain import sealed
+from eventckpt.events import SCHEMA
 from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore
 
@@ -160,6 +161,18 @@ async def test_a_deleted_checkpoint_does_not_come_back(engine: Engine, cli: Cli)
     assert await engine.storage().for_run("order-1").list_checkpoint_ids(workflow_name=WORKFLOW) == [
         f"order-1-cp{seq - 1}" for seq in sorted((bases | {5, 6}) - {1})
     ]
+
+
+async def test_a_run_in_which_a_newer_version_wrote_is_left_alone(engine: Engine, cli: Cli) -> None:
+    """What its event needs is not known: it may be any."""
+    await finished_run(engine)
+    head = (await headers(engine.open()))[-1]
+    await engine.open().append(
+        sealed(msgspec.structs.replace(head, seq=11, schema=SCHEMA + 1, previous_digest=head.digest))
+    )
+    printed = await cli("prune", "order-1", "--keep", "1", "--force", "--execute", "--yes")
+    assert "left alone: a newer version of eventckpt wrote in it" in printed.out
+    assert await seqs(engine) == list(range(1, 12))
 
 
 async def test_removing_is_asked_for(engine: Engine, cli: Cli) -> None:

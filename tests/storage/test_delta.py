@@ -15,7 +15,7 @@ from agent_framework import Message, WorkflowCheckpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventckpt import CheckpointDecodeError, CheckpointEvent, EventCheckpointStorage, StreamId
+from eventckpt import CheckpointAudit, CheckpointDecodeError, CheckpointEvent, EventCheckpointStorage, StreamId
 from eventckpt.delta import DELTA, SNAPSHOT, Base, encode, restore
 from eventckpt.events import Payload
 from eventckpt.storage import RunCheckpointStorage
@@ -309,7 +309,9 @@ async def test_a_run_of_5000_supersteps_loads_its_first_middle_and_last_checkpoi
 # Whatever happens
 
 actions = st.lists(
-    st.sampled_from(["add", "add", "add", "change", "rewrite", "rewind", "restart", "rival", "evict", "delete"]),
+    st.sampled_from(
+        ["add", "add", "add", "change", "rewrite", "rewind", "restart", "rival", "evict", "delete", "prune"]
+    ),
     min_size=1,
     max_size=25,
 )
@@ -361,17 +363,38 @@ async def _play(steps: list[str], rng: random.Random) -> None:
                     assert await engine.storage().delete(victim)
                     del saved[victim]
                     continue
+                case "prune" if current is not None:
+                    await _pruned(engine, keep=rng.randrange(1, 5))
+                    left = set(await engine.storage().list_checkpoint_ids(workflow_name=WORKFLOW))
+                    saved = {each: saved[each] for each in saved if each in left}
+                    current = saved.get(current.checkpoint_id)
+                    continue
                 case _:
                     continue
             current = checkpoint(current, state=state)
             await writer.save(current)
             saved[current.checkpoint_id] = current
-        reader = engine.storage(cache_bytes=0)
+        counting = CountingReads(engine)
+        reader = EventCheckpointStorage(counting.store, cache_bytes=0)
         for each in saved.values():
+            counting.reads.clear()
             assert await reader.load(each.checkpoint_id) == each
+            assert sum(len(seqs) for _, seqs in counting.reads) <= 2, "beside the event itself"
+        verdicts = [verdict async for verdict in CheckpointAudit(counting.store).verify_all(decode=True)]
+        assert [problem for verdict in verdicts for problem in verdict.problems] == []
         listed = {each.checkpoint_id: each for each in await reader.list_checkpoints(workflow_name=WORKFLOW)}
         assert listed == saved
         await engine.close()
+
+
+async def _pruned(engine: Engine, *, keep: int) -> None:
+    """The last checkpoints of the run stay, and what they need."""
+    audit = CheckpointAudit(engine.open())
+    before = await engine.storage().for_run("r").list_checkpoint_ids(workflow_name=WORKFLOW)
+    async for plan in audit.plan_prune([RUN], keep=keep, force=True):
+        await audit.prune(plan)
+    after = await engine.storage().for_run("r").list_checkpoint_ids(workflow_name=WORKFLOW)
+    assert after[-keep:] == before[-keep:]
 
 
 class CountingReads:

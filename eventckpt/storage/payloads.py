@@ -61,11 +61,11 @@ class BaseCache:
         Args:
             stream: its run.
             base: with its raw bytes.
-            payload: with its data.
+            payload: if it is without its data, as a header has it, only the raw bytes are kept.
             is_new: whether it was just written; it was read otherwise.
         """
         known = self._stored.peek(stream)
-        if known is None or base.seq not in known:
+        if payload.data and (known is None or base.seq not in known):
             below = {seq: known[seq] for seq in payload.bases if seq in known} if known else {}
             self._stored.put(stream, {**below, base.seq: payload}, is_guest=known is not None or self._is_guest(is_new))
             for seq in (known or {}).keys() - below.keys():

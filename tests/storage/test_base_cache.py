@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+import pytest
 from agent_framework import WorkflowCheckpoint
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,7 @@ from eventckpt.delta import Base, encode
 from eventckpt.storage.payloads import BaseCache
 
 from ..engines import Engine
-from .checkpoints import checkpoint
+from .checkpoints import WORKFLOW, checkpoint
 from .test_delta import CountingReads
 
 SIZE = 8_000
@@ -90,6 +91,22 @@ async def test_runs_that_were_loaded_find_room_among_those_that_are_over(engine:
     await runs.resume(others)
     await runs.rounds(10, runs=2)
     assert await runs.rounds(10, runs=2) == 0
+
+
+async def test_a_save_that_was_there_already_is_rested_on(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    """Of which the store tells the header only; there is no room for the raw bytes here."""
+    first = checkpoint(state={"noise": random.Random(1).randbytes(SIZE)})
+    await engine.storage().for_run("r").save(first)
+    run = EventCheckpointStorage(engine.open(), cache_bytes=2 * SIZE).for_run("r")
+    await run.save(first)
+    last = first
+    for step in range(3):
+        last = checkpoint(last, state=first.state | {"step": step})
+        await run.save(last)
+    headers = [header async for header in engine.open().headers(StreamId(WORKFLOW, "r"))]
+    assert [header.payload.bases[-1:] for header in headers if header.payload] == [(), (1,), (1,), (1,)]
+    assert caplog.text == ""
+    assert await run.load(last.checkpoint_id) == last
 
 
 async def test_without_room_each_save_reads(engine: Engine) -> None:

@@ -76,8 +76,7 @@ class Writer:
         """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         draft = header_of(checkpoint, self._actor)
-        encoded = self._codec.encode_in_parts(checkpoint)
-        await self._check_loadable(draft, encoded)
+        raw = await self._loadable(draft, self._codec.encode_in_parts(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
             bound.goes_on(execution)
@@ -87,7 +86,7 @@ class Writer:
                 raise _not_tried(draft, execution.outage)
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                outcome = await self._save(_Save(draft, encoded.raw, execution), place)
+                outcome = await self._save(_Save(draft, raw, execution), place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise
@@ -194,8 +193,8 @@ class Writer:
         there = self._memory.executions(tombstone.workflow_name, tombstone.checkpoint_id)
         return (there.current, *there.newcomers) if there is not None else ()
 
-    async def _check_loadable(self, draft: CheckpointEvent, encoded: Encoded) -> None:
-        """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
+    async def _loadable(self, draft: CheckpointEvent, encoded: Encoded) -> bytes:
+        """The raw bytes. What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
         try:
             await off_the_loop(len(encoded.raw), self._codec.prove, encoded)
         except CheckpointTypeNotAllowedError:
@@ -204,6 +203,7 @@ class Writer:
             raise CheckpointEncodeError(
                 f"Checkpoint {safe(draft.checkpoint_id)} could be stored, but not loaded again: {safe(error)}"
             ) from error
+        return encoded.raw
 
     async def _diverged(self, save: _Save, place: Place, payload: Payload, conflict: StreamConflict) -> Outcome:
         """Another writer took the run: go on in a run of our own, or say so."""

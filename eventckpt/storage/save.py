@@ -194,7 +194,7 @@ class Writer:
         return (there.current, *there.newcomers) if there is not None else ()
 
     async def _loadable(self, draft: CheckpointEvent, encoded: Encoded) -> bytes:
-        """The raw bytes. What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
+        """The raw bytes: what could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same."""
         try:
             await off_the_loop(len(encoded.raw), self._codec.prove, encoded)
         except CheckpointTypeNotAllowedError:

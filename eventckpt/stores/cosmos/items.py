@@ -31,6 +31,7 @@ __all__ = [
     "PART",
     "PARTITION_KEY",
     "Item",
+    "as_text",
     "damaged",
     "data_of",
     "gap_of",
@@ -50,6 +51,7 @@ __all__ = [
     "partition_key_of",
     "recorded_of",
     "seq_of",
+    "size_of",
     "stream_of",
 ]
 
@@ -189,27 +191,40 @@ def is_part(name: str) -> bool:
 
 
 def items_of(event: CheckpointEvent) -> tuple[Item, list[Item]]:
-    """The item of an event, and its parts if it is too large for one."""
+    """The item of an event, and its parts if it is too large for one. Their data is bytes, and not copied."""
     header = event.header()
     data = event.payload.data if event.payload else b""
     key = partition_key_of(event.stream)
     parts: list[Item] = []
     if header.payload is not None and len(msgspec.json.encode(header)) + len(data) * 4 // 3 > _MAX_INLINE:
-        chunks = [data[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
+        whole = memoryview(data)
+        chunks = [whole[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
         parts = [
-            {
-                "id": f"{PART}-{hashlib.sha256(chunk).hexdigest()}",
-                "stream": key,
-                "type": PART,
-                "data": base64.b64encode(chunk).decode(),
-            }
+            {"id": f"{PART}-{hashlib.sha256(chunk).hexdigest()}", "stream": key, "type": PART, "data": chunk}
             for chunk in chunks
         ]
         names = tuple(str(part["id"]) for part in parts)
         header = msgspec.structs.replace(header, payload=msgspec.structs.replace(header.payload, parts=names))
         data = b""
     body = cast("Item", msgspec.to_builtins(header))
-    return {**body, "id": item_id(event.seq), "stream": key, "data": base64.b64encode(data).decode()}, parts
+    return {**body, "id": item_id(event.seq), "stream": key, "data": data}, parts
+
+
+def as_text(item: Item) -> Item:
+    """An item as the service has it, its data in base64."""
+    data = _data_in(item)
+    return item if data is None or isinstance(data, str) else {**item, "data": base64.b64encode(data).decode()}
+
+
+def size_of(item: Mapping[str, Any] | None) -> int:
+    """Bytes or characters of an item's data."""
+    return len(_data_in(item) or "")
+
+
+def _data_in(item: Mapping[str, Any] | None) -> bytes | memoryview[int] | str | None:
+    """Text where it comes from the service; nothing where it is damaged."""
+    data = cast("bytes | memoryview[int] | str | None", item.get("data") if item else None)
+    return data if isinstance(data, (bytes, memoryview, str)) else None
 
 
 def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
@@ -254,17 +269,20 @@ def damaged(item: Mapping[str, Any]) -> CheckpointEvent:
     )
 
 
-def data_of(item: Mapping[str, Any] | None) -> bytes:
-    """The data in the item of an event or of a part; nothing where it is damaged or missing, which the event's
-    digest tells."""
-    text = item.get("data") if item else None
+def data_of(*items: Mapping[str, Any] | None) -> bytes:
+    """The data in the item of an event, or in all its parts; nothing for one that is damaged or missing, which the
+    event's digest tells."""
+    return b"".join(_decoded(_data_in(item)) for item in items)
+
+
+def _decoded(text: object) -> bytes:
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except ValueError:
         return b""
-    return (
-        data if base64.b64encode(data).decode() == text else b""
-    )  # the last character has bits that count for nothing
+    # The last character has bits that count for nothing: of the texts that differ in them, one is right.
+    last = base64.b64encode(data[(len(data) - 1) // 3 * 3 :]).decode()
+    return data if data and cast("str", text).endswith(last) else b""
 
 
 def name_of(row: Mapping[str, Any]) -> tuple[str, str]:

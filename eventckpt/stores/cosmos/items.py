@@ -20,7 +20,6 @@ import msgspec
 
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...moments import order_of
-from ...text import is_unicode
 
 __all__ = [
     "AFTER_EVENTS",
@@ -101,7 +100,7 @@ _MAX_KEY: Final = 2_000  # characters of a partition key, all of them ASCII; the
 _HASHED: Final = "*"
 """Marks a key that was cut; `quote` never leaves it in a name, so no other key looks like one."""
 _CUT: Final = len(_HASHED) + 64  # characters at the end of a key that was cut
-_MOST_DIGITS: Final = len(str(MAX_SEQ))
+_EVENT_ID: Final = re.compile(rf"[0-9]{{12}}|[1-9][0-9]{{12,{len(str(MAX_SEQ)) - 1}}}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
 
@@ -140,10 +139,10 @@ def item_id(seq: int) -> str:
 def seq_of(name: object) -> int | None:
     """The seq of the event with this id; None where it is the id of no event, as one with other digits or more of them
     than any seq has."""
-    if not isinstance(name, str) or len(name) > _MOST_DIGITS or not (name.isascii() and name.isdecimal()):
+    if not isinstance(name, str) or _EVENT_ID.fullmatch(name) is None:
         return None
     seq = int(name)
-    return seq if 1 <= seq <= MAX_SEQ and item_id(seq) == name else None
+    return seq if 1 <= seq <= MAX_SEQ else None
 
 
 def key_of(item: Mapping[str, Any]) -> str | None:
@@ -241,8 +240,10 @@ def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
 
 def is_in(stream: StreamId, item: Mapping[str, Any]) -> bool:
     """Whether an item, whatever it claims, is kept under the partition key of `stream`."""
-    named = is_unicode(stream.workflow_name) and is_unicode(stream.run_id)
-    return named and partition_key_of(stream) == item.get("stream")
+    try:
+        return partition_key_of(stream) == item.get("stream")
+    except UnicodeEncodeError:  # half of a surrogate pair: no key is made of it
+        return False
 
 
 def stream_of(item: Mapping[str, Any]) -> StreamId:

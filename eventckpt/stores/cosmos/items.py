@@ -62,7 +62,8 @@ INDEXING_POLICY: Final[dict[str, Any]] = {
     "indexingMode": "consistent",
     "automatic": True,
     # Each indexed term costs 0.2 RU a write: only what something filters or sorts by is indexed. The service indexes
-    # the id by itself, and the id is the seq.
+    # the id by itself, and the id is the seq; the partition key it does not, by which a run is found whose workflow is
+    # not given: without that index, each such search would read every item.
     "includedPaths": [{"path": f"/{name}/?"} for name in ("stream", "checkpoint_id", "workflow_name", "timestamp")],
     "excludedPaths": [{"path": "/*"}],
     "compositeIndexes": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import string
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -17,7 +18,7 @@ from eventckpt.threads import LARGE, in_thread
 
 from ..cosmos_emulator import CosmosEmulator
 from .chains import STREAM
-from .cosmos_stores import MEGABYTES_5, PARTS_OF_5_MB, asked, payloads
+from .cosmos_stores import MEGABYTES_5, PARTS_OF_5_MB, asked, payloads, tamper
 
 _SIZES = [0, 1, 2, 3, LARGE - 1, LARGE, 300_000]
 
@@ -90,3 +91,18 @@ async def test_what_is_cancelled_while_its_item_is_made_is_not_sent(
             await appending
     assert await store.read(STREAM, 2) == []
     assert asked(emulator)["create_item"] == 1
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 300_001])
+async def test_of_the_texts_that_decode_to_the_same_data_only_the_one_that_was_written_counts(
+    size: int, store: CosmosEventStore, items: ContainerProxy
+) -> None:
+    event = make_event(STREAM, 1, data=MEGABYTES_5[:size])
+    await store.append(event)
+    text = base64.b64encode(MEGABYTES_5[:size]).decode()
+    last = text.rstrip("=")[-1]
+    digits = string.ascii_uppercase + string.ascii_lowercase + string.digits + "+/"
+    other = text.replace(f"{last}=", f"{digits[digits.index(last) + 1]}=")
+    assert base64.b64decode(other) == MEGABYTES_5[:size]
+    await tamper(items, "000000000001", data=other)
+    assert payloads(await store.read(STREAM, 1)) == [b""]

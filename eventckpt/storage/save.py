@@ -135,10 +135,11 @@ class Writer:
 
     async def _packed(self, save: _Save, place: Place) -> Packed:
         """A delta against what the lineage's last event rests on, if that is known to be there still; a snapshot."""
-        base = place.rests_on
-        if base is None:
+        base, attempts = place.rests_on, save.execution.attempts
+        if base is None or base.payload is None or not attempts.is_due(len(save.raw)):
             return await self._payloads.encode(save.raw, place.stream)
         packed = await self._payloads.encode(save.raw, place.stream, base.seq, base.payload)
+        attempts.made(packed.payload, base.payload)
         is_doubtful = base.seq < save.execution.read_to or place.own is not None
         if is_doubtful and await self._is_pruned(packed.payload.base_seq, place.stream):
             return await self._payloads.encode(save.raw, place.stream)

@@ -53,7 +53,7 @@ def states(text: int = 20_000_000, data: int = 5_000_000, messages: int = 1_000)
     """The three states of the table: what they hold, and what a save of each is held to."""
     rng = random.Random(1)
     chat = [message(rng) for _ in range(messages + _ROUNDS)]
-    words = "what an agent says to another one".split()
+    words = ["what", "an", "agent", "says", "to", "another", "one"]
     return [
         State(
             f"{messages:,} messages",

@@ -73,7 +73,8 @@ class TestLifeOfAProcess:
                 await store.append(first)
                 begun.clear()
                 append = asyncio.ensure_future(store.append(make_event(STREAM, 2, previous=first)))
-                await asyncio.sleep(0)
+                for _ in range(2):  # made in one turn of the loop, and handed over after that
+                    await asyncio.sleep(0)
                 begun.wait()
 
             asyncio.run(main())

@@ -24,6 +24,8 @@ class Piece:
 
     __slots__ = ("depth", "first", "last", "node", "packed")
 
+    depth: int
+    """How many containers it lies in."""
     first: int
     last: int
     """Which values are in it, counted in the order of the walk: from `first` to before `last`."""
@@ -33,7 +35,6 @@ class Piece:
 
     def __init__(self, depth: int) -> None:
         self.depth = depth
-        """How many containers it lies in."""
 
 
 class Encoded(NamedTuple):

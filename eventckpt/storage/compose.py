@@ -20,12 +20,12 @@ from ..events import (
     SCHEMA_OF_SECOND_DELTAS,
     CheckpointEvent,
     ForkPoint,
-    Payload,
     Pruned,
     StreamId,
 )
 from ..text import described, is_unicode
 from .memory import Head
+from .payloads import Packed
 from .summary import summarize
 
 __all__ = ["MAX_COUNT", "event_at", "header_of", "now", "removal_after", "tombstone_after"]
@@ -97,20 +97,21 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEv
 
 
 def event_at(
-    header: CheckpointEvent, stream: StreamId, head: Head, payload: Payload, forked_from: ForkPoint | None
+    header: CheckpointEvent, stream: StreamId, head: Head, packed: Packed, forked_from: ForkPoint | None
 ) -> CheckpointEvent:
-    """The event that holds `payload` right after `head` in `stream`."""
+    """The event that holds a payload right after `head` in `stream`."""
     return sealed(
         msgspec.structs.replace(
             header,
             workflow_name=stream.workflow_name,
             run_id=stream.run_id,
             seq=head.seq + 1,
-            payload=payload,
+            payload=packed.payload,
             forked_from=forked_from,
             previous_digest=head.digest,
-            schema=max(header.schema, SCHEMA_OF_SECOND_DELTAS if len(payload.bases) > 1 else FIRST_SCHEMA),
-        )
+            schema=max(header.schema, SCHEMA_OF_SECOND_DELTAS if len(packed.payload.bases) > 1 else FIRST_SCHEMA),
+        ),
+        packed.data_digest,
     )
 
 

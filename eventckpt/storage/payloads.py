@@ -8,7 +8,8 @@ what the next save will need.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from hashlib import sha256
+from typing import Final, NamedTuple
 
 from .. import delta
 from ..chain import flaw_of
@@ -21,13 +22,26 @@ from ..lru import Lru
 from ..stores import EventStore
 from ..threads import off_the_loop
 
-__all__ = ["BaseCache", "Payloads"]
+__all__ = ["BaseCache", "Packed", "Payloads"]
 
 logger: Final = logger_of("eventckpt")
 
 
 _STAYS: Final = 8
 """Of so many bases that had to be read, one is no guest."""
+
+
+class Packed(NamedTuple):
+    """A payload on its way into an event."""
+
+    payload: Payload
+    data_digest: bytes
+    """The SHA-256 of its data, taken in the thread that compressed it: the digest of the event needs it, once it is
+    known where the event goes."""
+
+    @classmethod
+    def of(cls, payload: Payload) -> Packed:
+        return cls(payload, sha256(payload.data).digest())
 
 
 class BaseCache:
@@ -85,7 +99,7 @@ class Payloads:
         self._store = store
         self._cache = cache
 
-    async def encode(self, raw: bytes, stream: StreamId, seq: int = 0, rests_on: Payload | None = None) -> Payload:
+    async def encode(self, raw: bytes, stream: StreamId, seq: int = 0, rests_on: Payload | None = None) -> Packed:
         """A payload for the next event of `stream`: a delta against the nearest base with which that pays.
 
         Args:
@@ -100,11 +114,11 @@ class Payloads:
             held = await self._bases_to_write(stream, bases[at:], held)
             if not held:
                 break
-            payload = await off_the_loop(len(raw), delta.against, raw, held[0], since_base=since_base)
-            if payload is not None:
-                return payload
+            packed = await off_the_loop(len(raw), _packed_against, raw, held[0], since_base)
+            if packed is not None:
+                return packed
             since_base = held[0].since_base
-        return await off_the_loop(len(raw), delta.encode, raw)
+        return await off_the_loop(len(raw), _packed_alone, raw)
 
     def wrote(self, event: CheckpointEvent, raw: bytes) -> None:
         """Note that `event`, which holds `raw`, was written: as a rule the next delta rests on it."""
@@ -121,7 +135,7 @@ class Payloads:
         Raises:
             CheckpointDecodeError: the event, or a base that it needs, is damaged, changed or missing.
         """
-        payload = _checked(event)
+        payload = await _checked(event)
         if payload.bases and payload.bases[0] >= event.seq:
             raise CheckpointDecodeError(f"it is a delta against seq {payload.bases[0]}, which is not before it")
         bases = await self._bases(event.stream, payload.bases, held)
@@ -156,7 +170,7 @@ class Payloads:
             base = self._at_hand(stream, seqs[at:], held)
             if base is None:
                 try:
-                    payload = stored.get(seqs[at]) or _checked(events.get(seqs[at]))
+                    payload = stored.get(seqs[at]) or await _checked(events.get(seqs[at]))
                     base = await self._restored_base(stream, seqs[at:], payload, bases)
                 except CheckpointDecodeError as error:
                     what = " of its run, which rests on seq ".join(str(seq) for seq in seqs[: at + 1])
@@ -220,10 +234,19 @@ async def _restored(payload: Payload, bases: tuple[Base, ...]) -> bytes:
     return await off_the_loop(payload.raw_size, delta.restore, payload, base=base, max_size=MAX_RAW_SIZE)
 
 
-def _checked(event: CheckpointEvent | None) -> Payload:
+def _packed_against(raw: bytes, base: Base, since_base: int) -> Packed | None:
+    payload = delta.against(raw, base, since_base=since_base)
+    return Packed.of(payload) if payload is not None else None
+
+
+def _packed_alone(raw: bytes) -> Packed:
+    return Packed.of(delta.encode(raw))
+
+
+async def _checked(event: CheckpointEvent | None) -> Payload:
     if event is None:
         raise CheckpointDecodeError("that event is missing")
-    flaw = flaw_of(event)
+    flaw = await off_the_loop(len(event.payload.data) if event.payload else 0, flaw_of, event)
     if flaw or event.payload is None:
         raise CheckpointDecodeError(flaw or "it is a tombstone, which holds no state")
     return event.payload

@@ -14,12 +14,13 @@ from typing import Any, ClassVar
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointEncodeError, EventCheckpointStorage, StreamId, threads
+from eventckpt import CheckpointEncodeError, EventCheckpointStorage, StreamId
+from eventckpt.threads import LARGE as MANY
 
 from ..engines import Engine
 
 WORKFLOW = "orders"
-LARGE = "x" * (2 * threads.LARGE)
+LARGE = "x" * (2 * MANY)
 PATIENCE = 30.0
 
 

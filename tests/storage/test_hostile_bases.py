@@ -13,6 +13,7 @@ from eventckpt.codec import CheckpointCodec
 from eventckpt.delta import Base, encode
 from eventckpt.storage.compose import event_at, header_of
 from eventckpt.storage.memory import EMPTY, Head
+from eventckpt.storage.payloads import Packed
 from eventckpt.stores import AuditStore
 
 from ..engines import Engine
@@ -55,7 +56,7 @@ def events(lie: Any) -> list[CheckpointEvent]:
         payload = encode(raw, base._replace(stored_size=1 << 30) if base else None)
         assert payload.bases == needs
         found.append(Base(seq, raw, payload.stored_size, payload.since_base, *needs[:1]))
-        event = event_at(header_of(saved, None), RUN, head, payload, None)
+        event = event_at(header_of(saved, None), RUN, head, Packed.of(payload), None)
         if seq == LAST:
             event = sealed(msgspec.structs.replace(event, payload=msgspec.structs.replace(payload, base_seq=lie)))
         if seq == 4:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -53,10 +53,10 @@ async def save(folder: Path, peer: str, state: str, size: int, *place: str) -> A
 async def parallel(folder: Path, peer: str, state: str, size: int, runs: int, each: int) -> AsyncGenerator[Work, None]:
     """Each turn begins so many runs and saves so many checkpoints in each, one after the other; the runs side by side."""
     async with PEERS[peer](folder) as saves:
-        states, turn = STATES[state](size), 0
-        while True:
-            turn += 1
-            lineages = [(saves(f"run-{turn}-{run}"), list(_lineage(islice(states, each)))) for run in range(runs)]
+        for turn in count():
+            lineages = [
+                (saves(f"run-{turn}-{run}"), list(_lineage(islice(STATES[state](size), each)))) for run in range(runs)
+            ]
 
             async def work(lineages: list[tuple[Save, list[WorkflowCheckpoint]]] = lineages) -> None:
                 await asyncio.gather(*(_saved(run, checkpoints) for run, checkpoints in lineages))

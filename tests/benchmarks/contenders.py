@@ -42,7 +42,9 @@ async def save(folder: Path, peer: str, state: str, size: int, *place: str) -> A
     async with PEERS[peer](folder, *place) as saves:
         run, previous = saves(f"run-{os.getpid()}"), None
         for turn, each in enumerate(STATES[state](size)):
-            checkpoint = WorkflowCheckpoint(WORKFLOW, "graph", previous_checkpoint_id=previous, state=copy.deepcopy(each))
+            checkpoint = WorkflowCheckpoint(
+                WORKFLOW, "graph", previous_checkpoint_id=previous, state=copy.deepcopy(each)
+            )
             previous = checkpoint.checkpoint_id
             if turn < WARM:
                 await run(checkpoint)

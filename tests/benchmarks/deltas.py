@@ -52,7 +52,9 @@ async def conversation(short: int = 300, long: int = 1000) -> Measured:
         else:
             figures += [_beside_langgraph(curve, n, None) for n in (short, long)]
     growth = math.log(curve.at(long)[0] / curve.at(short)[0]) / math.log(long / short)
-    grown = Figure(f"growth of stored bytes, {short} to {long}", f"n^{growth:.2f}", "n^2", growth, "≤ n^1.6", growth <= 1.6)
+    grown = Figure(
+        f"growth of stored bytes, {short} to {long}", f"n^{growth:.2f}", "n^2", growth, "≤ n^1.6", growth <= 1.6
+    )
     ours = Line("eventckpt on SQLite", curve.steps, _megabytes(curve.ours))
     x = "supersteps, one 80-word message each"
     return Measured([*figures, grown, load], Plot("stored-bytes", x, "stored, MB", [*peers, ours]))

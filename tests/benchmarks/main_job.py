@@ -26,6 +26,7 @@ from .states import message
 
 __all__ = ["attacks", "codec", "conversation", "reads", "saves"]
 
+
 def conversation(length: int) -> WorkflowCheckpoint:
     """A checkpoint whose agent has `length` messages in its memory."""
     rng = random.Random(length)
@@ -47,8 +48,17 @@ def codec(messages: int = 1000, rounds: int = 60) -> list[Figure]:
     )
     encoding, decoding = ours_encode / theirs_encode, ours_decode / theirs_decode
     return [
-        Figure(f"encode {messages:,} messages", _ms(ours_encode), _ms(theirs_encode), encoding, "≤ 1.0 ×", encoding <= 1.0),
-        Figure(f"decode {messages:,} messages", _ms(ours_decode), _ms(theirs_decode), decoding, "≤ 0.62 ×", decoding <= 0.62),
+        Figure(
+            f"encode {messages:,} messages", _ms(ours_encode), _ms(theirs_encode), encoding, "≤ 1.0 ×", encoding <= 1.0
+        ),
+        Figure(
+            f"decode {messages:,} messages",
+            _ms(ours_decode),
+            _ms(theirs_decode),
+            decoding,
+            "≤ 0.62 ×",
+            decoding <= 0.62,
+        ),
     ]
 
 

@@ -40,7 +40,9 @@ async def conversation(sizes: tuple[int, ...] = (30, 100, 300, 1000), rounds: in
     figures: list[Figure] = []
     medians: dict[str, list[float]] = {}
     for size in sizes:
-        peers = [peer._replace(bound=BOUNDS.get((size, peer.name), PRINTED)) for peer in (FILE, MEMORY, DEEPCOPY, PICKLE)]
+        peers = [
+            peer._replace(bound=BOUNDS.get((size, peer.name), PRINTED)) for peer in (FILE, MEMORY, DEEPCOPY, PICKLE)
+        ]
         objects = await _turns(rounds, "save", "messages", size, peers)
         dicts = await _turns(rounds, "save", "dicts", size, [SAVER])
         figures += _rows(f"save at {size:,} messages, CPU", _cpu(objects), peers)
@@ -86,23 +88,17 @@ async def upstream(messages: tuple[int, ...] = (30, 300), rounds: int = 30) -> l
         for size in messages:
             place = (endpoint, key)
             ours = "eventckpt on Cosmos DB"
-            turns = await take_turns(
-                rounds, list(_contenders(ours, "save", "messages", size, [peer], *place))
-            )
+            turns = await take_turns(rounds, list(_contenders(ours, "save", "messages", size, [peer], *place)))
             figures += _rows(f"save at {size:,} messages, client's CPU", _cpu(turns), [peer])
     return figures
 
 
-async def _turns(
-    rounds: int, job: str, state: str, size: int, peers: list[Peer], *more: int
-) -> dict[str, list[Turn]]:
+async def _turns(rounds: int, job: str, state: str, size: int, peers: list[Peer], *more: int) -> dict[str, list[Turn]]:
     there = [peer for peer in peers if peer.name != LANGGRAPH or has_langgraph()]
     return await take_turns(rounds, list(_contenders(OURS, job, state, size, there, *more)))
 
 
-def _contenders(
-    ours: str, job: str, state: str, size: int, peers: list[Peer], *more: str | int
-) -> Iterable[Contender]:
+def _contenders(ours: str, job: str, state: str, size: int, peers: list[Peer], *more: str | int) -> Iterable[Contender]:
     yield Contender(OURS, job, (ours, state, size, *more))
     for peer in peers:
         yield Contender(peer.name, job, (peer.name, state, size, *more))

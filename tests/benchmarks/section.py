@@ -1,6 +1,7 @@
 """A section of the report: one table, measured by one function, with what is to be said about it.
 
-`python -m tests.benchmarks.section TITLE` measures one and prints its figures as JSON: an earlier version does that.
+`python -m tests.benchmarks.section TITLE ARGUMENTS` measures one and prints what the packages took, as JSON: an earlier
+version of them is measured so.
 """
 
 from __future__ import annotations
@@ -46,10 +47,10 @@ class Section(NamedTuple):
         return found if isinstance(found, Measured) else Measured(found)
 
 
-def with_before(section: Section, figures: list[Figure], folder: Path) -> list[Figure]:
+def with_before(section: Section, figures: list[Figure], folder: Path, **arguments: Any) -> list[Figure]:
     """The figures, each with what it is on the packages in a folder."""
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.section", section.title],
+        [sys.executable, "-m", "tests.benchmarks.section", section.title, json.dumps(arguments)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
@@ -59,20 +60,18 @@ def with_before(section: Section, figures: list[Figure], folder: Path) -> list[F
     if ended.returncode:
         print(f"{section.title}: not measured before; the error is above.", file=sys.stderr)
         return [figure._replace(before="not measured") for figure in figures]
-    earlier = {(what, theirs_is): ours for what, theirs_is, ours in json.loads(ended.stdout.splitlines()[-1])}
-    return [
-        figure._replace(before=earlier.get((figure.what, index), "not measured")) for index, figure in enumerate(figures)
-    ]
+    earlier: list[str] = json.loads(ended.stdout.splitlines()[-1])
+    return [figure._replace(before=before) for figure, before in zip(figures, earlier, strict=True)]
 
 
-def _main(title: str) -> None:
+def _main(title: str, arguments: str) -> None:
     from .sections import SECTIONS
 
     logging.disable(logging.WARNING)
     [section] = [section for section in SECTIONS if section.title == title]
-    figures = section.measured().figures
-    print(json.dumps([[figure.what, index, figure.ours] for index, figure in enumerate(figures)]))
+    figures = section.measured(**json.loads(arguments)).figures
+    print(json.dumps([figure.ours for figure in figures]))
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    _main(*sys.argv[1:])

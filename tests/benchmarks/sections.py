@@ -30,7 +30,7 @@ SECTIONS: Final[list[Section]] = [
             "save at 300 messages, CPU": "InMemoryCheckpointStorage copies the state and does no more. pickle is what C code "
             "takes to make bytes of it at all, and bytes that must not be loaded from a store.",
         },
-        small={"sizes": (3,), "rounds": 2},
+        small={"rounds": 1},
         takes_turns=True,
     ),
     Section(
@@ -43,7 +43,7 @@ SECTIONS: Final[list[Section]] = [
             "save of 1 KB, CPU": "a bare INSERT has no head to compare, no header, no digest and no thread to go to.",
             "save of 10 KB, CPU": "the same.",
         },
-        small={"sizes": (1000,), "rounds": 2},
+        small={"rounds": 1},
         takes_turns=True,
     ),
     Section(
@@ -58,7 +58,7 @@ SECTIONS: Final[list[Section]] = [
             "InMemoryCheckpointStorage stores nothing.",
             "256 runs in parallel, saves a second": "the same.",
         },
-        small={"runs": (4,), "saves": 8, "rounds": 2},
+        small={"saves": 1, "rounds": 1},
         takes_turns=True,
     ),
     Section(
@@ -131,7 +131,7 @@ SECTIONS: Final[list[Section]] = [
         "Cosmos DB: processor time of a save beside upstream's",
         saves.upstream,
         f"{_MESSAGES} {_EMULATOR}",
-        small={"messages": (3,), "rounds": 2},
+        small={"rounds": 1},
         takes_turns=True,
     ),
     Section(
@@ -178,5 +178,6 @@ SECTIONS: Final[list[Section]] = [
         "The projector",
         projector.figures,
         "One worker; the bare reader of the feed asks for pages of the same size.",
+        small={"events": 500, "rounds": 1, "seconds": 0.5, "minutes": 1, "trials": 2},
     ),
 ]

@@ -53,7 +53,7 @@ async def save(folder: Path, peer: str, state: str, size: int, *place: str) -> A
 
 
 async def parallel(folder: Path, peer: str, state: str, size: int, runs: int, each: int) -> AsyncGenerator[Work, None]:
-    """Each turn begins so many runs and saves so many checkpoints in each, one after the other; the runs side by side."""
+    """Each turn begins so many runs, side by side, and saves so many checkpoints in each, one after the other."""
     async with PEERS[peer](folder) as saves:
         for turn in count():
             lineages = [

@@ -8,7 +8,6 @@ digit. No account of the service was asked.
 
 from __future__ import annotations
 
-import asyncio
 import random
 import statistics
 import time

@@ -43,7 +43,7 @@ async def conversation(short: int = 300, long: int = 1000) -> Measured:
         folder = Path(name)
         curve, last = await _grown(folder, short, long)
         load = await _load_ratio(folder, last, long)
-        figures = [*_sizes(curve, short, at_least(75)), *_sizes(curve, long, at_least(180))]
+        figures = [_beside_file(curve, short, at_least(75)), _beside_file(curve, long, at_least(180))]
         peers = [Line("FileCheckpointStorage", curve.steps, _megabytes(curve.file))]
         if has_langgraph():
             langgraph = await _langgraph(folder, curve.steps)
@@ -101,13 +101,10 @@ async def _langgraph(folder: Path, steps: list[int]) -> list[int]:
     return sizes
 
 
-def _sizes(curve: Curve, step: int, bound: Bound) -> list[Figure]:
+def _beside_file(curve: Curve, step: int, bound: Bound) -> Figure:
     ours, file = curve.at(step)
-    ratio = file / ours
-    return [
-        Figure(f"stored bytes, {step} supersteps", _size(ours), f"{_size(file)} FileCheckpointStorage", ratio, bound.text,
-               bound.holds(ratio))
-    ]  # fmt: skip
+    what, theirs, ratio = f"stored bytes, {step} supersteps", f"{_size(file)} FileCheckpointStorage", file / ours
+    return Figure(what, _size(ours), theirs, ratio, bound.text, bound.holds(ratio))
 
 
 def _beside_langgraph(curve: Curve, step: int, theirs: int | None) -> Figure:

@@ -10,6 +10,7 @@ import platform
 import re
 import sqlite3
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -19,22 +20,29 @@ from .section import Section
 __all__ = ["HEADINGS", "INTRODUCTION", "rows", "sections_of", "table", "text_of", "written"]
 
 HEADINGS: Final = ["measured", "eventckpt", "compared with", "ratio", "bound", ""]
-_PACKAGES = ("agent-framework-core", "msgspec", "azure-cosmos", "langgraph-checkpoint-sqlite")
+_PACKAGES = {
+    "agent-framework-core": "agent_framework",
+    "msgspec": "msgspec",
+    "azure-cosmos": "azure",
+    "langgraph-checkpoint-sqlite": "langgraph",
+}
+"""What a figure hangs on, and how it is imported."""
 
 INTRODUCTION: Final = """# Benchmarks
 
-`make bench` measures this and writes the page; what is below is what its last run found. Contenders take turns, in random
-order, so that a busy machine disturbs all alike. A number is a median, and behind it stand the two numbers between which
-the middle half of the turns lies. The ratio is that of the medians: of the time, the requests or the memory that
-eventckpt takes to what the other takes; of bytes and request units, and where the bound says "≥", the other way round. CPU
-is processor time of the whole process, all of its threads, since a disk or another program on the machine does not change
-it much. What has a bound is held to it: `make bench` fails if one is missed. "printed" promises nothing.
+`make bench` measures this and writes the page; what is below is what its last run found. Contenders take turns, in
+random order, so that a busy machine disturbs all alike. A number is a median, and behind it stand the two numbers
+between which the middle half of the turns lies. The ratio is that of the medians: of the time, the requests or the
+memory that eventckpt takes to what the other takes; of bytes and request units, and where the bound says "≥", the other
+way round. CPU is processor time of the whole process, all of its threads, since a disk or another program on the
+machine does not change it much. What has a bound is held to it: `make bench` fails if one is missed. "printed" promises
+nothing.
 
 `make bench SECTIONS="saves cosmos"` measures some sections only, and `make bench BASE=REVISION` puts a revision of this
-repository beside the packages as they are. Whoever is compared is installed by the extra `bench`:
-`FileCheckpointStorage` and `InMemoryCheckpointStorage` of the framework, its `CosmosCheckpointStorage` (called
-upstream's here), and LangGraph's `AsyncSqliteSaver`, which is given the same states as plain dicts, since it has types of
-its own.
+repository beside the packages as they are. Compared are `FileCheckpointStorage` and `InMemoryCheckpointStorage` of the
+framework, its `CosmosCheckpointStorage` (called upstream's here), and LangGraph's `AsyncSqliteSaver`, which is given
+plain dicts and bytes, since it knows no types of the framework, and so is eventckpt beside it. The extra `bench`
+installs it.
 """
 
 
@@ -86,8 +94,6 @@ def rows(section: str) -> list[list[str]]:
 
 
 def _machine() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
-    return (
-        f"{os.cpu_count()} cores ({platform.machine()}), {platform.python_implementation()} {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}, {packages}"
-    )
+    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES if find_spec(_PACKAGES[name]))
+    python = f"{platform.python_implementation()} {platform.python_version()}"
+    return f"{os.cpu_count()} cores ({platform.machine()}), {python}, SQLite {sqlite3.sqlite_version}, {packages}"

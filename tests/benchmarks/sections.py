@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import audit, capacity, cosmos, deltas, main_job, projector, saves, start_up, transfer
+from . import audit, capacity, cosmos, deltas, large_stores, main_job, projector, saves, start_up, transfer
 from .section import Section
 
 __all__ = ["SECTIONS"]
@@ -12,9 +12,9 @@ __all__ = ["SECTIONS"]
 _MESSAGES = "A conversation: each superstep adds one message of 80 words and changes one other small value."
 _EMULATOR = "On the suite's own Cosmos DB, which runs in a process of its own where time is measured."
 _PLAIN = (
-    "AsyncSqliteSaver packs dicts into MessagePack and writes all of them in each save. A save here also proves that what "
-    "it stores can be loaded, takes its digest and its header, and finds out what is new against the events before; "
-    "that is what the bytes below are so few for."
+    "AsyncSqliteSaver packs dicts into MessagePack and writes all of them in each save. A save here also proves that "
+    "what it stores can be loaded, takes its digest and its header, and finds out what is new against the events "
+    "before; that is what the bytes below are so few for."
 )
 
 SECTIONS: Final[list[Section]] = [
@@ -22,13 +22,13 @@ SECTIONS: Final[list[Section]] = [
         "saves",
         "A save: processor time",
         saves.conversation,
-        f"{_MESSAGES} Each contender is a process of its own, and saves one superstep in each turn. The framework copies "
-        "the state before each save (`deepcopy`), whatever stores it; that is not part of a save's time here.",
+        f"{_MESSAGES} Each contender is a process of its own, and saves one superstep in each turn. The framework "
+        "copies the state before each save (`deepcopy`), whatever stores it; that is not part of a save's time here.",
         why={
             "save at 300 messages in plain dicts, CPU": _PLAIN,
             "save at 1,000 messages in plain dicts, CPU": _PLAIN.split(".")[0] + ", as above.",
-            "save at 300 messages, CPU": "InMemoryCheckpointStorage copies the state and does no more. pickle is what C code "
-            "takes to make bytes of it at all, and bytes that must not be loaded from a store.",
+            "save at 300 messages, CPU": "InMemoryCheckpointStorage copies the state and does no more. pickle is what "
+            "C code takes to make bytes of it at all, and bytes that must not be loaded from a store.",
         },
         small={"rounds": 1},
         takes_turns=True,
@@ -37,8 +37,8 @@ SECTIONS: Final[list[Section]] = [
         "saves",
         "Small saves",
         saves.documents,
-        "Bytes that are all new in each superstep and do not compress: what a save costs beside its state. All on SQLite "
-        "wait for the disk (`synchronous=FULL`); `FileCheckpointStorage` does not.",
+        "Bytes that are all new in each superstep and do not compress: what a save costs beside its state. All on "
+        "SQLite wait for the disk (`synchronous=FULL`); `FileCheckpointStorage` does not.",
         why={
             "save of 1 KB, CPU": "a bare INSERT has no head to compare, no header, no digest and no thread to go to.",
             "save of 10 KB, CPU": "the same.",
@@ -50,8 +50,8 @@ SECTIONS: Final[list[Section]] = [
         "parallel",
         "Many runs at a time",
         saves.parallel,
-        "So many runs side by side, each saving 10 KB of state that is all new, one checkpoint after the other. Saves that "
-        "wait at the same time share a transaction here; AsyncSqliteSaver has a transaction for each.",
+        "So many runs side by side, each saving 10 KB of state that is all new, one checkpoint after the other. Saves "
+        "that wait at the same time share a transaction here; AsyncSqliteSaver has a transaction for each.",
         why={
             "64 runs in parallel, saves a second": "how far one transaction for many is ahead depends on what the disk "
             "takes to confirm one; the faster it is, the more the processor time counts, and a save here does more. "
@@ -92,7 +92,7 @@ SECTIONS: Final[list[Section]] = [
         "sqlite",
         "SQLite: saves",
         main_job.saves,
-        "Saves of 10 KB that are all new, by the clock, WAL and `synchronous=FULL`, beside bare SQLite in the same process.",
+        "Saves of 10 KB that are all new, by the clock, beside bare SQLite in one process; both wait for the disk.",
         small={"turns": 1},
     ),
     Section(
@@ -106,24 +106,24 @@ SECTIONS: Final[list[Section]] = [
         "cosmos",
         "Cosmos DB: request units of a save",
         cosmos.charges,
-        f"{_MESSAGES} Request units are the [test server's](cosmos.md#cost), which computes them by the service's published "
-        "rules. Upstream's store refuses a checkpoint of more than 2 MB; what is compared ends there.",
+        f"{_MESSAGES} Request units are the [test server's](cosmos.md#cost), which computes them by the service's "
+        "published rules. Upstream's store refuses a checkpoint of more than 2 MB; what is compared ends there.",
         small={"short": 50, "long": 60},
     ),
     Section(
         "cosmos",
         "Cosmos DB: one operation after many supersteps",
         cosmos.operations,
-        "In a process that has cached nothing of the run. The bound is of the requests, the ratio of the request units. "
-        '"+1 base" is the snapshot that a delta needs.',
+        "In a process that has cached nothing of the run. The bound is of the requests, the ratio of the request "
+        'units. "+1 base" is the snapshot that a delta needs.',
         small={"count": 5},
     ),
     Section(
         "cosmos",
         "Cosmos DB: client time of a save",
         cosmos.client_time,
-        f"{_EMULATOR} Beside what any storage has to do: encode the checkpoint, and create one item of the same bytes by a "
-        "client as the SDK makes it; with and without a check that it can be decoded, which a save here includes.",
+        f"{_EMULATOR} Beside what any storage has to do: encode the checkpoint, and create one item of the same bytes "
+        "by a client as the SDK makes it; with and without a check that it can be decoded, which a save here includes.",
         small={"count": 6, "last": 3, "small": 3},
     ),
     Section(
@@ -138,10 +138,38 @@ SECTIONS: Final[list[Section]] = [
         "cosmos",
         "Cosmos DB: saves until a run is full",
         capacity.capacity,
-        "A run is one logical partition, and those hold 20 GB. The bytes are those of the items as they are sent, carried on "
-        'with the power of the saves that is in the column "ratio". The service adds some to each item, and its page counts '
-        "the index as storage.",
+        "A run is one logical partition, and those hold 20 GB. The bytes are those of the items as they are sent, "
+        'carried on with the power of the saves that is in the column "ratio". The service adds some to each item, and '
+        "its page counts the index as storage.",
         small={"short": 3, "long": 6, "anew": 2},
+    ),
+    Section(
+        "large",
+        "Large stores: the latest",
+        large_stores.latest,
+        "Small checkpoints on SQLite; the handle that asks remembers nothing of the run.",
+        small={"supersteps": 5, "runs": 5, "rounds": 2},
+    ),
+    Section(
+        "large",
+        "Large stores: lists",
+        large_stores.lists,
+        "The SELECT fetches the columns that say which checkpoints live, and makes no objects of them.",
+        small={"ids": 20, "runs": 2, "rounds": 2},
+    ),
+    Section(
+        "large",
+        "Large stores: verify",
+        large_stores.verified,
+        "The floor makes each event from bytes in memory and takes its digest; it fetches nothing and follows no chain.",
+        small={"runs": 3, "rounds": 1},
+    ),
+    Section(
+        "large",
+        "Large stores: all runs",
+        large_stores.all_runs,
+        "What goes through all runs, each once.",
+        small={"runs": 5},
     ),
     Section(
         "audit",

@@ -67,14 +67,20 @@ def attacks() -> list[Figure]:
     codec, slowest, name_of_slowest = CheckpointCodec(checkpoint_types.ALLOWED), 0.0, ""
     raws = {name: raw_with(node) for name, node in CORPUS.items()} | RAW
     for name, raw in raws.items():
-        started = time.process_time()
-        with contextlib.suppress(CheckpointDecodeError):
-            codec.decode(raw)
-        took = time.process_time() - started
+        took = _refusal(codec, raw)
+        if took > slowest:  # least of three: what else runs on the machine only ever adds
+            took = min(took, _refusal(codec, raw), _refusal(codec, raw))
         if took > slowest:
             slowest, name_of_slowest = took, name
     what = f"refuse the worst of {len(raws)} attacks ({name_of_slowest})"
     return [Figure(what, _ms(slowest), "", slowest / 0.5, "≤ 500 ms of CPU", slowest <= 0.5)]
+
+
+def _refusal(codec: CheckpointCodec, raw: bytes) -> float:
+    started = time.process_time()
+    with contextlib.suppress(CheckpointDecodeError):
+        codec.decode(raw)
+    return time.process_time() - started
 
 
 async def saves(turns: int = 7) -> list[Figure]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from . import audit, capacity, cosmos, deltas, large_stores, main_job, projector, saves, start_up, transfer
+from . import audit, capacity, cosmos, deltas, large_stores, list_memory, main_job, projector, saves, start_up, transfer
 from .section import Section
 
 __all__ = ["SECTIONS"]
@@ -161,7 +161,7 @@ SECTIONS: Final[list[Section]] = [
         "large",
         "Large stores: verify",
         large_stores.verified,
-        "The floor makes each event from bytes in memory and takes its digest; it fetches nothing and follows no chain.",
+        "The floor makes each event of bytes in memory and takes its digest; it fetches nothing and follows no chain.",
         small={"runs": 3, "rounds": 1},
     ),
     Section(
@@ -170,6 +170,13 @@ SECTIONS: Final[list[Section]] = [
         large_stores.all_runs,
         "What goes through all runs, each once.",
         small={"runs": 5},
+    ),
+    Section(
+        "large",
+        "Large stores: the memory of a list",
+        list_memory.listed,
+        f"{_MESSAGES} A list of all checkpoints has each whole state, by the framework's contract.",
+        small={"supersteps": 20},
     ),
     Section(
         "audit",

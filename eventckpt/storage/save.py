@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
-from ..codec import CheckpointCodec
+from ..codec import CheckpointCodec, Encoded
 from ..errors import (
     CheckpointDecodeError,
     CheckpointEncodeError,
@@ -76,8 +76,8 @@ class Writer:
         """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         draft = header_of(checkpoint, self._actor)
-        raw = self._codec.encode(checkpoint)
-        await self._check_loadable(draft, raw)
+        encoded = self._codec.encode_in_parts(checkpoint)
+        await self._check_loadable(draft, encoded)
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
             bound.goes_on(execution)
@@ -87,7 +87,7 @@ class Writer:
                 raise _not_tried(draft, execution.outage)
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                outcome = await self._save(_Save(draft, raw, execution), place)
+                outcome = await self._save(_Save(draft, encoded.raw, execution), place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise
@@ -194,10 +194,10 @@ class Writer:
         there = self._memory.executions(tombstone.workflow_name, tombstone.checkpoint_id)
         return (there.current, *there.newcomers) if there is not None else ()
 
-    async def _check_loadable(self, draft: CheckpointEvent, raw: bytes) -> None:
+    async def _check_loadable(self, draft: CheckpointEvent, encoded: Encoded) -> None:
         """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
         try:
-            await off_the_loop(len(raw), self._codec.decode, raw)
+            await off_the_loop(len(encoded.raw), self._codec.prove, encoded)
         except CheckpointTypeNotAllowedError:
             raise
         except CheckpointDecodeError as error:

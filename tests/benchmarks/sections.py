@@ -127,6 +127,10 @@ SECTIONS: Final[list[Section]] = [
         cosmos.charges,
         f"{_MESSAGES} Request units are the [test server's](cosmos.md#cost), which computes them by the service's "
         "published rules. Upstream's store refuses a checkpoint of more than 2 MB; what is compared ends there.",
+        why={
+            "RU a superstep, mean of the first 300": "a small item is charged 5 RU, and 0.2 for each indexed term.",
+            "RU a superstep, mean of the first 1000": "the snapshots: few, and the dearest of all.",
+        },
         small={"short": 50, "long": 60},
     ),
     Section(
@@ -143,6 +147,10 @@ SECTIONS: Final[list[Section]] = [
         cosmos.client_time,
         f"{_EMULATOR} Beside what any storage has to do: encode the checkpoint, and create one item of the same bytes "
         "by a client as the SDK makes it; with and without a check that it can be decoded, which a save here includes.",
+        why={
+            "save, last 100 of 300, CPU": "the check: beside an encode with a check, a save is hardly more.",
+            "save, 1 KB, all new, CPU": "a header is made, checked and given a digest, and nothing is saved by deltas.",
+        },
         small={"count": 6, "last": 3, "small": 3},
     ),
     Section(
@@ -167,6 +175,10 @@ SECTIONS: Final[list[Section]] = [
         "Large stores: the latest",
         large_stores.latest,
         "Small checkpoints on SQLite; the handle that asks remembers nothing of the run.",
+        why={
+            "get_latest of a run of 2,000 supersteps, CPU": "a page of headers is read, of which one is used.",
+            "get_latest over 20,000 runs, unbound, CPU": "the same.",
+        },
         small={"supersteps": 5, "runs": 5, "rounds": 2},
     ),
     Section(
@@ -174,6 +186,9 @@ SECTIONS: Final[list[Section]] = [
         "Large stores: lists",
         large_stores.lists,
         "The SELECT fetches the columns that say which checkpoints live, and makes no objects of them.",
+        why={
+            "list 60,000 ids, CPU": "headers are read and made into events, of which the id is used.",
+        },
         small={"ids": 20, "runs": 2, "rounds": 2},
     ),
     Section(
@@ -181,6 +196,9 @@ SECTIONS: Final[list[Section]] = [
         "Large stores: verify",
         large_stores.verified,
         "The floor makes each event of bytes in memory and takes its digest; it fetches nothing and follows no chain.",
+        why={
+            "verify --all, runs of 3 events, for a second of CPU": "each run is asked for by itself.",
+        },
         small={"runs": 3, "rounds": 1},
     ),
     Section(
@@ -188,6 +206,9 @@ SECTIONS: Final[list[Section]] = [
         "Large stores: all runs",
         large_stores.all_runs,
         "What goes through all runs, each once.",
+        why={
+            "projector compare, 100,000 runs of 3, CPU": "run by run, and the feed before.",
+        },
         small={"runs": 5},
     ),
     Section(
@@ -195,6 +216,9 @@ SECTIONS: Final[list[Section]] = [
         "Large stores: the memory of a list",
         list_memory.listed,
         f"{_MESSAGES} A list of all checkpoints has each whole state, by the framework's contract.",
+        why={
+            "list_checkpoints of 1,000 supersteps, memory": "copies in memory share each text.",
+        },
         small={"supersteps": 20},
     ),
     Section(
@@ -229,6 +253,7 @@ SECTIONS: Final[list[Section]] = [
         start_up.imports,
         "Processor time of whole interpreters, each with one import. The framework's module is what any store of "
         "checkpoints needs.",
+        why={"import eventckpt, CPU": "the codec's libraries come on top."},
         small={"rounds": 2},
         takes_turns=True,
     ),
@@ -237,6 +262,9 @@ SECTIONS: Final[list[Section]] = [
         "The projector",
         projector.figures,
         "One worker; the bare reader of the feed asks for pages of the same size.",
+        why={
+            "Cosmos DB (test server), one worker": "it reads a page, writes what the page says, and then reads the next."
+        },
         small={"events": 500, "rounds": 1, "seconds": 0.5, "minutes": 1, "trials": 2},
     ),
 ]

@@ -134,12 +134,15 @@ class CheckpointCodec:
         """Show that a checkpoint would load again, by loading what was not shown before.
 
         Args:
-            encoded: what `encode_in_parts` of this codec gave.
+            encoded: what `encode_in_parts` of this codec gave. Its parts are used up.
 
         Raises:
             CheckpointTypeNotAllowedError, CheckpointDecodeError: as `decode` of its bytes does.
         """
-        if encoded.parts is None or not self._is_proven(encoded, encoded.parts):
+        is_proven = encoded.parts is not None and self._is_proven(encoded, encoded.parts)
+        if encoded.parts is not None:
+            encoded.parts.clear()  # it takes a while to free them: here, and not in the event loop
+        if not is_proven:
             self.decode(encoded.raw)
 
     def _is_proven(self, encoded: Encoded, parts: list[Piece]) -> bool:

@@ -10,7 +10,6 @@ its page counts the index as storage, so that somewhat fewer saves fit than is s
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import random
@@ -20,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from agent_framework import Message, WorkflowCheckpoint
 
 from eventckpt import SqliteCheckpointStorage, StreamId
@@ -66,7 +66,7 @@ async def stored(states: Iterator[dict[str, Any]]) -> list[int]:
             previous = await storage.for_run(RUN).save(checkpoint)
             [event] = await storage.store.read(StreamId(WORKFLOW, RUN), seq)
             body, parts = items_of(event)
-            added = sum(len(json.dumps(item, separators=(",", ":")).encode()) for item in (body, *parts))
+            added = sum(len(msgspec.json.encode(item)) for item in (body, *parts))
             sizes.append(added + (sizes[-1] if sizes else 0))
         await storage.close()
     return sizes

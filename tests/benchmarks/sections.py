@@ -6,7 +6,20 @@ from typing import Final
 
 from tests.hostile import CORPUS, RAW
 
-from . import audit, capacity, cosmos, deltas, large_stores, list_memory, main_job, projector, saves, start_up, transfer
+from . import (
+    audit,
+    capacity,
+    cosmos,
+    deltas,
+    large_stores,
+    list_memory,
+    loop_hold,
+    main_job,
+    projector,
+    saves,
+    start_up,
+    transfer,
+)
 from .section import Section
 
 __all__ = ["SECTIONS"]
@@ -65,6 +78,14 @@ SECTIONS: Final[list[Section]] = [
         },
         small={"saves": 1, "rounds": 1},
         takes_turns=True,
+    ),
+    Section(
+        "hold",
+        "The longest hold of the event loop",
+        loop_hold.longest_holds,
+        "The processor time of the longest callback of the loop, for which all else in it waits; beside the "
+        "framework's copy of the same state, or one SHA-256 and one compression of the same bytes.",
+        small={"text": 200_000, "data": 50_000, "messages": 5},
     ),
     Section(
         "bytes",
@@ -262,9 +283,7 @@ SECTIONS: Final[list[Section]] = [
         "The projector",
         projector.figures,
         "One worker; the bare reader of the feed asks for pages of the same size.",
-        why={
-            "Cosmos DB (test server), one worker": "it reads a page, writes what the page says, and then reads the next."
-        },
+        why={"Cosmos DB (test server), one worker": "it reads a page, writes what it says, and reads the next."},
         small={"events": 500, "rounds": 1, "seconds": 0.5, "minutes": 1, "trials": 2},
     ),
 ]

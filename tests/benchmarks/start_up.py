@@ -48,7 +48,8 @@ def _seconds(program: str, folder: Path) -> float:
         [sys.executable, "-W", "ignore", "-c", program],
         check=True,
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder)},
+        # Compiled once, as what is installed is, whatever this process was told.
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": ""},
     )
     return _of_children() - before
 

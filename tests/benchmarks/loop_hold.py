@@ -12,15 +12,13 @@ import asyncio
 import copy
 import hashlib
 import logging
-import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from asyncio.events import Handle
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,11 +27,11 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CosmosCheckpointStorage, EventCheckpointStorage, SqliteCheckpointStorage
 from eventckpt.delta import encode
 
-from ..cosmos_emulator import EMULATOR_KEY
-from .main_job import message
-from .measure import Figure, report
+from .cosmos_server import emulator_process
+from .measure import Figure, at_most, report
+from .states import message
 
-__all__ = ["figures", "longest_callback"]
+__all__ = ["figures", "longest_callback", "longest_holds"]
 
 _ROUNDS = 7
 
@@ -138,39 +136,25 @@ async def figures(storage: EventCheckpointStorage, engine: str, *states: State) 
                     f"{seconds * 1000:.2f} ms",
                     f"{floor * 1000:.2f} ms ({against})",
                     seconds / floor,
-                    f"<= {bound:.1f}",
+                    at_most(bound).text,
                     seconds <= bound * floor,
                 )
             )
     return found
 
 
-@asynccontextmanager
-async def _cosmos() -> AsyncGenerator[EventCheckpointStorage, None]:
-    """A storage on the suite's server, which is a process of its own."""
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.cosmos_emulator", "--port", "0", stdout=asyncio.subprocess.PIPE, env=os.environ
-    )
-    assert server.stdout is not None
-    endpoint = (await server.stdout.readline()).decode().strip()
-    try:
-        async with CosmosCheckpointStorage(
-            endpoint=endpoint, database_name="d", container_name="c", credential=EMULATOR_KEY
-        ) as storage:
-            yield storage
-    finally:
-        server.terminate()
-        await server.wait()
-
-
-async def _main() -> list[Figure]:
+async def longest_holds(text: int = 20_000_000, data: int = 5_000_000, messages: int = 1_000) -> list[Figure]:
+    """Each state on each engine; the Cosmos DB is the suite's, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteCheckpointStorage(Path(folder, "c.db")) as storage:
-            found = await figures(storage, "SQLite", *states())
-    async with _cosmos() as storage:
-        return found + await figures(storage, "Cosmos DB", *states())
+            found = await figures(storage, "SQLite", *states(text, data, messages))
+    async with (
+        emulator_process() as (endpoint, key),
+        CosmosCheckpointStorage(endpoint=endpoint, credential=key, database_name="d", container_name="c") as storage,
+    ):
+        return found + await figures(storage, "Cosmos DB", *states(text, data, messages))
 
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    report("Longest hold of the event loop", asyncio.run(_main()))
+    report("Longest hold of the event loop", asyncio.run(longest_holds()))

@@ -159,7 +159,7 @@ SECTIONS: Final[list[Section]] = [
         "Cosmos DB: one operation after many supersteps",
         cosmos.operations,
         "In a process that has cached nothing of the run. The bound is of the requests, the ratio of the request "
-        'units. "+1 base" is the snapshot that a delta needs.',
+        'units. "+ its bases" are the one or two events that a delta needs.',
         small={"count": 5},
     ),
     Section(

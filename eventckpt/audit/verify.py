@@ -7,7 +7,7 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -17,9 +17,10 @@ from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointT
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore
+from ..stores.walks import in_pages
 from .links import Chain
 
-__all__ = ["Problem", "Verdict", "identity_flaw", "verify_run"]
+__all__ = ["Problem", "Verdict", "identity_flaw", "verify_run", "verify_runs"]
 
 Why: TypeAlias = Literal[
     "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "payload", "projection", "newer"
@@ -74,14 +75,36 @@ async def verify_run(store: AuditStore, stream: StreamId, decode: Decode | None 
         decode: called with each whole checkpoint event, for its state; what it cannot decode is a problem, and so is a
             state of which the header says something else.
     """
-    run = _Run(store, stream)
-    async with aclosing(store.events(stream)) as events:
-        async for event in events:
-            run.take(event)
-            if decode is not None and event.type == "checkpoint" and event.seq not in run.bad:
-                await run.decode(event, decode)
-    await run.close()
-    return run.verdict()
+    async with aclosing(_verified(store, [stream], decode)) as verdicts:
+        return await anext(verdicts)
+
+
+async def verify_runs(
+    store: AuditStore, streams: AsyncIterable[StreamId], decode: Decode | None = None
+) -> AsyncGenerator[Verdict, None]:
+    """`verify_run` for each of these runs, in their order: read a page of runs at a time."""
+    async with aclosing(in_pages(streams)) as pages:
+        async for page in pages:
+            async with aclosing(_verified(store, page, decode)) as verdicts:
+                async for verdict in verdicts:
+                    yield verdict
+
+
+async def _verified(
+    store: AuditStore, streams: Sequence[StreamId], decode: Decode | None
+) -> AsyncGenerator[Verdict, None]:
+    run: _Run | None = None
+    async with aclosing(store.events_of_runs(streams)) as stretches:
+        async for stretch in stretches:
+            run = run or _Run(store, stretch.stream)
+            for event in stretch.events:
+                run.take(event)
+                if decode is not None and event.type == "checkpoint" and event.seq not in run.bad:
+                    await run.decode(event, decode)
+            if stretch.ends:
+                await run.close()
+                yield run.verdict()
+                run = None
 
 
 class _Run:

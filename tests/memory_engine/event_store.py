@@ -44,6 +44,11 @@ class MemoryEventStore(AuditStore):
         found = (self._door.data.get(stream, seq) for seq in sorted({*seqs}))
         return [event for event in found if event is not None]
 
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        if run_id is not None:
+            return self._door.data.head(StreamId(workflow_name, run_id))
+        return next((each for each in reversed(self._listed()) if each.workflow_name == workflow_name), None)
+
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         return self._found([each for each in self._listed() if stream in (None, each.stream)], checkpoint_id)
 

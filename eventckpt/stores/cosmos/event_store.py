@@ -151,6 +151,14 @@ class CosmosEventStore(AuditStore):
         async with self._container.in_use(many=len(names) > lookups.POINT_READS):
             return await lookups.events_named(self._container, partition_key_of(stream), names)
 
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        """See `EventStore.last`. Of one run: one query."""
+        if run_id is None or not can_exist(stream := StreamId(workflow_name, run_id)):
+            return None
+        async with self._container.in_use():
+            item = await lookups.last_event(self._container, "*", "", {}, partition_key_of(stream))
+            return None if item is None else await lookups.whole(self._container, item)
+
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeVar
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
-from .. import AuditStore, Check, FoundEvent, RunStore, can_exist
+from .. import AuditStore, Check, FoundEvent, RunStore, Stretch, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
 from ..names import check_projection
@@ -29,19 +29,21 @@ from .documents import SqliteDocumentStore
 from .queries import (
     COLUMNS,
     MIN_SEQ,
+    WHOLE,
     bounds_of,
     committed,
     event_of,
     events_at,
     ids_beginning_with,
+    last_of,
     newest_of,
     page_of,
     position_before_last,
     runs_with,
     streams_between,
     streams_named,
+    stretches_of,
     where,
-    whole_events,
 )
 from .runs import SqliteRunStore
 
@@ -50,6 +52,7 @@ __all__ = ["SqliteEventStore"]
 _T = TypeVar("_T")
 
 _A_FILE: Final = "Give the path of a file; Cosmos DB is an engine of its own."
+_GROWS: Final = 16  # times as many rows in each page of a walk backwards as in the one before
 _WALKS: Final = 4  # along the streams at most, beside removals
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 
@@ -99,6 +102,12 @@ class SqliteEventStore(AuditStore):
         wanted = seqs if can_exist(stream) else ()
         return await self.reading(lambda connection: events_at(connection, stream, wanted))
 
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        """See `EventStore.last`."""
+        if not can_exist(StreamId(workflow_name, run_id or "")):
+            return None
+        return await self.reading(lambda connection: last_of(connection, workflow_name, run_id))
+
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or not (stream is None or can_exist(stream)):
@@ -133,6 +142,10 @@ class SqliteEventStore(AuditStore):
         async with aclosing(self._pages("AND workflow_name = ?", (workflow_name,), "position", 0, None, desc)) as rows:
             async for row in rows:
                 yield event_of(row)
+
+    def headers_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        """See `EventStore.headers_of_runs`."""
+        return self._stretches(streams, COLUMNS)
 
     async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
         """See `AuditStore.streams`."""
@@ -180,14 +193,14 @@ class SqliteEventStore(AuditStore):
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.events`."""
-        low, high = bounds_of(gt, lte)
-        while can_exist(stream):
-            page, done = await self.reading(lambda connection, low=low: whole_events(connection, stream, low, high))
-            for seq, event in page:
-                yield event
-                low = seq
-            if done:
-                return
+        async with aclosing(self._stretches([stream], WHOLE, gt, lte)) as stretches:
+            async for stretch in stretches:
+                for event in stretch.events:
+                    yield event
+
+    def events_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        """See `AuditStore.events_of_runs`."""
+        return self._stretches(streams, WHOLE)
 
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`."""
@@ -245,18 +258,33 @@ class SqliteEventStore(AuditStore):
         """See `EventStore.close`. A closed store refuses further work."""
         await self._connections.close()
 
+    async def _stretches(
+        self, streams: Sequence[StreamId], columns: str, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[Stretch, None]:
+        """The events of runs in stretches, fetched a page at a time: no read stays open in between."""
+        low, high = bounds_of(gt, lte)
+        left = list(streams)
+        while left:
+            found, low = await self.reading(partial(stretches_of, streams=left, low=low, high=high, columns=columns))
+            for stretch in found:
+                yield stretch
+            left = left[sum(stretch.ends for stretch in found) :]
+
     async def _pages(
         self, only: str, key: tuple[str, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         """Rows without data in the order of `column`, fetched a page at a time: no read stays open in between."""
         low, high = bounds_of(gt, lte)
+        limit = 1 if desc else queries.PAGE  # who reads backwards mostly wants the first one only
         while True:
-            fetch = partial(page_of, only=only, key=key, column=column, low=low, high=high, desc=desc)
-            rows = await self.reading(fetch)
+            rows = await self.reading(
+                partial(page_of, only=only, key=key, column=column, low=low, high=high, desc=desc, limit=limit)
+            )
             for row in rows:
                 yield row
-            if len(rows) < queries.PAGE:
+            if len(rows) < limit:
                 return
+            limit = min(_GROWS * limit, queries.PAGE)
             last = rows[-1][COLUMNS.split(", ").index(column)]
             low, high = (low, max(ceil(last) - 1, MIN_SEQ)) if desc else (last, high)  # in a damaged row, a fraction
 

@@ -11,27 +11,29 @@ import msgspec
 
 from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventSchema, StreamId
 from ...text import described
-from .. import FoundEvent
+from .. import FoundEvent, Stretch, can_exist
 
 __all__ = [
     "COLUMNS",
     "IN_ORDER",
     "MIN_SEQ",
     "PAGE",
+    "WHOLE",
     "bounds_of",
     "committed",
     "event_of",
     "events_at",
     "head_of",
     "ids_beginning_with",
+    "last_of",
     "newest_of",
     "page_of",
     "position_before_last",
     "runs_with",
     "streams_between",
     "streams_named",
+    "stretches_of",
     "where",
-    "whole_events",
 ]
 
 PAGE: Final = 256  # rows that one query fetches
@@ -39,6 +41,7 @@ IN_ORDER: Final = "typeof(seq) = 'integer'"
 """Of an event that stands in the order of its run: whatever else is in the column, nobody can follow it."""
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
+WHOLE: Final = f"{COLUMNS}, data"
 _PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
@@ -69,7 +72,7 @@ def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[i
         some = wanted[start : start + PAGE]
         marks = ", ".join("?" * len(some))
         rows += connection.execute(
-            f"SELECT {COLUMNS}, data FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
+            f"SELECT {WHOLE} FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
         )
     return [event_of(row) for row in rows]
 
@@ -79,7 +82,7 @@ def newest_of(connection: sqlite3.Connection, checkpoint_id: str, only: str, key
     newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
     if newest is None:
         return None
-    row = connection.execute(f"SELECT {COLUMNS}, data FROM events WHERE position = ?", newest[:1])
+    row = connection.execute(f"SELECT {WHOLE} FROM events WHERE position = ?", newest[:1])
     event = event_of(row.fetchone())
     return FoundEvent(event, head_of(connection, event.stream) or event.header())
 
@@ -93,12 +96,13 @@ def page_of(
     low: int,
     high: int,
     desc: bool,
+    limit: int,
 ) -> list[tuple[Any, ...]]:
-    """A page of rows without data, those behind `low` and up to `high`, in the order of `column`."""
+    """Up to `limit` rows without data, those behind `low` and up to `high`, in the order of `column`."""
     return connection.execute(
         f"SELECT {COLUMNS} FROM events WHERE {column} > ? AND {column} <= ? {only}"
-        f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT {PAGE}",
-        (low, high, *key),
+        f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT ?",
+        (low, high, *key, limit),
     ).fetchall()
 
 
@@ -133,10 +137,21 @@ def runs_with(
     return {(str(name), _name(run_id, position)) for name, run_id, position in rows}
 
 
-def head_of(connection: sqlite3.Connection, stream: StreamId) -> CheckpointEvent | None:
+def last_of(connection: sqlite3.Connection, workflow_name: str, run_id: str | None) -> CheckpointEvent | None:
+    """The last event of a run or, over all runs of a workflow, the one that was committed last; whole."""
+    if run_id is not None:
+        return head_of(connection, StreamId(workflow_name, run_id), WHOLE)
+    row = connection.execute(
+        f"SELECT {WHOLE} FROM events WHERE workflow_name = ? ORDER BY position DESC LIMIT 1", (workflow_name,)
+    ).fetchone()
+    return event_of(row) if row else None
+
+
+def head_of(connection: sqlite3.Connection, stream: StreamId, columns: str = COLUMNS) -> CheckpointEvent | None:
+    """The last event of a run: its header or, with the columns `WHOLE`, all of it."""
     only, key = where(stream)
     row = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
+        f"SELECT {columns} FROM events WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
     ).fetchone()
     return event_of(row) if row else None
 
@@ -183,30 +198,41 @@ def streams_named(connection: sqlite3.Connection, workflow_name: str | None, pre
     return [_names(latest, *names) for *names, latest in rows]
 
 
-def whole_events(
-    connection: sqlite3.Connection, stream: StreamId, low: int, high: int
-) -> tuple[list[tuple[int, CheckpointEvent]], bool]:
-    """A page of whole events, each with the seq that its row has, and whether it is the last page. Where there is no
-    upper bound, some of those whose seq is no number come last: they are damaged, and stand in no order."""
-    only, key = where(stream)
-    size = 0
-    page: list[tuple[int, CheckpointEvent]] = []
-    with closing(
-        connection.execute(
-            f"SELECT {COLUMNS}, data FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq", (low, high, *key)
-        )
-    ) as rows:
-        for row in rows:
-            page.append((row[3], event_of(row)))
-            size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
-            if len(page) == PAGE or size > _PAGE_BYTES:
-                return page, False
-    if high == MAX_SEQ:
-        rows = connection.execute(
-            f"SELECT {COLUMNS}, data FROM events WHERE typeof(seq) IN ('text', 'blob') {only} LIMIT {PAGE}", key
-        )
-        page += [(high, event_of(row)) for row in rows]
-    return page, True
+def stretches_of(
+    connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
+) -> tuple[list[Stretch], int]:
+    """A page of the events of runs, those of the first one behind the seq `low`; and the seq, by its row, behind which
+    the last stretch goes on, where it does not end its run. With the columns `WHOLE` and no upper bound, some of those
+    whose seq is no number come last: they are damaged, and stand in no order."""
+    count = size = 0
+    found: list[Stretch] = []
+    for stream in streams:
+        events: list[CheckpointEvent] = []
+        found.append(Stretch(stream, events, ends=True))
+        if not can_exist(stream):
+            continue
+        only, key = where(stream)
+        with closing(
+            connection.execute(
+                f"SELECT {columns} FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq", (low, high, *key)
+            )
+        ) as rows:
+            for row in rows:
+                events.append(event_of(row))
+                count += 1
+                size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
+                if count == PAGE or size > _PAGE_BYTES:
+                    found[-1] = Stretch(stream, events, ends=False)
+                    return found, row[3]
+        if columns is WHOLE and high == MAX_SEQ:
+            events += map(
+                event_of,
+                connection.execute(
+                    f"SELECT {columns} FROM events WHERE typeof(seq) IN ('text', 'blob') {only} LIMIT {PAGE}", key
+                ),
+            )
+        low = 0
+    return found, 0
 
 
 def bounds_of(gt: int, lte: int | None) -> tuple[int, int]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, Self
 
 from ..closing import close_after
 from ..errors import CheckpointStoreError
-from ..events import CheckpointEvent, StreamId
+from ..events import CheckpointEvent, EventKey, EventKeys, StreamId
 from ..text import is_unicode
 from .change_feed import ChangeFeed
 from .documents import DocumentStore
@@ -126,6 +128,35 @@ class EventStore(ABC):
     @abstractmethod
     def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
         """The headers of all events of a workflow's runs, oldest or newest first; within a run by seq."""
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        """The keys of the events that `headers` gives of a run or, without one, `workflow_headers` of all runs, in the
+        same order; many at a time.
+
+        An engine should override this: here, the headers are read.
+        """
+        listing = self.workflow_headers(workflow_name)
+        if run_id is not None:
+            listing = self.headers(StreamId(workflow_name, run_id))
+        place = 0
+        async with aclosing(listing) as headers:
+            async for header in headers:
+                place += 1
+                yield EventKeys.of([EventKey.of(header, place)])
+
+    async def read_each(self, places: Sequence[tuple[StreamId, int]]) -> list[CheckpointEvent]:
+        """The events at places of several runs, whole; those that do not exist are left out.
+
+        An engine should override this: here, each run is asked for by itself.
+
+        Args:
+            places: each a run and a seq; those of one run next to each other.
+        """
+        return [
+            event
+            for stream, some in groupby(places, key=itemgetter(0))
+            for event in await self.read(stream, *(seq for _, seq in some))
+        ]
 
     async def headers_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
         """What `headers` gives of several runs, run after run in the order in which they are asked for. Each has one

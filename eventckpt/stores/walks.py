@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from typing import Final
 
-from ..events import CheckpointEvent, StreamId
+from ..events import CheckpointEvent, EventKey, StreamId
 from ..removals import Removals
 from .event_store import EventStore
 
@@ -67,7 +67,7 @@ class Backwards:
         )
 
 
-def is_torn(headers: Sequence[CheckpointEvent]) -> bool:
+def is_torn(headers: Sequence[CheckpointEvent | EventKey]) -> bool:
     """Whether seqs are missing that no record among these events, all of one run in order of seq, explains."""
     seqs = [header.seq for header in headers]
     gaps = [(before + 1, seq - 1) for before, seq in zip([0, *seqs], seqs, strict=False) if seq > before + 1]

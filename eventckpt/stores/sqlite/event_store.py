@@ -8,11 +8,13 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import groupby
 from math import ceil
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
 from .. import AuditStore, Check, FoundEvent, RunStore, Stretch, can_exist
@@ -35,6 +37,7 @@ from .queries import (
     event_of,
     events_at,
     ids_beginning_with,
+    keys_behind,
     last_of,
     newest_of,
     page_of,
@@ -99,8 +102,14 @@ class SqliteEventStore(AuditStore):
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`."""
-        wanted = seqs if can_exist(stream) else ()
-        return await self.reading(lambda connection: events_at(connection, stream, wanted))
+        return await self.reading(lambda connection: events_at(connection, stream, seqs))
+
+    async def read_each(self, places: Sequence[tuple[StreamId, int]]) -> list[CheckpointEvent]:
+        """See `EventStore.read_each`."""
+        runs = [(stream, [seq for _, seq in some]) for stream, some in groupby(places, key=itemgetter(0))]
+        return await self.reading(
+            lambda connection: [event for stream, seqs in runs for event in events_at(connection, stream, seqs)]
+        )
 
     async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
         """See `EventStore.last`."""
@@ -142,6 +151,21 @@ class SqliteEventStore(AuditStore):
         async with aclosing(self._pages("AND workflow_name = ?", (workflow_name,), "position", 0, None, desc)) as rows:
             async for row in rows:
                 yield event_of(row)
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        """See `EventStore.keys`."""
+        stream = StreamId(workflow_name, run_id or "")
+        if not can_exist(stream):
+            return
+        fetch = partial(keys_behind, only="AND workflow_name = ?", key=(workflow_name,), column="position")
+        if run_id is not None:
+            only, key = where(stream)
+            fetch = partial(keys_behind, only=only, key=key, column="seq")
+        low: int | None = 0
+        while low is not None:
+            page, low = await self.reading(partial(fetch, low=low))
+            if page is not None:
+                yield page
 
     def headers_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
         """See `EventStore.headers_of_runs`."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventSchema, StreamId
+from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventKey, EventKeys, EventSchema, EventType, StreamId
 from ...text import described
 from .. import FoundEvent, Stretch, can_exist
 
@@ -25,6 +25,7 @@ __all__ = [
     "events_at",
     "head_of",
     "ids_beginning_with",
+    "keys_behind",
     "last_of",
     "newest_of",
     "page_of",
@@ -42,6 +43,8 @@ IN_ORDER: Final = "typeof(seq) = 'integer'"
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 WHOLE: Final = f"{COLUMNS}, data"
+_KEYS: Final = 4096  # rows that one query fetches where only keys are asked for
+_TYPES: Final = frozenset(get_args(EventType))
 _PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
@@ -65,6 +68,8 @@ _schema_decoder: Final = msgspec.msgpack.Decoder(EventSchema)
 
 def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]) -> list[CheckpointEvent]:
     """The whole events of a stream at some seqs, in the order of seqs, those that are there."""
+    if not can_exist(stream):
+        return []
     only, key = where(stream)
     wanted = sorted({seq for seq in seqs if MIN_SEQ <= seq <= MAX_SEQ})
     rows: list[tuple[Any, ...]] = []
@@ -104,6 +109,59 @@ def page_of(
         f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT ?",
         (low, high, *key, limit),
     ).fetchall()
+
+
+def keys_behind(
+    connection: sqlite3.Connection, only: str, key: tuple[str, ...], *, column: Literal["seq", "position"], low: int
+) -> tuple[EventKeys | None, int | None]:
+    """A page of the keys of events behind `low`, in the order of `column`, if there are any; and what to go on behind,
+    None at the end. Where a row is damaged or may hold a record, the headers of such are read."""
+    rows = _texts(
+        connection,
+        f"SELECT run_id, seq, type, checkpoint_id, position FROM events WHERE {column} > ? AND {column} <= ? {only}"
+        f" ORDER BY {column} LIMIT {_KEYS}",
+        (low, MAX_SEQ, *key),
+    )
+    if not rows:
+        return None, None
+    keys = EventKeys(*zip(*rows, strict=True), records=(None,) * len(rows))
+    if not _are_plain(keys):
+        keys = EventKeys.of([_read_key(connection, row) for row in rows])
+    last = rows[-1][1 if column == "seq" else 4]
+    return keys, last if len(rows) == _KEYS else None
+
+
+def _are_plain(keys: EventKeys) -> bool:
+    """Whether rows are neither damaged nor may hold a record."""
+    texts = {*map(type, keys.run_ids), *map(type, keys.checkpoint_ids)}
+    return (
+        texts == {str}
+        and {*map(type, keys.seqs)} == {int}
+        and _TYPES.issuperset(keys.types)
+        and all(keys.checkpoint_ids)
+    )
+
+
+def _read_key(connection: sqlite3.Connection, row: tuple[Any, ...]) -> EventKey:
+    key = EventKey(*row)
+    if _are_plain(EventKeys.of([key])):
+        return key
+    found = connection.execute(f"SELECT {COLUMNS} FROM events WHERE position = ?", (key.place,)).fetchone()
+    return EventKey.of(event_of(found), key.place)
+
+
+def _texts(connection: sqlite3.Connection, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """All rows of a query, its texts made by SQLite's module itself, which is quicker than `schema.text` and refuses
+    what is no UTF-8."""
+    made = connection.text_factory
+    try:
+        connection.text_factory = str
+        return connection.execute(sql, values).fetchall()
+    except sqlite3.OperationalError:
+        connection.text_factory = made
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.text_factory = made
 
 
 def committed(connection: sqlite3.Connection, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:

@@ -287,7 +287,7 @@ class Reader:
         found: list[WorkflowCheckpoint | None] = [None] * len(keys)
         by_run = sorted(range(len(keys)), key=lambda at: keys[at].run_id)
         places = [(at, StreamId(workflow_name, keys[at].run_id), keys[at]) for at in by_run]
-        of, held = None, None
+        of, held, texts = None, None, dict[str, str]()
         for start in range(0, len(places), _AT_ONCE):
             wanted = places[start : start + _AT_ONCE]
             read = await self._store.read_each([(stream, key.seq) for _, stream, key in wanted])
@@ -295,17 +295,23 @@ class Reader:
             for at, stream, key in wanted:
                 of, held = stream, held if stream == of else None
                 event = events.get((stream, key.seq))
-                found[at], held = await self._listed(stream, key.checkpoint_id, event, held)
+                found[at], held = await self._listed(stream, key.checkpoint_id, event, held, texts)
         return [checkpoint for checkpoint in found if checkpoint is not None]
 
     async def _listed(
-        self, stream: StreamId, checkpoint_id: str, event: CheckpointEvent | None, held: Base | None
+        self,
+        stream: StreamId,
+        checkpoint_id: str,
+        event: CheckpointEvent | None,
+        held: Base | None,
+        texts: dict[str, str],
     ) -> tuple[WorkflowCheckpoint | None, Base | None]:
-        """A checkpoint of a listing, and the snapshot that the next one of its run is likely to rest on."""
+        """A checkpoint of a listing, and the snapshot that the next one of its run is likely to rest on. Equal texts of
+        one listing are one object, as in a listing of what is kept in memory."""
         try:
             if event is not None:
                 with suppress(_RemovedError):
-                    return await self._decoded(event, held)
+                    return await self._decoded(event, held, texts)
             return await self._superseding(stream, checkpoint_id), held
         except CheckpointDecodeError as error:
             logger.warning("A listing leaves out a checkpoint: %s", error)
@@ -330,14 +336,16 @@ class Reader:
             return self._store.workflow_headers(workflow_name, desc=desc)
         return self._store.headers(StreamId(workflow_name, run_id), desc=desc)
 
-    async def _decoded(self, event: CheckpointEvent, held: Base | None = None) -> tuple[WorkflowCheckpoint, Base]:
+    async def _decoded(
+        self, event: CheckpointEvent, held: Base | None = None, texts: dict[str, str] | None = None
+    ) -> tuple[WorkflowCheckpoint, Base]:
         """The checkpoint in `event` and the snapshot it rests on, or an error that names the event."""
         where = f"{event.named()} cannot be loaded: "
         outcome = "failed"
         try:
             raw, base = await self._payloads.read(event, held)
             drifts: list[Drift] = []
-            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append)
+            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append, texts=texts)
             _tell(event, drifts)
             if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
                 raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")

@@ -17,7 +17,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
 from ...errors import StoreFullError, StreamConflict
-from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
 from ...lru import Lru
 from ...removals import Removals
 from ...text import is_unicode
@@ -202,6 +202,16 @@ class CosmosEventStore(AuditStore):
             async for header in headers:
                 if header.workflow_name == workflow_name:  # a changed item may claim to be another workflow's
                     yield header
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        """See `EventStore.keys`."""
+        stream = StreamId(workflow_name, run_id or "")
+        if not can_exist(stream):
+            return
+        run = None if run_id is None else partition_key_of(stream)
+        async with aclosing(listings.keys(self._container, workflow_name, run)) as pages:
+            async for page in pages:
+                yield page
 
     async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
         """See `EventStore.remove_orphaned_parts`."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -36,6 +36,8 @@ __all__ = [
     "stretches_of",
     "where",
 ]
+
+_T = TypeVar("_T")
 
 PAGE: Final = 256  # rows that one query fetches
 IN_ORDER: Final = "typeof(seq) = 'integer'"
@@ -116,12 +118,11 @@ def keys_behind(
 ) -> tuple[EventKeys | None, int | None]:
     """A page of the keys of events behind `low`, in the order of `column`, if there are any; and what to go on behind,
     None at the end. Where a row is damaged or may hold a record, the headers of such are read."""
-    rows = _texts(
-        connection,
+    sql = (
         f"SELECT run_id, seq, type, checkpoint_id, position FROM events WHERE {column} > ? AND {column} <= ? {only}"
-        f" ORDER BY {column} LIMIT {_KEYS}",
-        (low, MAX_SEQ, *key),
+        f" ORDER BY {column} LIMIT {_KEYS}"
     )
+    rows = _quickly(connection, lambda: connection.execute(sql, (low, MAX_SEQ, *key)).fetchall())
     if not rows:
         return None, None
     keys = EventKeys(*zip(*rows, strict=True), records=(None,) * len(rows))
@@ -150,16 +151,16 @@ def _read_key(connection: sqlite3.Connection, row: tuple[Any, ...]) -> EventKey:
     return EventKey.of(event_of(found), key.place)
 
 
-def _texts(connection: sqlite3.Connection, sql: str, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
-    """All rows of a query, its texts made by SQLite's module itself, which is quicker than `schema.text` and refuses
-    what is no UTF-8."""
+def _quickly(connection: sqlite3.Connection, ask: Callable[[], _T]) -> _T:
+    """What is asked for, with its texts made by SQLite's module itself, which is quicker than `schema.text` and refuses
+    what is no UTF-8; then it is asked again."""
     made = connection.text_factory
     try:
         connection.text_factory = str
-        return connection.execute(sql, values).fetchall()
+        return ask()
     except sqlite3.OperationalError:
         connection.text_factory = made
-        return connection.execute(sql, values).fetchall()
+        return ask()
     finally:
         connection.text_factory = made
 
@@ -262,6 +263,12 @@ def stretches_of(
     """A page of the events of runs, those of the first one behind the seq `low`; and the seq, by its row, behind which
     the last stretch goes on, where it does not end its run. With the columns `WHOLE` and no upper bound, some of those
     whose seq is no number come last: they are damaged, and stand in no order."""
+    return _quickly(connection, lambda: _stretches_of(connection, streams, low, high, columns))
+
+
+def _stretches_of(
+    connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
+) -> tuple[list[Stretch], int]:
     count = size = 0
     found: list[Stretch] = []
     for stream in streams:

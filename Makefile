@@ -61,9 +61,11 @@ lint: .venv/ready
 	$(BIN)/pyright
 	$(BIN)/python -m tests.typed eventckpt projections
 
+# Into docs/benchmarks.md. SECTIONS="saves cosmos" measures these only; BASE=REVISION puts a revision of the packages
+# beside those that are here.
 bench: .venv/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	$(BIN)/python -m tests.benchmarks
+	$(BIN)/python -m tests.benchmarks --write $(if $(BASE),--base $(BASE)) $(SECTIONS)
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

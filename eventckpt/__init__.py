@@ -1,8 +1,8 @@
 """An event-sourced checkpoint store for Microsoft Agent Framework workflows: the public names, nothing else."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from .audit import CheckpointAudit, get_checkpoint_summary
 from .codec import CheckpointCodec, Upcaster, register_upcaster
 from .errors import (
     AmbiguousNameError,
@@ -30,6 +30,7 @@ from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
+    from .audit import CheckpointAudit, get_checkpoint_summary
     from .storage.cosmos import CosmosCheckpointStorage
     from .stores.cosmos import CosmosEventStore
 
@@ -71,16 +72,18 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """The names that need the Azure SDK, imported when they are asked for: it is an optional extra."""
+    """The names that few programs ask for, or that need an optional extra, imported when they are asked for."""
+    home = {
+        "CheckpointAudit": "audit",
+        "CosmosCheckpointStorage": "storage.cosmos",
+        "CosmosEventStore": "stores.cosmos",
+        "audit": "audit",
+        "get_checkpoint_summary": "audit",
+    }.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        if name == "CosmosCheckpointStorage":
-            from .storage.cosmos import CosmosCheckpointStorage
-
-            return CosmosCheckpointStorage
-        if name == "CosmosEventStore":
-            from .stores.cosmos import CosmosEventStore
-
-            return CosmosEventStore
+        module = import_module(f".{home}", __name__)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] != "azure":
             raise
@@ -88,7 +91,7 @@ def __getattr__(name: str) -> object:
             f"{name} needs the Azure SDK, which is not installed: pip install '.[cosmos]', in a checkout",
             name=error.name,
         ) from error
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return module if name == home else getattr(module, name)
 
 
 def __dir__() -> list[str]:

@@ -19,7 +19,7 @@ from enum import EnumMeta
 from types import ModuleType
 from typing import Any, Final, cast
 
-from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
+from agent_framework import WorkflowCheckpoint
 
 from .errors import CheckpointDecodeError, CheckpointTypeNotAllowedError, UnsupportedFrameworkError
 from .log import logger_of
@@ -275,6 +275,9 @@ def registered_types() -> frozenset[str] | set[str]:
     Raises:
         UnsupportedFrameworkError: the installed framework lacks something that this package needs.
     """
+    # Here, and not above: with these come the framework's agents and tools.
+    from agent_framework import WorkflowEvent, WorkflowMessage
+
     try:
         from agent_framework._workflows import _checkpoint_encoding as encoding
 

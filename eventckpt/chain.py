@@ -18,24 +18,29 @@ __all__ = ["digest_of", "flaw_of", "is_newer", "is_whole", "sealed"]
 _canonical = msgspec.msgpack.Encoder(order="sorted")
 
 
-def digest_of(event: CheckpointEvent) -> str:
+def digest_of(event: CheckpointEvent, data_digest: bytes | None = None) -> str:
     """The digest that `event`, given whole, must carry.
 
     `sha256(MessagePack([previous_digest, header, sha256(stored payload)]))`, hexadecimal. The header is every
     field of the event but `digest` and the payload's `data` and `parts`: in how many items an engine keeps the
     data is not part of what happened, and an export to another engine keeps its digests.
+
+    Args:
+        event: whole.
+        data_digest: the SHA-256 of the payload's data, where it was taken already.
     """
-    data = event.payload.data if event.payload else b""
+    if data_digest is None:
+        data_digest = hashlib.sha256(event.payload.data if event.payload else b"").digest()
     payload = msgspec.structs.replace(event.payload, data=b"", parts=()) if event.payload else None
     # msgspec knows a default by its identity; an equal summary must give the same digest.
     summary = NO_SUMMARY if event.summary == NO_SUMMARY else event.summary
     header = msgspec.structs.replace(event, digest="", summary=summary, payload=payload)
-    return hashlib.sha256(_canonical.encode([event.previous_digest, header, hashlib.sha256(data).digest()])).hexdigest()
+    return hashlib.sha256(_canonical.encode([event.previous_digest, header, data_digest])).hexdigest()
 
 
-def sealed(event: CheckpointEvent) -> CheckpointEvent:
-    """`event` with its digest filled in."""
-    return msgspec.structs.replace(event, digest=digest_of(event))
+def sealed(event: CheckpointEvent, data_digest: bytes | None = None) -> CheckpointEvent:
+    """`event` with its digest filled in; see `digest_of`."""
+    return msgspec.structs.replace(event, digest=digest_of(event, data_digest))
 
 
 def is_newer(event: CheckpointEvent) -> bool:

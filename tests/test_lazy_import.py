@@ -94,6 +94,19 @@ def test_without_azure_the_cosmos_names_say_what_to_install(tmp_path: Path, name
     )
 
 
+DEAR = ("agent_framework._agents", "agent_framework._tools", "pydantic", "opentelemetry.metrics", "eventckpt.audit")
+
+
+def test_to_import_the_package_imports_none_of_what_takes_longer_than_itself(tmp_path: Path) -> None:
+    there = f"import sys, eventckpt; print([name for name in {DEAR} if name in sys.modules])"
+    assert said(run(tmp_path, there)) == "[]"
+
+
+@pytest.mark.parametrize("use", ["eventckpt.CheckpointAudit", "eventckpt.audit.CheckpointAudit"])
+def test_the_audit_is_there_when_it_is_asked_for(tmp_path: Path, use: str) -> None:
+    assert said(run(tmp_path, f"import eventckpt; print({use}.__name__)")) == "CheckpointAudit"
+
+
 def test_every_public_name_is_listed_and_there() -> None:
     assert set(eventckpt.__all__) >= COSMOS
     assert set(dir(eventckpt)) >= set(eventckpt.__all__)

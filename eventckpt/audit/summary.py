@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agent_framework import WorkflowCheckpoint, WorkflowEvent
+from agent_framework import WorkflowCheckpoint
 
 from ..events import CheckpointEvent, PendingRequest, Summary
 from ..storage.summary import summarize
+
+if TYPE_CHECKING:
+    from agent_framework import WorkflowEvent
 
 __all__ = ["CheckpointSummary", "get_checkpoint_summary", "status_of"]
 

@@ -8,6 +8,7 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 from .checkpoint_codec import MAX_RAW_SIZE, CheckpointCodec
 from .drift import Drift, OnDrift
 from .forms import MAX_DEPTH
+from .proof import Encoded
 from .upcasters import Upcaster, register_upcaster
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "MAX_RAW_SIZE",
     "CheckpointCodec",
     "Drift",
+    "Encoded",
     "OnDrift",
     "Upcaster",
     "register_upcaster",

@@ -24,6 +24,8 @@ from .drift import Drift, OnDrift
 from .encoder import Encoder
 from .evolution import Evolution
 from .forms import MAX_DEPTH
+from .pieces import PieceEncoder, pack_pieces
+from .proof import Encoded, Piece, Proven
 from .root import Root, opened
 from .shapes import Shapes
 from .type_expressions import forget
@@ -83,6 +85,7 @@ class CheckpointCodec:
         self._on_drift: OnDrift = on_drift
         self._upcasters = Upcasters(upcasters)
         self._shapes = Shapes(self._stored)
+        self._proven = Proven()
 
     def encode(self, checkpoint: WorkflowCheckpoint) -> bytes:
         """The MessagePack bytes of `checkpoint`. Equal checkpoints give equal bytes.
@@ -92,12 +95,16 @@ class CheckpointCodec:
             CheckpointEncodeError: a value cannot be stored (cyclic plain containers, functions, open files,
                 more than `MAX_DEPTH` levels, more than `MAX_RAW_SIZE` bytes); says where it is.
         """
+        return self.encode_in_parts(checkpoint).raw
+
+    def encode_in_parts(self, checkpoint: WorkflowCheckpoint) -> Encoded:
+        """What `encode` gives, and with it what `prove` needs. Raises what `encode` does."""
         fields = checkpoint.to_dict()
         try:
             try:
-                raw = self._packed(fields, Encoder(self._gate, self._ordinary, careful=False))
+                encoded = self._encoded(fields, PieceEncoder(self._gate, self._ordinary, careful=False))
             except (OverflowError, UnicodeEncodeError):  # an int beyond 64 bits, a lone surrogate: rare
-                raw = self._packed(fields, Encoder(self._gate, self._ordinary, careful=True))
+                encoded = self._encoded(fields, PieceEncoder(self._gate, self._ordinary, careful=True))
         except RecursionError as error:
             raise CheckpointEncodeError(
                 f"Checkpoint {checkpoint.checkpoint_id!r} nests deeper than this call's stack has room for."
@@ -109,16 +116,55 @@ class CheckpointCodec:
             raise CheckpointEncodeError(
                 f"Checkpoint {checkpoint.checkpoint_id!r} cannot be encoded: {type(error).__name__}: {error}."
             ) from error
-        if len(raw) > MAX_RAW_SIZE:
+        if len(encoded.raw) > MAX_RAW_SIZE:
             raise CheckpointEncodeError(
-                f"Checkpoint {checkpoint.checkpoint_id!r} has {len(raw):,} bytes; the limit is {MAX_RAW_SIZE:,}."
+                f"Checkpoint {checkpoint.checkpoint_id!r} has {len(encoded.raw):,} bytes; the limit is "
+                f"{MAX_RAW_SIZE:,}."
             )
-        return raw
+        return encoded if type(checkpoint) is WorkflowCheckpoint else encoded._replace(parts=None)
 
-    def _packed(self, fields: dict[str, Any], encoder: Encoder) -> bytes:
-        node = encoder.tree(fields)
-        shapes = {key: shape.node for key, cls in encoder.classes.items() if (shape := self._shapes.of(cls))}
-        return Root(node, shapes).packed()
+    def _encoded(self, fields: dict[str, Any], encoder: PieceEncoder) -> Encoded:
+        node, classes = encoder.tree(fields), encoder.classes
+        shapes = {key: shape.node for key, cls in classes.items() if (shape := self._shapes.of(cls))}
+        raw = Root(node, shapes).packed(pack_pieces)
+        as_they_are = all(f.type_of(fields[name]) in types for name, types in _FIELDS.items())
+        return Encoded(raw, classes, shapes, encoder.parts() if as_they_are else None)
+
+    def prove(self, encoded: Encoded) -> None:
+        """Show that a checkpoint would load again, by loading what was not shown before.
+
+        Args:
+            encoded: what `encode_in_parts` of this codec gave. Its parts are used up.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointDecodeError: as `decode` of its bytes does.
+        """
+        is_proven = encoded.parts is not None and self._is_proven(encoded, encoded.parts)
+        if encoded.parts is not None:
+            encoded.parts.clear()  # it takes a while to free them: here, and not in the event loop
+        if not is_proven:
+            self.decode(encoded.raw)
+
+    def _is_proven(self, encoded: Encoded, parts: list[Piece]) -> bool:
+        """Whether it loads again; False: that cannot be said of its parts, and the whole has to tell."""
+        if not self._proven.is_of(encoded.classes):
+            self._proven = Proven()
+            self._proven.is_of(encoded.classes)
+        try:
+            if not self._upcasters.chains().keys().isdisjoint(encoded.classes):
+                return False
+            decoder = self._decoder(Root({}, encoded.shapes), encoded.raw)
+            with localcontext():
+                is_covered = self._proven.covers(parts, decoder)
+        except Exception:  # which the whole says with the path to it, if it is so there
+            return False
+        if decoder.named_types:
+            forget()
+        return is_covered
+
+    def _decoder(self, root: Root, raw: bytes) -> Decoder:
+        evolution = Evolution(root.shapes, self._on_drift)
+        return Decoder(self._gate, self._recipes, raw, self._shapes, evolution, self._upcasters.renamed())
 
     def _upcast(self, root: Root) -> Root:
         """A checkpoint whose stored values have gone through the upcasters. `root` is used up."""
@@ -176,8 +222,7 @@ class CheckpointCodec:
             if texts is not None:
                 share_texts(root.fields, texts)
             root = self._upcast(root)
-            evolution = Evolution(root.shapes, self._on_drift)
-            decoder = Decoder(self._gate, self._recipes, raw, self._shapes, evolution, self._upcasters.renamed())
+            decoder = self._decoder(root, raw)
             with localcontext():  # whatever stored numbers do to the flags of the thread's own
                 fields = decoder.value(root.fields)
             if decoder.named_types:
@@ -198,7 +243,7 @@ class CheckpointCodec:
         for name, types in _FIELDS.items():
             if name in fields and f.type_of(fields[name]) not in types:
                 raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
-        for drift in evolution.drifts.noted():
+        for drift in decoder.evolution.drifts.noted():
             (told or _warn)(drift)
         try:
             return WorkflowCheckpoint.from_dict(fields)

@@ -23,7 +23,6 @@ from . import forms as f
 from .refusals import not_data
 
 __all__ = [
-    "BUILDERS",
     "NOT_SHARED",
     "REDUCTIONS",
     "WRITTEN_AS_KINDS",
@@ -31,7 +30,8 @@ __all__ = [
     "Reduction",
     "data_of",
     "is_member",
-    "reduced",
+    "is_rebuilt_by_its_class",
+    "plain",
     "reduces_as_a_set",
     "reduction_of",
     "root_of",
@@ -238,3 +238,19 @@ def data_of(cls: type[Any], value: Any) -> Reduced:
 def is_member(parts: Reduced) -> bool:
     """Whether what is built is a member of an enum."""
     return parts.build is getattr and isinstance(parts.args[0], EnumMeta) and parts.args[1] in parts.args[0].__members__
+
+
+def plain(value: str | int | float) -> str | int | float:
+    """What JSON makes of an instance of a subclass: the value without its type."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+
+
+def is_rebuilt_by_its_class(value: object) -> bool:
+    """Whether an instance of a subclass of str, int or float says that its class rebuilds it, and no function."""
+    try:
+        parts = reduced(value)
+    except Exception:
+        return True  # which the walk will name
+    return isinstance(parts, str) or isinstance(parts.build, type) or parts.build in BUILDERS

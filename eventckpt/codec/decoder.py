@@ -69,7 +69,7 @@ class Decoder:
     ) -> None:
         self._gate = gate
         self._shapes = shapes
-        self._evolution = evolution
+        self.evolution: Evolution = evolution
         self._renamed = renamed
         self._known = recipes
         self._recipes: dict[str, Recipe] = {}
@@ -77,7 +77,7 @@ class Decoder:
         self._labelled: dict[int, Any] = {}
         self._last_label = len(raw) >> 3  # a value with a label takes more than eight bytes
         self._zones: dict[str, zoneinfo.ZoneInfo] = {}
-        self._work = Work(len(raw))
+        self.work: Work = Work(len(raw))
         self._dunders = b"__" in raw
         """Whether any text in it could be a name such as `__class__`: most checkpoints need not be looked through."""
         self._deques = 0
@@ -85,6 +85,11 @@ class Decoder:
         """Whether `typing` was asked for a type, which it keeps."""
         self._expressions = 0
         """How many type expressions are being read, each inside the one before."""
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether what was made so far adds nothing to what it takes to make another value."""
+        return not (self.work.wide or self.work.decimals or self._deques)
 
     def value(self, node: Any, depth: int = 0) -> Any:
         """The value that `node` stands for. The tree is used up: its lists and maps become the value's.
@@ -147,7 +152,7 @@ class Decoder:
     # Kinds
 
     def _int(self, node: dict[str, Any], depth: int) -> int:
-        self._work.wide = True
+        self.work.wide = True
         return int.from_bytes(bytes_of(node), "big", signed=True)
 
     def _str(self, node: dict[str, Any], depth: int) -> str:
@@ -158,7 +163,7 @@ class Decoder:
 
     def _frozenset(self, node: dict[str, Any], depth: int) -> frozenset[Any]:
         made: set[Any] = set()
-        fill(made, self._items(node, depth), self._work)
+        fill(made, self._items(node, depth), self.work)
         return frozenset(made)
 
     def _items(self, node: dict[str, Any], depth: int) -> list[Any]:
@@ -191,12 +196,12 @@ class Decoder:
         except CheckpointDecodeError as error:
             error.path.insert(0, f"[key {at}]")
             raise
-        put(target, pairs, self._work)
+        put(target, pairs, self.work)
 
     def _set(self, node: dict[str, Any], depth: int) -> set[Any]:
         made: set[Any] = set()
         self._label(node, made)
-        fill(made, self._items(node, depth), self._work)
+        fill(made, self._items(node, depth), self.work)
         return made
 
     def _bytearray(self, node: dict[str, Any], depth: int) -> bytearray:
@@ -250,7 +255,7 @@ class Decoder:
         self._fill(args, depth)
         self._expressions -= 1
         self.named_types = self.named_types or kind != f.UNION
-        self._work.spend(len(args) ** 2 + (_EXPRESSION if origin is None or type(origin) is type else _TYPING))
+        self.work.spend(len(args) ** 2 + (_EXPRESSION if origin is None or type(origin) is type else _TYPING))
         return type_expressions.made(kind, origin, args)
 
     def _enum(self, node: dict[str, Any], depth: int) -> Any:
@@ -258,7 +263,7 @@ class Decoder:
         name = text_of(node, f.NAME)
         if isinstance(cls, EnumMeta) and name in cls.__members__:
             return cls.__members__[name]
-        return self._evolution.member(cls, text_of(node, f.EXPECT), name, self._apart, self._work)
+        return self.evolution.member(cls, text_of(node, f.EXPECT), name, self._apart, self.work)
 
     # Shared references
 
@@ -296,13 +301,13 @@ class Decoder:
                     else:
                         state = self.value(state, depth + 1)
                         if self._labelled:
-                            self._work.copy_state(state)
+                            self.work.copy_state(state)
                     recipe.check(made, state)
                 else:
                     shared = references_in(state) if self._labelled and self._dunders else ()
                     self._map(state, depth)
                     for name in shared:
-                        self._work.copy_state(state[name])
+                        self.work.copy_state(state[name])
                     if self._dunders:
                         recipe.check(made, state)
                 if recipe.plain_dicts:
@@ -332,7 +337,7 @@ class Decoder:
         key, state = cast(str, node[f.FORM]), cast("dict[str, Any]", node[f.STATE])
         recipe = self._recipe(key)
         try:
-            change = self._evolution.of_upcast(recipe.cls, key, state)
+            change = self.evolution.of_upcast(recipe.cls, key, state)
             if change is None or change.attributes is not None:
                 made = recipe.new(recipe.cls)
                 self._label(node, made)
@@ -340,7 +345,7 @@ class Decoder:
                 (recipe if change is None else recipe.adapted(change)).restore(made, state)
                 return made
             arguments = list(self._map(state, depth).values())
-            made = recipe.adapted(change).make(recipe.is_called, arguments, {}, self._work)
+            made = recipe.adapted(change).make(recipe.is_called, arguments, {}, self.work)
         except (WorkflowCheckpointException, RecursionError):
             raise
         except Exception as error:
@@ -368,7 +373,7 @@ class Decoder:
 
     def _learn(self, key: str) -> Recipe:
         recipe = self._recipe(key)
-        change = self._evolution.change(recipe.cls, key, self._shapes.of(recipe.cls), self._apart, self._work)
+        change = self.evolution.change(recipe.cls, key, self._shapes.of(recipe.cls), self._apart, self.work)
         if change is not None:
             recipe = recipe.adapted(change)
         self._recipes[key] = recipe
@@ -403,7 +408,7 @@ class Decoder:
         args = listed(node, f.CALL if called else f.ARGS, [])
         self._fill(args, depth)
         if f.BASE in node:
-            made = recipe.make_by_base(self._resolve(text_of(node, f.BASE)), args, self._work)
+            made = recipe.make_by_base(self._resolve(text_of(node, f.BASE)), args, self.work)
         else:
             keywords = node.get(f.KWARGS, {})
             if f.type_of(keywords) is dict and f.FORM not in keywords:
@@ -412,7 +417,7 @@ class Decoder:
                 keywords = self.value(keywords, depth + 1)
             if f.type_of(keywords) is not dict or not all(map(_is_text, keywords)):
                 raise malformed(node)
-            made = recipe.make(called, args, keywords, self._work)
+            made = recipe.make(called, args, keywords, self.work)
             if recipe.root in SETS:
                 check_elements(made, args)
         self._label(node, made)

@@ -17,19 +17,31 @@ from enum import EnumMeta
 from itertools import islice
 from operator import itemgetter
 from types import EllipsisType, NoneType
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypeAlias, cast
 
 from ..allowlist import AnyGate, TypeGate, type_key
 from ..errors import CheckpointEncodeError, CheckpointTypeNotAllowedError
 from ..text import is_unicode
 from . import forms as f
 from . import type_expressions
-from .copy_protocol import BUILDERS, NOT_SHARED, Reduced, data_of, is_member, reduced, reduces_as_a_set, uses_defaults
+from .copy_protocol import (
+    NOT_SHARED,
+    Reduced,
+    data_of,
+    is_member,
+    is_rebuilt_by_its_class,
+    plain,
+    reduces_as_a_set,
+    uses_defaults,
+)
 from .labels import with_labels
 from .messagepack import pack
-from .refusals import not_data, unreadable
+from .refusals import deeper, not_data, unreadable
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "Handler"]
+
+Handler: TypeAlias = "Callable[[Any, Any, int, bool], Any]"
+"""Gives the node of a value, from the encoder, the value, its depth, and whether it is in native position."""
 
 _ONLY_STR = frozenset({str})
 
@@ -52,6 +64,7 @@ class Encoder:
         self._ordinary_keys: dict[type[Any], str] = {}
         """Those of them that use the default copy protocol."""
         self._atoms = f.ATOMS - f.LARGE_ATOMS if careful else f.ATOMS
+        self._handlers = self._HANDLERS
         self._nodes: dict[int, Any] = {}
         """id of a value → its node, in the order of the walk."""
         self._kept: list[object] = []
@@ -85,7 +98,7 @@ class Encoder:
         cls = f.type_of(value)
         if cls in self._atoms:
             return value
-        return self._HANDLERS.get(cls, Encoder._object)(self, value, depth, native)
+        return self._handlers.get(cls, self._handlers[object])(self, value, depth, native)
 
     # Plain containers
 
@@ -96,8 +109,7 @@ class Encoder:
         if self._atoms.issuperset(map(type, value)):
             self._nodes[id(value)] = value
             return value
-        node: list[Any] = []
-        self._nodes[id(value)] = node
+        node = self._nodes[id(value)] = list[Any]()
         if native:
             self._open[id(value)] = True
         self._fill_list(node, value, depth, native)
@@ -106,8 +118,8 @@ class Encoder:
         return node
 
     def _fill_list(self, node: list[Any], values: Iterable[Any], depth: int, native: bool) -> None:
-        atoms, handlers, other, type_of = self._atoms, self._HANDLERS, Encoder._object, f.type_of
-        depth = _deeper(depth)
+        atoms, handlers, other, type_of = self._atoms, self._handlers, self._handlers[object], f.type_of
+        depth = deeper(depth)
         try:
             for item in values:
                 cls = type_of(item)
@@ -120,21 +132,26 @@ class Encoder:
         seen = self._nodes.get(id(value))
         if seen is not None:
             return self._again(value, seen, native)
-        if not self._has_plain_keys(value):
-            node: Any = {f.FORM: f.DICT}
-            self._nodes[id(value)] = node
-            if native:
-                self._open[id(value)] = True
-            node[f.PAIRS] = self._pairs(value.items(), depth, native)
-        elif self._atoms.issuperset(map(type, value.values())):
-            node = value
-            self._nodes[id(value)] = node
-        else:
-            node = dict(value)
-            self._nodes[id(value)] = node
-            if native:
-                self._open[id(value)] = True
-            self._replace_items(node, value, depth, native, "[{!r}]")
+        if value and not self._has_plain_keys(value):
+            return self._keyed(value, depth, native)
+        if not value or self._atoms.issuperset(map(type, value.values())):
+            self._nodes[id(value)] = value
+            return value
+        node = self._nodes[id(value)] = value.copy()
+        if native:
+            self._open[id(value)] = True
+        self._replace_items(node, value, depth, native, "[{!r}]")
+        if native:
+            self._open[id(value)] = False
+        return node
+
+    def _keyed(self, value: dict[Any, Any], depth: int, native: bool) -> Any:
+        """A dict whose keys are not all text, or would be taken for those of a form."""
+        node: dict[str, Any] = {f.FORM: f.DICT}
+        self._nodes[id(value)] = node
+        if native:
+            self._open[id(value)] = True
+        node[f.PAIRS] = self._pairs(value.items(), depth, native)
         if native:
             self._open[id(value)] = False
         return node
@@ -146,8 +163,8 @@ class Encoder:
 
     def _replace_items(self, node: dict[str, Any], value: dict[str, Any], depth: int, native: bool, step: str) -> None:
         """Put nodes in the place of the items that need one; `node` is a copy of `value`."""
-        atoms, handlers, other, type_of = self._atoms, self._HANDLERS, Encoder._object, f.type_of
-        depth = _deeper(depth)
+        atoms, handlers, other, type_of = self._atoms, self._handlers, self._handlers[object], f.type_of
+        depth = deeper(depth)
         key = ""
         try:
             for key, item in value.items():
@@ -158,11 +175,14 @@ class Encoder:
             raise
 
     def _pairs(self, items: Iterable[tuple[Any, Any]], depth: int, native: bool) -> list[Any]:
-        pairs: list[Any] = []
-        depth = _deeper(depth)
+        atoms, handlers, other, pairs = self._atoms, self._handlers, self._handlers[object], list[Any]()
+        depth = deeper(depth)
         for key, item in items:
             try:
-                pairs.append([self._node(key, depth, native), self._node(item, depth, native)])
+                pair = [self._node(key, depth, native), item]
+                if (cls := f.type_of(item)) not in atoms:  # here, and not by _node: a frame a level is dear
+                    pair[1] = handlers.get(cls, other)(self, item, depth, native)
+                pairs.append(pair)
             except CheckpointEncodeError as error:
                 error.path.insert(0, f"[{type(key).__name__} key {len(pairs)}]")
                 raise
@@ -181,7 +201,7 @@ class Encoder:
         node: dict[str, Any] = {f.FORM: f.SET if mutable else f.FROZENSET}
         if mutable:
             self._nodes[id(value)] = node
-        node[f.ITEMS] = self._in_fixed_order(value, _deeper(depth))
+        node[f.ITEMS] = self._in_fixed_order(value, deeper(depth))
         return node
 
     def _in_fixed_order(self, values: Iterable[Any], depth: int) -> list[Any]:
@@ -250,7 +270,7 @@ class Encoder:
             if type_expressions.is_type_expression(value):
                 return self._expression(value, 0)
             if native and issubclass(cls, (str, int, float)) and not self._keeps_type(cls, value):
-                return self._node(_plain(value), depth, native)
+                return self._node(plain(value), depth, native)
             if not self._is_ordinary(cls, value):
                 return self._reduced(value, depth, native)
             key = self._ordinary_keys[cls] = self._key(cls)
@@ -296,14 +316,15 @@ class Encoder:
 
     def _state(self, state: Any, depth: int) -> Any:
         self._kept.append(state)
+        if f.type_of(state) is dict and self._has_plain_keys(state):
+            node: dict[str, Any] = state.copy()
+            self._replace_items(node, state, depth, False, ".{}")
+            return node
         if self._is_slots(state):  # attributes and slots: as deep as attributes alone
-            parts = [part and self._dict(part, depth, False) for part in state]
+            attributes, slots = state  # each by itself: a comprehension is a frame, which a level has no room for
+            parts = [attributes and self._dict(attributes, depth, False), slots and self._dict(slots, depth, False)]
             return {f.FORM: f.TUPLE, f.ITEMS: parts}
-        if f.type_of(state) is not dict or not self._has_plain_keys(state):
-            return self._node(state, _deeper(depth), False)
-        node: dict[str, Any] = dict(state)
-        self._replace_items(node, state, depth, False, ".{}")
-        return node
+        return self._node(state, deeper(depth), False)
 
     def _is_slots(self, state: Any) -> bool:
         if f.type_of(state) is not tuple or len(state) != 2:
@@ -322,7 +343,7 @@ class Encoder:
             raise unreadable(cls, error) from error
         self._kept.append(parts)
         if reduces_as_a_set(cls):
-            node[f.CALL] = [self._in_fixed_order(parts.args[0], _deeper(_deeper(depth)))]
+            node[f.CALL] = [self._in_fixed_order(parts.args[0], deeper(deeper(depth)))]
         else:
             for field in (f.ARGS, f.CALL):
                 if field in node:
@@ -408,11 +429,7 @@ class Encoder:
             self._key(cls)
         except CheckpointTypeNotAllowedError:
             return False
-        try:
-            parts = reduced(value)
-        except Exception:
-            return True  # which the walk will name
-        return isinstance(parts, str) or isinstance(parts.build, type) or parts.build in BUILDERS
+        return is_rebuilt_by_its_class(value)
 
     # Values of the standard library that a function rebuilds
 
@@ -433,9 +450,6 @@ class Encoder:
         _, (_, typecode, how, items), *_ = cast("tuple[Any, tuple[Any, str, int, bytes]]", value.__reduce_ex__(4))
         node = self._nodes[id(value)] = {f.FORM: f.ARRAY, f.NAME: typecode, f.FORMAT: how, f.RAW: items}
         return node
-
-    def _ellipsis(self, value: EllipsisType, depth: int, native: bool) -> Any:
-        return {f.FORM: f.ELLIPSIS}
 
     # The same object again
 
@@ -469,7 +483,7 @@ class Encoder:
 
     # Of the class, not of each encoder: bound methods would tie an encoder, and with it the whole tree, into a cycle
     # that only the garbage collector could free.
-    _HANDLERS: ClassVar[dict[type[Any], Callable[[Encoder, Any, int, bool], Any]]] = {
+    _HANDLERS: ClassVar[dict[type[Any], Handler]] = {
         list: _list,
         dict: _dict,
         tuple: _tuple,
@@ -480,21 +494,7 @@ class Encoder:
         str: _str,
         zoneinfo.ZoneInfo: _zone,
         array.array: _array,
-        EllipsisType: _ellipsis,
+        EllipsisType: lambda encoder, value, depth, native: {f.FORM: f.ELLIPSIS},
+        object: _object,
     }
-
-
-def _deeper(depth: int) -> int:
-    if depth >= f.MAX_DEPTH:
-        raise CheckpointEncodeError(
-            f"The checkpoint nests more than {f.MAX_DEPTH} containers and objects inside each other. "
-            "Flatten the value, or store a list instead of a chain."
-        )
-    return depth + 1
-
-
-def _plain(value: str | int | float) -> str | int | float:
-    """What JSON makes of an instance of a subclass: the value without its type."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    return int.__int__(value) if isinstance(value, int) else float.__float__(value)
+    """By class; what stands under `object` takes all others."""

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from ..allowlist import type_key
 from ..errors import CheckpointEncodeError
+from .forms import MAX_DEPTH
 
-__all__ = ["not_data", "unreadable"]
+__all__ = ["deeper", "not_data", "unreadable"]
 
 _FUNCTION: Final = "Store what it is to be called with; functions belong to the code."
 _CLASS: Final = "Use the class that it stands for."
@@ -55,3 +56,17 @@ def not_data(cls: type[Any], what: str) -> CheckpointEncodeError:
     return CheckpointEncodeError(
         f"{type_key(cls)!r} {what}; a checkpoint holds data only. {_advice(cls, reduce, f'{plain}.')}"
     )
+
+
+def deeper(depth: int) -> int:
+    """The depth of what lies in a value of this depth.
+
+    Raises:
+        CheckpointEncodeError: it would lie too deep.
+    """
+    if depth >= MAX_DEPTH:
+        raise CheckpointEncodeError(
+            f"The checkpoint nests more than {MAX_DEPTH} containers and objects inside each other. "
+            "Flatten the value, or store a list instead of a chain."
+        )
+    return depth + 1

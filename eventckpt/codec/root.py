@@ -6,6 +6,7 @@ Who decodes, shows or edits a checkpoint opens its root here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 from ..errors import CheckpointDecodeError
@@ -25,7 +26,7 @@ class Root(NamedTuple):
     """The shape of each class that had one when the checkpoint was saved (`eventckpt.codec.shapes`), by its key; None:
     0.1.0 wrote them, and recorded none."""
 
-    def packed(self) -> bytes:
+    def packed(self, pack: Callable[[Any], bytes] = pack) -> bytes:
         """The raw bytes."""
         if self.shapes is None:
             return pack(self.fields)

@@ -9,14 +9,13 @@ it is given has no shape; nor has a `TypedDict`, which is a plain dict.
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from enum import EnumMeta, Flag
 from types import MemberDescriptorType
 from typing import Any, Final, NamedTuple, cast
 
 import msgspec
-from pydantic import BaseModel
-from pydantic_core import PydanticUndefined
 
 from ..errors import CheckpointDecodeError
 from .forms import SHORT
@@ -39,6 +38,7 @@ __all__ = [
     "Shapes",
     "decides_itself",
     "fields_of",
+    "is_model",
     "is_ordered",
     "kind_of",
     "malformed_shape",
@@ -134,11 +134,18 @@ class Shapes:
             return None
 
 
+def is_model(cls: type[Any]) -> bool:
+    """Whether a class is a model of pydantic, which takes longer to import than all of this package: where nobody has
+    done so, there is none."""
+    pydantic: Any = sys.modules.get("pydantic.main")
+    return pydantic is not None and issubclass(cls, pydantic.BaseModel)
+
+
 def kind_of(cls: type[Any]) -> str | None:
     """The kind of class that a value's shape is recorded for; None: a plain class, which has none."""
     if isinstance(cls, EnumMeta):
         return FLAG if issubclass(cls, Flag) else ENUM
-    if issubclass(cls, BaseModel):
+    if is_model(cls):
         return PYDANTIC
     if issubclass(cls, msgspec.Struct):
         return STRUCT
@@ -178,16 +185,18 @@ def private_of(cls: type[Any]) -> dict[str, Field]:
     """The private attributes of a pydantic model; of one without a default nothing is filled in."""
     return {
         name: Field(name, _private_default(attribute))
-        for name, attribute in cast("type[BaseModel]", cls).__private_attributes__.items()
+        for name, attribute in cast(Any, cls).__private_attributes__.items()
     }
 
 
 def takes_extra(cls: type[Any]) -> bool:
     """Whether a pydantic model keeps values of other names than its fields'."""
-    return cast("type[BaseModel]", cls).model_config.get("extra") == "allow"
+    return cast(Any, cls).model_config.get("extra") == "allow"
 
 
 def _private_default(attribute: Any) -> Callable[[Any, dict[str, Any]], Any] | None:
+    from pydantic_core import PydanticUndefined
+
     is_missing = attribute.default is PydanticUndefined and attribute.default_factory is None
     return None if is_missing else _pydantic_default(attribute)
 
@@ -222,7 +231,7 @@ def _default_or_factory(default: Any, factory: Any, missing: object) -> Callable
 
 
 def _of_pydantic(cls: type[Any]) -> list[Field]:
-    return [_pydantic_field(name, info) for name, info in cast("type[BaseModel]", cls).model_fields.items()]
+    return [_pydantic_field(name, info) for name, info in cast(Any, cls).model_fields.items()]
 
 
 def _pydantic_field(name: str, info: Any) -> Field:

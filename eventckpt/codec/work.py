@@ -65,7 +65,8 @@ class Work:
     """
 
     def __init__(self, size: int) -> None:
-        self._left = MAX_WORK + WORK_PER_BYTE * size
+        self.left: int = MAX_WORK + WORK_PER_BYTE * size
+        """Steps that may still be taken."""
         self._keys, self._seconds = 0, 0.0
         self._texts = False
         self.wide = False
@@ -79,8 +80,8 @@ class Work:
         Raises:
             CheckpointDecodeError: it is more than the size of the bytes allows for.
         """
-        self._left -= steps
-        if self._left < 0:
+        self.left -= steps
+        if self.left < 0:
             raise CheckpointDecodeError(
                 "Stored values would take far more memory or time to make than their size allows for."
             )
@@ -143,7 +144,7 @@ class Work:
             self._seconds += time.thread_time() - started
             if self._seconds > _PATIENCE + _USUAL * self._keys:
                 if are_chosen(hashes):
-                    self.spend(self._left + 1)
+                    self.spend(self.left + 1)
                 self._seconds = 0.0
 
     def _check_equal_hashes(self, keys: list[Any], hashes: list[int], steps: list[int]) -> None:

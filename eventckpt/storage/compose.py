@@ -15,9 +15,10 @@ from agent_framework import WorkflowCheckpoint
 
 from ..chain import sealed
 from ..errors import CheckpointEncodeError
-from ..events import CheckpointEvent, ForkPoint, Payload, Pruned, StreamId
+from ..events import CheckpointEvent, ForkPoint, Pruned, StreamId
 from ..text import described, is_unicode
 from .memory import Head
+from .payloads import Packed
 from .summary import summarize
 
 __all__ = ["MAX_COUNT", "event_at", "header_of", "now", "removal_after", "tombstone_after"]
@@ -89,19 +90,20 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEv
 
 
 def event_at(
-    header: CheckpointEvent, stream: StreamId, head: Head, payload: Payload, forked_from: ForkPoint | None
+    header: CheckpointEvent, stream: StreamId, head: Head, packed: Packed, forked_from: ForkPoint | None
 ) -> CheckpointEvent:
-    """The event that holds `payload` right after `head` in `stream`."""
+    """The event that holds a payload right after `head` in `stream`."""
     return sealed(
         msgspec.structs.replace(
             header,
             workflow_name=stream.workflow_name,
             run_id=stream.run_id,
             seq=head.seq + 1,
-            payload=payload,
+            payload=packed.payload,
             forked_from=forked_from,
             previous_digest=head.digest,
-        )
+        ),
+        packed.data_digest,
     )
 
 

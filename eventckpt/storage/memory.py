@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..lru import Lru
+from .attempts import Attempts
 
 __all__ = ["EMPTY", "Bound", "Execution", "Executions", "Head", "Memory", "Tip"]
 
@@ -93,6 +94,7 @@ class Execution:
         self.began: CheckpointEvent | None = None
         """The first event of a fork, sent without an answer."""
         self._sent: Lru[str, bool] = Lru(_IN_DOUBT)
+        self.attempts: Attempts = Attempts()
 
     @property
     def stream(self) -> StreamId:

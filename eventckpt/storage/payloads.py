@@ -7,7 +7,8 @@ and a save leave behind what the next save will need.
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Final
+from hashlib import sha256
+from typing import Final, NamedTuple
 
 from .. import delta
 from ..chain import flaw_of
@@ -19,9 +20,18 @@ from ..log import logger_of
 from ..stores import EventStore
 from ..threads import off_the_loop
 
-__all__ = ["BaseCache", "Payloads"]
+__all__ = ["BaseCache", "Packed", "Payloads"]
 
 logger: Final = logger_of("eventckpt")
+
+
+class Packed(NamedTuple):
+    """A payload on its way into an event."""
+
+    payload: Payload
+    data_digest: bytes
+    """The SHA-256 of its data, taken in the thread that compressed it: the digest of the event needs it, once it is
+    known where the event goes."""
 
 
 class BaseCache:
@@ -55,7 +65,7 @@ class Payloads:
         self._store = store
         self._cache = cache
 
-    async def encode(self, raw: bytes, stream: StreamId, seq: int = 0, rests_on: Payload | None = None) -> Payload:
+    async def encode(self, raw: bytes, stream: StreamId, seq: int = 0, rests_on: Payload | None = None) -> Packed:
         """A payload for the next event of `stream`.
 
         Args:
@@ -68,7 +78,7 @@ class Payloads:
         if rests_on is not None:
             base = await self._base_to_write(stream, seq if rests_on.base_seq is None else rests_on.base_seq)
             since_base = rests_on.since_base
-        return await off_the_loop(len(raw), delta.encode, raw, base, since_base=since_base)
+        return await off_the_loop(len(raw), _packed, raw, base, since_base)
 
     def note(self, event: CheckpointEvent, raw: bytes) -> Base | None:
         """Note that `event` holds `raw`; where it is a snapshot, the base for deltas that follow."""
@@ -89,7 +99,7 @@ class Payloads:
         Raises:
             CheckpointDecodeError: the event, or the snapshot it needs, is damaged, changed or missing.
         """
-        payload = _checked(event)
+        payload = await _checked(event)
         if payload.base_seq is None:
             raw = await off_the_loop(payload.raw_size, delta.restore, payload, max_size=MAX_RAW_SIZE)
             return raw, self.note(event, raw) or Base(event.seq, raw, payload.stored_size)
@@ -127,8 +137,13 @@ class Payloads:
             return None
 
 
-def _checked(event: CheckpointEvent) -> Payload:
-    flaw = flaw_of(event)
+def _packed(raw: bytes, base: Base | None, since_base: int) -> Packed:
+    payload = delta.encode(raw, base, since_base=since_base)
+    return Packed(payload, sha256(payload.data).digest())
+
+
+async def _checked(event: CheckpointEvent) -> Payload:
+    flaw = await off_the_loop(len(event.payload.data) if event.payload else 0, flaw_of, event)
     if flaw or event.payload is None:
         raise CheckpointDecodeError(flaw or "it is a tombstone, which holds no state")
     return event.payload

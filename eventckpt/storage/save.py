@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
-from ..codec import CheckpointCodec
+from ..codec import CheckpointCodec, Encoded
 from ..errors import (
     CheckpointDecodeError,
     CheckpointEncodeError,
@@ -22,7 +22,7 @@ from ..errors import (
     StoreUnavailableError,
     StreamConflict,
 )
-from ..events import CheckpointEvent, Payload, StreamId
+from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
 from ..stores import EventStore, FoundEvent
 from ..text import safe
@@ -31,7 +31,7 @@ from . import telemetry
 from .compose import event_at, header_of, tombstone_after
 from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, reason
 from .memory import Bound, Execution, Head, Memory, Tip
-from .payloads import Payloads
+from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
 
 __all__ = ["OnConflict", "Outcome", "Writer"]
@@ -76,8 +76,7 @@ class Writer:
         """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         draft = header_of(checkpoint, self._actor)
-        raw = self._codec.encode(checkpoint)
-        await self._check_loadable(draft, raw)
+        raw = await self._loadable(draft, self._codec.encode_in_parts(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
             bound.goes_on(execution)
@@ -96,16 +95,16 @@ class Writer:
         return outcome
 
     async def _save(self, save: _Save, place: Place) -> Outcome:
-        payload = await self._payload(save, place)
+        packed = await self._packed(save, place)
         there = await self._present(save, place)
-        if there is not None and holds(there.event, payload):
+        if there is not None and holds(there.event, packed.payload):
             self._memory.has_answer(there.event)
             if there.event.seq == place.head.seq + 1:  # an earlier try, or as good as one
                 save.execution.caught_up(there.event.stream, Head.of(there.event))
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
             return "repeated"
         while True:
-            event = event_at(save.draft, place.stream, place.head, payload, place.forked_from)
+            event = event_at(save.draft, place.stream, place.head, packed, place.forked_from)
             self._memory.sends(event)
             save.execution.sends(event)
             try:
@@ -114,7 +113,7 @@ class Writer:
                 self._memory.has_answer(event)
                 answer = await answer_to(self._store, place, event, save.execution, self._memory)
                 if isinstance(answer, Diverged):
-                    return await self._diverged(save, place, payload, conflict)
+                    return await self._diverged(save, place, packed, conflict)
                 if isinstance(answer, Repeated):
                     self._memory.has_answer(answer.event)
                     save.execution.caught_up(place.stream, Head.of(answer.event))
@@ -122,27 +121,28 @@ class Writer:
                     return "repeated"
                 save.execution.caught_up(place.stream, answer.head)
                 place = place.after(answer.head)
-                if is_removed(payload.base_seq, answer.pruned):
-                    payload = await self._payloads.encode(save.raw, place.stream)
+                if is_removed(packed.payload.base_seq, answer.pruned):
+                    packed = await self._payloads.encode(save.raw, place.stream)
             else:
                 self._memory.has_answer(event)
                 save.execution.wrote(event)
                 self._note(event, save)
-                telemetry.stored.add(payload.stored_size)
+                telemetry.stored.add(packed.payload.stored_size)
                 if event.seq == 1 and event.forked_from is None and event.previous_checkpoint_id is not None:
                     _warn_of_its_parent(event)
                 return "saved"
 
-    async def _payload(self, save: _Save, place: Place) -> Payload:
+    async def _packed(self, save: _Save, place: Place) -> Packed:
         """A delta against what the lineage's last event rests on, if that is known to be there still; a snapshot."""
-        base = place.rests_on
-        if base is None:
+        base, attempts = place.rests_on, save.execution.attempts
+        if base is None or base.payload is None or not attempts.is_due(len(save.raw)):
             return await self._payloads.encode(save.raw, place.stream)
-        payload = await self._payloads.encode(save.raw, place.stream, base.seq, base.payload)
+        packed = await self._payloads.encode(save.raw, place.stream, base.seq, base.payload)
+        attempts.made(packed.payload, base.payload)
         is_doubtful = base.seq < save.execution.read_to or place.own is not None
-        if is_doubtful and await self._is_pruned(payload.base_seq, place.stream):
+        if is_doubtful and await self._is_pruned(packed.payload.base_seq, place.stream):
             return await self._payloads.encode(save.raw, place.stream)
-        return payload
+        return packed
 
     async def _present(self, save: _Save, place: Place) -> FoundEvent | None:
         """The newest event of this checkpoint in its run, if it was met before or may be there all the same: before the
@@ -194,18 +194,19 @@ class Writer:
         there = self._memory.executions(tombstone.workflow_name, tombstone.checkpoint_id)
         return (there.current, *there.newcomers) if there is not None else ()
 
-    async def _check_loadable(self, draft: CheckpointEvent, raw: bytes) -> None:
-        """What could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same at save."""
+    async def _loadable(self, draft: CheckpointEvent, encoded: Encoded) -> bytes:
+        """The raw bytes: what could not be loaded must not be acknowledged. `FileCheckpointStorage` checks the same."""
         try:
-            await off_the_loop(len(raw), self._codec.decode, raw)
+            await off_the_loop(len(encoded.raw), self._codec.prove, encoded)
         except CheckpointTypeNotAllowedError:
             raise
         except CheckpointDecodeError as error:
             raise CheckpointEncodeError(
                 f"Checkpoint {safe(draft.checkpoint_id)} could be stored, but not loaded again: {safe(error)}"
             ) from error
+        return encoded.raw
 
-    async def _diverged(self, save: _Save, place: Place, payload: Payload, conflict: StreamConflict) -> Outcome:
+    async def _diverged(self, save: _Save, place: Place, packed: Packed, conflict: StreamConflict) -> Outcome:
         """Another writer took the run: go on in a run of our own, or say so."""
         draft = save.draft
         if self._on_conflict == "raise":
@@ -213,13 +214,13 @@ class Writer:
         began = await self._begun(save.execution)
         if began is not None:  # by a save before this one, which never heard of it
             save.execution.diverted_to(began)
-            if began.checkpoint_id == draft.checkpoint_id and holds(began, payload):
+            if began.checkpoint_id == draft.checkpoint_id and holds(began, packed.payload):
                 self._note(began, save)
                 return "forked"
             return await self._save(save, continues(began.stream, Head.of(began), place.parent))
         for fork in forks(place, draft.checkpoint_id):
-            payload = await self._payloads.encode(save.raw, fork.stream)
-            event = event_at(draft, fork.stream, fork.head, payload, fork.forked_from)
+            packed = await self._payloads.encode(save.raw, fork.stream)
+            event = event_at(draft, fork.stream, fork.head, packed, fork.forked_from)
             save.execution.began = event.header()
             try:
                 await self._store.append(event)
@@ -230,7 +231,7 @@ class Writer:
                 event = answer.event
             save.execution.diverted_to(event)
             self._note(event, save)
-            telemetry.stored.add(payload.stored_size)
+            telemetry.stored.add(packed.payload.stored_size)
             logger.warning(
                 "Run %r of workflow %r %s; checkpoint %s goes on as run %r.",
                 place.stream.run_id,

@@ -8,9 +8,11 @@ header.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any, Final, cast
 
-from agent_framework import WorkflowCheckpoint, WorkflowEvent, WorkflowMessage
+import agent_framework
+from agent_framework import WorkflowCheckpoint
 
 from ..events import NO_SUMMARY, PendingRequest, Summary
 
@@ -95,7 +97,7 @@ def _request(key: object, event: object) -> tuple[str, str, str]:
 def _answered(messages: list[tuple[str, list[object]]]) -> Iterator[str]:
     for _, held in messages:
         for message in held:
-            if issubclass(type(message), WorkflowMessage):
+            if _is_a(message, "WorkflowMessage"):
                 request = _read(message, "original_request_info_event")
                 if request is not None:
                     yield _text(_property(request, "request_id"))
@@ -103,8 +105,19 @@ def _answered(messages: list[tuple[str, list[object]]]) -> Iterator[str]:
 
 def _property(event: object, name: str) -> object:
     """A property of a request event; empty where the framework raises because such an event is incomplete."""
-    found = _read(event, name) if issubclass(type(event), WorkflowEvent) else None
+    found = _read(event, name) if _is_a(event, "WorkflowEvent") else None
     return "" if found is None else found
+
+
+def _is_a(value: object, name: str) -> bool:
+    """Whether a value is of a class of the framework. Asked for by its name when there is a value to ask about: with
+    this class come the framework's agents and tools, which a save may do without."""
+    return issubclass(type(value), _class(name))
+
+
+@cache
+def _class(name: str) -> type[Any]:
+    return getattr(agent_framework, name)
 
 
 def _read(value: object, name: str) -> object:

@@ -13,18 +13,40 @@ A kind of drift is `added`, `removed`, `class` or `member` (`eventckpt.codec.dri
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
 
-from opentelemetry import metrics
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Counter, Histogram, Meter
+
+    saves: Counter
+    save_duration: Histogram
+    stored: Counter
+    loads: Counter
+    schema_drift: Counter
 
 __all__ = ["loads", "save_duration", "saves", "schema_drift", "stored"]
 
-_meter = metrics.get_meter("eventckpt")
+_MADE_BY: Final[dict[str, Callable[[Meter], Any]]] = {
+    "saves": lambda meter: meter.create_counter("eventckpt.saves", unit="{save}", description="Saves by outcome"),
+    "save_duration": lambda meter: meter.create_histogram(
+        "eventckpt.save.duration", unit="s", description="Time of one save"
+    ),
+    "stored": lambda meter: meter.create_counter("eventckpt.stored", unit="By", description="Payload bytes appended"),
+    "loads": lambda meter: meter.create_counter(
+        "eventckpt.loads", unit="{load}", description="Checkpoints read back by outcome"
+    ),
+    "schema_drift": lambda meter: meter.create_counter(
+        "eventckpt.schema_drift", unit="{drift}", description="Drift gone on with, by type and kind"
+    ),
+}
 
-saves: Final = _meter.create_counter("eventckpt.saves", unit="{save}", description="Saves by outcome")
-save_duration: Final = _meter.create_histogram("eventckpt.save.duration", unit="s", description="Time of one save")
-stored: Final = _meter.create_counter("eventckpt.stored", unit="By", description="Payload bytes appended")
-loads: Final = _meter.create_counter("eventckpt.loads", unit="{load}", description="Checkpoints read back by outcome")
-schema_drift: Final = _meter.create_counter(
-    "eventckpt.schema_drift", unit="{drift}", description="Drift gone on with, by type and kind"
-)
+
+def __getattr__(name: str) -> Any:
+    """An instrument, made when it is first used: to import the API takes a good part of what this package takes."""
+    if name not in _MADE_BY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from opentelemetry import metrics
+
+    instrument = globals()[name] = _MADE_BY[name](metrics.get_meter("eventckpt"))
+    return instrument

@@ -16,33 +16,32 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointAudit, CheckpointEvent, SqliteCheckpointStorage, SqliteEventStore, StreamId
 from eventckpt.stores.conformance import make_event
 
-from .main_job import message
 from .measure import Figure, alternately, alternately_async
+from .states import message
 
 __all__ = ["commands", "diffs"]
 
-RUNS, EVENTS = 10_000, 20
+EVENTS = 20
 WORKFLOWS = 7
-MESSAGES = 1_000
 _SOON = 0.100  # seconds that a first page may take beyond an empty command
 _RATE = 20_000  # events a second
 
 
-async def commands() -> list[Figure]:
+async def commands(runs: int = 10_000, rounds: int = 7) -> list[Figure]:
     """The listings as a person waits for them, in processes of their own; and `verify --all`."""
     with tempfile.TemporaryDirectory() as folder:
         full, empty = Path(folder, "full.db"), Path(folder, "empty.db")
         async with SqliteEventStore(full, synchronous="OFF") as store, SqliteEventStore(empty) as nothing:
             await nothing.find("nothing")
-            await _fill(store)
+            await _fill(store, runs)
             rate = await _verified(store)
-        listed = [_command("runs", empty), _command("runs", full), _command("history", full, f"run-{RUNS // 2}")]
-        bare, runs, history = alternately(7, *listed)
+        listed = [_command("runs", empty), _command("runs", full), _command("history", full, f"run-{runs // 2}")]
+        bare, first, history = alternately(rounds, *listed)
     return [
-        _figure("runs, first page of 10,000 runs", runs, bare),
-        _figure("history of one of 10,000 runs", history, bare),
+        _figure(f"runs, first page of {runs:,} runs", first, bare),
+        _figure(f"history of one of {runs:,} runs", history, bare),
         Figure(
-            "verify --all, 200,000 events",
+            f"verify --all, {runs * EVENTS:,} events",
             f"{rate:,.0f}/s",
             f"{_RATE:,}/s",
             rate / _RATE,
@@ -52,14 +51,14 @@ async def commands() -> list[Figure]:
     ]
 
 
-async def diffs() -> list[Figure]:
+async def diffs(size: int = 1_000, rounds: int = 15) -> list[Figure]:
     """A deep diff against loading both."""
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteCheckpointStorage(Path(folder, "two.db")) as storage:
             rng = random.Random(1)
-            messages = [message(rng) for _ in range(MESSAGES)]
+            messages = [message(rng) for _ in range(size)]
             first = WorkflowCheckpoint("chat", "g", state={"history": messages})
-            others = [*messages[: MESSAGES - 2], *(message(rng) for _ in range(3))]
+            others = [*messages[: size - 2], *(message(rng) for _ in range(3))]
             second = WorkflowCheckpoint(
                 "chat", "g", previous_checkpoint_id=first.checkpoint_id, state={"history": others}
             )
@@ -76,11 +75,11 @@ async def diffs() -> list[Figure]:
                 before, after = [await audit.event(each.checkpoint_id) for each in (first, second)]
                 assert len(await audit.diff(before, after)) >= 3
 
-            loaded, compared = await alternately_async(15, load, diff)
+            loaded, compared = await alternately_async(rounds, load, diff)
     ratio = compared / loaded
     return [
         Figure(
-            "diff of two checkpoints of 1,000 messages",
+            f"diff of two checkpoints of {size:,} messages",
             f"{compared * 1000:.0f} ms",
             f"load both {loaded * 1000:.0f} ms",
             ratio,
@@ -90,9 +89,9 @@ async def diffs() -> list[Figure]:
     ]
 
 
-async def _fill(store: SqliteEventStore) -> None:
+async def _fill(store: SqliteEventStore, runs: int) -> None:
     data = os.urandom(600)
-    for number in range(RUNS):
+    for number in range(runs):
         stream = StreamId(f"workflow-{number % WORKFLOWS}", f"run-{number}")
         events: list[CheckpointEvent] = []
         for seq in range(1, EVENTS + 1):

@@ -10,7 +10,6 @@ its page counts the index as storage, so that somewhat fewer saves fit than is s
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import math
 import random
@@ -20,13 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from agent_framework import Message, WorkflowCheckpoint
 
 from eventckpt import SqliteCheckpointStorage, StreamId
 from eventckpt.stores.cosmos.items import items_of
 
-from .main_job import message
 from .measure import Figure, report
+from .states import message
 
 __all__ = ["capacity"]
 
@@ -35,12 +35,12 @@ LOGICAL_PARTITION: Final = 20 * 10**9
 """Bytes. The page says GB; the smaller reading is the safe one."""
 
 
-async def capacity(short: int = 300, long: int = 1000) -> list[Figure]:
+async def capacity(short: int = 300, long: int = 1000, anew: int = 20) -> list[Figure]:
     """Saves until a run is full: three workloads, each measured and then carried on."""
     everything = await stored(conversation(long, keep=long))
     growth = math.log(everything[long - 1] / everything[short - 1]) / math.log(long / short)
     window = await stored(conversation(long, keep=100))
-    each_anew = await stored(all_new(20))
+    each_anew = await stored(all_new(anew))
     return [
         figure("a conversation, all messages kept", everything, growth),
         figure("a conversation, the last 100 kept", window, 1.0),
@@ -66,7 +66,7 @@ async def stored(states: Iterator[dict[str, Any]]) -> list[int]:
             previous = await storage.for_run(RUN).save(checkpoint)
             [event] = await storage.store.read(StreamId(WORKFLOW, RUN), seq)
             body, parts = items_of(event)
-            added = sum(len(json.dumps(item, separators=(",", ":")).encode()) for item in (body, *parts))
+            added = sum(len(msgspec.json.encode(item)) for item in (body, *parts))
             sizes.append(added + (sizes[-1] if sizes else 0))
         await storage.close()
     return sizes

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from itertools import pairwise
 from pathlib import Path
 
-from agent_framework import FileCheckpointStorage, Message, WorkflowCheckpoint
+from agent_framework import FileCheckpointStorage, WorkflowCheckpoint
 from agent_framework._workflows._checkpoint_encoding import decode_checkpoint_value, encode_checkpoint_value
 
 from eventckpt import CheckpointCodec, CheckpointDecodeError, SqliteCheckpointStorage, StreamId
@@ -22,15 +22,9 @@ from tests import checkpoint_types
 from tests.hostile import CORPUS, RAW, raw_with
 
 from .measure import Figure, alternately, alternately_async
+from .states import message
 
-__all__ = ["attacks", "codec", "reads", "saves"]
-
-WORDS = ("the", "of", "and", "to", "in", "is", "that", "it", "for", "was", "on", "are", "as", "with", "his", "they")
-
-
-def message(rng: random.Random, words: int = 80) -> Message:
-    """A message of `words` words, some of them unique."""
-    return Message("user", [" ".join(f"{rng.choice(WORDS)}{rng.randrange(1000)}" for _ in range(words))])
+__all__ = ["attacks", "codec", "conversation", "reads", "saves"]
 
 
 def conversation(length: int) -> WorkflowCheckpoint:
@@ -40,13 +34,13 @@ def conversation(length: int) -> WorkflowCheckpoint:
     return WorkflowCheckpoint("chat", "graph", state={"_executor_state": {"agent": {"cache": messages}}})
 
 
-def codec() -> list[Figure]:
-    """Encoding and decoding a checkpoint of 1,000 messages."""
-    checkpoint = conversation(1000)
+def codec(messages: int = 1000, rounds: int = 60) -> list[Figure]:
+    """Encoding and decoding a checkpoint of so many messages."""
+    checkpoint = conversation(messages)
     codec = CheckpointCodec()
     raw, theirs = codec.encode(checkpoint), encode_checkpoint_value(checkpoint.to_dict())
     ours_encode, theirs_encode, ours_decode, theirs_decode = alternately(
-        60,
+        rounds,
         lambda: codec.encode(checkpoint),
         lambda: json.dumps(encode_checkpoint_value(checkpoint.to_dict()), ensure_ascii=False),
         lambda: codec.decode(raw),
@@ -54,8 +48,17 @@ def codec() -> list[Figure]:
     )
     encoding, decoding = ours_encode / theirs_encode, ours_decode / theirs_decode
     return [
-        Figure("encode 1,000 messages", _ms(ours_encode), _ms(theirs_encode), encoding, "≤ 1.0 ×", encoding <= 1.0),
-        Figure("decode 1,000 messages", _ms(ours_decode), _ms(theirs_decode), decoding, "≤ 0.62 ×", decoding <= 0.62),
+        Figure(
+            f"encode {messages:,} messages", _ms(ours_encode), _ms(theirs_encode), encoding, "≤ 1.0 ×", encoding <= 1.0
+        ),
+        Figure(
+            f"decode {messages:,} messages",
+            _ms(ours_decode),
+            _ms(theirs_decode),
+            decoding,
+            "≤ 0.62 ×",
+            decoding <= 0.62,
+        ),
     ]
 
 
@@ -64,17 +67,23 @@ def attacks() -> list[Figure]:
     codec, slowest, name_of_slowest = CheckpointCodec(checkpoint_types.ALLOWED), 0.0, ""
     raws = {name: raw_with(node) for name, node in CORPUS.items()} | RAW
     for name, raw in raws.items():
-        started = time.process_time()
-        with contextlib.suppress(CheckpointDecodeError):
-            codec.decode(raw)
-        took = time.process_time() - started
+        took = _refusal(codec, raw)
+        if took > slowest:  # least of three: what else runs on the machine only ever adds
+            took = min(took, _refusal(codec, raw), _refusal(codec, raw))
         if took > slowest:
             slowest, name_of_slowest = took, name
     what = f"refuse the worst of {len(raws)} attacks ({name_of_slowest})"
     return [Figure(what, _ms(slowest), "", slowest / 0.5, "≤ 500 ms of CPU", slowest <= 0.5)]
 
 
-async def saves() -> list[Figure]:
+def _refusal(codec: CheckpointCodec, raw: bytes) -> float:
+    started = time.process_time()
+    with contextlib.suppress(CheckpointDecodeError):
+        codec.decode(raw)
+    return time.process_time() - started
+
+
+async def saves(turns: int = 7) -> list[Figure]:
     """Saves of 10 KB payloads, one after the other and 64 runs at a time."""
     with tempfile.TemporaryDirectory() as folder:
         storage = SqliteCheckpointStorage(Path(folder, "ours.db"))
@@ -89,7 +98,7 @@ async def saves() -> list[Figure]:
         bare.execute("CREATE TABLE events (stream TEXT, seq INTEGER, header BLOB, data BLOB, UNIQUE (stream, seq))")
 
         rates: dict[str, list[float]] = {"bare": [], "one": [], "many": []}
-        for turn in range(7):
+        for turn in range(turns):
             started = time.perf_counter()
             for seq in range(100):
                 bare.execute("INSERT INTO events VALUES (?, ?, ?, ?)", (str(turn), seq, header, event.payload.data))
@@ -125,7 +134,8 @@ async def reads(supersteps: int = 300) -> list[Figure]:
         one, other = await alternately_async(3, *contenders)
         await ours.close()
     ratio = other / one
-    return [Figure("get_latest after 300 supersteps", _ms(one), f"{_ms(other)} File", ratio, "≥ 100 ×", ratio >= 100)]
+    what = f"get_latest after {supersteps} supersteps"
+    return [Figure(what, _ms(one), f"{_ms(other)} File", ratio, "≥ 100 ×", ratio >= 100)]
 
 
 async def _rate(storage: SqliteCheckpointStorage, name: str, *, runs: int, each: int) -> float:

@@ -23,40 +23,43 @@ from eventckpt.stores.change_feed import FeedRange
 from projections import Batch, ChangeFeedProcessor, LatestProjection, Lease, ProcessorOptions, open_engine
 from projections.balance import share_of
 
-from ..cosmos_emulator import EMULATOR_KEY, CosmosEmulator
+from ..cosmos_emulator import CosmosEmulator
 from ..projections.driven_clock import DrivenClock
 from ..projections.rig import event
+from .cosmos_server import emulator_process
 from .measure import Figure, report
 
 __all__ = ["figures"]
 
-RUNS, EVENTS = 50, 20_000
+RUNS = 50
 SETTINGS = {"database_name": "bench", "container_name": "events"}
 
 
-async def figures() -> list[Figure]:
+async def figures(
+    events: int = 20_000, rounds: int = 7, seconds: float = 6.0, minutes: int = 20, trials: int = 300
+) -> list[Figure]:
     """All of them, each against its bound."""
     return [
-        await sqlite_throughput(),
-        await cosmos_throughput(),
-        await lag(),
-        await idle_cost(),
-        balance(),
+        await sqlite_throughput(events, rounds),
+        await cosmos_throughput(events, rounds),
+        await lag(seconds),
+        await idle_cost(minutes),
+        balance(trials),
     ]
 
 
-async def fill(store: EventStore, runs: int = RUNS) -> None:
-    """Events of so many runs, as they come when the runs take turns."""
+async def fill(store: EventStore, events: int, runs: int = RUNS) -> None:
+    """So many events of so many runs, as they come when the runs take turns."""
     heads: list[Any] = [None] * runs
-    for seq in range(1, EVENTS // runs + 1):
+    for seq in range(1, events // runs + 1):
         heads = [event(f"run-{number}", seq, before=heads[number], data=b"x" * 400) for number in range(runs)]
         await asyncio.gather(*map(store.append, heads))
 
 
-async def projecting(store: EventStore, name: str) -> float:
-    """Seconds in which one worker brings a new projection to the end of the log."""
+async def projecting(store: EventStore, name: str, events: int) -> float:
+    """Seconds in which one worker brings a new projection to the end of a log of so many events."""
     engine, projection = open_engine(store), LatestProjection(store, store.runs(name))
-    done, left = asyncio.Event(), EVENTS
+    done, left = asyncio.Event(), events
 
     async def apply(batch: Batch) -> None:
         nonlocal left
@@ -71,12 +74,12 @@ async def projecting(store: EventStore, name: str) -> float:
         return time.perf_counter() - started
 
 
-async def sqlite_throughput() -> Figure:
+async def sqlite_throughput(events: int, rounds: int) -> Figure:
     with tempfile.TemporaryDirectory() as folder:
         async with SqliteEventStore(Path(folder, "events.db"), synchronous="NORMAL") as store:
-            await fill(store)
-            taken = statistics.median([await projecting(store, f"p{number}") for number in range(5)])
-    rate = EVENTS / taken
+            await fill(store, events)
+            taken = statistics.median([await projecting(store, f"p{number}", events) for number in range(rounds)])
+    rate = events / taken
     return Figure("SQLite, one worker", f"{rate:,.0f} events/s", "", rate / 5000, "≥ 5,000 events/s", rate >= 5000)
 
 
@@ -89,36 +92,30 @@ async def emulated(**options: Any) -> AsyncGenerator[tuple[CosmosEmulator, Cosmo
         yield emulator, store
 
 
-async def cosmos_throughput(runs: int = 10) -> Figure:
+async def cosmos_throughput(events: int, rounds: int, runs: int = 10) -> Figure:
     """The bare reader and the processor take turns, over a server in a process of its own; both ask for pages of the
     same size. A page has a hundred events of each run, so that they coalesce."""
-    server = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.cosmos_emulator", "--port", "0", stdout=asyncio.subprocess.PIPE
-    )
-    try:
-        assert server.stdout is not None
-        endpoint = (await server.stdout.readline()).decode().strip()
-        async with CosmosEventStore(endpoint=endpoint, credential=EMULATOR_KEY, **SETTINGS) as store:
-            await fill(store, runs)
-            container: Any = await store.container()
-            bare: list[float] = []
-            ours: list[float] = []
-            for number in range(7):
-                started = time.perf_counter()
-                feed = container.query_items_change_feed(start_time="Beginning", max_item_count=1000)
-                assert len([item async for item in feed]) == EVENTS
-                bare.append(time.perf_counter() - started)
-                ours.append(await projecting(store, f"p{number}"))
-    finally:
-        server.terminate()
-        await server.communicate()
+    bare: list[float] = []
+    ours: list[float] = []
+    async with (
+        emulator_process() as (endpoint, key),
+        CosmosEventStore(endpoint=endpoint, credential=key, **SETTINGS) as store,
+    ):
+        await fill(store, events, runs)
+        container: Any = await store.container()
+        for number in range(rounds):
+            started = time.perf_counter()
+            feed = container.query_items_change_feed(start_time="Beginning", max_item_count=1000)
+            assert len([item async for item in feed]) == events
+            bare.append(time.perf_counter() - started)
+            ours.append(await projecting(store, f"p{number}", events))
     theirs, mine = statistics.median(bare), statistics.median(ours)
     ratio = theirs / mine
-    rates = f"{EVENTS / mine:,.0f} events/s", f"{EVENTS / theirs:,.0f} events/s bare read"
-    return Figure("Cosmos DB (test server), one worker", *rates, ratio, "≥ 0.7 ×", ratio >= 0.7)
+    rates = f"{events / mine:,.0f} events/s", f"{events / theirs:,.0f} events/s bare read"
+    return Figure("Cosmos DB (test server), one worker", *rates, ratio, "≥ 0.8 ×", ratio >= 0.8)
 
 
-async def lag(seconds: float = 6.0, rate: int = 200, poll: float = 1.0) -> Figure:
+async def lag(seconds: float, rate: int = 200, poll: float = 1.0) -> Figure:
     """From the append of an event to the end of the handler, while events come evenly."""
     written: dict[tuple[str, int], float] = {}
     lags: list[float] = []
@@ -147,7 +144,7 @@ async def lag(seconds: float = 6.0, rate: int = 200, poll: float = 1.0) -> Figur
                   p99 <= 2 * poll)  # fmt: skip
 
 
-async def idle_cost(minutes: int = 20) -> Figure:
+async def idle_cost(minutes: int) -> Figure:
     """Request units of a worker that has nothing to do, beside one that does what .NET's does, at its defaults."""
     async with emulated() as (emulator, store):
         await store.find("nothing")
@@ -194,7 +191,7 @@ async def _dotnet(emulator: CosmosEmulator, store: CosmosEventStore, seconds: in
     return emulator.charges.total
 
 
-def balance(trials: int = 300) -> Figure:
+def balance(trials: int) -> Figure:
     """12 leases over 1 to 8 workers that join and leave: the spread after three looks of everybody."""
     dice = random.Random(5)
     worst = 0

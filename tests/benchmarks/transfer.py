@@ -16,7 +16,6 @@ from .measure import Figure
 
 __all__ = ["memory"]
 
-_LARGE, _SMALL = 1_000_000_000, 100_000_000  # bytes
 _IMPORT = """
 import resource, sys
 from eventckpt.cli import app
@@ -27,16 +26,16 @@ finally:
 """
 
 
-def memory() -> list[Figure]:
-    """The most memory that `eventckpt import` has taken, of a large and of a small file."""
+def memory(megabytes: int = 1_000) -> list[Figure]:
+    """The most memory that `eventckpt import` has taken, of a file of so many megabytes and of one of a tenth."""
     with tempfile.TemporaryDirectory() as folder:
-        small, large = (_peak(Path(folder), size) for size in (_SMALL, _LARGE))
+        small, large = (_peak(Path(folder), size) for size in (megabytes * 100_000, megabytes * 1_000_000))
     ratio = large / small
     return [
         Figure(
-            "memory of an import of 1 GB",
+            f"memory of an import of {megabytes:,} MB",
             f"{large / 1e6:,.0f} MB",
-            f"{small / 1e6:,.0f} MB for 100 MB",
+            f"{small / 1e6:,.0f} MB for {megabytes // 10} MB",
             ratio,
             "≤ 1.1 ×",
             ratio <= 1.1,

@@ -15,12 +15,12 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 
 from eventckpt import CheckpointEncodeError, EventCheckpointStorage, StreamId
-from eventckpt.storage import payloads
+from eventckpt.threads import LARGE as MANY
 
 from ..engines import Engine
 
 WORKFLOW = "orders"
-LARGE = "x" * (2 * payloads._LARGE)
+LARGE = "x" * (2 * MANY)
 PATIENCE = 30.0
 
 

@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from eventckpt import CheckpointStoreError, CosmosCheckpointStorage, CosmosEventStore
-from eventckpt.errors import StoreReadOnlyError
+from eventckpt.errors import StoreReadOnlyError, StoreUnavailableError
 from eventckpt.stores.conformance import make_event
+from eventckpt.threads import in_thread
 
 from ..cosmos_emulator import CosmosEmulator
 from .chains import STREAM, append_chain
@@ -82,6 +83,39 @@ async def test_token_credentials_are_asked_and_a_sync_one_off_the_event_loop(
     assert credential.scopes
     assert (threading.get_ident() in credential.threads) == (kind is not SyncCredential)
     assert {record.headers["Authorization"] for record in emulator.requests} == {"type=aad&ver=1.0&sig=the-token"}
+
+
+class HangingCredential(SyncCredential):
+    """As one that runs a command which waits for somebody."""
+
+    def __init__(self, over: threading.Event) -> None:
+        super().__init__()
+        self._over = over
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        token = super().get_token(*scopes, **options)
+        self._over.wait()
+        return token
+
+
+async def test_credentials_that_hang_take_no_thread_from_those_that_save_and_each_one_only_one_of_its_own(
+    settings: Settings,
+) -> None:
+    over = threading.Event()
+    hanging = [HangingCredential(over) for _ in range(8)]
+    identified = [{**settings, "endpoint": "https://127.0.0.1:1/", "credential": each} for each in hanging]
+    stores = [CosmosEventStore(**each, timeout=0.2) for each in identified]
+    try:
+        for _ in range(2):
+            reads = [store.read(STREAM, 1) for store in stores]
+            failures = await asyncio.gather(*reads, return_exceptions=True)
+            assert {type(each) for each in failures} == {StoreUnavailableError}
+        assert [len(each.threads) for each in hanging] == [1] * len(hanging)
+        assert await asyncio.wait_for(in_thread(len, "some"), 60) == 4
+    finally:
+        over.set()
+        for store in stores:
+            await store.close()
 
 
 @asynccontextmanager

@@ -6,23 +6,27 @@ takes for a fault of the network and tries again.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import inspect
 import os
 import unicodedata
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from importlib import metadata
 from typing import Any, Final, NamedTuple, TypedDict, cast
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from agent_framework import SecretString, load_settings
 from agent_framework.exceptions import SettingNotFoundError
 from azure.core.credentials import AccessToken, TokenCredential
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.pipeline.transport import AioHttpTransport, AsyncHttpTransport
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
 from ...text import described, may_hold_a_key, safe
-from ...threads import in_thread
 
 __all__ = ["CosmosCredential", "Target", "target"]
 
@@ -186,7 +190,18 @@ def _client(found: _Settings, identity: AsyncTokenCredential | None) -> CosmosCl
         credential=_key(found.get("key")) if identity is None else identity,
         user_agent_suffix=_user_agent(),
         enable_compact_utf8_item_writes=True,
+        transport=_transport(urlsplit(endpoint).scheme),
     )
+
+
+def _transport(scheme: str) -> AsyncHttpTransport[Any, Any]:
+    """The SDK's own, which is closed with its client, and heeds the settings for a proxy where there are any.
+
+    To heed them, aiohttp hands each request to two threads of the loop's executor, one that reads the settings and one
+    that reads .netrc: a third of a request's processor time, also where there is nothing to read. Of .netrc, only a
+    proxy's password is of use: a request with one for the account itself, which brings its own authorization, fails.
+    """
+    return cast("AsyncHttpTransport[Any, Any]", AioHttpTransport(use_env_settings=scheme in getproxies()))
 
 
 def _user_agent() -> str:
@@ -204,11 +219,17 @@ def _as_async(credential: TokenCredential | AsyncTokenCredential) -> AsyncTokenC
 
 
 class _Threaded(AsyncTokenCredential):
+    """A sync credential, asked in a thread of its own and once at a time: one that hangs, such as in a command that it
+    runs, takes no thread from those that save, and only one of its own."""
+
     def __init__(self, credential: TokenCredential | AsyncTokenCredential) -> None:
         self._credential = credential
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="eventckpt-credential")
 
     async def get_token(self, *scopes: str, **options: Any) -> AccessToken:
-        token = await in_thread(self._credential.get_token, *scopes, **options)
+        context = copy_context()
+        asked = self._thread.submit(context.run, lambda: self._credential.get_token(*scopes, **options))
+        token = await asyncio.wrap_future(asked)
         return await token if inspect.isawaitable(token) else token  # async after all, behind a plain function
 
     async def close(self) -> None: ...

@@ -20,6 +20,7 @@ from azure.cosmos.aio import ContainerProxy
 from ...errors import CheckpointStoreError, StoreReadOnlyError, StoreUnavailableError
 from ...text import safe
 from ..names import id_of
+from .bodies import prepared
 from .client import Connections
 from .items import Item
 from .layout import Layout, Place, indexes, mapping
@@ -156,9 +157,10 @@ class Container:
         """Create an item. Where its id is taken, perhaps by an earlier attempt of ours, the item that has it."""
         self.check_writable()
         key = self._place_of(body)
+        given, content = await prepared(body, self._key_name)
 
         async def attempt() -> Item | None:
-            if await is_taken(self.proxy.create_item(body, retry_write=3, **self._write(key))):
+            if await is_taken(self.proxy.create_item(given, retry_write=3, **content, **self._write(key))):
                 return await self.proxy.read_item(body["id"], key, **self._read(key))  # a 404 is a replica lagging
             return None
 
@@ -177,7 +179,8 @@ class Container:
         """Create an item or write it once more, which makes it young again."""
         self.check_writable()
         options = self._write(self._place_of(body))
-        await self._ask(lambda: self.proxy.upsert_item(body, retry_write=3, **options), body)
+        given, content = await prepared(body, self._key_name)
+        await self._ask(lambda: self.proxy.upsert_item(given, retry_write=3, **content, **options), body)
 
     async def read(self, name: str, key: str, *, known: bool = False) -> Item | None:
         """The item with this id in a logical partition; None if there is none.

@@ -8,12 +8,14 @@ from functools import partial
 from ...errors import StreamConflict
 from ...events import CheckpointEvent, StreamId
 from ...removals import NOTHING, Removals
+from ...threads import off_the_loop
 from .. import gaps_behind
 from .container import Container
 from .items import (
     EVENTS_ONLY,
     HEADER,
     KIND,
+    as_text,
     gap_of,
     header_of,
     is_event,
@@ -57,7 +59,7 @@ async def put_over(container: Container, stream: StreamId, events: Sequence[Chec
 
 async def _is_put(container: Container, event: CheckpointEvent, removals: Removals) -> bool:
     """Create the item of a copy, unless it is there or was removed; whether it was created."""
-    body, parts = items_of(event)
+    body, parts = await off_the_loop(len(event.payload.data) if event.payload else 0, items_of, event)
     if removals.covers(event.seq):
         taken = await container.read(body["id"], body["stream"])
         if taken is None and removals.tells(event) is False:
@@ -71,7 +73,7 @@ async def _is_put(container: Container, event: CheckpointEvent, removals: Remova
     if taken is not None:
         digest = header_of(taken).digest
         if is_marker(taken) and taken.get("gap") is True and not removals.covers(event.seq):
-            return await container.replace(body, str(taken["_etag"])) is not None
+            return await container.replace(as_text(body), str(taken["_etag"])) is not None
         if digest != event.digest and (digest or is_event(taken)):
             raise StreamConflict(event.stream, event.seq, await head_known(container, taken))
     return False

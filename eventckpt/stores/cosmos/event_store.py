@@ -21,6 +21,7 @@ from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
 from ...lru import Lru
 from ...removals import Removals
 from ...text import is_unicode
+from ...threads import off_the_loop
 from .. import AuditStore, Check, FoundEvent, RunStore, can_exist, head_stays
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
@@ -134,8 +135,9 @@ class CosmosEventStore(AuditStore):
         self._container.check_writable()
         if event.seq > MAX_SEQ:  # it would be written, and never be found
             raise StoreFullError(f"{event.named()} would come after the last seq: no event has one beyond {MAX_SEQ}.")
-        body, data = items_of(event)
         async with self._container.in_use():
+            size = len(event.payload.data) if event.payload else 0
+            body, data = await off_the_loop(size, items_of, event)
             # Parts first: the event is the commit point, and a part that nobody refers to is harmless. They are
             # upserted: one that is there already must not count as old, or it could be collected meanwhile.
             await together(*(partial(self._container.upsert, part) for part in data))

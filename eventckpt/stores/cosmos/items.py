@@ -20,7 +20,6 @@ import msgspec
 
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...moments import order_of
-from ...text import is_unicode
 
 __all__ = [
     "AFTER_EVENTS",
@@ -31,6 +30,7 @@ __all__ = [
     "PART",
     "PARTITION_KEY",
     "Item",
+    "as_text",
     "damaged",
     "data_of",
     "gap_of",
@@ -50,6 +50,7 @@ __all__ = [
     "partition_key_of",
     "recorded_of",
     "seq_of",
+    "size_of",
     "stream_of",
 ]
 
@@ -61,7 +62,8 @@ INDEXING_POLICY: Final[dict[str, Any]] = {
     "indexingMode": "consistent",
     "automatic": True,
     # Each indexed term costs 0.2 RU a write: only what something filters or sorts by is indexed. The service indexes
-    # the id by itself, and the id is the seq.
+    # the id by itself, and the id is the seq; the partition key it does not, by which a run is found whose workflow is
+    # not given: without that index, each such search would read every item.
     "includedPaths": [{"path": f"/{name}/?"} for name in ("stream", "checkpoint_id", "workflow_name", "timestamp")],
     "excludedPaths": [{"path": "/*"}],
     "compositeIndexes": [
@@ -99,7 +101,7 @@ _MAX_KEY: Final = 2_000  # characters of a partition key, all of them ASCII; the
 _HASHED: Final = "*"
 """Marks a key that was cut; `quote` never leaves it in a name, so no other key looks like one."""
 _CUT: Final = len(_HASHED) + 64  # characters at the end of a key that was cut
-_MOST_DIGITS: Final = len(str(MAX_SEQ))
+_EVENT_ID: Final = re.compile(rf"[0-9]{{12}}|[1-9][0-9]{{12,{len(str(MAX_SEQ)) - 1}}}")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _PART_ID: Final = re.compile(rf"{PART}-[0-9a-f]{{64}}")
 
@@ -138,10 +140,10 @@ def item_id(seq: int) -> str:
 def seq_of(name: object) -> int | None:
     """The seq of the event with this id; None where it is the id of no event, as one with other digits or more of them
     than any seq has."""
-    if not isinstance(name, str) or len(name) > _MOST_DIGITS or not (name.isascii() and name.isdecimal()):
+    if not isinstance(name, str) or _EVENT_ID.fullmatch(name) is None:
         return None
     seq = int(name)
-    return seq if 1 <= seq <= MAX_SEQ and item_id(seq) == name else None
+    return seq if 1 <= seq <= MAX_SEQ else None
 
 
 def key_of(item: Mapping[str, Any]) -> str | None:
@@ -189,27 +191,40 @@ def is_part(name: str) -> bool:
 
 
 def items_of(event: CheckpointEvent) -> tuple[Item, list[Item]]:
-    """The item of an event, and its parts if it is too large for one."""
+    """The item of an event, and its parts if it is too large for one. Their data is bytes, and not copied."""
     header = event.header()
     data = event.payload.data if event.payload else b""
     key = partition_key_of(event.stream)
     parts: list[Item] = []
     if header.payload is not None and len(msgspec.json.encode(header)) + len(data) * 4 // 3 > _MAX_INLINE:
-        chunks = [data[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
+        whole = memoryview(data)
+        chunks = [whole[start : start + _PART_BYTES] for start in range(0, len(data), _PART_BYTES)]
         parts = [
-            {
-                "id": f"{PART}-{hashlib.sha256(chunk).hexdigest()}",
-                "stream": key,
-                "type": PART,
-                "data": base64.b64encode(chunk).decode(),
-            }
+            {"id": f"{PART}-{hashlib.sha256(chunk).hexdigest()}", "stream": key, "type": PART, "data": chunk}
             for chunk in chunks
         ]
         names = tuple(str(part["id"]) for part in parts)
         header = msgspec.structs.replace(header, payload=msgspec.structs.replace(header.payload, parts=names))
         data = b""
     body = cast("Item", msgspec.to_builtins(header))
-    return {**body, "id": item_id(event.seq), "stream": key, "data": base64.b64encode(data).decode()}, parts
+    return {**body, "id": item_id(event.seq), "stream": key, "data": data}, parts
+
+
+def as_text(item: Item) -> Item:
+    """An item as the service has it, its data in base64."""
+    data = _data_in(item)
+    return item if data is None or isinstance(data, str) else {**item, "data": base64.b64encode(data).decode()}
+
+
+def size_of(item: Mapping[str, Any] | None) -> int:
+    """Bytes or characters of an item's data."""
+    return len(_data_in(item) or "")
+
+
+def _data_in(item: Mapping[str, Any] | None) -> bytes | memoryview[int] | str | None:
+    """Text where it comes from the service; nothing where it is damaged."""
+    data = cast("bytes | memoryview[int] | str | None", item.get("data") if item else None)
+    return data if isinstance(data, (bytes, memoryview, str)) else None
 
 
 def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
@@ -226,8 +241,10 @@ def header_of(item: Mapping[str, Any]) -> CheckpointEvent:
 
 def is_in(stream: StreamId, item: Mapping[str, Any]) -> bool:
     """Whether an item, whatever it claims, is kept under the partition key of `stream`."""
-    named = is_unicode(stream.workflow_name) and is_unicode(stream.run_id)
-    return named and partition_key_of(stream) == item.get("stream")
+    try:
+        return partition_key_of(stream) == item.get("stream")
+    except UnicodeEncodeError:  # half of a surrogate pair: no key is made of it
+        return False
 
 
 def stream_of(item: Mapping[str, Any]) -> StreamId:
@@ -254,17 +271,20 @@ def damaged(item: Mapping[str, Any]) -> CheckpointEvent:
     )
 
 
-def data_of(item: Mapping[str, Any] | None) -> bytes:
-    """The data in the item of an event or of a part; nothing where it is damaged or missing, which the event's
-    digest tells."""
-    text = item.get("data") if item else None
+def data_of(*items: Mapping[str, Any] | None) -> bytes:
+    """The data in the item of an event, or in all its parts; nothing for one that is damaged or missing, which the
+    event's digest tells."""
+    return b"".join(_decoded(_data_in(item)) for item in items)
+
+
+def _decoded(text: object) -> bytes:
     try:
         data = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except ValueError:
         return b""
-    return (
-        data if base64.b64encode(data).decode() == text else b""
-    )  # the last character has bits that count for nothing
+    # The last character has bits that count for nothing: of the texts that differ in them, one is right.
+    last = base64.b64encode(data[(len(data) - 1) // 3 * 3 :]).decode()
+    return data if data and cast("str", text).endswith(last) else b""
 
 
 def name_of(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from ...events import CheckpointEvent
+from ...threads import off_the_loop
 from .. import FoundEvent
 from .container import Container
 from .items import (
@@ -31,6 +32,7 @@ from .items import (
     order_of_key,
     recorded_of,
     seq_of,
+    size_of,
 )
 from .query import PAGE, together
 
@@ -79,12 +81,13 @@ async def whole(container: Container, item: Item) -> CheckpointEvent:
     event = header_of(item)
     if event.payload is None or (event.payload.parts and item.get("data")):
         return event.header() if not item.get("data") else damaged(item)
-    data = data_of(item)
+    found: list[Item | None] = [item]
     if event.payload.parts:
         key = str(item["stream"])
         names = [name for name in event.payload.parts if is_part(name)]
         parts = await together(*(partial(container.read, name, key, known=True) for name in names))
-        data = b"".join(data_of(part) for part in parts if part and part.get("type") == PART)
+        found = [part if part and part.get("type") == PART else None for part in parts]
+    data = await off_the_loop(sum(map(size_of, found)), data_of, *found)
     return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
 
 

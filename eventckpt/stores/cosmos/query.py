@@ -62,6 +62,8 @@ class Cursor:
 async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
     """What the requests give, a few under way at a time; of more than those, each has an operation's time. If one
     fails, none goes on behind the caller's back."""
+    if not requests:  # as of most saves, whose event has no parts
+        return []
     limit = asyncio.Semaphore(AT_ONCE)
 
     async def one(request: Callable[[], Awaitable[_T]]) -> _T:

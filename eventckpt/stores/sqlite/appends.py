@@ -1,7 +1,9 @@
-"""Group commit: appends that wait while the writer is busy are committed together, in one transaction with one flush.
+"""Group commit: appends that wait at the same time are committed together, in one transaction with one flush.
 
-That is where the throughput of parallel runs comes from. A whole transaction runs within one job of the writer's
-thread, so no cancellation can fall into its middle.
+That is where the throughput of parallel runs comes from. The writer is handed what one turn of the event loop has
+brought, not the first of it: of runs that wake up together, it would commit one by itself, and then the two that came
+meanwhile, while it and the loop wait for each other's turn with the interpreter. A whole transaction runs within one
+job of the writer's thread, so no cancellation can fall into its middle.
 """
 
 from __future__ import annotations
@@ -36,9 +38,14 @@ class Appends:
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
+        # All of these are under the lock of the connections.
         self._waiting: deque[_Waiting] = deque()
+        self._due = 0
+        """How many of those that wait the writer may take: not those of a turn that goes on."""
         self._appending = False
-        """Whether a job of the writer is there to take what waits. Both are under the lock of the connections."""
+        """Whether a job of the writer is there to take what is due."""
+        self._in_turn: asyncio.AbstractEventLoop | None = None
+        """The event loop that is to call `hand_over` after its turn. One that was closed in it never does."""
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`."""
@@ -46,15 +53,29 @@ class Appends:
         done: asyncio.Future[None] = loop.create_future()
         with self._connections.lock:
             self._connections.refuse_if_unusable(writes=True)
-            if not self._appending:
-                self._connections.hand_to_writer(self._append_waiting)
-                self._appending = True
             self._waiting.append(_Waiting(event, loop, done))
+            if self._in_turn is not loop:
+                loop.call_soon(self.hand_over)
+                self._in_turn = loop
         try:
             await done
         except asyncio.CancelledError:
             self._connections.owe()
             raise
+
+    def hand_over(self) -> None:
+        """Let the writer have all that waits."""
+        with self._connections.lock:
+            self._in_turn = None
+            self._due = len(self._waiting)
+            if not self._due or self._appending:
+                return
+            try:
+                self._connections.hand_to_writer(self._append_waiting)
+                self._appending = True
+            except CheckpointStoreError as error:  # it was closed in this turn
+                group = self._take(self._due)
+                _settle(group, [error] * len(group))
 
     # In the writer thread
 
@@ -81,15 +102,19 @@ class Appends:
         return [outcome for event in events for outcome in self._append([event])]
 
     def _take_waiting(self) -> list[_Waiting]:
-        """The next group of appends whose callers still wait; where there are none, the writer's job is over."""
-        group: list[_Waiting] = []
+        """The next group that is due; where there is none, the writer's job is over."""
         with self._connections.lock:
-            while self._waiting and len(group) < _GROUP:
-                waiting = self._waiting.popleft()
-                if not waiting.done.cancelled():
-                    group.append(waiting)
+            group: list[_Waiting] = []
+            while self._due and not group:
+                group = self._take(min(self._due, _GROUP))
             self._appending = bool(group)
         return group
+
+    def _take(self, count: int) -> list[_Waiting]:
+        """So many appends that are due, without those whose callers wait no longer; to be called with the lock held."""
+        self._due -= count
+        taken = [self._waiting.popleft() for _ in range(count)]
+        return [waiting for waiting in taken if not waiting.done.cancelled()]
 
 
 def _settle(group: list[_Waiting], outcomes: Sequence[Exception | None]) -> None:

@@ -280,6 +280,7 @@ class SqliteEventStore(AuditStore):
 
     async def close(self) -> None:
         """See `EventStore.close`. A closed store refuses further work."""
+        self._appends.hand_over()
         await self._connections.close()
 
     async def _stretches(

@@ -30,6 +30,38 @@ class TestGroups:
         for event in events:
             assert await store.read(event.stream, 1) == [event]
 
+    async def test_appends_of_one_turn_of_the_loop_are_committed_together(
+        self, path: Path, store: SqliteEventStore
+    ) -> None:
+        await append_chain(store, 1)
+        before = commits(path)
+        assert await outcomes(store.append(make_event(stream, 1)) for stream in runs(200)) == [None] * 200
+        assert commits(path) - before == 1
+
+    async def test_appends_of_the_turn_in_which_the_store_is_closed_are_finished(
+        self, path: Path, store: SqliteEventStore
+    ) -> None:
+        appends = outcomes(store.append(make_event(stream, 1)) for stream in runs(20))
+        await asyncio.sleep(0)
+        await store.close()
+        assert await appends == [None] * 20
+
+    def test_a_loop_that_is_closed_in_the_turn_of_an_append_keeps_no_other_from_appending(self, path: Path) -> None:
+        store, loop = SqliteEventStore(path), asyncio.new_event_loop()
+        cut_off = loop.create_task(store.append(make_event(StreamId("workflow", "cut off"), 1)))
+        loop.call_soon(loop.stop)
+        loop.run_forever()
+        loop.close()
+        event = make_event(STREAM, 1)
+
+        async def go_on() -> None:
+            async with store:
+                await store.append(event)
+                assert await store.read(STREAM, 1) == [event]
+
+        asyncio.run(asyncio.wait_for(go_on(), 60))
+        assert not cut_off.done()
+
     async def test_appends_that_do_not_wait_are_committed_one_by_one(self, path: Path, store: SqliteEventStore) -> None:
         (first,) = await append_chain(store, 1)
         before = commits(path)

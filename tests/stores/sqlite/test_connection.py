@@ -73,7 +73,8 @@ class TestLifeOfAProcess:
                 await store.append(first)
                 begun.clear()
                 append = asyncio.ensure_future(store.append(make_event(STREAM, 2, previous=first)))
-                await asyncio.sleep(0)
+                for _ in range(2):  # made in one turn of the loop, and handed over after that
+                    await asyncio.sleep(0)
                 begun.wait()
 
             asyncio.run(main())
@@ -194,7 +195,8 @@ class TestLifeOfAProcess:
 
         async def leave() -> None:
             append = asyncio.ensure_future(store.append(make_event(STREAM, 2, previous=first)))
-            await asyncio.sleep(0)
+            for _ in range(2):  # made in one turn of the loop, and handed over after that
+                await asyncio.sleep(0)
             assert begun.wait(HANG)
             assert not append.done()
 

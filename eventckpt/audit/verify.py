@@ -146,7 +146,7 @@ class _Run:
             self._report(event.seq, "reordered", f"it does not follow the event at seq {before.seq}")
 
     def _look_at(self, event: CheckpointEvent) -> None:
-        if event.stream != self._stream:
+        if event.run_id != self._stream.run_id or event.workflow_name != self._stream.workflow_name:
             self._report(event.seq, "stray", f"it says that it belongs to run {event.run_id!r}")
         elif is_newer(event):
             self._report(event.seq, "newer", flaw_of(event))
@@ -186,10 +186,11 @@ class _Run:
             if not self._events:
                 self._report(0, "missing", "the run is listed, and none of its events is there")
             return
-        await self._explain_gaps()
-        for first, last in self._chain.gaps():
-            self._check_gap(first, last)
-        self._check_records()
+        if self._records or any(self._chain.gaps()):
+            await self._explain_gaps()
+            for first, last in self._chain.gaps():
+                self._check_gap(first, last)
+            self._check_records()
         await self._check_beginning()
         for seq, base in self._needs:
             if base not in self._snapshots and not self._removed.covers(seq) and not self._is_reported(base):
@@ -216,7 +217,7 @@ class _Run:
         return Verdict(
             stream=self._stream,
             events=self._events,
-            pruned=self._removed.count(head.seq) - there,
+            pruned=self._removed.count(head.seq) - there if self._removed else 0,
             head_seq=head.seq,
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),

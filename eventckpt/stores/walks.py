@@ -33,7 +33,7 @@ WALKS: Final = 4
 """How often a walk is done at most. What the last one cannot explain, no prune of a moment ago explains."""
 
 
-RUNS_AT_ONCE: Final = 64
+RUNS_AT_ONCE: Final = 256
 """Runs that an engine is asked for at once."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
@@ -45,6 +44,7 @@ IN_ORDER: Final = "typeof(seq) = 'integer'"
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 WHOLE: Final = f"{COLUMNS}, data"
+_RUNS: Final = 4  # pages at once where events of many runs are asked for
 _KEYS: Final = 4096  # rows that one query fetches where only keys are asked for
 _TYPES: Final = frozenset(get_args(EventType))
 _PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
@@ -269,33 +269,25 @@ def stretches_of(
 def _stretches_of(
     connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
 ) -> tuple[list[Stretch], int]:
-    count = size = 0
-    found: list[Stretch] = []
+    # A text is more than any number.
+    above = "" if columns is WHOLE and high == MAX_SEQ else f"AND seq <= {high}"
+    sql = f"SELECT {columns} FROM events WHERE seq > ? {above} AND workflow_name = ? AND run_id = ? ORDER BY seq"
+    left, size, found = _RUNS * PAGE, _PAGE_BYTES, list[Stretch]()
     for stream in streams:
         events: list[CheckpointEvent] = []
         found.append(Stretch(stream, events, ends=True))
         if not can_exist(stream):
             continue
-        only, key = where(stream)
-        with closing(
-            connection.execute(
-                f"SELECT {columns} FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq", (low, high, *key)
-            )
-        ) as rows:
-            for row in rows:
-                events.append(event_of(row))
-                count += 1
-                size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
-                if count == PAGE or size > _PAGE_BYTES:
-                    found[-1] = Stretch(stream, events, ends=False)
-                    return found, row[3]
-        if columns is WHOLE and high == MAX_SEQ:
-            events += map(
-                event_of,
-                connection.execute(
-                    f"SELECT {columns} FROM events WHERE typeof(seq) IN ('text', 'blob') {only} LIMIT {PAGE}", key
-                ),
-            )
+        rows = connection.execute(sql, (low, stream.workflow_name, stream.run_id))
+        for row in rows:
+            events.append(event_of(row))
+            left, size = left - 1, size - (len(row[-1]) if type(row[-1]) is bytes else 0)  # in a damaged row, anything
+            if left == 0 or size < 0:
+                rows.close()
+                if not isinstance(row[3], int | float):
+                    return found, 0
+                found[-1] = Stretch(stream, events, ends=False)
+                return found, row[3]
         low = 0
     return found, 0
 

@@ -1,8 +1,8 @@
-"""How raw checkpoint bytes become a stored payload, and back: whole as a snapshot, or as a delta against one.
+"""How raw checkpoint bytes become a stored payload, and back: whole as a snapshot, or as a delta.
 
 A checkpoint is the whole state, and most of it is what the checkpoint before held. A delta is zstd's frame over the
-raw bytes with the raw bytes of a snapshot of the same run as its prefix, so it costs what changed since that
-snapshot. Deltas are always against a snapshot, never against each other: a load needs two events at most.
+raw bytes with the raw bytes of another event of the same run as its prefix, its base, so it costs what changed since
+that one. A base is a snapshot, or a delta against a snapshot: a load needs three events at most.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["DELTA", "SNAPSHOT", "Base", "encode", "restore"]
+__all__ = ["DELTA", "MAX_BASES", "SNAPSHOT", "Base", "against", "encode", "restore"]
 
 SNAPSHOT: Final = "msgpack+zstd"
 """`Payload.encoding` of data that is zstd over the raw MessagePack bytes."""
 DELTA: Final = "msgpack+zstd-prefix"
-"""`Payload.encoding` of data that is zstd over the raw bytes, with the raw bytes of a snapshot as prefix."""
+"""`Payload.encoding` of data that is zstd over the raw bytes, with the raw bytes of its base as prefix."""
+
+MAX_BASES: Final = 2
+"""Events that a delta may need: a load reads these and its own."""
 
 _NEAR: Final = 256 * 1024  # bytes
 _MIN_WINDOW_LOG: Final = 10  # the smallest that zstd accepts
@@ -35,29 +38,52 @@ _compressor = zstd.ZstdCompressor()
 
 
 class Base(NamedTuple):
-    """A snapshot that deltas can be written against."""
+    """What deltas can be written against: a snapshot, or a delta against one."""
 
     seq: int
     raw: bytes
     stored_size: int
+    since_base: int = 0
+    """Of a delta: `Payload.since_base`."""
+    below: int | None = None
+    """Of a delta: the seq of its snapshot."""
+
+    @property
+    def seqs(self) -> tuple[int, ...]:
+        """What a delta against it needs: see `Payload.bases`."""
+        return (self.seq,) if self.below is None else (self.seq, self.below)
 
 
 def encode(raw: bytes, base: Base | None = None, *, since_base: int = 0) -> Payload:
     """The payload that holds `raw`: a delta against `base` where that pays, else a snapshot.
 
-    The rule has no knob: once the deltas written against a snapshot would add up to its own stored size, the next
-    event is a snapshot. What is stored is then at most twice what it would be with the best choice of snapshots.
+    Args:
+        raw: the encoded checkpoint.
+        base: what it may be a delta against; None: write a snapshot.
+        since_base: stored bytes of the deltas already written against `base` (`Payload.since_base`).
+    """
+    payload = against(raw, base, since_base=since_base) if base is not None else None
+    return payload or _payload(raw, SNAPSHOT, _compressor.compress(raw, zstd.ZstdCompressor.FLUSH_FRAME))
+
+
+def against(raw: bytes, base: Base, *, since_base: int) -> Payload | None:
+    """The payload that holds `raw` as a delta against `base`; None where that does not pay.
+
+    The rule has no knob: it pays until the deltas written against a base add up to the base's own stored size. Then
+    what was saved by them is what a new base costs.
 
     Args:
         raw: the encoded checkpoint.
-        base: the snapshot that the run's last event rests on; None: write a snapshot.
+        base: the event that it is to rest on.
         since_base: stored bytes of the deltas already written against `base` (`Payload.since_base`).
     """
-    if base is not None and len(base.raw) >= _MIN_PREFIX:
-        data = zstd.compress(raw, options=_parameters(base.raw, raw), zstd_dict=_prefix(base.raw))
-        if since_base + len(data) < base.stored_size:
-            return _payload(raw, DELTA, data, base_seq=base.seq, since_base=since_base + len(data))
-    return _payload(raw, SNAPSHOT, _compressor.compress(raw, zstd.ZstdCompressor.FLUSH_FRAME))
+    if len(base.raw) < _MIN_PREFIX:
+        return None
+    data = zstd.compress(raw, options=_parameters(base.raw, raw), zstd_dict=_prefix(base.raw))
+    if since_base + len(data) >= base.stored_size:
+        return None
+    base_seq = base.seq if base.below is None else (base.seq, base.below)
+    return _payload(raw, DELTA, data, base_seq=base_seq, since_base=since_base + len(data))
 
 
 def restore(payload: Payload, *, base: bytes | None = None, max_size: int) -> bytes:
@@ -95,7 +121,9 @@ def restore(payload: Payload, *, base: bytes | None = None, max_size: int) -> by
     return raw
 
 
-def _payload(raw: bytes, encoding: str, data: bytes, *, base_seq: int | None = None, since_base: int = 0) -> Payload:
+def _payload(
+    raw: bytes, encoding: str, data: bytes, *, base_seq: int | tuple[int, int] | None = None, since_base: int = 0
+) -> Payload:
     return Payload(
         encoding=encoding,
         base_seq=base_seq,

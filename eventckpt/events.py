@@ -23,6 +23,7 @@ __all__ = [
     "NO_SUMMARY",
     "SCHEMA",
     "SCHEMA_OF_MIGRATIONS",
+    "SCHEMA_OF_SECOND_DELTAS",
     "CheckpointEvent",
     "EventKey",
     "EventKeys",
@@ -57,7 +58,10 @@ FIRST_SCHEMA: Final = 1
 SCHEMA_OF_MIGRATIONS: Final = 2
 """The schema of an event with a `migration`."""
 
-SCHEMA: Final = SCHEMA_OF_MIGRATIONS
+SCHEMA_OF_SECOND_DELTAS: Final = 3
+"""The schema of an event whose payload is a delta against a delta."""
+
+SCHEMA: Final = SCHEMA_OF_SECOND_DELTAS
 """The latest schema that this version knows."""
 
 
@@ -104,8 +108,9 @@ class Payload(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     encoding: str
     """How `data` was made from the raw MessagePack bytes."""
-    base_seq: int | None = None
-    """The seq of the snapshot that a delta needs, in the same stream; None: `data` stands alone."""
+    base_seq: int | tuple[int, int] | None = None
+    """What a delta is against, in the same stream: the seq of a snapshot, or that of a delta with the seq of its own
+    snapshot behind it. None: `data` stands alone. See `bases`."""
     raw_size: int
     raw_sha256: str
     """SHA-256 of the raw bytes, hexadecimal: tells whether two events hold the same checkpoint, whatever the
@@ -117,6 +122,13 @@ class Payload(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     """Of a delta: the stored bytes of all deltas that its lineage wrote against the same base, this one included."""
     parts: tuple[str, ...] = ()
     """Ids of the items that hold `data` where it is too large for one item; empty: `data` is here."""
+
+    @property
+    def bases(self) -> tuple[int, ...]:
+        """The seqs of all events that `data` needs: what it is a delta against, and what that one rests on."""
+        if self.base_seq is None:
+            return ()
+        return self.base_seq if isinstance(self.base_seq, tuple) else (self.base_seq,)
 
 
 class ForkPoint(msgspec.Struct, frozen=True, gc=False, kw_only=True):
@@ -298,7 +310,7 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     """The live checkpoint that was committed last; None if all are deleted."""
     checkpoint_seq: int = 0
     base_seq: int | None = None
-    """The snapshot that this checkpoint's payload needs, if it is a delta."""
+    """What this checkpoint's payload is a delta against, if it is one: the first of `Payload.bases`."""
     iteration_count: int = 0
     timestamp: str = ""
     """The checkpoint's own."""

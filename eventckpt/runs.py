@@ -217,7 +217,7 @@ def pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
         info,
         checkpoint_id=latest.checkpoint_id,
         checkpoint_seq=latest.seq,
-        base_seq=latest.payload.base_seq if latest.payload else None,
+        base_seq=next(iter(latest.payload.bases), None) if latest.payload else None,
         iteration_count=latest.iteration_count,
         timestamp=latest.timestamp,
         status=status(latest),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
+from itertools import pairwise
 from typing import Annotated, Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -201,8 +202,9 @@ def _flaw_of_payload(payload: Payload, seq: int) -> str:
         return f"claims {payload.stored_size} bytes of data and has {len(payload.data)}"
     if payload.raw_size < 0 or payload.since_base < 0:
         return "has a size below zero"
-    if payload.base_seq is not None and not 1 <= payload.base_seq < seq:
-        return f"is a delta against seq {payload.base_seq}, which is no seq before its own"
+    for above, base in pairwise((seq, *payload.bases)):
+        if not 1 <= base < above:
+            return f"is a delta against seq {base}, which is no seq before its own"
     return ""
 
 

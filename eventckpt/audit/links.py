@@ -3,13 +3,15 @@ only known at the end."""
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from ..events import CheckpointEvent
+from ..delta import MAX_BASES
+from ..events import MAX_SEQ, CheckpointEvent
 
-__all__ = ["Chain", "Head"]
+__all__ = ["Bases", "Chain", "Head"]
 
 _SIZE = 32  # bytes of a digest
 
@@ -19,6 +21,33 @@ class Head(NamedTuple):
 
     seq: int
     digest: str
+
+
+class Bases:
+    """The events of a run that deltas can be against, and what those rest on themselves: 16 bytes an event."""
+
+    def __init__(self) -> None:
+        self._seqs = array("q")
+        self._below = array("q")
+        """The seq of a delta's snapshot; of a snapshot 0."""
+
+    def add(self, seq: int, bases: tuple[int, ...]) -> None:
+        """An event that is whole, of a later seq than all before, and the seqs that it needs."""
+        below = bases[0] if bases else 0
+        last = self._seqs[-1] if self._seqs else 0
+        if len(bases) < MAX_BASES and last < seq <= MAX_SEQ and len(bases[:1]) <= below < seq:
+            self._seqs.append(seq)
+            self._below.append(below)
+
+    def serve(self, seq: int, bases: tuple[int, ...]) -> bool:
+        """Whether these are there, before the delta at `seq` that needs them, and rest on each other as it says."""
+        return bases[:1] < (seq,) and all(
+            self._below_of(base) == (*bases[at:], 0)[0] for at, base in enumerate(bases, 1)
+        )
+
+    def _below_of(self, seq: int) -> int | None:
+        at = bisect_left(self._seqs, seq)
+        return self._below[at] if at < len(self._seqs) and self._seqs[at] == seq else None
 
 
 class Chain:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..chain import is_newer
 from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
@@ -56,7 +57,7 @@ def plan_for(
     """What may go of a run.
 
     Stays: the last `keep` live checkpoints, those that a migration made, so that it is known not to be due again, every
-    snapshot that one of them needs, every tombstone whose checkpoint still has an event that stays, and what was
+    base that one of them needs, every tombstone whose checkpoint still has an event that stays, and what was
     recorded at `before` or later. Goes in any case, also from a run that is otherwise left alone: what an earlier prune
     has recorded as removed and did not come to remove.
 
@@ -109,6 +110,8 @@ def _plan(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], *
 def _damage(headers: Sequence[CheckpointEvent]) -> str:
     if headers[-1].seq >= MAX_SEQ:
         return "no event can follow its last one; see verify"
+    if any(is_newer(header) for header in headers):
+        return "a newer version of eventckpt wrote in it, and knows what its events need: prune it with that"
     if any(moment_of(header.recorded_at) is None for header in headers):
         return "a header is damaged; see verify"
     return ""
@@ -124,10 +127,10 @@ def _refusal(info: RunInfo | None, *, only_finished: bool, force: bool) -> str:
 
 
 def _left(headers: Sequence[CheckpointEvent], counting: Sequence[CheckpointEvent]) -> list[CheckpointEvent]:
-    """What is recorded as removed and still there; not a snapshot that something rests on which counts, as after a
+    """What is recorded as removed and still there; not a base that something rests on which counts, as after a
     record that no prune has written."""
     stays = {header.seq for header in counting}
-    stays |= {payload.base_seq for header in counting if (payload := header.payload) and payload.base_seq is not None}
+    stays |= _bases(counting)
     return [header for header in headers if header.seq not in stays]
 
 
@@ -137,9 +140,14 @@ def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | Non
     if before is not None:
         stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
     by_seq = {header.seq: header for header in counting}
-    stays |= {base for seq in stays if (payload := by_seq[seq].payload) and (base := payload.base_seq) is not None}
+    stays |= _bases(by_seq[seq] for seq in stays)
     named = {by_seq[seq].checkpoint_id for seq in stays if seq in by_seq and by_seq[seq].type == "checkpoint"}
     return stays | {header.seq for header in counting if header.type == "tombstone" and header.checkpoint_id in named}
+
+
+def _bases(headers: Iterable[CheckpointEvent]) -> set[int]:
+    """The seqs of the events that any of these rests on."""
+    return {base for header in headers if header.payload for base in header.payload.bases}
 
 
 def _record(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], actor: str | None) -> CheckpointEvent:

@@ -28,7 +28,7 @@ class Replayed(NamedTuple):
     problem: str
     """What is wrong with the event or its state; empty: nothing."""
     newer: bool = False
-    """Whether that is only that a newer version wrote the event, or the snapshot it needs: this one cannot judge it,
+    """Whether that is only that a newer version wrote the event, or a base that it needs: this one cannot judge it,
     and `info` lacks what it says."""
 
 
@@ -44,7 +44,7 @@ async def replay_run(
             if removals.covers(event.seq):
                 continue
             header = event.header()
-            newer = is_newer(event) or (event.payload is not None and event.payload.base_seq in beyond)
+            newer = is_newer(event) or (event.payload is not None and not beyond.isdisjoint(event.payload.bases))
             if is_newer(event):
                 beyond.add(event.seq)
             try:

@@ -1,4 +1,4 @@
-"""From events back to states: at one point of a run, or all of them in order with one base in memory."""
+"""From events back to states: at one point of a run, or all of them in order with the bases of one in memory."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ class States:
         self._upcasting = CheckpointCodec(self._allowed | in_place, upcasters=self.upcasters)
         """Makes of stored forms what they are to be; an upcaster in place is asked where its class has changed."""
         self._payloads = Payloads(store, BaseCache(0))
-        self._held: tuple[StreamId, Base] | None = None
-        """The snapshot used last: the next event is likely to rest on it too."""
+        self._held: tuple[StreamId, tuple[Base, ...]] | None = None
+        """The bases used last: the next event is likely to rest on them too."""
 
     def decoder_with(self, on_drift: OnDrift) -> CheckpointCodec:
         """One for these types and upcasters."""
@@ -89,14 +89,14 @@ class States:
         """
         if event.type == "tombstone":
             raise CheckpointNotFoundError(f"{event.named()} is a tombstone: it records a deletion and holds no state.")
-        held = self._held[1] if self._held and self._held[0] == event.stream else None
+        held = self._held[1] if self._held and self._held[0] == event.stream else ()
         try:
-            raw, base = await self._payloads.read(event, held)
+            raw, bases = await self._payloads.read(event, held)
         except CheckpointDecodeError as error:
             if (await removals_of(self._store, event.stream)).covers(event.seq):
                 raise CheckpointNotFoundError(f"{event.named()} was removed by a prune, which is on record.") from error
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
-        self._held = event.stream, base
+        self._held = event.stream, bases
         return raw
 
     async def tree(self, event: CheckpointEvent, *, upcast: bool = False) -> dict[str, Tree]:

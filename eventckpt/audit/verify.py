@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..chain import flaw_of, is_newer, is_whole
 from ..codec.tree import Tree
@@ -18,7 +18,7 @@ from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore
 from ..stores.walks import in_pages
-from .links import Chain
+from .links import Bases, Chain
 
 __all__ = ["Problem", "Verdict", "identity_flaw", "verify_run", "verify_runs"]
 
@@ -26,7 +26,7 @@ Why: TypeAlias = Literal[
     "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "payload", "projection", "newer"
 ]
 """changed: the event is not the one that was written. missing: there is a gap. reordered: the event is whole, and
-follows another one than it says. base: the snapshot that a delta needs is not there. fork: a fork does not follow
+follows another one than it says. base: what a delta needs is not there. fork: a fork does not follow
 the event that it says it came from. stray: an event lies in a run that it does not belong to. payload: the
 payload is another one than the header describes. projection: the run has no "latest" document, or one that says another
 thing than the log did when it was written. newer: a later version of eventckpt wrote the event, and this one cannot
@@ -120,8 +120,8 @@ class _Run:
         self._chain = Chain()
         self._events = 0
         self._first: CheckpointEvent | None = None
-        self._snapshots: set[int] = set()
-        self._needs: list[tuple[int, int]] = []
+        self._bases = Bases()
+        self._needs: list[tuple[int, tuple[int, ...]]] = []
         """Deltas whose bases were not met before them, and those, as seqs."""
         self._records: dict[Pruned, int] = {}
         """What was recorded as removed, and the seq of the first record of it."""
@@ -164,10 +164,9 @@ class _Run:
             if payload.stored_size != len(payload.data):
                 said = f"its header says that {payload.stored_size:,} bytes are stored, and they are"
                 self._report(event.seq, "payload", f"{said} {len(payload.data):,}")
-            if payload.base_seq is None:
-                self._snapshots.add(event.seq)
-            elif payload.base_seq not in self._snapshots:
-                self._needs.append((event.seq, payload.base_seq))
+            if not self._bases.serve(event.seq, payload.bases):
+                self._needs.append((event.seq, payload.bases))
+            self._bases.add(event.seq, payload.bases)
 
     async def decode(self, event: CheckpointEvent, decode: Decode) -> None:
         try:
@@ -192,9 +191,13 @@ class _Run:
                 self._check_gap(first, last)
             self._check_records()
         await self._check_beginning()
-        for seq, base in self._needs:
-            if base not in self._snapshots and not self._removed.covers(seq) and not self._is_reported(base):
-                self._report(seq, "base", f"it is a delta against seq {base}, which is no whole snapshot of this run")
+        for seq, bases in self._needs:
+            if (
+                not self._bases.serve(seq, bases)
+                and not self._removed.covers(seq)
+                and not any(map(self._is_reported, bases))
+            ):
+                self._report(seq, "base", f"it is a delta against {_BASE_OF[len(bases)].format(*bases)} of this run")
 
     def _is_reported(self, seq: int) -> bool:
         return seq in self.bad and self._chain.digest_at(seq) is not None
@@ -309,6 +312,12 @@ def identity_flaw(event: CheckpointEvent, tree: Mapping[str, Tree]) -> str:
     }
     wrong = [name for name, said in stored.items() if tree.get(name) != said]
     return f"the header and the state disagree on {', '.join(wrong)}" if wrong else ""
+
+
+_BASE_OF: Final = {
+    1: "seq {}, which is no whole snapshot",
+    2: "seq {}, which is no whole delta against a whole snapshot at seq {}",
+}
 
 
 def _named(first: int, last: int) -> str:

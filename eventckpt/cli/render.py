@@ -118,7 +118,9 @@ def event_row(event: CheckpointEvent) -> list[str]:
     """An event in the cells of `EVENT_COLUMNS`."""
     summary, payload = event.summary, event.payload
     messages = ", ".join(f"{source} {count}" for source, count in summary.messages.items() if count)
-    stored_as = "" if payload is None else "snapshot" if payload.base_seq is None else f"delta on {payload.base_seq}"
+    stored_as = (
+        "" if payload is None else " on ".join(["delta", *map(str, payload.bases)] if payload.bases else ["snapshot"])
+    )
     return [
         str(event.seq),
         time_text(event.recorded_at),

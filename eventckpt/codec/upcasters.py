@@ -8,8 +8,9 @@ is plain values and stored forms (docs/event-format.md), innermost first.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias, cast
+
+import msgspec
 
 from ..errors import CheckpointDecodeError
 from . import forms as f
@@ -36,8 +37,7 @@ _PARTS_OF_A_MODEL: Final = ("__dict__", "__pydantic_extra__", "__pydantic_privat
 State: TypeAlias = "dict[str, Any]"
 
 
-@dataclass(frozen=True, slots=True)
-class Upcaster:
+class Upcaster(msgspec.Struct, frozen=True):
     """What a stored value of an older class becomes.
 
     Args:

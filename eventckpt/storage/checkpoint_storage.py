@@ -197,8 +197,9 @@ class EventCheckpointStorage(_Checkpoints):
         on_save_error: called with the checkpoint and the exception of every save that fails, before the exception
             is raised. Graph workflows swallow what a save raises, so this is where to hear of it.
         actor: who writes, kept on each event.
-        cache_bytes: how many bytes of decompressed snapshots to keep in memory for writing deltas, over all runs.
-            A run whose snapshot is not among them costs one more read for each save.
+        cache_bytes: how many bytes of bases to keep in memory for writing deltas, over all runs: three quarters as they
+            are stored, the rest decompressed.
+            A run whose base is not among them costs one more read for each save.
         latest: where `get_latest` over all runs looks: in the "log", which is never late, or in the "projection", one
             query whatever the number of runs, which `eventckpt-projector` keeps up to date. A storage bound to a run
             always asks the log.

@@ -15,7 +15,14 @@ from agent_framework import WorkflowCheckpoint
 
 from ..chain import sealed
 from ..errors import CheckpointEncodeError
-from ..events import CheckpointEvent, ForkPoint, Pruned, StreamId
+from ..events import (
+    FIRST_SCHEMA,
+    SCHEMA_OF_SECOND_DELTAS,
+    CheckpointEvent,
+    ForkPoint,
+    Pruned,
+    StreamId,
+)
 from ..text import described, is_unicode
 from .memory import Head
 from .payloads import Packed
@@ -102,6 +109,7 @@ def event_at(
             payload=packed.payload,
             forked_from=forked_from,
             previous_digest=head.digest,
+            schema=max(header.schema, SCHEMA_OF_SECOND_DELTAS if len(packed.payload.bases) > 1 else FIRST_SCHEMA),
         ),
         packed.data_digest,
     )

@@ -65,9 +65,9 @@ async def answer_to(
     return Diverged()
 
 
-def is_removed(seq: int | None, pruned: tuple[Pruned, ...]) -> bool:
-    """Whether the event at `seq`, a remembered base, is recorded as removed."""
-    return seq is not None and any(removed.first <= seq <= removed.last for removed in pruned)
+def is_removed(bases: tuple[int, ...], pruned: tuple[Pruned, ...]) -> bool:
+    """Whether any of the events at these seqs, remembered bases, is recorded as removed."""
+    return any(removed.first <= seq <= removed.last for removed in pruned for seq in bases)
 
 
 def holds(event: CheckpointEvent, payload: Payload) -> bool:

@@ -279,7 +279,7 @@ class Reader:
         with a warning, and those that are gone by now without. Of one that was saved again since it was listed, the
         newest content is given.
 
-        Goes run by run, so that each run's snapshots are read once and one of them is in memory at a time.
+        Goes run by run, so that each base is read once and those of one event are in memory at a time.
         """
         if not is_name(workflow_name):
             return []
@@ -287,13 +287,15 @@ class Reader:
         found: list[WorkflowCheckpoint | None] = [None] * len(keys)
         by_run = sorted(range(len(keys)), key=lambda at: keys[at].run_id)
         places = [(at, StreamId(workflow_name, keys[at].run_id), keys[at]) for at in by_run]
-        of, held, texts = None, None, dict[str, str]()
+        of: StreamId | None = None
+        held: tuple[Base, ...] = ()
+        texts: dict[str, str] = {}
         for start in range(0, len(places), _AT_ONCE):
             wanted = places[start : start + _AT_ONCE]
             read = await self._store.read_each([(stream, key.seq) for _, stream, key in wanted])
             events = {(event.stream, event.seq): event for event in read}
             for at, stream, key in wanted:
-                of, held = stream, held if stream == of else None
+                of, held = stream, held if stream == of else ()
                 event = events.get((stream, key.seq))
                 found[at], held = await self._listed(stream, key.checkpoint_id, event, held, texts)
         return [checkpoint for checkpoint in found if checkpoint is not None]
@@ -303,10 +305,10 @@ class Reader:
         stream: StreamId,
         checkpoint_id: str,
         event: CheckpointEvent | None,
-        held: Base | None,
+        held: tuple[Base, ...],
         texts: dict[str, str],
-    ) -> tuple[WorkflowCheckpoint | None, Base | None]:
-        """A checkpoint of a listing, and the snapshot that the next one of its run is likely to rest on. Equal texts of
+    ) -> tuple[WorkflowCheckpoint | None, tuple[Base, ...]]:
+        """A checkpoint of a listing, and the bases that the next one of its run may rest on. Equal texts of
         one listing are one object, as in a listing of what is kept in memory."""
         try:
             if event is not None:
@@ -337,13 +339,13 @@ class Reader:
         return self._store.headers(StreamId(workflow_name, run_id), desc=desc)
 
     async def _decoded(
-        self, event: CheckpointEvent, held: Base | None = None, texts: dict[str, str] | None = None
-    ) -> tuple[WorkflowCheckpoint, Base]:
-        """The checkpoint in `event` and the snapshot it rests on, or an error that names the event."""
+        self, event: CheckpointEvent, held: tuple[Base, ...] = (), texts: dict[str, str] | None = None
+    ) -> tuple[WorkflowCheckpoint, tuple[Base, ...]]:
+        """The checkpoint in `event` and the bases that the next one may rest on, or an error that names the event."""
         where = f"{event.named()} cannot be loaded: "
         outcome = "failed"
         try:
-            raw, base = await self._payloads.read(event, held)
+            raw, bases = await self._payloads.read(event, held)
             drifts: list[Drift] = []
             checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append, texts=texts)
             _tell(event, drifts)
@@ -357,7 +359,7 @@ class Reader:
             raise (_RemovedError if is_removed else CheckpointDecodeError)(f"{where}{safe(error)}") from error
         finally:
             telemetry.loads.add(1, {"outcome": outcome})
-        return checkpoint, base
+        return checkpoint, bases
 
 
 def _tell(event: CheckpointEvent, drifts: list[Drift]) -> None:

@@ -52,7 +52,7 @@ class Tip(NamedTuple):
     payload: Payload | None
     """Without data."""
     head: Head
-    """The head of the stream when this event, and the snapshot that it needs, were known to be there."""
+    """The head of the stream when this event, and the bases that it needs, were known to be there."""
 
     @classmethod
     def of(cls, event: CheckpointEvent, head: Head | None = None) -> Tip:

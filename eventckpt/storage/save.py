@@ -121,7 +121,7 @@ class Writer:
                     return "repeated"
                 save.execution.caught_up(place.stream, answer.head)
                 place = place.after(answer.head)
-                if is_removed(packed.payload.base_seq, answer.pruned):
+                if is_removed(packed.payload.bases, answer.pruned):
                     packed = await self._payloads.encode(save.raw, place.stream)
             else:
                 self._memory.has_answer(event)
@@ -140,7 +140,7 @@ class Writer:
         packed = await self._payloads.encode(save.raw, place.stream, base.seq, base.payload)
         attempts.made(packed.payload, base.payload)
         is_doubtful = base.seq < save.execution.read_to or place.own is not None
-        if is_doubtful and await self._is_pruned(packed.payload.base_seq, place.stream):
+        if is_doubtful and await self._is_pruned(packed.payload.bases, place.stream):
             return await self._payloads.encode(save.raw, place.stream)
         return packed
 
@@ -156,11 +156,11 @@ class Writer:
             return None
         return await self._store.find(save.draft.checkpoint_id, stream=place.stream)
 
-    async def _is_pruned(self, base_seq: int | None, stream: StreamId) -> bool:
+    async def _is_pruned(self, bases: tuple[int, ...], stream: StreamId) -> bool:
         """Whether a base that is remembered is recorded as removed. What is recorded may still be there, or be shown by
         a replica that lags: it is the record that counts."""
-        record = await self._store.find("", stream=stream) if base_seq is not None else None
-        return record is not None and is_removed(base_seq, record.event.pruned)
+        record = await self._store.find("", stream=stream) if bases else None
+        return record is not None and is_removed(bases, record.event.pruned)
 
     async def delete(self, located: FoundEvent | None, bound: Bound | None) -> bool:
         """Append a tombstone for a live checkpoint; False where there is none. Never a conflict: it follows
@@ -255,7 +255,7 @@ class Writer:
 
     def _note(self, event: CheckpointEvent, save: _Save) -> None:
         self._memory.note(Tip.of(event))
-        self._payloads.note(event, save.raw)
+        self._payloads.wrote(event, save.raw)
 
 
 def _warn_of_its_parent(event: CheckpointEvent) -> None:

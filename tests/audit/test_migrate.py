@@ -244,7 +244,7 @@ async def test_an_event_of_a_migration_says_what_it_was_and_no_other_event_chang
     assert (found.iteration_count, found.actor) == (last.iteration_count, "the operator")
     assert found.migration == Migration(name="v2", graph_before=straight().graph_signature_hash)
     assert found.graph_signature_hash == straight("pricing").graph_signature_hash
-    assert found.schema == SCHEMA_OF_MIGRATIONS
+    assert found.schema >= SCHEMA_OF_MIGRATIONS
     assert found.summary.executor_ids == ("pricing", "report")
     assert [each.source_executor_id for each in found.summary.pending_requests] == ["pricing"]
     [info] = [info async for info in audit.runs()]
@@ -285,7 +285,7 @@ async def test_a_prune_does_not_forget_a_migration(engine: Engine) -> None:
     audit = audited(engine)
     await audit.migrate(await audit.plan_migration(RUN, renamed_clerk))
     await ended(engine, lambda: straight("pricing"), "order-1", request)
-    async for plan in audit.plan_prune([RUN], keep=1):
+    async for plan in audit.plan_prune([RUN], keep=0):
         assert await audit.prune(plan) > 0
     assert "was applied already" in (await audit.plan_migration(RUN, renamed_clerk)).done
     assert (await audit.verify(RUN, decode=True)).ok

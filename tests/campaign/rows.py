@@ -10,7 +10,7 @@ import base64
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -120,10 +120,16 @@ class Rows:
                     yield f"the record says that seq {at + 1} did not follow seq {at}"
                 if last and last["digest"] != event.get("previous_digest", ""):
                     yield f"seq {seq} does not follow what the record says of seq {seq - 1}"
-            base = (event.get("payload") or {}).get("base_seq")
-            if base is not None and seq not in gone and (base not in rows or base in gone):
-                yield f"seq {seq} needs seq {base}, which is gone"
+            for base in _bases(event):
+                if seq not in gone and (base not in rows or base in gone):
+                    yield f"seq {seq} needs seq {base}, which is gone"
             before = event
+
+
+def _bases(event: Mapping[str, Any]) -> Sequence[int]:
+    """The seqs that an event needs."""
+    needs = (event.get("payload") or {}).get("base_seq")
+    return needs if isinstance(needs, list) else [] if needs is None else [needs]
 
 
 def from_sqlite(path: Path) -> Rows:
@@ -239,7 +245,7 @@ def fold(events: Iterable[Event]) -> dict[str, Any] | None:
         document |= {
             "checkpoint_id": last["checkpoint_id"],
             "checkpoint_seq": last["seq"],
-            "base_seq": last["payload"].get("base_seq"),
+            "base_seq": next(iter(_bases(last)), None),
             "iteration_count": last.get("iteration_count", 0),
             "timestamp": last["timestamp"],
             "status": _status(summary),

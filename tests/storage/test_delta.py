@@ -16,7 +16,14 @@ from agent_framework import Message, WorkflowCheckpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventckpt import CheckpointDecodeError, CheckpointEvent, EventCheckpointStorage, EventStore, StreamId
+from eventckpt import (
+    CheckpointAudit,
+    CheckpointDecodeError,
+    CheckpointEvent,
+    EventCheckpointStorage,
+    EventStore,
+    StreamId,
+)
 from eventckpt.delta import DELTA, SNAPSHOT, Base, encode, restore
 from eventckpt.events import Payload
 from eventckpt.storage import RunCheckpointStorage
@@ -47,15 +54,6 @@ async def conversation(
         made.append(checkpoint(made[-1] if made else None, state={"messages": messages, "step": step}))
         await storage.save(made[-1])
     return made[len(start or []) :]
-
-
-async def up_to_a_delta(engine: Engine, length: int) -> list[WorkflowCheckpoint]:
-    """A conversation of at least this length in the run `r`, whose last event is the first delta after a snapshot."""
-    storage = engine.storage()
-    made = await conversation(storage.for_run("r"), length)
-    while [payload_of(event).base_seq is None for event in await history(storage.store, "r")][-2:] != [True, False]:
-        made += await conversation(storage.for_run("r"), 1, start=made)
-    return made
 
 
 def same(left: WorkflowCheckpoint, right: WorkflowCheckpoint) -> bool:
@@ -109,6 +107,14 @@ def test_deltas_that_would_add_up_to_their_snapshot_give_way_to_a_new_one() -> N
     assert encode(changed, base, since_base=second.since_base).encoding == SNAPSHOT
 
 
+def test_a_delta_against_a_delta_names_both_that_it_needs() -> None:
+    raw = os.urandom(10_000)
+    middle = Base(7, raw, 10_000, since_base=3_000, below=4)
+    payload = encode(raw + b"!", middle)
+    assert (payload.base_seq, payload.bases, payload.since_base) == ((7, 4), (7, 4), payload.stored_size)
+    assert restore(payload, base=raw, max_size=LIMIT) == raw + b"!"
+
+
 def test_a_delta_is_bounded_by_the_size_it_declares() -> None:
     raw = b"\0" * 10_000_000
     payload = encode(raw)
@@ -151,14 +157,16 @@ async def test_a_superstep_of_a_conversation_costs_what_it_added(engine: Engine)
         assert same(await engine.storage().load(each.checkpoint_id), each)
 
 
-async def test_every_delta_rests_on_a_snapshot_of_its_own_run(engine: Engine) -> None:
+async def test_every_delta_rests_on_a_snapshot_of_its_own_run_or_on_a_delta_against_one(engine: Engine) -> None:
     storage = engine.storage()
     await asyncio.gather(*(conversation(storage.for_run(f"run-{n}"), 20) for n in range(5)))
     for number in range(5):
         events = await history(storage.store, f"run-{number}")
-        snapshots = {event.seq for event in events if payload_of(event).base_seq is None}
-        assert all(payload_of(event).base_seq in snapshots | {None} for event in events)
-        assert len(snapshots) < 10
+        bases = {event.seq: payload_of(event).bases for event in events}
+        for seq, needs in bases.items():
+            assert all(bases[base] == needs[at:] and base < seq for at, base in enumerate(needs, 1))
+        assert {len(needs) for needs in bases.values()} == {0, 1, 2}
+        assert sum(not needs for needs in bases.values()) < 10
 
 
 async def test_a_fork_begins_with_a_snapshot(engine: Engine) -> None:
@@ -170,44 +178,60 @@ async def test_a_fork_begins_with_a_snapshot(engine: Engine) -> None:
     await conversation(winner, 1, start=[await winner.load(made[-1].checkpoint_id)])
     mine = await conversation(late, 3, start=[made[-1]])
     fork = await history(engine.open(), f"r~{mine[0].checkpoint_id[:8]}")
-    assert [payload_of(event).base_seq for event in fork] == [None, 1, 1]
+    assert [payload_of(event).bases[-1:] for event in fork] == [(), (1,), (1,)]
     assert same(await engine.storage().load(mine[-1].checkpoint_id), mine[-1])
 
 
-async def test_another_process_goes_on_with_deltas_against_the_same_snapshot(engine: Engine) -> None:
-    made = await up_to_a_delta(engine, 8)
+@pytest.mark.parametrize("levels", [0, 1, 2], ids=["a snapshot", "a delta", "a delta against a delta"])
+async def test_another_process_goes_on_where_the_first_one_stood(engine: Engine, levels: int) -> None:
+    """With the same deltas that it would have written itself."""
+    one, made, rng = engine.storage().for_run("r"), list[WorkflowCheckpoint](), random.Random(levels)
+    table: dict[str, Any] = {"noise": rng.randbytes(20_000)}
+    while not made or levels not in [len(payload_of(event).bases) for event in await history(engine.open(), "r")][-1:]:
+        table = {**table, f"key {len(made)}": rng.randbytes(300)}
+        made.append(checkpoint(made[-1] if made else None, state=table))
+        await one.save(made[-1])
+    following = checkpoint(made[-1], state={**table, "last": rng.randbytes(20)})
     other = engine.storage().for_run("r")
-    resumed = await other.load(made[-1].checkpoint_id)
-    await conversation(other, 1, start=[resumed])
-    before, after = [payload_of(event) for event in await history(engine.open(), "r")][-2:]
-    assert after.base_seq == before.base_seq
-    assert after.since_base == before.since_base + after.stored_size
+    await other.load(made[-1].checkpoint_id)
+    await other.save(following)
+    theirs = payload_of((await history(engine.open(), "r"))[-1])
+    twin = engine.storage().for_run("twin")
+    for each in [*made, following]:
+        await twin.save(each)
+    assert payload_of((await history(engine.open(), "twin"))[-1]) == theirs
 
 
-async def test_a_process_that_forgot_the_snapshot_reads_it_back_once_a_save(engine: Engine) -> None:
+async def test_a_process_that_forgot_the_bases_reads_them_back_once_a_save(engine: Engine) -> None:
     store = CountingReads(engine)
     forgetful = EventCheckpointStorage(store.store, cache_bytes=0)
-    made = await conversation(forgetful.for_run("r"), 10)
-    snapshots = {event.seq for event in await history(engine.open(), "r") if payload_of(event).base_seq is None}
-    assert all(stream == RUN and len(seqs) == 1 and seqs[0] in snapshots for stream, seqs in store.reads)
-    assert len(store.reads) == 9
+    made = await conversation(forgetful.for_run("r"), 30)
+    bases = {event.seq: payload_of(event).bases for event in await history(engine.open(), "r")}
+    assert all(stream == RUN and bases[seqs[0]] == seqs[1:] for stream, seqs in store.reads)
+    assert len(store.reads) == 29
+    assert {len(seqs) for _, seqs in store.reads} == {1, 2}
     remembering = CountingReads(engine)
     await conversation(EventCheckpointStorage(remembering.store).for_run("s"), 10)
     assert remembering.reads == []
     assert same(await engine.storage().load(made[-1].checkpoint_id), made[-1])
 
 
-async def test_a_load_reads_two_events_at_most_and_a_save_after_it_none(engine: Engine) -> None:
-    made = await up_to_a_delta(engine, 30)
-    counting = CountingReads(engine)
-    other = EventCheckpointStorage(counting.store).for_run("r", workflow_name=WORKFLOW)
-    resumed = await other.load(made[-1].checkpoint_id)
-    assert len(counting.reads) == 1
-    await conversation(other, 1, start=[resumed])
-    assert len(counting.reads) == 1
+async def test_a_load_reads_all_that_the_event_needs_at_once_and_a_save_after_it_nothing(engine: Engine) -> None:
+    made = await conversation(engine.storage().for_run("r"), 30)
+    needs = {event.checkpoint_id: payload_of(event).bases for event in await history(engine.open(), "r")}
+    assert {len(bases) for bases in needs.values()} == {0, 1, 2}
+    for each in made:
+        counting = CountingReads(engine)
+        other = EventCheckpointStorage(counting.store).for_run("r", workflow_name=WORKFLOW)
+        resumed = await other.load(each.checkpoint_id)
+        wanted = [(RUN, needs[each.checkpoint_id])] if needs[each.checkpoint_id] else []
+        assert counting.reads == wanted
+        if each is made[-1]:
+            await conversation(other, 1, start=[resumed])
+            assert counting.reads == wanted
 
 
-async def test_a_list_reads_each_snapshot_once(engine: Engine) -> None:
+async def test_a_list_reads_each_base_once(engine: Engine) -> None:
     await conversation(engine.storage().for_run("r"), 100)
     counting = CountingReads(engine)
     reader = EventCheckpointStorage(counting.store, cache_bytes=0)
@@ -216,20 +240,21 @@ async def test_a_list_reads_each_snapshot_once(engine: Engine) -> None:
     assert len(seqs) == len(set(seqs)) == 100
 
 
-async def test_a_snapshot_that_is_gone_or_changed_is_named_and_the_rest_stays_loadable(engine: Engine) -> None:
+@pytest.mark.parametrize("level", [1, 2], ids=["a snapshot", "a delta that others rest on"])
+async def test_a_base_that_is_gone_or_changed_is_named_and_the_rest_stays_loadable(engine: Engine, level: int) -> None:
     made = await conversation(engine.storage().for_run("r"), 40)
     events = await history(engine.open(), "r")
-    bases = sorted({payload_of(event).base_seq or 0 for event in events} - {0})
-    broken, rest = bases[-1], [event for event in events if payload_of(event).base_seq not in (bases[-1], None)]
+    broken = max(bases[-level] for event in events if len(bases := payload_of(event).bases) == 2)
     for damage in ("missing", "changed"):
-        counting = CountingReads(engine, **{damage: broken})
-        reader = EventCheckpointStorage(counting.store)
-        victim = next(event for event in events if payload_of(event).base_seq == broken)
-        with pytest.raises(CheckpointDecodeError, match=rf"seq {victim.seq} of run 'r'.*delta against seq {broken}"):
-            await reader.load(victim.checkpoint_id)
-        by_id = {each.checkpoint_id: each for each in made}
-        for event in rest:
-            assert same(await reader.load(event.checkpoint_id), by_id[event.checkpoint_id])
+        for event, saved in zip(events, made, strict=True):
+            reader = EventCheckpointStorage(CountingReads(engine, **{damage: broken}).store)
+            if broken in (bases := payload_of(event).bases):
+                rests_on = " of its run, which rests on seq ".join(str(seq) for seq in bases[: bases.index(broken) + 1])
+                named = rf"seq {event.seq} of run 'r'.*delta against seq {rests_on} of its run, and"
+                with pytest.raises(CheckpointDecodeError, match=named):
+                    await reader.load(saved.checkpoint_id)
+            elif event.seq != broken:
+                assert same(await reader.load(saved.checkpoint_id), saved)
 
 
 async def test_a_save_whose_snapshot_cannot_be_read_writes_a_new_one(
@@ -265,7 +290,7 @@ async def test_the_sizes_of_a_superstep_are_readable_without_decoding(engine: En
     await conversation(storage.for_run("r"), 3)
     payloads = [payload_of(event) for event in await history(storage.store, "r")]
     assert all(payload.data == b"" for payload in payloads)
-    assert [payload.base_seq for payload in payloads] == [None, 1, 1] or payloads[-1].base_seq is None
+    assert [payload.bases[-1:] for payload in payloads] == [(), (1,), (1,)]
     assert all(payload.raw_size > payload.stored_size > 0 for payload in payloads)
 
 
@@ -292,7 +317,9 @@ async def test_a_run_of_5000_supersteps_loads_its_first_middle_and_last_checkpoi
 # Whatever happens
 
 actions = st.lists(
-    st.sampled_from(["add", "add", "add", "change", "rewrite", "rewind", "restart", "rival", "evict", "delete"]),
+    st.sampled_from(
+        ["add", "add", "add", "change", "rewrite", "rewind", "restart", "rival", "evict", "delete", "prune"]
+    ),
     min_size=1,
     max_size=25,
 )
@@ -344,17 +371,38 @@ async def _play(steps: list[str], rng: random.Random) -> None:
                     assert await engine.storage().delete(victim)
                     del saved[victim]
                     continue
+                case "prune" if current is not None:
+                    await _pruned(engine, keep=rng.randrange(1, 5))
+                    left = set(await engine.storage().list_checkpoint_ids(workflow_name=WORKFLOW))
+                    saved = {each: saved[each] for each in saved if each in left}
+                    current = saved.get(current.checkpoint_id)
+                    continue
                 case _:
                     continue
             current = checkpoint(current, state=state)
             await writer.save(current)
             saved[current.checkpoint_id] = current
-        reader = engine.storage(cache_bytes=0)
+        counting = CountingReads(engine)
+        reader = EventCheckpointStorage(counting.store, cache_bytes=0)
         for each in saved.values():
+            counting.reads.clear()
             assert await reader.load(each.checkpoint_id) == each
+            assert sum(len(seqs) for _, seqs in counting.reads) <= 2, "beside the event itself"
+        verdicts = [verdict async for verdict in CheckpointAudit(counting.store).verify_all(decode=True)]
+        assert [problem for verdict in verdicts for problem in verdict.problems] == []
         listed = {each.checkpoint_id: each for each in await reader.list_checkpoints(workflow_name=WORKFLOW)}
         assert listed == saved
         await engine.close()
+
+
+async def _pruned(engine: Engine, *, keep: int) -> None:
+    """The last checkpoints of the run stay, and what they need."""
+    audit = CheckpointAudit(engine.open())
+    before = await engine.storage().for_run("r").list_checkpoint_ids(workflow_name=WORKFLOW)
+    async for plan in audit.plan_prune([RUN], keep=keep, force=True):
+        await audit.prune(plan)
+    after = await engine.storage().for_run("r").list_checkpoint_ids(workflow_name=WORKFLOW)
+    assert after[-keep:] == before[-keep:]
 
 
 class CountingReads:

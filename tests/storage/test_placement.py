@@ -304,7 +304,7 @@ async def test_what_follows_a_superseded_or_deleted_checkpoint_stays_in_its_run(
 
 
 async def test_what_follows_a_pruned_checkpoint_goes_on_where_the_run_was_read(engine: Engine) -> None:
-    first, *_ = await chain_of(engine.storage().for_run("r"), 3)
+    first, *_ = await chain_of(engine.storage().for_run("r"), 4)
     engine.settle()
     await prune(engine, keep=1)
     engine.settle()

@@ -70,9 +70,9 @@ async def deletes_and_prunes(engine: Engine) -> None:
 
 
 async def prunes_twice(engine: Engine) -> None:
-    await prunes(engine, keep=2)
-    engine.settle()
     await prunes(engine, keep=1)
+    engine.settle()
+    await prunes(engine, keep=0)
 
 
 async def removes_half(engine: Engine) -> None:

@@ -19,6 +19,7 @@ from eventckpt.removals import Removals
 from eventckpt.stores import FoundEvent
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import partition_key_of
+from eventckpt.testing.events import noise
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
@@ -340,11 +341,11 @@ async def test_a_storage_that_knows_less_than_was_removed_forks_and_its_checkpoi
     emulator: CosmosEmulator,
     store: CosmosEventStore,
 ) -> None:
-    """The case of the issue: deleted, pruned, and saved by who had seen nothing of it."""
+    """Deleted, pruned, and saved by who had seen nothing of it. The last one rests on no other."""
     writer, other = EventCheckpointStorage(store), EventCheckpointStorage(store)
     first = WorkflowCheckpoint("wf", "g", checkpoint_id="a", state={"n": 1})
     second = WorkflowCheckpoint("wf", "g", checkpoint_id="b", previous_checkpoint_id="a", state={"n": 2})
-    third = WorkflowCheckpoint("wf", "g", checkpoint_id="c", previous_checkpoint_id="b", state={"n": 3})
+    third = WorkflowCheckpoint("wf", "g", checkpoint_id="c", previous_checkpoint_id="b", state={"n": noise(3_000)})
     late = WorkflowCheckpoint("wf", "g", checkpoint_id="d", previous_checkpoint_id="c", state={"n": 4})
     run = writer.for_run("r")
     for each in (first, second, third):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
-from typing import Final
+from typing import Final, TypeVar
 
 from ..events import CheckpointEvent, EventKey, StreamId
 from ..removals import Removals
@@ -28,6 +28,8 @@ __all__ = [
     "runs_of",
     "whole_runs",
 ]
+
+_T = TypeVar("_T")
 
 WALKS: Final = 4
 """How often a walk is done at most. What the last one cannot explain, no prune of a moment ago explains."""
@@ -88,12 +90,12 @@ async def headers_of(store: EventStore, stream: StreamId) -> list[CheckpointEven
     return headers
 
 
-async def in_pages(streams: AsyncIterable[StreamId]) -> AsyncGenerator[list[StreamId], None]:
-    """Runs, so many at a time that an engine is asked for each page at once."""
-    page: list[StreamId] = []
-    async for stream in streams:
-        page.append(stream)
-        if len(page) == RUNS_AT_ONCE:
+async def in_pages(each: AsyncIterable[_T], size: int = RUNS_AT_ONCE) -> AsyncGenerator[list[_T], None]:
+    """The same, so many at a time that an engine is asked for each page at once."""
+    page: list[_T] = []
+    async for one in each:
+        page.append(one)
+        if len(page) == size:
             yield page
             page = []
     if page:

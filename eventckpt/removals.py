@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
-from .events import CheckpointEvent, Pruned
+from .events import CheckpointEvent, EventKey, Pruned
 
 __all__ = ["NOTHING", "Removals"]
 
@@ -23,7 +23,7 @@ class Removals:
     seq at a time.
     """
 
-    def __init__(self, records: Iterable[CheckpointEvent] = ()) -> None:
+    def __init__(self, records: Iterable[CheckpointEvent | EventKey] = ()) -> None:
         self.from_first: dict[int, Pruned] = {}
         """By the seq of its first event, the stretch that was recorded first."""
         self.to_last: dict[int, Pruned] = {}
@@ -32,7 +32,7 @@ class Removals:
         for record in records:
             self.add(record)
 
-    def add(self, record: CheckpointEvent) -> None:
+    def add(self, record: CheckpointEvent | EventKey) -> None:
         """Take in what an event records, if it records anything."""
         for removed in record.pruned:
             last = min(removed.last, record.seq - 1)

@@ -7,15 +7,18 @@ not: so log and projection say the same of a run while its events are going, and
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
-from .events import CheckpointEvent, RunInfo, RunStatus, StreamId, Summary
+from .events import CheckpointEvent, EventKey, EventKeys, RunInfo, RunStatus, StreamId, Summary
 from .removals import Removals
 
-__all__ = ["Folding", "LiveBackwards", "advance", "agree", "counted", "fold", "live", "pointing", "status"]
+__all__ = ["AllLive", "Folding", "LiveBackwards", "advance", "agree", "counted", "fold", "live", "pointing", "status"]
+
+_Event = TypeVar("_Event", CheckpointEvent, EventKey)
 
 _IDLE: Final[frozenset[RunStatus]] = frozenset({"idle", "done", "open"})
 
@@ -39,25 +42,50 @@ def agree(one: RunStatus, other: RunStatus) -> bool:
     return one == other or ("idle" in (one, other) and {one, other} <= _IDLE)
 
 
-def counted(headers: Sequence[CheckpointEvent]) -> Sequence[CheckpointEvent]:
+def counted(headers: Sequence[_Event]) -> Sequence[_Event]:
     """Those of a run's events that count: all but what a record among them says was removed."""
     return _left(headers, Removals(headers))
 
 
-def _left(headers: Sequence[CheckpointEvent], removals: Removals) -> Sequence[CheckpointEvent]:
+def _left(headers: Sequence[_Event], removals: Removals) -> Sequence[_Event]:
     return [header for header in headers if not removals.covers(header.seq)] if removals else headers
 
 
-def live(headers: Iterable[CheckpointEvent]) -> dict[str, CheckpointEvent]:
+def live(headers: Iterable[_Event]) -> dict[str, _Event]:
     """By id, the newest event of each live checkpoint, in the order of their commits.
 
     Args:
         headers: those of a run's events that count, in order of seq.
     """
-    found: dict[str, CheckpointEvent] = {}
+    found: dict[str, _Event] = {}
     for header in headers:
         _note(found, header)
     return found
+
+
+class AllLive:
+    """Whether all events of some runs are live checkpoints, asked of very many at a time: as where nothing was ever
+    superseded, deleted or removed, and no run has a checkpoint of another."""
+
+    def __init__(self) -> None:
+        self._met: set[str] = set()
+        self._events: Counter[str] = Counter()
+        self._sum = 0
+
+    def takes(self, keys: EventKeys) -> bool:
+        """Whether it may still be so with the next events."""
+        known = len(self._met)
+        self._met.update(keys.checkpoint_ids)
+        self._events.update(keys.run_ids)
+        self._sum += sum(keys.seqs)
+        are_new = len(self._met) == known + len(keys.seqs)
+        return are_new and min(keys.seqs) > 0 and "tombstone" not in keys.types
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether none is missing. Of each run there are so many different seqs: they add up to the least that they can
+        just where they are 1, 2, 3, …"""
+        return self._sum == sum(count * (count + 1) // 2 for count in self._events.values())
 
 
 class LiveBackwards:
@@ -112,7 +140,7 @@ def _folded(headers: Sequence[CheckpointEvent], removals: Removals) -> RunInfo:
     return msgspec.structs.replace(info, removed=removals.count(info.seq))
 
 
-def _note(found: dict[str, CheckpointEvent], header: CheckpointEvent) -> None:
+def _note(found: dict[str, _Event], header: _Event) -> None:
     found.pop(header.checkpoint_id, None)
     if header.type == "checkpoint":
         found[header.checkpoint_id] = header

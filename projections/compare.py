@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
@@ -11,6 +11,7 @@ from eventckpt.errors import StoreUnavailableError
 from eventckpt.stores import RunStore
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 from eventckpt.stores.run_documents import difference
+from eventckpt.stores.walks import RUNS_AT_ONCE, whole_runs
 
 from .clock import SYSTEM_CLOCK, Clock
 
@@ -48,30 +49,32 @@ async def compare(
     settings.instance("store", store, EventStore, what="an EventStore")
     settings.instance("feed", feed, ChangeFeed, what="a ChangeFeed")
     settings.instance("runs", runs, RunStore, what="a RunStore")
-    doubtful: dict[StreamId, str] = {}
     seen: set[StreamId] = set()
     async with aclosing(_streams(feed)) as streams:
         async for stream in streams:
             seen.add(stream)
     async with aclosing(runs.all()) as infos:
         seen |= {info.stream async for info in infos}  # the feed may lag, too, and not show a run that the log has
-    for stream in sorted(seen):
-        if what := await _compared(store, runs, stream):
-            doubtful[stream] = what
+    doubtful = await _compared(store, runs, sorted(seen))
     for pause in _PAUSES:
         if doubtful:
             await clock.sleep(pause)
-            again = {stream: await _compared(store, runs, stream) for stream in doubtful}
-            doubtful = {stream: what for stream, what in again.items() if what}
+            doubtful = await _compared(store, runs, list(doubtful))
     for stream, what in doubtful.items():
         yield Difference(stream, what)
 
 
-async def _compared(store: EventStore, runs: RunStore, stream: StreamId) -> str | None:
-    document = (await runs.get(stream)).get(stream)
-    async with aclosing(store.headers(stream)) as headers:
-        found = difference([header async for header in headers], document)
-    return str(found) if found is not None else None
+async def _compared(store: EventStore, runs: RunStore, streams: Sequence[StreamId]) -> dict[StreamId, str]:
+    """What is said differently of which of these runs, in their order."""
+    differing: dict[StreamId, str] = {}
+    for start in range(0, len(streams), RUNS_AT_ONCE):
+        page = streams[start : start + RUNS_AT_ONCE]
+        documents = await runs.get(*page)  # before the log, which only goes on
+        async with aclosing(whole_runs(store, page)) as logged:
+            async for stream, headers in logged:
+                if (found := difference(headers, documents.get(stream))) is not None:
+                    differing[stream] = str(found)
+    return differing
 
 
 async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:

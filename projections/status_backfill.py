@@ -18,6 +18,7 @@ from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
 from eventckpt.stores.run_documents import told
+from eventckpt.stores.walks import in_pages
 
 from .clock import Clock
 from .retry import Retry
@@ -67,7 +68,7 @@ async def _tell(store: EventStore, runs: RunStore) -> int:
     """
     found = written = 0
     failures: list[Exception] = []
-    async with aclosing(_batches(runs)) as batches:
+    async with aclosing(runs.idle()) as idle, aclosing(in_pages(idle, _AT_ONCE)) as batches:
         async for batch in batches:
             found += len(batch)
             answers = await asyncio.gather(*(told(store, info) for info in batch), return_exceptions=True)
@@ -79,15 +80,3 @@ async def _tell(store: EventStore, runs: RunStore) -> int:
     if failures:
         raise failures[0]
     return written
-
-
-async def _batches(runs: RunStore) -> AsyncGenerator[list[RunInfo], None]:
-    batch: list[RunInfo] = []
-    async with aclosing(runs.idle()) as infos:
-        async for info in infos:
-            batch.append(info)
-            if len(batch) == _AT_ONCE:
-                yield batch
-                batch = []
-    if batch:
-        yield batch

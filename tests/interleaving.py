@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from eventckpt.events import CheckpointEvent, StreamId
+from eventckpt.events import CheckpointEvent, EventKeys, StreamId
 from eventckpt.removals import Removals
-from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore
+from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore, Stretch
 
 __all__ = ["Interrupted"]
 
@@ -64,6 +64,34 @@ class Interrupted(AuditStore):
 
     def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
         return self._walk(self._store.workflow_headers(workflow_name, desc=desc))
+
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        await self._step()
+        return await self._store.last(workflow_name, run_id)
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        await self._step()
+        async with aclosing(self._store.keys(workflow_name, run_id)) as pages:
+            async for page in pages:
+                yield page
+                await self._step()
+
+    async def read_each(self, places: Sequence[tuple[StreamId, int]]) -> list[CheckpointEvent]:
+        await self._step()
+        return await self._store.read_each(places)
+
+    def headers_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        return self._stretches(self._store.headers_of_runs(streams))
+
+    def events_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        return self._stretches(self._store.events_of_runs(streams))
+
+    async def _stretches(self, stretches: AsyncGenerator[Stretch, None]) -> AsyncGenerator[Stretch, None]:
+        await self._step()
+        async with aclosing(stretches):
+            async for stretch in stretches:
+                yield stretch
+                await self._step()
 
     def events(self, stream: StreamId, *, gt: int = 0, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
         return self._walk(self._store.events(stream, gt=gt, lte=lte))

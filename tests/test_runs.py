@@ -10,8 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventckpt.chain import sealed
-from eventckpt.events import CheckpointEvent, Payload, PendingRequest, Pruned, RunInfo, RunStatus, Summary
-from eventckpt.runs import Folding, LiveBackwards, advance, agree, fold, live, pointing, status
+from eventckpt.events import (
+    CheckpointEvent,
+    EventKey,
+    EventKeys,
+    Payload,
+    PendingRequest,
+    Pruned,
+    RunInfo,
+    RunStatus,
+    Summary,
+)
+from eventckpt.runs import AllLive, Folding, LiveBackwards, advance, agree, fold, live, pointing, status
 
 QUESTION = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 ENDED = Summary(executor_ids=("a", "b"))
@@ -194,3 +204,24 @@ def test_a_fold_that_goes_on_is_the_fold_of_all_events_up_to_each() -> None:
     events = [event(1, "a"), event(2, "b"), record(3, 1, 1), event(4, "c"), event(5, "c", deletes=True)]
     folding = Folding()
     assert [folding.add(each) for each in events] == [folded(*events[: end + 1]) for end in range(len(events))]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["one", "two"]), st.integers(1, 4), st.sampled_from("abcde"), st.booleans())))
+def test_all_events_are_live_only_where_no_id_repeats_and_no_seq_is_missing(
+    events: list[tuple[str, int, str, bool]],
+) -> None:
+    events = list({(run, seq): (run, seq, name, deletes) for run, seq, name, deletes in events}.values())
+    keys = [
+        EventKey(run, seq, "tombstone" if deletes else "checkpoint", name, place)
+        for place, (run, seq, name, deletes) in enumerate(events)
+    ]
+    seqs = {run: sorted(key.seq for key in keys if key.run_id == run) for run in ("one", "two")}
+    wanted = (
+        len({key.checkpoint_id for key in keys}) == len(keys)
+        and not any(deletes for *_, deletes in events)
+        and all(found == list(range(1, len(found) + 1)) for found in seqs.values())
+    )
+    for size in (1, 2, 5):
+        all_live = AllLive()
+        pages = [EventKeys.of(keys[start : start + size]) for start in range(0, len(keys), size)]
+        assert (all(map(all_live.takes, pages)) and all_live.is_whole) == wanted

@@ -27,7 +27,7 @@ from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
 from ..stores import AuditStore, Check
-from ..stores.walks import headers_of
+from ..stores.walks import headers_of, runs_of
 from ..threads import off_the_loop
 from . import migrate
 from .archive import Exported, export_lines
@@ -47,7 +47,7 @@ from .resolve import checkpoint_at, checkpoint_named, run_named
 from .runs import Filter, list_runs
 from .states import ANY_TYPE, Change, States
 from .types import TypeUse, types_used
-from .verify import Verdict, verify_run
+from .verify import Verdict, verify_run, verify_runs
 
 __all__ = ["CheckpointAudit"]
 
@@ -212,12 +212,8 @@ class CheckpointAudit:
         """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read and is the
         one that its header describes; with `projection`, also that it has a "latest" document, which may lag, and says
         what the log said."""
-        return await self._verdict(stream, decode, LatestDocuments(self.store) if projection else None)
-
-    async def _verdict(self, stream: StreamId, decode: bool, documents: LatestDocuments | None) -> Verdict:
         verdict = await verify_run(self.store, stream, self._states.tree if decode else None)
-        problem = await documents.problem(stream) if documents is not None else None
-        return verdict if problem is None else verdict._replace(problems=(*verdict.problems, problem))
+        return await _with_documents(verdict, LatestDocuments(self.store) if projection else None)
 
     async def verify_all(
         self, *, workflow_name: str | None = None, decode: bool = False, projection: bool = False
@@ -226,11 +222,14 @@ class CheckpointAudit:
         document and no events. Where no run has a document, the first verdict says so, and the others do not."""
         documents = LatestDocuments(self.store) if projection else None
         seen: set[StreamId] = set()
-        async with aclosing(self.store.streams(workflow_name=workflow_name)) as streams:
-            async for stream in streams:
+        async with (
+            aclosing(self.store.streams(workflow_name=workflow_name)) as streams,
+            aclosing(verify_runs(self.store, streams, self._states.tree if decode else None)) as verdicts,
+        ):
+            async for verdict in verdicts:
                 if documents is not None:
-                    seen.add(stream)
-                yield await self._verdict(stream, decode, documents)
+                    seen.add(verdict.stream)
+                yield await _with_documents(verdict, documents)
         if documents is not None:
             async with aclosing(documents.of_no_run(seen, workflow_name)) as verdicts:
                 async for verdict in verdicts:
@@ -373,9 +372,8 @@ class CheckpointAudit:
         force: bool = False,
     ) -> AsyncGenerator[Plan, None]:
         """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
-        async with aclosing(self._each(streams)) as each:
-            async for stream in each:
-                headers = await headers_of(self.store, stream)
+        async with aclosing(self._each(streams)) as each, aclosing(runs_of(self.store, each)) as runs:
+            async for stream, headers in runs:
                 if headers:
                     plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
                     unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
@@ -413,3 +411,8 @@ class CheckpointAudit:
         async with aclosing(self.store.streams()) as found:
             async for stream in found:
                 yield stream
+
+
+async def _with_documents(verdict: Verdict, documents: LatestDocuments | None) -> Verdict:
+    problem = await documents.problem(verdict.stream) if documents is not None else None
+    return verdict if problem is None else verdict._replace(problems=(*verdict.problems, problem))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable
 from contextlib import aclosing
 from datetime import datetime
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from ..moments import moment_of, order_of
 from ..runs import agree, fold
 from ..stores import AuditStore, RunStore
 from ..stores.run_documents import told
-from ..stores.walks import headers_of
+from ..stores.walks import runs_of
 
 __all__ = ["Filter", "list_runs"]
 
@@ -67,15 +67,24 @@ async def list_runs(
             if which.fits(known):
                 yield known
         return
-    waiting = after
-    async with aclosing(store.streams(workflow_name=which.workflow_name)) as streams:
-        async for stream in streams:
-            if waiting is not None:
-                waiting = None if stream == waiting else waiting
-                continue
-            info = fold(await headers_of(store, stream))
+    async with (
+        aclosing(store.streams(workflow_name=which.workflow_name)) as streams,
+        aclosing(_behind(after, streams)) as wanted,
+        aclosing(runs_of(store, wanted)) as runs,
+    ):
+        async for _, headers in runs:
+            info = fold(headers)
             if info is not None and which.fits(info):
                 yield info
+
+
+async def _behind(after: StreamId | None, streams: AsyncIterable[StreamId]) -> AsyncGenerator[StreamId, None]:
+    """Those of the runs that come behind one; None: all."""
+    is_behind = after is None
+    async for stream in streams:
+        if is_behind:
+            yield stream
+        is_behind = is_behind or stream == after
 
 
 async def _projected(store: AuditStore, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:

@@ -7,7 +7,7 @@ is missing.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
 
@@ -17,9 +17,10 @@ from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointT
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore
+from ..stores.walks import in_pages
 from .links import Bases, Chain
 
-__all__ = ["Problem", "Verdict", "identity_flaw", "verify_run"]
+__all__ = ["Problem", "Verdict", "identity_flaw", "verify_run", "verify_runs"]
 
 Why: TypeAlias = Literal[
     "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "payload", "projection", "newer"
@@ -74,14 +75,36 @@ async def verify_run(store: AuditStore, stream: StreamId, decode: Decode | None 
         decode: called with each whole checkpoint event, for its state; what it cannot decode is a problem, and so is a
             state of which the header says something else.
     """
-    run = _Run(store, stream)
-    async with aclosing(store.events(stream)) as events:
-        async for event in events:
-            run.take(event)
-            if decode is not None and event.type == "checkpoint" and event.seq not in run.bad:
-                await run.decode(event, decode)
-    await run.close()
-    return run.verdict()
+    async with aclosing(_verified(store, [stream], decode)) as verdicts:
+        return await anext(verdicts)
+
+
+async def verify_runs(
+    store: AuditStore, streams: AsyncIterable[StreamId], decode: Decode | None = None
+) -> AsyncGenerator[Verdict, None]:
+    """`verify_run` for each of these runs, in their order: read a page of runs at a time."""
+    async with aclosing(in_pages(streams)) as pages:
+        async for page in pages:
+            async with aclosing(_verified(store, page, decode)) as verdicts:
+                async for verdict in verdicts:
+                    yield verdict
+
+
+async def _verified(
+    store: AuditStore, streams: Sequence[StreamId], decode: Decode | None
+) -> AsyncGenerator[Verdict, None]:
+    run: _Run | None = None
+    async with aclosing(store.events_of_runs(streams)) as stretches:
+        async for stretch in stretches:
+            run = run or _Run(store, stretch.stream)
+            for event in stretch.events:
+                run.take(event)
+                if decode is not None and event.type == "checkpoint" and event.seq not in run.bad:
+                    await run.decode(event, decode)
+            if stretch.ends:
+                await run.close()
+                yield run.verdict()
+                run = None
 
 
 class _Run:
@@ -123,7 +146,7 @@ class _Run:
             self._report(event.seq, "reordered", f"it does not follow the event at seq {before.seq}")
 
     def _look_at(self, event: CheckpointEvent) -> None:
-        if event.stream != self._stream:
+        if event.run_id != self._stream.run_id or event.workflow_name != self._stream.workflow_name:
             self._report(event.seq, "stray", f"it says that it belongs to run {event.run_id!r}")
         elif is_newer(event):
             self._report(event.seq, "newer", flaw_of(event))
@@ -162,10 +185,11 @@ class _Run:
             if not self._events:
                 self._report(0, "missing", "the run is listed, and none of its events is there")
             return
-        await self._explain_gaps()
-        for first, last in self._chain.gaps():
-            self._check_gap(first, last)
-        self._check_records()
+        if self._records or any(self._chain.gaps()):
+            await self._explain_gaps()
+            for first, last in self._chain.gaps():
+                self._check_gap(first, last)
+            self._check_records()
         await self._check_beginning()
         for seq, bases in self._needs:
             if (
@@ -196,7 +220,7 @@ class _Run:
         return Verdict(
             stream=self._stream,
             events=self._events,
-            pruned=self._removed.count(head.seq) - there,
+            pruned=self._removed.count(head.seq) - there if self._removed else 0,
             head_seq=head.seq,
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),

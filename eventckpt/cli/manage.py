@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -74,15 +75,19 @@ async def prune(
         "only_finished": finished,
         "force": force,
     }
-    plans = [plan async for plan in audit.plan_prune(streams, **options)]
-    for plan in plans:
-        _report_plan(session.out, plan)
-    planned = [plan for plan in plans if plan.seqs or plan.unmarked]
-    events, size = sum(len(plan.seqs) for plan in planned), sum(plan.stored_size for plan in planned)
-    text = f"{events:,} events of {len(planned):,} runs, {size:,} bytes of payload"
-    if not execute or not planned:
-        session.out.record("summary", {"executed": False, "runs": len(planned), "events": events, "bytes": size})
-        session.out.line(f"Would remove {text}." + (" Add --execute to do it." if planned else ""))
+    planned: list[Plan] = []
+    count = events = size = 0
+    async with aclosing(audit.plan_prune(streams, **options)) as plans:
+        async for plan in plans:
+            _report_plan(session.out, plan)
+            if plan.seqs or plan.unmarked:
+                count, events, size = count + 1, events + len(plan.seqs), size + plan.stored_size
+                if execute:
+                    planned.append(plan)
+    text = f"{events:,} events of {count:,} runs, {size:,} bytes of payload"
+    if not planned:
+        session.out.record("summary", {"executed": False, "runs": count, "events": events, "bytes": size})
+        session.out.line(f"Would remove {text}." + (" Add --execute to do it." if count else ""))
         return 0
     if not yes:
         _confirm(session.out, text)

@@ -31,7 +31,7 @@ from .shapes import Shapes
 from .type_expressions import forget
 from .upcast_forms import as_forms
 from .upcasters import Upcaster, Upcasters, upcast
-from .walk import labelled
+from .walk import labelled, share_texts
 
 __all__ = ["MAX_DEPTH", "MAX_RAW_SIZE", "CheckpointCodec"]
 
@@ -201,12 +201,16 @@ class CheckpointCodec:
             raise CheckpointEncodeError("It holds one object twice.")
         return node
 
-    def decode(self, raw: bytes, *, told: Callable[[Drift], None] | None = None) -> WorkflowCheckpoint:
+    def decode(
+        self, raw: bytes, *, told: Callable[[Drift], None] | None = None, texts: dict[str, str] | None = None
+    ) -> WorkflowCheckpoint:
         """The checkpoint that `encode` gave `raw` for.
 
         Args:
             raw: the bytes.
             told: called with each drift that was gone on with; without it the log has a warning.
+            texts: of those who decode many checkpoints that hold the same: begun empty, and given with each, it makes
+                one object of equal texts.
 
         Raises:
             CheckpointTypeNotAllowedError: a stored type is not on the allow-list; its module was not imported.
@@ -214,7 +218,10 @@ class CheckpointCodec:
                 longer be rebuilt from what it saved.
         """
         try:
-            root = self._upcast(opened(raw))
+            root = opened(raw)
+            if texts is not None:
+                share_texts(root.fields, texts)
+            root = self._upcast(root)
             decoder = self._decoder(root, raw)
             with localcontext():  # whatever stored numbers do to the flags of the thread's own
                 fields = decoder.value(root.fields)

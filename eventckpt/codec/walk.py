@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, cast
 
 from . import forms as f
 
-__all__ = ["all_in", "key_of", "labelled"]
+__all__ = ["all_in", "key_of", "labelled", "share_texts"]
 
 
 def all_in(node: Any) -> Iterator[Any]:
@@ -20,6 +20,25 @@ def all_in(node: Any) -> Iterator[Any]:
             rest += cast("dict[str, Any]", each).values()
         elif type(each) is list:
             rest += cast("list[Any]", each)
+
+
+def share_texts(node: dict[str, Any], texts: dict[str, str]) -> None:
+    """Put, for each text in a node that equals one met before, that one in its place.
+
+    Args:
+        node: the texts in it and in all that is in it are replaced; keys are not.
+        texts: those met before, each by itself; new ones are added.
+    """
+    rest: list[Any] = [node]  # maps and lists
+    while rest:
+        each = rest.pop()
+        items = cast("Iterable[tuple[Any, Any]]", each.items() if type(each) is dict else enumerate(each))
+        for key, value in items:
+            kind = f.type_of(value)
+            if kind is str:
+                each[key] = texts.setdefault(value, value)
+            elif kind is dict or kind is list:
+                rest.append(value)
 
 
 def labelled(node: Any) -> dict[int, dict[str, Any]]:

@@ -99,13 +99,11 @@ class _Checkpoints:
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
-        headers = await self._core.reader.live(self._learn(workflow_name), self._run_id)
-        return await self._core.reader.checkpoints(headers)
+        return await self._core.reader.checkpoints(self._learn(workflow_name), self._run_id)
 
     async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
         """The ids of the live checkpoints, in the order of their commits. Decodes nothing."""
-        headers = await self._core.reader.live(self._learn(workflow_name), self._run_id)
-        return [header.checkpoint_id for header in headers]
+        return await self._core.reader.live_ids(self._learn(workflow_name), self._run_id)
 
     async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
         """The live checkpoint that was committed last; None if there is none.

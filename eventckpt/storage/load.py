@@ -8,8 +8,11 @@ nor a reason to miss what stayed: see `stores.walks`.
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
+from operator import attrgetter
 from typing import Final
 
 from agent_framework import WorkflowCheckpoint
@@ -22,9 +25,9 @@ from ..errors import (
     CheckpointTypeNotAllowedError,
     StoreUnavailableError,
 )
-from ..events import CheckpointEvent, RunInfo, StreamId
+from ..events import CheckpointEvent, EventKey, RunInfo, StreamId
 from ..log import logger_of
-from ..runs import LiveBackwards, counted, live
+from ..runs import AllLive, LiveBackwards, counted, live
 from ..stores import EventStore, FoundEvent, RunStore, head_of
 from ..stores.walks import WALKS, Backwards, headers_of, is_torn, removals_of
 from ..text import is_name, safe
@@ -39,6 +42,8 @@ logger: Final = logger_of("eventckpt")
 
 _PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 """Seconds between two looks for an event that is listed and is not there."""
+_PLACE: Final = attrgetter("place")
+_SEQ: Final = attrgetter("seq")
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
 _HINTS: Final = 4  # documents that are followed to no live checkpoint before the log is asked for all runs
 
@@ -140,8 +145,7 @@ class Reader:
         since = execution.version if execution else 0
         pauses = iter(_PAUSES)
         while True:
-            header, head = await self._newest_live(workflow_name, run_id)
-            event = next(iter(await self._store.read(header.stream, header.seq)), None) if header else None
+            header, head, event = await self._newest(workflow_name, run_id)
             checkpoint: WorkflowCheckpoint | None = None
             if event is not None:
                 try:
@@ -167,6 +171,18 @@ class Reader:
                     "Trying again is safe."
                 )
             await asyncio.sleep(pause)
+
+    async def _newest(
+        self, workflow_name: str, run_id: str | None
+    ) -> tuple[CheckpointEvent | None, Head, CheckpointEvent | None]:
+        """What `_newest_live` gives, and the event, whole; None where it cannot be read. What was written last is
+        mostly a checkpoint, of which nothing says otherwise: then that is all that is read."""
+        last = await self._store.last(workflow_name, run_id)
+        if last is not None and last.type == "checkpoint":
+            return last, Head.of(last), last
+        header, head = await self._newest_live(workflow_name, run_id)
+        event = next(iter(await self._store.read(header.stream, header.seq)), None) if header else None
+        return header, head, event
 
     async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
         """The header of the live checkpoint committed last, and the head of its run; without any, that of the last
@@ -222,66 +238,95 @@ class Reader:
             left_out.append(info.stream)
         return await self._logged(workflow_name, None, None)
 
-    async def live(self, workflow_name: str, run_id: str | None) -> list[CheckpointEvent]:
-        """The headers of the live checkpoints, in the order in which they were committed."""
+    async def live_ids(self, workflow_name: str, run_id: str | None) -> list[str]:
+        """The ids of the live checkpoints, in the order in which they were committed. Mostly that is all ids."""
         if not is_name(workflow_name):
             return []
-        runs: dict[StreamId, list[CheckpointEvent]] = {}
-        places: dict[tuple[StreamId, int], int] = {}
-        async for header in self._headers(workflow_name, run_id, desc=False):
-            runs.setdefault(header.stream, []).append(header)
-            places[header.stream, header.seq] = len(places)
-        found: list[CheckpointEvent] = []
-        for stream, headers in runs.items():
-            headers.sort(key=lambda header: header.seq)
-            whole = headers if not is_torn(headers) else await headers_of(self._store, stream)
-            found += live(counted(whole)).values()
-        return sorted(found, key=lambda header: places.get((header.stream, header.seq), len(places)))
+        found, all_live = list[str](), AllLive()
+        async with aclosing(self._store.keys(workflow_name, run_id)) as pages:
+            async for page in pages:
+                if not all_live.takes(page):
+                    break
+                found += page.checkpoint_ids
+            else:
+                if all_live.is_whole:
+                    return found
+        return [key.checkpoint_id for key in await self._live(workflow_name, run_id)]
 
-    async def checkpoints(self, headers: list[CheckpointEvent]) -> list[WorkflowCheckpoint]:
-        """The checkpoints behind `headers`, in their order; those that cannot be decoded are left out, with a warning,
-        and those that are gone by now without. Of one that was saved again since, the newest content is given.
+    async def _live(self, workflow_name: str, run_id: str | None) -> list[EventKey]:
+        """The newest events of the live checkpoints, in the order in which they were committed."""
+        runs: defaultdict[str, list[EventKey]] = defaultdict(list)
+        async with aclosing(self._store.keys(workflow_name, run_id)) as pages:
+            async for page in pages:
+                for key in page.each():
+                    runs[key.run_id].append(key)
+        found: list[EventKey] = []
+        for name, keys in runs.items():
+            keys.sort(key=_SEQ)
+            whole = keys if not is_torn(keys) else await self._untorn(workflow_name, name, keys)
+            found += live(counted(whole)).values()
+        return found if run_id is not None else sorted(found, key=_PLACE)
+
+    async def _untorn(self, workflow_name: str, run_id: str, keys: list[EventKey]) -> list[EventKey]:
+        """The keys of a run of which some seem to be missing, at the places of those that are known; new ones come
+        last."""
+        places, last = {key.seq: key.place for key in keys}, sys.maxsize
+        headers = await headers_of(self._store, StreamId(workflow_name, run_id))
+        return [EventKey.of(header, places.get(header.seq, last)) for header in headers]
+
+    async def checkpoints(self, workflow_name: str, run_id: str | None) -> list[WorkflowCheckpoint]:
+        """The live checkpoints, in the order in which they were committed; those that cannot be decoded are left out,
+        with a warning, and those that are gone by now without. Of one that was saved again since it was listed, the
+        newest content is given.
 
         Goes run by run, so that each base is read once and those of one event are in memory at a time.
         """
-        by_stream: dict[StreamId, list[CheckpointEvent]] = {}
-        for header in headers:
-            by_stream.setdefault(header.stream, []).append(header)
-        found: dict[tuple[StreamId, int], WorkflowCheckpoint] = {}
-        for stream, wanted in by_stream.items():
-            async for seq, checkpoint in self._checkpoints_of(stream, wanted):
-                found[stream, seq] = checkpoint
-        return [found[key] for header in headers if (key := (header.stream, header.seq)) in found]
-
-    async def _checkpoints_of(
-        self, stream: StreamId, headers: list[CheckpointEvent]
-    ) -> AsyncGenerator[tuple[int, WorkflowCheckpoint], None]:
+        if not is_name(workflow_name):
+            return []
+        keys = await self._live(workflow_name, run_id)
+        found: list[WorkflowCheckpoint | None] = [None] * len(keys)
+        by_run = sorted(range(len(keys)), key=lambda at: keys[at].run_id)
+        places = [(at, StreamId(workflow_name, keys[at].run_id), keys[at]) for at in by_run]
+        of: StreamId | None = None
         held: tuple[Base, ...] = ()
-        for start in range(0, len(headers), _AT_ONCE):
-            wanted = headers[start : start + _AT_ONCE]
-            events = {event.seq: event for event in await self._store.read(stream, *(each.seq for each in wanted))}
-            for header in wanted:
-                checkpoint: WorkflowCheckpoint | None = None
-                try:
-                    if (event := events.get(header.seq)) is not None:
-                        checkpoint, held = await self._decoded(event, held)
-                    else:
-                        checkpoint = await self._superseding(header)
-                except _RemovedError:
-                    checkpoint = await self._superseding(header)
-                except CheckpointDecodeError as error:
-                    logger.warning("A listing leaves out a checkpoint: %s", error)
-                if checkpoint is not None:
-                    yield header.seq, checkpoint
+        texts: dict[str, str] = {}
+        for start in range(0, len(places), _AT_ONCE):
+            wanted = places[start : start + _AT_ONCE]
+            read = await self._store.read_each([(stream, key.seq) for _, stream, key in wanted])
+            events = {(event.stream, event.seq): event for event in read}
+            for at, stream, key in wanted:
+                of, held = stream, held if stream == of else ()
+                event = events.get((stream, key.seq))
+                found[at], held = await self._listed(stream, key.checkpoint_id, event, held, texts)
+        return [checkpoint for checkpoint in found if checkpoint is not None]
 
-    async def _superseding(self, header: CheckpointEvent) -> WorkflowCheckpoint | None:
+    async def _listed(
+        self,
+        stream: StreamId,
+        checkpoint_id: str,
+        event: CheckpointEvent | None,
+        held: tuple[Base, ...],
+        texts: dict[str, str],
+    ) -> tuple[WorkflowCheckpoint | None, tuple[Base, ...]]:
+        """A checkpoint of a listing, and the bases that the next one of its run may rest on. Equal texts of
+        one listing are one object, as in a listing of what is kept in memory."""
+        try:
+            if event is not None:
+                with suppress(_RemovedError):
+                    return await self._decoded(event, held, texts)
+            return await self._superseding(stream, checkpoint_id), held
+        except CheckpointDecodeError as error:
+            logger.warning("A listing leaves out a checkpoint: %s", error)
+            return None, held
+
+    async def _superseding(self, stream: StreamId, checkpoint_id: str) -> WorkflowCheckpoint | None:
         """What a checkpoint is by now whose listed event is gone; None where it is no more.
 
         Raises:
             CheckpointDecodeError: its newest event cannot be decoded.
         """
         for _ in range(WALKS):
-            located = await self._store.find(header.checkpoint_id, stream=header.stream)
+            located = await self._store.find(checkpoint_id, stream=stream)
             if located is None or located.event.type == "tombstone":
                 break
             with suppress(_RemovedError):
@@ -294,7 +339,7 @@ class Reader:
         return self._store.headers(StreamId(workflow_name, run_id), desc=desc)
 
     async def _decoded(
-        self, event: CheckpointEvent, held: tuple[Base, ...] = ()
+        self, event: CheckpointEvent, held: tuple[Base, ...] = (), texts: dict[str, str] | None = None
     ) -> tuple[WorkflowCheckpoint, tuple[Base, ...]]:
         """The checkpoint in `event` and the bases that the next one may rest on, or an error that names the event."""
         where = f"{event.named()} cannot be loaded: "
@@ -302,7 +347,7 @@ class Reader:
         try:
             raw, bases = await self._payloads.read(event, held)
             drifts: list[Drift] = []
-            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append)
+            checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append, texts=texts)
             _tell(event, drifts)
             if (checkpoint.checkpoint_id, checkpoint.workflow_name) != (event.checkpoint_id, event.workflow_name):
                 raise CheckpointDecodeError(f"its payload holds another checkpoint, {checkpoint.checkpoint_id!r}")

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..errors import CheckpointStoreError, StreamConflict
 from ..events import CheckpointEvent, StreamId
 from ..removals import Removals
-from .event_store import EventStore, head_of
+from .event_store import EventStore, Stretch, head_of
 
 __all__ = ["AuditStore", "Check", "gaps_behind", "head_stays"]
 
@@ -83,6 +83,20 @@ class AuditStore(EventStore):
     @abstractmethod
     def events(self, stream: StreamId, *, gt: int = 0, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
         """The events of a stream with `gt < seq <= lte`, whole, in order of the seq that each is kept under."""
+
+    async def events_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        """What `events` gives of several runs, in stretches as `headers_of_runs` gives them.
+
+        An engine should override this: here, each run is asked for by itself.
+
+        Args:
+            streams: the runs, each once.
+        """
+        for stream in streams:
+            async with aclosing(self.events(stream)) as events:
+                async for event in events:
+                    yield Stretch(stream, [event], ends=False)
+            yield Stretch(stream, [], ends=True)
 
     @abstractmethod
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:

@@ -7,19 +7,21 @@ that every engine passes; subclass it to check your own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from itertools import groupby
+from operator import itemgetter
 from typing import NamedTuple, Self
 
 from ..closing import close_after
 from ..errors import CheckpointStoreError
-from ..events import CheckpointEvent, StreamId
+from ..events import CheckpointEvent, EventKey, EventKeys, StreamId
 from ..text import is_unicode
 from .change_feed import ChangeFeed
 from .documents import DocumentStore
 from .run_store import RunStore
 
-__all__ = ["EventStore", "FoundEvent", "can_exist", "head_of"]
+__all__ = ["EventStore", "FoundEvent", "Stretch", "can_exist", "head_of"]
 
 
 def can_exist(stream: StreamId) -> bool:
@@ -34,6 +36,16 @@ class FoundEvent(NamedTuple):
     """Whole, with its payload's data; a tombstone if the checkpoint was deleted."""
     head: CheckpointEvent
     """The header of the stream's last event."""
+
+
+class Stretch(NamedTuple):
+    """What `EventStore.headers_of_runs` and `AuditStore.events_of_runs` give: some events of one run."""
+
+    stream: StreamId
+    events: Sequence[CheckpointEvent]
+    """The next ones, in order of seq."""
+    ends: bool
+    """Whether the run has no more."""
 
 
 class EventStore(ABC):
@@ -70,6 +82,14 @@ class EventStore(ABC):
     @abstractmethod
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """The events at `seqs`, whole, in ascending order of seq; those that do not exist are left out."""
+
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        """The event that a walk backwards along a run, or along all runs of a workflow, comes to first, whole.
+
+        None: there is none, or one read does not tell, as here; then walk. An engine that can tell should override
+        this.
+        """
+        return None
 
     @abstractmethod
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
@@ -108,6 +128,48 @@ class EventStore(ABC):
     @abstractmethod
     def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
         """The headers of all events of a workflow's runs, oldest or newest first; within a run by seq."""
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        """The keys of the events that `headers` gives of a run or, without one, `workflow_headers` of all runs, in the
+        same order; many at a time.
+
+        An engine should override this: here, the headers are read.
+        """
+        listing = self.workflow_headers(workflow_name)
+        if run_id is not None:
+            listing = self.headers(StreamId(workflow_name, run_id))
+        place = 0
+        async with aclosing(listing) as headers:
+            async for header in headers:
+                place += 1
+                yield EventKeys.of([EventKey.of(header, place)])
+
+    async def read_each(self, places: Sequence[tuple[StreamId, int]]) -> list[CheckpointEvent]:
+        """The events at places of several runs, whole; those that do not exist are left out.
+
+        An engine should override this: here, each run is asked for by itself.
+
+        Args:
+            places: each a run and a seq; those of one run next to each other.
+        """
+        return [
+            event
+            for stream, some in groupby(places, key=itemgetter(0))
+            for event in await self.read(stream, *(seq for _, seq in some))
+        ]
+
+    async def headers_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        """What `headers` gives of several runs, run after run in the order in which they are asked for. Each has one
+        stretch or more, of which the last one ends it; what has no events has an empty one.
+
+        An engine should override this: here, each run is asked for by itself.
+
+        Args:
+            streams: the runs, each once.
+        """
+        for stream in streams:
+            async with aclosing(self.headers(stream)) as headers:
+                yield Stretch(stream, [header async for header in headers], ends=True)
 
     async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
         """Remove the parts of payloads whose event was never committed; how many were removed.

@@ -157,8 +157,9 @@ def _wrong(document: RunInfo, expected: RunInfo) -> list[str]:
     """The fields of a document that are other ones; what 0.1.0 called `idle` is right for done and open."""
     if agree(document.status, expected.status):
         expected = msgspec.structs.replace(expected, status=document.status)
-    names = [field.name for field in msgspec.structs.fields(RunInfo)]
-    return [name for name in names if getattr(document, name) != getattr(expected, name)]
+    if document == expected:
+        return []
+    return [name for name in RunInfo.__struct_fields__ if getattr(document, name) != getattr(expected, name)]
 
 
 async def told(store: EventStore, info: RunInfo) -> RunInfo | None:

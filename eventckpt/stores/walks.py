@@ -9,17 +9,34 @@ none of this costs a request.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
+from contextlib import aclosing
+from typing import Final, TypeVar
 
-from ..events import CheckpointEvent, StreamId
+from ..events import CheckpointEvent, EventKey, StreamId
 from ..removals import Removals
 from .event_store import EventStore
 
-__all__ = ["WALKS", "Backwards", "headers_of", "is_torn", "removals_of"]
+__all__ = [
+    "RUNS_AT_ONCE",
+    "WALKS",
+    "Backwards",
+    "headers_of",
+    "in_pages",
+    "is_torn",
+    "removals_of",
+    "runs_of",
+    "whole_runs",
+]
+
+_T = TypeVar("_T")
 
 WALKS: Final = 4
 """How often a walk is done at most. What the last one cannot explain, no prune of a moment ago explains."""
+
+
+RUNS_AT_ONCE: Final = 256
+"""Runs that an engine is asked for at once."""
 
 
 class Backwards:
@@ -52,7 +69,7 @@ class Backwards:
         )
 
 
-def is_torn(headers: Sequence[CheckpointEvent]) -> bool:
+def is_torn(headers: Sequence[CheckpointEvent | EventKey]) -> bool:
     """Whether seqs are missing that no record among these events, all of one run in order of seq, explains."""
     seqs = [header.seq for header in headers]
     gaps = [(before + 1, seq - 1) for before, seq in zip([0, *seqs], seqs, strict=False) if seq > before + 1]
@@ -71,6 +88,43 @@ async def headers_of(store: EventStore, stream: StreamId) -> list[CheckpointEven
         if not is_torn(headers):
             break
     return headers
+
+
+async def in_pages(each: AsyncIterable[_T], size: int = RUNS_AT_ONCE) -> AsyncGenerator[list[_T], None]:
+    """The same, so many at a time that an engine is asked for each page at once."""
+    page: list[_T] = []
+    async for one in each:
+        page.append(one)
+        if len(page) == size:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def runs_of(
+    store: EventStore, streams: AsyncIterable[StreamId]
+) -> AsyncGenerator[tuple[StreamId, list[CheckpointEvent]], None]:
+    """What `headers_of` gives of each of these runs, in their order: read a page of runs at a time."""
+    async with aclosing(in_pages(streams)) as pages:
+        async for page in pages:
+            async with aclosing(whole_runs(store, page)) as runs:
+                async for stream, headers in runs:
+                    yield stream, headers if not is_torn(headers) else await headers_of(store, stream)
+
+
+async def whole_runs(
+    store: EventStore, streams: Sequence[StreamId]
+) -> AsyncGenerator[tuple[StreamId, list[CheckpointEvent]], None]:
+    """The headers of each of these runs, in their order, as they are found: some may be missing that are removed
+    meanwhile."""
+    headers: list[CheckpointEvent] = []
+    async with aclosing(store.headers_of_runs(streams)) as stretches:
+        async for stretch in stretches:
+            headers += stretch.events
+            if stretch.ends:
+                yield stretch.stream, headers
+                headers = []
 
 
 async def removals_of(store: EventStore, stream: StreamId) -> Removals:

@@ -122,6 +122,17 @@ class AuditStoreConformance:
         many = await append_chain(store, StreamId("workflow", "many"), 300)
         assert await _events(store, StreamId("workflow", "many")) == many
 
+    async def test_the_events_of_several_runs_come_run_after_run_and_each_is_ended(self) -> None:
+        store = await self.open_store()
+        runs = {StreamId("workflow", name): count for name, count in (("b", 3), ("none", 0), ("a", 300))}
+        events = {stream: await append_chain(store, stream, count) for stream, count in runs.items()}
+        stretches = [stretch async for stretch in store.events_of_runs(list(runs))]
+        assert [stretch.stream for stretch in stretches if stretch.ends] == list(runs)
+        for stream in runs:
+            mine = [stretch for stretch in stretches if stretch.stream == stream]
+            assert mine[-1].ends
+            assert [event for stretch in mine for event in stretch.events] == events[stream]
+
     async def test_copies_are_put_under_their_seqs_gaps_and_all_and_once(self) -> None:
         events = await append_chain(await self.open_store(), StreamId("workflow", "elsewhere"), 1)
         store = await self.open_store()

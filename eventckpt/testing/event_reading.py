@@ -10,9 +10,19 @@ import pytest
 
 from ..chain import sealed
 from ..errors import StreamConflict
-from ..events import CheckpointEvent, StreamId
-from ..stores import EventStore, FoundEvent
-from .events import MANY, STREAM, append_chain, as_appended, headers_of, make_event, noise, workflow_headers_of
+from ..events import CheckpointEvent, EventKey, StreamId
+from ..stores import EventStore, FoundEvent, head_of
+from .events import (
+    MANY,
+    STREAM,
+    append_chain,
+    as_appended,
+    headers_of,
+    make_event,
+    noise,
+    record_of,
+    workflow_headers_of,
+)
 
 __all__ = ["EventReadingConformance"]
 
@@ -245,6 +255,69 @@ class EventReadingConformance:
         assert await headers_of(store, STREAM, gt=1, lte=MANY - 1, desc=True) == headers[1:-1][::-1]
         assert await workflow_headers_of(store, "workflow") == headers
         assert await workflow_headers_of(store, "workflow", desc=True) == headers[::-1]
+
+    async def test_the_last_event_is_given_whole_or_not_at_all(self) -> None:
+        store = await self.open_store()
+        assert await store.last("workflow") is await store.last("workflow", "run") is None
+        (first,) = await append_chain(store, StreamId("workflow", "first"), 1)
+        large = make_event(STREAM, 1, data=noise(900_000))
+        gone = make_event(STREAM, 2, previous=large, type="tombstone", checkpoint_id=large.checkpoint_id)
+        for event in (large, gone):
+            await store.append(event)
+            for run_id in (None, STREAM.run_id):
+                last = await store.last("workflow", run_id)
+                assert last is None or as_appended(last) == event
+        assert await store.last("workflow", "first") in (None, first)
+        assert await store.last("workflow", "other") is await store.last("other") is None
+
+    async def test_keys_say_of_each_listed_event_what_its_header_says(self) -> None:
+        store = await self.open_store()
+        one, other = StreamId("workflow", "one"), StreamId("workflow", "other")
+        events = await append_chain(store, one, 3)
+        await append_chain(store, other, 2)
+        await append_chain(store, StreamId("another workflow", "one"), 2)
+        await store.append(make_event(other, 3, previous=await head_of(store, other), type="tombstone"))
+        await store.append(record_of(events[-1], events[:2]))
+        for run_id in (None, "one", "other", "none"):
+            keys = [key async for page in store.keys("workflow", run_id) for key in page.each()]
+            assert keys == sorted(keys, key=lambda key: key.place)
+            headers = await workflow_headers_of(store, "workflow")
+            if run_id is not None:
+                headers = await headers_of(store, StreamId("workflow", run_id))
+            assert keys == [EventKey.of(header, key.place) for header, key in zip(headers, keys, strict=True)]
+        assert [page async for page in store.keys("none")] == []
+
+    async def test_keys_of_many_events_are_complete_and_in_order(self) -> None:
+        store = await self.open_store()
+        events = await append_chain(store, STREAM, MANY, data=b"")
+        for run_id in (None, STREAM.run_id):
+            pages = [page async for page in store.keys("workflow", run_id)]
+            assert [seq for page in pages for seq in page.seqs] == [event.seq for event in events]
+
+    async def test_events_of_several_runs_are_read_at_once(self) -> None:
+        store = await self.open_store()
+        one, other = StreamId("workflow", "one"), StreamId("another workflow", "other")
+        first, _, third = await append_chain(store, one, 3)
+        (alone,) = await append_chain(store, other, 1)
+        places = [(other, 1), (one, 1), (one, 3), (one, 9), (StreamId("workflow", "none"), 1)]
+        found = await store.read_each(places)
+        assert sorted(found, key=lambda event: event.digest) == sorted(
+            (alone, first, third), key=lambda event: event.digest
+        )
+        assert await store.read_each([]) == []
+
+    async def test_the_headers_of_several_runs_come_run_after_run_and_each_is_ended(self) -> None:
+        store = await self.open_store()
+        runs = {StreamId(f"workflow {n % 2}", f"run {n}"): n * MANY // 8 for n in (0, 3, 1, 2)}
+        events = {stream: await append_chain(store, stream, count, data=b"") for stream, count in runs.items()}
+        stretches = [stretch async for stretch in store.headers_of_runs(list(runs))]
+        assert [stretch.stream for stretch in stretches if stretch.ends] == list(runs)
+        for stream in runs:
+            mine = [stretch for stretch in stretches if stretch.stream == stream]
+            assert [stretch.ends for stretch in mine] == [False] * (len(mine) - 1) + [True]
+            headers = [header for stretch in mine for header in stretch.events]
+            assert headers == [event.header() for event in events[stream]]
+        assert [stretch async for stretch in store.headers_of_runs([])] == []
 
     async def test_the_headers_of_a_workflow_are_in_order_over_its_runs(self) -> None:
         store = await self.open_store()

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from eventckpt import CheckpointEvent, StreamId
 from eventckpt.errors import StreamConflict
-from eventckpt.events import MAX_SEQ
+from eventckpt.events import MAX_SEQ, EventKey, EventKeys
 from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore, head_stays
 from eventckpt.stores.change_feed import ChangeFeed
@@ -44,6 +44,11 @@ class MemoryEventStore(AuditStore):
         found = (self._door.data.get(stream, seq) for seq in sorted({*seqs}))
         return [event for event in found if event is not None]
 
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        if run_id is not None:
+            return self._door.data.head(StreamId(workflow_name, run_id))
+        return next((each for each in reversed(self._listed()) if each.workflow_name == workflow_name), None)
+
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         return self._found([each for each in self._listed() if stream in (None, each.stream)], checkpoint_id)
 
@@ -77,6 +82,14 @@ class MemoryEventStore(AuditStore):
         events = [event for event in self._listed() if event.workflow_name == workflow_name]
         for event in events[:: -1 if desc else 1]:
             yield event.header()
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        places = [*self._door.data.log.items()]
+        if run_id is not None:
+            places = [*enumerate(self._door.data.of(StreamId(workflow_name, run_id)))]
+        keys = [EventKey.of(event, place) for place, event in places if event.workflow_name == workflow_name]
+        if keys:
+            yield EventKeys.of(keys)
 
     async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
         for stream in dict.fromkeys(event.stream for event in reversed(self._listed())):

@@ -50,15 +50,15 @@ async def test_a_checkpoint_of_another_workflow_that_is_loaded_beside_a_save_tak
     root, second = await chain_of(run, 2)
     engine.settle()
     asked, may_answer = asyncio.Event(), asyncio.Event()
-    read = store.read
+    last = store.last
 
-    async def slowly(*args: Any) -> list[CheckpointEvent]:
+    async def slowly(*args: Any) -> CheckpointEvent | None:
         asked.set()
-        found = await read(*args)
+        found = await last(*args)
         await may_answer.wait()
         return found
 
-    monkeypatch.setattr(store, "read", slowly)
+    monkeypatch.setattr(store, "last", slowly)
     slow = asyncio.create_task(run.get_latest(workflow_name=WORKFLOW))
     await asked.wait()
     await run.save(third := checkpoint(second))

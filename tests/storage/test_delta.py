@@ -7,6 +7,7 @@ import os
 import random
 import tempfile
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import msgspec
@@ -15,7 +16,14 @@ from agent_framework import Message, WorkflowCheckpoint
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventckpt import CheckpointAudit, CheckpointDecodeError, CheckpointEvent, EventCheckpointStorage, StreamId
+from eventckpt import (
+    CheckpointAudit,
+    CheckpointDecodeError,
+    CheckpointEvent,
+    EventCheckpointStorage,
+    EventStore,
+    StreamId,
+)
 from eventckpt.delta import DELTA, SNAPSHOT, Base, encode, restore
 from eventckpt.events import Payload
 from eventckpt.storage import RunCheckpointStorage
@@ -411,6 +419,7 @@ class CountingReads:
             return [_altered(event) if event.seq == changed else event for event in events]
 
         self.store.read = counted  # a tap on one object, for counting
+        self.store.read_each = MethodType(EventStore.read_each, self.store)  # which reads each run by itself
 
 
 def _altered(event: CheckpointEvent) -> CheckpointEvent:

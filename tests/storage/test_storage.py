@@ -318,3 +318,15 @@ class _Damaged(EventStore):
         return self._store.workflow_headers(workflow_name, **options)
 
     async def close(self) -> None: ...
+
+
+async def test_equal_texts_of_one_listing_are_one_object(engine: Engine) -> None:
+    run = engine.storage().for_run("r")
+    text = "a text that is in each of them, " * 10
+    saved = [checkpoint(state={"said": [text, {"by": text, str(n): n}]}) for n in range(3)]
+    for each in saved:
+        await run.save(each)
+    listed = await engine.storage().for_run("r").list_checkpoints(workflow_name=WORKFLOW)
+    assert listed == saved
+    texts = [each for checkpoint in listed for each in (checkpoint.state["said"][0], checkpoint.state["said"][1]["by"])]
+    assert all(each is texts[0] for each in texts)

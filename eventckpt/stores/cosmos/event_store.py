@@ -17,7 +17,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
 from ...errors import StoreFullError, StreamConflict
-from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
 from ...lru import Lru
 from ...removals import Removals
 from ...text import is_unicode
@@ -153,6 +153,14 @@ class CosmosEventStore(AuditStore):
         async with self._container.in_use(many=len(names) > lookups.POINT_READS):
             return await lookups.events_named(self._container, partition_key_of(stream), names)
 
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        """See `EventStore.last`. Of one run: one query."""
+        if run_id is None or not can_exist(stream := StreamId(workflow_name, run_id)):
+            return None
+        async with self._container.in_use():
+            item = await lookups.last_event(self._container, "*", "", {}, partition_key_of(stream))
+            return None if item is None else await lookups.whole(self._container, item)
+
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or (stream is not None and not can_exist(stream)):
@@ -196,6 +204,16 @@ class CosmosEventStore(AuditStore):
             async for header in headers:
                 if header.workflow_name == workflow_name:  # a changed item may claim to be another workflow's
                     yield header
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        """See `EventStore.keys`."""
+        stream = StreamId(workflow_name, run_id or "")
+        if not can_exist(stream):
+            return
+        run = None if run_id is None else partition_key_of(stream)
+        async with aclosing(listings.keys(self._container, workflow_name, run)) as pages:
+            async for page in pages:
+                yield page
 
     async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
         """See `EventStore.remove_orphaned_parts`."""

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final
 
-from ...events import CheckpointEvent
+from ...events import CheckpointEvent, EventKey, EventKeys
 from ...moments import NEVER
 from .container import Container
 from .items import (
@@ -21,19 +21,26 @@ from .items import (
     HEADER,
     KIND,
     Item,
+    damaged,
     header_of,
     is_event,
     item_id,
+    name_of,
     order_of_key,
     recorded_of,
     seq_of,
+    stream_of,
 )
 from .query import PAGE
 
-__all__ = ["before", "last", "newest_first", "oldest_first", "recorded_with", "run_headers"]
+__all__ = ["before", "keys", "last", "newest_first", "oldest_first", "recorded_with", "run_headers"]
 
 _SORTED: Final = 10**12
 _NEWEST: Final = 10  # rows to begin with where most callers want only the first
+_KEY: Final = (
+    f"c.id, c.stream, {KIND}, c.workflow_name, c.run_id, c.checkpoint_id, c.timestamp,"
+    " LEFT(c.recorded_at, 64) AS recorded_at"
+)
 _OF_WORKFLOW: Final = f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name AND"
 
 
@@ -53,20 +60,63 @@ def last(lte: int | None) -> str:
 async def run_headers(
     container: Container, key: str, *, gt: int = 0, lte: int | None = None, desc: bool = False
 ) -> AsyncGenerator[CheckpointEvent, None]:
-    """The headers of a run, some at a time: each query begins where the last one ended. Who reads backwards mostly
-    wants the first one only, and a query costs what it reads."""
+    """The headers of a run."""
+    async with aclosing(_run_pages(container, key, HEADER, gt, lte, desc)) as pages:
+        async for page in pages:
+            for row in page:
+                yield header_of(row)
+
+
+async def keys(container: Container, workflow_name: str, run: str | None) -> AsyncGenerator[EventKeys, None]:
+    """The keys of a run's events, or those of all runs of a workflow, which are all read before the first is given.
+
+    Args:
+        container: of the events.
+        workflow_name: the workflow.
+        run: the partition key of the run; None: all runs.
+    """
+    if run is not None:
+        async with aclosing(_run_pages(container, run, _KEY)) as pages:
+            async for page in pages:
+                if page:
+                    yield await _keys_of(container, run, page)
+        return
+    rows = await _oldest_first(container, workflow_name, _KEY)
+    own = [row for row in rows if stream_of(row).workflow_name == workflow_name]
+    if own:
+        yield await _keys_of(container, None, own)
+
+
+async def _keys_of(container: Container, run: str | None, rows: list[Item]) -> EventKeys:
+    """The keys in rows, which say all but what a record records: those are read."""
+    records: dict[tuple[str, str], CheckpointEvent] = {}
+    if any(row.get("checkpoint_id") == "" for row in rows):
+        text, values = f"SELECT {HEADER} FROM c WHERE c.checkpoint_id = ''", dict[str, object]()
+        if run is None:
+            text, values = f"{text} AND c.workflow_name = @name", {"@name": rows[0].get("workflow_name")}
+        async with aclosing(container.rows_of(container.query(text, values, run))) as found:
+            records = {name_of(row): header_of(row) async for row in found}
+    return EventKeys.of(
+        [EventKey.of(records.get(name_of(row)) or damaged(row), place) for place, row in enumerate(rows)]
+    )
+
+
+async def _run_pages(
+    container: Container, key: str, columns: str, gt: int = 0, lte: int | None = None, desc: bool = False
+) -> AsyncGenerator[list[Item], None]:
+    """The rows of a run's events, some at a time: each query begins where the last one ended. Who reads backwards
+    mostly wants the first one only, and a query costs what it reads."""
     low, high = before(gt), last(lte)
     order, count = ("DESC", 1) if desc else ("ASC", PAGE)
     bounds = "c.id > @low AND c.id <= @high"
     while True:
         async with container.in_use():
             rows = await container.query(
-                f"SELECT TOP {count} {HEADER} FROM c WHERE {bounds} AND {EVENTS_ONLY} ORDER BY c.id {order}",
+                f"SELECT TOP {count} {columns} FROM c WHERE {bounds} AND {EVENTS_ONLY} ORDER BY c.id {order}",
                 {"@low": low, "@high": high},
                 key,
             ).rows()
-        for row in filter(is_event, rows):
-            yield header_of(row)
+        yield [*filter(is_event, rows)]
         if len(rows) < count:
             return
         if desc:
@@ -78,28 +128,30 @@ async def run_headers(
 
 async def oldest_first(container: Container, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
     """The headers of a workflow's runs. All are read before the first is given."""
-    cursor = container.query(f"SELECT {HEADER} FROM c WHERE c.workflow_name = @name", {"@name": workflow_name})
-    runs: dict[str, dict[int, tuple[tuple[str, datetime], CheckpointEvent]]] = {}
+    for row in await _oldest_first(container, workflow_name, HEADER):
+        yield header_of(row)
+
+
+async def _oldest_first(container: Container, workflow_name: str, columns: str) -> list[Item]:
+    """The rows of a workflow's events in order."""
+    cursor = container.query(f"SELECT {columns} FROM c WHERE c.workflow_name = @name", {"@name": workflow_name})
+    runs: dict[str, dict[int, Item]] = {}
     async with aclosing(container.rows_of(cursor)) as rows:
         async for row in rows:
             if is_event(row):
-                header = header_of(row)
-                times = (_timestamp(row), recorded_of(row))
-                runs.setdefault(str(row["stream"]), {})[header.seq] = (times, header)
-    for _, header in sorted(_by_time(runs), key=lambda pair: pair[0]):
-        yield header
+                key, seq = _place(row)
+                runs.setdefault(key, {})[seq] = row
+    return [row for _, row in sorted(_by_time(runs), key=lambda pair: pair[0])]
 
 
-def _by_time(
-    runs: Mapping[str, Mapping[int, tuple[tuple[str, datetime], CheckpointEvent]]],
-) -> Iterator[tuple[tuple[object, ...], CheckpointEvent]]:
-    """Each header with a key that sorts runs by time, without ever putting a later seq before an earlier one."""
+def _by_time(runs: Mapping[str, Mapping[int, Item]]) -> Iterator[tuple[tuple[object, ...], Item]]:
+    """Each row with a key that sorts runs by time, without ever putting a later seq before an earlier one."""
     for key, run in runs.items():
         latest, name = ("", NEVER), order_of_key(key)
         for seq in sorted(run):
-            times, header = run[seq]
-            latest = max(latest, times)
-            yield (*latest, name, seq), header
+            row = run[seq]
+            latest = max(latest, (_timestamp(row), recorded_of(row)))
+            yield (*latest, name, seq), row
 
 
 async def newest_first(container: Container, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:

@@ -8,14 +8,16 @@ import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
+from itertools import groupby
 from math import ceil
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
-from .. import AuditStore, Check, FoundEvent, RunStore, can_exist
+from .. import AuditStore, Check, FoundEvent, RunStore, Stretch, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
 from ..names import check_projection
@@ -29,19 +31,22 @@ from .documents import SqliteDocumentStore
 from .queries import (
     COLUMNS,
     MIN_SEQ,
+    WHOLE,
     bounds_of,
     committed,
     event_of,
     events_at,
     ids_beginning_with,
+    keys_behind,
+    last_of,
     newest_of,
     page_of,
     position_before_last,
     runs_with,
     streams_between,
     streams_named,
+    stretches_of,
     where,
-    whole_events,
 )
 from .runs import SqliteRunStore
 
@@ -50,6 +55,7 @@ __all__ = ["SqliteEventStore"]
 _T = TypeVar("_T")
 
 _A_FILE: Final = "Give the path of a file; Cosmos DB is an engine of its own."
+_GROWS: Final = 16  # times as many rows in each page of a walk backwards as in the one before
 _WALKS: Final = 4  # along the streams at most, beside removals
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 
@@ -96,8 +102,20 @@ class SqliteEventStore(AuditStore):
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`."""
-        wanted = seqs if can_exist(stream) else ()
-        return await self.reading(lambda connection: events_at(connection, stream, wanted))
+        return await self.reading(lambda connection: events_at(connection, stream, seqs))
+
+    async def read_each(self, places: Sequence[tuple[StreamId, int]]) -> list[CheckpointEvent]:
+        """See `EventStore.read_each`."""
+        runs = [(stream, [seq for _, seq in some]) for stream, some in groupby(places, key=itemgetter(0))]
+        return await self.reading(
+            lambda connection: [event for stream, seqs in runs for event in events_at(connection, stream, seqs)]
+        )
+
+    async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
+        """See `EventStore.last`."""
+        if not can_exist(StreamId(workflow_name, run_id or "")):
+            return None
+        return await self.reading(lambda connection: last_of(connection, workflow_name, run_id))
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
@@ -133,6 +151,25 @@ class SqliteEventStore(AuditStore):
         async with aclosing(self._pages("AND workflow_name = ?", (workflow_name,), "position", 0, None, desc)) as rows:
             async for row in rows:
                 yield event_of(row)
+
+    async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
+        """See `EventStore.keys`."""
+        stream = StreamId(workflow_name, run_id or "")
+        if not can_exist(stream):
+            return
+        fetch = partial(keys_behind, only="AND workflow_name = ?", key=(workflow_name,), column="position")
+        if run_id is not None:
+            only, key = where(stream)
+            fetch = partial(keys_behind, only=only, key=key, column="seq")
+        low: int | None = 0
+        while low is not None:
+            page, low = await self.reading(partial(fetch, low=low))
+            if page is not None:
+                yield page
+
+    def headers_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        """See `EventStore.headers_of_runs`."""
+        return self._stretches(streams, COLUMNS)
 
     async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
         """See `AuditStore.streams`."""
@@ -180,14 +217,14 @@ class SqliteEventStore(AuditStore):
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.events`."""
-        low, high = bounds_of(gt, lte)
-        while can_exist(stream):
-            page, done = await self.reading(lambda connection, low=low: whole_events(connection, stream, low, high))
-            for seq, event in page:
-                yield event
-                low = seq
-            if done:
-                return
+        async with aclosing(self._stretches([stream], WHOLE, gt, lte)) as stretches:
+            async for stretch in stretches:
+                for event in stretch.events:
+                    yield event
+
+    def events_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
+        """See `AuditStore.events_of_runs`."""
+        return self._stretches(streams, WHOLE)
 
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`."""
@@ -246,18 +283,33 @@ class SqliteEventStore(AuditStore):
         self._appends.hand_over()
         await self._connections.close()
 
+    async def _stretches(
+        self, streams: Sequence[StreamId], columns: str, gt: int = 0, lte: int | None = None
+    ) -> AsyncGenerator[Stretch, None]:
+        """The events of runs in stretches, fetched a page at a time: no read stays open in between."""
+        low, high = bounds_of(gt, lte)
+        left = list(streams)
+        while left:
+            found, low = await self.reading(partial(stretches_of, streams=left, low=low, high=high, columns=columns))
+            for stretch in found:
+                yield stretch
+            left = left[sum(stretch.ends for stretch in found) :]
+
     async def _pages(
         self, only: str, key: tuple[str, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         """Rows without data in the order of `column`, fetched a page at a time: no read stays open in between."""
         low, high = bounds_of(gt, lte)
+        limit = 1 if desc else queries.PAGE  # who reads backwards mostly wants the first one only
         while True:
-            fetch = partial(page_of, only=only, key=key, column=column, low=low, high=high, desc=desc)
-            rows = await self.reading(fetch)
+            rows = await self.reading(
+                partial(page_of, only=only, key=key, column=column, low=low, high=high, desc=desc, limit=limit)
+            )
             for row in rows:
                 yield row
-            if len(rows) < queries.PAGE:
+            if len(rows) < limit:
                 return
+            limit = min(_GROWS * limit, queries.PAGE)
             last = rows[-1][COLUMNS.split(", ").index(column)]
             low, high = (low, max(ceil(last) - 1, MIN_SEQ)) if desc else (last, high)  # in a damaged row, a fraction
 

@@ -3,42 +3,50 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
-from typing import Any, Final, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
-from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventSchema, StreamId
+from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventKey, EventKeys, EventSchema, EventType, StreamId
 from ...text import described
-from .. import FoundEvent
+from .. import FoundEvent, Stretch, can_exist
 
 __all__ = [
     "COLUMNS",
     "IN_ORDER",
     "MIN_SEQ",
     "PAGE",
+    "WHOLE",
     "bounds_of",
     "committed",
     "event_of",
     "events_at",
     "head_of",
     "ids_beginning_with",
+    "keys_behind",
+    "last_of",
     "newest_of",
     "page_of",
     "position_before_last",
     "runs_with",
     "streams_between",
     "streams_named",
+    "stretches_of",
     "where",
-    "whole_events",
 ]
+
+_T = TypeVar("_T")
 
 PAGE: Final = 256  # rows that one query fetches
 IN_ORDER: Final = "typeof(seq) = 'integer'"
 """Of an event that stands in the order of its run: whatever else is in the column, nobody can follow it."""
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
+WHOLE: Final = f"{COLUMNS}, data"
+_RUNS: Final = 4  # pages at once where events of many runs are asked for
+_KEYS: Final = 4096  # rows that one query fetches where only keys are asked for
+_TYPES: Final = frozenset(get_args(EventType))
 _PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
@@ -62,6 +70,8 @@ _schema_decoder: Final = msgspec.msgpack.Decoder(EventSchema)
 
 def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]) -> list[CheckpointEvent]:
     """The whole events of a stream at some seqs, in the order of seqs, those that are there."""
+    if not can_exist(stream):
+        return []
     only, key = where(stream)
     wanted = sorted({seq for seq in seqs if MIN_SEQ <= seq <= MAX_SEQ})
     rows: list[tuple[Any, ...]] = []
@@ -69,7 +79,7 @@ def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[i
         some = wanted[start : start + PAGE]
         marks = ", ".join("?" * len(some))
         rows += connection.execute(
-            f"SELECT {COLUMNS}, data FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
+            f"SELECT {WHOLE} FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
         )
     return [event_of(row) for row in rows]
 
@@ -79,7 +89,7 @@ def newest_of(connection: sqlite3.Connection, checkpoint_id: str, only: str, key
     newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
     if newest is None:
         return None
-    row = connection.execute(f"SELECT {COLUMNS}, data FROM events WHERE position = ?", newest[:1])
+    row = connection.execute(f"SELECT {WHOLE} FROM events WHERE position = ?", newest[:1])
     event = event_of(row.fetchone())
     return FoundEvent(event, head_of(connection, event.stream) or event.header())
 
@@ -93,13 +103,66 @@ def page_of(
     low: int,
     high: int,
     desc: bool,
+    limit: int,
 ) -> list[tuple[Any, ...]]:
-    """A page of rows without data, those behind `low` and up to `high`, in the order of `column`."""
+    """Up to `limit` rows without data, those behind `low` and up to `high`, in the order of `column`."""
     return connection.execute(
         f"SELECT {COLUMNS} FROM events WHERE {column} > ? AND {column} <= ? {only}"
-        f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT {PAGE}",
-        (low, high, *key),
+        f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT ?",
+        (low, high, *key, limit),
     ).fetchall()
+
+
+def keys_behind(
+    connection: sqlite3.Connection, only: str, key: tuple[str, ...], *, column: Literal["seq", "position"], low: int
+) -> tuple[EventKeys | None, int | None]:
+    """A page of the keys of events behind `low`, in the order of `column`, if there are any; and what to go on behind,
+    None at the end. Where a row is damaged or may hold a record, the headers of such are read."""
+    sql = (
+        f"SELECT run_id, seq, type, checkpoint_id, position FROM events WHERE {column} > ? AND {column} <= ? {only}"
+        f" ORDER BY {column} LIMIT {_KEYS}"
+    )
+    rows = _quickly(connection, lambda: connection.execute(sql, (low, MAX_SEQ, *key)).fetchall())
+    if not rows:
+        return None, None
+    keys = EventKeys(*zip(*rows, strict=True), records=(None,) * len(rows))
+    if not _are_plain(keys):
+        keys = EventKeys.of([_read_key(connection, row) for row in rows])
+    last = rows[-1][1 if column == "seq" else 4]
+    return keys, last if len(rows) == _KEYS else None
+
+
+def _are_plain(keys: EventKeys) -> bool:
+    """Whether rows are neither damaged nor may hold a record."""
+    texts = {*map(type, keys.run_ids), *map(type, keys.checkpoint_ids)}
+    return (
+        texts == {str}
+        and {*map(type, keys.seqs)} == {int}
+        and _TYPES.issuperset(keys.types)
+        and all(keys.checkpoint_ids)
+    )
+
+
+def _read_key(connection: sqlite3.Connection, row: tuple[Any, ...]) -> EventKey:
+    key = EventKey(*row)
+    if _are_plain(EventKeys.of([key])):
+        return key
+    found = connection.execute(f"SELECT {COLUMNS} FROM events WHERE position = ?", (key.place,)).fetchone()
+    return EventKey.of(event_of(found), key.place)
+
+
+def _quickly(connection: sqlite3.Connection, ask: Callable[[], _T]) -> _T:
+    """What is asked for, with its texts made by SQLite's module itself, which is quicker than `schema.text` and refuses
+    what is no UTF-8; then it is asked again."""
+    made = connection.text_factory
+    try:
+        connection.text_factory = str
+        return ask()
+    except sqlite3.OperationalError:
+        connection.text_factory = made
+        return ask()
+    finally:
+        connection.text_factory = made
 
 
 def committed(connection: sqlite3.Connection, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
@@ -133,10 +196,21 @@ def runs_with(
     return {(str(name), _name(run_id, position)) for name, run_id, position in rows}
 
 
-def head_of(connection: sqlite3.Connection, stream: StreamId) -> CheckpointEvent | None:
+def last_of(connection: sqlite3.Connection, workflow_name: str, run_id: str | None) -> CheckpointEvent | None:
+    """The last event of a run or, over all runs of a workflow, the one that was committed last; whole."""
+    if run_id is not None:
+        return head_of(connection, StreamId(workflow_name, run_id), WHOLE)
+    row = connection.execute(
+        f"SELECT {WHOLE} FROM events WHERE workflow_name = ? ORDER BY position DESC LIMIT 1", (workflow_name,)
+    ).fetchone()
+    return event_of(row) if row else None
+
+
+def head_of(connection: sqlite3.Connection, stream: StreamId, columns: str = COLUMNS) -> CheckpointEvent | None:
+    """The last event of a run: its header or, with the columns `WHOLE`, all of it."""
     only, key = where(stream)
     row = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
+        f"SELECT {columns} FROM events WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
     ).fetchone()
     return event_of(row) if row else None
 
@@ -183,30 +257,39 @@ def streams_named(connection: sqlite3.Connection, workflow_name: str | None, pre
     return [_names(latest, *names) for *names, latest in rows]
 
 
-def whole_events(
-    connection: sqlite3.Connection, stream: StreamId, low: int, high: int
-) -> tuple[list[tuple[int, CheckpointEvent]], bool]:
-    """A page of whole events, each with the seq that its row has, and whether it is the last page. Where there is no
-    upper bound, some of those whose seq is no number come last: they are damaged, and stand in no order."""
-    only, key = where(stream)
-    size = 0
-    page: list[tuple[int, CheckpointEvent]] = []
-    with closing(
-        connection.execute(
-            f"SELECT {COLUMNS}, data FROM events WHERE seq > ? AND seq <= ? {only} ORDER BY seq", (low, high, *key)
-        )
-    ) as rows:
+def stretches_of(
+    connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
+) -> tuple[list[Stretch], int]:
+    """A page of the events of runs, those of the first one behind the seq `low`; and the seq, by its row, behind which
+    the last stretch goes on, where it does not end its run. With the columns `WHOLE` and no upper bound, some of those
+    whose seq is no number come last: they are damaged, and stand in no order."""
+    return _quickly(connection, lambda: _stretches_of(connection, streams, low, high, columns))
+
+
+def _stretches_of(
+    connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
+) -> tuple[list[Stretch], int]:
+    # A text is more than any number.
+    above = "" if columns is WHOLE and high == MAX_SEQ else f"AND seq <= {high}"
+    sql = f"SELECT {columns} FROM events WHERE seq > ? {above} AND workflow_name = ? AND run_id = ? ORDER BY seq"
+    left, size, found = _RUNS * PAGE, _PAGE_BYTES, list[Stretch]()
+    for stream in streams:
+        events: list[CheckpointEvent] = []
+        found.append(Stretch(stream, events, ends=True))
+        if not can_exist(stream):
+            continue
+        rows = connection.execute(sql, (low, stream.workflow_name, stream.run_id))
         for row in rows:
-            page.append((row[3], event_of(row)))
-            size += len(row[-1]) if isinstance(row[-1], bytes) else 0  # in a damaged row, anything
-            if len(page) == PAGE or size > _PAGE_BYTES:
-                return page, False
-    if high == MAX_SEQ:
-        rows = connection.execute(
-            f"SELECT {COLUMNS}, data FROM events WHERE typeof(seq) IN ('text', 'blob') {only} LIMIT {PAGE}", key
-        )
-        page += [(high, event_of(row)) for row in rows]
-    return page, True
+            events.append(event_of(row))
+            left, size = left - 1, size - (len(row[-1]) if type(row[-1]) is bytes else 0)  # in a damaged row, anything
+            if left == 0 or size < 0:
+                rows.close()
+                if not isinstance(row[3], int | float):
+                    return found, 0
+                found[-1] = Stretch(stream, events, ends=False)
+                return found, row[3]
+        low = 0
+    return found, 0
 
 
 def bounds_of(gt: int, lte: int | None) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointDecodeError, EventCheckpointStorage, StreamId
 from eventckpt.chain import flaw_of
 from eventckpt.events import SCHEMA, CheckpointEvent, RunInfo
-from eventckpt.stores.cosmos.items import item_id, items_of
+from eventckpt.stores.cosmos.items import as_text, item_id, items_of
 from projections import LatestProjection, ProcessorOptions, UpgradeNeededError, compare, open_engine
 from projections.projector import Projector
 
@@ -71,7 +71,7 @@ async def rewrite_item(engine: CosmosEngine, event: CheckpointEvent, header: dic
     store: Any = engine.open()
     item, _ = items_of(event)
     container = await store.container()
-    kept = {name: item[name] for name in ("id", "stream", "data")}
+    kept = {name: as_text(item)[name] for name in ("id", "stream", "data")}
     assert kept["id"] == item_id(event.seq)
     await container.upsert_item({**header, **kept})
 

@@ -32,6 +32,7 @@ MAX_BASES: Final = 2
 _NEAR: Final = 256 * 1024  # bytes
 _MIN_WINDOW_LOG: Final = 10  # the smallest that zstd accepts
 _MIN_PREFIX: Final = 8  # bytes; likewise
+_FRAME: Final = 64  # bytes, around what is compressed
 _LEVEL: Final = 2  # of a delta: as small as by the default of 3, in three quarters of the time
 _compressor = zstd.ZstdCompressor()
 """Shared: a whole frame is written by one call, which the compressor's own lock keeps apart from other threads'."""
@@ -80,7 +81,8 @@ def against(raw: bytes, base: Base, *, since_base: int) -> Payload | None:
     if len(base.raw) < _MIN_PREFIX:
         return None
     data = zstd.compress(raw, options=_parameters(base.raw, raw), zstd_dict=_prefix(base.raw))
-    if since_base + len(data) >= base.stored_size:
+    # No frame is much larger than its raw bytes, whatever a header says.
+    if not 0 <= since_base <= since_base + len(data) < min(base.stored_size, 2 * len(base.raw) + _FRAME):
         return None
     base_seq = base.seq if base.below is None else (base.seq, base.below)
     return _payload(raw, DELTA, data, base_seq=base_seq, since_base=since_base + len(data))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -38,12 +39,24 @@ async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs)
 
     Cancelled before its turn has come, it is not begun; after that it goes on to its end, and what it gives is dropped.
     """
+    if getattr(_here, "is_ours", False):  # an application's code runs a loop of its own in here: who waits is at work
+        return work(*args, **kwargs)
     context = copy_context()
-    done = _threads(os.getpid()).submit(context.run, lambda: work(*args, **kwargs))
+    try:
+        done = _threads(os.getpid()).submit(context.run, lambda: work(*args, **kwargs))
+    except RuntimeError:  # the interpreter is exiting: there are no threads any more
+        return work(*args, **kwargs)
     return await asyncio.wrap_future(done)
+
+
+_here: Final = threading.local()
 
 
 @cache
 def _threads(process: int) -> ThreadPoolExecutor:
     """Those of one process: one that was forked off has none of its parent's."""
-    return ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="eventckpt")
+    return ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="eventckpt", initializer=_is_ours)
+
+
+def _is_ours() -> None:
+    _here.is_ours = True

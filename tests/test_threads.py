@@ -67,6 +67,16 @@ async def test_work_that_is_cancelled_before_its_turn_is_not_begun_and_what_was_
     assert started < _MANY
 
 
+async def test_an_application_that_runs_a_loop_in_its_work_does_not_wait_for_the_threads_that_it_holds() -> None:
+    everyone = threading.Barrier(4)
+
+    def load_another() -> int:
+        everyone.wait()
+        return asyncio.run(in_thread(len, "some"))
+
+    assert await asyncio.wait_for(asyncio.gather(*(in_thread(load_another) for _ in range(4))), 60) == [4] * 4
+
+
 async def test_work_runs_in_the_context_of_its_task_and_its_error_is_raised_there() -> None:
     name: ContextVar[str] = ContextVar("name", default="none")
     name.set("of the task")
@@ -90,6 +100,16 @@ async def test_a_process_that_was_forked_off_has_threads_of_its_own() -> None:
     assert await asyncio.to_thread(received.poll, 60)
     assert received.recv() == 4
     child.join()
+
+
+def test_where_the_interpreter_is_exiting_the_work_is_done_all_the_same() -> None:
+    code = (
+        "import asyncio, atexit; from eventckpt.threads import in_thread\n"
+        "asyncio.run(in_thread(len, 'some'))\n"
+        "atexit.register(lambda: print(asyncio.run(in_thread(len, 'more'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("4\n", "", 0)
 
 
 def test_a_process_ends_though_its_threads_were_at_work() -> None:

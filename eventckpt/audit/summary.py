@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from agent_framework import WorkflowCheckpoint
+from agent_framework import WorkflowCheckpoint, WorkflowEvent
 
 from ..events import CheckpointEvent, PendingRequest, Summary
 from ..storage.summary import summarize
-
-if TYPE_CHECKING:
-    from agent_framework import WorkflowEvent
 
 __all__ = ["CheckpointSummary", "get_checkpoint_summary", "status_of"]
 

@@ -147,15 +147,16 @@ class CheckpointCodec:
 
     def _is_proven(self, encoded: Encoded, parts: list[Piece]) -> bool:
         """Whether it loads again; False: that cannot be said of its parts, and the whole has to tell."""
-        if not self._proven.is_of(encoded.classes):
-            self._proven = Proven()
-            self._proven.is_of(encoded.classes)
+        proven = self._proven
+        if not proven.is_of(encoded.classes):
+            proven = self._proven = Proven()
+            proven.is_of(encoded.classes)
         try:
-            if not self._upcasters.chains().keys().isdisjoint(encoded.classes):
+            if any(key.encode() in encoded.raw for key in self._upcasters.chains()):
                 return False
             decoder = self._decoder(Root({}, encoded.shapes), encoded.raw)
             with localcontext():
-                is_covered = self._proven.covers(parts, decoder)
+                is_covered = proven.covers(parts, decoder)
         except Exception:  # which the whole says with the path to it, if it is so there
             return False
         if decoder.named_types:

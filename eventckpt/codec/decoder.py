@@ -75,6 +75,7 @@ class Decoder:
         self._recipes: dict[str, Recipe] = {}
         """Of types met and admitted in this checkpoint."""
         self._labelled: dict[int, Any] = {}
+        self.may_refer: bool = False  # whether there are labels, or it is to be counted as if there were
         self._last_label = len(raw) >> 3  # a value with a label takes more than eight bytes
         self._zones: dict[str, zoneinfo.ZoneInfo] = {}
         self.work: Work = Work(len(raw))
@@ -272,7 +273,7 @@ class Decoder:
         if label is not None:
             if type(label) is not int or not 0 < label <= self._last_label or label in self._labelled:
                 raise malformed(node)
-            self._labelled[label] = made
+            self._labelled[label], self.may_refer = made, True
 
     def _ref(self, node: dict[str, Any], depth: int) -> Any:
         for field in (f.ARGS, f.CALL, f.KWARGS):  # of an object that its own arguments hold: it is in there
@@ -300,11 +301,11 @@ class Decoder:
                         state = self._slots(state, depth)
                     else:
                         state = self.value(state, depth + 1)
-                        if self._labelled:
+                        if self.may_refer:
                             self.work.copy_state(state)
                     recipe.check(made, state)
                 else:
-                    shared = references_in(state) if self._labelled and self._dunders else ()
+                    shared = references_in(state) if self.may_refer and self._dunders else ()
                     self._map(state, depth)
                     for name in shared:
                         self.work.copy_state(state[name])

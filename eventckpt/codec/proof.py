@@ -82,15 +82,19 @@ class Proven:
             Exception: a part does not load by itself, or they take too much together.
         """
         new: list[tuple[bytes, _Took]] = []
+        decoder.may_refer = (
+            True  # that some refer to each other makes all dearer: as remembered, none depends on others
+        )
         for part in parts:
             digest = hashlib.sha256(part.packed).digest()
             took = self._known(digest)
             if took is not None and took.depth >= part.depth:
                 decoder.work.spend(took.work)
             else:
-                left = decoder.work.left
+                left, keys = decoder.work.left, decoder.work.keys
                 decoder.value(unpack(part.packed), part.depth)
-                new.append((digest, _Took(part.depth, left - decoder.work.left)))
+                if decoder.work.keys == keys:  # else what it takes is measured by the clock, of all such together
+                    new.append((digest, _Took(part.depth, left - decoder.work.left)))
         if not decoder.is_apart:
             return False
         for digest, took in new:
@@ -107,5 +111,5 @@ class Proven:
 
     def _note(self, digest: bytes, took: _Took) -> None:
         if len(self._used) >= _MOST:
-            self._before, self._used = self._used, {}
+            self._before, self._used, self._alike = self._used, {}, {}
         self._used[digest] = self._alike.setdefault(took, took)

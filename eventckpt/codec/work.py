@@ -67,7 +67,9 @@ class Work:
     def __init__(self, size: int) -> None:
         self.left: int = MAX_WORK + WORK_PER_BYTE * size
         """Steps that may still be taken."""
-        self._keys, self._seconds = 0, 0.0
+        self._seconds = 0.0
+        self.keys: int = 0
+        """How many were put into tables of which it matters where they come to lie."""
         self._texts = False
         self.wide = False
         """Whether an int beyond 64 bits was made: it takes longer to compare than others."""
@@ -140,9 +142,9 @@ class Work:
             part, started = keys[start : start + _PART], time.thread_time()
             for key in part:
                 table[key] = None
-            self._keys += len(part)
+            self.keys += len(part)
             self._seconds += time.thread_time() - started
-            if self._seconds > _PATIENCE + _USUAL * self._keys:
+            if self._seconds > _PATIENCE + _USUAL * self.keys:
                 if are_chosen(hashes):
                     self.spend(self.left + 1)
                 self._seconds = 0.0

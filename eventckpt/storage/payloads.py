@@ -27,6 +27,7 @@ __all__ = ["BaseCache", "Packed", "Payloads"]
 logger: Final = logger_of("eventckpt")
 
 
+_AROUND: Final = 500  # bytes that an entry takes beside those of its base
 _STAYS: Final = 8
 """Of so many bases that had to be read, one is no guest."""
 
@@ -136,8 +137,8 @@ class Payloads:
             CheckpointDecodeError: the event, or a base that it needs, is damaged, changed or missing.
         """
         payload = await _checked(event)
-        if payload.bases and payload.bases[0] >= event.seq:
-            raise CheckpointDecodeError(f"it is a delta against seq {payload.bases[0]}, which is not before it")
+        if payload.bases and max(payload.bases) >= event.seq:
+            raise CheckpointDecodeError(f"it is a delta against seq {max(payload.bases)}, which is not before it")
         bases = await self._bases(event.stream, payload.bases, held)
         raw = await _restored(payload, bases)
         if _can_be_base(payload):
@@ -253,8 +254,8 @@ async def _checked(event: CheckpointEvent | None) -> Payload:
 
 
 def _raw_size(base: Base) -> int:
-    return len(base.raw)
+    return _AROUND + len(base.raw)
 
 
 def _stored_size(payloads: Mapping[int, Payload]) -> int:
-    return sum(len(payload.data) for payload in payloads.values())
+    return sum(_AROUND + len(payload.data) for payload in payloads.values())

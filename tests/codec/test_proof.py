@@ -161,6 +161,67 @@ def test_numbers_that_make_others_dearer_are_loaded_with_the_others() -> None:
     assert [_loads(codec, value), _loads(codec, value)] == [4, 4], "each by itself, and then all"
 
 
+class Tagged:
+    """Its state is no dict, which takes more where objects refer to each other."""
+
+    def __init__(self, tags: set[int]) -> None:
+        self.tags = tags
+
+    def __getstate__(self) -> set[int]:
+        return self.tags
+
+    def __setstate__(self, state: set[int]) -> None:
+        self.tags = state
+
+
+TAGGED = f"{__name__}:Tagged"
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["at once", "known from a save before"])
+def test_what_takes_more_beside_references_is_counted_so_whatever_was_loaded_before(known: bool) -> None:
+    codec = CheckpointCodec([*app.ALLOWED, TAGGED])
+    many: list[Any] = [Tagged(set(range(number % 7, number % 7 + 120))) for number in range(5_000)]
+    if known:
+        codec.prove(codec.encode_in_parts(checkpoint(many)))
+    held = app.Point(1)
+    encoded = codec.encode_in_parts(checkpoint([held, held, *many]))
+    with pytest.raises(CheckpointDecodeError, match="far more memory or time"):
+        codec.decode(encoded.raw)
+    with pytest.raises(CheckpointDecodeError, match="far more memory or time"):
+        codec.prove(encoded)
+
+
+def test_tables_of_which_the_clock_tells_what_they_take_are_loaded_each_time() -> None:
+    codec = _codec()
+    table = Counted(1, held=dict.fromkeys(range(0, 10_000, 7)))
+    assert [_loads(codec, [table, Counted(2)]), _loads(codec, [table, Counted(2)])] == [2, 1]
+
+
+class Made:
+    """Is built by another class, so that only what is expected of it names it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Builder, (1,)
+
+
+class Builder:
+    def __new__(cls, number: int) -> Any:
+        return Made()
+
+
+def test_an_upcaster_of_a_class_that_is_built_by_another_counts_too() -> None:
+    keys = [f"{__name__}:Made", f"{__name__}:Builder"]
+    value = checkpoint([Made()])
+    CheckpointCodec(keys).prove(CheckpointCodec(keys).encode_in_parts(value))
+    later: list[Upcaster] = []
+    codec = CheckpointCodec(keys)
+    codec.prove(codec.encode_in_parts(value))
+    later.append(Upcaster(keys[0], to=keys[1]))
+    codec._upcasters = CheckpointCodec(keys, upcasters=later)._upcasters
+    encoded = codec.encode_in_parts(value)
+    assert _outcome(lambda: codec.prove(encoded)) == _outcome(lambda: codec.decode(encoded.raw)) is not None
+
+
 def test_what_was_long_not_used_is_loaded_again_and_what_was_used_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(proof, "_MOST", 10)
     codec = _codec()

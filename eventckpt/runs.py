@@ -79,7 +79,7 @@ class AllLive:
         self._events.update(keys.run_ids)
         self._sum += sum(keys.seqs)
         are_new = len(self._met) == known + len(keys.seqs)
-        return are_new and min(keys.seqs) > 0 and "tombstone" not in keys.types
+        return are_new and min(keys.seqs) > 0 and "tombstone" not in keys.types and not any(keys.records)
 
     @property
     def is_whole(self) -> bool:

@@ -76,7 +76,7 @@ class Writer:
         """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         draft = header_of(checkpoint, self._actor)
-        encoded = self._codec.encode_in_parts(checkpoint)
+        raw = await self._loadable(draft, self._codec.encode_in_parts(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
             bound.goes_on(execution)
@@ -84,7 +84,6 @@ class Writer:
         async with execution.turn:
             if execution.outage is not None and execution.outage is not outage:
                 raise _not_tried(draft, execution.outage)
-            raw = await self._loadable(draft, encoded)  # in turn too: a small save does not overtake a large one
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
                 outcome = await self._save(_Save(draft, raw, execution), place)

@@ -47,7 +47,8 @@ WHOLE: Final = f"{COLUMNS}, data"
 _RUNS: Final = 4  # pages at once where events of many runs are asked for
 _KEYS: Final = 4096  # rows that one query fetches where only keys are asked for
 _TYPES: Final = frozenset(get_args(EventType))
-_PAGE_BYTES: Final = 8 * 1024 * 1024  # of whole events, after which a page is full
+_PAGE_BYTES: Final = 8 * 1024 * 1024  # of headers and data, after which a page is full
+_BLOBS: Final = WHOLE.split(", ").index("header")  # from here on
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
 _NEWEST: Final = (
@@ -281,7 +282,7 @@ def _stretches_of(
         rows = connection.execute(sql, (low, stream.workflow_name, stream.run_id))
         for row in rows:
             events.append(event_of(row))
-            left, size = left - 1, size - (len(row[-1]) if type(row[-1]) is bytes else 0)  # in a damaged row, anything
+            left, size = left - 1, size - sum(len(each) for each in row[_BLOBS:] if type(each) is bytes)
             if left == 0 or size < 0:
                 rows.close()
                 if not isinstance(row[3], int | float):

@@ -143,6 +143,15 @@ async def test_of_a_whole_store_no_more_is_held_than_what_names_its_runs(tmp_pat
     assert peaks[1] - peaks[0] < 600 * 1_200, "less than one header of each"
 
 
+async def test_of_large_headers_no_more_is_held_than_a_page_has_room_for(tmp_path: Path) -> None:
+    peaks: list[int] = []
+    for runs in (40, 80):
+        async with SqliteEventStore(tmp_path / f"{runs}.db") as store:
+            await put(store, runs, executors=15_000)  # 300 KB each
+            peaks.append(await peak_of(lambda s=store: drained(CheckpointAudit(s).verify_all())))
+    assert peaks[1] < 1.2 * peaks[0]
+
+
 async def test_a_long_run_among_others_is_read_a_page_at_a_time(tmp_path: Path) -> None:
     async with SqliteEventStore(tmp_path / "events.db") as store:
         await put(store, 3)

@@ -93,8 +93,8 @@ SECTIONS: Final[list[Section]] = [
         deltas.conversation,
         f"{_MESSAGES} Sizes of the files.",
         why={
-            "stored bytes, 300 supersteps": "a sixth of the file is what SQLite leaves unused in its pages, a sixth the "
-            "headers.",
+            "stored bytes, 300 supersteps": "a sixth of the file is what SQLite leaves unused in its pages, a sixth "
+            "the headers.",
             "stored bytes, 1000 supersteps": "the same.",
         },
         small={"short": 30, "long": 100},

@@ -14,8 +14,10 @@ from ..errors import CheckpointStoreError, StreamConflict
 from ..events import CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore, FoundEvent
+from .audit_reading import AuditReadingConformance
 from .events import (
     MANY,
+    RUNS,
     STREAM,
     append_chain,
     as_appended,
@@ -29,13 +31,11 @@ from .events import (
 
 __all__ = ["AuditStoreConformance"]
 
-RUNS: Final = 280
-"""More runs than any engine gives in one page."""
 FOLLOWS_WITHIN: Final = 60.0
 """Seconds after which a follower that gives nothing will give nothing."""
 
 
-class AuditStoreConformance:
+class AuditStoreConformance(AuditReadingConformance):
     """The cases for `AuditStore`, what an engine does beyond `EventStore`. Used like `EventStoreConformance`."""
 
     async def open_store(self) -> AuditStore:
@@ -121,17 +121,6 @@ class AuditStoreConformance:
         assert [as_appended(event) for event in await _events(store, STREAM)] == events
         many = await append_chain(store, StreamId("workflow", "many"), 300)
         assert await _events(store, StreamId("workflow", "many")) == many
-
-    async def test_the_events_of_several_runs_come_run_after_run_and_each_is_ended(self) -> None:
-        store = await self.open_store()
-        runs = {StreamId("workflow", name): count for name, count in (("b", 3), ("none", 0), ("a", 300))}
-        events = {stream: await append_chain(store, stream, count) for stream, count in runs.items()}
-        stretches = [stretch async for stretch in store.events_of_runs(list(runs))]
-        assert [stretch.stream for stretch in stretches if stretch.ends] == list(runs)
-        for stream in runs:
-            mine = [stretch for stretch in stretches if stretch.stream == stream]
-            assert mine[-1].ends
-            assert [event for stretch in mine for event in stretch.events] == events[stream]
 
     async def test_copies_are_put_under_their_seqs_gaps_and_all_and_once(self) -> None:
         events = await append_chain(await self.open_store(), StreamId("workflow", "elsewhere"), 1)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
@@ -14,9 +16,11 @@ from ..events import CheckpointEvent, EventKey, StreamId
 from ..stores import EventStore, FoundEvent, head_of
 from .events import (
     MANY,
+    RUNS,
     STREAM,
     append_chain,
     as_appended,
+    dated,
     headers_of,
     make_event,
     noise,
@@ -184,8 +188,7 @@ class EventReadingConformance:
         moment = "2026-01-01T00:00:00+00:00"
         for number in (3, 9, 1, 7, 12):
             event = make_event(StreamId(f"workflow {number % 2}", f"run {number}"), 1, checkpoint_id="wanted")
-            event = sealed(msgspec.structs.replace(event, timestamp=moment, recorded_at=moment))
-            await stores[number % 2].append(event)
+            await stores[number % 2].append(dated(event, moment))
         await self.settle()
         stores.append(await self.open_store())
         for name in ("workflow 0", "workflow 1"):
@@ -200,8 +203,7 @@ class EventReadingConformance:
         for name in ("b", "c", "a"):
             head: CheckpointEvent | None = None
             for seq, moment in enumerate(moments, 1):
-                event = make_event(StreamId("workflow", name), seq, previous=head)
-                head = sealed(msgspec.structs.replace(event, timestamp=moment, recorded_at=moment))
+                head = dated(make_event(StreamId("workflow", name), seq, previous=head), moment)
                 await store.append(head)
         listed = await workflow_headers_of(store, "workflow")
         assert len(listed) == 12
@@ -225,7 +227,8 @@ class EventReadingConformance:
             await store.append(make_event(STREAM, 1, data=b"other"))
         assert conflict.value.head is not None
         listed = [*await headers_of(store, STREAM), *await workflow_headers_of(store, "workflow")]
-        assert [header.seq for header in listed] == [1, 2, 1, 2]
+        listed += [header async for stretch in store.headers_of_runs([STREAM]) for header in stretch.events]
+        assert [header.seq for header in listed] == [1, 2, 1, 2, 1, 2]
         for header in (*listed, located.head, conflict.value.head):
             assert as_appended(header) == (first, second)[header.seq - 1].header()
             assert header.payload is not None
@@ -270,6 +273,34 @@ class EventReadingConformance:
         assert await store.last("workflow", "first") in (None, first)
         assert await store.last("workflow", "other") is await store.last("other") is None
 
+    async def test_the_last_event_is_of_the_workflow_and_of_the_run_that_were_asked_for(self) -> None:
+        store = await self.open_store()
+        heads: dict[StreamId, CheckpointEvent] = {}
+        for workflow, run in (("one", "run"), ("one", "other"), ("two", "run"), ("one", "run"), ("two", "other")):
+            stream = StreamId(workflow, run)
+            head = heads.pop(stream, None)
+            heads[stream] = make_event(stream, head.seq + 1 if head else 1, previous=head)
+            await store.append(heads[stream])
+            newest = {event.workflow_name: event for event in heads.values()}
+            for name in ("one", "two"):
+                assert await store.last(name) in (None, newest.get(name))
+                for run_id in ("run", "other"):
+                    assert await store.last(name, run_id) in (None, heads.get(StreamId(name, run_id)))
+
+    async def test_the_last_event_is_where_a_walk_backwards_begins_whatever_the_clocks_said(self) -> None:
+        store = await self.open_store()
+        one, other = StreamId("workflow", "one"), StreamId("workflow", "other")
+        first = dated(make_event(one, 1), "2026-01-03")
+        second = dated(make_event(one, 2, previous=first), "2026-01-01")
+        for event in (first, second, dated(make_event(other, 1), "2026-01-02")):
+            await store.append(event)
+            for run_id in (None, event.run_id):
+                walk = await workflow_headers_of(store, "workflow", desc=True)
+                if run_id is not None:
+                    walk = await headers_of(store, event.stream, desc=True)
+                last = await store.last("workflow", run_id)
+                assert last is None or last.header() == walk[0]
+
     async def test_keys_say_of_each_listed_event_what_its_header_says(self) -> None:
         store = await self.open_store()
         one, other = StreamId("workflow", "one"), StreamId("workflow", "other")
@@ -293,6 +324,21 @@ class EventReadingConformance:
         for run_id in (None, STREAM.run_id):
             pages = [page async for page in store.keys("workflow", run_id)]
             assert [seq for page in pages for seq in page.seqs] == [event.seq for event in events]
+
+    async def test_keys_are_in_the_order_of_the_listing_whatever_the_clocks_said(self) -> None:
+        store = await self.open_store()
+        heads: dict[str, CheckpointEvent] = {}
+        for name, day in (("one", 5), ("other", 4), ("one", 2), ("other", 3), ("one", 1)):
+            head = heads.get(name)
+            event = make_event(StreamId("workflow", name), head.seq + 1 if head else 1, previous=head)
+            heads[name] = dated(event, f"2026-01-0{day}")
+            await store.append(heads[name])
+        for run_id in (None, *heads):
+            keys = [key async for page in store.keys("workflow", run_id) for key in page.each()]
+            listed = await workflow_headers_of(store, "workflow")
+            if run_id is not None:
+                listed = await headers_of(store, StreamId("workflow", run_id))
+            assert [(key.run_id, key.seq) for key in keys] == [(header.run_id, header.seq) for header in listed]
 
     async def test_events_of_several_runs_are_read_at_once(self) -> None:
         store = await self.open_store()
@@ -318,6 +364,32 @@ class EventReadingConformance:
             headers = [header for stretch in mine for header in stretch.events]
             assert headers == [event.header() for event in events[stream]]
         assert [stretch async for stretch in store.headers_of_runs([])] == []
+
+    async def test_runs_of_one_name_in_several_workflows_do_not_mix_when_read_at_once(self) -> None:
+        store = await self.open_store()
+        streams = [StreamId(workflow, "run") for workflow in ("one", "two", "three")]
+        events = {stream: await append_chain(store, stream, count) for count, stream in enumerate(streams, 1)}
+        for asked in (streams, streams[::-1], streams[1:], streams[1:2]):
+            for stream in asked:
+                assert await store.read_each([(stream, 1)]) == events[stream][:1]
+            found = await store.read_each([(stream, seq) for stream in asked for seq in (1, 2, 3)])
+            assert {event.digest for event in found} == {each.digest for stream in asked for each in events[stream]}
+            assert len(found) == sum(len(events[stream]) for stream in asked)
+            stretches = [stretch async for stretch in store.headers_of_runs(asked)]
+            listed = [(stretch.stream, header) for stretch in stretches for header in stretch.events]
+            assert listed == [(stream, event.header()) for stream in asked for event in events[stream]]
+
+    async def test_of_very_many_runs_that_are_read_at_once_none_is_left_out(self) -> None:
+        store = await self.open_store()
+        events = [make_event(StreamId(f"workflow {n % 2}", f"run {n // 2}"), 1) for n in range(RUNS)]
+        await asyncio.gather(*map(store.append, events))
+        streams = [event.stream for event in events]
+        found = await store.read_each([(stream, 1) for stream in streams])
+        assert sorted(event.digest for event in found) == sorted(event.digest for event in events)
+        stretches = [stretch async for stretch in store.headers_of_runs(streams)]
+        assert [stretch.stream for stretch in stretches if stretch.ends] == streams
+        listed = [header for stretch in stretches for header in stretch.events]
+        assert listed == [event.header() for event in events]
 
     async def test_the_headers_of_a_workflow_are_in_order_over_its_runs(self) -> None:
         store = await self.open_store()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -432,10 +433,16 @@ class EventStoreConformance(EventReadingConformance):
             headers_of(store, STREAM),
             workflow_headers_of(store, "workflow"),
             anext(listing),
+            store.read_each([(STREAM, 1)]),
+            anext(store.keys("workflow")),
+            anext(store.keys("workflow", STREAM.run_id)),
+            anext(store.headers_of_runs([STREAM])),
         )
-        for use in uses:
-            with pytest.raises(CheckpointStoreError):
-                await use
+        for outcome in await asyncio.gather(*uses, return_exceptions=True):
+            assert isinstance(outcome, CheckpointStoreError), outcome
+        for run_id in (None, STREAM.run_id):
+            with suppress(CheckpointStoreError):  # or it leaves that to the walk
+                assert await store.last("workflow", run_id) is None
         assert await headers_of(await self.open_store(), STREAM) == [event.header() for event in events]
 
     async def test_closing_one_store_does_not_disturb_another(self) -> None:

@@ -19,9 +19,11 @@ from ..stores import EventStore
 
 __all__ = [
     "MANY",
+    "RUNS",
     "STREAM",
     "append_chain",
     "as_appended",
+    "dated",
     "headers_of",
     "make_event",
     "noise",
@@ -33,6 +35,8 @@ __all__ = [
 STREAM: Final = StreamId("workflow", "run")
 MANY: Final = 620
 """More events than any engine gives in one page of a listing."""
+RUNS: Final = 280
+"""More runs than any engine gives in one page, and than one is asked for at once."""
 
 _BEGINNING: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _ticks = itertools.count()
@@ -129,6 +133,11 @@ def record_of(head: CheckpointEvent, gone: Iterable[CheckpointEvent], *more: Pru
             )
     record = make_event(head.stream, head.seq + 1, previous=head, type="tombstone")
     return sealed(msgspec.structs.replace(record, checkpoint_id="", pruned=(*stretches, *more)))
+
+
+def dated(event: CheckpointEvent, moment: str) -> CheckpointEvent:
+    """`event` as the clocks of its checkpoint and of its writer would have dated it at `moment`."""
+    return sealed(msgspec.structs.replace(event, timestamp=moment, recorded_at=moment))
 
 
 def noise(size: int) -> bytes:

@@ -5,9 +5,18 @@ from __future__ import annotations
 import pytest
 
 from eventckpt import testing
+from eventckpt.stores import AuditStore
 
 from .data import Data
 from .event_store import MemoryEventStore
+
+
+class OfThatVersion(MemoryEventStore):
+    last = AuditStore.last
+    keys = AuditStore.keys
+    read_each = AuditStore.read_each
+    headers_of_runs = AuditStore.headers_of_runs
+    events_of_runs = AuditStore.events_of_runs
 
 
 class InMemory:
@@ -24,6 +33,21 @@ class TestEventStore(InMemory, testing.EventStoreConformance):
 
 
 class TestAuditStore(InMemory, testing.AuditStoreConformance):
+    pass
+
+
+class WithTheDefaults(InMemory):
+    """An engine of 0.1.0, which has none of what came since."""
+
+    async def open_store(self) -> MemoryEventStore:
+        return OfThatVersion(self.data)
+
+
+class TestEventStoreWithTheDefaults(WithTheDefaults, testing.EventStoreConformance):
+    pass
+
+
+class TestAuditStoreWithTheDefaults(WithTheDefaults, testing.AuditStoreConformance):
     pass
 
 

@@ -18,6 +18,7 @@ from .change_feed import MemoryChangeFeed
 from .data import Data, Door
 from .documents import MemoryDocumentStore
 from .event_store import MemoryEventStore
+from .reading_mutants import OF_AUDITS, OF_EVENTS
 from .run_store import MemoryRunStore
 
 
@@ -133,6 +134,12 @@ MUTANTS = {
     "nothing is followed": Mutant(
         testing.AuditStoreConformance, "a_follower_gets_the_last_events_and_then_each_new_one", store=FollowsNothing
     ),
+}
+MUTANTS |= {
+    f"{store.__name__} {case}": Mutant(suite, case, store=store)
+    for suite, cases in ((testing.EventStoreConformance, OF_EVENTS), (testing.AuditStoreConformance, OF_AUDITS))
+    for case, stores in cases.items()
+    for store in stores
 }
 
 

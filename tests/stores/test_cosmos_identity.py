@@ -21,6 +21,7 @@ from eventckpt.stores import AuditStore
 from eventckpt.stores.conformance import AuditStoreConformance, make_event
 from eventckpt.stores.cosmos import INDEXING_POLICY
 from eventckpt.stores.cosmos.documents import LEASE_INDEXING
+from eventckpt.stores.cosmos.query import PAGE
 from eventckpt.stores.cosmos.runs import PROJECTION_INDEXING
 from projections import open_engine
 
@@ -96,6 +97,8 @@ class TestAsAnIdentityWithTheRoleThatTheDocsName(test_cosmos_conformance.TestCos
 
 class TestAsAnIdentityWithTheLeastRole(AuditStoreConformance):
     """With a sync credential, and no right that docs/roles does not list."""
+
+    copies = PAGE + 100
 
     @pytest.fixture(autouse=True)
     async def one_container(self) -> AsyncGenerator[None, None]:

@@ -118,13 +118,13 @@ def number_of(feed_range: FeedRange, position: str, *, most: int = MAX_SEQ) -> i
     Raises:
         ForeignPositionError: there is none, or one greater than `most`, up to which the engine counts.
     """
-    found = _POSITION.fullmatch(position)
+    found = re.fullmatch(_POSITION, position)
     if found is None or int(found[1]) > most:
         raise ForeignPositionError(feed_range, position, f"is none: it is no number from 0 to {most}")
     return int(found[1])
 
 
-_POSITION: Final = re.compile(r'"?([0-9]{1,19})"?', re.ASCII)
+_POSITION: Final = r'"?([0-9]{1,19})"?'
 
 
 class ChangeFeed(ABC):

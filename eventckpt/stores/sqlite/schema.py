@@ -112,9 +112,9 @@ _OF_SQLITE: Final = {
 """What ANALYZE keeps for itself. Only that: whoever edits the schema may give a trigger such a name."""
 
 _TABLES: Final = ("events", "runs", "projections", "leases", "store")
-_COMPUTES: Final = re.compile(r"\b(?:AS|CHECK|COLLATE|GENERATED|REFERENCES|VIRTUAL)\b", re.IGNORECASE | re.ASCII)
+_COMPUTES: Final = r"(?ia)\b(?:AS|CHECK|COLLATE|GENERATED|REFERENCES|VIRTUAL)\b"
 """What the definition of a table says where it makes SQLite do more than keep what it is given."""
-_SPACE: Final = re.compile(r"[ \t\n\f\r]+")  # what SQLite takes for space; any other character is part of a word
+_SPACE: Final = r"[ \t\n\f\r]+"  # what SQLite takes for space; any other character is part of a word
 
 
 @contextmanager
@@ -195,7 +195,7 @@ def _refuse_what_computes(connection: sqlite3.Connection, path: Path) -> None:
         f"SELECT name, sql FROM sqlite_master WHERE type = 'table' AND lower(name) IN ({marks}) ORDER BY name", _TABLES
     )
     for name, sql in rows:
-        if found := _COMPUTES.search(str(sql)):
+        if found := re.search(_COMPUTES, str(sql)):
             raise StoreFormatError(
                 f"In {path} the definition of the table {described(name)} says {found[0].upper()}, which that of a "
                 "store does not: somebody changed the file, and `eventckpt doctor` can say no more. It was left as it "
@@ -301,7 +301,7 @@ def _objects(connection: sqlite3.Connection) -> dict[tuple[str, str], tuple[str,
     """Every table, index, trigger and view: the table it is of, and its text, however that is laid out."""
     rows = connection.execute("SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_master")
     return {
-        (str(kind), str(name)): (str(table), _SPACE.sub(" ", str(sql)).strip(" "))
+        (str(kind), str(name)): (str(table), re.sub(_SPACE, " ", str(sql)).strip(" "))
         for kind, name, table, sql in rows
         if _OF_SQLITE.get((str(kind), str(name))) != sql
     }

@@ -86,8 +86,8 @@ SECTIONS: Final[list[Section]] = [
         "The processor time of the longest callback of the loop, for which all else in it waits; beside the "
         "framework's copy of the same state, or one SHA-256 and one compression of the same bytes.",
         why={
-            "SQLite, 5 MB of bytes: longest hold in a save": "about at the bound: the state is encoded before the first "
-            "await, since the workflow may change it afterwards, and that copies the bytes.",
+            "SQLite, 5 MB of bytes: longest hold in a save": "about at the bound: the state is encoded before the "
+            "first await, since the workflow may change it afterwards, and that copies the bytes.",
             "Cosmos DB, 5 MB of bytes: longest hold in a save": "the same.",
         },
         small={"text": 200_000, "data": 50_000, "messages": 5},

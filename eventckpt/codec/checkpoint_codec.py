@@ -147,6 +147,8 @@ class CheckpointCodec:
 
     def _is_proven(self, encoded: Encoded, parts: list[Piece]) -> bool:
         """Whether it loads again; False: that cannot be said of its parts, and the whole has to tell."""
+        if not parts:
+            return True
         proven = self._proven
         if not proven.is_of(encoded.classes):
             proven = self._proven = Proven()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import math
 import shutil
 import subprocess
 from pathlib import Path
@@ -76,7 +77,9 @@ def test_an_earlier_version_is_measured_by_the_code_of_now() -> None:
         assert not (folder / "tests").samefile(folder)
         of_turns = small_saves.measured(**small_saves.small).figures
         of_sections = with_before(reads, reads.measured(**reads.small).figures, folder, **reads.small)
-    assert all(figure.before.endswith("×") for figure in of_turns)
+    measured = [figure for figure in of_turns if not math.isnan(figure.ratio)]  # a peer may not be installed
+    assert measured
+    assert all(figure.before.endswith("×") for figure in measured)
     assert [figure.before for figure in of_sections if "ms" not in figure.before] == []
 
 

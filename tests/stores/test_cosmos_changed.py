@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
@@ -50,7 +51,9 @@ async def test_a_changed_item_fails_its_own_checkpoint_and_hides_no_other(
     settings: Settings, items: ContainerProxy, changes: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with CosmosCheckpointStorage(**settings) as storage:
-        mine = await saves(storage.for_run("r"), 3)
+        mine = await saves(storage.for_run("r"), 2)
+        mine.append(checkpoint(mine[-1], state={"noise": os.urandom(3_000)}))  # which rests on no other
+        await storage.for_run("r").save(mine[-1])
         others = await saves(storage.for_run("other"), 2)
     await tamper(items, "000000000002", "orders|r", **changes)
     async with CosmosCheckpointStorage(**settings) as storage:

@@ -8,6 +8,7 @@ import pytest
 
 from eventckpt import CheckpointEvent
 from eventckpt.audit import Draft
+from eventckpt.events import SCHEMA_OF_MIGRATIONS
 
 from ..engines import Engine
 from .conftest import GRAPH, ORDER, Cli, Order, checkpoint, message, question, stream
@@ -77,7 +78,8 @@ async def test_with_execute_it_is_written_once_and_shown_from_then_on(engine: En
     assert "3 events" in (await cli("verify", "order-1", "--decode")).out
     *_, event = (await cli.json("history", "order-1")).of("event")
     assert event["migration"] == {"name": EDITS, "graph_before": "graph"}
-    assert (event["schema"], event["status"]) == (2, "waiting")
+    assert event["schema"] >= SCHEMA_OF_MIGRATIONS
+    assert event["status"] == "waiting"
 
 
 async def test_as_json_each_run_has_a_record_and_all_have_a_sum(engine: Engine, cli: Cli) -> None:

@@ -24,7 +24,7 @@ from eventckpt.cli.output import leaf_text, plain_tree, tree_lines
 from eventckpt.codec.tree import MAX_PATH, Ref, extended, parts_of, same
 from eventckpt.codec.tree_reader import read_tree, read_trees, types_in
 from eventckpt.events import PendingRequest, Pruned, Summary
-from eventckpt.stores import FoundEvent
+from eventckpt.stores import AuditStore, FoundEvent
 from eventckpt.stores.conformance import make_event
 
 from .hostile import CASES, LOOKS, labels, nested, ref
@@ -170,6 +170,9 @@ class Log:
     async def find(self, checkpoint_id: str, *, stream: StreamId) -> FoundEvent | None:
         found = [event for event in self._events if event.checkpoint_id == checkpoint_id]
         return FoundEvent(found[-1], self._events[-1].header()) if found else None
+
+    events_of_runs = AuditStore.events_of_runs
+    headers_of_runs = AuditStore.headers_of_runs
 
 
 RUN = StreamId("workflow", "run")

@@ -53,8 +53,8 @@ async def test_a_checkpoint_of_another_workflow_that_is_loaded_beside_a_save_tak
     last = store.last
 
     async def slowly(*args: Any) -> CheckpointEvent | None:
-        asked.set()
         found = await last(*args)
+        asked.set()
         await may_answer.wait()
         return found
 

@@ -95,9 +95,9 @@ class CheckpointCodec:
             CheckpointEncodeError: a value cannot be stored (cyclic plain containers, functions, open files,
                 more than `MAX_DEPTH` levels, more than `MAX_RAW_SIZE` bytes); says where it is.
         """
-        return self.encode_in_parts(checkpoint).raw
+        return self.encode_in_pieces(checkpoint).raw
 
-    def encode_in_parts(self, checkpoint: WorkflowCheckpoint) -> Encoded:
+    def encode_in_pieces(self, checkpoint: WorkflowCheckpoint) -> Encoded:
         """What `encode` gives, and with it what `prove` needs. Raises what `encode` does."""
         fields = checkpoint.to_dict()
         try:
@@ -121,33 +121,33 @@ class CheckpointCodec:
                 f"Checkpoint {checkpoint.checkpoint_id!r} has {len(encoded.raw):,} bytes; the limit is "
                 f"{MAX_RAW_SIZE:,}."
             )
-        return encoded if type(checkpoint) is WorkflowCheckpoint else encoded._replace(parts=None)
+        return encoded if type(checkpoint) is WorkflowCheckpoint else encoded._replace(pieces=None)
 
     def _encoded(self, fields: dict[str, Any], encoder: PieceEncoder) -> Encoded:
         node, classes = encoder.tree(fields), encoder.classes
         shapes = {key: shape.node for key, cls in classes.items() if (shape := self._shapes.of(cls))}
         raw = Root(node, shapes).packed(pack_pieces)
         as_they_are = all(f.type_of(fields[name]) in types for name, types in _FIELDS.items())
-        return Encoded(raw, classes, shapes, encoder.parts() if as_they_are else None)
+        return Encoded(raw, classes, shapes, encoder.pieces() if as_they_are else None)
 
     def prove(self, encoded: Encoded) -> None:
         """Show that a checkpoint would load again, by loading what was not shown before.
 
         Args:
-            encoded: what `encode_in_parts` of this codec gave. Its parts are used up.
+            encoded: what `encode_in_pieces` of this codec gave. Its pieces are used up.
 
         Raises:
             CheckpointTypeNotAllowedError, CheckpointDecodeError: as `decode` of its bytes does.
         """
-        is_proven = encoded.parts is not None and self._is_proven(encoded, encoded.parts)
-        if encoded.parts is not None:
-            encoded.parts.clear()  # it takes a while to free them: here, and not in the event loop
+        is_proven = encoded.pieces is not None and self._is_proven(encoded, encoded.pieces)
+        if encoded.pieces is not None:
+            encoded.pieces.clear()  # it takes a while to free them: here, and not in the event loop
         if not is_proven:
             self.decode(encoded.raw)
 
-    def _is_proven(self, encoded: Encoded, parts: list[Piece]) -> bool:
-        """Whether it loads again; False: that cannot be said of its parts, and the whole has to tell."""
-        if not parts:
+    def _is_proven(self, encoded: Encoded, pieces: list[Piece]) -> bool:
+        """Whether it loads again; False: that cannot be said of its pieces, and the whole has to tell."""
+        if not pieces:
             return True
         proven = self._proven
         if not proven.is_of(encoded.classes):
@@ -158,7 +158,7 @@ class CheckpointCodec:
                 return False
             decoder = self._decoder(Root({}, encoded.shapes), encoded.raw)
             with localcontext():
-                is_covered = proven.covers(parts, decoder)
+                is_covered = proven.covers(pieces, decoder)
         except Exception:  # which the whole says with the path to it, if it is so there
             return False
         if decoder.named_types:

@@ -51,7 +51,7 @@ class PieceEncoder(Encoder):
                 piece.node = with_labels(piece.node, self._shared)
         return node
 
-    def parts(self) -> list[Piece] | None:
+    def pieces(self) -> list[Piece] | None:
         """Once they are packed, the pieces that can be loaded by themselves, and those that references link together as
         one; None: a reference leads out of or into what lies in no piece."""
         linked = self._linked()

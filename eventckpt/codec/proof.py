@@ -45,12 +45,12 @@ class Encoded(NamedTuple):
     """Those that it holds, by their keys."""
     shapes: dict[str, Any]
     """As its root has them."""
-    parts: list[Piece] | None
+    pieces: list[Piece] | None
     """All in it that a load could refuse; None: it can only be loaded as a whole."""
 
 
 class _Took(NamedTuple):
-    """How a part was loaded."""
+    """How a piece was loaded."""
 
     depth: int
     work: int
@@ -65,36 +65,36 @@ class Proven:
         self._used: dict[bytes, _Took] = {}
         self._before: dict[bytes, _Took] = {}
         self._alike: dict[_Took, _Took] = {}
-        """One of each: hardly any two parts differ in what they took."""
+        """One of each: hardly any two pieces differ in what they took."""
 
     def is_of(self, classes: dict[str, type[Any]]) -> bool:
         """Whether what is known holds for these classes too: none has taken another's place."""
         return all(self._classes.setdefault(key, cls) is cls for key, cls in classes.items())
 
-    def covers(self, parts: list[Piece], decoder: Decoder) -> bool:
+    def covers(self, pieces: list[Piece], decoder: Decoder) -> bool:
         """Whether all of these load together; those that are new are loaded.
 
         Args:
-            parts: in their order, of one checkpoint.
+            pieces: in their order, of one checkpoint.
             decoder: one for that checkpoint, unused.
 
         Raises:
-            Exception: a part does not load by itself, or they take too much together.
+            Exception: a piece does not load by itself, or they take too much together.
         """
         new: list[tuple[bytes, _Took]] = []
         decoder.may_refer = (
             True  # that some refer to each other makes all dearer: as remembered, none depends on others
         )
-        for part in parts:
-            digest = hashlib.sha256(part.packed).digest()
+        for piece in pieces:
+            digest = hashlib.sha256(piece.packed).digest()
             took = self._known(digest)
-            if took is not None and took.depth >= part.depth:
+            if took is not None and took.depth >= piece.depth:
                 decoder.work.spend(took.work)
             else:
                 left, keys = decoder.work.left, decoder.work.keys
-                decoder.value(unpack(part.packed), part.depth)
+                decoder.value(unpack(piece.packed), piece.depth)
                 if decoder.work.keys == keys:  # else what it takes is measured by the clock, of all such together
-                    new.append((digest, _Took(part.depth, left - decoder.work.left)))
+                    new.append((digest, _Took(piece.depth, left - decoder.work.left)))
         if not decoder.is_apart:
             return False
         for digest, took in new:

@@ -76,7 +76,7 @@ class Writer:
         """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
         draft = header_of(checkpoint, self._actor)
-        raw = await self._loadable(draft, self._codec.encode_in_parts(checkpoint))
+        raw = await self._loadable(draft, self._codec.encode_in_pieces(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
             bound.goes_on(execution)

@@ -38,13 +38,15 @@ async def _eventckpt(folder: Path) -> AsyncGenerator[Saves, None]:
         yield lambda run: storage.for_run(run).save
 
 
+def _on_cosmos(endpoint: str, key: str, container: str) -> dict[str, Any]:
+    return {"endpoint": endpoint, "credential": key, "database_name": "bench", "container_name": container}
+
+
 @asynccontextmanager
 async def _cosmos(folder: Path, endpoint: str, key: str) -> AsyncGenerator[Saves, None]:
     from eventckpt import CosmosCheckpointStorage
 
-    async with CosmosCheckpointStorage(
-        endpoint=endpoint, credential=key, database_name="bench", container_name="ours"
-    ) as storage:
+    async with CosmosCheckpointStorage(**_on_cosmos(endpoint, key, "ours")) as storage:
         yield lambda run: storage.for_run(run).save
 
 
@@ -52,9 +54,7 @@ async def _cosmos(folder: Path, endpoint: str, key: str) -> AsyncGenerator[Saves
 async def _cosmos_upstream(folder: Path, endpoint: str, key: str) -> AsyncGenerator[Saves, None]:
     from agent_framework_azure_cosmos import CosmosCheckpointStorage
 
-    async with CosmosCheckpointStorage(
-        endpoint=endpoint, credential=key, database_name="bench", container_name="theirs"
-    ) as storage:
+    async with CosmosCheckpointStorage(**_on_cosmos(endpoint, key, "theirs")) as storage:
         yield lambda run: storage.save
 
 

@@ -60,7 +60,7 @@ def _loads(codec: CheckpointCodec, value: Any) -> int:
     """How many it takes to prove a checkpoint that holds a copy of `value`, as the framework hands one on."""
     copied = checkpoint(deepcopy(value))
     Counted.loads = 0
-    codec.prove(codec.encode_in_parts(copied))
+    codec.prove(codec.encode_in_pieces(copied))
     return Counted.loads
 
 
@@ -117,7 +117,7 @@ def test_a_class_that_takes_the_place_of_another_is_asked_itself(monkeypatch: py
 
     Other.__qualname__ = "Counted"
     monkeypatch.setattr(sys.modules[__name__], "Counted", Other)
-    encoded = codec.encode_in_parts(checkpoint([Other(1)]))
+    encoded = codec.encode_in_pieces(checkpoint([Other(1)]))
     with pytest.raises(CheckpointDecodeError, match="not I"):
         codec.prove(encoded)
 
@@ -134,7 +134,7 @@ def test_what_is_not_loadable_is_named_with_the_way_to_it_though_its_neighbours_
     with pytest.raises(CheckpointDecodeError, match=r"had enough.*checkpoint\.state\.value\[2\]"):
         codec.decode(codec.encode(checkpoint([app.Point(1), app.Point(2), Counted(3)])))
     with pytest.raises(CheckpointDecodeError, match=r"had enough.*checkpoint\.state\.value\[2\]"):
-        codec.prove(codec.encode_in_parts(checkpoint([*many, Counted(3)])))
+        codec.prove(codec.encode_in_pieces(checkpoint([*many, Counted(3)])))
 
 
 def _collides() -> set[Any]:
@@ -182,9 +182,9 @@ def test_what_takes_more_beside_references_is_counted_so_whatever_was_loaded_bef
     codec = CheckpointCodec([*app.ALLOWED, TAGGED])
     many: list[Any] = [Tagged(set(range(number % 7, number % 7 + 120))) for number in range(5_000)]
     if known:
-        codec.prove(codec.encode_in_parts(checkpoint(many)))
+        codec.prove(codec.encode_in_pieces(checkpoint(many)))
     held = app.Point(1)
-    encoded = codec.encode_in_parts(checkpoint([held, held, *many]))
+    encoded = codec.encode_in_pieces(checkpoint([held, held, *many]))
     with pytest.raises(CheckpointDecodeError, match="far more memory or time"):
         codec.decode(encoded.raw)
     with pytest.raises(CheckpointDecodeError, match="far more memory or time"):
@@ -212,13 +212,13 @@ class Builder:
 def test_an_upcaster_of_a_class_that_is_built_by_another_counts_too() -> None:
     keys = [f"{__name__}:Made", f"{__name__}:Builder"]
     value = checkpoint([Made()])
-    CheckpointCodec(keys).prove(CheckpointCodec(keys).encode_in_parts(value))
+    CheckpointCodec(keys).prove(CheckpointCodec(keys).encode_in_pieces(value))
     later: list[Upcaster] = []
     codec = CheckpointCodec(keys)
-    codec.prove(codec.encode_in_parts(value))
+    codec.prove(codec.encode_in_pieces(value))
     later.append(Upcaster(keys[0], to=keys[1]))
     codec._upcasters = CheckpointCodec(keys, upcasters=later)._upcasters
-    encoded = codec.encode_in_parts(value)
+    encoded = codec.encode_in_pieces(value)
     assert _outcome(lambda: codec.prove(encoded)) == _outcome(lambda: codec.decode(encoded.raw)) is not None
 
 
@@ -241,9 +241,9 @@ def test_a_conversation_costs_the_messages_that_are_new(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Content, "__setstate__", count)
     messages = [Message("user", [f"number {number}"]) for number in range(50)]
-    codec.prove(codec.encode_in_parts(checkpoint({"cache": messages[:49]})))
+    codec.prove(codec.encode_in_pieces(checkpoint({"cache": messages[:49]})))
     before = made[0]
-    codec.prove(codec.encode_in_parts(checkpoint(deepcopy({"cache": messages}))))
+    codec.prove(codec.encode_in_pieces(checkpoint(deepcopy({"cache": messages}))))
     assert made[0] - before == (1 if before else 0)
 
 
@@ -282,11 +282,11 @@ def _checkpoints(draw: st.DrawFn) -> list[WorkflowCheckpoint]:
 def test_the_proof_says_what_loading_all_of_it_would(checkpoints: list[WorkflowCheckpoint]) -> None:
     warm = _codec()
     for each in checkpoints:
-        encoded = warm.encode_in_parts(each)
+        encoded = warm.encode_in_pieces(each)
         cold = _codec()
         whole = _outcome(lambda encoded=encoded: _codec().decode(encoded.raw))
         assert _outcome(lambda encoded=encoded: warm.prove(encoded)) == whole
-        assert _outcome(lambda cold=cold, each=each: cold.prove(cold.encode_in_parts(each))) == whole
+        assert _outcome(lambda cold=cold, each=each: cold.prove(cold.encode_in_pieces(each))) == whole
 
 
 @given(_checkpoints())

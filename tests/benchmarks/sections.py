@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.hostile import CORPUS, RAW
-
 from . import (
     audit,
     capacity,
@@ -124,10 +122,6 @@ SECTIONS: Final[list[Section]] = [
         main_job.attacks,
         "Each attack on the codec that was found, of at most 1 MB. The bound is of processor time and no ratio, so "
         "that a slow or busy machine misses it.",
-        why={
-            f"refuse the worst of {len(CORPUS) + len(RAW)} attacks (few_chosen_ints_in_many_tallies)": "tallies whose "
-            "keys were chosen to meet in one place of a dict; Python compares them one by one."
-        },
     ),
     Section(
         "sqlite",

@@ -67,7 +67,7 @@ def flaw_of(event: CheckpointEvent) -> str:
             f"it was written by a newer version of eventckpt (its schema is {event.schema}, this one knows up to "
             f"{SCHEMA}): upgrade eventckpt to read it"
         )
-    if event.payload is None and event.type == "checkpoint":
+    if event.payload is None and event.type != "tombstone":
         return "its header is damaged"
     if not is_whole(event):
         return "it was changed after it was written: its digest does not match"

@@ -10,7 +10,7 @@ cycles need not look at them, which it otherwise does again and again while thou
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
 
@@ -24,6 +24,7 @@ __all__ = [
     "SCHEMA",
     "SCHEMA_OF_MIGRATIONS",
     "SCHEMA_OF_SECOND_DELTAS",
+    "SCHEMA_OF_SESSIONS",
     "CheckpointEvent",
     "EventKey",
     "EventKeys",
@@ -38,10 +39,13 @@ __all__ = [
     "RunStatus",
     "StreamId",
     "Summary",
+    "Turn",
     "check_run_id",
 ]
 
-EventType: TypeAlias = Literal["checkpoint", "tombstone"]
+EventType: TypeAlias = Literal["checkpoint", "tombstone", "turn", "session"]
+"""checkpoint: the state of a run; tombstone: what was there counts no more; turn: what one agent run added to a
+session; session: what a host keeps of a session beside its turns. The last two lie in a store's `sessions()` only."""
 RunStatus: TypeAlias = Literal["running", "waiting", "done", "open", "idle"]
 """running: messages are in flight; waiting: none, but requests are pending; done: a graph workflow with neither; open:
 nothing says whether the run ended. idle: what documents of 0.1.0 say of a run that is done or open; never written."""
@@ -61,7 +65,10 @@ SCHEMA_OF_MIGRATIONS: Final = 2
 SCHEMA_OF_SECOND_DELTAS: Final = 3
 """The schema of an event whose payload is a delta against a delta."""
 
-SCHEMA: Final = SCHEMA_OF_SECOND_DELTAS
+SCHEMA_OF_SESSIONS: Final = 4
+"""The schema of an event of a session: of type `turn` or `session`, or of a tombstone that clears one."""
+
+SCHEMA: Final = SCHEMA_OF_SESSIONS
 """The latest schema that this version knows."""
 
 
@@ -163,8 +170,23 @@ class Migration(msgspec.Struct, frozen=True, gc=False, kw_only=True):
     """The `graph_signature_hash` of the checkpoint that it was given."""
 
 
+class Turn(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What a turn of a session is, readable without decoding its messages."""
+
+    roles: dict[str, int] = {}
+    """Its messages, counted by their role; empty: of the event that begins a fork of a session."""
+    continues: str | None = None
+    """The turn that this is a later part of, where a turn is saved after each call of the model."""
+    session: str | None = None
+    """Of the first event of a branch: the session that it is a branch of."""
+
+
 class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
-    """One immutable record in the stream of a run."""
+    """One immutable record in the stream of a run, or of a session.
+
+    Of a session, `workflow_name` is the provider's `source_id`, `run_id` the session's id, and `checkpoint_id` the id
+    of the turn.
+    """
 
     type: EventType
     workflow_name: str
@@ -192,6 +214,11 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """Of a tombstone that records a removal: every stretch removed from this run so far. Its checkpoint id is empty."""
     migration: Migration | None = None
     """Of a checkpoint that a migration made: which. Such an event has the schema `SCHEMA_OF_MIGRATIONS`."""
+    turn: Turn | None = None
+    """Of a turn, and only of one."""
+    cleared: dict[str, int] | None = None
+    """Of a tombstone that clears a session: by the run id of each of its branches, up to which seq it is hidden. Of the
+    stream itself all before is, and all that it was forked from. Its checkpoint id is empty."""
     digest: str = ""
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""
@@ -232,7 +259,7 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
         """What is left of a stored event whose header is damaged, or of a later schema: what its key says, and no
         payload."""
         return cls(
-            type="tombstone" if kind == "tombstone" else "checkpoint",
+            type=cast(EventType, kind) if kind in get_args(EventType) else "checkpoint",
             workflow_name=str(workflow_name),
             run_id=str(run_id),
             seq=seq if isinstance(seq, int) else 0,
@@ -336,6 +363,8 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     recorded_at: str = ""
     """When the head was recorded."""
     forked_from: ForkPoint | None = None
+    session: str | None = None
+    """Of a branch: the session that it is a branch of."""
     schema: int = FIRST_SCHEMA
 
     @property

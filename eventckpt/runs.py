@@ -103,7 +103,7 @@ class LiveBackwards:
         key = (header.stream, header.checkpoint_id)
         is_newest = key not in self._met
         self._met.add(key)
-        return is_newest and header.type == "checkpoint"
+        return is_newest and header.type != "tombstone"
 
 
 def fold(headers: Sequence[CheckpointEvent]) -> RunInfo | None:
@@ -142,7 +142,7 @@ def _folded(headers: Sequence[CheckpointEvent], removals: Removals) -> RunInfo:
 
 def _note(found: dict[str, _Event], header: _Event) -> None:
     found.pop(header.checkpoint_id, None)
-    if header.type == "checkpoint":
+    if header.type != "tombstone":
         found[header.checkpoint_id] = header
 
 
@@ -163,7 +163,7 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
         if header.seq != seq + 1 or header.stream != stream:
             raise ValueError(f"seq {header.seq} of {header.stream} does not follow seq {seq} of {stream}")
         seq = header.seq
-        if header.type == "checkpoint":
+        if header.type != "tombstone":
             latest, latest_id, deleted = header, header.checkpoint_id, False
         elif header.checkpoint_id == latest_id:
             deleted = True
@@ -184,8 +184,9 @@ def _added(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
         status="open",
         started_at=first.recorded_at,
         forked_from=first.forked_from,
+        session=first.turn.session if first.turn else None,
     )
-    checkpoints = sum(header.type == "checkpoint" for header in headers)
+    checkpoints = sum(header.type != "tombstone" for header in headers)
     return msgspec.structs.replace(
         before,
         seq=head.seq,

@@ -289,7 +289,7 @@ class _Walk:
             self._gaps.append((self.seq + 1, event.seq - 1))
         elif self.seq and event.previous_digest != self.digest:
             self._broken = self._broken or f"seq {event.seq} does not follow seq {self.seq}"
-        if event.payload is None and event.type == "checkpoint":
+        if event.payload is None and event.type != "tombstone":
             self._broken = self._broken or f"seq {event.seq} is damaged, or was written by a newer version"
         elif flaw and not is_newer(event):  # an import would leave it out, and this may be the only copy by then
             self._broken = self._broken or f"seq {event.seq} {flaw}"

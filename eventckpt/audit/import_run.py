@@ -393,7 +393,7 @@ class RunImport:
         self._given = max(self._given, batch[-1].seq)
         self._report.added += added
         if added:
-            await self._shared.add(self.stream, [event.checkpoint_id for event in batch if event.type == "checkpoint"])
+            await self._shared.add(self.stream, [event.checkpoint_id for event in batch if event.type != "tombstone"])
 
     # What is told
 

@@ -141,7 +141,7 @@ def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | Non
         stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
     by_seq = {header.seq: header for header in counting}
     stays |= _bases(by_seq[seq] for seq in stays)
-    named = {by_seq[seq].checkpoint_id for seq in stays if seq in by_seq and by_seq[seq].type == "checkpoint"}
+    named = {by_seq[seq].checkpoint_id for seq in stays if seq in by_seq and by_seq[seq].type != "tombstone"}
     return stays | {header.seq for header in counting if header.type == "tombstone" and header.checkpoint_id in named}
 
 

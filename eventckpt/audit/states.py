@@ -160,7 +160,7 @@ class States:
         removals = await removals_of(self._store, stream)
         async with aclosing(self._store.events(stream, gt=gt, lte=lte)) as events:
             async for event in events:
-                if event.type != "checkpoint" or removals.covers(event.seq):
+                if event.type == "tombstone" or removals.covers(event.seq):
                     continue
                 try:
                     raw = await self.raw(event)

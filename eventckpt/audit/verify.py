@@ -99,7 +99,7 @@ async def _verified(
             run = run or _Run(store, stretch.stream)
             for event in stretch.events:
                 run.take(event)
-                if decode is not None and event.type == "checkpoint" and event.seq not in run.bad:
+                if decode is not None and event.type != "tombstone" and event.seq not in run.bad:
                     await run.decode(event, decode)
             if stretch.ends:
                 await run.close()

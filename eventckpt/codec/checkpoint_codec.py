@@ -7,7 +7,7 @@ writes equal checkpoints as equal bytes. The bytes are MessagePack: data that an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from decimal import localcontext
 from types import NoneType
 from typing import Any, Final, cast
@@ -97,37 +97,46 @@ class CheckpointCodec:
         """
         return self.encode_in_pieces(checkpoint).raw
 
+    def encode_values(self, values: Mapping[str, object]) -> bytes:
+        """The MessagePack bytes of values that make up no checkpoint, under the same rules: what is kept of a session.
+
+        Args:
+            values: by name.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointEncodeError: as `encode`; the path begins with the name.
+        """
+        return self._encoded_in_pieces(dict(values), "A value").raw
+
     def encode_in_pieces(self, checkpoint: WorkflowCheckpoint) -> Encoded:
         """What `encode` gives, and with it what `prove` needs. Raises what `encode` does."""
-        fields = checkpoint.to_dict()
+        encoded = self._encoded_in_pieces(
+            checkpoint.to_dict(), f"Checkpoint {checkpoint.checkpoint_id!r}", "checkpoint"
+        )
+        return encoded if type(checkpoint) is WorkflowCheckpoint else encoded._replace(pieces=None)
+
+    def _encoded_in_pieces(self, fields: dict[str, Any], what: str, *path: str) -> Encoded:
         try:
             try:
                 encoded = self._encoded(fields, PieceEncoder(self._gate, self._ordinary, careful=False))
             except (OverflowError, UnicodeEncodeError):  # an int beyond 64 bits, a lone surrogate: rare
                 encoded = self._encoded(fields, PieceEncoder(self._gate, self._ordinary, careful=True))
         except RecursionError as error:
-            raise CheckpointEncodeError(
-                f"Checkpoint {checkpoint.checkpoint_id!r} nests deeper than this call's stack has room for."
-            ) from error
+            raise CheckpointEncodeError(f"{what} nests deeper than this call's stack has room for.") from error
         except CheckpointEncodeError as error:
-            error.path.insert(0, "checkpoint")
+            error.path[:0] = path
             raise
         except Exception as error:  # a container that another thread changes meanwhile, for one
-            raise CheckpointEncodeError(
-                f"Checkpoint {checkpoint.checkpoint_id!r} cannot be encoded: {type(error).__name__}: {error}."
-            ) from error
+            raise CheckpointEncodeError(f"{what} cannot be encoded: {type(error).__name__}: {error}.") from error
         if len(encoded.raw) > MAX_RAW_SIZE:
-            raise CheckpointEncodeError(
-                f"Checkpoint {checkpoint.checkpoint_id!r} has {len(encoded.raw):,} bytes; the limit is "
-                f"{MAX_RAW_SIZE:,}."
-            )
-        return encoded if type(checkpoint) is WorkflowCheckpoint else encoded._replace(pieces=None)
+            raise CheckpointEncodeError(f"{what} has {len(encoded.raw):,} bytes; the limit is {MAX_RAW_SIZE:,}.")
+        return encoded
 
     def _encoded(self, fields: dict[str, Any], encoder: PieceEncoder) -> Encoded:
         node, classes = encoder.tree(fields), encoder.classes
         shapes = {key: shape.node for key, cls in classes.items() if (shape := self._shapes.of(cls))}
         raw = Root(node, shapes).packed(pack_pieces)
-        as_they_are = all(f.type_of(fields[name]) in types for name, types in _FIELDS.items())
+        as_they_are = all(name in fields and f.type_of(fields[name]) in types for name, types in _FIELDS.items())
         return Encoded(raw, classes, shapes, encoder.pieces() if as_they_are else None)
 
     def prove(self, encoded: Encoded) -> None:
@@ -220,6 +229,24 @@ class CheckpointCodec:
             CheckpointDecodeError: the bytes are damaged, hostile or of an unknown version, or a class can no
                 longer be rebuilt from what it saved.
         """
+        fields = self._decoded(raw, told, texts, "checkpoint")
+        for name, types in _FIELDS.items():
+            if name in fields and f.type_of(fields[name]) not in types:
+                raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
+        try:
+            return WorkflowCheckpoint.from_dict(fields)
+        except WorkflowCheckpointException as error:
+            raise CheckpointDecodeError(
+                f"A stored checkpoint does not fit the installed agent_framework: {error}"
+            ) from error
+
+    def decode_values(self, raw: bytes, *, told: Callable[[Drift], None] | None = None) -> dict[str, Any]:
+        """The values that `encode_values` gave `raw` for. Takes and raises what `decode` does."""
+        return self._decoded(raw, told, None)
+
+    def _decoded(
+        self, raw: bytes, told: Callable[[Drift], None] | None, texts: dict[str, str] | None, *path: str
+    ) -> dict[str, Any]:
         try:
             root = opened(raw)
             if texts is not None:
@@ -232,7 +259,7 @@ class CheckpointCodec:
                 forget()
         except CheckpointDecodeError as error:
             if error.path:
-                error.path.insert(0, "checkpoint")
+                error.path[:0] = path
             raise
         except WorkflowCheckpointException:
             raise
@@ -242,18 +269,9 @@ class CheckpointCodec:
             raise CheckpointDecodeError(f"Stored bytes are not a checkpoint: {said(error)}") from error
         if type(fields) is not dict:
             raise CheckpointDecodeError("Stored bytes are MessagePack, but not a checkpoint.")
-        fields = cast(dict[str, Any], fields)
-        for name, types in _FIELDS.items():
-            if name in fields and f.type_of(fields[name]) not in types:
-                raise CheckpointDecodeError(f"A stored checkpoint's {name} is a {f.type_of(fields[name]).__name__}.")
         for drift in decoder.evolution.drifts.noted():
             (told or _warn)(drift)
-        try:
-            return WorkflowCheckpoint.from_dict(fields)
-        except WorkflowCheckpointException as error:
-            raise CheckpointDecodeError(
-                f"A stored checkpoint does not fit the installed agent_framework: {error}"
-            ) from error
+        return cast("dict[str, Any]", fields)
 
 
 def _warn(drift: Drift) -> None:

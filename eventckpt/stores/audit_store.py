@@ -84,6 +84,36 @@ class AuditStore(EventStore):
     def events(self, stream: StreamId, *, gt: int = 0, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
         """The events of a stream with `gt < seq <= lte`, whole, in order of the seq that each is kept under."""
 
+    async def newest(self, stream: StreamId, *, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
+        """The events of a stream, whole, from the last one back to the first. Of those behind the seq `lte` only
+        tombstones are given: what a session's clearing hides lies before it.
+
+        An engine should override this: here, headers are read first.
+
+        Args:
+            stream: its key.
+            lte: the last seq that all is to be given of; None: of all.
+        """
+        async with aclosing(self.headers(stream, desc=True)) as headers:
+            async for header in headers:
+                if lte is None or header.seq <= lte or header.type == "tombstone":
+                    for event in await self.read(stream, header.seq):
+                        yield event
+
+    async def run_ids(self, workflow_name: str) -> AsyncGenerator[str, None]:
+        """The run ids of a workflow, each once, in no order.
+
+        An engine should override this with what it finds by an index, whatever the number of events: here, the streams
+        are walked along.
+        """
+        async with aclosing(self.streams(workflow_name=workflow_name)) as streams:
+            async for stream in streams:
+                yield stream.run_id
+
+    def sessions(self) -> AuditStore:
+        """See `EventStore.sessions`."""
+        raise CheckpointStoreError(f"{type(self).__name__} keeps no sessions.")
+
     async def events_of_runs(self, streams: Sequence[StreamId]) -> AsyncGenerator[Stretch, None]:
         """What `events` gives of several runs, in stretches as `headers_of_runs` gives them.
 

@@ -182,6 +182,15 @@ class EventStore(ABC):
         """
         return 0
 
+    def sessions(self) -> EventStore:
+        """The events of sessions, kept beside these: a store of its own, in whose streams and lists nothing of these
+        is, nor the other way round. The same object each time; it is closed with this store.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no sessions.
+        """
+        raise CheckpointStoreError(f"{type(self).__name__} keeps no sessions.")
+
     def run_store(self, name: str | None = None) -> RunStore:
         """The "latest" projection kept beside these events: the one in use, or the one called `name`.
 

@@ -149,7 +149,7 @@ def _still_told(known: Sequence[CheckpointEvent], document: RunInfo) -> RunInfo:
     if document.checkpoint_id is None:
         return pointing(expected, None)
     if latest is not None:
-        return pointing(expected, latest if latest.type == "checkpoint" else None)
+        return pointing(expected, latest if latest.type != "tombstone" else None)
     return expected if 0 < document.checkpoint_seq <= document.seq else pointing(expected, None)
 
 

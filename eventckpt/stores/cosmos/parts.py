@@ -48,7 +48,7 @@ async def _in_use(container: Container, key: str) -> set[str] | None:
         async for header in headers:
             if header.payload is not None:
                 used.update(header.payload.parts)
-            elif header.type == "checkpoint":
+            elif header.type != "tombstone":
                 logger.warning(
                     "Parts in run %r of workflow %r are kept: the header of seq %d is damaged.",
                     header.run_id,

@@ -22,7 +22,7 @@ __all__ = ["commands", "import_from"]
 commands: Final = typer.Typer()
 
 
-@command(commands, "import-from")
+@command(commands, "import-from", of_runs="what is taken over says itself where it goes.")
 async def import_from(
     session: Session,
     kind: Annotated[str, typer.Argument(help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage.")],

@@ -23,7 +23,7 @@ __all__ = ["commands", "fork", "prune"]
 commands: Final = typer.Typer()
 
 
-@command(commands, "fork")
+@command(commands, "fork", of_runs="a fork of a session copies nothing: EventHistoryProvider.fork begins one.")
 async def fork(
     session: Session,
     checkpoint: CheckpointName,

@@ -57,11 +57,13 @@ def is_reserved(source_id: str) -> bool:
 class Seen:
     """Where a key stood when it was read or written: what a later write has to follow."""
 
-    __slots__ = ("head", "sent")
+    __slots__ = ("head", "raw_size", "sent")
 
-    def __init__(self, head: Head) -> None:
+    def __init__(self, head: Head, raw_size: int = 0) -> None:
         self.head = head
         """The last event of the key's stream."""
+        self.raw_size = raw_size
+        """Of a value that was read: its bytes."""
         self.sent: set[str] = set()
         """The digests of what was sent to follow it. Where no answer came, it may be there all the same: then it is no
         other writer's."""
@@ -120,7 +122,7 @@ class Snapshots:
         stored = await self._decoded(event)
         if stored["key"] != key:
             raise CheckpointDecodeError(f"{_named(event)} cannot be read: it is of the key {described(stored['key'])}.")
-        return stored["value"], Seen(head)
+        return stored["value"], Seen(head, event.payload.raw_size if event.payload else 0)
 
     async def set(self, key: str, value: Mapping[str, Any], seen: Seen | None = None) -> Seen:
         """Write the value of a key; where it stands then.

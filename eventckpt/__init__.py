@@ -13,6 +13,7 @@ from .errors import (
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
     RunNotFoundError,
+    SessionConflictError,
     StoreCorruptError,
     StoreFormatError,
     StoreFullError,
@@ -31,6 +32,9 @@ from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
     from .audit import CheckpointAudit, get_checkpoint_summary
+    from .history.cosmos_sessions import CosmosSessionStore
+    from .history.session_store import EventSessionStore
+    from .history.sqlite_sessions import SqliteSessionStore
     from .storage.cosmos import CosmosCheckpointStorage
     from .stores.cosmos import CosmosEventStore
 
@@ -47,13 +51,17 @@ __all__ = [
     "CheckpointTypeNotAllowedError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
+    "CosmosSessionStore",
     "EventCheckpointStorage",
+    "EventSessionStore",
     "EventStore",
     "RunCheckpointStorage",
     "RunInfo",
     "RunNotFoundError",
+    "SessionConflictError",
     "SqliteCheckpointStorage",
     "SqliteEventStore",
+    "SqliteSessionStore",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -77,6 +85,9 @@ def __getattr__(name: str) -> object:
         "CheckpointAudit": "audit",
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
+        "CosmosSessionStore": "history.cosmos_sessions",
+        "EventSessionStore": "history.session_store",
+        "SqliteSessionStore": "history.sqlite_sessions",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

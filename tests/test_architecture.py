@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},
+    {"history"},
     {"audit", "exit_codes"},
     {"cli"},
 ]
@@ -40,7 +41,7 @@ COSMOS = "eventckpt/stores/cosmos/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
-    "azure": (COSMOS, "eventckpt/storage/cosmos.py", "eventckpt/location.py"),
+    "azure": (COSMOS, "eventckpt/history/cosmos_sessions.py", "eventckpt/storage/cosmos.py", "eventckpt/location.py"),
     "aiohttp": (COSMOS,),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
@@ -54,7 +55,9 @@ AT_HOME: Final[dict[str, tuple[str, ...]]] = {
 NAME_ENGINES: Final = (
     "eventckpt/__init__.py",  # the public names
     "eventckpt/location.py",  # opens whichever store it is
-    "eventckpt/storage/cosmos.py",  # the ready-made storages
+    "eventckpt/history/cosmos_sessions.py",  # the ready-made storages
+    "eventckpt/history/sqlite_sessions.py",
+    "eventckpt/storage/cosmos.py",
     "eventckpt/storage/sqlite.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
 )

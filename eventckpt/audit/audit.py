@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from agent_framework import Message, WorkflowCheckpoint
 
@@ -46,6 +46,7 @@ from .projection import LatestDocuments
 from .prune import Plan, carry_out, plan_for
 from .replay import Replayed, replay_run
 from .resolve import checkpoint_at, checkpoint_named, run_named
+from .rests import Rests
 from .runs import Filter, list_runs
 from .states import ANY_TYPE, Change, States
 from .types import TypeUse, types_used
@@ -407,10 +408,12 @@ class CheckpointAudit:
         force: bool = False,
     ) -> AsyncGenerator[Plan, None]:
         """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
+        limits: dict[str, Any] = {"keep": keep, "before": before, "only_finished": only_finished, "force": force}
+        others = Rests(self.store)
         async with aclosing(self._each(streams)) as each, aclosing(runs_of(self.store, each)) as runs:
             async for stream, headers in runs:
                 if headers:
-                    plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    plan = plan_for(headers, **limits, rests=await others.up_to(stream) if self.kind is TURNS else 0)
                     unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
                     yield plan._replace(unmarked=tuple(unmarked))
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from ..audit import CheckpointAudit, Filter, Latest
+from ..audit import CheckpointAudit, Filter
 from ..audit.kinds import TURNS, LogKind
 from ..audit.lineage import Node, walk
 from ..events import CheckpointEvent, RunStatus, StreamId
@@ -27,6 +27,7 @@ from .render import (
     time_text,
 )
 from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
+from .sessions import latest_of, list_sessions
 from .turns import TURN_COLUMNS, roles_text, show_held, turn_row, type_text
 
 __all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "show", "tail"]
@@ -41,7 +42,6 @@ _STATUSES: dict[str, RunStatus] = {
     "idle": "idle",
 }
 _DEEP = 40  # branches of branches that are still drawn further right
-_LATEST: dict[str, Latest] = {"log": "log", "projection": "projection"}
 
 
 @command(commands, "runs")
@@ -65,11 +65,22 @@ async def runs(
         str, typer.Option(help="Where to look: in the log, or in the projection, quicker and maybe late.")
     ] = "log",
 ) -> None:
-    """List runs, the last written to first."""
+    """List runs, the last written to first. With --turns, as `sessions`."""
+    if session.turns:
+        session.not_of_turns(
+            status=status,
+            since=since,
+            until=until,
+            pending=pending,
+            request=request,
+            actor=actor,
+            after=after,
+            count=count,
+        )
+        await list_sessions(session, workflow, "", limit, latest)
+        return
     if status is not None and status not in _STATUSES:
         raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, not {status!r}.")
-    if latest not in _LATEST:
-        raise Failure(USAGE, f"--latest is {' or '.join(_LATEST)}, not {latest!r}.")
     which = Filter(
         workflow_name=workflow,
         status=_STATUSES[status] if status else None,
@@ -78,7 +89,7 @@ async def runs(
         request=request if request is not None else ("" if pending else None),
         actor=actor,
     )
-    audit = await session.audit(latest=_LATEST[latest])
+    audit = await session.audit(latest=latest_of(latest))
     behind = await audit.run(after, workflow_name=workflow) if after is not None else None
     listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
     async with aclosing(audit.runs(which, after=behind)) as infos:

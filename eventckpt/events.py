@@ -76,7 +76,7 @@ _NAMED: Final[dict[EventType, tuple[str, str, str]]] = {
     "checkpoint": ("Checkpoint", "run", "workflow"),
     "tombstone": ("Checkpoint", "run", "workflow"),
     "turn": ("Turn", "session", "source"),
-    "session": ("Snapshot", "session", "source"),
+    "session": ("State", "session", "source"),
 }
 """What the message of an error calls an event, and its stream by."""
 

@@ -172,11 +172,8 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
         elif header.checkpoint_id == latest_id:
             deleted = True
     added = _added(info, headers)
-    if (
-        deleted
-        or (latest is None and added.status == "idle" and not cleared)
-        or any(header.pruned for header in headers)
-    ):
+    is_told = latest is not None or cleared or added.status != "idle"
+    if deleted or not is_told or any(header.pruned for header in headers):
         return None
     return pointing(added, latest) if latest or cleared else added
 

@@ -23,6 +23,7 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..history.past import in_order
 from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
@@ -201,7 +202,7 @@ class CheckpointAudit:
         if time is not None:
             seq = await seq_at(self.store, stream, time)
         turns = await turns_at(self.store, Point(stream) if seq is None else Point(stream, seq))
-        async with aclosing(whole(self.store, turns)) as events:
+        async with aclosing(whole(self.store, in_order(turns))) as events:
             async for event in events:
                 yield event
 

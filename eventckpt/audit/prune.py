@@ -140,9 +140,8 @@ def _left(headers: Sequence[CheckpointEvent], counting: Sequence[CheckpointEvent
 
 
 def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | None) -> set[int]:
-    stays = {header.seq for header in _last(list(live(counting).values()), keep)} | {
-        header.seq for header in counting if header.migration is not None
-    }
+    stays = {header.seq for header in _last(list(live(counting).values()), keep)}
+    stays |= {header.seq for header in counting if header.migration is not None}
     if before is not None:
         stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
     whole = {turn_of(header) for header in counting if header.seq in stays and header.type == "turn"}

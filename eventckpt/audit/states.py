@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable
 from contextlib import aclosing, contextmanager, suppress
-from typing import Any, Final, Literal, NamedTuple, TypeVar, cast
+from typing import Final, Literal, NamedTuple, TypeVar
 
 from agent_framework import Message, WorkflowCheckpoint
 
 from ..allowlist import is_admitted_by_name
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..codec.decoder import said
 from ..codec.tree import Tree, parts_at, same
 from ..codec.tree_reader import read_forms, read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, EventType, StreamId
+from ..history.turns import stored_messages, unpacked
 from ..storage.payloads import BaseCache, Payloads
 from ..stores import AuditStore
 from ..stores.walks import removals_of
@@ -107,13 +107,22 @@ class States:
 
     async def readable(self, event: CheckpointEvent) -> dict[str, Tree]:
         """`tree`, where the messages of a turn can be made, too. Types that are not allowed are no fault of it."""
-        raw = await self.raw(event)
-        return await off_the_loop(len(raw), self._readable, event, raw)
+        tree = await self.tree(event)
+        if event.type == "turn":
+            with suppress(CheckpointTypeNotAllowedError):
+                await self.messages(event)
+        return tree
 
     async def messages(self, event: CheckpointEvent) -> list[Message]:
         """The messages in a whole turn, decoded under the allow-list."""
-        raw = await self.raw(event)
-        return await off_the_loop(len(raw), self._messages, event, raw)
+        with _decoding(event, "turn"):
+            stored = await unpacked(self.decoder, event)
+        messages: list[Message] = []
+        for each in stored_messages(event, stored):
+            if not isinstance(each, Message):
+                raise each
+            messages.append(each)
+        return messages
 
     async def types(self, event: CheckpointEvent) -> set[str]:
         """The names of the types that the state in a whole event holds."""
@@ -191,16 +200,6 @@ class States:
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
 
-    def _readable(self, event: CheckpointEvent, raw: bytes) -> dict[str, Tree]:
-        if event.type == "turn":
-            with suppress(CheckpointTypeNotAllowedError):
-                self._messages(event, raw)
-        return self._tree(event, raw)
-
-    def _messages(self, event: CheckpointEvent, raw: bytes) -> list[Message]:
-        with _decoding(event, "turn"):
-            return _messages_in(self.decoder.decode_values(raw))
-
     def _decoded(self, event: CheckpointEvent, raw: bytes) -> WorkflowCheckpoint:
         with _decoding(event, "checkpoint"):
             return self.decoder.decode(raw)
@@ -217,16 +216,3 @@ def _decoding(event: CheckpointEvent, wanted: EventType) -> Generator[None, None
         raise error.about(f"{event.named()}: ") from error
     except CheckpointDecodeError as error:
         raise CheckpointDecodeError(f"{event.named()} cannot be decoded: {safe(error)}") from error
-
-
-def _messages_in(values: dict[str, Any]) -> list[Message]:
-    stored: object = values.get("messages")
-    if not isinstance(stored, list):
-        raise CheckpointDecodeError("it holds no messages")
-    messages: list[Message] = []
-    for at, fields in enumerate(cast("list[Any]", stored)):
-        try:
-            messages.append(Message.from_dict(fields))
-        except Exception as error:  # whatever the framework makes of fields that are no message's
-            raise CheckpointDecodeError(f"its message {at} is none: {said(error)}") from error
-    return messages

@@ -67,16 +67,8 @@ async def runs(
 ) -> None:
     """List runs, the last written to first. With --turns, as `sessions`."""
     if session.turns:
-        session.not_of_turns(
-            status=status,
-            since=since,
-            until=until,
-            pending=pending,
-            request=request,
-            actor=actor,
-            after=after,
-            count=count,
-        )
+        session.not_of_turns(status=status, since=since, until=until, pending=pending, request=request)
+        session.not_of_turns(actor=actor, after=after, count=count)
         await list_sessions(session, workflow, "", limit, latest)
         return
     if status is not None and status not in _STATUSES:

@@ -7,25 +7,24 @@ where a projection is kept, and else by its log.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from ..errors import StoreNotFoundError
-from ..events import CheckpointEvent, RunInfo, StreamId
+from ..events import MAX_RUN_ID, CheckpointEvent, RunInfo, StreamId
 from ..moments import order_of
 from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
 from ..stores import AuditStore
 from ..stores.walks import runs_of
+from .saving import BRANCH_MARK
+from .sessions import BRANCH, session_of
 
 __all__ = ["SessionInfo", "sessions_of"]
 
-_BRANCH: Final = re.compile(r"~[0-9a-f]{12}\Z")
-"""What the run id of a branch ends with. A session may be called so, too: the first event tells."""
-_OF_SESSION: Final = 242
+_OF_SESSION: Final = MAX_RUN_ID - 1 - BRANCH_MARK
 """Characters of its session's id that the run id of a branch begins with."""
 _AT_ONCE: Final = 16  # streams that are asked for together
 
@@ -170,12 +169,5 @@ async def _look(store: AuditStore, stream: StreamId) -> _Stream | None:
                 break
     if head is None:
         return None
-    branch_of = await _session_of(store, stream) if _BRANCH.search(stream.run_id) else None
+    branch_of = await session_of(store, stream) if BRANCH.fullmatch(stream.run_id) else None
     return _Stream(stream.run_id, branch_of, last_turn, None, head.recorded_at)
-
-
-async def _session_of(store: AuditStore, stream: StreamId) -> str | None:
-    """Of a branch, its session."""
-    async with aclosing(store.headers(stream, lte=1)) as headers:
-        first = await anext(headers, None)
-    return first.turn.session if first is not None and first.turn is not None else None

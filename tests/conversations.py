@@ -7,9 +7,9 @@ from typing import Any
 
 from agent_framework import Content, Message
 
-from eventckpt import CheckpointCodec, CheckpointEvent, ForkPoint, StreamId, Turn, delta
+from eventckpt import CheckpointCodec, CheckpointEvent, StreamId, delta
 from eventckpt.chain import sealed
-from eventckpt.events import SCHEMA_OF_SESSIONS
+from eventckpt.events import SCHEMA_OF_SESSIONS, ForkPoint, Turn
 from eventckpt.stores import AuditStore
 
 SOURCE = "chat"
@@ -60,6 +60,7 @@ def turn_event(
         run_id=stream.run_id,
         seq=seq,
         checkpoint_id=turn_id or f"{stream.run_id}-t{seq}",
+        previous_checkpoint_id=(previous.checkpoint_id or None) if previous is not None else None,
         timestamp=moment,
         recorded_at=moment,
         actor="the shop",

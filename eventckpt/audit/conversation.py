@@ -115,8 +115,11 @@ class _Walk:
 async def whole(store: AuditStore, turns: Sequence[CheckpointEvent]) -> AsyncGenerator[CheckpointEvent, None]:
     """The events of these headers, a few at a time; what was removed meanwhile is left out."""
     for start in range(0, len(turns), _AT_ONCE):
-        for event in await store.read_each([(turn.stream, turn.seq) for turn in turns[start : start + _AT_ONCE]]):
-            yield event
+        places = [(turn.stream, turn.seq) for turn in turns[start : start + _AT_ONCE]]
+        found = {(event.stream, event.seq): event for event in await store.read_each(sorted(places))}
+        for place in places:
+            if place in found:
+                yield found[place]
 
 
 async def differences_of_turns(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable
-from contextlib import aclosing, contextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing, suppress
 from typing import Final, Literal, NamedTuple, TypeVar
 
 from agent_framework import Message, WorkflowCheckpoint
@@ -115,10 +115,9 @@ class States:
 
     async def messages(self, event: CheckpointEvent) -> list[Message]:
         """The messages in a whole turn, decoded under the allow-list."""
-        with _decoding(event, "turn"):
-            stored = await unpacked(self.decoder, event)
+        _check_type(event, "turn")
         messages: list[Message] = []
-        for each in stored_messages(event, stored):
+        for each in stored_messages(event, await unpacked(self.decoder, event)):
             if not isinstance(each, Message):
                 raise each
             messages.append(each)
@@ -201,18 +200,15 @@ class States:
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
 
     def _decoded(self, event: CheckpointEvent, raw: bytes) -> WorkflowCheckpoint:
-        with _decoding(event, "checkpoint"):
+        _check_type(event, "checkpoint")
+        try:
             return self.decoder.decode(raw)
+        except CheckpointTypeNotAllowedError as error:
+            raise error.about(f"{event.named()}: ") from error
+        except CheckpointDecodeError as error:
+            raise CheckpointDecodeError(f"{event.named()} cannot be decoded: {safe(error)}") from error
 
 
-@contextmanager
-def _decoding(event: CheckpointEvent, wanted: EventType) -> Generator[None, None, None]:
-    """Errors say which event it is; one of another type than the wanted holds no such thing."""
+def _check_type(event: CheckpointEvent, wanted: EventType) -> None:
     if event.type != wanted:
         raise CheckpointDecodeError(f"{event.named()} is no {wanted}: its type is {event.type}.")
-    try:
-        yield
-    except CheckpointTypeNotAllowedError as error:
-        raise error.about(f"{event.named()}: ") from error
-    except CheckpointDecodeError as error:
-        raise CheckpointDecodeError(f"{event.named()} cannot be decoded: {safe(error)}") from error

@@ -46,10 +46,15 @@ async def test_the_history_of_a_session_names_turns_branches_forks_clears_and_pr
     await store.append(clear_event(three, **{branch.run_id: 1}))
     lines = (await cli("history", "s1", "--turns")).out.splitlines()
     assert lines[0].split() == ["seq", "recorded", "type", "turn", "messages", "stored", "about", "actor"]
-    assert "turn" in lines[1] and "s1-t1" in lines[1] and "user 1, assistant 1" in lines[1]
-    assert "clear" in lines[4] and f"all before is hidden, {branch.run_id} up to 1" in lines[4]
-    assert "branch" in (told := (await cli("history", branch.run_id, "--turns")).out) and "from seq 1 of s1" in told
-    assert "fork" in (told := (await cli("history", fork.run_id, "--turns")).out) and "from seq 2 of s1" in told
+    assert "turn" in lines[1]
+    assert "s1-t1" in lines[1]
+    assert "user 1, assistant 1" in lines[1]
+    assert "clear" in lines[4]
+    assert f"all before is hidden, {branch.run_id} up to 1" in lines[4]
+    assert "branch" in (told := (await cli("history", branch.run_id, "--turns")).out)
+    assert "from seq 1 of s1" in told
+    assert "fork" in (told := (await cli("history", fork.run_id, "--turns")).out)
+    assert "from seq 2 of s1" in told
     assert [event["type"] for event in (await cli.json("history", "s1", "--turns")).of("event")][-1] == "tombstone"
     tail = (await cli("tail", "--turns", "--last", "20", "--limit", "7")).out
     assert {"turn", "branch", "fork", "clear"} <= set(tail.split())
@@ -60,10 +65,15 @@ async def test_a_turn_is_shown_by_its_messages_and_nothing_in_it_is_obeyed(cli: 
     await store.append(turn_event(session(), 1, messages, turn_id="t\x1b1", continues="t0"))
     shown = (await cli("show", "s1@1", "--turns")).out
     assert not {"\x1b", "\x07", "\u202e"} & set(shown)
-    assert 'user: "where is ' in shown and 'assistant: "I look"' in shown
-    assert "assistant calls find" in shown and "number=7" in shown
-    assert "tool gives for call-1: " in shown and "found" in shown
-    assert "user: (nothing)" in shown and "continues t0" in shown and "seq 1 of session s1, source chat" in shown
+    assert 'user: "where is ' in shown
+    assert 'assistant: "I look"' in shown
+    assert "assistant calls find" in shown
+    assert "number=7" in shown
+    assert "tool gives for call-1: " in shown
+    assert "found" in shown
+    assert "user: (nothing)" in shown
+    assert "continues t0" in shown
+    assert "seq 1 of session s1, source chat" in shown
     [turn] = (await cli.json("show", "s1@1", "--turns")).of("turn")
     assert [message["role"] for message in turn["tree"]["messages"]] == [m.role for m in messages]
     assert turn["turn"] == {"roles": {"user": 2, "assistant": 2, "tool": 1}, "continues": "t0"}
@@ -111,7 +121,8 @@ async def test_a_diff_of_turns_is_the_messages_between_them(cli: Cli, store: Aud
     assert await difference("s1", "--seq", "2..2") == []
     assert [each[0] for each in await difference("s1-t2", f"{branch.run_id}@1")] == ["removed"] * 2 + ["added"] * 2
     printed = (await cli("diff", "s1", "--seq", "2..1", "--turns")).out
-    assert '- user: "two"' in printed and "0 added, 2 removed" in printed
+    assert '- user: "two"' in printed
+    assert "0 added, 2 removed" in printed
 
 
 async def test_a_diff_reads_no_turn_that_both_have(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +140,8 @@ async def test_a_diff_reads_no_turn_that_both_have(engine: Engine, monkeypatch: 
     monkeypatch.setattr(type(store), "read_each", counted)
     audit = CheckpointAudit(whole, turns=True)
     found = [each async for each in audit.diff_turns(Point(session(), 18), Point(session(), 20))]
-    assert len(found) == 4 and asked_for == [(session(), 19), (session(), 20)]
+    assert len(found) == 4
+    assert asked_for == [(session(), 19), (session(), 20)]
 
 
 async def test_lineage_draws_turns_in_a_line_and_says_what_goes_off_from_them(cli: Cli, store: AuditStore) -> None:
@@ -137,7 +149,8 @@ async def test_lineage_draws_turns_in_a_line_and_says_what_goes_off_from_them(cl
     branch = await branched(store, one, "other")
     lines = (await cli("lineage", "s1", "--turns")).out.splitlines()
     assert [line.split()[0] for line in lines] == ["s1-t1", "╲", "s1-t2"]
-    assert branch.run_id in lines[1] and "user 1, assistant 1" in lines[0]
+    assert branch.run_id in lines[1]
+    assert "user 1, assistant 1" in lines[0]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +176,8 @@ async def test_what_only_runs_have_is_refused_by_a_sentence(
     await talked(store, session(), "one")
     monkeypatch.setattr("eventckpt.cli.compare.upcasters_in", lambda names: [])
     refused = await cli(*words, "--turns", code=2)
-    assert said in refused.err and "--turns" in refused.err
+    assert said in refused.err
+    assert "--turns" in refused.err
 
 
 async def test_the_options_and_words_of_each_command_that_asks_about_turns(cli: Cli, store: AuditStore) -> None:
@@ -203,4 +217,3 @@ async def test_sessions_are_listed_with_their_branches_folded_into_them(
     assert [each["session_id"] for each in (await cli.json("sessions", "--prefix", "a")).of("session")] == ["a"]
     assert "No sessions fit" in (await cli("sessions", "--prefix", "z")).err
     assert "--latest is" in (await cli("sessions", "--latest", "never", code=2)).err
-

@@ -286,7 +286,8 @@ async def test_no_store_takes_an_event_of_a_session_that_is_none(
     audit: CheckpointAudit, event: CheckpointEvent, why: str
 ) -> None:
     imported = await audit.import_lines([event_line(event)])
-    assert imported.added == 0 and any(why in problem for problem in imported.problems), imported.problems
+    assert imported.added == 0
+    assert any(why in problem for problem in imported.problems), imported.problems
 
 
 # Pruning

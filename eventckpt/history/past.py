@@ -14,6 +14,7 @@ from ..chain import flaw_of
 from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, StreamId
 from ..stores import AuditStore
+from ..threads import off_the_loop
 
 __all__ = ["Head", "Past", "read"]
 
@@ -90,28 +91,30 @@ class _Walk:
                 is_behind = upto is not None and event.seq > upto
                 if head is None or (upto is not None and head.seq > upto and not is_behind):
                     head = event
-                if event.type == "tombstone" and (is_own or not is_behind) and self._clears(event):
+                if event.type == "tombstone" and (is_own or not is_behind) and await self._clears(event):
                     return Head.of(head)
                 if event.type == "turn" and not is_behind:
                     first = event
-                    self._take(event)
+                    await self._take(event)
                 if self.is_enough and upto != 0:
                     break
         if first is None or first.seq != 1:
             was_left_out = self.is_enough or upto == 0
             first = next(iter(await self._store.read(stream, 1)), None) if was_left_out else None
-        self._go_on(first, is_own)
+        await self._go_on(first, is_own)
         return None if head is None else Head.of(head)
 
-    def _clears(self, event: CheckpointEvent) -> bool:
+    async def _clears(self, event: CheckpointEvent) -> bool:
         """Whether nothing before a tombstone counts any more."""
-        if event.cleared is None or not self._is_as_written(event):
+        if event.cleared is None or not await self._is_as_written(event):
             return False
         self._hide({**event.cleared, event.run_id: event.seq})
         return True
 
-    def _take(self, event: CheckpointEvent) -> None:
-        if event.cleared is not None and self._is_as_written(event):  # a fork's first, which knows what was hidden then
+    async def _take(self, event: CheckpointEvent) -> None:
+        if event.cleared is not None and await self._is_as_written(
+            event
+        ):  # a fork's first, which knows what was hidden then
             self._hide(event.cleared)
         if event.seq > self.hidden.get(event.run_id, 0):
             self.turns.append(event)
@@ -123,11 +126,13 @@ class _Walk:
             self.hidden[run_id] = max(seq, self.hidden.get(run_id, 0))
         self.turns = [turn for turn in self.turns if turn.seq > self.hidden.get(turn.run_id, 0)]
 
-    def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
+    async def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
         """What is cleared in one session stays in those that were forked off from it. Where enough was found, only
         what this session has cleared is looked for. Where anything of a stream is hidden, so is what it goes on from.
         """
-        if first is None or first.forked_from is None or first.run_id in self.hidden or not self._is_as_written(first):
+        if first is None or first.forked_from is None or first.run_id in self.hidden:
+            return
+        if not await self._is_as_written(first):
             return
         point = first.forked_from
         if StreamId(point.workflow_name, point.run_id) in self._streams or point.workflow_name != first.workflow_name:
@@ -138,8 +143,8 @@ class _Walk:
             upto = 0 if self.is_enough else point.seq
             self.origin = StreamId(point.workflow_name, point.run_id), upto, is_branch
 
-    def _is_as_written(self, event: CheckpointEvent) -> bool:
-        flaw = flaw_of(event)
+    async def _is_as_written(self, event: CheckpointEvent) -> bool:
+        flaw = await off_the_loop(event.payload.stored_size if event.payload else 0, flaw_of, event)
         if flaw:
             self.flaws.append(CheckpointDecodeError(f"{event.named()} cannot be believed: {flaw}"))
         return not flaw

@@ -199,11 +199,13 @@ def _flaw_of_fields(event: CheckpointEvent) -> str:
         return "is a turn, and does not say so, or says so and is none"
     if (event.type in TURNS.types - RUNS.types or event.cleared is not None) and event.schema < SCHEMA_OF_SESSIONS:
         return f"is of a session, and of the schema {event.schema}, which knows none"
+    if any(not 0 <= seq <= MAX_SEQ for seq in (event.cleared or {}).values()):
+        return "hides a branch up to a seq that no event has"
     if event.type == "tombstone":
         return "is a tombstone with a payload" if event.payload is not None else _flaw_of_tombstone(event)
     if event.payload is None:
         return f"is a {event.type} without a payload"
-    if event.pruned or event.cleared is not None:
+    if event.pruned or (event.cleared is not None and event.forked_from is None):
         return f"is a {event.type} that records a removal"
     return _flaw_of_payload(event.payload, event.seq) or _flaw_of_fork(event)
 
@@ -213,8 +215,6 @@ def _flaw_of_tombstone(event: CheckpointEvent) -> str:
         return "records a removal and deletes a checkpoint, which no event does"
     if event.pruned and event.cleared is not None:
         return "records a removal and clears a session, which no event does"
-    if any(not 0 <= seq <= MAX_SEQ for seq in (event.cleared or {}).values()):
-        return "clears a branch up to a seq that no event has"
     return _flaw_of_stretches(event.pruned, event.seq) or _flaw_of_fork(event)
 
 

@@ -12,21 +12,19 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from ..chain import flaw_of, is_whole
 from ..codec.tree import Tree
 from ..errors import CheckpointDecodeError
-from ..events import MAX_SEQ, CheckpointEvent, StreamId
+from ..events import MAX_SEQ, CheckpointEvent, ForkPoint, StreamId
 from ..moments import moment_of
 from ..runs import counted
 from ..stores import AuditStore
 from ..stores.walks import headers_of
+from ..threads import off_the_loop
 from .diff import Difference, Kind
 from .states import States
 
 __all__ = ["Point", "differences_of_turns", "messages_of", "seq_at", "turns_at", "whole"]
-
-_LINEAGE: Final = 1_000
-"""Streams that a turn may rest on, one on the other; a longer lineage is forged, or goes round in a circle."""
-
 
 _AT_ONCE: Final = 16  # whole events that are read together
 
@@ -47,17 +45,12 @@ async def turns_at(store: AuditStore, point: Point) -> list[CheckpointEvent]:
         point: where; of a stream that is not there, it is nothing.
 
     Raises:
-        CheckpointDecodeError: the lineage is endless.
+        CheckpointDecodeError: what says where a stream goes on from was changed, or goes round in a circle.
     """
     walk = _Walk(store)
     stretches: list[list[CheckpointEvent]] = []
     at: Point | None = point
     while at is not None:
-        if len(stretches) == _LINEAGE:
-            raise CheckpointDecodeError(
-                f"Session {point.stream.run_id!r} of source {point.stream.workflow_name!r} rests on more than "
-                f"{_LINEAGE:,} others, one on the other, which no session does; see `eventckpt verify --turns`."
-            )
         turns, at = await walk.step(at)
         stretches.append(turns)
     return [turn for stretch in reversed(stretches) for turn in stretch]
@@ -71,45 +64,55 @@ class _Walk:
         self._logs: dict[StreamId, list[CheckpointEvent]] = {}
         self._session: StreamId | None = None
         """Whose streams are gone along."""
-        self._clear: CheckpointEvent | None = None
-        """Of that session the clear that counts."""
+        self._hidden: dict[str, int] = {}
+        """By the run id of a stream, up to which seq it is hidden."""
+        self._met: set[StreamId] = set()
 
     async def step(self, at: Point) -> tuple[list[CheckpointEvent], Point | None]:
-        """What one stream has of it, and where that goes on from."""
+        """What one stream has of it, and where that goes on from. Where anything of a stream is hidden, so is that."""
+        self._met.add(at.stream)
         log = await self._log(at.stream)
-        first = log[0] if log else None
+        first = log[0] if log and log[0].seq == 1 else None
         branch_of = first.turn.session if first is not None and first.turn is not None else None
         session = StreamId(at.stream.workflow_name, branch_of) if branch_of else at.stream
         if session != self._session:
-            self._session, self._clear = session, await self._clear_before(session, at)
-        hidden = self._hidden_in(at.stream)
+            self._session = session
+            self._hide(await self._cleared_before(session, at))
+        hidden = self._hidden.get(at.stream.run_id, 0)
         turns = [each for each in log if each.type == "turn" and hidden < each.seq <= at.seq]
-        origin = first.forked_from if first is not None else None
-        if origin is None or (self._clear is not None and at.stream == session):
+        if first is None or first.forked_from is None or hidden:
             return turns, None
-        return turns, Point(StreamId(origin.workflow_name, origin.run_id), min(origin.seq, MAX_SEQ))
+        return turns, await self._origin(first.forked_from, first)
+
+    async def _origin(self, origin: ForkPoint, first: CheckpointEvent) -> Point:
+        """Where a stream goes on from, by its first event, of which all is looked at: it is to be believed."""
+        for event in await self._store.read(first.stream, 1):
+            if flaw := await off_the_loop(event.payload.stored_size if event.payload else 0, flaw_of, event):
+                raise CheckpointDecodeError(f"{first.named()} cannot be believed: {flaw}")
+        stream = StreamId(origin.workflow_name, origin.run_id)
+        if stream in self._met or origin.workflow_name != first.workflow_name:
+            raise CheckpointDecodeError(f"{first.named()} says that it goes on from itself, or from another source.")
+        self._hide(first.cleared or {})
+        return Point(stream, min(origin.seq, MAX_SEQ))
+
+    def _hide(self, cleared: Mapping[str, int]) -> None:
+        for run_id, seq in cleared.items():
+            self._hidden[run_id] = max(seq, self._hidden.get(run_id, 0))
 
     async def _log(self, stream: StreamId) -> list[CheckpointEvent]:
         if stream not in self._logs:
             self._logs[stream] = list(counted(await headers_of(self._store, stream)))
         return self._logs[stream]
 
-    async def _clear_before(self, session: StreamId, at: Point) -> CheckpointEvent | None:
-        """The last clear of a session that had been made at a point of it."""
-        found: CheckpointEvent | None = None
+    async def _cleared_before(self, session: StreamId, at: Point) -> dict[str, int]:
+        """What the last clear of a session hides that had been made at a point of it."""
+        found: dict[str, int] = {}
         for each in await self._log(session):
-            if each.cleared is not None:
-                is_before = (
-                    each.seq <= at.seq if at.stream == session else at.seq > each.cleared.get(at.stream.run_id, 0)
-                )
-                found = each if is_before else found
+            if each.type != "tombstone" or each.cleared is None or not is_whole(each):
+                continue
+            if each.seq <= at.seq if at.stream == session else at.seq > each.cleared.get(at.stream.run_id, 0):
+                found = {**each.cleared, session.run_id: each.seq}
         return found
-
-    def _hidden_in(self, stream: StreamId) -> int:
-        """The seq up to which a stream of the session is hidden."""
-        if self._clear is None or self._clear.cleared is None:
-            return 0
-        return self._clear.seq if stream == self._session else self._clear.cleared.get(stream.run_id, 0)
 
 
 async def whole(store: AuditStore, turns: Sequence[CheckpointEvent]) -> AsyncGenerator[CheckpointEvent, None]:

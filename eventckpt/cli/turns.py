@@ -62,7 +62,8 @@ def _about(event: CheckpointEvent) -> str:
     if event.turn is not None and event.turn.continues:
         said.append(f"continues {event.turn.continues}")
     if event.cleared is not None:
-        said += ["all before is hidden", *(f"{name} up to {seq}" for name, seq in event.cleared.items())]
+        said += ["all before is hidden"] if event.type == "tombstone" else []
+        said += [f"{name} is hidden up to {seq}" for name, seq in event.cleared.items()]
     return ", ".join([*said, *([pruned_text(event)] if event.pruned else [])])
 
 

@@ -20,7 +20,7 @@ from ..storage import Latest
 from ..stores import AuditStore
 from ..stores.walks import runs_of
 from .saving import BRANCH_MARK
-from .sessions import BRANCH, session_of
+from .sessions import BRANCH, begun_by, session_named
 
 __all__ = ["SessionInfo", "sessions_of"]
 
@@ -125,13 +125,15 @@ async def _hidden(store: AuditStore, session: StreamId) -> dict[str, int]:
     """Up to which seq each branch of a session is hidden by its last clear."""
     async with aclosing(store.headers(session, desc=True)) as headers:
         async for header in headers:
-            if header.cleared is not None:
+            if header.type == "tombstone" and header.cleared is not None:
                 return header.cleared
     return {}
 
 
 def _of_document(info: RunInfo) -> _Stream:
-    return _Stream(info.run_id, info.session, info.checkpoint_seq, info.checkpoints, info.recorded_at)
+    is_begun_elsewhere = info.session is None and info.removed and BRANCH.fullmatch(info.run_id)
+    branch_of = session_named(info.run_id) if is_begun_elsewhere else info.session
+    return _Stream(info.run_id, branch_of, info.checkpoint_seq, info.checkpoints, info.recorded_at)
 
 
 async def _counted(store: AuditStore, streams: Iterable[StreamId]) -> list[_Stream]:
@@ -164,10 +166,12 @@ async def _look(store: AuditStore, stream: StreamId) -> _Stream | None:
         async for header in headers:
             head = head or header
             removals.add(header)
-            if header.cleared is not None or (header.type != "tombstone" and not removals.covers(header.seq)):
-                last_turn = header.seq if header.cleared is None else 0
+            if header.type == "tombstone" and header.cleared is None:
+                continue
+            if not removals.covers(header.seq):
+                last_turn = header.seq if header.type != "tombstone" else 0
                 break
     if head is None:
         return None
-    branch_of = await session_of(store, stream) if BRANCH.fullmatch(stream.run_id) else None
+    branch_of = await begun_by(store, stream) if BRANCH.fullmatch(stream.run_id) else None
     return _Stream(stream.run_id, branch_of, last_turn, None, head.recorded_at)

@@ -26,7 +26,7 @@ from eventckpt import (
 from eventckpt.audit import Plan
 from eventckpt.audit.archive import event_line
 from eventckpt.chain import sealed
-from eventckpt.events import Payload, Turn
+from eventckpt.events import ForkPoint, Payload, Turn
 from eventckpt.stores import AuditStore
 from eventckpt.testing.events import make_event
 
@@ -55,7 +55,7 @@ async def texts(audit: CheckpointAudit, stream: StreamId, seq: int | None = None
 # What a conversation was
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(12))
 async def test_a_conversation_is_what_the_history_provider_shows(
     store: AuditStore, audit: CheckpointAudit, seed: int
 ) -> None:
@@ -99,7 +99,7 @@ async def test_a_lineage_that_goes_round_in_a_circle_is_refused(audit: Checkpoin
     one = turn_event(session("a"), 1, [], previous=turn_event(session("b"), 1, []))
     await audit.store.append(one)
     await audit.store.append(turn_event(session("b"), 1, [], previous=one))
-    with pytest.raises(CheckpointDecodeError, match=r"'a' of source 'chat' rests on more than 1,000"):
+    with pytest.raises(CheckpointDecodeError, match="goes on from itself"):
         await texts(audit, session("a"))
 
 
@@ -275,6 +275,12 @@ def _cleared(**fields: Any) -> CheckpointEvent:
         (_changed(schema=1), "of the schema 1"),
         (_changed(checkpoint_id=""), "is of no checkpoint"),
         (_changed(cleared={}), "is a turn that records a removal"),
+        (
+            _changed(
+                forked_from=ForkPoint(workflow_name=SOURCE, run_id="s0", seq=1, checkpoint_id="t"), cleared={"s0": -1}
+            ),
+            "up to a seq that no event has",
+        ),
         (_cleared(schema=1), "of the schema 1"),
         (_cleared(checkpoint_id="t1"), "deletes a checkpoint"),
         (_cleared(cleared={"b": -1}), "up to a seq that no event has"),
@@ -302,7 +308,7 @@ async def pruned(audit: CheckpointAudit, **how: Any) -> list[StreamId]:
 
 
 async def test_a_pruned_conversation_still_reads_and_goes_on(store: AuditStore, audit: CheckpointAudit) -> None:
-    events = await talked(audit.store, session(), *map(str, range(6)))
+    events = await talked(audit.store, session(), *map(str, range(12)))
     assert await pruned(audit, keep=2) == [session()]
     assert await texts(audit, session()) == ["4", "4!", "5", "5!"]
     assert (await audit.verify(session(), decode=True)).ok
@@ -313,7 +319,7 @@ async def test_a_pruned_conversation_still_reads_and_goes_on(store: AuditStore, 
 
 
 async def test_what_branches_and_forks_rest_on_stays(audit: CheckpointAudit) -> None:
-    events = await talked(audit.store, session(), *map(str, range(6)))
+    events = await talked(audit.store, session(), *map(str, range(12)))
     branch = await branched(audit.store, events[1], "b1", "b2", "b3")
     fork = await forked(audit.store, events[2], "other", "f1", "f2")
     before = {stream: await texts(audit, stream) for stream in (branch, fork)}

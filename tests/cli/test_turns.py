@@ -50,7 +50,7 @@ async def test_the_history_of_a_session_names_turns_branches_forks_clears_and_pr
     assert "s1-t1" in lines[1]
     assert "user 1, assistant 1" in lines[1]
     assert "clear" in lines[4]
-    assert f"all before is hidden, {branch.run_id} up to 1" in lines[4]
+    assert f"all before is hidden, {branch.run_id} is hidden up to 1" in lines[4]
     assert "branch" in (told := (await cli("history", branch.run_id, "--turns")).out)
     assert "from seq 1 of s1" in told
     assert "fork" in (told := (await cli("history", fork.run_id, "--turns")).out)

@@ -70,7 +70,7 @@ def _about(event: CheckpointEvent) -> str:
 def show_held(out: Output, event: CheckpointEvent, tree: dict[str, Tree], *, full: bool) -> None:
     """What an event holds, of whichever type it is."""
     if event.type in ("turn", "session"):
-        out.record(event.type, held_fields(event, tree))
+        out.record("turn" if event.type == "turn" else "state", held_fields(event, tree))
         _show_turn(out, event, tree, full=full)
     else:
         show_event(out, event, tree, full=full)

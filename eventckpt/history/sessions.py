@@ -12,7 +12,7 @@ from ..errors import CheckpointStoreError, RunNotFoundError, SessionConflictErro
 from ..events import MAX_RUN_ID, SCHEMA_OF_SESSIONS, CheckpointEvent, Pruned, StreamId
 from ..storage.compose import now, removal_after
 from ..stores import AuditStore, head_of
-from .past import Head
+from .past import read
 from .saving import BRANCH_MARK, Place, turn_at
 from .turns import packed
 
@@ -30,24 +30,28 @@ async def ids(store: AuditStore, source_id: str) -> list[str]:
 
 
 async def _is_branch(store: AuditStore, stream: StreamId) -> bool:
-    """Whether a stream is a branch: its name tells, and its first event, for anybody may call a session so."""
-    if _BRANCH.fullmatch(stream.run_id) is None:
-        return False
-    return await _session_of(store, stream) is not None
+    return _BRANCH.fullmatch(stream.run_id) is not None and await _begun_by(store, stream) is not None
 
 
-async def _session_of(store: AuditStore, stream: StreamId) -> str | None:
-    async with aclosing(store.headers(stream)) as headers:
+async def _begun_by(store: AuditStore, branch: StreamId) -> str | None:
+    """The session that a stream with a branch's name is a branch of. Its first event tells, for anybody may call a
+    session so; of one whose beginning was removed, the name."""
+    async with aclosing(store.headers(branch)) as headers:
         first = await anext(headers, None)
-    return first.turn.session if first is not None and first.turn is not None else None
+    return first.turn.session if first is not None and first.turn is not None else _named(branch.run_id)
+
+
+def _named(run_id: str) -> str:
+    return run_id[: -1 - BRANCH_MARK]
 
 
 async def streams_of(store: AuditStore, session: StreamId) -> list[StreamId]:
     """A session's own stream and its branches."""
-    prefix = f"{session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]}~"
-    async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=prefix)) as found:
-        named = [stream async for stream in found if stream != session and _BRANCH.fullmatch(stream.run_id)]
-    return [session, *[each for each in named if await _session_of(store, each) == session.run_id]]
+    name = session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]
+    async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=f"{name}~")) as found:
+        named = [stream async for stream in found if _BRANCH.fullmatch(stream.run_id)]
+    branches = [each for each in named if _named(each.run_id) == name]
+    return [session, *[each for each in branches if await _begun_by(store, each) in (session.run_id, name)]]
 
 
 async def clear(store: AuditStore, session: StreamId, *, actor: str | None) -> list[StreamId]:
@@ -93,15 +97,14 @@ async def fork(
     last = await head_of(store, session)
     if last is None:
         raise RunNotFoundError(f"There is no session {session.run_id!r} (source {session.workflow_name!r}) to fork.")
-    if upto_seq is not None and upto_seq != last.seq:
-        found = await store.read(session, upto_seq)
-        if not found:
-            raise ValueError(
-                f"Session {session.run_id!r} (source {session.workflow_name!r}) has no seq {upto_seq}; its last is "
-                f"{last.seq}."
-            )
-        last = found[0]
-    event = turn_at(Place.fork(new, Head.of(last)), await packed(codec, []), {}, actor=actor)
+    if upto_seq is not None and not 1 <= upto_seq <= last.seq:
+        raise ValueError(
+            f"Session {session.run_id!r} (source {session.workflow_name!r}) has no seq {upto_seq}; its last is "
+            f"{last.seq}."
+        )
+    past = await read(store, session, upto=upto_seq)
+    place = Place.fork(new, past.head, hidden=past.hidden or None)
+    event = turn_at(place, await packed(codec, []), {}, actor=actor)
     try:
         await store.append(event)
     except StreamConflict as conflict:

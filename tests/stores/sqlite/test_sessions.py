@@ -98,7 +98,7 @@ class TestMaking:
         async with SqliteEventStore(path) as store:
             await append_chain(store, 1)
             before = objects(path)
-            with pytest.raises(ZeroDivisionError):
+            with pytest.raises(CheckpointStoreError, match="ZeroDivisionError"):
                 await store.sessions().writing(lambda connection: 1 // 0)
             assert objects(path) == before
             events = await append_chain(store.sessions(), 2)

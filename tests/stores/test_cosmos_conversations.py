@@ -24,10 +24,18 @@ from eventckpt.events import NO_SUMMARY, SCHEMA_OF_SESSIONS, Turn
 from eventckpt.location import open_store
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
-from eventckpt.stores.conformance import AuditStoreConformance, EventStoreConformance, make_event
+from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, listings
 from eventckpt.stores.cosmos.items import items_of
 from eventckpt.stores.cosmos.query import PAGE
+from eventckpt.testing import (
+    AuditStoreConformance,
+    ChangeFeedConformance,
+    DocumentStoreConformance,
+    EventStoreConformance,
+    RunStoreConformance,
+    SessionsConformance,
+)
 from eventckpt.testing.events import record_of
 
 from ..cosmos_emulator import CosmosEmulator
@@ -145,6 +153,31 @@ class TestEventsOfSessions(OfSessions, EventStoreConformance):
 @pytest.mark.slow
 class TestAuditsOfSessions(OfSessions, AuditStoreConformance):
     copies = PAGE + 100
+
+
+@pytest.mark.slow
+class TestProjectionsOfSessions(OfSessions, RunStoreConformance):
+    pass
+
+
+@pytest.mark.slow
+class TestChangeFeedsOfSessions(OfSessions, ChangeFeedConformance):
+    pass
+
+
+class TestDocumentsOfSessions(OfSessions, DocumentStoreConformance):
+    pass
+
+
+class TestSessions(OfSessions, SessionsConformance):
+    async def open_store(self) -> AuditStore:
+        return await self.opened.enter_async_context(CosmosEventStore(**self.settings))
+
+    @pytest.fixture(autouse=True)
+    async def one_account(self, account: tuple[str, str]) -> AsyncGenerator[None, None]:
+        self.settings = settings_of(*account)
+        async with AsyncExitStack() as self.opened:
+            yield
 
 
 # One container beside the other

@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .. import settings
 from ..codec import CheckpointCodec
 from ..errors import (
     CheckpointDecodeError,
@@ -104,8 +105,11 @@ class Snapshots:
     """
 
     def __init__(self, store: AuditStore, source: str, *, actor: str | None = None) -> None:
+        settings.instance("store", store, AuditStore, what="an AuditStore")
+        if actor is not None:
+            settings.text("actor", actor)
         self._store = store
-        self._source = source
+        self._source = settings.text("source", source)
         self._actor = actor
         self._codec = CheckpointCodec(storage_name="Snapshots")
         self._payloads = Payloads(store, BaseCache(0))
@@ -194,6 +198,7 @@ class Snapshots:
         return found
 
     def _place(self, key: str) -> _Place:
+        settings.instance("key", key, str, what="text")
         can_be_id = 1 <= len(key) <= MAX_RUN_ID and is_unicode(key) and not key.startswith(_HASHED)
         run_id = key if can_be_id else _HASHED + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return _Place(key, StreamId(self._source, run_id))
@@ -231,6 +236,7 @@ class Snapshots:
         return stored
 
     async def _made(self, place: _Place, value: Mapping[str, Any]) -> _Made:
+        settings.instance("value", value, Mapping, what="a dict")
         stream, moment = place.stream, now()
         draft = CheckpointEvent(
             type="session",

@@ -302,11 +302,12 @@ class Snapshots:
                 return Seen(Head.of(event))
 
     async def _last_of_ours(self, stream: StreamId, seen: Seen) -> CheckpointEvent | None:
-        """The last event since a key was seen, if all of them were sent to follow that, or record removals."""
+        """The last event since a key was seen, if all of them were sent to follow that, or record removals of what was
+        there before. Of what was removed since, nobody knows whose it was."""
         async with aclosing(self._store.headers(stream, gt=seen.head.seq)) as headers:
             since = [header async for header in headers]
         is_ours = all(header.pruned or header.digest in seen.sent for header in since)
-        return since[-1] if since and is_ours else None
+        return since[-1] if since and is_ours and since[-1].seq == seen.head.seq + len(since) else None
 
 
 _STORED: Final = {"key": str, "value": dict}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from agent_framework import AgentSession
@@ -11,8 +12,23 @@ from eventckpt.history import SESSIONS, Snapshots
 from eventckpt.stores import AuditStore
 
 from ..engines import Engine
+from ..interleaving import Interrupted
 
-__all__ = ["Sessions", "session_of"]
+__all__ = ["Sessions", "Through", "session_of"]
+
+
+class Through(Interrupted):
+    """A store of sessions, and what goes wrong on the way to it. It is its own `sessions`."""
+
+    def __init__(self, store: AuditStore, at: int = -1, act: Callable[[], Awaitable[object]] | None = None) -> None:
+        super().__init__(store, at, act or _nothing)
+
+    def sessions(self) -> AuditStore:
+        return self
+
+
+async def _nothing() -> None:
+    """Goes wrong nowhere."""
 
 
 class Sessions:

@@ -292,22 +292,24 @@ class Snapshots:
             try:
                 await self._store.append(event)
             except StreamConflict as conflict:
-                last = await self._last_of_ours(place.stream, seen)
-                if last is None or last.seq < event.seq:
+                ours, head = await self._since(place.stream, seen)
+                if head.seq < event.seq:
                     raise _conflict_error(place, conflict) from conflict
-                head = Head.of(last)
-                if _holds_the_same(last, event):
+                if ours is not None and _holds_the_same(ours, event):
                     return Seen(head)
             else:
                 return Seen(Head.of(event))
 
-    async def _last_of_ours(self, stream: StreamId, seen: Seen) -> CheckpointEvent | None:
-        """The last event since a key was seen, if all of them were sent to follow that, or record removals of what was
-        there before. Of what was removed since, nobody knows whose it was."""
+    async def _since(self, stream: StreamId, seen: Seen) -> tuple[CheckpointEvent | None, Head]:
+        """The last event that was sent to follow what was seen, and the last one to go on behind: that, or a record of
+        removals behind it; seq 0 where others have written. Of what was removed since, nobody knows whose it was."""
         async with aclosing(self._store.headers(stream, gt=seen.head.seq)) as headers:
             since = [header async for header in headers]
-        is_ours = all(header.pruned or header.digest in seen.sent for header in since)
-        return since[-1] if since and is_ours and since[-1].seq == seen.head.seq + len(since) else None
+        ours = next((header for header in reversed(since) if header.digest in seen.sent), None)
+        last = seen.head.seq if ours is None else ours.seq
+        behind = [header for header in since if header.seq > last]
+        is_ours = all(header.pruned for header in behind) and since and since[-1].seq == last + len(behind)
+        return ours, Head.of(since[-1]) if is_ours else EMPTY
 
 
 _STORED: Final = {"key": str, "value": dict}

@@ -32,8 +32,11 @@ from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
     from .audit import CheckpointAudit, get_checkpoint_summary
+    from .history import EventHistoryProvider
+    from .history.cosmos import CosmosHistoryProvider
     from .history.cosmos_sessions import CosmosSessionStore
     from .history.session_store import EventSessionStore
+    from .history.sqlite import SqliteHistoryProvider
     from .history.sqlite_sessions import SqliteSessionStore
     from .storage.cosmos import CosmosCheckpointStorage
     from .stores.cosmos import CosmosEventStore
@@ -51,8 +54,10 @@ __all__ = [
     "CheckpointTypeNotAllowedError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
+    "CosmosHistoryProvider",
     "CosmosSessionStore",
     "EventCheckpointStorage",
+    "EventHistoryProvider",
     "EventSessionStore",
     "EventStore",
     "RunCheckpointStorage",
@@ -61,6 +66,7 @@ __all__ = [
     "SessionConflictError",
     "SqliteCheckpointStorage",
     "SqliteEventStore",
+    "SqliteHistoryProvider",
     "SqliteSessionStore",
     "StoreCorruptError",
     "StoreFormatError",
@@ -85,8 +91,11 @@ def __getattr__(name: str) -> object:
         "CheckpointAudit": "audit",
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
+        "CosmosHistoryProvider": "history.cosmos",
         "CosmosSessionStore": "history.cosmos_sessions",
+        "EventHistoryProvider": "history",
         "EventSessionStore": "history.session_store",
+        "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
         "audit": "audit",
         "get_checkpoint_summary": "audit",

@@ -26,8 +26,8 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},
-    {"history"},
     {"audit", "exit_codes"},
+    {"history"},
     {"cli"},
 ]
 """Each may import what is below it, and nothing beside it."""
@@ -41,7 +41,13 @@ COSMOS = "eventckpt/stores/cosmos/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
-    "azure": (COSMOS, "eventckpt/history/cosmos_sessions.py", "eventckpt/storage/cosmos.py", "eventckpt/location.py"),
+    "azure": (
+        COSMOS,
+        "eventckpt/storage/cosmos.py",
+        "eventckpt/history/cosmos.py",
+        "eventckpt/history/cosmos_sessions.py",
+        "eventckpt/location.py",
+    ),
     "aiohttp": (COSMOS,),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
@@ -55,10 +61,12 @@ AT_HOME: Final[dict[str, tuple[str, ...]]] = {
 NAME_ENGINES: Final = (
     "eventckpt/__init__.py",  # the public names
     "eventckpt/location.py",  # opens whichever store it is
-    "eventckpt/history/cosmos_sessions.py",  # the ready-made storages
-    "eventckpt/history/sqlite_sessions.py",
-    "eventckpt/storage/cosmos.py",
+    "eventckpt/storage/cosmos.py",  # the ready-made storages
     "eventckpt/storage/sqlite.py",
+    "eventckpt/history/cosmos.py",
+    "eventckpt/history/cosmos_sessions.py",
+    "eventckpt/history/sqlite.py",
+    "eventckpt/history/sqlite_sessions.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
 )
 """Who may name an engine, beside its own folder."""

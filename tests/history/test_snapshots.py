@@ -20,6 +20,8 @@ from eventckpt import (
     CheckpointTypeNotAllowedError,
     SessionConflictError,
     SqliteEventStore,
+    SqliteHistoryProvider,
+    SqliteSessionStore,
     StoreUnavailableError,
     StreamId,
 )
@@ -68,6 +70,18 @@ async def log(store: AuditStore, stream: StreamId = STREAM) -> list[CheckpointEv
 def test_the_sources_of_this_package_are_reserved_and_no_others() -> None:
     assert all(map(is_reserved, (SESSIONS, AGUI_THREADS, APPROVALS)))
     assert not any(map(is_reserved, ("", "azure_cosmos_history", "sqlite_history", "eventckpt", "my:eventckpt:")))
+
+
+@pytest.mark.parametrize("source_id", [SESSIONS, AGUI_THREADS, APPROVALS, "eventckpt:"])
+def test_no_history_provider_can_be_called_like_a_source_of_this_package(tmp_path: Path, source_id: str) -> None:
+    with pytest.raises(ValueError, match="source_id"):
+        SqliteHistoryProvider(tmp_path / "history.db", source_id)
+
+
+@pytest.mark.parametrize("actor", ["", "  ", 5, b"host"], ids=repr)
+def test_an_actor_that_is_no_name_is_told(tmp_path: Path, actor: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"^actor "):
+        SqliteSessionStore(tmp_path / "sessions.db", actor=actor)
 
 
 async def test_keys_of_one_source_are_none_of_another(sessions: Sessions) -> None:

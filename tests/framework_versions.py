@@ -41,7 +41,8 @@ FAST = (
     "storage/test_*workflow*.py",
 )
 """What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions), its runs
-(workflows, orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework changes."""
+(workflows, orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework
+changes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -30,8 +30,8 @@ class _Held:
     """What the holder of a session object knows of an id that it was read or written under."""
 
     def __init__(self, seen: Seen | None = None) -> None:
-        self.seen = seen
-        self.turns: Final = Turns()
+        self.seen: Seen | None = seen
+        self.turns: Turns = Turns()
 
 
 class EventSessionStore(SessionStore):

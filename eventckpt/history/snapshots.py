@@ -61,9 +61,9 @@ class Seen:
     __slots__ = ("head", "raw_size", "sent")
 
     def __init__(self, head: Head, raw_size: int = 0) -> None:
-        self.head = head
+        self.head: Head = head
         """The last event of the key's stream."""
-        self.raw_size = raw_size
+        self.raw_size: int = raw_size
         """Of a value that was read: its bytes."""
         self.sent: set[str] = set()
         """The digests of what was sent to follow it. Where no answer came, it may be there all the same: then it is no

@@ -41,7 +41,13 @@ COSMOS = "eventckpt/stores/cosmos/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
-    "azure": (COSMOS, "eventckpt/storage/cosmos.py", "eventckpt/history/cosmos.py", "eventckpt/location.py"),
+    "azure": (
+        COSMOS,
+        "eventckpt/storage/cosmos.py",
+        "eventckpt/history/cosmos.py",
+        "eventckpt/history/cosmos_sessions.py",
+        "eventckpt/location.py",
+    ),
     "aiohttp": (COSMOS,),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
@@ -58,7 +64,9 @@ NAME_ENGINES: Final = (
     "eventckpt/storage/cosmos.py",  # the ready-made storages
     "eventckpt/storage/sqlite.py",
     "eventckpt/history/cosmos.py",
+    "eventckpt/history/cosmos_sessions.py",
     "eventckpt/history/sqlite.py",
+    "eventckpt/history/sqlite_sessions.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
 )
 """Who may name an engine, beside its own folder."""

@@ -1,4 +1,7 @@
-"""The command that takes checkpoints over from the framework's own stores: import-from."""
+"""The command that takes checkpoints over from the framework's own stores: import-from.
+
+What it takes of conversations is in `eventckpt.cli.import_history`.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE
 from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline
 from ..location import open_other_container
+from .import_history import COSMOS_HISTORY, FILE_HISTORY, import_conversations
 from .options import Actor
 from .output import Output
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, command
@@ -25,23 +29,47 @@ commands: Final = typer.Typer()
 @command(commands, "import-from")
 async def import_from(
     session: Session,
-    kind: Annotated[str, typer.Argument(help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage.")],
-    folder: Annotated[Path | None, typer.Argument(help="With file: its folder.")] = None,
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage. file-history: a "
+            "FileHistoryProvider. cosmos-history: upstream's CosmosHistoryProvider."
+        ),
+    ],
+    folder: Annotated[Path | None, typer.Argument(help="With file, file-history: its folder.")] = None,
     workflows: Annotated[
         list[str] | None, typer.Option("--workflow", "-w", help="With cosmos: the workflows to take. Repeat it.")
     ] = None,
-    endpoint: Annotated[str | None, typer.Option(help="With cosmos: else AZURE_COSMOS_ENDPOINT.")] = None,
-    database: Annotated[str | None, typer.Option(help="With cosmos: else AZURE_COSMOS_DATABASE_NAME.")] = None,
-    container: Annotated[str | None, typer.Option(help="With cosmos: the container of the old store.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Of the old store: else AZURE_COSMOS_ENDPOINT.")] = None,
+    database: Annotated[str | None, typer.Option(help="Of the old store: else AZURE_COSMOS_DATABASE_NAME.")] = None,
+    container: Annotated[str | None, typer.Option(help="The container of the old store.")] = None,
+    source_ids: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--source-id",
+            help="With cosmos-history: only sessions of this source; repeat it. With file-history: whose they are.",
+        ),
+    ] = None,
     trust: Annotated[
         bool, typer.Option("--trust-source", help="Read its pickles: nobody else can write to the old store.")
     ] = False,
     allow: Allow = None,
     actor: Actor = None,
 ) -> int:
-    """Take the checkpoints of one of the framework's stores over, into runs by their lineage."""
+    """Take over what the framework's stores hold: checkpoints into runs by lineage, conversations into sessions."""
+    if kind in (COSMOS_HISTORY, FILE_HISTORY):
+        return await import_conversations(
+            session,
+            kind,
+            folder=folder,
+            container=container,
+            endpoint=endpoint,
+            database=database,
+            source_ids=source_ids or (),
+            actor=actor,
+        )
     if kind not in ("file", "cosmos"):
-        raise Failure(USAGE, f"import-from takes file or cosmos, not {kind!r}.")
+        raise Failure(USAGE, f"import-from takes file or cosmos, file-history or cosmos-history, not {kind!r}.")
     if kind == "file" and (folder is None or not folder.is_dir()):
         raise Failure(USAGE, "import-from file needs the folder of a FileCheckpointStorage.")
     if not trust:

@@ -6,16 +6,12 @@ import base64
 import json
 import os
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
-import agent_framework_azure_cosmos as upstream
 import msgspec
 import pytest
-from agent_framework import Content, FileHistoryProvider, HistoryProvider, Message
-from azure.cosmos.aio import CosmosClient
+from agent_framework import FileHistoryProvider, HistoryProvider, Message
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -30,29 +26,13 @@ from eventckpt.audit.history_sources import (
     Unreadable,
 )
 from eventckpt.audit.import_history import import_history
-from eventckpt.location import open_other_container
-from eventckpt.stores.cosmos.other_container import OtherContainer
 
-from ..conftest import cosmos_account
-from ..engines import COSMOS_DATABASE
+from ..old_histories import CALLED, Container, answer, question, said, upstreams_container
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FileHistoryProvider is experimental")
 
 Format = Literal["json", "msgpack"]
 FORMATS: tuple[Format, ...] = ("json", "msgpack")
-
-
-def question(text: str = "yes", **fields: Any) -> Message:
-    return Message("user", [text], **fields)
-
-
-def answer(text: str = "ok", **fields: Any) -> Message:
-    return Message("assistant", [text], **fields)
-
-
-def said(messages: Sequence[Message]) -> list[dict[str, Any]]:
-    """What is in messages, but for their ids: who has none is given one."""
-    return [message.to_dict() | {"message_id": None} for message in messages]
 
 
 async def sessions_of(source: HistorySource) -> list[OldSession]:
@@ -71,14 +51,6 @@ async def entries_of(source: HistorySource) -> list[Entry]:
 
 async def messages_of(source: HistorySource) -> list[Message]:
     return [entry.message for entry in await entries_of(source) if isinstance(entry, OldMessage)]
-
-
-CALLED = [
-    question("what is 2 + 2?", author_name="Ada", additional_properties={"$": "ref", "i": 3, "deep": [{"a": None}]}),
-    Message("assistant", [Content.from_function_call("c1", "add", arguments={"a": 2, "b": 2})], message_id="mine"),
-    Message("tool", [Content.from_function_result("c1", result="4")]),
-    answer("4"),
-]
 
 
 # Files
@@ -269,48 +241,9 @@ async def test_only_regular_files_of_the_folder_are_opened(tmp_path: Path, suffi
 # A container
 
 
-class Container:
-    """Upstream's container, written by upstream's provider."""
-
-    def __init__(self, endpoint: str, key: str) -> None:
-        self._endpoint, self._key = endpoint, key
-        self._name = f"old-{uuid4()}"
-
-    async def make(self) -> None:
-        """Upstream makes the container, and no database."""
-        async with CosmosClient(self._endpoint, self._key) as client:
-            await client.create_database_if_not_exists(COSMOS_DATABASE)
-
-    def provider(self, source_id: str = "azure_cosmos_history") -> upstream.CosmosHistoryProvider:
-        return upstream.CosmosHistoryProvider(
-            source_id,
-            endpoint=self._endpoint,
-            credential=self._key,
-            database_name=COSMOS_DATABASE,
-            container_name=self._name,
-        )
-
-    async def put(self, *items: dict[str, Any]) -> None:
-        """Items that somebody else wrote."""
-        async with CosmosClient(self._endpoint, self._key) as client:
-            container = client.get_database_client(COSMOS_DATABASE).get_container_client(self._name)
-            for item in items:
-                await container.create_item(item)
-
-    def opened(self) -> AbstractAsyncContextManager[OtherContainer]:
-        return open_other_container(
-            self._name,
-            endpoint=self._endpoint,
-            database_name=COSMOS_DATABASE,
-            environ={"AZURE_COSMOS_KEY": self._key},
-        )
-
-
 @pytest.fixture
 async def container() -> AsyncGenerator[Container, None]:
-    async with cosmos_account() as account:
-        container = Container(*account)
-        await container.make()
+    async with upstreams_container() as container:
         yield container
 
 

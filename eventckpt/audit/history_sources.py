@@ -20,8 +20,9 @@ from typing import Any, BinaryIO, Final, NamedTuple, Protocol, TypeAlias, cast
 from agent_framework import Message
 
 from ..codec import MAX_DEPTH
-from ..codec.messagepack import pack, unpack
+from ..codec.messagepack import unpack
 from ..errors import CheckpointDecodeError
+from ..history.turns import message_of
 from ..text import described, is_unicode, safe
 from ..threads import in_thread
 
@@ -68,7 +69,7 @@ class OldMessage(NamedTuple):
     name: str
     message: Message
     size: int
-    """Bytes, as MessagePack."""
+    """Bytes that it has there."""
 
 
 class Unreadable(NamedTuple):
@@ -230,7 +231,7 @@ def _read(part: _Part, is_json: bool, session: OldSession) -> Entry:
     except (ValueError, RecursionError, CheckpointDecodeError) as error:
         return Unreadable(part.name, f"it is not valid {'JSON' if is_json else 'MessagePack'}: {safe(error)}")
     where = f"{session.session_id}\n{part.name}\n".encode()
-    return _message_of(payload, part.name, sha256(where + part.data).hexdigest()[:32])
+    return _entry(payload, part.name, sha256(where + part.data).hexdigest()[:32], len(part.data))
 
 
 class HistoryDocuments:
@@ -280,26 +281,24 @@ class HistoryDocuments:
         async with aclosing(self._rows(text, named, partition_key=session.session_id)) as rows:
             async for row in rows:
                 item_id, message = str(row.get("id")), row.get("message")
-                yield _message_of(message, f"item {described(item_id)}", item_id)
+                yield _entry(message, f"item {described(item_id)}", item_id, len(json.dumps(message)))
 
 
-def _message_of(payload: object, name: str, otherwise: str) -> Entry:
-    """The message that a stored dict says, with an id.
+def _entry(payload: object, name: str, otherwise: str, size: int) -> Entry:
+    """The message that was stored, with an id; or why it is none.
 
     Args:
-        payload: the dict, or whatever else was stored.
+        payload: what was stored.
         name: where it was.
         otherwise: its id, where it has none.
+        size: bytes that it has there.
     """
-    if type(payload) is not dict:
-        return Unreadable(name, f"it is no message, but {described(payload)}")
-    if _is_too_deep(cast("dict[str, Any]", payload)):
+    if _is_too_deep(payload):
         return Unreadable(name, f"it nests deeper than {MAX_DEPTH} levels")
     try:
-        size = len(pack(payload))
-        message = Message.from_dict(cast("dict[str, Any]", payload))
-    except Exception as error:  # whatever the framework comes to over what it did not write
-        return Unreadable(name, f"it is no message: {type(error).__name__}: {safe(error)}")
+        message = message_of(payload)
+    except CheckpointDecodeError as error:
+        return Unreadable(name, safe(error))
     if message.message_id is None:
         message.message_id = otherwise
     for field, value in (("role", message.role), ("message_id", message.message_id)):
@@ -308,14 +307,16 @@ def _message_of(payload: object, name: str, otherwise: str) -> Entry:
     return OldMessage(name, message, size)
 
 
-def _is_too_deep(payload: dict[str, Any]) -> bool:
+def _is_too_deep(payload: object) -> bool:
     level: list[Any] = [payload]
     for _ in range(MAX_DEPTH):
-        level = [inside for node in level for inside in _inside(node) if isinstance(inside, dict | list)]
+        level = [inside for node in level for inside in _inside(node)]
         if not level:
             return False
     return True
 
 
-def _inside(node: dict[str, Any] | list[Any]) -> Collection[Any]:
-    return node.values() if isinstance(node, dict) else node
+def _inside(node: Any) -> Collection[Any]:
+    if isinstance(node, dict):
+        return cast("dict[str, Any]", node).values()
+    return cast("list[Any]", node) if isinstance(node, list) else ()

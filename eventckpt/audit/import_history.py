@@ -48,7 +48,7 @@ class ImportedHistory(NamedTuple):
 
 
 async def import_history(source: HistorySource, history: Callable[[str], HistoryProvider]) -> ImportedHistory:
-    """Take all conversations of a source over. One turn is in memory at a time, and the ids of a session's messages.
+    """Take all conversations of a source over. In memory are one turn of it, and what its session holds here already.
 
     A turn ends with the last answer before what is no answer: an answer is a message of the role assistant or tool. One
     of more than 1,000 messages or 16 MiB is kept as several.
@@ -130,9 +130,12 @@ class _Writer:
         Raises:
             ValueError: there were some, and they were cleared or erased: what was let go of does not come back.
         """
-        messages = await self._history.get_messages(self._session_id, state=self._state)
-        if not messages and self._state.get("seq"):
+        state: dict[str, Any] = {}
+        messages = await self._history.get_messages(self._session_id, state=state)
+        seq = state.get("seq", 0)
+        if seq and not messages:
             raise ValueError("it was cleared or erased here, and is left so")
+        self._state["seq"] = seq  # so that a turn goes right behind what was read, or nowhere
         return [message.message_id for message in reversed(messages)]
 
     async def take(self, found: OldMessage) -> int:

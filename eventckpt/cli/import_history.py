@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +54,7 @@ def _folder(folder: Path | None, source_ids: Sequence[str]) -> HistoryFolder:
 async def _import(session: Session, source: HistorySource, actor: str | None) -> int:
     store = (await session.audit(create=True)).store
 
-    @cache
+    @lru_cache(maxsize=64)
     def history(source_id: str) -> EventHistoryProvider:
         return EventHistoryProvider(store, source_id=source_id, on_conflict="raise", dedupe="off", actor=actor)
 
@@ -69,11 +69,9 @@ def _report(out: Output, imported: ImportedHistory) -> None:
         out.line(f"left out {_named(left)}: {left.why}", style="red")
     if more := imported.left_out_count - len(imported.left_out):
         out.line(f"left out {more:,} more", style="red")
-    out.record("summary", imported._asdict() | {"left_out": imported.left_out_count})
-    out.line(
-        f"{imported.messages:,} messages of {imported.sessions:,} sessions were read, and {imported.added:,} were not "
-        "here yet."
-    )
+    sessions, messages, added, _, left_out = imported
+    out.record("summary", {"sessions": sessions, "messages": messages, "added": added, "left_out": left_out})
+    out.line(f"{messages:,} messages of {sessions:,} sessions were read, and {added:,} were not here yet.")
 
 
 def _named(left: LeftOutOfHistory) -> str:

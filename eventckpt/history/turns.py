@@ -18,7 +18,7 @@ from ..errors import CheckpointDecodeError, CheckpointEncodeError
 from ..events import CheckpointEvent, Payload
 from ..threads import off_the_loop
 
-__all__ = ["packed", "stored_messages", "unpacked"]
+__all__ = ["message_of", "packed", "stored_messages", "unpacked"]
 
 _MESSAGES: Final = "messages"
 _PROPERTIES: Final = "additional_properties"
@@ -37,7 +37,7 @@ def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
     raw = codec.encode_values({_MESSAGES: [_stored(message) for message in messages]})
     for index, stored in enumerate(_listed(codec.decode_values(raw))):
         try:
-            _message(stored)
+            message_of(stored)
         except CheckpointDecodeError as error:
             raise CheckpointEncodeError(
                 f"Message {index} of a turn could not be loaded again, so it is not saved: {error}"
@@ -93,7 +93,7 @@ def stored_messages(event: CheckpointEvent, stored: Iterable[object]) -> Iterabl
     """
     for index, each in enumerate(stored):
         try:
-            yield _message(each)
+            yield message_of(each)
         except CheckpointDecodeError as error:
             yield CheckpointDecodeError(f"Message {index} of {event.named()} cannot be read: {error}")
 
@@ -105,7 +105,12 @@ def _listed(values: Mapping[str, object]) -> list[object]:
     return cast("list[object]", messages)
 
 
-def _message(stored: object) -> Message:
+def message_of(stored: object) -> Message:
+    """The message in what is stored of one, whoever wrote that.
+
+    Raises:
+        CheckpointDecodeError: it is none; says why.
+    """
     if type(stored) is not dict:
         raise CheckpointDecodeError(f"it is a {type(stored).__name__}, and no message")
     try:

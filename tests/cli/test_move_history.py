@@ -152,11 +152,11 @@ async def test_what_cannot_be_read_is_left_out_and_the_reason_given(
     cli: Cli, ours: Provider, old: FileHistoryProvider
 ) -> None:
     await old.save_messages("s", [question("one")])
-    with Path(old.storage_path, "s.jsonl").open("a", encoding="utf-8") as file:
-        file.write("{\n" + json.dumps(answer("two").to_dict()) + "\n")
-    os.mkfifo(Path(old.storage_path, "pipe.jsonl"))
-    Path(old.storage_path, "long.jsonl").write_text("", encoding="utf-8")
-    Path(old.storage_path, "~session-sha256-x.jsonl").write_text("", encoding="utf-8")
+    lines = (old.storage_path / "s.jsonl").read_text(encoding="utf-8") + "{\n" + json.dumps(answer("two").to_dict())
+    (old.storage_path / "s.jsonl").write_text(lines, encoding="utf-8")
+    os.mkfifo(old.storage_path / "pipe.jsonl")
+    (old.storage_path / "empty.jsonl").write_text("", encoding="utf-8")
+    (old.storage_path / "~session-sha256-x.jsonl").write_text("", encoding="utf-8")
     printed = await cli("import-from", "file-history", str(old.storage_path), code=1)
     assert "left out line 2 of session 's' of 'file_history': it is not valid JSON" in printed.out
     assert "left out session 'pipe' of 'file_history': the file cannot be read: it is not a regular file" in printed.out
@@ -170,7 +170,7 @@ async def test_what_cannot_be_read_is_left_out_and_the_reason_given(
 async def test_all_that_is_left_out_is_counted_and_the_first_hundred_are_told(
     cli: Cli, old: FileHistoryProvider
 ) -> None:
-    Path(old.storage_path, "s.jsonl").write_text("{\n" * 250, encoding="utf-8")
+    (old.storage_path / "s.jsonl").write_text("{\n" * 250, encoding="utf-8")
     printed = await cli("import-from", "file-history", str(old.storage_path), code=1)
     assert printed.out.count("\n") == 102
     assert "\nleft out 150 more\n" in printed.out

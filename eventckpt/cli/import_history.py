@@ -7,8 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from ..audit.history_sources import HistoryDocuments, HistoryFolder, HistorySource
-from ..audit.import_history import ImportedHistory, LeftOutOfHistory, import_history
+from ..history.other_stores import HistoryDocuments, HistoryFolder, HistorySource
+from ..history.import_history import ImportedHistory, LeftOutOfHistory, import_history
 from ..history import EventHistoryProvider
 from ..location import open_other_container
 from ..text import described

@@ -14,7 +14,7 @@ import typer
 
 from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE
-from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline
+from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline, Query
 from ..location import open_other_container
 from .import_history import COSMOS_HISTORY, FILE_HISTORY, import_conversations
 from .options import Actor
@@ -78,23 +78,36 @@ async def import_from(
             "The framework's stores hold pickles, which whoever can write to them can make run code here: "
             "give --trust-source if nobody but you can.",
         )
-    types = [name for name in allow or () if name != ANY_TYPE]
     if kind == "file" and folder is not None:
-        source = Folder(folder, types)
-        found = await source.ids()
-        audit = await session.audit(create=True, allow=allow, actor=actor)
-        adopted = await audit.adopt(source, found)
-    else:
-        if not workflows or container is None:
-            raise Failure(
-                USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
-            )
+        adopted = await _from_folder(session, folder, allow, actor)
+    elif workflows and container is not None:
         async with open_other_container(container, endpoint=endpoint, database_name=database) as old:
-            source = Documents(old.rows, types)
-            audit = await session.audit(create=True, allow=allow, actor=actor)
-            adopted = await audit.adopt(source, _outlines(source, workflows))
+            adopted = await _from_container(session, old.rows, workflows, allow, actor)
+    else:
+        raise Failure(
+            USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
+        )
     _report_adopted(session.out, adopted)
     return FOUND_WRONG if adopted.left_out else 0
+
+
+async def _from_folder(session: Session, folder: Path, allow: list[str] | None, actor: str | None) -> Adopted:
+    source = Folder(folder, _types(allow))
+    found = await source.ids()
+    audit = await session.audit(create=True, allow=allow, actor=actor)
+    return await audit.adopt(source, found)
+
+
+async def _from_container(
+    session: Session, query: Query, workflows: Sequence[str], allow: list[str] | None, actor: str | None
+) -> Adopted:
+    source = Documents(query, _types(allow))
+    audit = await session.audit(create=True, allow=allow, actor=actor)
+    return await audit.adopt(source, _outlines(source, workflows))
+
+
+def _types(allow: list[str] | None) -> list[str]:
+    return [name for name in allow or () if name != ANY_TYPE]
 
 
 async def _outlines(source: Documents, workflows: Sequence[str]) -> AsyncGenerator[Outline, None]:

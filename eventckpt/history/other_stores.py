@@ -22,7 +22,7 @@ from agent_framework import Message
 from ..codec import MAX_DEPTH
 from ..codec.messagepack import unpack
 from ..errors import CheckpointDecodeError
-from ..history.turns import message_of
+from .turns import message_of
 from ..text import described, is_unicode, safe
 from ..threads import in_thread
 

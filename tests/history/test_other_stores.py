@@ -15,7 +15,7 @@ from agent_framework import FileHistoryProvider, HistoryProvider, Message
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eventckpt.audit.history_sources import (
+from eventckpt.history.other_stores import (
     MAX_MESSAGE,
     Entry,
     HistoryDocuments,
@@ -25,7 +25,7 @@ from eventckpt.audit.history_sources import (
     OldSession,
     Unreadable,
 )
-from eventckpt.audit.import_history import import_history
+from eventckpt.history.import_history import import_history
 
 from ..old_histories import CALLED, Container, answer, question, said, upstreams_container
 

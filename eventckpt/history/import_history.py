@@ -14,7 +14,7 @@ from agent_framework import HistoryProvider, Message
 
 from ..errors import CheckpointConflictError, CheckpointDecodeError, CheckpointEncodeError
 from ..text import safe
-from .history_sources import HistorySource, OldMessage, OldSession, Unreadable
+from .other_stores import HistorySource, OldMessage, OldSession, Unreadable
 
 __all__ = ["ImportedHistory", "LeftOutOfHistory", "import_history"]
 

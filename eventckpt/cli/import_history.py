@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
-from ..history.other_stores import HistoryDocuments, HistoryFolder, HistorySource
-from ..history.import_history import ImportedHistory, LeftOutOfHistory, import_history
 from ..history import EventHistoryProvider
+from ..history.import_history import ImportedHistory, LeftOutOfHistory, import_history
+from ..history.other_stores import HistoryDocuments, HistoryFolder, HistorySource
 from ..location import open_other_container
 from ..text import described
 from .output import Output

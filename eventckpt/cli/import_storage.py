@@ -25,17 +25,26 @@ __all__ = ["commands", "import_from"]
 
 commands: Final = typer.Typer()
 
+_Kind = Annotated[
+    str,
+    typer.Argument(
+        help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage. file-history: a FileHistoryProvider. "
+        "cosmos-history: upstream's CosmosHistoryProvider."
+    ),
+]
+_SourceIds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source-id",
+        help="With cosmos-history: only sessions of this source; repeat it. With file-history: whose they are.",
+    ),
+]
+
 
 @command(commands, "import-from")
 async def import_from(
     session: Session,
-    kind: Annotated[
-        str,
-        typer.Argument(
-            help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage. file-history: a "
-            "FileHistoryProvider. cosmos-history: upstream's CosmosHistoryProvider."
-        ),
-    ],
+    kind: _Kind,
     folder: Annotated[Path | None, typer.Argument(help="With file, file-history: its folder.")] = None,
     workflows: Annotated[
         list[str] | None, typer.Option("--workflow", "-w", help="With cosmos: the workflows to take. Repeat it.")
@@ -43,13 +52,7 @@ async def import_from(
     endpoint: Annotated[str | None, typer.Option(help="Of the old store: else AZURE_COSMOS_ENDPOINT.")] = None,
     database: Annotated[str | None, typer.Option(help="Of the old store: else AZURE_COSMOS_DATABASE_NAME.")] = None,
     container: Annotated[str | None, typer.Option(help="The container of the old store.")] = None,
-    source_ids: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source-id",
-            help="With cosmos-history: only sessions of this source; repeat it. With file-history: whose they are.",
-        ),
-    ] = None,
+    source_ids: _SourceIds = None,
     trust: Annotated[
         bool, typer.Option("--trust-source", help="Read its pickles: nobody else can write to the old store.")
     ] = False,

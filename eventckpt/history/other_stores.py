@@ -22,9 +22,9 @@ from agent_framework import Message
 from ..codec import MAX_DEPTH
 from ..codec.messagepack import unpack
 from ..errors import CheckpointDecodeError
-from .turns import message_of
 from ..text import described, is_unicode, safe
 from ..threads import in_thread
+from .turns import message_of
 
 __all__ = [
     "MAX_MESSAGE",

@@ -16,7 +16,7 @@ from eventckpt import EventHistoryProvider, StreamId
 
 from ..engines import COSMOS_DATABASE, Engine
 from ..old_histories import CALLED, Container, answer, question, said, upstreams_container
-from .conftest import Cli
+from .conftest import Cli, order_run
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*FileHistoryProvider is experimental")
 
@@ -59,6 +59,7 @@ async def turns_of(engine: Engine, session_id: str, source_id: str = "file_histo
 async def test_a_folder_becomes_sessions_turn_by_turn(
     engine: Engine, cli: Cli, ours: Provider, tmp_path: Path, written: Literal["json", "msgpack"]
 ) -> None:
+    await order_run(engine, steps=1)
     old = FileHistoryProvider(tmp_path / "old", serialization_format=written)
     for session_id in ("plain", "A/b ü"):
         await old.save_messages(session_id, [*CALLED, question(session_id), answer()])
@@ -76,7 +77,7 @@ async def test_a_folder_becomes_sessions_turn_by_turn(
         ]
     async with aclosing(engine.open().sessions().headers(StreamId("file_history", "plain"))) as headers:
         assert {header.actor async for header in headers} == {"mover"}
-    assert (await cli.json("runs")).of("run") == []
+    assert [run["run_id"] for run in (await cli.json("runs")).of("run")] == ["order-1"]
 
 
 async def test_importing_again_changes_nothing(

@@ -15,6 +15,7 @@ from agent_framework import FileHistoryProvider, HistoryProvider, Message
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from eventckpt.history.import_history import import_history
 from eventckpt.history.other_stores import (
     MAX_MESSAGE,
     Entry,
@@ -25,7 +26,6 @@ from eventckpt.history.other_stores import (
     OldSession,
     Unreadable,
 )
-from eventckpt.history.import_history import import_history
 
 from ..old_histories import CALLED, Container, answer, question, said, upstreams_container
 

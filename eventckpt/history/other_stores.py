@@ -301,9 +301,6 @@ def _entry(payload: object, name: str, otherwise: str, size: int) -> Entry:
         return Unreadable(name, safe(error))
     if message.message_id is None:
         message.message_id = otherwise
-    for field, value in (("role", message.role), ("message_id", message.message_id)):
-        if type(value) is not str:
-            return Unreadable(name, f"its {field} is {described(value)}, which is no text")
     return OldMessage(name, message, size)
 
 

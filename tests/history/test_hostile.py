@@ -53,7 +53,7 @@ MESSAGES: dict[str, Any] = {
     "a content that is a number": GOOD | {"contents": [5]},
     "a content that is a list": GOOD | {"contents": [[]]},
     "a content without a type": GOOD | {"contents": [{"text": "bad"}]},
-    "a content without its parts": GOOD | {"contents": [{"$": "agent_framework._types:Content", "s": {"type": "text"}}]},
+    "a content without its parts": GOOD | {"contents": [{"$": "agent_framework._types:Content", "s": {"type": "x"}}]},
     "a content whose properties are a number": content(additional_properties=5),
     **{f"{name} {value!r}": GOOD | {name: value} for name in ("role", "message_id", "author_name")
        for value in (5, ["user"], {"a": 1})},

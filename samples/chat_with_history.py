@@ -5,8 +5,8 @@ from its checkpoint after the first one, and another second turn is taken. The m
 and not what came later, and both branches are kept.
 
 Run it:   python samples/chat_with_history.py [--store PATH|ENDPOINT]
-You see:  the turns, with what the model was shown in each, and both branches as they are stored. The exit code is 0 only
-          if the model saw its own past each time, and nothing of either branch is lost.
+You see:  the turns, how much the model was shown in each, and both branches as they are stored. The exit code is 0
+          only if the model saw its own past each time, and nothing of either branch is lost.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from .models import said
 
-__all__ = ["Histories", "copy_of", "question_and_answer", "stored", "take_turn", "upstream_history"]
+__all__ = ["Histories", "copy_of", "question_and_answer", "stored", "take_turn", "upstream_history", "upstreams"]
 
 
 class Histories:
@@ -77,5 +77,11 @@ async def upstream_history() -> AsyncGenerator[tuple[HistoryProvider, Callable[[
     async with CosmosEmulator() as server, CosmosClient(server.endpoint, server.key) as client:
         await client.create_database_if_not_exists("db")
         server.catch_up()
-        place = {"cosmos_client": client, "database_name": "db", "container_name": "upstream"}
-        yield upstream.CosmosHistoryProvider(**place), server.catch_up
+        yield upstreams(client, "db", "upstream"), server.catch_up
+
+
+def upstreams(client: CosmosClient, database_name: str, container_name: str) -> HistoryProvider:
+    """The framework's own provider, in a container of its own."""
+    return upstream.CosmosHistoryProvider(
+        cosmos_client=client, database_name=database_name, container_name=container_name
+    )

@@ -228,10 +228,13 @@ class TestCosmosHistoryProviderClose:
             await history.get_messages("s")
 
     async def test_async_context_manager_preserves_original_exception(self, histories: Histories) -> None:
-        with pytest.raises(ValueError, match="inner error"):
+        async def fails() -> None:
             async with histories.open() as history:
                 await history.save_messages("s", question_and_answer("one"))
                 raise ValueError("inner error")
+
+        with pytest.raises(ValueError, match="inner error"):
+            await fails()
 
 
 async def test_cosmos_history_provider_roundtrip_with_emulator(histories: Histories) -> None:

@@ -1,5 +1,5 @@
-"""The model sees exactly its own past, wherever a conversation went back to, forked or was tried again: by plays that are
-made up, through an agent and through a workflow, with one save a turn and with one a call of the model."""
+"""The model sees exactly its own past, wherever a conversation went back to, forked or was tried again: by plays that
+are made up, through an agent and through a workflow, with one save a turn and with one a call of the model."""
 
 from __future__ import annotations
 
@@ -184,9 +184,7 @@ class ByWorkflow(Conversation):
         return self.engine.storage()
 
 
-async def play(
-    engines: Callable[[], Any], kind: type[Conversation], plan: list[Step], *, per_call: bool
-) -> None:
+async def play(engines: Callable[[], Any], kind: type[Conversation], plan: list[Step], *, per_call: bool) -> None:
     async with engines() as engine:
         conversation = kind(engine, per_call=per_call)
         nodes = [await conversation.begin("yes")]

@@ -13,6 +13,7 @@ from .errors import (
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
     RunNotFoundError,
+    SessionConflictError,
     StoreCorruptError,
     StoreFormatError,
     StoreFullError,
@@ -31,6 +32,9 @@ from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
     from .audit import CheckpointAudit, get_checkpoint_summary
+    from .history import EventHistoryProvider
+    from .history.cosmos import CosmosHistoryProvider
+    from .history.sqlite import SqliteHistoryProvider
     from .storage.cosmos import CosmosCheckpointStorage
     from .stores.cosmos import CosmosEventStore
 
@@ -47,13 +51,17 @@ __all__ = [
     "CheckpointTypeNotAllowedError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
+    "CosmosHistoryProvider",
     "EventCheckpointStorage",
+    "EventHistoryProvider",
     "EventStore",
     "RunCheckpointStorage",
     "RunInfo",
     "RunNotFoundError",
+    "SessionConflictError",
     "SqliteCheckpointStorage",
     "SqliteEventStore",
+    "SqliteHistoryProvider",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -77,6 +85,9 @@ def __getattr__(name: str) -> object:
         "CheckpointAudit": "audit",
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
+        "CosmosHistoryProvider": "history.cosmos",
+        "EventHistoryProvider": "history",
+        "SqliteHistoryProvider": "history.sqlite",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

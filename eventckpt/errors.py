@@ -12,6 +12,7 @@ checkpoint errors handles these too:
         RunNotFoundError
         AmbiguousNameError
         CheckpointConflictError
+            SessionConflictError (a RuntimeError too)
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -49,6 +50,7 @@ __all__ = [
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
     "RunNotFoundError",
+    "SessionConflictError",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -129,6 +131,11 @@ class CheckpointConflictError(WorkflowCheckpointException):
         self.stream = stream
         self.expected_seq = expected_seq
         self.head = head
+
+
+class SessionConflictError(CheckpointConflictError, RuntimeError):
+    """Another writer advanced the session, or what a host keeps of it, since it was read. Nothing was written: read it
+    again, and then write. The framework's hosts expect a RuntimeError."""
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

@@ -233,6 +233,12 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
 
     def named(self) -> str:
         """This event as the message of an error names it. What is stored is shown in it, and not obeyed."""
+        if self.type in ("turn", "session"):
+            what = "Turn" if self.type == "turn" else "State"
+            return (
+                f"{what} {safe(self.checkpoint_id)} (seq {self.seq} of session {self.run_id!r}, "
+                f"source {self.workflow_name!r})"
+            )
         return (
             f"Checkpoint {safe(self.checkpoint_id)} (seq {self.seq} of run {self.run_id!r}, "
             f"workflow {self.workflow_name!r})"

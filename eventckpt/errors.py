@@ -12,7 +12,7 @@ checkpoint errors handles these too:
         RunNotFoundError
         AmbiguousNameError
         CheckpointConflictError
-            SessionConflictError (a RuntimeError too)
+            SessionConflictError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -24,6 +24,8 @@ checkpoint errors handles these too:
             StoreFormatError
                 StoreMissingError
             StoreReplacedError
+    RuntimeError
+        SessionConflictError
     Exception
         StreamConflict
 
@@ -134,8 +136,11 @@ class CheckpointConflictError(WorkflowCheckpointException):
 
 
 class SessionConflictError(CheckpointConflictError, RuntimeError):
-    """Another writer advanced the session, or what a host keeps of it, since it was read. Nothing was written: read it
-    again, and then write. The framework's hosts expect a RuntimeError."""
+    """Another writer has written to a session, or to what else a host keeps by a name, since it was read. Nothing was
+    written: read it again, then write. The framework's hosts know it as a `RuntimeError`.
+
+    `stream` is the source and the key, the others are those of `CheckpointConflictError`.
+    """
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

@@ -22,6 +22,7 @@ __all__ = ["packed", "stored_messages", "unpacked"]
 
 _MESSAGES: Final = "messages"
 _PROPERTIES: Final = "additional_properties"
+_TEXTS: Final = ("role", "author_name", "message_id")
 
 
 async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
@@ -108,7 +109,11 @@ def _listed(values: Mapping[str, object]) -> list[object]:
 def _message(stored: object) -> Message:
     if type(stored) is not dict:
         raise CheckpointDecodeError(f"it is a {type(stored).__name__}, and no message")
+    fields = cast("dict[str, Any]", stored)
+    for name in _TEXTS:  # which the framework takes as they come, and the model's client would meet
+        if not isinstance(fields.get(name), str | None):
+            raise CheckpointDecodeError(f"its {name} is a {type(fields[name]).__name__}, and no text")
     try:
-        return Message.from_dict(cast("dict[str, Any]", stored))
+        return Message.from_dict(fields)
     except Exception as error:  # whatever the framework's own classes make of hostile values
         raise CheckpointDecodeError(f"it does not fit the installed agent_framework: {error}") from error

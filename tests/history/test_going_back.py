@@ -146,7 +146,7 @@ class ByAgent(Conversation):
         made = AgentSession(session_id=f"fork-{uuid.uuid4()}")
         await history.fork(place.session_id, made.session_id, upto_seq=state["seq"])
         self.histories.settle()
-        await history.get_messages(made.session_id, state=made.state.setdefault(history.source_id, {}))
+        made.state[history.source_id] = {"seq": 1}  # the fork itself: a session that has seen it, and nothing later
         return made
 
     async def say(self, place: AgentSession, model: Model, question: str, *, stream: bool) -> AgentSession:

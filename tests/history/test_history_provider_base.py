@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, Mapping, Sequence
 from typing import Any
 
-import pytest
 from agent_framework import (
     Agent,
     AgentSession,
@@ -38,11 +37,11 @@ class Adds(ContextProvider):
         context.extend_messages(self, [Message("system", [self._text])])
 
 
-async def ask(history: HistoryProvider, *others: ContextProvider, session: AgentSession | None = None) -> list[str]:
+async def ask(history: HistoryProvider, *others: ContextProvider) -> list[str]:
     """A turn of an agent with this history; what the model was shown."""
     model = Model()
     agent = Agent(model, context_providers=[*others, history])
-    await agent.run("hello", session=session or AgentSession(session_id="s"))
+    await agent.run("hello", session=AgentSession(session_id="s"))
     return model.shown[-1]
 
 
@@ -82,12 +81,12 @@ class TestHistoryProviderBase:
         history = histories.open(store_inputs=False)
         agent = Agent(Streams(chunks()), context_providers=[history])
         stream = agent.run("make a sheet", session=AgentSession(session_id="s"), stream=True)
-        await stream.get_final_response()
+        [answer] = (await stream.get_final_response()).messages
 
         [message] = await history.get_messages("s")
-        [call] = [content for content in message.contents if content.type == "code_interpreter_tool_call"]
-        [_] = [content for content in message.contents if content.type == "code_interpreter_tool_result"]
-        assert [each.text for each in call.inputs or []] == ["import pandas as pd"]
+        kinds = [content.type for content in message.contents]
+        assert sorted(kinds) == ["code_interpreter_tool_call", "code_interpreter_tool_result"]
+        assert [each.to_dict() for each in message.contents] == [each.to_dict() for each in answer.contents]
 
     async def test_after_run_skips_inputs_when_disabled(self, histories: Histories) -> None:
         history = histories.open(store_inputs=False)
@@ -130,20 +129,12 @@ class Streams(BaseChatClient):
 
 
 def chunks() -> list[ChatResponseUpdate]:
-    """A call of a code interpreter that comes in pieces, each with all that came before."""
+    """A call of a code interpreter that comes in pieces, and then as a whole."""
     result = Content.from_code_interpreter_tool_result(call_id="ci_123", outputs=[])
     calls = [
         Content.from_code_interpreter_tool_call(
             call_id="ci_123", inputs=[Content.from_text(text)], additional_properties={"sequence_number": number}
         )
-        for number, text in enumerate(["import", "import pandas", "import pandas as pd"], 1)
+        for number, text in enumerate(["import", " pandas", "import pandas as pd"], 1)
     ]
     return [ChatResponseUpdate(role="assistant", contents=[content]) for content in (result, *calls)]
-
-
-@pytest.mark.parametrize("load", [False, True])
-async def test_what_is_not_loaded_is_kept_all_the_same(histories: Histories, *, load: bool) -> None:
-    history, session = histories.open(load_messages=load), AgentSession(session_id="s")
-    await ask(history, session=session)
-    assert await ask(history, session=session) == ["hello", "answer to hello", "hello"][0 if load else 2 :]
-    assert await stored(history) == 2 * ["hello", "answer to hello"]

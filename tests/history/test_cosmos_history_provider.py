@@ -12,7 +12,7 @@ from agent_framework import AgentSession, Message
 from agent_framework.exceptions import SettingNotFoundError
 from azure.cosmos.aio import CosmosClient
 
-from eventckpt import CosmosHistoryProvider
+from eventckpt import CheckpointStoreError, CosmosHistoryProvider
 
 from ..conftest import cosmos_account
 from ..engines import Engine
@@ -218,13 +218,13 @@ class TestCosmosHistoryProviderClose:
         await history.save_messages("s", question_and_answer("one"))
         await history.close()
         await history.close()
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(CheckpointStoreError, match="closed"):
             await history.get_messages("s")
 
     async def test_async_context_manager_closes(self, histories: Histories) -> None:
         async with histories.open() as history:
             await history.save_messages("s", question_and_answer("one"))
-        with pytest.raises(RuntimeError, match="closed"):
+        with pytest.raises(CheckpointStoreError, match="closed"):
             await history.get_messages("s")
 
     async def test_async_context_manager_preserves_original_exception(self, histories: Histories) -> None:

@@ -56,12 +56,16 @@ async def charges(turns: int = 1000, compared_up_to: int = 100) -> list[Figure]:
     """Requests and request units of the saves of a conversation, and of reading it."""
     ours: list[Cost] = []
     theirs: list[Cost] = []
+    reads = Cost([]), Cost([])
     async with CosmosEmulator() as emulator, opened(emulator) as (history, other):
         mine, others = Conversation(history), Conversation(other)
-        for number in range(turns):
+        await mine.load()  # as an agent does before it asks the model
+        for number in range(1, turns + 1):
             ours.append(await cost(emulator, mine.save(mine.turn())))
-            if number < compared_up_to:
+            if number <= compared_up_to:
                 theirs.append(await cost(emulator, others.save(others.turn())))
+            if number == compared_up_to:
+                reads = await cost(emulator, mine.load()), await cost(emulator, others.load())
         read = await cost(emulator, mine.load())
     most = max(len(each.requests) for each in ours)
     pages = -(-turns // 100)
@@ -69,6 +73,8 @@ async def charges(turns: int = 1000, compared_up_to: int = 100) -> list[Figure]:
         *(beside_upstream(number, ours, theirs) for number in (1, 10, 100) if number <= len(theirs)),
         *(beside_the_first(number, ours) for number in (10, 100, 1000) if number <= turns),
         Figure(f"requests of a save, most of {turns:,}", str(most), "1", most, "1", most == 1),
+        Figure(f"read of {compared_up_to:,} turns", str(reads[0]), f"{reads[1]} upstream",
+               reads[1].units / reads[0].units, "printed", True),
         Figure(f"read of {turns:,} turns", str(read), f"{pages} requests of 100 turns", len(read.requests) / pages,
                "≤ 1 ×", len(read.requests) <= pages),
     ]  # fmt: skip
@@ -98,7 +104,7 @@ async def opened(emulator: CosmosEmulator) -> AsyncGenerator[tuple[HistoryProvid
         await client.create_database_if_not_exists(DATABASE)
         theirs = upstream.CosmosHistoryProvider(cosmos_client=client, database_name=DATABASE, container_name="upstream")
         for each in (ours, theirs):
-            await each.get_messages("another")
+            await Conversation(each, "another").has(1)
         yield ours, theirs
 
 

@@ -31,7 +31,7 @@ async def emulator() -> AsyncGenerator[CosmosEmulator, None]:
 @pytest.fixture
 async def history(emulator: CosmosEmulator) -> AsyncGenerator[CosmosHistoryProvider, None]:
     async with CosmosHistoryProvider(**where(emulator)) as opened:
-        await opened.get_messages("another")  # opens
+        await opened.save_messages("another", [Message("user", ["hello"])])  # makes the container
         yield opened
 
 
@@ -111,6 +111,7 @@ async def test_a_save_costs_the_same_however_long_the_conversation_is(
     emulator: CosmosEmulator, history: CosmosHistoryProvider
 ) -> None:
     turns, done, units = Turns(history), 0, {}
+    await turns.load()
     for count in (1, 10, 100, 1000):
         await turns.save_up_to(count - 1, done)
         _, units[count] = await costs(emulator, turns.save())
@@ -123,7 +124,8 @@ async def test_a_save_costs_less_than_upstreams_from_the_first_turn_on(
 ) -> None:
     async with CosmosClient(emulator.endpoint, emulator.key) as client:
         ours, theirs = Turns(history), Turns(upstreams(client, "db", "upstream"))
-        await theirs.load()
+        for each in (ours, theirs):
+            await each.load()
         for number in range(1, 101):
             _, mine = await costs(emulator, ours.save())
             _, other = await costs(emulator, theirs.save())

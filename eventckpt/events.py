@@ -218,7 +218,8 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """Of a turn, and only of one."""
     cleared: dict[str, int] | None = None
     """Of a tombstone that clears a session: by the run id of each of its branches, up to which seq it is hidden. Of the
-    stream itself all before is, and all that it was forked from. Its checkpoint id is empty."""
+    stream itself all before is, and all that it was forked from. Its checkpoint id is empty. Of the event that begins a
+    fork of a session: what was hidden by then, in each stream that it goes on from."""
     digest: str = ""
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""

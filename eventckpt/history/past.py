@@ -41,6 +41,8 @@ class Past(NamedTuple):
     """Whole, in their order, the parts of one turn next to each other."""
     is_whole: bool
     """Whether these are all."""
+    hidden: dict[str, int]
+    """By the run id of each stream, up to which seq its turns are hidden."""
 
 
 async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, wanted: int | None = None) -> Past:
@@ -58,7 +60,7 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
     while (origin := walk.origin) is not None and streams < _MOST_STREAMS:
         await walk.along(*origin)
         streams += 1
-    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough)
+    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden)
 
 
 class _Walk:
@@ -68,6 +70,7 @@ class _Walk:
         self._store = store
         self._left = wanted
         self.turns: list[CheckpointEvent] = []
+        self.hidden: dict[str, int] = {}
         self.origin: tuple[StreamId, int, bool] | None = None
         """Where the walk goes on: a stream, up to which event, and whether it is of the same session."""
 
@@ -83,14 +86,14 @@ class _Walk:
         async with aclosing(self._store.newest(stream, lte=upto)) as events:
             async for event in events:
                 is_behind = upto is not None and event.seq > upto
-                if head is None or (not is_behind and upto is not None and head.seq > upto):
+                if head is None or (upto is not None and head.seq > upto and not is_behind):
                     head = event
-                if event.cleared is not None and (is_own or not is_behind):
-                    self._clear(event.cleared)
+                if event.type == "tombstone" and event.cleared is not None and (is_own or not is_behind):
+                    self._hide({**event.cleared, event.run_id: event.seq})
                     return Head.of(head)
                 if event.type == "turn" and not is_behind:
-                    self._take(event)
                     first = event
+                    self._take(event)
                 if self.is_enough and upto != 0:
                     break
         if first is None or first.seq != 1:
@@ -99,18 +102,24 @@ class _Walk:
         self._go_on(first, is_own)
         return None if head is None else Head.of(head)
 
-    def _take(self, turn: CheckpointEvent) -> None:
-        self.turns.append(turn)
-        if self._left is not None and turn.turn is not None:
-            self._left -= sum(turn.turn.roles.values())
+    def _take(self, event: CheckpointEvent) -> None:
+        if event.cleared is not None:  # the first of a fork, which knows what was hidden then
+            self._hide(event.cleared)
+        if event.seq > self.hidden.get(event.run_id, 0):
+            self.turns.append(event)
+            if self._left is not None and event.turn is not None:
+                self._left -= sum(event.turn.roles.values())
 
-    def _clear(self, cleared: dict[str, int]) -> None:
-        self.turns = [turn for turn in self.turns if turn.seq > cleared.get(turn.run_id, 0)]
+    def _hide(self, cleared: dict[str, int]) -> None:
+        for run_id, seq in cleared.items():
+            self.hidden[run_id] = max(seq, self.hidden.get(run_id, 0))
+        self.turns = [turn for turn in self.turns if turn.seq > self.hidden.get(turn.run_id, 0)]
 
     def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
         """What is cleared in one session stays in those that were forked off from it. Where enough was found, only
-        what this session has cleared is looked for."""
-        if first is None or first.forked_from is None:
+        what this session has cleared is looked for. Where anything of a stream is hidden, so is what it goes on from.
+        """
+        if first is None or first.forked_from is None or first.run_id in self.hidden:
             return
         point = first.forked_from
         is_branch = is_own and first.turn is not None and first.turn.session is not None

@@ -49,6 +49,8 @@ class Place(NamedTuple):
     forked_from: ForkPoint | None = None
     session: str | None = None
     """Of the beginning of a branch: the session that it is a branch of."""
+    hidden: dict[str, int] | None = None
+    """Of the beginning of another session: what is hidden of what it goes on from."""
 
     @property
     def seq(self) -> int:
@@ -59,7 +61,9 @@ class Place(NamedTuple):
         return cls(head.stream, head)
 
     @classmethod
-    def fork(cls, stream: StreamId, head: Head, *, session: str | None = None) -> Place:
+    def fork(
+        cls, stream: StreamId, head: Head, *, session: str | None = None, hidden: dict[str, int] | None = None
+    ) -> Place:
         """The beginning of a stream that goes on from `head`, which is in another one."""
         point = ForkPoint(
             workflow_name=head.stream.workflow_name,
@@ -67,7 +71,7 @@ class Place(NamedTuple):
             seq=head.seq,
             checkpoint_id=head.turn_id,
         )
-        return cls(stream, head, point, session)
+        return cls(stream, head, point, session, hidden)
 
 
 def turn_at(
@@ -97,6 +101,7 @@ def turn_at(
             payload=payload,
             turn=Turn(roles=roles, continues=continues, session=place.session),
             forked_from=place.forked_from,
+            cleared=place.hidden,
             previous_digest=place.head.digest,
             schema=SCHEMA_OF_SESSIONS,
         )
@@ -232,6 +237,10 @@ class Saver:
         payload: Payload,
     ) -> Place:
         """Where a turn goes whose place is taken by others."""
+        cleared = next((event for event in conflict if event.type == "tombstone" and event.cleared is not None), None)
+        if cleared is not None and place.forked_from is None:  # nothing is left that the lineage has seen
+            self._memory.forget(place.stream)
+            return Place.behind(Head.of(cleared))
         goes_behind = all(event.type == "tombstone" for event in conflict)
         if place.forked_from is None and (goes_behind or standing.appends or self._on_conflict == "append"):
             return Place.behind(await self._look(place.stream, None))  # both may bring the same messages

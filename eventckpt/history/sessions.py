@@ -12,7 +12,7 @@ from ..errors import CheckpointStoreError, RunNotFoundError, SessionConflictErro
 from ..events import MAX_RUN_ID, SCHEMA_OF_SESSIONS, CheckpointEvent, Pruned, StreamId
 from ..storage.compose import now, removal_after
 from ..stores import AuditStore, head_of
-from .past import Head
+from .past import read
 from .saving import BRANCH_MARK, Place, turn_at
 from .turns import packed
 
@@ -93,15 +93,14 @@ async def fork(
     last = await head_of(store, session)
     if last is None:
         raise RunNotFoundError(f"There is no session {session.run_id!r} (source {session.workflow_name!r}) to fork.")
-    if upto_seq is not None and upto_seq != last.seq:
-        found = await store.read(session, upto_seq)
-        if not found:
-            raise ValueError(
-                f"Session {session.run_id!r} (source {session.workflow_name!r}) has no seq {upto_seq}; its last is "
-                f"{last.seq}."
-            )
-        last = found[0]
-    event = turn_at(Place.fork(new, Head.of(last)), await packed(codec, []), {}, actor=actor)
+    if upto_seq is not None and not 1 <= upto_seq <= last.seq:
+        raise ValueError(
+            f"Session {session.run_id!r} (source {session.workflow_name!r}) has no seq {upto_seq}; its last is "
+            f"{last.seq}."
+        )
+    past = await read(store, session, upto=upto_seq)
+    place = Place.fork(new, past.head, hidden=past.hidden or None)
+    event = turn_at(place, await packed(codec, []), {}, actor=actor)
     try:
         await store.append(event)
     except StreamConflict as conflict:

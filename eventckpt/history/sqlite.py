@@ -13,8 +13,8 @@ __all__ = ["SqliteHistoryProvider"]
 
 
 class SqliteHistoryProvider(EventHistoryProvider):
-    """Chat history in one SQLite file, which may be that of a `SqliteCheckpointStorage`. Constructing it does no I/O, and
-    no `async with` is needed.
+    """Chat history in one SQLite file, which may be that of a `SqliteCheckpointStorage`. Constructing it does no I/O,
+    and no `async with` is needed.
 
     Args:
         path: the file; it and its folder are created on first use. Any number of processes may share it.

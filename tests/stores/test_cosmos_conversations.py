@@ -19,7 +19,6 @@ from eventckpt.errors import (
     StoreMissingError,
     StoreNotFoundError,
     StoreReadOnlyError,
-    StreamConflict,
 )
 from eventckpt.events import NO_SUMMARY, SCHEMA_OF_SESSIONS, Turn
 from eventckpt.location import open_store
@@ -27,19 +26,31 @@ from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
 from eventckpt.stores.conformance import AuditStoreConformance, EventStoreConformance, make_event
 from eventckpt.stores.cosmos import INDEXING_POLICY, PARTITION_KEY, container, listings
+from eventckpt.stores.cosmos.items import items_of
 from eventckpt.stores.cosmos.query import PAGE
 from eventckpt.testing.events import record_of
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import COSMOS_DATABASE as DATABASE
 from ..engines import catch_up, where
+from . import test_cosmos_conformance as of_events
 from .chains import STREAM, append_chain, headers
 from .cosmos_operations import LOOKS, WRITES
-from .cosmos_stores import MEGABYTES_5, Gate, Settings, create_container, headers_of, on_request, settings_of
+from .cosmos_stores import (
+    MEGABYTES_5,
+    Gate,
+    Settings,
+    costs,
+    create_container,
+    headers_of,
+    on_request,
+    payloads,
+    settings_of,
+)
 from .identities import EVENTS, identity_account, role
-from .test_cosmos_conformance import TestCosmosConformance
 
 SESSION = StreamId("history", "session-1")
+NOISE = hashlib.shake_256(b"a turn").digest(1_000)
 
 
 def turn(
@@ -82,8 +93,8 @@ async def run_ids(store: AuditStore, name: str = SESSION.workflow_name) -> list[
 
 def containers(emulator: CosmosEmulator) -> set[str]:
     """The containers that requests were about."""
-    paths = (record.path for record in emulator.requests if "/colls/" in record.path)
-    return {path.split("/colls/")[1].split("/")[0] for path in paths}
+    paths = (record.path.partition("/colls/")[2] for record in emulator.requests)
+    return {path.partition("/")[0] for path in paths} - {""}
 
 
 async def names_of(client: CosmosClient, settings: Settings) -> set[str]:
@@ -120,12 +131,14 @@ class OfSessions:
 class TestEventsOfSessions(OfSessions, EventStoreConformance):
     """An append is one request here too, which compares the event with what is stored at its seq alone."""
 
-    test_a_gap_is_a_conflict_that_tells_the_head = TestCosmosConformance.test_a_gap_is_a_conflict_that_tells_the_head
+    test_a_gap_is_a_conflict_that_tells_the_head = (
+        of_events.TestCosmosConformance.test_a_gap_is_a_conflict_that_tells_the_head
+    )
     test_a_stream_without_events_conflicts_with_any_seq_but_one = (
-        TestCosmosConformance.test_a_stream_without_events_conflicts_with_any_seq_but_one
+        of_events.TestCosmosConformance.test_a_stream_without_events_conflicts_with_any_seq_but_one
     )
     test_another_previous_digest_than_the_heads_is_a_conflict = (
-        TestCosmosConformance.test_another_previous_digest_than_the_heads_is_a_conflict
+        of_events.TestCosmosConformance.test_another_previous_digest_than_the_heads_is_a_conflict
     )
 
 
@@ -161,10 +174,8 @@ async def test_who_uses_sessions_alone_neither_makes_nor_asks_for_a_container_of
         made = await turns(store.sessions(), 2)
         assert await newest(store.sessions()) == made[::-1]
         assert await store.sessions().run_store().get(SESSION) == {}
-        assert containers(emulator) == {
-            f"{settings['container_name']}-sessions",
-            *[f"{settings['container_name']}-sessions-projections"],
-        }
+        name = settings["container_name"]
+        assert containers(emulator) == {f"{name}-sessions", f"{name}-sessions-projections"}
     assert await names_of(client, settings) == {"-sessions"}
 
 
@@ -286,7 +297,7 @@ async def test_a_store_that_only_looks_names_the_container_of_sessions_that_is_m
     monkeypatch.setattr("eventckpt.stores.cosmos.opening.LOOKED_AT", 0.05)
     emulator.provision("db", "events", "/stream")
     async with CosmosEventStore(**where(emulator), read_only=True) as store:
-        with pytest.raises(StoreNotFoundError, match="'events-sessions'.*the first save of a session creates"):
+        with pytest.raises(StoreNotFoundError, match=r"'events-sessions'.*the first save of a session creates"):
             await newest(store.sessions())
     assert not [record for record in emulator.requests if record.method in ("PUT", "POST") and record.status == 201]
 
@@ -297,7 +308,7 @@ async def test_what_writes_to_the_sessions_of_a_store_that_only_looks_is_refused
 ) -> None:
     async with CosmosEventStore(**where(emulator), read_only=True) as store:
         sessions: Any = store.sessions()
-        with pytest.raises(StoreReadOnlyError, match="'events-sessions.*read_only=True"):
+        with pytest.raises(StoreReadOnlyError, match=r"'events-sessions.*read_only=True"):
             await WRITES[name](sessions)
     assert not emulator.requests
 
@@ -316,7 +327,7 @@ async def test_where_the_containers_must_exist_one_that_is_missing_is_an_error_t
     async with open_store(environ=environ, must_exist=True) as store:
         await append_chain(store, 1)
         for use in (newest(store.sessions()), turns(store.sessions(), 1)):
-            with pytest.raises(StoreMissingError, match="az cosmosdb sql container create .* --name events-sessions "):
+            with pytest.raises(StoreMissingError, match=r"az cosmosdb sql container create .* --name events-sessions "):
                 await use
     assert "create_container" not in {record.kind for record in emulator.requests}
     async with open_store(environ=environ) as store:
@@ -391,10 +402,9 @@ async def test_the_newest_events_come_whole_and_parts_are_fetched(store: CosmosE
     made = await turns(sessions, 2)
     made.append(turn(SESSION, 3, made[-1], data=MEGABYTES_5))
     await sessions.append(made[-1])
-    assert await newest(sessions) == made[::-1]
-    first = sessions.newest(SESSION)
-    assert await anext(first) == made[-1]
-    await first.aclose()
+    found = await newest(sessions)
+    assert [event.digest for event in found] == [event.digest for event in made[::-1]]
+    assert payloads(found) == payloads(made[::-1])
 
 
 async def test_behind_the_last_seq_that_counts_only_tombstones_are_given(store: CosmosEventStore) -> None:
@@ -461,18 +471,15 @@ async def test_the_sessions_of_a_source_are_each_found_once(store: CosmosEventSt
     assert await run_ids(sessions, "\ud800") == []
 
 
-async def test_what_an_import_closed_in_front_of_a_session_is_found_with_its_events_alone(
+async def test_a_session_that_was_imported_without_its_beginning_is_found(
     store: CosmosEventStore,
 ) -> None:
-    """A marker is put before the events behind the gap. Where the import dies in between, there is no session yet."""
     sessions = store.sessions()
-    first = turn(SESSION, 1)
-    made = [turn(SESSION, 3, first), turn(SESSION, 4)]
-    with pytest.raises(StreamConflict):
-        await turns(sessions, 2, StreamId("history", "taken"))
-        await sessions.put_over(StreamId("history", "taken"), [turn(StreamId("history", "taken"), 4)], after=1)
-    await sessions.put_over(SESSION, made, after=0)
-    assert await run_ids(sessions) == [SESSION.run_id, "taken"]
+    await turns(sessions, 2)
+    other = StreamId("history", "imported")
+    third = turn(other, 3, turn(other, 2))
+    await sessions.put_over(other, [third, turn(other, 4, third)], after=0)
+    assert await run_ids(sessions) == ["imported", SESSION.run_id]
 
 
 async def test_a_gap_that_was_closed_before_any_event_came_is_no_session(
@@ -492,6 +499,62 @@ async def test_a_run_that_0_1_0_pruned_is_found_by_its_record(items: ContainerPr
     assert await run_ids(store, "workflow") == ["run"]
 
 
+# What it costs
+
+
+async def test_a_turn_is_one_request_and_costs_as_an_event_of_its_size_however_long_the_session_is(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    sessions = store.sessions()
+    await append_chain(store, 1)
+    made = await turns(sessions, 1, data=NOISE)
+    charges: list[float] = []
+    for seq in range(2, 1_001):
+        made.append(turn(SESSION, seq, made[-1], data=NOISE))
+        requests, charge = await costs(emulator, sessions.append(made[-1]))
+        assert requests == {"create_item": 1}
+        charges.append(charge)
+    assert max(charges) <= 1.01 * min(charges)
+    assert charges[0] <= 7.9  # 7.61
+    as_a_run = msgspec.structs.replace(made[1], run_id="run")
+    requests, charge = await costs(emulator, store.append(as_a_run))
+    assert requests == {"create_item": 1}
+    assert charge == pytest.approx(charges[0], rel=0.01)
+
+    requests, charge = await costs(emulator, newest(sessions))
+    assert requests == {"query": 10}
+    first = sessions.newest(SESSION)
+    requests, charge = await costs(emulator, anext(first))
+    assert requests == {"query": 1}, "who takes some of the newest reads no more than a page"
+    await first.aclose()
+
+
+async def test_the_ids_of_sessions_cost_the_same_however_many_turns_they_have(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    sessions = store.sessions()
+    streams = [StreamId("history", f"session {number}") for number in range(20)]
+    made = [await turns(sessions, 1, stream) for stream in streams]
+    await run_ids(sessions)
+    requests, few = await costs(emulator, run_ids(sessions))
+    assert requests == {"query": 1}
+    bytes_of_few = max(record.response_bytes for record in emulator.requests)
+    for stream, chain in zip(streams, made, strict=True):
+        for seq in range(2, 21):
+            chain.append(turn(stream, seq, chain[-1]))
+            await sessions.append(chain[-1])
+    requests, many = await costs(emulator, run_ids(sessions))
+    assert requests == {"query": 1}
+    assert many == pytest.approx(few, rel=0.01)
+    assert max(record.response_bytes for record in emulator.requests) <= bytes_of_few + 20
+
+
+async def test_what_is_known_of_a_turn_beside_its_messages_is_small(store: CosmosEventStore) -> None:
+    [_, event] = await turns(store.sessions(), 2)
+    body, _ = items_of(event)
+    assert len(msgspec.json.encode({**body, "data": ""})) <= 1_000  # 9xx
+
+
 # What doctor says
 
 
@@ -505,7 +568,6 @@ async def test_doctor_says_of_the_sessions_what_it_says_of_the_events(
     found = await store.checks()
     assert [check.name for check in found] == [*of_events, *(f"sessions: {name}" for name in of_events)]
     assert all(check.ok for check in found)
-    assert await newest(store.sessions()) == await turns(store.sessions(), 1)
 
 
 async def test_doctor_finds_what_is_wrong_with_a_container_of_sessions(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,17 @@ from eventckpt import CosmosHistoryProvider, SqliteHistoryProvider
 
 from ..cosmos_emulator import CosmosEmulator
 from .cosmos import DATABASE, Cost, cost
-from .measure import Bound, Figure, Sample, at_least, at_most, compared
+from .measure import PRINTED, Bound, Figure, Sample, at_most, compared
 from .states import text
 
 __all__ = ["charges", "client_time"]
 
 SESSION = "s"
 FLAT = Bound("within 10 %", lambda ratio: 1 / 1.1 <= ratio <= 1.1)
-BOUNDS = {1: Bound("≥ 1.67 ×", lambda ratio: ratio >= 1 / 0.6), 100: Bound("≥ 3.33 ×", lambda ratio: ratio >= 1 / 0.3)}
-"""Upstream's request units in those of a save here, at a turn: at most 0.6 and 0.3 of them are to be paid."""
+UPSTREAM_FIRST = Bound("≥ 1.67 ×", lambda ratio: ratio >= 1 / 0.6)
+UPSTREAM_LATER = Bound("≥ 3.33 ×", lambda ratio: ratio >= 1 / 0.3)
+"""Upstream's request units in those of a save here: at most 0.6 of them are to be paid at first, then 0.3."""
+PAGE = 100
 
 
 class Conversation:
@@ -52,37 +54,42 @@ class Conversation:
             await self.save(self.turn())
 
 
-async def charges(turns: int = 1000, compared_up_to: int = 100) -> list[Figure]:
-    """Requests and request units of the saves of a conversation, and of reading it."""
+async def charges(at: Sequence[int] = (1, 10, 100, 1000)) -> list[Figure]:
+    """Requests and request units of a conversation's saves, and of reading it.
+
+    Args:
+        at: the turns that are told of. With upstream all but the last are compared.
+    """
     ours: list[Cost] = []
     theirs: list[Cost] = []
+    *shared, last = at
     reads = Cost([]), Cost([])
     async with CosmosEmulator() as emulator, opened(emulator) as (history, other):
         mine, others = Conversation(history), Conversation(other)
         await mine.load()  # as an agent does before it asks the model
-        for number in range(1, turns + 1):
+        for number in range(1, last + 1):
             ours.append(await cost(emulator, mine.save(mine.turn())))
-            if number <= compared_up_to:
+            if number <= shared[-1]:
                 theirs.append(await cost(emulator, others.save(others.turn())))
-            if number == compared_up_to:
+            if number == shared[-1]:
                 reads = await cost(emulator, mine.load()), await cost(emulator, others.load())
         read = await cost(emulator, mine.load())
     most = max(len(each.requests) for each in ours)
-    pages = -(-turns // 100)
+    pages = -(-last // PAGE)
+    bounds = (UPSTREAM_FIRST, *[PRINTED] * (len(shared) - 2), UPSTREAM_LATER)
     return [
-        *(beside_upstream(number, ours, theirs) for number in (1, 10, 100) if number <= len(theirs)),
-        *(beside_the_first(number, ours) for number in (10, 100, 1000) if number <= turns),
-        Figure(f"requests of a save, most of {turns:,}", str(most), "1", most, "1", most == 1),
-        Figure(f"read of {compared_up_to:,} turns", str(reads[0]), f"{reads[1]} upstream",
+        *(beside_upstream(number, ours, theirs, bound) for number, bound in zip(shared, bounds, strict=True)),
+        *(beside_the_first(number, ours) for number in at[1:]),
+        Figure(f"requests of a save, most of {last:,}", str(most), "1", most, "1", most == 1),
+        Figure(f"read of {shared[-1]:,} turns", str(reads[0]), f"{reads[1]} upstream",
                reads[1].units / reads[0].units, "printed", True),
-        Figure(f"read of {turns:,} turns", str(read), f"{pages} requests of 100 turns", len(read.requests) / pages,
+        Figure(f"read of {last:,} turns", str(read), f"a request for {PAGE} turns", len(read.requests) / pages,
                "≤ 1 ×", len(read.requests) <= pages),
     ]  # fmt: skip
 
 
-def beside_upstream(number: int, ours: list[Cost], theirs: list[Cost]) -> Figure:
+def beside_upstream(number: int, ours: list[Cost], theirs: list[Cost], bound: Bound) -> Figure:
     mine, other = ours[number - 1].units, theirs[number - 1].units
-    bound = BOUNDS.get(number, at_least(1))
     return Figure(f"save of turn {number:,}", f"{mine:,.2f} RU", f"{other:,.1f} RU upstream", other / mine, bound.text,
                   bound.holds(other / mine))  # fmt: skip
 

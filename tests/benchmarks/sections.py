@@ -197,7 +197,7 @@ SECTIONS: Final[list[Section]] = [
         history.charges,
         "A conversation whose turns are a question of 80 words and an answer of 80, beside upstream's "
         "`CosmosHistoryProvider` on the same server. Upstream reads the whole history in each save.",
-        small={"turns": 10, "compared_up_to": 10},
+        small={"at": [1, 2, 3, 4]},
     ),
     Section(
         "history",

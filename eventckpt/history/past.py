@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from ..chain import flaw_of
+from ..errors import CheckpointDecodeError
 from ..events import CheckpointEvent, StreamId
 from ..stores import AuditStore
+from ..threads import off_the_loop
 
 __all__ = ["Head", "Past", "read"]
-
-_MOST_STREAMS: Final = 1_000
-"""Branches of branches that are followed; nobody makes so many, but a store may say anything."""
 
 
 class Head(NamedTuple):
@@ -43,6 +43,8 @@ class Past(NamedTuple):
     """Whether these are all."""
     hidden: dict[str, int]
     """By the run id of each stream, up to which seq its turns are hidden."""
+    flaws: list[CheckpointDecodeError]
+    """What of its clearings and beginnings was damaged or changed, and not believed."""
 
 
 async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, wanted: int | None = None) -> Past:
@@ -56,11 +58,9 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
     """
     walk = _Walk(store, wanted)
     head = await walk.along(stream, upto, is_own=True)
-    streams = 1
-    while (origin := walk.origin) is not None and streams < _MOST_STREAMS:
+    while (origin := walk.origin) is not None:
         await walk.along(*origin)
-        streams += 1
-    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden)
+    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
 
 
 class _Walk:
@@ -71,6 +71,8 @@ class _Walk:
         self._left = wanted
         self.turns: list[CheckpointEvent] = []
         self.hidden: dict[str, int] = {}
+        self.flaws: list[CheckpointDecodeError] = []
+        self._streams: set[StreamId] = set()
         self.origin: tuple[StreamId, int, bool] | None = None
         """Where the walk goes on: a stream, up to which event, and whether it is of the same session."""
 
@@ -83,27 +85,36 @@ class _Walk:
         head: CheckpointEvent | None = None
         first: CheckpointEvent | None = None
         self.origin = None
+        self._streams.add(stream)
         async with aclosing(self._store.newest(stream, lte=upto)) as events:
             async for event in events:
                 is_behind = upto is not None and event.seq > upto
                 if head is None or (upto is not None and head.seq > upto and not is_behind):
                     head = event
-                if event.type == "tombstone" and event.cleared is not None and (is_own or not is_behind):
-                    self._hide({**event.cleared, event.run_id: event.seq})
+                if event.type == "tombstone" and (is_own or not is_behind) and await self._clears(event):
                     return Head.of(head)
                 if event.type == "turn" and not is_behind:
                     first = event
-                    self._take(event)
+                    await self._take(event)
                 if self.is_enough and upto != 0:
                     break
         if first is None or first.seq != 1:
             was_left_out = self.is_enough or upto == 0
             first = next(iter(await self._store.read(stream, 1)), None) if was_left_out else None
-        self._go_on(first, is_own)
+        await self._go_on(first, is_own)
         return None if head is None else Head.of(head)
 
-    def _take(self, event: CheckpointEvent) -> None:
-        if event.cleared is not None:  # the first of a fork, which knows what was hidden then
+    async def _clears(self, event: CheckpointEvent) -> bool:
+        """Whether nothing before a tombstone counts any more."""
+        if event.cleared is None or not await self._is_as_written(event):
+            return False
+        self._hide({**event.cleared, event.run_id: event.seq})
+        return True
+
+    async def _take(self, event: CheckpointEvent) -> None:
+        if event.cleared is not None and await self._is_as_written(
+            event
+        ):  # a fork's first, which knows what was hidden then
             self._hide(event.cleared)
         if event.seq > self.hidden.get(event.run_id, 0):
             self.turns.append(event)
@@ -115,17 +126,28 @@ class _Walk:
             self.hidden[run_id] = max(seq, self.hidden.get(run_id, 0))
         self.turns = [turn for turn in self.turns if turn.seq > self.hidden.get(turn.run_id, 0)]
 
-    def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
+    async def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
         """What is cleared in one session stays in those that were forked off from it. Where enough was found, only
         what this session has cleared is looked for. Where anything of a stream is hidden, so is what it goes on from.
         """
         if first is None or first.forked_from is None or first.run_id in self.hidden:
             return
+        if not await self._is_as_written(first):
+            return
         point = first.forked_from
+        if StreamId(point.workflow_name, point.run_id) in self._streams or point.workflow_name != first.workflow_name:
+            self.flaws.append(CheckpointDecodeError(f"{first.named()} says that it goes on from itself or elsewhere."))
+            return
         is_branch = is_own and first.turn is not None and first.turn.session is not None
         if is_branch or not self.is_enough:
             upto = 0 if self.is_enough else point.seq
             self.origin = StreamId(point.workflow_name, point.run_id), upto, is_branch
+
+    async def _is_as_written(self, event: CheckpointEvent) -> bool:
+        flaw = await off_the_loop(event.payload.stored_size if event.payload else 0, flaw_of, event)
+        if flaw:
+            self.flaws.append(CheckpointDecodeError(f"{event.named()} cannot be believed: {flaw}"))
+        return not flaw
 
 
 def _in_order(turns: Iterable[CheckpointEvent]) -> list[CheckpointEvent]:

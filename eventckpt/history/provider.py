@@ -127,7 +127,7 @@ class EventHistoryProvider(HistoryProvider):
         standing = Standing(self._session(session_id), state)
         wanted = None if self.skip_excluded else self.max_messages
         past = await read(self._store, standing.stream, upto=standing.reads_to, wanted=wanted)
-        found = await self._readable(past.turns)
+        found = await self._readable(past, past.turns)
         self._saver.remember(past, found)
         if standing.reads_to is None:
             standing.begin(past.head.seq)
@@ -180,7 +180,7 @@ class EventHistoryProvider(HistoryProvider):
             settings.whole_number("before_seq", before_seq, least=1)
             upto = before_seq - 1
         past = await read(self._store, self._session(session_id), upto=upto, wanted=limit)
-        return [StoredMessage.of(event, message) for event, message in await self._readable(_whole(past, limit))]
+        return [StoredMessage.of(event, message) for event, message in await self._readable(past, _whole(past, limit))]
 
     async def clear(self, session_id: str | None) -> None:
         """Hide all messages of a session, for every lineage and in all of its branches. The log keeps them.
@@ -245,8 +245,10 @@ class EventHistoryProvider(HistoryProvider):
             )
         return StreamId(self.source_id, check_run_id(session_id))
 
-    async def _readable(self, turns: Sequence[CheckpointEvent]) -> list[tuple[CheckpointEvent, Message]]:
+    async def _readable(self, past: Past, turns: Sequence[CheckpointEvent]) -> list[tuple[CheckpointEvent, Message]]:
         found: list[tuple[CheckpointEvent, Message]] = []
+        for flaw in past.flaws:
+            self._skip(flaw)
         for turn in turns:
             try:
                 stored = await unpacked(self._codec, turn)

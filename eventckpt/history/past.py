@@ -11,12 +11,12 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from ..chain import flaw_of
-from ..errors import CheckpointDecodeError
+from ..errors import CheckpointDecodeError, StoreUnavailableError
 from ..events import CheckpointEvent, StreamId
 from ..stores import AuditStore
 from ..threads import off_the_loop
 
-__all__ = ["Head", "Past", "read"]
+__all__ = ["Head", "Past", "read", "read_seen"]
 
 
 class Head(NamedTuple):
@@ -47,6 +47,18 @@ class Past(NamedTuple):
     """What of its clearings and beginnings was damaged or changed, and not believed."""
 
 
+async def read_seen(store: AuditStore, stream: StreamId, upto: int | None, *, wanted: int | None = None) -> Past:
+    """What `read` gives of a lineage that has seen the event `upto`; None: it may have seen anything.
+
+    Raises:
+        StoreUnavailableError: the event is not there, nor a record of what became of it: less than the lineage has seen
+            is never given for all of it.
+    """
+    past = await read(store, stream, upto=upto, wanted=wanted)
+    _be_there(stream, upto, past.head)
+    return past
+
+
 async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, wanted: int | None = None) -> Past:
     """A lineage up to an event.
 
@@ -55,12 +67,27 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
         stream: where the lineage goes on.
         upto: the seq of the event; None: the last one.
         wanted: how many of the newest messages are enough; None: all.
+
+    Raises:
+        StoreUnavailableError: what a branch goes on from is not there.
     """
     walk = _Walk(store, wanted)
     head = await walk.along(stream, upto, is_own=True)
     while (origin := walk.origin) is not None:
-        await walk.along(*origin)
+        parent, seq, _ = origin
+        _be_there(parent, seq, await walk.along(*origin))
     return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
+
+
+def _be_there(stream: StreamId, seq: int | None, head: Head | None) -> None:
+    last = head.seq if head else 0
+    if seq is not None and last < seq:
+        raise StoreUnavailableError(
+            f"A session's state, or a branch, says that seq {seq} of {stream.run_id!r} (source "
+            f"{stream.workflow_name!r}) was there, and the store ends at seq {last}. On Cosmos DB, what another "
+            "process has just written may come late: try again. Where the store is another one, or an older copy, "
+            "begin with an empty state."
+        )
 
 
 class _Walk:

@@ -9,10 +9,11 @@ from typing import Any, Literal
 import pytest
 from agent_framework import AgentSession, Message
 
-from eventckpt import SessionConflictError
+from eventckpt import CosmosHistoryProvider, SessionConflictError, StoreUnavailableError
 from eventckpt.history import EventHistoryProvider
 
-from ..engines import Engine
+from ..cosmos_emulator import CosmosEmulator, Switches
+from ..engines import Engine, where
 from .histories import Histories, question_and_answer, stored
 from .models import Model, agent_with, said, turn_of
 
@@ -100,6 +101,7 @@ async def test_a_session_that_says_it_has_seen_nothing_is_shown_nothing(historie
     session = AgentSession(session_id="s")
     session.state[history.source_id] = {"seq": 0}
     await ask(histories.open(), session, "three")
+    histories.settle()
     assert await seen(history, session) == turn_of("three")
     assert await stored(history) == [*turn_of("one"), *turn_of("two")]
 
@@ -257,3 +259,40 @@ async def test_a_session_is_cleared_beside_its_writers(histories: Histories) -> 
     await cleaner.clear("s")
     histories.settle()
     assert await stored(histories.open()) == []
+
+
+# What is not there
+
+
+@pytest.mark.parametrize("behind", ["nothing", "a turn"])
+async def test_less_than_a_session_has_seen_is_never_given_for_all_of_it(histories: Histories, behind: str) -> None:
+    """A replica that lags, another store, an older copy: the state says what there was."""
+    history = histories.open()
+    if behind == "a turn":
+        await history.save_messages("s", question_and_answer("one"))
+    histories.settle()
+    for dedupe in ("ids", "replay", "off"):
+        other = histories.open(dedupe=dedupe)
+        with pytest.raises(StoreUnavailableError, match=r"seq 5 of 's'.*ends at seq [01]\."):
+            await other.get_messages("s", state={"seq": 5})
+        with pytest.raises(StoreUnavailableError, match=r"seq 5 of 's'"):
+            await other.save_messages("s", question_and_answer("two"), state={"seq": 5})
+    assert await stored(history) == (turn_of("one") if behind == "a turn" else [])
+
+
+async def test_a_process_whose_replica_lags_hears_of_it_and_is_shown_all_a_moment_later() -> None:
+    switches = Switches(lag=1, lag_seconds=3600, clients_wait=True)
+    async with CosmosEmulator(switches=switches) as server:
+        writer, reader = (CosmosHistoryProvider(**where(server)) for _ in range(2))
+        async with writer, reader:
+            session = AgentSession(session_id="s")
+            await ask(writer, session, "one")
+            server.catch_up()
+            assert await seen(reader, session) == turn_of("one")
+            await ask(writer, session, "two")
+            with pytest.raises(StoreUnavailableError, match="seq 2 of 's'"):
+                await ask(reader, AgentSession.from_dict(session.to_dict()), "three")
+            server.catch_up()
+            assert await seen(reader, session) == [*turn_of("one"), *turn_of("two")]
+            await ask(reader, session, "three")
+            assert len(await seen(reader, session)) == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 from eventckpt import CheckpointCodec, CheckpointDecodeError, CheckpointEvent, StreamId
 from eventckpt.chain import sealed
 from eventckpt.delta import encode
+from eventckpt.events import Pruned
 from eventckpt.history import EventHistoryProvider
+from eventckpt.storage.compose import removal_after
+from eventckpt.stores import AuditStore
 
 from ..engines import Engine
 from .histories import Histories, question_and_answer, stored
@@ -85,3 +89,51 @@ async def test_the_turns_before_it_can_be_read(histories: Histories, engine: Eng
     await with_a_bad_turn(histories, engine, CheckpointCodec().encode_values({"messages": [None]}))
     history = histories.open(source_id="chat")
     assert [message.text for message in await history.get_messages("s", state={"seq": 1})] == turn_of("one")
+
+
+@pytest.mark.parametrize("missing", [{1}, {2}, {2, 3}, {1, 3}, {1, 2, 3}])
+async def test_turns_that_are_gone_without_a_record_are_named(
+    histories: Histories, engine: Engine, missing: set[int]
+) -> None:
+    """Whoever takes one away changes what an agent believes was said."""
+    history = histories.open(source_id="chat")
+    for question in ("one", "two", "three", "four"):
+        await history.save_messages("s", question_and_answer(question))
+    histories.settle()
+    kept = [seq for seq in range(1, 5) if seq not in missing]
+    await copy_some(engine, kept)
+    histories.settle()
+
+    name = re.escape("of session 'copy' (source 'chat')")
+    with pytest.raises(CheckpointDecodeError, match=f"Seqs .* {name} are not there"):
+        await histories.open(source_id="chat").get_messages("copy")
+    skips = histories.open(source_id="chat", on_unreadable="skip")
+    questions = ["one", "two", "three", "four"]
+    assert await stored(skips, "copy") == [text for seq in kept for text in turn_of(questions[seq - 1])]
+    assert await stored(histories.open(source_id="chat", max_messages=2), "copy") == turn_of("four")
+
+
+async def copy_some(engine: Engine, seqs: list[int]) -> None:
+    """A stream that has some of the events of another one, as they are but for its name."""
+    sessions, stream = engine.open().sessions(), StreamId("chat", "copy")
+    events = await sessions.read(StreamId("chat", "s"), *seqs)
+    copies = [sealed(msgspec.structs.replace(event, run_id="copy", digest="")) for event in events]
+    assert isinstance(sessions, AuditStore)
+    await sessions.put(stream, copies)
+
+
+async def test_what_is_recorded_as_erased_is_not_shown_though_it_is_there(histories: Histories, engine: Engine) -> None:
+    """Who erases records it first, and may be stopped before anything goes."""
+    history = histories.open(source_id="chat")
+    await history.save_messages("s", question_and_answer("one"))
+    histories.settle()
+    sessions = engine.open().sessions()
+    head = await sessions.last("chat", "s")
+    assert head is not None
+    gap = Pruned(first=1, last=1, previous_digest="", digest=head.digest)
+    await sessions.append(removal_after(head.header(), (gap,), None))
+    histories.settle()
+    assert await stored(histories.open(source_id="chat")) == []
+    await history.save_messages("s", question_and_answer("two"))
+    histories.settle()
+    assert await stored(histories.open(source_id="chat")) == turn_of("two")

@@ -21,7 +21,7 @@ from ..log import logger_of
 from ..stores import AuditStore
 from . import sessions
 from .messages import StoredMessage
-from .past import Past, read
+from .past import Past, read, read_seen
 from .saving import Dedupe, OnConflict, Saver
 from .snapshots import is_reserved
 from .state import Standing
@@ -126,11 +126,12 @@ class EventHistoryProvider(HistoryProvider):
             ValueError, TypeError: `session_id` is empty or names no session; `state` is none of a provider's.
             CheckpointTypeNotAllowedError, CheckpointDecodeError: a message cannot be read, and `on_unreadable` is
                 "raise"; names the turn and the message.
+            StoreUnavailableError: the store does not have yet what the state says was seen.
             CheckpointStoreError: the engine failed.
         """
         standing = Standing(self._session(session_id), state)
         wanted = None if self.skip_excluded else self.max_messages
-        past = await read(self._store, standing.stream, upto=standing.reads_to, wanted=wanted)
+        past = await read_seen(self._store, standing.stream, standing.reads_to, wanted=wanted)
         found = await self._readable(past, past.turns)
         self._saver.remember(past, found)
         if standing.reads_to is None:

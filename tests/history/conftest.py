@@ -9,6 +9,7 @@ import pytest
 
 from ..conftest import engine_for
 from ..engines import Engine
+from .histories import Histories
 from .sessions import Sessions
 
 
@@ -23,3 +24,11 @@ async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerat
 def sessions(engine: Engine) -> Sessions:
     """Session stores over the engine, each as if it were a process."""
     return Sessions(engine)
+
+
+@pytest.fixture
+async def histories(engine: Engine) -> AsyncGenerator[Histories, None]:
+    """History providers over the engine, each as if it were a process."""
+    made = Histories(engine)
+    yield made
+    await made.close()

@@ -25,7 +25,7 @@ from .errors import (
     UnsupportedFrameworkError,
 )
 from .events import CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -49,6 +49,7 @@ __all__ = [
     "CosmosEventStore",
     "EventCheckpointStorage",
     "EventStore",
+    "RoutedCheckpointStorage",
     "RunCheckpointStorage",
     "RunInfo",
     "RunNotFoundError",

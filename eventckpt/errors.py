@@ -12,6 +12,7 @@ checkpoint errors handles these too:
         RunNotFoundError
         AmbiguousNameError
         CheckpointConflictError
+            SessionConflictError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -23,6 +24,8 @@ checkpoint errors handles these too:
             StoreFormatError
                 StoreMissingError
             StoreReplacedError
+    RuntimeError
+        SessionConflictError
     Exception
         StreamConflict
 
@@ -49,6 +52,7 @@ __all__ = [
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
     "RunNotFoundError",
+    "SessionConflictError",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -129,6 +133,14 @@ class CheckpointConflictError(WorkflowCheckpointException):
         self.stream = stream
         self.expected_seq = expected_seq
         self.head = head
+
+
+class SessionConflictError(CheckpointConflictError, RuntimeError):
+    """Another writer has written to a session, or to what else a host keeps by a name, since it was read. Nothing was
+    written: read it again, then write. The framework's hosts know it as a `RuntimeError`.
+
+    `stream` is the source and the key, the others are those of `CheckpointConflictError`.
+    """
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

@@ -26,6 +26,7 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},
+    {"history"},
     {"audit", "exit_codes"},
     {"cli"},
 ]

@@ -18,7 +18,6 @@ from ...errors import CheckpointStoreError, StoreFormatError, StoreLockedError, 
 from ...events import CheckpointEvent
 from .changes import append_one
 from .connection import Connections
-from .errors import store_errors
 
 __all__ = ["Appends"]
 
@@ -90,11 +89,8 @@ class Appends:
     def _append(self, events: list[CheckpointEvent]) -> Sequence[Exception | None]:
         """What became of each event. What fails one of them does not fail the others."""
         try:
-            with (
-                store_errors(self._connections.path),
-                self._connections.opened_to_write().transaction("IMMEDIATE") as connection,
-            ):
-                return [append_one(connection, event) for event in events]
+            with self._connections.changing() as log:
+                return [append_one(log, event) for event in events]
         except CheckpointStoreError as error:
             # Each by itself would wait for the lock again, or find the same file, or run into the same trigger.
             if len(events) == 1 or isinstance(error, StoreLockedError | StoreReplacedError | StoreFormatError):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
 from typing import NamedTuple
 
 from ...events import CheckpointEvent
 from ..change_feed import EVERYTHING, ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start, number_of
 from .connection import Connections
 from .queries import committed
+from .tables import Log
 
 __all__ = ["SqliteChangeFeed"]
 
@@ -41,7 +41,7 @@ class SqliteChangeFeed(ChangeFeed):
             now = await self._seen_at(None)
             return FeedPage([], _continuation(now.last), witness=now.digest)  # the place to begin from, before all else
         position = 0 if continuation is None else number_of(feed_range, continuation)
-        rows = await self._connections.reading(lambda connection: committed(connection, after=position, limit=limit))
+        rows = await self._connections.reading(lambda log: committed(log, after=position, limit=limit))
         # Looked at afterwards: had the file become another one in between, this would be of the other one, too.
         seen = await self._seen_at(position)
         _check(feed_range, position, witness, seen)
@@ -62,8 +62,15 @@ class SqliteChangeFeed(ChangeFeed):
     async def _seen_at(self, position: int | None) -> _Seen:
         """What the file says of a position; None: of the last one."""
 
-        def fetch(connection: sqlite3.Connection) -> _Seen:
-            last, highest, digest = connection.execute(_SEEN, (position,)).fetchone()
+        def fetch(log: Log) -> _Seen:
+            last, highest, digest = log.execute(
+                f"""
+                SELECT last, max(last, coalesce((SELECT max(seq) FROM sqlite_sequence
+                        WHERE name = '{log.events}' AND typeof(seq) = 'integer'), 0)),
+                    (SELECT digest FROM {log.events} WHERE position = coalesce(?, last))
+                FROM (SELECT coalesce(max(position), 0) AS last FROM {log.events})""",
+                (position,),
+            ).fetchone()
             return _Seen(last, highest, None if digest is None else str(digest))  # as a damaged event is given
 
         return await self._connections.reading(fetch)
@@ -78,13 +85,6 @@ class _Seen(NamedTuple):
     """The highest one that an event ever had: removing events is no restore."""
     digest: str | None
     """Of the event at the position; None where it was removed."""
-
-
-_SEEN = """
-    SELECT last, max(last, coalesce((SELECT max(seq) FROM sqlite_sequence
-            WHERE name = 'events' AND typeof(seq) = 'integer'), 0)),
-        (SELECT digest FROM events WHERE position = coalesce(?, last))
-    FROM (SELECT coalesce(max(position), 0) AS last FROM events)"""
 
 
 def _check(feed_range: FeedRange, position: int, witness: str | None, seen: _Seen) -> None:

@@ -12,12 +12,13 @@ from ...text import described
 from .. import Check
 from .connection import Connections
 from .schema import APPLICATION_ID, differences, pragma
+from .tables import LOGS, Log
 
 __all__ = ["checks_of"]
 
 _SOME: Final = 3  # rows of a table that are named
-_TYPES: Final = {
-    "events": (
+_OF_A_LOG: Final = (
+    (
         "position",
         {
             **dict.fromkeys(("workflow_name", "run_id", "type", "checkpoint_id", "digest"), "'text'"),
@@ -25,7 +26,7 @@ _TYPES: Final = {
             **dict.fromkeys(("header", "data"), "'blob'"),
         },
     ),
-    "runs": (
+    (
         "run_id",
         {
             **dict.fromkeys(("projection", "workflow_name", "run_id"), "'text'"),
@@ -36,11 +37,14 @@ _TYPES: Final = {
             **dict.fromkeys(("moment", "listed_seq"), "'integer', 'null'"),
         },
     ),
-    "projections": ("kind", {"kind": "'text'", "active": "'text'"}),
-    "leases": ("id", {"id": "'text'", "version": "'integer'", "document": "'blob'"}),
+    ("kind", {"kind": "'text'", "active": "'text'"}),
+    ("id", {"id": "'text'", "version": "'integer'", "document": "'blob'"}),
+)
+"""Of each table, in the order of `Tables`, what names a row, and of which types each column is."""
+_TYPES: Final = {
+    **{name: types for tables in LOGS for name, types in zip(tables, _OF_A_LOG, strict=True)},
     "store": ("id", {"id": "'text'"}),
 }
-"""By table, what names a row, and of which types each column is."""
 _SEE: Final = "See docs/audit.md, doctor."
 
 
@@ -50,9 +54,9 @@ async def checks_of(connections: Connections) -> list[Check]:
     writing = [] if connections.read_only else [await _check_writing(connections)]
     found: list[Check] = []
 
-    def look(connection: sqlite3.Connection) -> None:
+    def look(log: Log) -> None:
         found.clear()
-        found.extend(_looked_at(connection, connections.path, read_only=connections.read_only))
+        found.extend(_looked_at(log.connection, connections.path, read_only=connections.read_only))
 
     try:
         await connections.reading(look)
@@ -64,7 +68,7 @@ async def checks_of(connections: Connections) -> list[Check]:
 async def _check_writing(connections: Connections) -> Check:
     try:
         # A transaction can begin also in a file that may only be read; a statement that writes cannot.
-        await connections.writing(lambda connection: connection.execute("DELETE FROM events WHERE 0"))
+        await connections.writing(lambda log: log.execute(f"DELETE FROM {log.events} WHERE 0"))
     except CheckpointStoreError as error:
         return Check("writing", False, str(error), _SEE)
     return Check("writing", True, "the file and its folder can be written")

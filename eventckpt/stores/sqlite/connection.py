@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Literal, TypeVar
 
@@ -23,8 +23,9 @@ from ...errors import CheckpointStoreError, StoreLockedError, StoreReadOnlyError
 from .errors import store_errors
 from .file import Moved, StoreConnection, StoreFile
 from .opening import Opening
+from .tables import Log, Tables
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "Threads"]
 
 _T = TypeVar("_T")
 
@@ -39,8 +40,8 @@ _carried_over: Final[list[StoreConnection]] = []
 it has the locks of the parent, and would clear up the log under it."""
 
 
-class Connections:
-    """The connections to a store's file: what the store and its other ports work with."""
+class Threads:
+    """The two threads of a store's file, which all that the store keeps in it shares."""
 
     def __init__(
         self, path: Path, *, synchronous: Literal["FULL", "NORMAL", "OFF"], busy_timeout: float, read_only: bool
@@ -51,45 +52,106 @@ class Connections:
         """Held to hand a job over or to close, so that no job comes after the last one."""
         self._file = StoreFile(path)
         opening = Opening(self._file, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
-        self._reader = _Worker(opening.to_read, "eventckpt-sqlite-reader")
-        self._writer = _Worker(opening.to_write, "eventckpt-sqlite-writer", after=self._reader)
-        self._is_owed = False
-        self._settled: Future[None] | None = None
-        """Done once the appends are that `owe` was called for."""
+        self.reader = _Worker(opening.to_read, "eventckpt-sqlite-reader")
+        self.writer = _Worker(opening.to_write, "eventckpt-sqlite-writer", after=self.reader)
         self._closed = False
         self._process: int | None = None
         """The process whose threads the workers are, once there are any."""
 
-    async def reading(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
+    def refuse_if_unusable(self) -> None:
+        """Raise what keeps a job from being handed over; to be called with the lock held."""
+        if self._closed:
+            raise _closed(self.path)
+        if self._was_forked():
+            raise CheckpointStoreError(
+                f"The store {self.path} was in use when this process was forked off; make a new one in this process."
+            )
+        self._file.refuse_if_replaced()
+
+    def submit(self, worker: _Worker, job: Callable[[], _T]) -> Future[_T]:
+        """Let a worker do a job, after those that it has.
+
+        Raises:
+            CheckpointStoreError: there is no such thread any more.
+        """
+        self._process = os.getpid()
+        try:
+            return worker.submit(job)
+        except RuntimeError as error:
+            raise CheckpointStoreError(f"The store {self.path} has no thread to work in: {error}.") from error
+
+    async def close(self) -> None:
+        """Finish what was handed over and end both. May be called more than once."""
+        with self.lock:
+            self._closed = True
+            if self._was_forked():
+                return
+            # One after the other: of two connections that close at once, neither is the last, which clears up the log.
+            ended = self.writer.end(after=self.reader.end())
+        await asyncio.wrap_future(ended)
+
+    def _was_forked(self) -> bool:
+        return self._process not in (None, os.getpid())
+
+
+class Connections:
+    """The connections to a store's file: what a store and its other ports work with, on one log."""
+
+    def __init__(self, threads: Threads, tables: Tables) -> None:
+        self.path = threads.path
+        self.read_only = threads.read_only
+        self.lock: threading.Lock = threads.lock
+        """See `Threads.lock`."""
+        self._threads = threads
+        self._tables = tables
+        self._is_owed = False
+        self._settled: Future[None] | None = None
+        """Done once the appends are that `owe` was called for."""
+        self._closed = False
+
+    def of(self, tables: Tables) -> Connections:
+        """Those to another log of the file, in the same threads."""
+        return Connections(self._threads, tables)
+
+    async def reading(self, fetch: Callable[[Log], _T]) -> _T:
         """What `fetch` finds in one transaction of the reader's thread, so that all of it is as of one moment."""
 
         def job() -> _T:
             with store_errors(self.path, read_only=self.read_only):
-                return self._reader.read(fetch)
+                return self._threads.reader.read(fetch, self._tables)
 
         with self.lock:
             self.refuse_if_unusable()
             if self._is_owed:
-                self._settled, self._is_owed = self._submit(self._writer, _nothing), False
+                self._settled, self._is_owed = self.hand_to_writer(_nothing), False
             settled = self._settled
         if settled is not None and not settled.done():
             await asyncio.shield(asyncio.wrap_future(settled))
         with self.lock:
             self.refuse_if_unusable()
-            done = self._submit(self._reader, job)
+            done = self._threads.submit(self._threads.reader, job)
         return await asyncio.wrap_future(done)
 
-    async def writing(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
+    async def writing(self, change: Callable[[Log], _T]) -> _T:
         """What `change` gives, in one transaction of the writer's thread."""
 
         def job() -> _T:
-            with store_errors(self.path), self.opened_to_write().transaction("IMMEDIATE") as connection:
-                return change(connection)
+            with self.changing() as log:
+                return change(log)
 
         with self.lock:
             self.refuse_if_unusable(writes=True)
             done = self.hand_to_writer(job)
         return await asyncio.wrap_future(done)
+
+    @contextmanager
+    def changing(self) -> Generator[Log, None, None]:
+        """One transaction that writes; for jobs of the writer's thread only."""
+        with (
+            store_errors(self.path),
+            self._threads.writer.connection().transaction("IMMEDIATE", self._tables) as log,
+        ):
+            yield log
 
     def hand_to_writer(self, job: Callable[[], _T]) -> Future[_T]:
         """Let the writer's thread do a job, after those that it has.
@@ -97,11 +159,7 @@ class Connections:
         Raises:
             CheckpointStoreError: there is no such thread any more.
         """
-        return self._submit(self._writer, job)
-
-    def opened_to_write(self) -> StoreConnection:
-        """The writer's connection, for its jobs only."""
-        return self._writer.connection()
+        return self._threads.submit(self._threads.writer, job)
 
     def owe(self) -> None:
         """A caller was cancelled whose append may be under way: the next read is to see what became of it."""
@@ -116,32 +174,28 @@ class Connections:
                 "without read_only."
             )
         if self._closed:
-            raise CheckpointStoreError(f"The store {self.path} was closed; make a new one to go on.")
-        if self._was_forked():
-            raise CheckpointStoreError(
-                f"The store {self.path} was in use when this process was forked off; make a new one in this process."
-            )
-        self._file.refuse_if_replaced()
+            raise _closed(self.path)
+        self._threads.refuse_if_unusable()
+
+    async def close_log(self) -> None:
+        """Finish what was handed over of this log. The file stays open for the other one."""
+        with self.lock:
+            self._closed = True
+            try:
+                self._threads.refuse_if_unusable()
+                handed_over = self.hand_to_writer(_nothing)
+            except CheckpointStoreError:  # nothing more is done, and nothing waits
+                return
+        await asyncio.wrap_future(handed_over)
 
     async def close(self) -> None:
         """Finish what was handed over and close both. May be called more than once."""
-        with self.lock:
-            self._closed = True
-            if self._was_forked():
-                return
-            # One after the other: of two connections that close at once, neither is the last, which clears up the log.
-            ended = self._writer.end(after=self._reader.end())
-        await asyncio.wrap_future(ended)
+        await self._threads.close()
 
-    def _submit(self, worker: _Worker, job: Callable[[], _T]) -> Future[_T]:
-        self._process = os.getpid()
-        try:
-            return worker.submit(job)
-        except RuntimeError as error:
-            raise CheckpointStoreError(f"The store {self.path} has no thread to work in: {error}.") from error
 
-    def _was_forked(self) -> bool:
-        return self._process not in (None, os.getpid())
+def _closed(path: Path) -> CheckpointStoreError:
+    """What use of a closed store gets."""
+    return CheckpointStoreError(f"The store {path} was closed; make a new one to go on.")
 
 
 def _nothing() -> None:
@@ -208,14 +262,14 @@ class _Worker:
             return opened
         return held.opened
 
-    def read(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
+    def read(self, fetch: Callable[[Log], _T], tables: Tables) -> _T:
         """What `fetch` finds in one transaction, so that all of it is as of one moment; for jobs only."""
         for _ in range(_TRIES):
             opened = self.connection()
             try:
                 if opened.is_of_one_moment():
-                    with opened.transaction("DEFERRED") as connection:
-                        found = fetch(connection)
+                    with opened.transaction("DEFERRED", tables) as log:
+                        found = fetch(log)
                     if opened.is_of_one_moment():
                         return found
             except Moved:

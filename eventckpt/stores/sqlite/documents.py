@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import sqlite3
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +10,7 @@ import msgspec
 from ..documents import Document, DocumentStore
 from ..names import can_begin_id, id_of
 from .connection import Connections
+from .tables import Log
 
 __all__ = ["SqliteDocumentStore"]
 
@@ -35,9 +35,9 @@ class SqliteDocumentStore(DocumentStore):
         if not can_begin_id(prefix):
             return []
 
-        def fetch(connection: sqlite3.Connection) -> list[Document]:
-            rows = connection.execute(
-                f"SELECT {_ROW} FROM leases WHERE substr(id, 1, ?) = ? ORDER BY id", (len(prefix), prefix)
+        def fetch(log: Log) -> list[Document]:
+            rows = log.execute(
+                f"SELECT {_ROW} FROM {log.leases} WHERE substr(id, 1, ?) = ? ORDER BY id", (len(prefix), prefix)
             )
             return [_read(*row) for row in rows]
 
@@ -48,8 +48,8 @@ class SqliteDocumentStore(DocumentStore):
         if not can_begin_id(name):
             return None
 
-        def fetch(connection: sqlite3.Connection) -> Document | None:
-            row = connection.execute(f"SELECT {_ROW} FROM leases WHERE id = ?", (name,)).fetchone()
+        def fetch(log: Log) -> Document | None:
+            row = log.execute(f"SELECT {_ROW} FROM {log.leases} WHERE id = ?", (name,)).fetchone()
             return _read(*row) if row else None
 
         return await self._connections.reading(fetch)
@@ -59,9 +59,9 @@ class SqliteDocumentStore(DocumentStore):
         made in its place."""
         name, version = id_of(document), secrets.randbelow(_FIRST) + 1
 
-        def change(connection: sqlite3.Connection) -> bool:
-            cursor = connection.execute(
-                "INSERT INTO leases (id, version, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+        def change(log: Log) -> bool:
+            cursor = log.execute(
+                f"INSERT INTO {log.leases} (id, version, document) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
                 (name, version, msgspec.json.encode(document)),
             )
             return cursor.rowcount == 1
@@ -74,14 +74,14 @@ class SqliteDocumentStore(DocumentStore):
         body = {name: value for name, value in document.items() if name != "_etag"}
         content = msgspec.json.encode(body)
 
-        def change(connection: sqlite3.Connection) -> str | None:
-            cursor = connection.execute(
-                f"UPDATE leases SET version = {_NEXT}, document = ? WHERE id = ? AND {_ETAG} = ?",
+        def change(log: Log) -> str | None:
+            cursor = log.execute(
+                f"UPDATE {log.leases} SET version = {_NEXT}, document = ? WHERE id = ? AND {_ETAG} = ?",
                 (content, body["id"], etag),
             )
             if cursor.rowcount != 1:
                 return None
-            return connection.execute(f"SELECT {_ETAG} FROM leases WHERE id = ?", (body["id"],)).fetchone()[0]
+            return log.execute(f"SELECT {_ETAG} FROM {log.leases} WHERE id = ?", (body["id"],)).fetchone()[0]
 
         written = await self._connections.writing(change)
         return None if written is None else {**body, "_etag": written}
@@ -91,9 +91,9 @@ class SqliteDocumentStore(DocumentStore):
         if not can_begin_id(name):
             return True
 
-        def change(connection: sqlite3.Connection) -> bool:
-            connection.execute(f"DELETE FROM leases WHERE id = ? AND {_ETAG} = ?", (name, etag))
-            return connection.execute("SELECT 1 FROM leases WHERE id = ?", (name,)).fetchone() is None
+        def change(log: Log) -> bool:
+            log.execute(f"DELETE FROM {log.leases} WHERE id = ? AND {_ETAG} = ?", (name, etag))
+            return log.execute(f"SELECT 1 FROM {log.leases} WHERE id = ?", (name,)).fetchone() is None
 
         return await self._connections.writing(change)
 

@@ -14,6 +14,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+from ...errors import CheckpointStoreError
 from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
@@ -26,7 +27,7 @@ from .appends import Appends
 from .change_feed import SqliteChangeFeed
 from .changes import put_all, put_over, remove
 from .checks import checks_of
-from .connection import Connections
+from .connection import Connections, Threads
 from .documents import SqliteDocumentStore
 from .queries import (
     COLUMNS,
@@ -40,8 +41,10 @@ from .queries import (
     keys_behind,
     last_of,
     newest_of,
+    newest_up_to,
     page_of,
     position_before_last,
+    run_ids_behind,
     runs_with,
     streams_between,
     streams_named,
@@ -49,6 +52,7 @@ from .queries import (
     where,
 )
 from .runs import SqliteRunStore
+from .tables import RUNS, SESSIONS
 
 __all__ = ["SqliteEventStore"]
 
@@ -56,6 +60,7 @@ _T = TypeVar("_T")
 
 _A_FILE: Final = "Give the path of a file; Cosmos DB is an engine of its own."
 _GROWS: Final = 16  # times as many rows in each page of a walk backwards as in the one before
+_TURNS: Final = 16  # events in the first page of `newest`: what most who ask for turns want
 _WALKS: Final = 4  # along the streams at most, beside removals
 _LONGEST_TIMEOUT: Final = 1_000_000  # SQLite counts milliseconds in 32 bits
 
@@ -92,9 +97,10 @@ class SqliteEventStore(AuditStore):
         self.path: Path = _absolute(path)  # both connections open the same file, whatever the process does in between
         self.read_only: bool = read_only
         self._connections = Connections(
-            self.path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only
+            Threads(self.path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only), RUNS
         )
         self._appends = Appends(self._connections)
+        self._sessions: _Sessions | None = None
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`. Waiting appends of other tasks and threads are committed with this one."""
@@ -102,34 +108,34 @@ class SqliteEventStore(AuditStore):
 
     async def read(self, stream: StreamId, *seqs: int) -> list[CheckpointEvent]:
         """See `EventStore.read`."""
-        return await self.reading(lambda connection: events_at(connection, stream, seqs))
+        return await self._connections.reading(lambda log: events_at(log, stream, seqs))
 
     async def read_each(self, places: Sequence[tuple[StreamId, int]]) -> list[CheckpointEvent]:
         """See `EventStore.read_each`."""
         runs = [(stream, [seq for _, seq in some]) for stream, some in groupby(places, key=itemgetter(0))]
-        return await self.reading(
-            lambda connection: [event for stream, seqs in runs for event in events_at(connection, stream, seqs)]
+        return await self._connections.reading(
+            lambda log: [event for stream, seqs in runs for event in events_at(log, stream, seqs)]
         )
 
     async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
         """See `EventStore.last`."""
         if not can_exist(StreamId(workflow_name, run_id or "")):
             return None
-        return await self.reading(lambda connection: last_of(connection, workflow_name, run_id))
+        return await self._connections.reading(lambda log: last_of(log, workflow_name, run_id))
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or not (stream is None or can_exist(stream)):
             return None
         only, key = ("", ()) if stream is None else where(stream)
-        return await self.reading(lambda connection: newest_of(connection, checkpoint_id, only, key))
+        return await self._connections.reading(lambda log: newest_of(log, checkpoint_id, only, key))
 
     async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         """See `EventStore.find_in`."""
         if not is_unicode(workflow_name) or not is_unicode(checkpoint_id):
             return None
         only, key = "AND workflow_name = ?", (workflow_name,)
-        return await self.reading(lambda connection: newest_of(connection, checkpoint_id, only, key))
+        return await self._connections.reading(lambda log: newest_of(log, checkpoint_id, only, key))
 
     async def headers(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None, desc: bool = False
@@ -163,7 +169,7 @@ class SqliteEventStore(AuditStore):
             fetch = partial(keys_behind, only=only, key=key, column="seq")
         low: int | None = 0
         while low is not None:
-            page, low = await self.reading(partial(fetch, low=low))
+            page, low = await self._connections.reading(partial(fetch, low=low))
             if page is not None:
                 yield page
 
@@ -176,7 +182,7 @@ class SqliteEventStore(AuditStore):
         if not can_exist(StreamId(workflow_name or "", prefix)):
             return
         if prefix:
-            for row in await self.reading(lambda connection: streams_named(connection, workflow_name, prefix)):
+            for row in await self._connections.reading(lambda log: streams_named(log, workflow_name, prefix)):
                 yield StreamId(*row)
             return
         seen: set[StreamId] = set()
@@ -185,7 +191,7 @@ class SqliteEventStore(AuditStore):
             top: int | None = None
             before, pages = MAX_SEQ, 0
             while True:
-                top, rows = await self.reading(
+                top, rows = await self._connections.reading(
                     partial(streams_between, workflow_name=workflow_name, since=since, before=before, top=top)
                 )
                 pages += 1
@@ -206,12 +212,12 @@ class SqliteEventStore(AuditStore):
         """See `AuditStore.checkpoint_ids`."""
         if not is_unicode(prefix):
             return []
-        return await self.reading(lambda connection: ids_beginning_with(connection, prefix, limit))
+        return await self._connections.reading(lambda log: ids_beginning_with(log, prefix, limit))
 
     async def runs_with(self, workflow_name: str, checkpoint_ids: Sequence[str]) -> list[tuple[str, str]]:
         """See `AuditStore.runs_with`."""
         wanted = [name for name in {*checkpoint_ids} if is_unicode(name)] if is_unicode(workflow_name) else []
-        return sorted(await self.reading(lambda connection: runs_with(connection, workflow_name, wanted)))
+        return sorted(await self._connections.reading(lambda log: runs_with(log, workflow_name, wanted)))
 
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
@@ -226,21 +232,45 @@ class SqliteEventStore(AuditStore):
         """See `AuditStore.events_of_runs`."""
         return self._stretches(streams, WHOLE)
 
+    async def newest(self, stream: StreamId, *, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `AuditStore.newest`."""
+        high, limit = None, _TURNS
+        while can_exist(stream):
+            fetch = partial(newest_up_to, stream=stream, high=high, lte=lte, limit=limit)
+            events, high = await self._connections.reading(fetch)
+            for event in events:
+                yield event
+            if high is None:
+                return
+            limit = min(_GROWS * limit, queries.PAGE)
+
+    async def run_ids(self, workflow_name: str) -> AsyncGenerator[str, None]:
+        """See `AuditStore.run_ids`."""
+        after: object = None
+        while is_unicode(workflow_name):
+            names, after = await self._connections.reading(
+                partial(run_ids_behind, workflow_name=workflow_name, after=after)
+            )
+            for name in names:
+                yield name
+            if after is None:
+                return
+
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`."""
-        return await self.writing(lambda connection: put_all(connection, stream, events))
+        return await self._connections.writing(lambda log: put_all(log, stream, events))
 
     async def put_over(self, stream: StreamId, events: Sequence[CheckpointEvent], *, after: int) -> int:
         """See `AuditStore.put_over`. The head that each append is compared with keeps the gaps closed."""
-        return await self.writing(lambda connection: put_over(connection, stream, events, after=after))
+        return await self._connections.writing(lambda log: put_over(log, stream, events, after=after))
 
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`."""
-        return max(0, await self.writing(lambda connection: remove(connection, stream, seqs))) if seqs else 0
+        return max(0, await self._connections.writing(lambda log: remove(log, stream, seqs))) if seqs else 0
 
     async def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.follow`; the order is that of commits."""
-        after = await self.reading(lambda connection: position_before_last(connection, last))
+        after = await self._connections.reading(lambda log: position_before_last(log, last))
         while True:
             async with aclosing(self._pages("", (), "position", after, None, False)) as rows:
                 async for row in rows:
@@ -254,7 +284,14 @@ class SqliteEventStore(AuditStore):
 
     async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
         """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
-        return await self.reading(lambda connection: committed(connection, after=after, limit=limit))
+        return await self._connections.reading(lambda log: committed(log, after=after, limit=limit))
+
+    def sessions(self) -> SqliteEventStore:
+        """See `EventStore.sessions`: tables of the same file, made with the first write to them. Closing it by itself
+        closes nothing of this store, and this store has the closed one from then on."""
+        if self._sessions is None:
+            self._sessions = _Sessions(self)
+        return self._sessions
 
     def run_store(self, name: str | None = None) -> RunStore:
         """See `EventStore.run_store`."""
@@ -272,15 +309,17 @@ class SqliteEventStore(AuditStore):
 
     async def reading(self, fetch: Callable[[sqlite3.Connection], _T]) -> _T:
         """What `fetch` finds, in the reader's thread: for what is kept beside the events in the same file."""
-        return await self._connections.reading(fetch)
+        return await self._connections.reading(lambda log: fetch(log.connection))
 
     async def writing(self, change: Callable[[sqlite3.Connection], _T]) -> _T:
         """What `change` gives, in one transaction of the writer's thread; see `reading`."""
-        return await self._connections.writing(change)
+        return await self._connections.writing(lambda log: change(log.connection))
 
     async def close(self) -> None:
         """See `EventStore.close`. A closed store refuses further work."""
         self._appends.hand_over()
+        if self._sessions is not None:
+            self._sessions.hand_over()
         await self._connections.close()
 
     async def _stretches(
@@ -290,7 +329,9 @@ class SqliteEventStore(AuditStore):
         low, high = bounds_of(gt, lte)
         left = list(streams)
         while left:
-            found, low = await self.reading(partial(stretches_of, streams=left, low=low, high=high, columns=columns))
+            found, low = await self._connections.reading(
+                partial(stretches_of, streams=left, low=low, high=high, columns=columns)
+            )
             for stretch in found:
                 yield stretch
             left = left[sum(stretch.ends for stretch in found) :]
@@ -302,7 +343,7 @@ class SqliteEventStore(AuditStore):
         low, high = bounds_of(gt, lte)
         limit = 1 if desc else queries.PAGE  # who reads backwards mostly wants the first one only
         while True:
-            rows = await self.reading(
+            rows = await self._connections.reading(
                 partial(page_of, only=only, key=key, column=column, low=low, high=high, desc=desc, limit=limit)
             )
             for row in rows:
@@ -312,6 +353,34 @@ class SqliteEventStore(AuditStore):
             limit = min(_GROWS * limit, queries.PAGE)
             last = rows[-1][COLUMNS.split(", ").index(column)]
             low, high = (low, max(ceil(last) - 1, MIN_SEQ)) if desc else (last, high)  # in a damaged row, a fraction
+
+
+class _Sessions(SqliteEventStore):
+    """The log of sessions of a store."""
+
+    def __init__(self, store: SqliteEventStore) -> None:
+        self.path = store.path
+        self.read_only = store.read_only
+        self._runs = store._connections
+        self._connections = self._runs.of(SESSIONS)
+        self._appends = Appends(self._connections)
+
+    async def checks(self) -> list[Check]:
+        """See `AuditStore.checks`: those of the file, which has both logs."""
+        return await checks_of(self._runs)
+
+    def sessions(self) -> SqliteEventStore:
+        """See `EventStore.sessions`: those of sessions have none of their own."""
+        raise CheckpointStoreError(f"{self.path}: the sessions of a store keep no sessions of their own.")
+
+    def hand_over(self) -> None:
+        """Let the writer have all appends that wait."""
+        self._appends.hand_over()
+
+    async def close(self) -> None:
+        """Finish what is under way here. The store whose sessions these are stays open."""
+        self.hand_over()
+        await self._connections.close_log()
 
 
 def _absolute(path: str | os.PathLike[str]) -> Path:

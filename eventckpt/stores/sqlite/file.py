@@ -21,7 +21,17 @@ from typing import Any, Final, Literal, NamedTuple
 
 from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyError, StoreReplacedError
 from .errors import passing, primary_code
-from .schema import APPLICATION_ID, pragma, store_id, transaction, version_of
+from .schema import (
+    APPLICATION_ID,
+    has_sessions,
+    make_sessions,
+    pragma,
+    store_id,
+    transaction,
+    version_of,
+    without_events,
+)
+from .tables import LOGS, RUNS, SESSIONS, Log, Tables
 
 __all__ = ["Moved", "Stamp", "StoreConnection", "StoreFile"]
 
@@ -39,7 +49,7 @@ _COMMITTED: Final = " What was just committed was not acknowledged; it may be in
 
 
 class _Seen(NamedTuple):
-    """What stood in the file: the id of the store, and its last event."""
+    """What stood in the file: the id of the store, and the last event of a log."""
 
     store_id: str | None
     position: int
@@ -67,8 +77,9 @@ class StoreFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.seen: _Seen | None = None
-        """The last that a connection saw; whatever is seen by a transaction that begins later is no older."""
+        self.seen: dict[Tables, _Seen] = {}
+        """Of each log the last that a connection saw; whatever is seen by a transaction that begins later is no older.
+        Another dictionary each time."""
         self._lock = threading.Lock()
         self._place = str(path)  # of a Path, a look takes thrice as long, and there are several for each transaction
         self._file: tuple[int, int] | None = None
@@ -215,11 +226,12 @@ class StoreFile:
             f" when no process has the old one open; closing this one puts what is in its -wal into the file.{after}",
         )
 
-    def remember(self, seen: _Seen) -> None:
-        """Keep what a connection saw, unless another one has seen more."""
+    def remember(self, tables: Tables, seen: _Seen) -> None:
+        """Keep what a connection saw of a log, unless another one has seen more."""
         with self._lock:
-            if self.seen is None or seen.position >= self.seen.position:
-                self.seen = seen
+            known = self.seen.get(tables)
+            if known is None or seen.position >= known.position:
+                self.seen = {**self.seen, tables: seen}
 
 
 class StoreConnection:
@@ -235,10 +247,15 @@ class StoreConnection:
         self._changed: int | None = None
         """SQLite's count of what other connections have committed, as of then."""
         self._schema: int | None = None
+        self._has_sessions = False
+        """Whether the file was seen to have them; who finds none looks again."""
+        self._nothing: sqlite3.Connection | None = None
+        """What is asked in the place of a log that the file does not have."""
 
     @contextmanager
-    def transaction(self, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Generator[sqlite3.Connection, None, None]:
-        """One transaction on the file that was opened.
+    def transaction(self, kind: Literal["DEFERRED", "IMMEDIATE"], tables: Tables = RUNS) -> Generator[Log, None, None]:
+        """One transaction on a log of the file that was opened. Where there is none, one that is to be written to is
+        made, and of one that is read there is nothing.
 
         Raises:
             StoreReplacedError: it is another file. Nothing was written, or, where the message says so, something may
@@ -248,9 +265,9 @@ class StoreConnection:
         try:
             with transaction(connection, kind):
                 self._look_inside(self._look(), known)
-                yield connection
+                yield self._log(tables, writes=kind == "IMMEDIATE")
                 if kind == "IMMEDIATE":
-                    now = self._last(self._file.seen)
+                    now = self._last(tables, known.get(tables))
         except sqlite3.Error as error:
             self._look()  # that the file is gone explains whatever SQLite reports
             if primary_code(error) == sqlite3.SQLITE_NOTADB:  # it was one when it was opened
@@ -258,10 +275,25 @@ class StoreConnection:
             raise
         if now is not None:
             state = self._file.look(committed=True)
-            self._file.remember(now)
+            self._file.remember(tables, now)
             if self._written != _written(state):
                 with transaction(connection, "DEFERRED"):
-                    self._look_inside(state, now)
+                    self._look_inside(state, self._file.seen)
+
+    def _log(self, tables: Tables, *, writes: bool) -> Log:
+        if self._has(tables):
+            return Log(self._connection, tables)
+        if writes:
+            make_sessions(self._connection)
+            return Log(self._connection, tables)
+        self._nothing = self._nothing or without_events()
+        return Log(self._nothing, RUNS)
+
+    def _has(self, tables: Tables) -> bool:
+        """Whether the log is in the file; that of runs always is."""
+        if tables is SESSIONS and not self._has_sessions:
+            self._has_sessions = has_sessions(self._connection)
+        return tables is RUNS or self._has_sessions
 
     def is_of_one_moment(self) -> bool:
         """Whether all that was read so far stood in the file at once; if not, it is to be opened anew."""
@@ -278,8 +310,10 @@ class StoreConnection:
                 self._connection.execute("PRAGMA busy_timeout = 0")
                 self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
+        if self._nothing is not None:
+            self._nothing.close()
 
-    def _look_inside(self, state: os.stat_result, known: _Seen | None) -> None:
+    def _look_inside(self, state: os.stat_result, known: dict[Tables, _Seen]) -> None:
         """Compare what stands in the file with what was seen, where anybody else may have written to it."""
         connection, written = self._connection, _written(state)
         if written != self._written:
@@ -288,43 +322,54 @@ class StoreConnection:
             changed = connection.execute("PRAGMA data_version").fetchone()[0]
             if (written, changed) == (self._written, self._changed):
                 return
-            if known is None:
-                self._file.remember(self._last(None))
-            else:
-                self._compare(written[0], known)
+            if known:
+                self._refuse_what_is_no_store(written[0])
+            for tables in LOGS:
+                if tables in known or self._has(tables):
+                    self._compare(tables, known.get(tables))
             self._schema = pragma(connection, "schema_version")
         except sqlite3.DatabaseError as error:
-            if known is None and primary_code(error) == sqlite3.SQLITE_CORRUPT:
+            if not known and primary_code(error) == sqlite3.SQLITE_CORRUPT:
                 return  # nothing is known to compare with; who reads what is damaged is told
             if primary_code(error) in _NOT_A_STORE:
                 raise self._overwritten(f"it is no store, or no longer whole ({error})") from error
             raise
         self._written, self._changed = written, changed
 
-    def _compare(self, size: int, known: _Seen) -> None:
+    def _refuse_what_is_no_store(self, size: int) -> None:
         connection = self._connection
         if pragma(connection, "application_id") != APPLICATION_ID:
             raise self._overwritten("it is a database of another application")
         if self._is_cut(size):
             raise self._overwritten("it is shorter than what was in it")
-        now = self._last(None)
+
+    def _compare(self, tables: Tables, known: _Seen | None) -> None:
+        """Compare what stands in a log with what is known of it, and remember it."""
+        now = self._last(tables, None)
+        if known is not None:
+            self._refuse_another(Log(self._connection, tables), known, now)
+        self._file.remember(tables, now)
+
+    def _refuse_another(self, log: Log, known: _Seen, now: _Seen) -> None:
         if known.store_id not in (None, now.store_id):
             raise self._overwritten("it is another store, or one that was restored")
-        given = connection.execute(
-            "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events' AND typeof(seq) = 'integer'"
+        given = log.execute(
+            f"SELECT max(seq) FROM sqlite_sequence WHERE name = '{log.events}' AND typeof(seq) = 'integer'"
         ).fetchone()[0]
         if max(given or 0, now.position) < known.position:
             raise self._overwritten(
-                f"it ends before position {known.position}, which was the last, as an older copy does"
+                f"its {log.events} end before position {known.position}, which was the last, as those of an older copy "
+                "do"
             )
-        row = connection.execute("SELECT digest FROM events WHERE position = ?", (known.position,)).fetchone()
+        row = log.execute(f"SELECT digest FROM {log.events} WHERE position = ?", (known.position,)).fetchone()
         if row not in (None, (known.digest,)):  # an event may have been removed, and is never changed
-            raise self._overwritten(f"another event is at position {known.position} than was there")
-        self._file.remember(now)
+            raise self._overwritten(f"another event is at position {known.position} of its {log.events} than was there")
 
-    def _last(self, known: _Seen | None) -> _Seen:
-        """What stands in the file. The id does not change in a transaction of ours; it is asked for if not known."""
-        row = self._connection.execute("SELECT position, digest FROM events ORDER BY position DESC LIMIT 1").fetchone()
+    def _last(self, tables: Tables, known: _Seen | None) -> _Seen:
+        """What stands in a log. The id does not change in a transaction of ours; it is asked for if not known."""
+        row = self._connection.execute(
+            f"SELECT position, digest FROM {tables.events} ORDER BY position DESC LIMIT 1"
+        ).fetchone()
         position, digest = row or (0, None)
         return _Seen((known and known.store_id) or store_id(self._connection), position, digest)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
@@ -11,6 +12,8 @@ import msgspec
 from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventKey, EventKeys, EventSchema, EventType, StreamId
 from ...text import described
 from .. import FoundEvent, Stretch, can_exist
+from .schema import bound
+from .tables import Log
 
 __all__ = [
     "COLUMNS",
@@ -27,8 +30,10 @@ __all__ = [
     "keys_behind",
     "last_of",
     "newest_of",
+    "newest_up_to",
     "page_of",
     "position_before_last",
+    "run_ids_behind",
     "runs_with",
     "streams_between",
     "streams_named",
@@ -51,14 +56,6 @@ _PAGE_BYTES: Final = 8 * 1024 * 1024  # of headers and data, after which a page 
 _BLOBS: Final = WHOLE.split(", ").index("header")  # from here on
 _LAST_CHARACTERS: Final = "\U0010ffff" * 255  # after every continuation of a prefix
 
-_NEWEST: Final = (
-    # Of each run the event with the greatest seq (SQLite takes the other columns from the row that has the maximum): a
-    # copy that was put back lies behind later ones. Without the hint, SQLite walks through the workflow.
-    "SELECT position, seq FROM (SELECT position, type, max(seq) AS seq FROM events INDEXED BY events_by_checkpoint"
-    " WHERE checkpoint_id = ? {only} GROUP BY workflow_name, run_id) ORDER BY type = 'tombstone', position DESC LIMIT 1"
-)
-"""Where the newest event of a checkpoint id is, in the run that counts: one where it is live, and written last."""
-
 _NOT_A_HEADER: Final = (
     msgspec.MsgspecError,
     UnicodeDecodeError,
@@ -69,7 +66,7 @@ _decoder: Final = msgspec.msgpack.Decoder(CheckpointEvent)
 _schema_decoder: Final = msgspec.msgpack.Decoder(EventSchema)
 
 
-def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[int]) -> list[CheckpointEvent]:
+def events_at(log: Log, stream: StreamId, seqs: Sequence[int]) -> list[CheckpointEvent]:
     """The whole events of a stream at some seqs, in the order of seqs, those that are there."""
     if not can_exist(stream):
         return []
@@ -79,24 +76,32 @@ def events_at(connection: sqlite3.Connection, stream: StreamId, seqs: Sequence[i
     for start in range(0, len(wanted), PAGE):  # SQLite bounds the number of parameters
         some = wanted[start : start + PAGE]
         marks = ", ".join("?" * len(some))
-        rows += connection.execute(
-            f"SELECT {WHOLE} FROM events WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
+        rows += log.execute(
+            f"SELECT {WHOLE} FROM {log.events} WHERE seq IN ({marks}) {only} ORDER BY seq", (*some, *key)
         )
     return [event_of(row) for row in rows]
 
 
-def newest_of(connection: sqlite3.Connection, checkpoint_id: str, only: str, key: tuple[str, ...]) -> FoundEvent | None:
+def newest_of(log: Log, checkpoint_id: str, only: str, key: tuple[str, ...]) -> FoundEvent | None:
     """The newest event of an id in the run that counts, among those that a condition holds for."""
-    newest = connection.execute(_NEWEST.format(only=only), (checkpoint_id, *key)).fetchone()
+    newest = log.execute(
+        # Of each run the event with the greatest seq (SQLite takes the other columns from the row that has the
+        # maximum): a copy that was put back lies behind later ones. Without the hint, SQLite walks through the
+        # workflow.
+        f"SELECT position, seq FROM (SELECT position, type, max(seq) AS seq FROM {log.events}"
+        f" INDEXED BY {log.events}_by_checkpoint WHERE checkpoint_id = ? {only} GROUP BY workflow_name, run_id)"
+        " ORDER BY type = 'tombstone', position DESC LIMIT 1",
+        (checkpoint_id, *key),
+    ).fetchone()
     if newest is None:
         return None
-    row = connection.execute(f"SELECT {WHOLE} FROM events WHERE position = ?", newest[:1])
+    row = log.execute(f"SELECT {WHOLE} FROM {log.events} WHERE position = ?", newest[:1])
     event = event_of(row.fetchone())
-    return FoundEvent(event, head_of(connection, event.stream) or event.header())
+    return FoundEvent(event, head_of(log, event.stream) or event.header())
 
 
 def page_of(
-    connection: sqlite3.Connection,
+    log: Log,
     only: str,
     key: tuple[str, ...],
     *,
@@ -107,28 +112,28 @@ def page_of(
     limit: int,
 ) -> list[tuple[Any, ...]]:
     """Up to `limit` rows without data, those behind `low` and up to `high`, in the order of `column`."""
-    return connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE {column} > ? AND {column} <= ? {only}"
+    return log.execute(
+        f"SELECT {COLUMNS} FROM {log.events} WHERE {column} > ? AND {column} <= ? {only}"
         f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT ?",
         (low, high, *key, limit),
     ).fetchall()
 
 
 def keys_behind(
-    connection: sqlite3.Connection, only: str, key: tuple[str, ...], *, column: Literal["seq", "position"], low: int
+    log: Log, only: str, key: tuple[str, ...], *, column: Literal["seq", "position"], low: int
 ) -> tuple[EventKeys | None, int | None]:
     """A page of the keys of events behind `low`, in the order of `column`, if there are any; and what to go on behind,
     None at the end. Where a row is damaged or may hold a record, the headers of such are read."""
     sql = (
-        f"SELECT run_id, seq, type, checkpoint_id, position FROM events WHERE {column} > ? AND {column} <= ? {only}"
-        f" ORDER BY {column} LIMIT {_KEYS}"
+        f"SELECT run_id, seq, type, checkpoint_id, position FROM {log.events}"
+        f" WHERE {column} > ? AND {column} <= ? {only} ORDER BY {column} LIMIT {_KEYS}"
     )
-    rows = _quickly(connection, lambda: connection.execute(sql, (low, MAX_SEQ, *key)).fetchall())
+    rows = _quickly(log, lambda: log.execute(sql, (low, MAX_SEQ, *key)).fetchall())
     if not rows:
         return None, None
     keys = EventKeys(*zip(*rows, strict=True), records=(None,) * len(rows))
     if not _are_plain(keys):
-        keys = EventKeys.of([_read_key(connection, row) for row in rows])
+        keys = EventKeys.of([_read_key(log, row) for row in rows])
     last = rows[-1][1 if column == "seq" else 4]
     return keys, last if len(rows) == _KEYS else None
 
@@ -144,17 +149,18 @@ def _are_plain(keys: EventKeys) -> bool:
     )
 
 
-def _read_key(connection: sqlite3.Connection, row: tuple[Any, ...]) -> EventKey:
+def _read_key(log: Log, row: tuple[Any, ...]) -> EventKey:
     key = EventKey(*row)
     if _are_plain(EventKeys.of([key])):
         return key
-    found = connection.execute(f"SELECT {COLUMNS} FROM events WHERE position = ?", (key.place,)).fetchone()
+    found = log.execute(f"SELECT {COLUMNS} FROM {log.events} WHERE position = ?", (key.place,)).fetchone()
     return EventKey.of(event_of(found), key.place)
 
 
-def _quickly(connection: sqlite3.Connection, ask: Callable[[], _T]) -> _T:
+def _quickly(log: Log, ask: Callable[[], _T]) -> _T:
     """What is asked for, with its texts made by SQLite's module itself, which is quicker than `schema.text` and refuses
     what is no UTF-8; then it is asked again."""
+    connection = log.connection
     made = connection.text_factory
     try:
         connection.text_factory = str
@@ -166,77 +172,75 @@ def _quickly(connection: sqlite3.Connection, ask: Callable[[], _T]) -> _T:
         connection.text_factory = made
 
 
-def committed(connection: sqlite3.Connection, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
+def committed(log: Log, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
     """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
-    rows = connection.execute(
-        f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
+    rows = log.execute(
+        f"SELECT {COLUMNS} FROM {log.events} WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
     )
     return [(row[0], event_of(row)) for row in rows]
 
 
-def ids_beginning_with(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+def ids_beginning_with(log: Log, prefix: str, limit: int) -> list[str]:
     """Checkpoint ids that begin with `prefix`, in their order."""
-    rows = connection.execute(
-        "SELECT DISTINCT checkpoint_id FROM events INDEXED BY events_by_checkpoint"
+    rows = log.execute(
+        f"SELECT DISTINCT checkpoint_id FROM {log.events} INDEXED BY {log.events}_by_checkpoint"
         " WHERE checkpoint_id >= ? AND checkpoint_id <= ? ORDER BY checkpoint_id LIMIT ?",
         (prefix, prefix + _LAST_CHARACTERS, limit),
     )
     return [str(row[0]) for row in rows]
 
 
-def runs_with(
-    connection: sqlite3.Connection, workflow_name: str, checkpoint_ids: Sequence[str]
-) -> set[tuple[str, str]]:
+def runs_with(log: Log, workflow_name: str, checkpoint_ids: Sequence[str]) -> set[tuple[str, str]]:
     """Which of these checkpoint ids are in which runs of a workflow."""
     marks = ", ".join("?" * len(checkpoint_ids))
-    rows = connection.execute(
-        "SELECT checkpoint_id, run_id, position FROM events INDEXED BY events_by_checkpoint"
+    rows = log.execute(
+        f"SELECT checkpoint_id, run_id, position FROM {log.events} INDEXED BY {log.events}_by_checkpoint"
         f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
         (*checkpoint_ids, workflow_name),
     )
     return {(str(name), _name(run_id, position)) for name, run_id, position in rows}
 
 
-def last_of(connection: sqlite3.Connection, workflow_name: str, run_id: str | None) -> CheckpointEvent | None:
+def last_of(log: Log, workflow_name: str, run_id: str | None) -> CheckpointEvent | None:
     """The last event of a run or, over all runs of a workflow, the one that was committed last; whole."""
     if run_id is not None:
-        return head_of(connection, StreamId(workflow_name, run_id), WHOLE)
-    row = connection.execute(
-        f"SELECT {WHOLE} FROM events WHERE workflow_name = ? ORDER BY position DESC LIMIT 1", (workflow_name,)
+        return head_of(log, StreamId(workflow_name, run_id), WHOLE)
+    row = log.execute(
+        f"SELECT {WHOLE} FROM {log.events} WHERE workflow_name = ? ORDER BY position DESC LIMIT 1", (workflow_name,)
     ).fetchone()
     return event_of(row) if row else None
 
 
-def head_of(connection: sqlite3.Connection, stream: StreamId, columns: str = COLUMNS) -> CheckpointEvent | None:
+def head_of(log: Log, stream: StreamId, columns: str = COLUMNS) -> CheckpointEvent | None:
     """The last event of a run: its header or, with the columns `WHOLE`, all of it."""
     only, key = where(stream)
-    row = connection.execute(
-        f"SELECT {columns} FROM events WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
+    row = log.execute(
+        f"SELECT {columns} FROM {log.events} WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1", key
     ).fetchone()
     return event_of(row) if row else None
 
 
-def _last_position(connection: sqlite3.Connection) -> int:
-    return connection.execute("SELECT ifnull(max(position), 0) FROM events").fetchone()[0]
+def _last_position(log: Log) -> int:
+    return log.execute(f"SELECT ifnull(max(position), 0) FROM {log.events}").fetchone()[0]
 
 
-def position_before_last(connection: sqlite3.Connection, last: int) -> int:
-    row = connection.execute(
-        "SELECT position FROM events ORDER BY position DESC LIMIT 1 OFFSET ?", (min(last, MAX_SEQ),)
+def position_before_last(log: Log, last: int) -> int:
+    row = log.execute(
+        f"SELECT position FROM {log.events} ORDER BY position DESC LIMIT 1 OFFSET ?", (min(last, MAX_SEQ),)
     ).fetchone()
     return row[0] if row else 0
 
 
 def streams_between(
-    connection: sqlite3.Connection, *, workflow_name: str | None, since: int, before: int, top: int | None
+    log: Log, *, workflow_name: str | None, since: int, before: int, top: int | None
 ) -> tuple[int, list[tuple[int, str, str]]]:
     """A page of the streams whose head, among the events up to position `top`, lies behind `since` and at `before` or
     earlier; and `top`, which is the last position where None is given."""
     only, key = ("", ()) if workflow_name is None else ("AND workflow_name = ?", (workflow_name,))
-    top = _last_position(connection) if top is None else top
-    rows = connection.execute(
-        f"SELECT position, workflow_name, run_id FROM events AS head WHERE position > ? AND position <= ? {only}"
-        " AND NOT EXISTS (SELECT 1 FROM events AS later WHERE later.workflow_name = head.workflow_name"
+    top = _last_position(log) if top is None else top
+    rows = log.execute(
+        f"SELECT position, workflow_name, run_id FROM {log.events} AS head WHERE position > ? AND position <= ? {only}"
+        f" AND NOT EXISTS (SELECT 1 FROM {log.events} AS later WHERE later.workflow_name = head.workflow_name"
         " AND later.run_id = head.run_id AND later.seq > head.seq AND later.position <= ?)"
         f" ORDER BY position DESC LIMIT {PAGE}",
         (since, min(before, top), *key, top),
@@ -244,13 +248,13 @@ def streams_between(
     return top, [(row[0], *_names(*row)) for row in rows]
 
 
-def streams_named(connection: sqlite3.Connection, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:
+def streams_named(log: Log, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:
     # The names of workflows are few: each is found from the one before, and the index does the rest.
-    rows = connection.execute(
-        "WITH RECURSIVE workflows (name) AS (SELECT min(workflow_name) FROM events UNION ALL"
-        " SELECT (SELECT min(workflow_name) FROM events WHERE workflow_name > name) FROM workflows"
+    rows = log.execute(
+        f"WITH RECURSIVE workflows (name) AS (SELECT min(workflow_name) FROM {log.events} UNION ALL"
+        f" SELECT (SELECT min(workflow_name) FROM {log.events} WHERE workflow_name > name) FROM workflows"
         " WHERE name IS NOT NULL)"
-        " SELECT workflow_name, run_id, max(position) AS latest FROM events"
+        f" SELECT workflow_name, run_id, max(position) AS latest FROM {log.events}"
         " WHERE workflow_name IN (SELECT name FROM workflows WHERE name IS NOT NULL AND name = ifnull(?, name))"
         " AND run_id >= ? AND run_id <= ? GROUP BY workflow_name, run_id ORDER BY latest DESC",
         (workflow_name, prefix, prefix + _LAST_CHARACTERS),
@@ -258,31 +262,29 @@ def streams_named(connection: sqlite3.Connection, workflow_name: str | None, pre
     return [_names(latest, *names) for *names, latest in rows]
 
 
-def stretches_of(
-    connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
-) -> tuple[list[Stretch], int]:
+def stretches_of(log: Log, streams: Sequence[StreamId], low: int, high: int, columns: str) -> tuple[list[Stretch], int]:
     """A page of the events of runs, those of the first one behind the seq `low`; and the seq, by its row, behind which
     the last stretch goes on, where it does not end its run. With the columns `WHOLE` and no upper bound, some of those
     whose seq is no number come last: they are damaged, and stand in no order."""
-    return _quickly(connection, lambda: _stretches_of(connection, streams, low, high, columns))
+    return _quickly(log, lambda: _stretches_of(log, streams, low, high, columns))
 
 
 def _stretches_of(
-    connection: sqlite3.Connection, streams: Sequence[StreamId], low: int, high: int, columns: str
+    log: Log, streams: Sequence[StreamId], low: int, high: int, columns: str
 ) -> tuple[list[Stretch], int]:
     # A text is more than any number.
     above = "" if columns is WHOLE and high == MAX_SEQ else f"AND seq <= {high}"
-    sql = f"SELECT {columns} FROM events WHERE seq > ? {above} AND workflow_name = ? AND run_id = ? ORDER BY seq"
+    sql = f"SELECT {columns} FROM {log.events} WHERE seq > ? {above} AND workflow_name = ? AND run_id = ? ORDER BY seq"
     left, size, found = _RUNS * PAGE, _PAGE_BYTES, list[Stretch]()
     for stream in streams:
         events: list[CheckpointEvent] = []
         found.append(Stretch(stream, events, ends=True))
         if not can_exist(stream):
             continue
-        rows = connection.execute(sql, (low, stream.workflow_name, stream.run_id))
+        rows = log.execute(sql, (low, stream.workflow_name, stream.run_id))
         for row in rows:
             events.append(event_of(row))
-            left, size = left - 1, size - sum(len(each) for each in row[_BLOBS:] if type(each) is bytes)
+            left, size = left - 1, size - _bytes_in(row)
             if left == 0 or size < 0:
                 rows.close()
                 if not isinstance(row[3], int | float):
@@ -291,6 +293,50 @@ def _stretches_of(
                 return found, row[3]
         low = 0
     return found, 0
+
+
+def newest_up_to(
+    log: Log, stream: StreamId, high: int | None, lte: int | None, limit: int
+) -> tuple[list[CheckpointEvent], int | None]:
+    """Up to `limit` whole events of a run, from the last one or that at `high` back; and where to go on, None at the
+    end. Of those behind `lte` only tombstones. With neither bound, some of those whose seq is no number come first: see
+    `stretches_of`."""
+    only, key = where(stream)
+    bounds, values = ("", ()) if lte is high is None else ("AND seq <= ?", (MAX_SEQ if high is None else high,))
+    if lte is not None:
+        bounds, values = f"{bounds} AND (seq <= ? OR type = 'tombstone')", (*values, bounds_of(0, lte)[1])
+    rows = log.execute(
+        f"SELECT {WHOLE} FROM {log.events} WHERE seq > 0 {bounds} {only} ORDER BY seq DESC LIMIT {limit}",
+        (*values, *key),
+    )
+    events, left = list[CheckpointEvent](), _PAGE_BYTES
+    for row in rows:
+        events.append(event_of(row))
+        left -= _bytes_in(row)
+        if left < 0 or len(events) == limit:
+            rows.close()
+            return events, _before(row[3])
+    return events, None
+
+
+def _before(seq: object) -> int:
+    """Where to go on behind a row, from the last one back: a text is more than any number."""
+    return ceil(seq) - 1 if isinstance(seq, int | float) and seq <= MAX_SEQ else MAX_SEQ
+
+
+def run_ids_behind(log: Log, workflow_name: str, after: object) -> tuple[list[str], object]:
+    """A page of the run ids of a workflow, behind one of them if there is one; and what to go on behind, None at the
+    end. Each is found from the one before by the index, whatever the number of events."""
+    mark, value = bound("" if after is None else after)
+    least = f"SELECT min(run_id) FROM {log.events} WHERE workflow_name = ?1 AND run_id"
+    rows = log.execute(
+        f"WITH RECURSIVE found (id) AS ({least} {'>=' if after is None else '>'} {mark.replace('?', '?2')} UNION ALL"
+        f" SELECT ({least} > id) FROM found WHERE id IS NOT NULL LIMIT {PAGE})"
+        f" SELECT id, (SELECT position FROM {log.events} WHERE workflow_name = ?1 AND run_id = id"
+        " ORDER BY seq DESC LIMIT 1) FROM found WHERE id IS NOT NULL",
+        (workflow_name, value),
+    ).fetchall()
+    return [_name(*row) for row in rows], rows[-1][0] if len(rows) == PAGE else None
 
 
 def bounds_of(gt: int, lte: int | None) -> tuple[int, int]:
@@ -327,6 +373,10 @@ def event_of(row: tuple[Any, ...]) -> CheckpointEvent:
     if event.payload and data and isinstance(data[0], bytes):
         return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data[0]))
     return event
+
+
+def _bytes_in(row: tuple[Any, ...]) -> int:
+    return sum(len(each) for each in row[_BLOBS:] if type(each) is bytes)
 
 
 def _names(position: int, workflow_name: object, run_id: object) -> tuple[str, str]:

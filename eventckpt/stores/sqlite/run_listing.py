@@ -7,7 +7,6 @@ for, and each write lists some of them. A document that does not count has a sta
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from ...moments import NEVER, order_of
 from ..run_documents import counting
 from ..run_pages import Place, RunFilter, microseconds, place_of
 from .schema import NoUnicode
+from .tables import Log
 
 __all__ = ["KIND", "RunRow", "counted", "list_unread", "packed", "rows_behind", "unread"]
 
@@ -87,38 +87,34 @@ def _is_its_own(_: StreamId) -> bool:
     return True  # the key is made of the document
 
 
-def list_unread(connection: sqlite3.Connection, name: str) -> None:
+def list_unread(log: Log, name: str) -> None:
     """List some of what older versions have written."""
-    for row in list(_unread_rows(connection, name, f" LIMIT {_SOME}")):
-        connection.execute(
-            "UPDATE runs SET status = ?, moment = ?, listed_seq = seq"
+    for row in list(_unread_rows(log, name, f" LIMIT {_SOME}")):
+        log.execute(
+            f"UPDATE {log.runs} SET status = ?, moment = ?, listed_seq = seq"
             " WHERE projection = ? AND workflow_name = ? AND run_id = ?",
             (*listed_as(row.counting()), *row[:3]),
         )
 
 
-def unread(
-    connection: sqlite3.Connection, name: str, which: RunFilter, behind: Place | None, most: int
-) -> list[RunInfo]:
+def unread(log: Log, name: str, which: RunFilter, behind: Place | None, most: int) -> list[RunInfo]:
     """Of what is not listed yet, the documents that come next, up to so many."""
-    infos = filter(None, (row.counting() for row in _unread_rows(connection, name)))
+    infos = filter(None, (row.counting() for row in _unread_rows(log, name)))
     fitting = (info for info in infos if which.fits(info) and (behind is None or place_of(info).order > behind.order))
     return nsmallest(most, fitting, key=lambda info: place_of(info).order)
 
 
-def rows_behind(
-    connection: sqlite3.Connection, name: str, which: RunFilter, behind: Place | None, most: int
-) -> list[RunRow]:
+def rows_behind(log: Log, name: str, which: RunFilter, behind: Place | None, most: int) -> list[RunRow]:
     """The rows that are listed next, up to so many."""
     condition, values = _condition(which)
     if behind is not None:
         at = microseconds(order_of(behind.recorded_at))
         condition += " AND l.moment <= ? AND (l.moment < ? OR (l.workflow_name, l.run_id) > (?, ?))"
         values += [at, at, behind.stream.workflow_name, behind.stream.run_id]
-    cursor = connection.execute(
+    cursor = log.execute(
         f"""
         SELECT r.projection, r.workflow_name, r.run_id, r.info, l.moment
-        FROM runs AS l CROSS JOIN runs AS r USING (projection, workflow_name, run_id)
+        FROM {log.runs} AS l CROSS JOIN {log.runs} AS r USING (projection, workflow_name, run_id)
         WHERE l.projection = ? AND {condition}
         ORDER BY l.moment DESC, l.workflow_name, l.run_id LIMIT ?""",
         (name, *values, most),
@@ -126,15 +122,15 @@ def rows_behind(
     return [RunRow(*row) for row in cursor]
 
 
-def counted(connection: sqlite3.Connection, name: str, which: RunFilter) -> dict[RunStatus, int]:
+def counted(log: Log, name: str, which: RunFilter) -> dict[RunStatus, int]:
     """How many of the runs that fit stand how."""
     condition, values = _condition(which)
-    cursor = connection.execute(
-        f"SELECT l.status, count(*) FROM runs AS l WHERE l.projection = ? AND {condition} GROUP BY l.status",
+    cursor = log.execute(
+        f"SELECT l.status, count(*) FROM {log.runs} AS l WHERE l.projection = ? AND {condition} GROUP BY l.status",
         (name, *values),
     )
     found: Counter[RunStatus] = Counter(dict(cast("list[tuple[RunStatus, int]]", cursor.fetchall())))
-    for row in _unread_rows(connection, name):
+    for row in _unread_rows(log, name):
         if (info := row.counting()) is not None and which.fits(info):
             found[info.status] += 1
     return dict(found)
@@ -157,9 +153,9 @@ def _condition(which: RunFilter) -> tuple[str, list[Any]]:
     return " AND ".join(terms), values
 
 
-def _unread_rows(connection: sqlite3.Connection, name: str, limit: str = "") -> Iterator[RunRow]:
-    cursor = connection.execute(
-        f"SELECT projection, workflow_name, run_id, info FROM runs INDEXED BY runs_unlisted"
+def _unread_rows(log: Log, name: str, limit: str = "") -> Iterator[RunRow]:
+    cursor = log.execute(
+        f"SELECT projection, workflow_name, run_id, info FROM {log.runs} INDEXED BY {log.runs}_unlisted"
         f" WHERE projection = ? AND listed_seq IS NOT seq{limit}",
         (name,),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
 from collections.abc import AsyncGenerator, Collection
 from functools import partial
@@ -16,7 +15,8 @@ from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import KIND, RunRow, counted, list_unread, packed, rows_behind, unread
-from .schema import NoUnicode, has_run_listing
+from .schema import NoUnicode, bound, has_run_listing
+from .tables import Log
 
 __all__ = ["SqliteRunStore"]
 
@@ -37,9 +37,9 @@ class SqliteRunStore(RunStore):
     async def get(self, *streams: StreamId) -> dict[StreamId, RunInfo]:
         """See `RunStore.get`."""
 
-        def fetch(connection: sqlite3.Connection) -> list[RunRow | None]:
-            name = self._of(connection)
-            return [_found(connection, name, stream) for stream in streams]
+        def fetch(log: Log) -> list[RunRow | None]:
+            name = self._of(log)
+            return [_found(log, name, stream) for stream in streams]
 
         rows = await self._connections.reading(fetch)
         return {info.stream: info for row in rows if row is not None and (info := self._counting(row)) is not None}
@@ -47,22 +47,22 @@ class SqliteRunStore(RunStore):
     async def put(self, *infos: RunInfo) -> int:
         """See `RunStore.put`."""
 
-        def change(connection: sqlite3.Connection) -> int:
-            name = self._of(connection)
+        def change(log: Log) -> int:
+            name = self._of(log)
             rows = [(name, *packed(info)) for info in infos]
-            written = connection.executemany(f"{_PUT} WHERE excluded.seq > runs.seq", rows).rowcount
+            written = log.executemany(f"{_put(log)} WHERE excluded.seq > {log.runs}.seq", rows).rowcount
             if written < len(infos):
-                written += sum(map(partial(_put_over, connection, name), infos, rows))
-            list_unread(connection, name)
+                written += sum(map(partial(_put_over, log, name), infos, rows))
+            list_unread(log, name)
             return written
 
         return await self._connections.writing(change)
 
-    def _of(self, connection: sqlite3.Connection) -> str:
+    def _of(self, log: Log) -> str:
         """The projection that was asked for by name, or the one in use."""
         if self._name is not None:
             return self._name
-        pointed = _pointed_to(connection)
+        pointed = _pointed_to(log)
         return pointed if can_be_projection(pointed) else FIRST_PROJECTION
 
     def _counting(self, row: RunRow) -> RunInfo | None:
@@ -75,12 +75,12 @@ class SqliteRunStore(RunStore):
     async def newest(self, workflow_name: str, *, without: Collection[StreamId] = ()) -> RunInfo | None:
         """See `RunStore.newest`; the order is that of commits."""
 
-        def fetch(connection: sqlite3.Connection) -> list[RunRow]:
+        def fetch(log: Log) -> list[RunRow]:
             """Rows up to the first that counts; of those before it, what names them."""
             rows: list[RunRow] = []
-            for row in connection.execute(
-                f"{_SELECT} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
-                (self._of(connection), workflow_name),
+            for row in log.execute(
+                f"{_select(log)} AND workflow_name = ? AND position IS NOT NULL ORDER BY position DESC",
+                (self._of(log), workflow_name),
             ):
                 if StreamId(*row[1:3]) in without:
                     continue
@@ -98,14 +98,14 @@ class SqliteRunStore(RunStore):
         after = ("", "") if workflow_name is None else (workflow_name, "")
         only = "" if workflow_name is None else "AND workflow_name = ?"
         while True:
-            marks, names = zip(*map(_bound, after), strict=True)
+            marks, names = zip(*map(bound, after), strict=True)
             behind = f"(workflow_name, run_id) > ({', '.join(marks)}) {only} ORDER BY workflow_name, run_id"
             key = (*names, *(() if workflow_name is None else (workflow_name,)))
 
-            def fetch(connection: sqlite3.Connection, behind: str = behind, key: Any = key) -> list[RunRow]:
+            def fetch(log: Log, behind: str = behind, key: Any = key) -> list[RunRow]:
                 return [
                     RunRow(*row)
-                    for row in connection.execute(f"{_SELECT} AND {behind} LIMIT {_PAGE}", (self._of(connection), *key))
+                    for row in log.execute(f"{_select(log)} AND {behind} LIMIT {_PAGE}", (self._of(log), *key))
                 ]
 
             rows = await self._connections.reading(fetch)
@@ -123,12 +123,12 @@ class SqliteRunStore(RunStore):
         if not wanted.can_fit:
             return RunPage([], None)
 
-        def fetch(connection: sqlite3.Connection) -> tuple[list[RunRow], list[RunInfo]] | None:
-            if not has_run_listing(connection):
+        def fetch(log: Log) -> tuple[list[RunRow], list[RunInfo]] | None:
+            if not has_run_listing(log):
                 return None
-            name = self._of(connection)
-            rows = rows_behind(connection, name, wanted, behind, limit + 1)
-            return rows, unread(connection, name, wanted, behind, limit + 1)
+            name = self._of(log)
+            rows = rows_behind(log, name, wanted, behind, limit + 1)
+            return rows, unread(log, name, wanted, behind, limit + 1)
 
         if (found := await self._connections.reading(fetch)) is None:
             return await super().page(which, after=after, limit=limit)
@@ -154,8 +154,8 @@ class SqliteRunStore(RunStore):
         """See `RunStore.counts`."""
         wanted = RunFilter.of(which)
 
-        def fetch(connection: sqlite3.Connection) -> dict[RunStatus, int] | None:
-            return counted(connection, self._of(connection), wanted) if has_run_listing(connection) else None
+        def fetch(log: Log) -> dict[RunStatus, int] | None:
+            return counted(log, self._of(log), wanted) if has_run_listing(log) else None
 
         if not wanted.can_fit:
             return {}
@@ -165,8 +165,8 @@ class SqliteRunStore(RunStore):
     async def clear(self) -> None:
         """See `RunStore.clear`."""
 
-        def change(connection: sqlite3.Connection) -> None:
-            connection.execute("DELETE FROM runs WHERE projection = ?", (self._of(connection),))
+        def change(log: Log) -> None:
+            log.execute(f"DELETE FROM {log.runs} WHERE projection = ?", (self._of(log),))
 
         await self._connections.writing(change)
 
@@ -179,9 +179,9 @@ class SqliteRunStore(RunStore):
         """See `RunStore.claim`."""
         token = uuid.uuid4().hex
 
-        def change(connection: sqlite3.Connection) -> object:
-            connection.execute(_POINT, (_CLAIM, token))
-            return _pointed_to(connection)
+        def change(log: Log) -> object:
+            _point(log, _CLAIM, token)
+            return _pointed_to(log)
 
         return Claim(in_use(await self._connections.writing(change), _POINTER), token)
 
@@ -189,12 +189,12 @@ class SqliteRunStore(RunStore):
         """See `RunStore.activate`."""
         check_projection(name)
 
-        def change(connection: sqlite3.Connection) -> bool:
-            last = connection.execute("SELECT active FROM projections WHERE kind = ?", (_CLAIM,)).fetchone()
+        def change(log: Log) -> bool:
+            last = log.execute(f"SELECT active FROM {log.projections} WHERE kind = ?", (_CLAIM,)).fetchone()
             if claim is not None and last != (claim.token,):
                 return False
-            connection.execute("DELETE FROM projections WHERE kind = ?", (_CLAIM,))
-            connection.execute(_POINT, (KIND, name))
+            log.execute(f"DELETE FROM {log.projections} WHERE kind = ?", (_CLAIM,))
+            _point(log, KIND, name)
             return True
 
         return await self._connections.writing(change)
@@ -202,50 +202,54 @@ class SqliteRunStore(RunStore):
     async def is_empty(self) -> bool:
         """See `RunStore.is_empty`."""
 
-        def fetch(connection: sqlite3.Connection) -> bool:
-            return connection.execute(f"{_SELECT} LIMIT 1", (self._of(connection),)).fetchone() is None
+        def fetch(log: Log) -> bool:
+            return log.execute(f"{_select(log)} LIMIT 1", (self._of(log),)).fetchone() is None
 
         return await self._connections.reading(fetch)
 
 
-def _put_over(connection: sqlite3.Connection, name: str, info: RunInfo, row: tuple[Any, ...]) -> int:
+def _put_over(log: Log, name: str, info: RunInfo, row: tuple[Any, ...]) -> int:
     """Write a document that is not there yet over one that gives way to it, though its seq is no lower; how many
     were written."""
-    found = _found(connection, name, info.stream)
+    found = _found(log, name, info.stream)
     stored = found.counting() if found is not None else None
     if (found is not None and found.info in row) or (stored is not None and not gives_way(stored, info)):
         return 0
-    return connection.execute(_PUT, row).rowcount
+    return log.execute(_put(log), row).rowcount
 
 
-def _found(connection: sqlite3.Connection, name: str, stream: StreamId) -> RunRow | None:
-    row = connection.execute(
-        f"{_SELECT} AND workflow_name = ? AND run_id = ?",
+def _found(log: Log, name: str, stream: StreamId) -> RunRow | None:
+    row = log.execute(
+        f"{_select(log)} AND workflow_name = ? AND run_id = ?",
         (name, stream.workflow_name, stream.run_id),
     ).fetchone()
     return RunRow(*row) if row else None
 
 
-def _pointed_to(connection: sqlite3.Connection) -> object:
+def _pointed_to(log: Log) -> object:
     """What the file says of which projection is in use."""
-    row = connection.execute("SELECT active FROM projections WHERE kind = ?", (KIND,)).fetchone()
+    row = log.execute(f"SELECT active FROM {log.projections} WHERE kind = ?", (KIND,)).fetchone()
     found = FIRST_PROJECTION if row is None else row[0]
     return found.stored if isinstance(found, NoUnicode) else found
 
 
-def _bound(name: object) -> tuple[str, object]:
-    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
-    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
+def _point(log: Log, kind: str, active: str) -> None:
+    log.execute(
+        f"INSERT INTO {log.projections} (kind, active) VALUES (?, ?)"
+        " ON CONFLICT (kind) DO UPDATE SET active = excluded.active",
+        (kind, active),
+    )
 
 
-_POINT: Final = (
-    "INSERT INTO projections (kind, active) VALUES (?, ?) ON CONFLICT (kind) DO UPDATE SET active = excluded.active"
-)
-_PUT: Final = """
-    INSERT INTO runs (projection, workflow_name, run_id, seq, listed_seq, position, info, status, moment)
-    VALUES (?, ?, ?, ?, ?,
-        (SELECT position FROM events WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?, ?, ?)
-    ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
-    SET seq = excluded.seq, listed_seq = excluded.listed_seq, position = excluded.position, info = excluded.info,
-        status = excluded.status, moment = excluded.moment"""
-_SELECT: Final = "SELECT projection, workflow_name, run_id, info FROM runs WHERE projection = ?"
+def _put(log: Log) -> str:
+    return f"""
+        INSERT INTO {log.runs} (projection, workflow_name, run_id, seq, listed_seq, position, info, status, moment)
+        VALUES (?, ?, ?, ?, ?,
+            (SELECT position FROM {log.events} WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?, ?, ?)
+        ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
+        SET seq = excluded.seq, listed_seq = excluded.listed_seq, position = excluded.position, info = excluded.info,
+            status = excluded.status, moment = excluded.moment"""
+
+
+def _select(log: Log) -> str:
+    return f"SELECT projection, workflow_name, run_id, info FROM {log.runs} WHERE projection = ?"

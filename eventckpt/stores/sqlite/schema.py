@@ -3,9 +3,9 @@
 The migrations are counted by `PRAGMA user_version`, and a version that does not know a number refuses the file. What
 every version can pass over is no migration but an addition, which is looked for by its name: so a process of 0.1.0
 opens a file that a newer one has written to, beside it in a rolling upgrade as after going back. The listing of runs is
-one, and so is the id of the store: as a migration it would have shut out, at the first write of the first new process,
-every old one that opens a connection after it, and the way back, for a check that old versions do not make and do not
-disturb.
+one, so is the log of sessions, and so is the id of the store: as a migration it would have shut out, at the first write
+of the first new process, every old one that opens a connection after it, and the way back, for a check that old
+versions do not make and do not disturb.
 """
 
 from __future__ import annotations
@@ -19,32 +19,39 @@ from typing import Any, Final, Literal
 
 from ...errors import StoreFormatError
 from ...text import described
+from .tables import RUNS, SESSIONS, Log, Tables
 
 __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
     "RUN_LISTING",
     "NoUnicode",
+    "bound",
     "differences",
     "give_new_id",
     "has_run_listing",
+    "has_sessions",
     "is_behind",
     "lacks_additions",
+    "make_sessions",
     "migrate",
     "pragma",
     "store_id",
     "text",
     "transaction",
     "version_of",
+    "without_events",
 ]
 
 APPLICATION_ID: Final = 0x65636B70  # "eckp": tells our files from others (PRAGMA application_id)
 
-MIGRATIONS: Final[tuple[str, ...]] = (
-    # 1: `position` is the order of commits over all streams; the columns before `header` are its index. `data`
-    # comes last, so that a listing never reads the pages it overflows to.
-    """
-    CREATE TABLE events (
+
+def _event_tables(tables: Tables) -> str:
+    # `position` is the order of commits over all streams; the columns before `header` are its index. `data` comes
+    # last, so that a listing never reads the pages it overflows to.
+    events = tables.events
+    return f"""
+    CREATE TABLE {events} (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         workflow_name TEXT NOT NULL,
         run_id TEXT NOT NULL,
@@ -56,17 +63,21 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         data BLOB NOT NULL,
         UNIQUE (workflow_name, run_id, seq)
     );
-    CREATE INDEX events_by_checkpoint ON events (checkpoint_id, position);
-    CREATE INDEX events_by_workflow ON events (workflow_name, position);
-    CREATE TRIGGER events_are_immutable BEFORE UPDATE ON events
+    CREATE INDEX {events}_by_checkpoint ON {events} (checkpoint_id, position);
+    CREATE INDEX {events}_by_workflow ON {events} (workflow_name, position);
+    CREATE TRIGGER {events}_are_immutable BEFORE UPDATE ON {events}
     BEGIN
         SELECT RAISE(ABORT, 'an event is never updated');
     END;
-    """,
-    # 2: what is derived from the events. `position` in `runs` is that of the run's live checkpoint, so that the newest
-    # run is found by the order of commits; `leases` holds one document for each lease, and what was parked.
     """
-    CREATE TABLE runs (
+
+
+def _derived_tables(tables: Tables) -> str:
+    # `position` in `runs` is that of the run's live checkpoint, so that the newest run is found by the order of
+    # commits; `leases` holds one document for each lease, and what was parked.
+    runs = tables.runs
+    return f"""
+    CREATE TABLE {runs} (
         projection TEXT NOT NULL,
         workflow_name TEXT NOT NULL,
         run_id TEXT NOT NULL,
@@ -75,35 +86,45 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         info BLOB NOT NULL,
         PRIMARY KEY (projection, workflow_name, run_id)
     ) WITHOUT ROWID;
-    CREATE INDEX runs_by_position ON runs (projection, workflow_name, position);
-    CREATE TABLE projections (
+    CREATE INDEX {runs}_by_position ON {runs} (projection, workflow_name, position);
+    CREATE TABLE {tables.projections} (
         kind TEXT PRIMARY KEY,
         active TEXT NOT NULL
     ) WITHOUT ROWID;
-    CREATE TABLE leases (
+    CREATE TABLE {tables.leases} (
         id TEXT PRIMARY KEY,
         version INTEGER NOT NULL,
         document BLOB NOT NULL
     ) WITHOUT ROWID;
-    """,
-)
+    """
+
+
+def _run_listing(tables: Tables) -> str:
+    runs = tables.runs
+    return f"""
+    ALTER TABLE {runs} ADD COLUMN status TEXT;
+    ALTER TABLE {runs} ADD COLUMN moment INTEGER;
+    ALTER TABLE {runs} ADD COLUMN listed_seq INTEGER;
+    CREATE INDEX {runs}_listed ON {runs} (projection, moment DESC, workflow_name, run_id, status, seq, listed_seq)
+        WHERE listed_seq = seq;
+    CREATE INDEX {runs}_unlisted ON {runs} (projection) WHERE listed_seq IS NOT seq;
+    """
+
+
+MIGRATIONS: Final[tuple[str, ...]] = (_event_tables(RUNS), _derived_tables(RUNS))
 """The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
 _STORE: Final = "CREATE TABLE store (id TEXT NOT NULL)"
 """An addition: one row, a random id, which a restored copy gets anew. What 0.1.0 wrote has none until a newer version
 writes to it."""
 
-RUN_LISTING: Final = """
-    ALTER TABLE runs ADD COLUMN status TEXT;
-    ALTER TABLE runs ADD COLUMN moment INTEGER;
-    ALTER TABLE runs ADD COLUMN listed_seq INTEGER;
-    CREATE INDEX runs_listed ON runs (projection, moment DESC, workflow_name, run_id, status, seq, listed_seq)
-        WHERE listed_seq = seq;
-    CREATE INDEX runs_unlisted ON runs (projection) WHERE listed_seq IS NOT seq;
-    """
-"""The other addition: in what order runs are listed, in the rows of their documents. A document is listed by what its
-row says where that was written with it. 0.1.0 knows nothing of it, and always writes another seq and none of these
-columns: so its document leaves the one index for the other, of those that are still to be read. See `run_listing`."""
+RUN_LISTING: Final = _run_listing(RUNS)
+"""An addition: in what order runs are listed, in the rows of their documents. A document is listed by what its row says
+where that was written with it. 0.1.0 knows nothing of it, and always writes another seq and none of these columns: so
+its document leaves the one index for the other, of those that are still to be read. See `run_listing`."""
+
+_SESSIONS: Final = _event_tables(SESSIONS) + _derived_tables(SESSIONS) + _run_listing(SESSIONS)
+"""An addition that is made with the first write to the log of sessions: who keeps none has none of it."""
 
 _OF_SQLITE: Final = {
     ("table", "sqlite_stat1"): "CREATE TABLE sqlite_stat1(tbl,idx,stat)",
@@ -111,7 +132,8 @@ _OF_SQLITE: Final = {
 }
 """What ANALYZE keeps for itself. Only that: whoever edits the schema may give a trigger such a name."""
 
-_TABLES: Final = ("events", "runs", "projections", "leases", "store")
+_TABLES: Final = (*RUNS, *SESSIONS, "store")
+_NOWHERE: Final = Path(":memory:")
 _COMPUTES: Final = r"(?ia)\b(?:AS|CHECK|COLLATE|GENERATED|REFERENCES|VIRTUAL)\b"
 """What the definition of a table says where it makes SQLite do more than keep what it is given."""
 _SPACE: Final = r"[ \t\n\f\r]+"  # what SQLite takes for space; any other character is part of a word
@@ -151,6 +173,11 @@ def text(stored: bytes) -> str:
         shown = NoUnicode(stored.decode("utf-8", "replace"))
         shown.stored = stored
         return shown
+
+
+def bound(name: object) -> tuple[str, object]:
+    """How a statement is given what stands in a column of names, so that it is compared as it stands there."""
+    return ("CAST(? AS TEXT)", name.stored) if isinstance(name, NoUnicode) else ("?", name)
 
 
 def version_of(connection: sqlite3.Connection, path: Path) -> int:
@@ -214,15 +241,18 @@ def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None
     last = len(MIGRATIONS) if to is None else to
     with transaction(connection, "IMMEDIATE"):
         for number in range(version_of(connection, path), last):
-            for statement in _statements(MIGRATIONS[number]):
-                connection.execute(statement)
+            _run(connection, MIGRATIONS[number])
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {last}")
         if store_id(connection) is None:
             give_new_id(connection)
-        if lists_runs and _has_table(connection, "runs") and not has_run_listing(connection):
-            for statement in _statements(RUN_LISTING):
-                connection.execute(statement)
+        if lists_runs and _has_table(connection, RUNS.runs) and not has_run_listing(Log(connection, RUNS)):
+            _run(connection, RUN_LISTING)
+
+
+def _run(connection: sqlite3.Connection, script: str) -> None:
+    for statement in _statements(script):
+        connection.execute(statement)
 
 
 def _statements(script: str) -> Iterable[str]:
@@ -239,15 +269,38 @@ def _statements(script: str) -> Iterable[str]:
 
 def store_id(connection: sqlite3.Connection) -> str | None:
     """The id of the store in the file; None where only 0.1.0 has written to it."""
-    if not connection.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store'").fetchone():
+    if not _has_table(connection, "store"):
         return None
     return connection.execute("SELECT min(id) FROM store").fetchone()[0]
 
 
-def has_run_listing(connection: sqlite3.Connection) -> bool:
-    """Whether the file has the listing of runs."""
-    found = connection.execute("SELECT 1 FROM pragma_table_info('runs') WHERE name = 'listed_seq'")
+def has_run_listing(log: Log) -> bool:
+    """Whether the file has the listing of a log's runs."""
+    found = log.execute(f"SELECT 1 FROM pragma_table_info('{log.runs}') WHERE name = 'listed_seq'")
     return found.fetchone() is not None
+
+
+def has_sessions(connection: sqlite3.Connection) -> bool:
+    """Whether the file has the log of sessions, or whatever somebody left of it."""
+    marks = ", ".join("?" * len(SESSIONS))
+    found = connection.execute(f"SELECT 1 FROM sqlite_master WHERE name IN ({marks})", SESSIONS)
+    return found.fetchone() is not None
+
+
+def make_sessions(connection: sqlite3.Connection) -> None:
+    """Make the log of sessions, in a transaction of the caller's."""
+    _run(connection, _SESSIONS)
+
+
+def without_events() -> sqlite3.Connection:
+    """A store in memory in which nothing is, for whichever thread asks it."""
+    made = _in_memory(check_same_thread=False)
+    migrate(made, _NOWHERE)
+    return made
+
+
+def _in_memory(**options: bool) -> sqlite3.Connection:
+    return sqlite3.connect(":memory:", isolation_level=None, **options)
 
 
 def _has_table(connection: sqlite3.Connection, name: str) -> bool:
@@ -257,7 +310,7 @@ def _has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 def lacks_additions(connection: sqlite3.Connection) -> bool:
     """Whether something is missing in a file that is no migration: then only older versions have written to it."""
-    return store_id(connection) is None or not has_run_listing(connection)
+    return store_id(connection) is None or not has_run_listing(Log(connection, RUNS))
 
 
 def give_new_id(connection: sqlite3.Connection) -> None:
@@ -274,9 +327,12 @@ def differences(connection: sqlite3.Connection, *, as_it_was_made: bool = False)
         as_it_was_made: what the version that wrote the file did not know is not missing.
     """
     found = _objects(connection)
-    with closing(sqlite3.connect(":memory:", isolation_level=None)) as empty:
+    with closing(_in_memory()) as empty:
         made = pragma(connection, "user_version") if as_it_was_made else None
-        migrate(empty, Path(":memory:"), to=made, lists_runs=not as_it_was_made or has_run_listing(connection))
+        lists_runs = not as_it_was_made or has_run_listing(Log(connection, RUNS))
+        migrate(empty, _NOWHERE, to=made, lists_runs=lists_runs)
+        if has_sessions(connection):
+            make_sessions(empty)
         wanted = _objects(empty)
         if as_it_was_made and ("table", "store") not in found:
             del wanted["table", "store"]

@@ -83,7 +83,7 @@ class FoundrySessionStores(StoreProvider[SessionStore]):
 
 
 class FoundryApprovalStores(StoreProvider[FunctionApprovalStore]):
-    """For `function_approval_store_provider=`: calls of functions that wait for an approval, beside the runs in `store`.
+    """For `function_approval_store_provider=`: calls that wait for an approval, beside the runs in `store`.
 
     Args:
         store: the engine, such as the `store` of a storage. It is not closed with this.

@@ -2,7 +2,7 @@
 
     python -c 'from tests.hosts.foundry_process import main; main()' KIND STORE < requests.json
 
-It is imported, so that its types have a name that is the same everywhere. KIND is what it hosts: "workflow", "workflow-agent" or "agent". STORE is the file of a SQLite store. Each request has a
+KIND is what it hosts: "workflow", "workflow-agent" or "agent". STORE is the file of a SQLite store. Each request has a
 "user", or none, and a "body" for `POST /responses`.
 """
 
@@ -11,21 +11,14 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 from agent_framework import (
     Agent,
     Content,
-    Executor,
     InMemoryHistoryProvider,
     Message,
-    Workflow,
-    WorkflowBuilder,
-    WorkflowContext,
-    handler,
-    response_handler,
     tool,
 )
 from agent_framework_foundry_hosting import HostedResponseRequest, ResponsesHostServer, WorkflowTurn
@@ -35,37 +28,7 @@ from eventckpt import SqliteCheckpointStorage
 from eventckpt.hosts.foundry import FoundryApprovalStores, FoundryCheckpointStores, FoundrySessionStores
 
 from .chat_client import ContentsChatClient
-
-WORKFLOW = "orders"
-
-
-@dataclass
-class Question:
-    text: str
-
-
-QUESTION = "tests.hosts.foundry_process:Question"
-
-
-class Clerk(Executor):
-    """Asks about an order, and books what it is told."""
-
-    @handler
-    async def order(self, text: str, ctx: WorkflowContext[Any, str]) -> None:
-        ctx.set_state("seen", {text, f"{text}, again"})  # a set: no two processes encode it alike
-        await ctx.request_info(Question(f"How many {text}?"), str)
-
-    @handler
-    async def chat(self, messages: list[Message], ctx: WorkflowContext[Any, str]) -> None:
-        await self.order(messages[-1].text, ctx)
-
-    @response_handler
-    async def answer(self, question: Question, number: str, ctx: WorkflowContext[Any, str]) -> None:
-        await ctx.yield_output(f"{question.text} {number}.")
-
-
-def build(_: HostedResponseRequest | None = None) -> Workflow:
-    return WorkflowBuilder(name=WORKFLOW, start_executor=Clerk(id="clerk")).build()
+from .orders import QUESTION, build
 
 
 async def parse(request: HostedResponseRequest) -> WorkflowTurn[Any]:

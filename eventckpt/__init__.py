@@ -32,6 +32,9 @@ from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
     from .audit import CheckpointAudit, get_checkpoint_summary
+    from .history import EventHistoryProvider
+    from .history.cosmos import CosmosHistoryProvider
+    from .history.sqlite import SqliteHistoryProvider
     from .storage.cosmos import CosmosCheckpointStorage
     from .stores.cosmos import CosmosEventStore
 
@@ -48,7 +51,9 @@ __all__ = [
     "CheckpointTypeNotAllowedError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
+    "CosmosHistoryProvider",
     "EventCheckpointStorage",
+    "EventHistoryProvider",
     "EventStore",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
@@ -57,6 +62,7 @@ __all__ = [
     "SessionConflictError",
     "SqliteCheckpointStorage",
     "SqliteEventStore",
+    "SqliteHistoryProvider",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -80,6 +86,9 @@ def __getattr__(name: str) -> object:
         "CheckpointAudit": "audit",
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
+        "CosmosHistoryProvider": "history.cosmos",
+        "EventHistoryProvider": "history",
+        "SqliteHistoryProvider": "history.sqlite",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

@@ -218,7 +218,8 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """Of a turn, and only of one."""
     cleared: dict[str, int] | None = None
     """Of a tombstone that clears a session: by the run id of each of its branches, up to which seq it is hidden. Of the
-    stream itself all before is, and all that it was forked from. Its checkpoint id is empty."""
+    stream itself all before is, and all that it was forked from. Its checkpoint id is empty. Of the event that begins a
+    fork of a session: what was hidden by then, in each stream that it goes on from."""
     digest: str = ""
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""
@@ -233,6 +234,12 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
 
     def named(self) -> str:
         """This event as the message of an error names it. What is stored is shown in it, and not obeyed."""
+        if self.type in ("turn", "session"):
+            what = "Turn" if self.type == "turn" else "State"
+            return (
+                f"{what} {safe(self.checkpoint_id)} (seq {self.seq} of session {self.run_id!r}, "
+                f"source {self.workflow_name!r})"
+            )
         return (
             f"Checkpoint {safe(self.checkpoint_id)} (seq {self.seq} of run {self.run_id!r}, "
             f"workflow {self.workflow_name!r})"

@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"location", "storage", "testing"},
     {"history"},
     {"audit", "exit_codes"},
+    {"history"},
     {"cli"},
 ]
 """Each may import what is below it, and nothing beside it."""
@@ -41,7 +42,7 @@ COSMOS = "eventckpt/stores/cosmos/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
-    "azure": (COSMOS, "eventckpt/storage/cosmos.py", "eventckpt/location.py"),
+    "azure": (COSMOS, "eventckpt/storage/cosmos.py", "eventckpt/history/cosmos.py", "eventckpt/location.py"),
     "aiohttp": (COSMOS,),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
@@ -57,6 +58,8 @@ NAME_ENGINES: Final = (
     "eventckpt/location.py",  # opens whichever store it is
     "eventckpt/storage/cosmos.py",  # the ready-made storages
     "eventckpt/storage/sqlite.py",
+    "eventckpt/history/cosmos.py",
+    "eventckpt/history/sqlite.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
 )
 """Who may name an engine, beside its own folder."""

@@ -1,0 +1,114 @@
+"""Messages to the payload of a turn, and back.
+
+What is stored of a message is what `Message.to_dict` gives, and its additional properties as they are: the framework
+would turn a date in them into text and drop bytes in silence. Everything goes through the codec, under its allow-list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, cast
+
+from agent_framework import Message
+
+from .. import delta
+from ..chain import flaw_of
+from ..codec import MAX_RAW_SIZE, CheckpointCodec
+from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from ..events import CheckpointEvent, Payload
+from ..threads import off_the_loop
+
+__all__ = ["packed", "stored_messages", "unpacked"]
+
+_MESSAGES: Final = "messages"
+_PROPERTIES: Final = "additional_properties"
+
+
+async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
+    """The payload that holds these messages, which were shown to load again.
+
+    Raises:
+        CheckpointTypeNotAllowedError, CheckpointEncodeError: a message cannot be stored; says where in it and why.
+    """
+    return await off_the_loop(sum(map(_weight, messages)), _packed, codec, messages)
+
+
+def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
+    raw = codec.encode_values({_MESSAGES: [_stored(message) for message in messages]})
+    for index, stored in enumerate(_listed(codec.decode_values(raw))):
+        try:
+            _message(stored)
+        except CheckpointDecodeError as error:
+            raise CheckpointEncodeError(
+                f"Message {index} of a turn could not be loaded again, so it is not saved: {error}"
+            ) from error
+    return delta.encode(raw)
+
+
+def _stored(message: Message) -> dict[str, Any]:
+    stored = message.to_dict()
+    stored[_PROPERTIES] = message.additional_properties
+    for content, of in zip(cast("list[dict[str, Any]]", stored.get("contents", [])), message.contents, strict=False):
+        if of.additional_properties:
+            content[_PROPERTIES] = of.additional_properties
+    return stored
+
+
+def _weight(message: Message) -> int:
+    """About how many bytes a message has: its texts and data."""
+    return sum(len(part) for content in message.contents for part in (content.text, content.uri) if part) + sum(
+        len(content.result) for content in message.contents if isinstance(content.result, str)
+    )
+
+
+async def unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[object]:
+    """What a turn holds, each message as it is stored; see `stored_messages`.
+
+    Args:
+        codec: whose allow-list the values are under.
+        event: whole, with its data.
+
+    Raises:
+        CheckpointDecodeError: the event was changed or damaged, a later version wrote it, or it is no turn.
+    """
+    size = event.payload.raw_size if event.payload else 0
+    return await off_the_loop(size, _unpacked, codec, event)
+
+
+def _unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[object]:
+    try:
+        if (flaw := flaw_of(event)) or event.payload is None:
+            raise CheckpointDecodeError(flaw or "it holds nothing")
+        return _listed(codec.decode_values(delta.restore(event.payload, max_size=MAX_RAW_SIZE)))
+    except CheckpointDecodeError as error:
+        raise CheckpointDecodeError(f"{event.named()} cannot be read: {error}") from error
+
+
+def stored_messages(event: CheckpointEvent, stored: Iterable[object]) -> Iterable[Message | CheckpointDecodeError]:
+    """The messages of a turn or, of one that cannot be read, the error that names it.
+
+    Args:
+        event: the turn, for its name.
+        stored: what `unpacked` gave.
+    """
+    for index, each in enumerate(stored):
+        try:
+            yield _message(each)
+        except CheckpointDecodeError as error:
+            yield CheckpointDecodeError(f"Message {index} of {event.named()} cannot be read: {error}")
+
+
+def _listed(values: Mapping[str, object]) -> list[object]:
+    messages = values.get(_MESSAGES)
+    if type(messages) is not list:
+        raise CheckpointDecodeError("it holds no messages")
+    return cast("list[object]", messages)
+
+
+def _message(stored: object) -> Message:
+    if type(stored) is not dict:
+        raise CheckpointDecodeError(f"it is a {type(stored).__name__}, and no message")
+    try:
+        return Message.from_dict(cast("dict[str, Any]", stored))
+    except Exception as error:  # whatever the framework's own classes make of hostile values
+        raise CheckpointDecodeError(f"it does not fit the installed agent_framework: {error}") from error

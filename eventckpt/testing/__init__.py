@@ -1,5 +1,5 @@
 """The tests that every engine passes, one module a port: `event_store`, `audit_store`, `run_store`, `change_feed`,
-`documents`; `events` builds events for tests of your own.
+`documents`, `sessions`; `events` builds events for tests of your own.
 
 They need pytest and pytest-asyncio (`asyncio_mode = "auto"`); nothing else of eventckpt imports either.
 """
@@ -10,6 +10,7 @@ from .documents import DocumentStoreConformance
 from .event_store import EventStoreConformance
 from .events import make_event
 from .run_store import RunStoreConformance
+from .sessions import SessionsConformance
 
 __all__ = [
     "AuditStoreConformance",
@@ -17,5 +18,6 @@ __all__ = [
     "DocumentStoreConformance",
     "EventStoreConformance",
     "RunStoreConformance",
+    "SessionsConformance",
     "make_event",
 ]

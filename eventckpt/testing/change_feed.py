@@ -18,7 +18,7 @@ from ..stores import AuditStore, EventStore
 from ..stores.change_feed import EVERYTHING, ChangeFeed, FeedPage, FeedRange, ForeignPositionError, Start
 from .events import MANY, STREAM, append_chain, make_event, noise, record_of
 
-__all__ = ["ChangeFeedConformance"]
+__all__ = ["ChangeFeedConformance", "all_events"]
 
 _MOST_PAGES: Final = 5_000
 """More pages than any case has to read: a feed that never comes to its end fails rather than hangs."""
@@ -92,7 +92,7 @@ class ChangeFeedConformance:
             await (store, other)[number % 2].append(event)
             expected[event.run_id].append(event.header())
         await self.settle()
-        found = await _all_events(store.change_feed(), limit=limit)
+        found = await all_events(store.change_feed(), limit=limit)
         assert len(found) == 30
         for run, events in expected.items():
             assert [event for event in found if event.run_id == run] == events
@@ -101,7 +101,7 @@ class ChangeFeedConformance:
         store = await self.open_store()
         events = await append_chain(store, STREAM, MANY, data=b"")
         await self.settle()
-        assert await _all_events(store.change_feed(), limit=100) == [event.header() for event in events]
+        assert await all_events(store.change_feed(), limit=100) == [event.header() for event in events]
 
     async def test_a_page_has_headers_alone_whatever_the_payload_and_tombstones_too(self) -> None:
         store = await self.open_store()
@@ -110,7 +110,7 @@ class ChangeFeedConformance:
         for event in (large, gone):
             await store.append(event)
         await self.settle()
-        first, second = await _all_events(store.change_feed(), limit=10)
+        first, second = await all_events(store.change_feed(), limit=10)
         assert second == gone.header()
         assert first.digest == large.digest
         assert first.payload is not None
@@ -128,7 +128,7 @@ class ChangeFeedConformance:
         for name in names:
             await append_chain(store, name, 2)
         await self.settle()
-        found = [(event.stream, event.seq) for event in await _all_events(store.change_feed(), limit=10)]
+        found = [(event.stream, event.seq) for event in await all_events(store.change_feed(), limit=10)]
         assert sorted(found) == sorted((name, seq) for name in names for seq in (1, 2))
 
     # Continuations
@@ -196,7 +196,7 @@ class ChangeFeedConformance:
                 await feed.read(each, position, start="beginning", limit=10)
             with pytest.raises(ForeignPositionError):
                 await feed.lag(each, position, start="beginning")
-        assert len(await _all_events(feed, limit=10)) == 2
+        assert len(await all_events(feed, limit=10)) == 2
 
     async def test_a_position_beyond_the_end_is_refused_where_positions_are_numbers(self) -> None:
         store = await self.open_store()
@@ -249,7 +249,7 @@ class ChangeFeedConformance:
         for each in await feed.ranges():
             for start in ("beginning", "now"):
                 await feed.lag(each, None, start=start)
-        assert await _all_events(feed, limit=3) == [event.header() for event in events]
+        assert await all_events(feed, limit=3) == [event.header() for event in events]
 
     # Beside others
 
@@ -296,7 +296,7 @@ class ChangeFeedConformance:
         assert found == [record.header()]
         rest, _ = await _read_on(feed, page.range, page.page)
         assert rest == [events[-1].header(), record.header()]
-        assert await _all_events(feed, limit=2) == rest
+        assert await all_events(feed, limit=2) == rest
 
     async def test_a_cancelled_read_leaves_the_feed_usable(self) -> None:
         store = await self.open_store()
@@ -310,7 +310,7 @@ class ChangeFeedConformance:
             task.cancel()
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(outcome, FeedPage) for outcome in outcomes[1::2])
-        assert await _all_events(feed, limit=9) == [event.header() for event in events]
+        assert await all_events(feed, limit=9) == [event.header() for event in events]
 
     async def test_the_feed_of_a_closed_store_refuses_further_work(self) -> None:
         store = await self.open_store()
@@ -361,5 +361,6 @@ async def _read_on(
     pytest.fail("the feed never comes to its end")
 
 
-async def _all_events(feed: ChangeFeed, *, limit: int) -> Sequence[CheckpointEvent]:
+async def all_events(feed: ChangeFeed, *, limit: int) -> Sequence[CheckpointEvent]:
+    """All that a feed gives, in pages of `limit`."""
     return [event for each in await feed.ranges() for event in (await _read_on(feed, each, None, limit=limit))[0]]

@@ -27,7 +27,16 @@ import pytest
 
 from ..chain import digest_of, sealed
 from ..errors import CheckpointStoreError, StreamConflict
-from ..events import SCHEMA_OF_MIGRATIONS, CheckpointEvent, Migration, Payload, Pruned, StreamId
+from ..events import (
+    SCHEMA_OF_MIGRATIONS,
+    SCHEMA_OF_SESSIONS,
+    CheckpointEvent,
+    Migration,
+    Payload,
+    Pruned,
+    StreamId,
+    Turn,
+)
 from ..stores import EventStore, FoundEvent
 from .event_reading import EventReadingConformance
 from .events import STREAM, append_chain, as_appended, headers_of, make_event, noise, refuses, workflow_headers_of
@@ -84,8 +93,22 @@ class EventStoreConformance(EventReadingConformance):
             migration=Migration(name="app:v2", graph_before="graph before"),
             schema=SCHEMA_OF_MIGRATIONS,
         )
-        events = [first, second, sealed(removal), sealed(migrated)]
-        parts = [part for event in events for part in (event, event.summary, event.payload) if part is not None]
+        turn = msgspec.structs.replace(
+            make_event(STREAM, 5, previous=sealed(migrated)),
+            type="turn",
+            turn=Turn(roles={"user": 1}, continues="turn before", session="session"),
+            schema=SCHEMA_OF_SESSIONS,
+        )
+        clearing = msgspec.structs.replace(
+            make_event(STREAM, 6, previous=sealed(turn), type="tombstone"),
+            checkpoint_id="",
+            cleared={"session~0": 3},
+            schema=SCHEMA_OF_SESSIONS,
+        )
+        events = [first, second, sealed(removal), sealed(migrated), sealed(turn), sealed(clearing)]
+        parts = [
+            part for event in events for part in (event, event.summary, event.payload, event.turn) if part is not None
+        ]
         fields = [(part, field) for part in parts for field in msgspec.structs.fields(part)]
         proved = {(type(part), field.name) for part, field in fields if getattr(part, field.name) != field.default}
         assert {(type(part), field.name) for part, field in fields} - proved == {
@@ -93,7 +116,7 @@ class EventStoreConformance(EventReadingConformance):
         }, "this case has fallen behind the fields of an event"
         for event in events:
             await store.append(event)
-        assert await store.read(STREAM, 1, 2, 3, 4) == events
+        assert await store.read(STREAM, *range(1, 7)) == events
 
     async def test_an_event_with_nothing_but_the_necessary_survives(self) -> None:
         store = await self.open_store()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
+from functools import cached_property
 from typing import Any
 
 from eventckpt import CheckpointEvent, CheckpointStoreError, RunInfo, StreamId
@@ -24,6 +25,11 @@ class Data:
         self.claim: str | None = None
         self.documents: dict[str, dict[str, Any]] = {}
         self.writes = itertools.count(1)
+
+    @cached_property
+    def sessions(self) -> Data:
+        """The other log."""
+        return Data()
 
     def add(self, event: CheckpointEvent) -> None:
         self.last_position = next(self.positions)

@@ -25,6 +25,7 @@ class MemoryEventStore(AuditStore):
 
     def __init__(self, data: Data) -> None:
         self._door = Door(data)
+        self._sessions: MemoryEventStore | None = None
 
     async def append(self, event: CheckpointEvent) -> None:
         data, stream = self._door.data, event.stream
@@ -106,6 +107,15 @@ class MemoryEventStore(AuditStore):
             if event.seq > gt and (lte is None or event.seq <= lte):
                 yield event
 
+    async def newest(self, stream: StreamId, *, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
+        for event in reversed(self._door.data.of(stream)):
+            if lte is None or event.seq <= lte or event.type == "tombstone":
+                yield event
+
+    async def run_ids(self, workflow_name: str) -> AsyncGenerator[str, None]:
+        for run_id in {event.run_id for event in self._listed() if event.workflow_name == workflow_name}:
+            yield run_id
+
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         removals, new = self._removals(stream), list[CheckpointEvent]()
         for event in events:
@@ -140,6 +150,11 @@ class MemoryEventStore(AuditStore):
     async def checks(self) -> list[Check]:
         return [Check("memory", True, f"{len(self._listed())} events")]
 
+    def sessions(self) -> AuditStore:
+        if self._sessions is None:
+            self._sessions = type(self)(self._door.data.sessions)
+        return self._sessions
+
     def run_store(self, name: str | None = None) -> RunStore:
         return MemoryRunStore(self._door, name if name is None else check_projection(name))
 
@@ -151,6 +166,8 @@ class MemoryEventStore(AuditStore):
 
     async def close(self) -> None:
         self._door.is_closed = True
+        if self._sessions is not None:
+            await self._sessions.close()
 
     def _listed(self) -> list[CheckpointEvent]:
         """In the order of commits; within a run by seq, for copies may be put late."""

@@ -17,6 +17,8 @@ class OfThatVersion(MemoryEventStore):
     read_each = AuditStore.read_each
     headers_of_runs = AuditStore.headers_of_runs
     events_of_runs = AuditStore.events_of_runs
+    newest = AuditStore.newest
+    run_ids = AuditStore.run_ids
 
 
 class InMemory:
@@ -26,6 +28,13 @@ class InMemory:
 
     async def open_store(self) -> MemoryEventStore:
         return MemoryEventStore(self.data)
+
+
+class OfSessions(InMemory):
+    """The sessions of a store are a store as that is."""
+
+    async def open_store(self) -> AuditStore:
+        return MemoryEventStore(self.data).sessions()
 
 
 class TestEventStore(InMemory, testing.EventStoreConformance):
@@ -60,4 +69,32 @@ class TestChangeFeed(InMemory, testing.ChangeFeedConformance):
 
 
 class TestDocumentStore(InMemory, testing.DocumentStoreConformance):
+    pass
+
+
+class TestSessions(InMemory, testing.SessionsConformance):
+    pass
+
+
+class TestSessionsWithTheDefaults(WithTheDefaults, testing.SessionsConformance):
+    pass
+
+
+class TestEventStoreOfSessions(OfSessions, testing.EventStoreConformance):
+    pass
+
+
+class TestAuditStoreOfSessions(OfSessions, testing.AuditStoreConformance):
+    pass
+
+
+class TestRunStoreOfSessions(OfSessions, testing.RunStoreConformance):
+    pass
+
+
+class TestChangeFeedOfSessions(OfSessions, testing.ChangeFeedConformance):
+    pass
+
+
+class TestDocumentStoreOfSessions(OfSessions, testing.DocumentStoreConformance):
     pass

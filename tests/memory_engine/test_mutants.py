@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from eventckpt import CheckpointEvent, RunInfo, StreamId, testing
+from eventckpt.errors import StreamConflict
 from eventckpt.stores import Claim, RunStore
 from eventckpt.stores.change_feed import ChangeFeed
 from eventckpt.stores.documents import Document, DocumentStore
@@ -20,6 +21,7 @@ from .documents import MemoryDocumentStore
 from .event_store import MemoryEventStore
 from .reading_mutants import OF_AUDITS, OF_EVENTS
 from .run_store import MemoryRunStore
+from .session_mutants import OF_SESSIONS
 
 
 class ClearsAll(MemoryRunStore):
@@ -92,6 +94,8 @@ class Mutant(NamedTuple):
     documents: Callable[[Door], DocumentStore] = MemoryDocumentStore
     feed: Callable[[Door], ChangeFeed] = MemoryChangeFeed
     store: type[MemoryEventStore] = MemoryEventStore
+    arguments: tuple[Any, ...] = ()
+    """What the case is given."""
 
     def engine(self, data: Data) -> MemoryEventStore:
         """Another store object over the same data."""
@@ -141,6 +145,13 @@ MUTANTS |= {
     for case, stores in cases.items()
     for store in stores
 }
+MUTANTS |= {
+    f"{store.__name__} {case} {arguments}": Mutant(
+        testing.SessionsConformance, case, store=store, arguments=tuple(arguments)
+    )
+    for (case, *arguments), stores in OF_SESSIONS.items()
+    for store in stores
+}
 
 
 async def run(mutant: Mutant) -> None:
@@ -151,7 +162,7 @@ async def run(mutant: Mutant) -> None:
         return mutant.engine(data)
 
     suite.open_store = open_store
-    await getattr(suite, f"test_{mutant.case}")()
+    await getattr(suite, f"test_{mutant.case}")(*mutant.arguments)
 
 
 @pytest.fixture(autouse=True)
@@ -161,11 +172,13 @@ def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("mutant", MUTANTS.values(), ids=list(MUTANTS))
 async def test_a_suite_finds_the_fault(mutant: Mutant) -> None:
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, pytest.fail.Exception, StreamConflict)):
         await run(mutant)
 
 
-@pytest.mark.parametrize("case", {(mutant.suite, mutant.case) for mutant in MUTANTS.values()}, ids=lambda case: case[1])
-async def test_and_nothing_where_there_is_none(case: tuple[type, str]) -> None:
+@pytest.mark.parametrize(
+    ("suite", "case", "arguments"), {(each.suite, each.case, each.arguments) for each in MUTANTS.values()}
+)
+async def test_and_nothing_where_there_is_none(suite: type, case: str, arguments: tuple[Any, ...]) -> None:
     """The control."""
-    await run(Mutant(*case))
+    await run(Mutant(suite, case, arguments=arguments))

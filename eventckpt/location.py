@@ -120,7 +120,8 @@ async def open_store(
         where: see `locate`. For an endpoint, `AZURE_COSMOS_DATABASE_NAME` and `AZURE_COSMOS_CONTAINER_NAME` say which
             container; with `AZURE_COSMOS_KEY` the key is used, without it `DefaultAzureCredential`.
         read_only: for who looks: nothing is made, brought up to date or written, and what would write is refused.
-        must_exist: for who changes what is there: no file, database or container is made in place of a missing one.
+        must_exist: for who changes what is there: no file, database or container is made in place of a missing one,
+            that of sessions among them.
         patience: seconds that an operation waits for other processes' writes to a file (`busy_timeout` of
             `SqliteEventStore`), or for the service (`timeout` of `CosmosEventStore`), before it is an error.
         environ: the environment. Only `DefaultAzureCredential` looks at the process's own.
@@ -273,7 +274,6 @@ async def _cosmos(
 ) -> AsyncGenerator[AuditStore, None]:
     try:
         from .stores.cosmos import CosmosEventStore
-        from .stores.cosmos.connection import target
     except ModuleNotFoundError as error:
         raise _no_extra(error) from error
     database, container = environ.get(_DATABASE), environ.get(_CONTAINER)
@@ -285,23 +285,10 @@ async def _cosmos(
         "container_name": container,
         "credential": credential,
     }
-    if read_only or not must_exist:
-        with _settings_named():
-            made = CosmosEventStore(**settings, timeout=patience, read_only=read_only)
-        async with made as store:
-            yield store
-        return
-    # A container that is given to a store is never made by it; those beside it are.
     with _settings_named():
-        client, *names = target(**settings)
-    if client is None:
-        raise AssertionError("a container that nobody gave")
-    async with AsyncExitStack() as resources:
-        resources.push_async_callback(client.close)
-        given = client.get_database_client(names[0]).get_container_client(names[1])
-        with _settings_named():
-            made = CosmosEventStore(container_client=given, timeout=patience)
-        yield await resources.enter_async_context(made)
+        made = CosmosEventStore(**settings, timeout=patience, read_only=read_only, must_exist=must_exist)
+    async with made as store:
+        yield store
 
 
 @contextmanager

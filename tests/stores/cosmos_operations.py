@@ -78,6 +78,8 @@ LOOKS: dict[str, tuple[str, Operation]] = {
     "AuditStore.checkpoint_ids": ("events", lambda store: store.checkpoint_ids("", limit=9)),
     "AuditStore.runs_with": ("events", lambda store: store.runs_with("workflow", [EVENT.checkpoint_id])),
     "AuditStore.events": ("events", every(lambda store: store.events(STREAM))),
+    "AuditStore.newest": ("events", every(lambda store: store.newest(STREAM))),
+    "AuditStore.run_ids": ("events", every(lambda store: store.run_ids(STREAM.workflow_name))),
     "AuditStore.unmarked": ("events", lambda store: store.unmarked(STREAM, NOTHING)),
     "AuditStore.follow": ("events", first(lambda store: store.follow(last=1))),
     "AuditStore.checks": ("events", lambda store: store.checks()),

@@ -17,7 +17,7 @@ from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 from .cosmos_operations import EVENT, INFO, LOOKS, STREAM, WRITES, fill
 
-FACTORIES = {"run_store", "runs", "change_feed", "document_store", "close"}
+FACTORIES = {"run_store", "runs", "change_feed", "document_store", "sessions", "close"}
 """What only makes an object, or ends one."""
 NOTHING_TO_SEE = {"AuditStore.checks", "AuditStore.unmarked"}
 """What says in its answer that a container is missing, and what asks nothing where nothing was removed."""

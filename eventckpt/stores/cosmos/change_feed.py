@@ -42,7 +42,7 @@ class CosmosChangeFeed(ChangeFeed):
 
     async def identity(self) -> str:
         """See `ChangeFeed.identity`; as .NET writes it: host, and the resource ids of database and container."""
-        async with self._container.in_use():
+        async with self._container.in_use_and_there():
             rid = self._container.rid
             connection = cast(Any, self._container.proxy).client_connection
         database_rid = base64.b64encode(base64.b64decode(rid.replace("-", "/"))[:4]).decode().replace("/", "-")
@@ -50,7 +50,7 @@ class CosmosChangeFeed(ChangeFeed):
 
     async def ranges(self) -> list[FeedRange]:
         """See `ChangeFeed.ranges`; asks the service."""
-        async with self._container.in_use():
+        async with self._container.in_use_and_there():
             return await self._container.ask(lambda proxy, _: _ranges(proxy, refresh=True))
 
     async def read(
@@ -84,7 +84,7 @@ class CosmosChangeFeed(ChangeFeed):
     async def _page(self, feed_range: FeedRange, continuation: str | None, start: Start, limit: int) -> _Page:
         scope: dict[str, Any]
         position = 0 if continuation is None else number_of(feed_range, continuation, most=_MOST)
-        async with self._container.in_use():
+        async with self._container.in_use_and_there():
             if continuation is None:
                 scope = {"feed_range": sdk_range(feed_range), "start_time": _START[start]}
             else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from typing import Any, Final
 
-from ...errors import CheckpointStoreError
+from ...errors import CheckpointStoreError, StoreReadOnlyError
 from .. import Check
 from .container import Container
 from .items import INDEXING_POLICY, PART, PARTITION_KEY
@@ -16,31 +16,44 @@ __all__ = ["checks"]
 _READS_OWN_WRITES: Final = frozenset({"Session", "BoundedStaleness", "Strong"})
 
 
-async def checks(container: Container) -> list[Check]:
+async def checks(container: Container, *, beside: str = "") -> list[Check]:
     """See `AuditStore.checks`. Writes a part that belongs to no event, twice, and deletes it; a store that is
-    read-only writes nothing, and leaves that check out."""
+    read-only writes nothing, and leaves that check out.
+
+    Args:
+        container: in which the events are.
+        beside: what it holds, where not every store has it; each check is named by that then. Nothing is said of one
+            that is missing, and who never uses it needs no rights there.
+    """
     found: list[Check] = []
     try:
         properties = await container.settings()
+        if properties is None and beside:
+            return []
         if properties is None:
             return [Check("container", False, f"{container.name} does not exist", "The first save creates it.")]
         found += [*_layout(properties), _consistency(await container.consistency())]
         async with container.in_use():
             await container.query("SELECT TOP 1 c.id FROM c", {}, "").rows()
             found.append(Check("reading", True, "the identity can query"))
-            if container.read_only:
-                return found
-            # An id of its own: of two doctors at once, each finds what it wrote.
-            probe = {"id": f"{PART}-{secrets.token_hex(32)}", "stream": "doctor", "type": PART, "data": ""}
-            await container.upsert(probe)
-            written = await container.read(probe["id"], probe["stream"])
-            etag = await container.replace(probe, written["_etag"]) if written is not None else None
-            removed = etag is not None and await container.remove(probe["id"], probe["stream"], etag) == "removed"
-            advice = "Allow it to replace items and to delete them, for prune."
-            found.append(Check("writing", removed, "the identity can write, replace and delete", advice))
+            if not container.read_only:
+                found.append(await _writing(container))
     except CheckpointStoreError as error:
+        if beside and not found and isinstance(error, StoreReadOnlyError):
+            return [Check(beside, True, f"whether they have a container cannot be told: {error}")]
         found.append(Check("access", False, str(error), "Everything above this line holds."))
-    return found
+    return [each._replace(name=f"{beside}: {each.name}") for each in found] if beside else found
+
+
+async def _writing(container: Container) -> Check:
+    # An id of its own: of two doctors at once, each finds what it wrote.
+    probe = {"id": f"{PART}-{secrets.token_hex(32)}", "stream": "doctor", "type": PART, "data": ""}
+    await container.upsert(probe)
+    written = await container.read(probe["id"], probe["stream"])
+    etag = await container.replace(probe, written["_etag"]) if written is not None else None
+    removed = etag is not None and await container.remove(probe["id"], probe["stream"], etag) == "removed"
+    advice = "Allow it to replace items and to delete them, for prune."
+    return Check("writing", removed, "the identity can write, replace and delete", advice)
 
 
 def _layout(properties: dict[str, Any]) -> list[Check]:

@@ -6,7 +6,6 @@ items go through here, over the connections of one store: from their first use u
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -24,7 +23,7 @@ from .bodies import prepared
 from .client import Connections
 from .items import Item
 from .layout import Layout, Place, indexes, mapping
-from .opening import KNOWN, Opened, Opening, settings_of
+from .opening import KNOWN, Opened, Opening, Together, settings_of
 from .query import PAGE, Cursor, check_documents
 from .requests import (
     MISSING_OWNER,
@@ -65,8 +64,10 @@ class Container:
         connections: of the store that it belongs to.
         database_name, name: where it is.
         given: the container, made and kept by somebody else; None: it is found by its name, and made.
-        first: a container of the same database, through which that is found.
+        first: gives a container of the same database, through which that is found; None: by the client.
         read_only: whether nothing is made or written, neither the container nor anything in it.
+        must_exist: whether it is not made, though what is in it may be written.
+        only_saves_make_it: whether it is not made for who looks, who finds nothing in it as long as it is missing.
     """
 
     def __init__(
@@ -77,23 +78,28 @@ class Container:
         database_name: str,
         name: str,
         given: ContainerProxy | None = None,
-        first: Container | None = None,
+        first: Callable[[], Awaitable[ContainerProxy]] | None = None,
         read_only: bool = False,
+        must_exist: bool = False,
+        only_saves_make_it: bool = False,
     ) -> None:
         self._connections = connections
         self._place = Place(layout, database_name, name)
         self._read_only = read_only
+        self._first = first
+        self._only_saves_make_it = only_saves_make_it
         self._how = Opening(
             self._place,
             connections,
             given=given,
-            first=None if first is None else first.opened,
+            first=first,
+            may_make=given is None and not read_only and not must_exist,
             read_only=read_only,
         )
+        self._look = Together(self._how.open_what_is_there if only_saves_make_it else self._how.open)
+        self._make = Together(self._how.open) if only_saves_make_it else self._look
         self._siblings: dict[str, Container] = {}
         self._opened: Opened | None = None
-        self._opening: asyncio.Task[Opened] | None = None
-        self._waiting = 0
         self._session = Session()
         self._answered = False
         self._may_be_another = False
@@ -110,14 +116,16 @@ class Container:
                 self._connections,
                 database_name=self._place.database_name,
                 name=f"{self._place.name}{suffix}",
-                first=self,
+                first=self._first if self._only_saves_make_it else self.opened,
                 read_only=self._read_only,
+                only_saves_make_it=self._only_saves_make_it,
             )
         return found
 
     @asynccontextmanager
     async def in_use(self, *, many: bool = False) -> AsyncGenerator[None, None]:
-        """The time of one operation, which may send several requests: the container is open, and `close` waits.
+        """The time of one operation, which may send several requests: the container is open if it is there, and
+        `close` waits.
 
         Args:
             many: whether it sends as many requests as there is data; each has the time of an operation then.
@@ -127,13 +135,25 @@ class Container:
         """
         async with self._connections.in_use(many=many):
             if self._opened is None or self._is_lost:
-                await self._open_once()
+                self._opens(await self._look())
+            yield
+
+    @asynccontextmanager
+    async def in_use_and_there(self) -> AsyncGenerator[None, None]:
+        """`in_use` of what needs the container itself, which is made where it is missing."""
+        async with self.in_use():
+            await self._be_there()
             yield
 
     async def opened(self) -> ContainerProxy:
         """The SDK's container, opened."""
-        async with self.in_use():
+        async with self.in_use_and_there():
             return self.proxy
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a container, while it is in use: one that only saves make may be missing."""
+        return self._opened is not None
 
     def check_writable(self) -> None:
         """Before anything that writes, also where it may find that there is nothing to write.
@@ -157,6 +177,7 @@ class Container:
         """Create an item. Where its id is taken, perhaps by an earlier attempt of ours, the item that has it."""
         self.check_writable()
         key = self._place_of(body)
+        await self._be_there()
         given, content = await prepared(body, self._key_name)
 
         async def attempt() -> Item | None:
@@ -168,16 +189,21 @@ class Container:
 
     async def create_only(self, body: Item) -> str | None:
         """Create an item; its etag, or None where its id is taken."""
+        await self._be_there()
         return await self._changed(self.proxy.create_item, body, self._write(self._place_of(body)))
 
     async def replace(self, body: Item, etag: str) -> str | None:
         """Write an item over the state with this etag; the new one, or None where there is another state or none."""
+        if not self.is_there:
+            self.check_writable()
+            return None
         options = _unless_changed(etag) | self._write(self._place_of(body))
         return await self._changed(partial(self.proxy.replace_item, str(body["id"])), body, options)
 
     async def upsert(self, body: Item) -> None:
         """Create an item or write it once more, which makes it young again."""
         self.check_writable()
+        await self._be_there()
         options = self._write(self._place_of(body))
         given, content = await prepared(body, self._key_name)
         await self._ask(lambda: self.proxy.upsert_item(given, retry_write=3, **content, **options), body)
@@ -196,6 +222,8 @@ class Container:
                 raise ValueError("another item than the one that was asked for")
             return item
 
+        if not self.is_there:
+            return None
         about = {"id": name, self._key_name: key}
         try:
             if known:
@@ -211,6 +239,8 @@ class Container:
     async def remove(self, name: str, key: str, etag: str | None = None) -> _Removal:
         """Delete an item; with an etag only if it was not written again since that was read."""
         self.check_writable()
+        if not self.is_there:
+            return "missing"
         options = self._heard(key) | ({} if etag is None else _unless_changed(etag))
         attempts: list[str] = []
 
@@ -226,9 +256,9 @@ class Container:
             return "missing" if len(attempts) == 1 else "removed"  # by an attempt of ours whose answer was lost
         return "removed"
 
-    def query(self, text: str, values: Mapping[str, object], key: str | None = None) -> Cursor:
+    def query(self, text: str, values: Mapping[str, object], key: str | None = None, *, page: int = 0) -> Cursor:
         """The rows of a query in pages; of one logical partition, or, if it sorts nothing, of all."""
-        return Cursor(self._ask, lambda: self._pages(text, values, key, PAGE))
+        return Cursor(self._ask_if_there, lambda: self._pages(text, values, key, page or PAGE))
 
     async def rows_of(self, cursor: Cursor) -> AsyncGenerator[Item, None]:
         """The rows of a query. Each page is an operation of its own: `close` does not wait for whoever reads them."""
@@ -246,7 +276,7 @@ class Container:
         The SDK merges the rows of the partitions, and what it holds for that is lost when one of its requests fails:
         such a query begins again.
         """
-        return Cursor(self._ask, lambda: self._pages(text, values, None, page), resumes=False)
+        return Cursor(self._ask_if_there, lambda: self._pages(text, values, None, page), resumes=False)
 
     async def ask(self, request: Callable[[ContainerProxy, dict[str, Any]], Awaitable[_T]]) -> _T:
         """Send a request of a form that this class has no method for.
@@ -284,11 +314,12 @@ class Container:
     def newest_first(self, first: str, second: str) -> str:
         """How to sort by `second` what is filtered by `first`. With the filter's own property in front, the service
         uses the composite index; a container made by hand may lack it."""
-        return f"c.{first} DESC, c.{second} DESC" if self._open.has_composite else f"c.{second} DESC"
+        has_composite = self._opened is None or self._opened.has_composite
+        return f"c.{first} DESC, c.{second} DESC" if has_composite else f"c.{second} DESC"
 
     def sorts_by(self, name: str) -> bool:
         """Whether the service can sort by a property, which one that a container's policy leaves out refuses."""
-        return indexes(self._open.policy, f"/{name}/?")
+        return self._opened is None or indexes(self._opened.policy, f"/{name}/?")
 
     @property
     def rid(self) -> str:
@@ -377,6 +408,10 @@ class Container:
         same = found is not None and all(found.get(name) == value for name, value in body.items())
         return str(found["_etag"]) if found is not None and same else None
 
+    async def _ask_if_there(self, request: Callable[[], Awaitable[list[Item] | None]]) -> list[Item] | None:
+        """The next page of a query; none of a container that is missing."""
+        return await self._ask(request) if self.is_there else None
+
     async def _ask(
         self,
         request: Callable[[], Awaitable[_T]],
@@ -436,27 +471,19 @@ class Container:
             raise self._place.lost()
         raise self._place.made_anew()
 
-    async def _open_once(self) -> None:
-        """Open it, together with whoever waits for that too: all hear of the same failure at the same time."""
-        if self._opening is None:
-            self._opening = asyncio.create_task(self._how.open())
-        opening = self._opening
-        self._waiting += 1
-        try:
-            self._opens(await asyncio.shield(opening))
-        finally:
-            self._waiting -= 1
-            if not self._waiting:
-                self._opening = None
-                if not opening.done():
-                    opening.cancel()
-                    await asyncio.wait([opening])
+    async def _be_there(self) -> None:
+        """Make the container where it was missing when it was looked for."""
+        if not self.is_there:
+            self._opens(await self._make())
 
-    def _opens(self, opened: Opened) -> None:
-        """It is open; what was seen of another one is forgotten."""
-        if self._opened is not None and self._opened.rid != opened.rid:
+    def _opens(self, opened: Opened | None) -> None:
+        """It is open, or not there; what was seen of another one is forgotten."""
+        if opened is None and not self._is_lost:
+            return  # it is missing, or was made while this look was under way
+        before = self._opened
+        if before is not None and (opened is None or opened.rid != before.rid):
             self._session, self._answered, self._may_be_another = Session(), False, False
-            forget(opened.proxy)
+            forget(before.proxy)
         self._opened, self._is_lost = opened, False
 
     def _gone(self) -> CheckpointStoreError:

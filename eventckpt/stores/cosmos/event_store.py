@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
@@ -37,7 +37,6 @@ from .items import (
     INDEXING_POLICY,
     PARTITION_KEY,
     header_of,
-    is_event,
     item_id,
     items_of,
     key_prefix_of,
@@ -51,82 +50,22 @@ from .runs import CosmosRunStore, Pointer
 __all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
 
 _LAYOUT: Final = Layout("events", PARTITION_KEY, INDEXING_POLICY, made_by="the first save")
+_SESSIONS: Final = Layout("sessions", PARTITION_KEY, INDEXING_POLICY, made_by="the first save of a session")
 _RUN_STORES: Final = 16  # projections of which is remembered what they know
 
 
-class CosmosEventStore(AuditStore):
-    """Events in an Azure Cosmos DB container. The arguments are those of `agent_framework_azure_cosmos`.
+class CosmosLog(AuditStore):
+    """Events in a container: those of a store's runs, or those of its sessions.
 
     Args:
-        endpoint: the account's URI; else `AZURE_COSMOS_ENDPOINT`.
-        database_name: else `AZURE_COSMOS_DATABASE_NAME`.
-        container_name: the container of events; else `AZURE_COSMOS_CONTAINER_NAME`. Database and container are
-            created on first use where the identity may.
-        credential: an account key, a `SecretString`, or a sync or async token credential; else `AZURE_COSMOS_KEY`.
-        cosmos_client: an async client to use; not closed with the store.
-        container_client: an async container to use; not closed with the store, and never created by it.
-        env_file_path, env_file_encoding: a `.env` file to read settings from before the environment.
-        timeout: seconds that an operation has, all its requests and their repetitions together, before
-            `StoreUnavailableError`. Of one that sends as many requests as there is data, a listing, a prune, a payload
-            of more than 3 MB, each has them.
-        read_only: nothing is written, and no database or container is created: one that is missing is a
-            `StoreNotFoundError` that names it, and whatever writes raises `StoreReadOnlyError` without a request.
-
-    Raises:
-        TypeError, ValueError: a setting is not of the form above: the key is no base64, a name is blank or too long for
-            the service, an identity is to be sent over http, and the like. Nothing was asked of the service.
-        SettingNotFoundError: a setting is given in none of these ways (agent_framework's exception).
-
-    An append does not notice a gap, nor another `previous_digest` than the head's: it is one request, which compares
-    the event with what is stored at its seq and with nothing else. The digests tell whoever verifies the run. So that
-    no writer, however old its view of the run, finds a seq free that was taken once, `remove` leaves a marker in the
-    place of each event: seq and digest, which no listing gives.
-
-    Reads have session consistency: a store reads what it wrote itself; what other processes wrote may be a moment
-    late, and an append then meets the conflict.
-
-    A store belongs to the event loop that first used it, as its connections do.
+        container: of the events.
+        connections: of the store. Closing either of its logs closes them.
     """
 
-    def __init__(
-        self,
-        *,
-        endpoint: str | None = None,
-        database_name: str | None = None,
-        container_name: str | None = None,
-        credential: CosmosCredential | None = None,
-        cosmos_client: CosmosClient | None = None,
-        container_client: ContainerProxy | None = None,
-        env_file_path: str | None = None,
-        env_file_encoding: str | None = None,
-        timeout: float = PATIENCE,
-        read_only: bool = False,
-    ) -> None:
-        check.number("timeout", timeout)
-        check.flag("read_only", read_only)
-        target = connection.target(
-            endpoint=endpoint,
-            database_name=database_name,
-            container_name=container_name,
-            credential=credential,
-            cosmos_client=cosmos_client,
-            container_client=container_client,
-            env_file_path=env_file_path,
-            env_file_encoding=env_file_encoding,
-        )
-        self.database_name: str = target.database_name
-        self.container_name: str = target.container_name
-        self.read_only: bool = read_only
-        owned = target.client is not None and cosmos_client is None
-        self._connections = Connections(target.client, owned=owned, name=target.container_name, timeout=timeout)
-        self._container = Container(
-            _LAYOUT,
-            self._connections,
-            database_name=target.database_name,
-            name=target.container_name,
-            given=container_client,
-            read_only=read_only,
-        )
+    def __init__(self, container: Container, connections: Connections) -> None:
+        self.container_name: str = container.name
+        self._container = container
+        self._connections = connections
         self._run_stores: Lru[str | None, CosmosRunStore] = Lru(_RUN_STORES)
         self._pointer = Pointer()
 
@@ -245,15 +184,27 @@ class CosmosEventStore(AuditStore):
             {"@gt": listings.before(gt), "@lte": listings.last(lte)},
             partition_key_of(stream),
         )
-        last = ""
-        async with aclosing(self._container.rows_of(cursor)) as rows:
-            async for row in rows:
-                name = str(row["id"])
-                if name > last and is_event(row):  # the SDK begins again after a split
-                    last = name
-                    async with self._container.in_use():
-                        event = await lookups.whole(self._container, row)
-                    yield event
+        async with aclosing(lookups.whole_events(self._container, cursor)) as events:
+            async for event in events:
+                yield event
+
+    async def newest(self, stream: StreamId, *, lte: int | None = None) -> AsyncGenerator[CheckpointEvent, None]:
+        """See `AuditStore.newest`; one query, a hundred events a page."""
+        if not can_exist(stream):
+            return
+        cursor = listings.newest_of(self._container, partition_key_of(stream), lte)
+        async with aclosing(lookups.whole_events(self._container, cursor, desc=True)) as events:
+            async for event in events:
+                yield event
+
+    async def run_ids(self, workflow_name: str) -> AsyncGenerator[str, None]:
+        """See `AuditStore.run_ids`; one query, for what lies at the first seq of each run. Of a run that was imported
+        without its beginning, and without the record of its removal, nothing lies there, and it is not found."""
+        if not is_unicode(workflow_name):
+            return
+        async with aclosing(streams.run_ids(self._container, workflow_name)) as found:
+            async for run_id in found:
+                yield run_id
 
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
         """See `AuditStore.put`."""
@@ -326,3 +277,105 @@ class CosmosEventStore(AuditStore):
     async def close(self) -> None:
         """See `EventStore.close`. A client or container that was passed in stays open."""
         await self._connections.close()
+
+
+class CosmosEventStore(CosmosLog):
+    """Events in an Azure Cosmos DB container. The arguments are those of `agent_framework_azure_cosmos`.
+
+    Args:
+        endpoint: the account's URI; else `AZURE_COSMOS_ENDPOINT`.
+        database_name: else `AZURE_COSMOS_DATABASE_NAME`.
+        container_name: the container of events; else `AZURE_COSMOS_CONTAINER_NAME`. Database and container are
+            created on first use where the identity may.
+        credential: an account key, a `SecretString`, or a sync or async token credential; else `AZURE_COSMOS_KEY`.
+        cosmos_client: an async client to use; not closed with the store.
+        container_client: an async container to use; not closed with the store, and never created by it.
+        env_file_path, env_file_encoding: a `.env` file to read settings from before the environment.
+        timeout: seconds that an operation has, all its requests and their repetitions together, before
+            `StoreUnavailableError`. Of one that sends as many requests as there is data, a listing, a prune, a payload
+            of more than 3 MB, each has them.
+        read_only: nothing is written, and no database or container is created: one that is missing is a
+            `StoreNotFoundError` that names it, and whatever writes raises `StoreReadOnlyError` without a request.
+        must_exist: neither the container of events nor that of sessions is created: one that is missing is a
+            `StoreMissingError` that says how it is made. The others are, beside them.
+
+    Raises:
+        TypeError, ValueError: a setting is not of the form above: the key is no base64, a name is blank or too long for
+            the service, an identity is to be sent over http, and the like. Nothing was asked of the service.
+        SettingNotFoundError: a setting is given in none of these ways (agent_framework's exception).
+
+    An append does not notice a gap, nor another `previous_digest` than the head's: it is one request, which compares
+    the event with what is stored at its seq and with nothing else. The digests tell whoever verifies the run. So that
+    no writer, however old its view of the run, finds a seq free that was taken once, `remove` leaves a marker in the
+    place of each event: seq and digest, which no listing gives.
+
+    Reads have session consistency: a store reads what it wrote itself; what other processes wrote may be a moment
+    late, and an append then meets the conflict.
+
+    A store belongs to the event loop that first used it, as its connections do.
+    """
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None = None,
+        database_name: str | None = None,
+        container_name: str | None = None,
+        credential: CosmosCredential | None = None,
+        cosmos_client: CosmosClient | None = None,
+        container_client: ContainerProxy | None = None,
+        env_file_path: str | None = None,
+        env_file_encoding: str | None = None,
+        timeout: float = PATIENCE,
+        read_only: bool = False,
+        must_exist: bool = False,
+    ) -> None:
+        check.number("timeout", timeout)
+        check.flag("read_only", read_only)
+        check.flag("must_exist", must_exist)
+        target = connection.target(
+            endpoint=endpoint,
+            database_name=database_name,
+            container_name=container_name,
+            credential=credential,
+            cosmos_client=cosmos_client,
+            container_client=container_client,
+            env_file_path=env_file_path,
+            env_file_encoding=env_file_encoding,
+        )
+        self.database_name: str = target.database_name
+        self.read_only: bool = read_only
+        owned = target.client is not None and cosmos_client is None
+        connections = Connections(target.client, owned=owned, name=target.container_name, timeout=timeout)
+        place: dict[str, Any] = {
+            "database_name": target.database_name,
+            "read_only": read_only,
+            "must_exist": must_exist,
+        }
+        events = Container(_LAYOUT, connections, name=target.container_name, given=container_client, **place)
+        super().__init__(events, connections)
+        sessions = Container(
+            _SESSIONS,
+            connections,
+            name=f"{target.container_name}-sessions",
+            first=None if container_client is None else partial(_itself, container_client),
+            only_saves_make_it=True,
+            **place,
+        )
+        self._sessions = CosmosLog(sessions, connections)
+
+    def sessions(self) -> AuditStore:
+        """See `EventStore.sessions`. They are in the container `<container_name>-sessions`, which the first save of
+        one makes; who looks before finds none. With `read_only` and `must_exist`, one that is missing is an error, as
+        for the events. What is kept beside them is in `<container_name>-sessions-projections` and `…-leases`.
+        """
+        return self._sessions
+
+    async def checks(self) -> list[Check]:
+        """See `AuditStore.checks`; of the sessions too, where there are any."""
+        of_sessions = await checks.checks(self._sessions.events_container, beside="sessions")
+        return [*await super().checks(), *of_sessions]
+
+
+async def _itself(container: ContainerProxy) -> ContainerProxy:
+    return container

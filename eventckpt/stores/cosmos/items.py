@@ -35,6 +35,7 @@ __all__ = [
     "data_of",
     "gap_of",
     "header_of",
+    "is_cut",
     "is_event",
     "is_in",
     "is_marker",
@@ -126,10 +127,15 @@ def key_prefix_of(workflow_name: str) -> str | None:
 def order_of_key(key: str) -> tuple[str, str, str]:
     """What runs are in order by where nothing else tells: the run's id, then the workflow's name. A key that was cut
     has not both, and stands for itself."""
-    if _HASHED in key or "|" not in key:
+    if is_cut(key):
         return key, "", key
     workflow_name, run_id = map(unquote, key.split("|", 1))
     return run_id, workflow_name, key
+
+
+def is_cut(key: str) -> bool:
+    """Whether a key holds not all of its stream's two names."""
+    return _HASHED in key or "|" not in key
 
 
 def item_id(seq: int) -> str:
@@ -250,7 +256,7 @@ def is_in(stream: StreamId, item: Mapping[str, Any]) -> bool:
 def stream_of(item: Mapping[str, Any]) -> StreamId:
     """The stream that an item's partition key says it is in; what the item says, where the key was cut."""
     key = str(item.get("stream"))
-    if _HASHED in key or "|" not in key:
+    if is_cut(key):
         return StreamId(str(item.get("workflow_name")), str(item.get("run_id")))
     workflow_name, run_id = map(unquote, key.split("|", 1))
     return StreamId(workflow_name, run_id)

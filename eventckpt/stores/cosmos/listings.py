@@ -31,12 +31,14 @@ from .items import (
     seq_of,
     stream_of,
 )
-from .query import PAGE
+from .query import PAGE, Cursor
 
-__all__ = ["before", "keys", "last", "newest_first", "oldest_first", "recorded_with", "run_headers"]
+__all__ = ["before", "keys", "last", "newest_first", "newest_of", "oldest_first", "recorded_with", "run_headers"]
 
 _SORTED: Final = 10**12
 _NEWEST: Final = 10  # rows to begin with where most callers want only the first
+_WHOLE: Final = 100
+"""Whole events of a page: who reads backwards mostly wants some of the last, and a query costs what it reads."""
 _KEY: Final = (
     f"c.id, c.stream, {KIND}, c.workflow_name, c.run_id, c.checkpoint_id, c.timestamp,"
     " LEFT(c.recorded_at, 64) AS recorded_at"
@@ -52,6 +54,19 @@ def before(gt: int) -> str:
 def last(lte: int | None) -> str:
     """What the ids of events up to `lte` sort before, or are."""
     return AFTER_EVENTS if lte is None or lte >= _SORTED else item_id(max(lte, -1))
+
+
+def newest_of(container: Container, key: str, lte: int | None) -> Cursor:
+    """See `AuditStore.newest`: the items of a run's events, whole, by falling ids."""
+    only, values = "", {"@low": before(0), "@end": AFTER_EVENTS}
+    if lte is not None:
+        only, values = " AND (c.id <= @lte OR c.type = 'tombstone')", values | {"@lte": last(lte)}
+    return container.query(
+        f"SELECT * FROM c WHERE c.id > @low AND c.id < @end{only} AND {EVENTS_ONLY} ORDER BY c.id DESC",
+        values,
+        key,
+        page=_WHOLE,
+    )
 
 
 # Each page is an operation of its own: `close` does not wait for whoever reads them.

@@ -5,7 +5,8 @@ All inside an operation of the container. An event comes whole: its data is fetc
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Final
@@ -34,7 +35,7 @@ from .items import (
     seq_of,
     size_of,
 )
-from .query import PAGE, together
+from .query import PAGE, Cursor, together
 
 __all__ = [
     "POINT_READS",
@@ -46,6 +47,7 @@ __all__ = [
     "last_event",
     "seq_in",
     "whole",
+    "whole_events",
 ]
 
 POINT_READS: Final = 2
@@ -89,6 +91,22 @@ async def whole(container: Container, item: Item) -> CheckpointEvent:
         found = [part if part and part.get("type") == PART else None for part in parts]
     data = await off_the_loop(sum(map(size_of, found)), data_of, *found)
     return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
+
+
+async def whole_events(
+    container: Container, cursor: Cursor, *, desc: bool = False
+) -> AsyncGenerator[CheckpointEvent, None]:
+    """The events in the rows of a query of one run, by rising ids or by falling ones, each once: after a split the SDK
+    begins again."""
+    last: str | None = None
+    async with aclosing(container.rows_of(cursor)) as rows:
+        async for row in rows:
+            name = str(row["id"])
+            if is_event(row) and (last is None or (name < last if desc else name > last)):
+                last = name
+                async with container.in_use():
+                    event = await whole(container, row)
+                yield event
 
 
 async def find_in_run(container: Container, key: str, checkpoint_id: str) -> FoundEvent | None:

@@ -5,8 +5,9 @@ The same for all of them. One that is only read is never made, nor is one that s
 
 from __future__ import annotations
 
+import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from azure.cosmos import PartitionKey
@@ -24,7 +25,7 @@ from .layout import KEY_VERSION, Place, mapping, serves
 from .requests import Answer, ask, is_late, says_404
 from .session import enter
 
-__all__ = ["KNOWN", "Opened", "Opening", "settings_of"]
+__all__ = ["KNOWN", "Opened", "Opening", "Together", "settings_of"]
 
 GIVEN: Final = 2.0
 """Seconds for which a container that is given is waited for: who gives it may just have made it."""
@@ -50,15 +51,45 @@ class Opened(NamedTuple):
     """When it was opened, by the monotonic clock."""
 
 
+class Together:
+    """An opening for whoever waits for it at a time: all hear of the same failure at the same time.
+
+    Args:
+        begin: does it once.
+    """
+
+    def __init__(self, begin: Callable[[], Coroutine[Any, Any, Opened | None]]) -> None:
+        self._begin = begin
+        self._task: asyncio.Task[Opened | None] | None = None
+        self._waiting = 0
+
+    async def __call__(self) -> Opened | None:
+        """What it gives."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._begin())
+        task = self._task
+        self._waiting += 1
+        try:
+            return await asyncio.shield(task)
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._task = None
+                if not task.done():
+                    task.cancel()
+                    await asyncio.wait([task])
+
+
 class Opening:
     """What opens one container.
 
     Args:
         place: where it is, and what it is made with.
         connections: of the store that it belongs to.
-        given: the container, made and kept by somebody else; None: it is found by its name, and made.
-        first: gives an open container of the same database, through which that is found.
-        read_only: whether nothing is made.
+        given: the container, made and kept by somebody else; None: it is found by its name.
+        first: gives a container of the same database, through which that is found.
+        may_make: whether it is made where it is missing.
+        read_only: whether it is only looked at, so that one that is missing is not worth waiting for.
     """
 
     def __init__(
@@ -68,12 +99,14 @@ class Opening:
         *,
         given: ContainerProxy | None,
         first: Callable[[], Awaitable[ContainerProxy]] | None,
+        may_make: bool,
         read_only: bool,
     ) -> None:
         self._place = place
         self._connections = connections
         self._given = given
         self._first = first
+        self._may_make = may_make
         self._read_only = read_only
 
     async def open(self) -> Opened:
@@ -85,12 +118,23 @@ class Opening:
         """
         container = await self.found()
         properties = await self._look(container)
-        if properties is None and not self._read_only and self._given is None:
+        if properties is None and self._may_make:
             await self._make()
         if properties is None:
             properties = await self._look_again(container)
         if properties is None:
             raise await self._not_found(container) if self._read_only else self._place.missing()
+        return self._checked(container, properties)
+
+    async def open_what_is_there(self) -> Opened | None:
+        """As `open`, but one that is missing and may be made stays missing: None."""
+        if not self._may_make:
+            return await self.open()
+        container = await self.found()
+        properties = await self._look(container)
+        return None if properties is None else self._checked(container, properties)
+
+    def _checked(self, container: ContainerProxy, properties: dict[str, Any]) -> Opened:
         self._place.check(properties)
         policy = mapping(properties.get("indexingPolicy"))
         has_composite = serves(policy, self._place.layout.indexing_policy)
@@ -127,7 +171,7 @@ class Opening:
     async def _look_again(self, container: ContainerProxy) -> dict[str, Any] | None:
         """It may have been made a moment ago, by us or by who gives it, and be known only there."""
         if not self._read_only:
-            return await self._wait_for(container, GIVEN if self._given else None)
+            return await self._wait_for(container, None if self._may_make else GIVEN)
         try:
             return await self._wait_for(container, LOOKED_AT)
         except StoreUnavailableError:

@@ -20,6 +20,8 @@ logger: Final = logger_of("eventckpt")
 async def remove_orphaned(container: Container, older_than: float) -> int:
     """See `EventStore.remove_orphaned_parts`."""
     async with container.in_use(many=True):
+        if not container.is_there:
+            return 0
         parts = await container.query(
             "SELECT c.id, c.stream, c._etag FROM c WHERE STARTSWITH(c.id, @part) AND c._ts <= @before",
             {"@part": f"{PART}-", "@before": await container.service_time() - older_than},

@@ -13,14 +13,18 @@ from urllib.parse import quote
 
 from ...events import StreamId
 from .. import can_exist
+from . import lookups
 from .container import Container
 from .items import (
     AFTER_EVENTS,
     EVENTS_ONLY,
     KIND,
     Item,
+    is_cut,
     is_event,
+    item_id,
     key_of,
+    key_prefix_of,
     moment_of,
     name_of,
     order_of_key,
@@ -28,7 +32,7 @@ from .items import (
     stream_of,
 )
 
-__all__ = ["LATE", "checkpoint_ids", "runs_with", "streams"]
+__all__ = ["LATE", "checkpoint_ids", "run_ids", "runs_with", "streams"]
 
 LATE: Final = 10
 """Seconds by which an event of another physical partition may come to light after one with a later time."""
@@ -134,3 +138,36 @@ async def runs_with(container: Container, workflow_name: str, names: list[str]) 
     )
     async with aclosing(container.rows_of(cursor)) as rows:
         return sorted({(str(row["checkpoint_id"]), str(row["run_id"])) async for row in rows if is_event(row)})
+
+
+async def run_ids(container: Container, workflow_name: str) -> AsyncGenerator[str, None]:
+    """See `AuditStore.run_ids`. At the first seq of a run lies an event, or the marker of one that was removed; where
+    0.1.0 pruned it, nothing, and the run is found by its record."""
+    prefix = key_prefix_of(workflow_name)
+    only = "CONTAINS(c.stream, '*')" if prefix is None else "STARTSWITH(c.stream, @prefix)"
+    cursor = container.query(
+        "SELECT c.id, c.stream, IS_DEFINED(c.gap) AS gap FROM c"
+        f" WHERE {only} AND (c.id = @first OR (c.checkpoint_id = '' AND IS_DEFINED(c.pruned)))",
+        {"@first": item_id(1)} | ({} if prefix is None else {"@prefix": prefix}),
+    )
+    seen: set[str] = set()
+    async with aclosing(container.rows_of(cursor)) as rows:
+        async for row in rows:
+            key = key_of(row)
+            if key is None or key in seen:
+                continue
+            seen.add(key)
+            stream = await _stream_in(container, row)
+            if stream is not None and stream.workflow_name == workflow_name:
+                yield stream.run_id
+
+
+async def _stream_in(container: Container, row: Item) -> StreamId | None:
+    """The run of the first row that is found of a partition; None where that holds no event. Its key mostly tells; of a
+    key that was cut only an event does, and behind a gap there may be none."""
+    key = str(row["stream"])
+    if not is_cut(key) and not row["gap"]:
+        return stream_of(row)
+    async with container.in_use():
+        head = await lookups.head_of(container, key)
+    return None if head is None else stream_of(head)

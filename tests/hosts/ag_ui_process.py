@@ -1,4 +1,4 @@
-"""An endpoint of AG-UI in a process of its own: it serves the requests that it is given, prints what happened, and is gone.
+"""An endpoint of AG-UI in a process of its own: it serves the requests it is given, prints what happened, and is gone.
 
     python -c 'from tests.hosts.ag_ui_process import main; main()' KIND STORE < requests.json
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -96,6 +95,12 @@ async def test_an_agent_goes_on_where_its_thread_was(path: Path) -> None:
 
 # The store by itself
 
+
+def opened(engine: Engine) -> Any:
+    """A store that keeps sessions."""
+    return engine.open()
+
+
 SNAPSHOTS = {
     "empty": AGUIThreadSnapshot(),
     "messages": AGUIThreadSnapshot(messages=[{"id": "1", "role": "user", "content": "grüezi \U0001f44b"}]),
@@ -110,8 +115,8 @@ SNAPSHOTS = {
 
 
 @pytest.fixture(params=["ours", "in memory"])
-async def store(request: pytest.FixtureRequest, engine: Engine) -> AsyncIterator[AGUIThreadSnapshotStore]:
-    yield AGUISnapshotStore(engine.open()) if request.param == "ours" else InMemoryAGUIThreadSnapshotStore()  # type: ignore[arg-type]
+async def store(request: pytest.FixtureRequest, engine: Engine) -> AGUIThreadSnapshotStore:
+    return AGUISnapshotStore(opened(engine)) if request.param == "ours" else InMemoryAGUIThreadSnapshotStore()
 
 
 @pytest.mark.parametrize("kind", SNAPSHOTS)
@@ -187,7 +192,7 @@ async def test_a_scope_or_thread_that_is_no_text_is_refused(
 
 
 async def test_it_is_the_protocol_of_the_package(engine: Engine) -> None:
-    assert isinstance(AGUISnapshotStore(engine.open()), AGUIThreadSnapshotStore)  # type: ignore[arg-type]
+    assert isinstance(AGUISnapshotStore(opened(engine)), AGUIThreadSnapshotStore)
     assert [field.name for field in dataclasses.fields(AGUIThreadSnapshot)] == [
         "messages",
         "state",
@@ -197,13 +202,13 @@ async def test_it_is_the_protocol_of_the_package(engine: Engine) -> None:
 
 
 async def test_another_store_object_sees_it(engine: Engine) -> None:
-    await AGUISnapshotStore(engine.open()).save(scope="a", thread_id="t", snapshot=SNAPSHOTS["all"])  # type: ignore[arg-type]
+    await AGUISnapshotStore(opened(engine)).save(scope="a", thread_id="t", snapshot=SNAPSHOTS["all"])
     engine.settle()
-    assert await AGUISnapshotStore(engine.open()).get(scope="a", thread_id="t") == SNAPSHOTS["all"]  # type: ignore[arg-type]
+    assert await AGUISnapshotStore(opened(engine)).get(scope="a", thread_id="t") == SNAPSHOTS["all"]
 
 
 async def test_the_private_state_is_in_no_header(engine: Engine) -> None:
-    store: Any = engine.open()
+    store = opened(engine)
     await AGUISnapshotStore(store, actor="web").save(scope="anna", thread_id="t", snapshot=SNAPSHOTS["all"])
     stream = StreamId(AGUI_THREADS, '["anna", "t"]')
     [header] = [each async for each in store.sessions().headers(stream)]
@@ -212,7 +217,7 @@ async def test_the_private_state_is_in_no_header(engine: Engine) -> None:
 
 
 async def test_what_json_cannot_say_is_refused_and_nothing_is_saved(engine: Engine) -> None:
-    store = AGUISnapshotStore(engine.open())  # type: ignore[arg-type]
+    store = AGUISnapshotStore(opened(engine))
     await store.save(scope="a", thread_id="t", snapshot=SNAPSHOTS["all"])
     with pytest.raises((CheckpointEncodeError, CheckpointTypeNotAllowedError)):
         await store.save(
@@ -236,10 +241,10 @@ async def test_what_json_cannot_say_is_refused_and_nothing_is_saved(engine: Engi
 async def test_what_is_no_snapshot_is_refused_by_name_and_the_others_are_readable(
     engine: Engine, hostile: dict[str, Any]
 ) -> None:
-    opened: Any = engine.open()
-    store = AGUISnapshotStore(opened)
+    under = opened(engine)
+    store = AGUISnapshotStore(under)
     await store.save(scope="anna", thread_id="good", snapshot=SNAPSHOTS["all"])
-    await Snapshots(opened.sessions(), AGUI_THREADS).set('["anna", "bad"]', hostile)
+    await Snapshots(under.sessions(), AGUI_THREADS).set('["anna", "bad"]', hostile)
     with pytest.raises(CheckpointDecodeError, match=r"The snapshot of thread 'bad' of scope 'anna' cannot be read"):
         await store.get(scope="anna", thread_id="bad")
     assert await store.get(scope="anna", thread_id="good") == SNAPSHOTS["all"]

@@ -26,10 +26,9 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},
-    {"history"},
     {"audit", "exit_codes"},
     {"history"},
-    {"cli"},
+    {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""
 
@@ -39,11 +38,20 @@ HANDS_ON = {
 }
 
 COSMOS = "eventckpt/stores/cosmos/"
+HOSTS = "eventckpt/hosts/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
-    "azure": (COSMOS, "eventckpt/storage/cosmos.py", "eventckpt/history/cosmos.py", "eventckpt/location.py"),
+    "azure": (
+        COSMOS,
+        "eventckpt/storage/cosmos.py",
+        "eventckpt/history/cosmos.py",
+        "eventckpt/location.py",
+        f"{HOSTS}foundry.py",
+    ),
     "aiohttp": (COSMOS,),
+    "agent_framework_ag_ui": (f"{HOSTS}ag_ui.py",),
+    "agent_framework_foundry_hosting": (f"{HOSTS}foundry.py",),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
     "click": COMMANDS,

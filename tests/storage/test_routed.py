@@ -215,10 +215,13 @@ async def test_every_start_in_a_thread_goes_on_in_its_run(engine: Engine) -> Non
 
 @pytest.mark.parametrize("apart", [False, True], ids=["one process", "two processes"])
 async def test_two_that_resume_one_checkpoint_at_once_are_two_writers(engine: Engine, apart: bool) -> None:
-    storages = [engine.storage(), engine.storage()] if apart else [engine.storage()] * 2
-    routed = [storage.for_each(thread.get) for storage in storages]
-    [first] = await chain_of(storages[0].for_run("a"), 1)
+    one = engine.storage().for_each(thread.get)
+    routed = [one, engine.storage().for_each(thread.get) if apart else one]
+    [first] = await chain_of(engine.storage().for_run("a"), 1)
     engine.settle()
+    thread.set("a")
+    for storage in routed:  # whoever started both of them has looked: that is no handle of theirs
+        await storage.get_latest(workflow_name=WORKFLOW)
     loaded = asyncio.Barrier(2)
 
     async def resume(storage: RoutedCheckpointStorage, name: str) -> None:
@@ -258,12 +261,43 @@ async def test_an_execution_is_no_conflict_with_itself(engine: Engine, where: st
     assert await run_log(engine, "a") == [each.checkpoint_id for each in made]
 
 
-async def test_two_storages_for_each_in_one_task_do_not_meet(engine: Engine) -> None:
-    one, other = engine.storage().for_each(lambda: "a"), engine.storage().for_each(lambda: "b")
-    last: dict[str, WorkflowCheckpoint | None] = {"a": None, "b": None}
+async def test_a_start_goes_behind_what_others_have_written_since_its_task_has_looked(engine: Engine) -> None:
+    storage = engine.storage().for_each(lambda: "a")
+    names: list[str] = []
+    for turn in range(3):
+        await storage.get_latest(workflow_name=WORKFLOW)
+        other = engine.storage().for_run("a")
+        await other.get_latest(workflow_name=WORKFLOW)
+        await other.save(checkpoint(checkpoint_id=f"other {turn}"))
+        engine.settle()
+        await storage.save(checkpoint(checkpoint_id=f"own {turn}"))
+        engine.settle()
+        names += [f"other {turn}", f"own {turn}"]
+    assert await run_log(engine, "a") == names
+
+
+async def test_a_task_that_works_for_several_threads_mixes_none_of_them(engine: Engine) -> None:
+    storage = engine.storage().for_each(thread.get)
+    last: dict[str, WorkflowCheckpoint] = {}
     for step in range(3):
-        for run, storage in (("a", one), ("b", other)):
-            last[run] = checkpoint(last[run], checkpoint_id=f"{run}{step}")
-            await storage.save(last[run])  # type: ignore[arg-type]
+        for run in ("a", "b"):
+            thread.set(run)
+            last[run] = checkpoint(last.get(run), checkpoint_id=f"{run}{step}")
+            await storage.save(last[run])
     for run in ("a", "b"):
         assert await run_log(engine, run) == [f"{run}{step}" for step in range(3)]
+
+
+async def test_two_storages_for_each_in_one_task_do_not_meet(engine: Engine) -> None:
+    storages = {name: engine.storage(actor=name).for_each(lambda: "a") for name in ("one", "other")}
+    last: dict[str, WorkflowCheckpoint] = {}
+    for step in range(3):
+        for name, storage in storages.items():
+            last[name] = checkpoint(last.get(name), workflow_name=name, checkpoint_id=f"{name}{step}")
+            await storage.save(last[name])
+    engine.settle()
+    for name in storages:
+        written = await history(engine.open(), "a", name)
+        assert [(event.checkpoint_id, event.actor) for event in written] == [
+            (f"{name}{step}", name) for step in range(3)
+        ]

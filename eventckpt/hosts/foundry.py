@@ -7,8 +7,9 @@ enough to find anything.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from agent_framework import AgentSession, CheckpointStorage, Content, SessionStore
 from agent_framework_foundry_hosting import (
@@ -20,12 +21,15 @@ from agent_framework_foundry_hosting import (
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
 
 from .. import settings
-from ..errors import SessionConflictError
+from ..errors import CheckpointDecodeError, SessionConflictError
 from ..history.snapshots import APPROVALS, SESSIONS, Seen, Snapshots
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
+from ..text import safe
 
 __all__ = ["FoundryApprovalStores", "FoundryCheckpointStores", "FoundrySessionStores"]
+
+_T = TypeVar("_T")
 
 _OVERTAKEN: Final = "Another request advanced this agent session; reload before writing."
 """The host passes on the error of a session that somebody else has written to if it says this, and this only."""
@@ -120,11 +124,15 @@ class _Sessions(SessionStore):
         self._seen: dict[str, Seen | None] = {}
 
     async def get(self, session_id: str) -> AgentSession | None:
-        """A copy of the session; None: there is none."""
+        """A copy of the session; None: there is none.
+
+        Raises:
+            CheckpointDecodeError: what is stored is damaged, or no session.
+        """
         self.validate_session_id(session_id)
         found = await self._kept.get(self._scope + session_id)
         self._seen[session_id] = found[1] if found is not None else None
-        return AgentSession.from_dict(found[0]) if found is not None else None
+        return _made(AgentSession.from_dict, found[0], f"Session {session_id!r}") if found is not None else None
 
     async def set(self, session_id: str, session: AgentSession) -> None:
         """Write the session.
@@ -172,11 +180,22 @@ class _Approvals:
 
         Raises:
             KeyError: there is none with this id.
+            CheckpointDecodeError: what is stored is damaged, or no request.
         """
         found = await self._requests.get(self._scope + approval_request_id)
         if found is None:
             raise KeyError(f"There is no approval request {approval_request_id!r}.")
-        return Content.from_dict(found[0])
+        return _made(Content.from_dict, found[0], f"Approval request {approval_request_id!r}")
+
+
+def _made(make: Callable[[dict[str, Any]], _T], value: dict[str, Any], what: str) -> _T:
+    """What the framework makes of a stored value, or an error that names it."""
+    try:
+        return make(value)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointDecodeError(
+            f"{what} cannot be read: what is stored is none ({type(error).__name__}: {safe(error)}). It stays there."
+        ) from error
 
 
 def _kept(store: AuditStore, source: str, actor: str | None) -> Snapshots:

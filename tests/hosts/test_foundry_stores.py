@@ -9,7 +9,8 @@ import pytest
 from agent_framework import AgentSession, Content
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
 
-from eventckpt import CheckpointNotFoundError, EventCheckpointStorage
+from eventckpt import CheckpointDecodeError, CheckpointNotFoundError, EventCheckpointStorage
+from eventckpt.history.snapshots import SESSIONS, Snapshots
 from eventckpt.hosts.foundry import FoundryApprovalStores, FoundryCheckpointStores, FoundrySessionStores
 
 from ..engines import Engine
@@ -218,3 +219,18 @@ async def test_a_request_is_kept_once_and_missing_where_nobody_kept_it(engine: E
     with pytest.raises(KeyError, match="There is no approval request 'q'"):
         await store.load_approval_request("q")
     assert (await store.load_approval_request("r")).id == "request-1"
+
+
+@pytest.mark.parametrize(
+    "hostile", [{}, {"type": 1}, {"session_id": 1, "state": 7}, {"type": "text", "text": []}], ids=str
+)
+async def test_what_is_neither_session_nor_request_is_refused_by_name_and_the_others_are_readable(
+    engine: Engine, hostile: dict[str, Any]
+) -> None:
+    storage: Any = engine.storage()
+    sessions = PROVIDERS["sessions"](storage).get_store(**WHOSE["nobody"])
+    await sessions.set("good", session("hello"))
+    await Snapshots(storage.store.sessions(), SESSIONS).set("bad", hostile)
+    with pytest.raises(CheckpointDecodeError, match=r"Session 'bad' cannot be read"):
+        await sessions.get("bad")
+    assert (await sessions.get("good")).state == {"said": "hello"}

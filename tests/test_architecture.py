@@ -46,6 +46,7 @@ AT_HOME: Final[dict[str, tuple[str, ...]]] = {
         COSMOS,
         "eventckpt/storage/cosmos.py",
         "eventckpt/history/cosmos.py",
+        "eventckpt/history/cosmos_sessions.py",
         "eventckpt/location.py",
         f"{HOSTS}foundry.py",
     ),
@@ -67,7 +68,9 @@ NAME_ENGINES: Final = (
     "eventckpt/storage/cosmos.py",  # the ready-made storages
     "eventckpt/storage/sqlite.py",
     "eventckpt/history/cosmos.py",
+    "eventckpt/history/cosmos_sessions.py",
     "eventckpt/history/sqlite.py",
+    "eventckpt/history/sqlite_sessions.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
 )
 """Who may name an engine, beside its own folder."""

@@ -1,4 +1,8 @@
-"""Chat history and sessions: what an agent was told and what it said, beside the runs of its workflows."""
+"""Chat history and sessions: what an agent was told and what it said, beside the runs of its workflows.
+
+The session stores are in modules of their own: the framework says of its `SessionStore` that it is experimental, to
+whoever imports a subclass of it.
+"""
 
 from .messages import StoredMessage
 from .provider import EventHistoryProvider

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import aclosing
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
+from ..chain import flaw_of
+from ..errors import CheckpointDecodeError, StoreUnavailableError
 from ..events import CheckpointEvent, StreamId
+from ..removals import Removals
 from ..stores import AuditStore
+from ..threads import off_the_loop
 
-__all__ = ["Head", "Past", "read"]
-
-_MOST_STREAMS: Final = 1_000
-"""Branches of branches that are followed; nobody makes so many, but a store may say anything."""
+__all__ = ["Head", "Past", "read", "read_seen"]
 
 
 class Head(NamedTuple):
@@ -43,6 +44,20 @@ class Past(NamedTuple):
     """Whether these are all."""
     hidden: dict[str, int]
     """By the run id of each stream, up to which seq its turns are hidden."""
+    flaws: list[CheckpointDecodeError]
+    """What of its clearings and beginnings was damaged or changed, and not believed."""
+
+
+async def read_seen(store: AuditStore, stream: StreamId, upto: int | None, *, wanted: int | None = None) -> Past:
+    """What `read` gives of a lineage that has seen the event `upto`; None: it may have seen anything.
+
+    Raises:
+        StoreUnavailableError: the event is not there, nor a record of what became of it: less than the lineage has seen
+            is never given for all of it.
+    """
+    past = await read(store, stream, upto=upto, wanted=wanted)
+    _be_there(stream, upto, past.head)
+    return past
 
 
 async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, wanted: int | None = None) -> Past:
@@ -53,14 +68,58 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
         stream: where the lineage goes on.
         upto: the seq of the event; None: the last one.
         wanted: how many of the newest messages are enough; None: all.
+
+    Raises:
+        StoreUnavailableError: what a branch goes on from is not there.
     """
     walk = _Walk(store, wanted)
     head = await walk.along(stream, upto, is_own=True)
-    streams = 1
-    while (origin := walk.origin) is not None and streams < _MOST_STREAMS:
-        await walk.along(*origin)
-        streams += 1
-    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden)
+    while (origin := walk.origin) is not None:
+        parent, seq, _ = origin
+        _be_there(parent, seq, await walk.along(*origin))
+    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
+
+
+def _be_there(stream: StreamId, seq: int | None, head: Head | None) -> None:
+    last = head.seq if head else 0
+    if seq is not None and last < seq:
+        raise StoreUnavailableError(
+            f"A session's state, or a branch, says that seq {seq} of {stream.run_id!r} (source "
+            f"{stream.workflow_name!r}) was there, and the store ends at seq {last}. On Cosmos DB, what another "
+            "process has just written may come late: try again. Where the store is another one, or an older copy, "
+            "begin with an empty state."
+        )
+
+
+class _Seqs:
+    """The seqs of a stream that a walk goes by, the newest first: each is there, or recorded as removed."""
+
+    def __init__(self, store: AuditStore, stream: StreamId, upto: int | None) -> None:
+        self._store = store
+        self._stream = stream
+        self._next = upto
+        self._removals = Removals()
+
+    def is_removed(self, event: CheckpointEvent) -> bool:
+        """Whether an event that is there is recorded as removed: who removes records it first."""
+        self._removals.add(event)
+        return self._removals.covers(event.seq)
+
+    async def missing_above(self, seq: int) -> CheckpointDecodeError | None:
+        """What is wrong if the walk comes to `seq`: what it should have come by is not there."""
+        first, last = seq + 1, self._next
+        self._next = seq - 1
+        if last is None or first > last or self._removals.covers(first, last):
+            return None
+        async with aclosing(self._store.newest(self._stream, lte=0)) as tombstones:
+            async for event in tombstones:  # it may have been recorded since the walk began
+                self._removals.add(event)
+        if self._removals.covers(first, last):
+            return None
+        return CheckpointDecodeError(
+            f"Seqs {first} to {last} of session {self._stream.run_id!r} (source {self._stream.workflow_name!r}) are "
+            "not there, and no record says that they were removed; `eventckpt verify` says more."
+        )
 
 
 class _Walk:
@@ -71,6 +130,8 @@ class _Walk:
         self._left = wanted
         self.turns: list[CheckpointEvent] = []
         self.hidden: dict[str, int] = {}
+        self.flaws: list[CheckpointDecodeError] = []
+        self._streams: set[StreamId] = set()
         self.origin: tuple[StreamId, int, bool] | None = None
         """Where the walk goes on: a stream, up to which event, and whether it is of the same session."""
 
@@ -83,27 +144,43 @@ class _Walk:
         head: CheckpointEvent | None = None
         first: CheckpointEvent | None = None
         self.origin = None
+        self._streams.add(stream)
+        seqs = _Seqs(self._store, stream, upto)
         async with aclosing(self._store.newest(stream, lte=upto)) as events:
             async for event in events:
                 is_behind = upto is not None and event.seq > upto
+                is_removed = seqs.is_removed(event)
+                if not is_behind and (flaw := await seqs.missing_above(event.seq)):
+                    self.flaws.append(flaw)
                 if head is None or (upto is not None and head.seq > upto and not is_behind):
                     head = event
-                if event.type == "tombstone" and event.cleared is not None and (is_own or not is_behind):
-                    self._hide({**event.cleared, event.run_id: event.seq})
+                if event.type == "tombstone" and (is_own or not is_behind) and await self._clears(event):
                     return Head.of(head)
-                if event.type == "turn" and not is_behind:
+                if event.type == "turn" and not is_behind and not is_removed:
                     first = event
-                    self._take(event)
+                    await self._take(event)
                 if self.is_enough and upto != 0:
                     break
+            else:
+                if flaw := await seqs.missing_above(0):
+                    self.flaws.append(flaw)
         if first is None or first.seq != 1:
             was_left_out = self.is_enough or upto == 0
             first = next(iter(await self._store.read(stream, 1)), None) if was_left_out else None
-        self._go_on(first, is_own)
+        await self._go_on(first, is_own)
         return None if head is None else Head.of(head)
 
-    def _take(self, event: CheckpointEvent) -> None:
-        if event.cleared is not None:  # the first of a fork, which knows what was hidden then
+    async def _clears(self, event: CheckpointEvent) -> bool:
+        """Whether nothing before a tombstone counts any more."""
+        if event.cleared is None or not await self._is_as_written(event):
+            return False
+        self._hide({**event.cleared, event.run_id: event.seq})
+        return True
+
+    async def _take(self, event: CheckpointEvent) -> None:
+        if event.cleared is not None and await self._is_as_written(
+            event
+        ):  # a fork's first, which knows what was hidden then
             self._hide(event.cleared)
         if event.seq > self.hidden.get(event.run_id, 0):
             self.turns.append(event)
@@ -115,17 +192,28 @@ class _Walk:
             self.hidden[run_id] = max(seq, self.hidden.get(run_id, 0))
         self.turns = [turn for turn in self.turns if turn.seq > self.hidden.get(turn.run_id, 0)]
 
-    def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
+    async def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
         """What is cleared in one session stays in those that were forked off from it. Where enough was found, only
         what this session has cleared is looked for. Where anything of a stream is hidden, so is what it goes on from.
         """
         if first is None or first.forked_from is None or first.run_id in self.hidden:
             return
+        if not await self._is_as_written(first):
+            return
         point = first.forked_from
+        if StreamId(point.workflow_name, point.run_id) in self._streams or point.workflow_name != first.workflow_name:
+            self.flaws.append(CheckpointDecodeError(f"{first.named()} says that it goes on from itself or elsewhere."))
+            return
         is_branch = is_own and first.turn is not None and first.turn.session is not None
         if is_branch or not self.is_enough:
             upto = 0 if self.is_enough else point.seq
             self.origin = StreamId(point.workflow_name, point.run_id), upto, is_branch
+
+    async def _is_as_written(self, event: CheckpointEvent) -> bool:
+        flaw = await off_the_loop(event.payload.stored_size if event.payload else 0, flaw_of, event)
+        if flaw:
+            self.flaws.append(CheckpointDecodeError(f"{event.named()} cannot be believed: {flaw}"))
+        return not flaw
 
 
 def _in_order(turns: Iterable[CheckpointEvent]) -> list[CheckpointEvent]:

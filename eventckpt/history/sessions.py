@@ -30,24 +30,28 @@ async def ids(store: AuditStore, source_id: str) -> list[str]:
 
 
 async def _is_branch(store: AuditStore, stream: StreamId) -> bool:
-    """Whether a stream is a branch: its name tells, and its first event, for anybody may call a session so."""
-    if _BRANCH.fullmatch(stream.run_id) is None:
-        return False
-    return await _session_of(store, stream) is not None
+    return _BRANCH.fullmatch(stream.run_id) is not None and await _begun_by(store, stream) is not None
 
 
-async def _session_of(store: AuditStore, stream: StreamId) -> str | None:
-    async with aclosing(store.headers(stream)) as headers:
+async def _begun_by(store: AuditStore, branch: StreamId) -> str | None:
+    """The session that a stream with a branch's name is a branch of. Its first event tells, for anybody may call a
+    session so; of one whose beginning was removed, the name."""
+    async with aclosing(store.headers(branch)) as headers:
         first = await anext(headers, None)
-    return first.turn.session if first is not None and first.turn is not None else None
+    return first.turn.session if first is not None and first.turn is not None else _named(branch.run_id)
+
+
+def _named(run_id: str) -> str:
+    return run_id[: -1 - BRANCH_MARK]
 
 
 async def streams_of(store: AuditStore, session: StreamId) -> list[StreamId]:
     """A session's own stream and its branches."""
-    prefix = f"{session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]}~"
-    async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=prefix)) as found:
-        named = [stream async for stream in found if stream != session and _BRANCH.fullmatch(stream.run_id)]
-    return [session, *[each for each in named if await _session_of(store, each) == session.run_id]]
+    name = session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]
+    async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=f"{name}~")) as found:
+        named = [stream async for stream in found if _BRANCH.fullmatch(stream.run_id)]
+    branches = [each for each in named if _named(each.run_id) == name]
+    return [session, *[each for each in branches if await _begun_by(store, each) in (session.run_id, name)]]
 
 
 async def clear(store: AuditStore, session: StreamId, *, actor: str | None) -> list[StreamId]:

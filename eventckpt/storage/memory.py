@@ -18,7 +18,16 @@ from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..lru import Lru
 from .attempts import Attempts
 
-__all__ = ["EMPTY", "Bound", "Execution", "Executions", "Head", "Memory", "Tip"]
+__all__ = [
+    "EMPTY",
+    "Bound",
+    "Execution",
+    "Executions",
+    "Head",
+    "Memory",
+    "Tip",
+    "Turns",
+]
 
 _OTHERS: Final = 10  # other workflows of a bound run that are read when a checkpoint is loaded
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
@@ -40,6 +49,22 @@ class Head(NamedTuple):
 
 
 EMPTY: Final = Head(0, "")
+
+
+class Turns:
+    """What is done by turns, in the order in which it was asked for. A storage may be used in one event loop after the
+    other."""
+
+    def __init__(self) -> None:
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held by whose turn it is."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]
 
 
 class Tip(NamedTuple):
@@ -86,7 +111,7 @@ class Execution:
         """Up to here others may have written; what lies between this seq and the head, it wrote itself."""
         self.must_look: bool = False
         """Whether the run was read, or may have been, without its head being known: the next save looks."""
-        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._turns = Turns()
         self.outage: CheckpointStoreError | None = None
         """What the last turn was told that found the store out of reach."""
         self.version: int = 0
@@ -107,11 +132,8 @@ class Execution:
 
     @property
     def turn(self) -> asyncio.Lock:
-        """Held by the save whose turn it is. A storage may be used in one event loop after the other."""
-        loop = asyncio.get_running_loop()
-        if self._turn is None or self._turn[0] is not loop:
-            self._turn = loop, asyncio.Lock()
-        return self._turn[1]
+        """Held by the save whose turn it is."""
+        return self._turns.lock
 
     def saw(self, head: Head, *, since: int) -> None:
         """Its run was read when `version` was `since`, and ended with `head`. A conflict before that is over."""

@@ -26,7 +26,7 @@ from .errors import (
     UnsupportedFrameworkError,
 )
 from .events import CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -60,6 +60,7 @@ __all__ = [
     "EventHistoryProvider",
     "EventSessionStore",
     "EventStore",
+    "RoutedCheckpointStorage",
     "RunCheckpointStorage",
     "RunInfo",
     "RunNotFoundError",

@@ -32,6 +32,7 @@ FAST = (
     "test_allowlist*.py",
     "test_records.py",
     "codec/test_*.py",
+    "history/test_session_st*.py",
     "storage/test_orchestrations.py",
     "storage/test_storage.py",
     "storage/test_conflicts.py",
@@ -39,8 +40,9 @@ FAST = (
     "storage/test_refusals.py",
     "storage/test_*workflow*.py",
 )
-"""What meets the framework: its types and internals (allow-list, codec), its protocol (storage), its runs (workflows,
-orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework changes."""
+"""What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions), its runs
+(workflows, orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework
+changes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

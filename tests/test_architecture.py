@@ -28,7 +28,7 @@ LAYERS: list[set[str]] = [
     {"location", "storage", "testing"},
     {"history"},
     {"audit", "exit_codes"},
-    {"cli"},
+    {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""
 
@@ -38,6 +38,7 @@ HANDS_ON = {
 }
 
 COSMOS = "eventckpt/stores/cosmos/"
+HOSTS = "eventckpt/hosts/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
@@ -47,8 +48,11 @@ AT_HOME: Final[dict[str, tuple[str, ...]]] = {
         "eventckpt/history/cosmos.py",
         "eventckpt/history/cosmos_sessions.py",
         "eventckpt/location.py",
+        f"{HOSTS}foundry.py",
     ),
     "aiohttp": (COSMOS,),
+    "agent_framework_ag_ui": (f"{HOSTS}ag_ui.py",),
+    "agent_framework_foundry_hosting": (f"{HOSTS}foundry.py",),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
     "click": COMMANDS,

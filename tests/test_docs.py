@@ -18,6 +18,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 import yaml
+from agent_framework import HistoryProvider
 from opentelemetry import metrics
 
 import eventckpt
@@ -35,6 +36,7 @@ from eventckpt import (
     threads,
 )
 from eventckpt.codec import forms, proof, shapes, type_expressions, work
+from eventckpt.history.provider import Dedupe, EventHistoryProvider, OnConflict
 from eventckpt.storage import load as reader
 from eventckpt.storage import save as writer
 from eventckpt.storage import summary, telemetry
@@ -61,6 +63,8 @@ every_page = pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.na
 async def test_the_examples_of_a_page_run_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if page.name == "hosts.md":
+        pytest.importorskip("agent_framework_foundry_hosting", reason="`make test-hosts` has what it needs")
     async with cosmos_account() as (endpoint, key):
         settings = {
             "ENDPOINT": endpoint,
@@ -261,6 +265,21 @@ def test_the_options_are_those_of_the_code(storage: type[EventCheckpointStorage]
     }
     rows = table("shared-store.md", heading)
     assert {code(name)[0]: ast.literal_eval(code(default)[0]) for name, default, _ in rows} == options
+
+
+def test_the_options_of_history_are_those_of_the_code() -> None:
+    upstreams = inspect.signature(HistoryProvider).parameters
+    options = {
+        name: option.default
+        for name, option in inspect.signature(EventHistoryProvider).parameters.items()
+        if option.kind is option.KEYWORD_ONLY and name not in upstreams
+    }
+    rows = table("history.md", "Options")
+    assert {code(name)[0]: ast.literal_eval(code(default)[0]) for name, default, _ in rows} == options
+    headings = {"on_conflict": "When somebody else was faster", "dedupe": "Messages that come again"}
+    for option, choices in (("on_conflict", OnConflict), ("dedupe", Dedupe)):
+        listed = first_column("history.md", headings[option])
+        assert [ast.literal_eval(each) for each in listed] == list(get_args(choices))
 
 
 def test_the_metrics_are_those_of_the_code(monkeypatch: pytest.MonkeyPatch) -> None:

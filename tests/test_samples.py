@@ -116,7 +116,8 @@ async def test_the_quickstart_keeps_its_store_where_it_is_told(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["quickstart.py", "human_in_the_loop.py", "parallel_runs.py", "functional_workflow.py"]
+    "name",
+    ["quickstart.py", "human_in_the_loop.py", "parallel_runs.py", "functional_workflow.py", "chat_with_history.py"],
 )
 def test_a_sample_does_not_touch_a_store_that_exists_already(name: str, tmp_path: Path) -> None:
     path = tmp_path / "yours.db"
@@ -182,7 +183,22 @@ def test_a_functional_workflow_does_not_repeat_its_finished_steps() -> None:
     assert [row[0] for row in columns(section(printed, "THE LOG OF THE RUN"))] == ["1", "2", "3", "4", "5"]
 
 
-@pytest.mark.parametrize("name", ["human_in_the_loop.py", "parallel_runs.py", "functional_workflow.py"])
+def test_a_conversation_goes_back_with_its_workflow() -> None:
+    printed = output("chat_with_history.py")
+
+    assert section(printed, "BACK TO THE CHECKPOINT") == [
+        "you: In the south.",
+        "assistant: Then Genoa. By train?   (the model was shown 3 messages)",
+    ]
+    first = ["A weekend by the sea, please.", "North or south?"]
+    assert section(printed, "THE BRANCH TO THE SOUTH") == [*first, "In the south.", "Then Genoa. By train?"]
+    assert section(printed, "THE BRANCH TO THE NORTH")[:3] == [*first, "In the north."]
+    assert [line[:3] for line in section(printed, "CHECKED")] == ["yes"] * 4
+
+
+@pytest.mark.parametrize(
+    "name", ["human_in_the_loop.py", "parallel_runs.py", "functional_workflow.py", "chat_with_history.py"]
+)
 async def test_the_samples_run_on_cosmos_db_too(name: str) -> None:
     async with cosmos_account() as (endpoint, key):
         names = {"KEY": key, "DATABASE_NAME": "samples", "CONTAINER_NAME": f"sample-{uuid4()}"}

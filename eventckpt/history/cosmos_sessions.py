@@ -49,6 +49,11 @@ class CosmosSessionStore(EventSessionStore):
         self.container_name: str = self._engine.container_name
         super().__init__(self._engine, actor=actor)
 
+    @property
+    def store(self) -> CosmosEventStore:
+        """See `EventSessionStore.store`."""
+        return self._engine
+
     async def close(self) -> None:
         """Finish what is under way and close the client, unless it was passed in."""
         await self._engine.close()

@@ -11,12 +11,13 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 from ..chain import flaw_of
-from ..errors import CheckpointDecodeError
+from ..errors import CheckpointDecodeError, StoreUnavailableError
 from ..events import CheckpointEvent, StreamId
+from ..removals import Removals
 from ..stores import AuditStore
 from ..threads import off_the_loop
 
-__all__ = ["Head", "Past", "in_order", "read"]
+__all__ = ["Head", "Past", "in_order", "read", "read_seen"]
 
 
 class Head(NamedTuple):
@@ -47,6 +48,18 @@ class Past(NamedTuple):
     """What of its clearings and beginnings was damaged or changed, and not believed."""
 
 
+async def read_seen(store: AuditStore, stream: StreamId, upto: int | None, *, wanted: int | None = None) -> Past:
+    """What `read` gives of a lineage that has seen the event `upto`; None: it may have seen anything.
+
+    Raises:
+        StoreUnavailableError: the event is not there, nor a record of what became of it: less than the lineage has seen
+            is never given for all of it.
+    """
+    past = await read(store, stream, upto=upto, wanted=wanted)
+    _be_there(stream, upto, past.head)
+    return past
+
+
 async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, wanted: int | None = None) -> Past:
     """A lineage up to an event.
 
@@ -55,12 +68,58 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
         stream: where the lineage goes on.
         upto: the seq of the event; None: the last one.
         wanted: how many of the newest messages are enough; None: all.
+
+    Raises:
+        StoreUnavailableError: what a branch goes on from is not there.
     """
     walk = _Walk(store, wanted)
     head = await walk.along(stream, upto, is_own=True)
     while (origin := walk.origin) is not None:
-        await walk.along(*origin)
+        parent, seq, _ = origin
+        _be_there(parent, seq, await walk.along(*origin))
     return Past(head or Head(stream), in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
+
+
+def _be_there(stream: StreamId, seq: int | None, head: Head | None) -> None:
+    last = head.seq if head else 0
+    if seq is not None and last < seq:
+        raise StoreUnavailableError(
+            f"A session's state, or a branch, says that seq {seq} of {stream.run_id!r} (source "
+            f"{stream.workflow_name!r}) was there, and the store ends at seq {last}. On Cosmos DB, what another "
+            "process has just written may come late: try again. Where the store is another one, or an older copy, "
+            "begin with an empty state."
+        )
+
+
+class _Seqs:
+    """The seqs of a stream that a walk goes by, the newest first: each is there, or recorded as removed."""
+
+    def __init__(self, store: AuditStore, stream: StreamId, upto: int | None) -> None:
+        self._store = store
+        self._stream = stream
+        self._next = upto
+        self._removals = Removals()
+
+    def is_removed(self, event: CheckpointEvent) -> bool:
+        """Whether an event that is there is recorded as removed: who removes records it first."""
+        self._removals.add(event)
+        return self._removals.covers(event.seq)
+
+    async def missing_above(self, seq: int) -> CheckpointDecodeError | None:
+        """What is wrong if the walk comes to `seq`: what it should have come by is not there."""
+        first, last = seq + 1, self._next
+        self._next = seq - 1
+        if last is None or first > last or self._removals.covers(first, last):
+            return None
+        async with aclosing(self._store.newest(self._stream, lte=0)) as tombstones:
+            async for event in tombstones:  # it may have been recorded since the walk began
+                self._removals.add(event)
+        if self._removals.covers(first, last):
+            return None
+        return CheckpointDecodeError(
+            f"Seqs {first} to {last} of session {self._stream.run_id!r} (source {self._stream.workflow_name!r}) are "
+            "not there, and no record says that they were removed; `eventckpt verify` says more."
+        )
 
 
 class _Walk:
@@ -86,18 +145,25 @@ class _Walk:
         first: CheckpointEvent | None = None
         self.origin = None
         self._streams.add(stream)
+        seqs = _Seqs(self._store, stream, upto)
         async with aclosing(self._store.newest(stream, lte=upto)) as events:
             async for event in events:
                 is_behind = upto is not None and event.seq > upto
+                is_removed = seqs.is_removed(event)
+                if not is_behind and (flaw := await seqs.missing_above(event.seq)):
+                    self.flaws.append(flaw)
                 if head is None or (upto is not None and head.seq > upto and not is_behind):
                     head = event
                 if event.type == "tombstone" and (is_own or not is_behind) and await self._clears(event):
                     return Head.of(head)
-                if event.type == "turn" and not is_behind:
+                if event.type == "turn" and not is_behind and not is_removed:
                     first = event
                     await self._take(event)
                 if self.is_enough and upto != 0:
                     break
+            else:
+                if flaw := await seqs.missing_above(0):
+                    self.flaws.append(flaw)
         if first is None or first.seq != 1:
             was_left_out = self.is_enough or upto == 0
             first = next(iter(await self._store.read(stream, 1)), None) if was_left_out else None

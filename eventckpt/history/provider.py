@@ -21,8 +21,9 @@ from ..log import logger_of
 from ..stores import AuditStore
 from . import sessions
 from .messages import StoredMessage
-from .past import Past, read
+from .past import Past, read, read_seen
 from .saving import Dedupe, OnConflict, Saver
+from .snapshots import is_reserved
 from .state import Standing
 from .transcript import newest
 from .turns import stored_messages, unpacked
@@ -39,7 +40,8 @@ class EventHistoryProvider(HistoryProvider):
 
     Args:
         store: the engine, such as `storage.store`. It is not closed with the provider.
-        source_id: whose history this is: providers with the same one share their sessions. 1 to 255 characters.
+        source_id: whose history this is: providers with the same one share their sessions. 1 to 255 characters; those
+            that begin with "eventckpt:" are this package's own.
         load_messages, store_outputs, store_inputs, store_context_messages, store_context_from: see
             `agent_framework.HistoryProvider`.
         skip_excluded: leave out, on load, messages whose `additional_properties["_excluded"]` is true.
@@ -84,6 +86,8 @@ class EventHistoryProvider(HistoryProvider):
     ) -> None:
         settings.instance("store", store, AuditStore, what="an AuditStore")
         settings.text("source_id", source_id, longest=MAX_RUN_ID)
+        if is_reserved(source_id):
+            raise ValueError(f"source_id begins as those of eventckpt's own do, which are reserved: {source_id!r}.")
         settings.flag("skip_excluded", skip_excluded)
         if max_messages is not None:
             settings.whole_number("max_messages", max_messages, least=1)
@@ -122,11 +126,12 @@ class EventHistoryProvider(HistoryProvider):
             ValueError, TypeError: `session_id` is empty or names no session; `state` is none of a provider's.
             CheckpointTypeNotAllowedError, CheckpointDecodeError: a message cannot be read, and `on_unreadable` is
                 "raise"; names the turn and the message.
+            StoreUnavailableError: the store does not have yet what the state says was seen.
             CheckpointStoreError: the engine failed.
         """
         standing = Standing(self._session(session_id), state)
         wanted = None if self.skip_excluded else self.max_messages
-        past = await read(self._store, standing.stream, upto=standing.reads_to, wanted=wanted)
+        past = await read_seen(self._store, standing.stream, standing.reads_to, wanted=wanted)
         found = await self._readable(past, past.turns)
         self._saver.remember(past, found)
         if standing.reads_to is None:

@@ -23,7 +23,7 @@ from ..events import MAX_RUN_ID, SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint,
 from ..storage.compose import now
 from ..stores import AuditStore, head_of
 from .memory import Known, Memory
-from .past import Head, Past, read
+from .past import Head, Past, read_seen
 from .state import Standing
 from .transcript import behind, give_ids, ids_of, open_calls
 from .turns import packed, stored_messages, unpacked
@@ -185,7 +185,7 @@ class Saver:
         return head
 
     async def _look(self, stream: StreamId, upto: int | None, wanted: int | None = _LOOK) -> Head:
-        past = await read(self._store, stream, upto=upto, wanted=wanted)
+        past = await read_seen(self._store, stream, upto, wanted=wanted)
         self.remember(past, await self._messages(past))
         return past.head
 
@@ -205,7 +205,7 @@ class Saver:
         if self._dedupe == "off":
             return messages
         if self._dedupe == "replay":
-            past = await read(self._store, head.stream, upto=head.seq)
+            past = await read_seen(self._store, head.stream, head.seq)
             return behind([message for _, message in await self._messages(past)], messages)
         known = self._memory.of(head.stream) or Known()
         new = _unknown(messages, known, head.seq)

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from agent_framework import AgentSession, SessionStore
 
+from .. import settings
 from ..closing import close_after
 from ..errors import CheckpointDecodeError
 from ..storage.memory import Turns
@@ -29,8 +30,8 @@ class _Held:
     """What the holder of a session object knows of an id that it was read or written under."""
 
     def __init__(self, seen: Seen | None = None) -> None:
-        self.seen = seen
-        self.turns: Final = Turns()
+        self.seen: Seen | None = seen
+        self.turns: Turns = Turns()
 
 
 class EventSessionStore(SessionStore):
@@ -51,8 +52,15 @@ class EventSessionStore(SessionStore):
 
     def __init__(self, store: AuditStore, *, actor: str | None = None) -> None:
         super().__init__()
+        settings.instance("store", store, AuditStore, what="an AuditStore")
+        self._store = store
         self._snapshots = Snapshots(store.sessions(), SESSIONS, actor=actor)
         self._held: WeakKeyDictionary[AgentSession, dict[str, _Held]] = WeakKeyDictionary()
+
+    @property
+    def store(self) -> AuditStore:
+        """The engine: what audits and projectors go by, those of sessions by its `sessions()`."""
+        return self._store
 
     async def get(self, session_id: str) -> AgentSession | None:
         """The session last set under this id, as an object of its own; None: there is none.

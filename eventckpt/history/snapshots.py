@@ -13,6 +13,7 @@ from functools import partial
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from .. import settings
 from ..codec import CheckpointCodec
 from ..errors import (
     CheckpointDecodeError,
@@ -60,9 +61,9 @@ class Seen:
     __slots__ = ("head", "raw_size", "sent")
 
     def __init__(self, head: Head, raw_size: int = 0) -> None:
-        self.head = head
+        self.head: Head = head
         """The last event of the key's stream."""
-        self.raw_size = raw_size
+        self.raw_size: int = raw_size
         """Of a value that was read: its bytes."""
         self.sent: set[str] = set()
         """The digests of what was sent to follow it. Where no answer came, it may be there all the same: then it is no
@@ -104,8 +105,11 @@ class Snapshots:
     """
 
     def __init__(self, store: AuditStore, source: str, *, actor: str | None = None) -> None:
+        settings.instance("store", store, AuditStore, what="an AuditStore")
+        if actor is not None:
+            settings.text("actor", actor)
         self._store = store
-        self._source = source
+        self._source = settings.text("source", source)
         self._actor = actor
         self._codec = CheckpointCodec(storage_name="Snapshots")
         self._payloads = Payloads(store, BaseCache(0))
@@ -194,6 +198,7 @@ class Snapshots:
         return found
 
     def _place(self, key: str) -> _Place:
+        settings.instance("key", key, str, what="text")
         can_be_id = 1 <= len(key) <= MAX_RUN_ID and is_unicode(key) and not key.startswith(_HASHED)
         run_id = key if can_be_id else _HASHED + sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
         return _Place(key, StreamId(self._source, run_id))
@@ -231,6 +236,7 @@ class Snapshots:
         return stored
 
     async def _made(self, place: _Place, value: Mapping[str, Any]) -> _Made:
+        settings.instance("value", value, Mapping, what="a dict")
         stream, moment = place.stream, now()
         draft = CheckpointEvent(
             type="session",
@@ -286,21 +292,24 @@ class Snapshots:
             try:
                 await self._store.append(event)
             except StreamConflict as conflict:
-                last = await self._last_of_ours(place.stream, seen)
-                if last is None or last.seq < event.seq:
+                ours, head = await self._since(place.stream, seen)
+                if head.seq < event.seq:
                     raise _conflict_error(place, conflict) from conflict
-                head = Head.of(last)
-                if _holds_the_same(last, event):
+                if ours is not None and _holds_the_same(ours, event):
                     return Seen(head)
             else:
                 return Seen(Head.of(event))
 
-    async def _last_of_ours(self, stream: StreamId, seen: Seen) -> CheckpointEvent | None:
-        """The last event since a key was seen, if all of them were sent to follow that, or record removals."""
+    async def _since(self, stream: StreamId, seen: Seen) -> tuple[CheckpointEvent | None, Head]:
+        """The last event that was sent to follow what was seen, and the last one to go on behind: that, or a record of
+        removals behind it; seq 0 where others have written. Of what was removed since, nobody knows whose it was."""
         async with aclosing(self._store.headers(stream, gt=seen.head.seq)) as headers:
             since = [header async for header in headers]
-        is_ours = all(header.pruned or header.digest in seen.sent for header in since)
-        return since[-1] if since and is_ours else None
+        ours = next((header for header in reversed(since) if header.digest in seen.sent), None)
+        last = seen.head.seq if ours is None else ours.seq
+        behind = [header for header in since if header.seq > last]
+        is_ours = all(header.pruned for header in behind) and since and since[-1].seq == last + len(behind)
+        return ours, Head.of(since[-1]) if is_ours else EMPTY
 
 
 _STORED: Final = {"key": str, "value": dict}

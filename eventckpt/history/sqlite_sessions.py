@@ -33,6 +33,11 @@ class SqliteSessionStore(EventSessionStore):
         self._engine = SqliteEventStore(path, synchronous=synchronous, busy_timeout=busy_timeout)
         super().__init__(self._engine, actor=actor)
 
+    @property
+    def store(self) -> SqliteEventStore:
+        """See `EventSessionStore.store`."""
+        return self._engine
+
     async def close(self) -> None:
         """Finish what is under way and close the file. May be called more than once."""
         await self._engine.close()

@@ -203,14 +203,21 @@ _here: ContextVar[tuple[_Here, ...]] = ContextVar("eventckpt_here", default=())
 
 
 class Bound:
-    """What one handle knows of its run: an execution for each workflow whose checkpoints go through it."""
+    """What one handle knows of its run: an execution for each workflow whose checkpoints go through it.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        run_id: the run.
+        confined: whether the handle finds nothing outside of its run.
+        looks: whether its first save looks where the run stands, as if that had been read.
+    """
+
+    def __init__(self, run_id: str, *, confined: bool = False, looks: bool = False) -> None:
         self.run_id = run_id
+        self.confined = confined
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
         self._in_use: WeakValueDictionary[str, Execution] = WeakValueDictionary()
         self._loaded: Lru[str, Tip] = Lru(_LOADED)
-        self._loads = False
+        self._loads = looks
         self._last: Execution | None = None
 
     @property

@@ -9,6 +9,7 @@ from . import (
     capacity,
     cosmos,
     deltas,
+    history,
     large_stores,
     list_memory,
     loop_hold,
@@ -189,6 +190,21 @@ SECTIONS: Final[list[Section]] = [
         'carried on with the power of the saves that is in the column "ratio". The service adds some to each item, and '
         "its page counts the index as storage.",
         small={"short": 3, "long": 6, "anew": 2},
+    ),
+    Section(
+        "history",
+        "Chat history: requests and request units",
+        history.charges,
+        "A conversation whose turns are a question of 80 words and an answer of 80, beside upstream's "
+        "`CosmosHistoryProvider` on the same server. Upstream reads the whole history in each save.",
+        small={"at": [1, 2, 3, 4]},
+    ),
+    Section(
+        "history",
+        "Chat history: processor time of a save",
+        history.client_time,
+        "The same turns on SQLite, of two conversations in one file, in random order.",
+        small={"short": 2, "long": 4, "rounds": 4},
     ),
     Section(
         "large",

@@ -308,7 +308,7 @@ async def pruned(audit: CheckpointAudit, **how: Any) -> list[StreamId]:
 
 
 async def test_a_pruned_conversation_still_reads_and_goes_on(store: AuditStore, audit: CheckpointAudit) -> None:
-    events = await talked(audit.store, session(), *map(str, range(12)))
+    events = await talked(audit.store, session(), *map(str, range(6)))
     assert await pruned(audit, keep=2) == [session()]
     assert await texts(audit, session()) == ["4", "4!", "5", "5!"]
     assert (await audit.verify(session(), decode=True)).ok
@@ -319,7 +319,7 @@ async def test_a_pruned_conversation_still_reads_and_goes_on(store: AuditStore, 
 
 
 async def test_what_branches_and_forks_rest_on_stays(audit: CheckpointAudit) -> None:
-    events = await talked(audit.store, session(), *map(str, range(12)))
+    events = await talked(audit.store, session(), *map(str, range(6)))
     branch = await branched(audit.store, events[1], "b1", "b2", "b3")
     fork = await forked(audit.store, events[2], "other", "f1", "f2")
     before = {stream: await texts(audit, stream) for stream in (branch, fork)}

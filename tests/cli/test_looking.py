@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from eventckpt.stores import AuditStore
+
+from ..conversations import session, talked
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from ..snapshots import in_account, in_folder
 from .conftest import environment, order_run
@@ -84,9 +87,13 @@ async def test_where_there_is_no_store_no_command_makes_one(engine: Engine, monk
 
 async def test_a_store_that_commands_look_at_stays_as_it_is(engine: Engine) -> None:
     await order_run(engine, steps=2)
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    await talked(store.sessions(), session(), "one", "two")
     await engine.close()
     place = environment(engine)
-    assert (await called("eventckpt-projector", ["rebuild"], place)).code == 0  # so that there is a projection
+    for words in (["rebuild"], ["rebuild", "--turns"]):  # so that there are projections
+        assert (await called("eventckpt-projector", words, place)).code == 0
     before = await stored(engine)
     wrong: dict[str, Any] = {}
     for command in LOOKING:

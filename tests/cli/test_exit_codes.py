@@ -94,6 +94,7 @@ def test_every_error_has_the_code_of_its_kind() -> None:
         "CheckpointTypeNotAllowedError": STATE,
         "CheckpointEncodeError": FOUND_WRONG,
         "CheckpointConflictError": FOUND_WRONG,
+        "SessionConflictError": FOUND_WRONG,
         "UnsupportedFrameworkError": FOUND_WRONG,
         "StreamConflict": None,  # no command shows it: a fact that a storage turns into a conflict
     }

@@ -173,6 +173,26 @@ async def test_a_checkpoint_among_sessions_is_no_turn(audit: CheckpointAudit) ->
         await audit.messages(event)
 
 
+@pytest.mark.parametrize(
+    ("made", "changed"),
+    [
+        (_turn, {"turn": Turn(roles={"user": 1, "assistant": 1}, continues="t0")}),
+        (_turn, {"turn": Turn(roles={"user": 1, "assistant": 1}, session="s0")}),
+        (_turn, {"turn": Turn(roles={"user": 2})}),
+        (_turn, {"turn": None}),
+        (_turn, {"cleared": {}}),
+        (_clear, {"cleared": {"s1~0123456789ab": 7}}),
+        (_clear, {"cleared": None}),
+    ],
+)
+async def test_a_change_of_what_only_sessions_have_is_caught(
+    audit: CheckpointAudit, made: Callable[[StreamId], CheckpointEvent], changed: dict[str, Any]
+) -> None:
+    event = sealed(msgspec.structs.replace(made(session()), previous_digest=""))
+    await audit.store.append(msgspec.structs.replace(event, **changed))
+    assert [problem.why for problem in (await audit.verify(session())).problems] == ["changed"]
+
+
 def _holding(**values: object) -> Payload:
     return delta.encode(CODEC.encode_values(values))
 

@@ -43,7 +43,7 @@ class Standing:
                 check_run_id(branch)
             except (TypeError, ValueError):
                 raise _no_state(stream, _BRANCH, branch) from None
-        self.stream = stream if branch is None else StreamId(stream.workflow_name, branch)
+        self.stream: StreamId = stream if branch is None else StreamId(stream.workflow_name, branch)
         """Where it goes on."""
         turn = self._state.get(_OPEN)
         if turn is not None and type(turn) is not str:

@@ -26,8 +26,8 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},
-    {"audit", "exit_codes"},
     {"history"},
+    {"audit", "exit_codes"},
     {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""

@@ -45,7 +45,7 @@ _COSMOS: Final = (
 )
 
 
-@command(commands, "backup")
+@command(commands, "backup", of_runs="a backup has the whole file, sessions and runs.")
 async def backup(
     session: Session,
     file: Annotated[Path, typer.Argument(help="The file for the copy.")],
@@ -80,7 +80,7 @@ async def backup(
     session.out.line(f"{_amount(content)} copied to {file} in {seconds:.1f} s, {_checked(quick)}")
 
 
-@command(commands, "restore")
+@command(commands, "restore", of_runs="a backup has the whole file, sessions and runs.")
 async def restore(
     session: Session,
     file: Annotated[Path, typer.Argument(help="What backup wrote.")],

@@ -41,7 +41,7 @@ _SourceIds = Annotated[
 ]
 
 
-@command(commands, "import-from")
+@command(commands, "import-from", of_runs="what is taken over says itself where it goes.")
 async def import_from(
     session: Session,
     kind: _Kind,

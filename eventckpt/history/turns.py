@@ -14,7 +14,7 @@ from agent_framework import Message
 from .. import delta
 from ..chain import flaw_of
 from ..codec import MAX_RAW_SIZE, CheckpointCodec
-from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from ..errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, Payload
 from ..text import safe
 from ..threads import off_the_loop
@@ -70,6 +70,7 @@ async def unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[objec
         event: whole, with its data.
 
     Raises:
+        CheckpointTypeNotAllowedError: it holds a type that is not on the allow-list.
         CheckpointDecodeError: the event was changed or damaged, a later version wrote it, or it is no turn.
     """
     size = event.payload.raw_size if event.payload else 0
@@ -81,6 +82,8 @@ def _unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[object]:
         if (flaw := flaw_of(event)) or event.payload is None:
             raise CheckpointDecodeError(flaw or "it holds nothing")
         return _listed(codec.decode_values(delta.restore(event.payload, max_size=MAX_RAW_SIZE)))
+    except CheckpointTypeNotAllowedError as error:
+        raise error.about(f"{event.named()}: ") from error
     except CheckpointDecodeError as error:
         raise CheckpointDecodeError(f"{event.named()} cannot be read: {error}") from error
 

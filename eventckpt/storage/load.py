@@ -374,6 +374,8 @@ class Reader:
         where = f"{event.named()} cannot be loaded: "
         outcome = "failed"
         try:
+            if event.type != "checkpoint":
+                raise CheckpointDecodeError(f"it holds no checkpoint: its type is {event.type}; see `eventckpt verify`")
             raw, bases = await self._payloads.read(event, held)
             drifts: list[Drift] = []
             checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append, texts=texts)

@@ -53,7 +53,6 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["prune", "--all", "--keep", "1"]),
     ("eventckpt", ["sessions"]),
     ("eventckpt", ["runs", "--turns"]),
-    ("eventckpt", ["tail", "--turns", "--limit", "1"]),
     ("eventckpt", ["verify", "--all", "--turns", "--decode"]),
     ("eventckpt", ["doctor", "--turns"]),
     ("eventckpt", ["export", "--all", "--turns"]),

@@ -13,7 +13,7 @@ from azure.cosmos.aio import CosmosClient
 from eventckpt import CosmosHistoryProvider, SqliteHistoryProvider
 from eventckpt.history import EventHistoryProvider
 
-from ..cosmos_emulator import CosmosEmulator
+from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from .models import said
 
@@ -74,7 +74,7 @@ def copy_of(session: AgentSession) -> AgentSession:
 @asynccontextmanager
 async def upstream_history() -> AsyncGenerator[tuple[HistoryProvider, Callable[[], None]], None]:
     """The framework's own provider on a test server, and what lets a moment go by there."""
-    async with CosmosEmulator() as server, CosmosClient(server.endpoint, server.key) as client:
+    async with CosmosEmulator(switches=Switches()) as server, CosmosClient(server.endpoint, server.key) as client:
         await client.create_database_if_not_exists("db")
         server.catch_up()
         yield upstreams(client, "db", "upstream"), server.catch_up

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-pythons soak campaign test-adverse test-framework sdk-tests lint bench clean
+.PHONY: demo test test-fast test-pythons soak campaign test-adverse test-framework test-hosts sdk-tests lint bench clean
 
 demo: .venv/ready
 	$(BIN)/python samples/quickstart.py
@@ -52,6 +52,10 @@ test-adverse: .venv/ready
 test-framework: .venv/ready
 	$(BIN)/python -m tests.framework_versions $(OPTIONS) $(VERSIONS)
 
+# The adapters to the framework's hosts, beside the packages of these hosts.
+test-hosts: .venv/ready
+	$(BIN)/python -m tests.host_packages
+
 # Microsoft's own tests for azure-cosmos, downloaded in the version that is installed, against the test server.
 sdk-tests: .venv/ready
 	$(BIN)/python -m tests.sdk_tests $(FILES)
@@ -74,4 +78,4 @@ bench: .venv/ready
 	touch $@
 
 clean:
-	rm -rf .venv .venv-pythons .venv-framework .sdk-tests tests/javascript/node_modules
+	rm -rf .venv .venv-pythons .venv-framework .venv-hosts .sdk-tests tests/javascript/node_modules

@@ -26,7 +26,7 @@ from .errors import (
     UnsupportedFrameworkError,
 )
 from .events import CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -34,7 +34,10 @@ if TYPE_CHECKING:
     from .audit import CheckpointAudit, get_checkpoint_summary
     from .history import EventHistoryProvider
     from .history.cosmos import CosmosHistoryProvider
+    from .history.cosmos_sessions import CosmosSessionStore
+    from .history.session_store import EventSessionStore
     from .history.sqlite import SqliteHistoryProvider
+    from .history.sqlite_sessions import SqliteSessionStore
     from .storage.cosmos import CosmosCheckpointStorage
     from .stores.cosmos import CosmosEventStore
 
@@ -52,9 +55,12 @@ __all__ = [
     "CosmosCheckpointStorage",
     "CosmosEventStore",
     "CosmosHistoryProvider",
+    "CosmosSessionStore",
     "EventCheckpointStorage",
     "EventHistoryProvider",
+    "EventSessionStore",
     "EventStore",
+    "RoutedCheckpointStorage",
     "RunCheckpointStorage",
     "RunInfo",
     "RunNotFoundError",
@@ -62,6 +68,7 @@ __all__ = [
     "SqliteCheckpointStorage",
     "SqliteEventStore",
     "SqliteHistoryProvider",
+    "SqliteSessionStore",
     "StoreCorruptError",
     "StoreFormatError",
     "StoreFullError",
@@ -86,8 +93,11 @@ def __getattr__(name: str) -> object:
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
         "CosmosHistoryProvider": "history.cosmos",
+        "CosmosSessionStore": "history.cosmos_sessions",
         "EventHistoryProvider": "history",
+        "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
+        "SqliteSessionStore": "history.sqlite_sessions",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

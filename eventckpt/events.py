@@ -72,6 +72,15 @@ SCHEMA: Final = SCHEMA_OF_SESSIONS
 """The latest schema that this version knows."""
 
 
+_NAMED: Final[dict[EventType, tuple[str, str, str]]] = {
+    "checkpoint": ("Checkpoint", "run", "workflow"),
+    "tombstone": ("Checkpoint", "run", "workflow"),
+    "turn": ("Turn", "session", "source"),
+    "session": ("State", "session", "source"),
+}
+"""What the message of an error calls an event, and its stream by."""
+
+
 class StreamId(msgspec.Struct, frozen=True, gc=False, order=True):
     """The key of a stream: one run of one workflow."""
 
@@ -234,15 +243,10 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
 
     def named(self) -> str:
         """This event as the message of an error names it. What is stored is shown in it, and not obeyed."""
-        if self.type in ("turn", "session"):
-            what = "Turn" if self.type == "turn" else "State"
-            return (
-                f"{what} {safe(self.checkpoint_id)} (seq {self.seq} of session {self.run_id!r}, "
-                f"source {self.workflow_name!r})"
-            )
+        what, stream, group = _NAMED[self.type]
         return (
-            f"Checkpoint {safe(self.checkpoint_id)} (seq {self.seq} of run {self.run_id!r}, "
-            f"workflow {self.workflow_name!r})"
+            f"{what} {safe(self.checkpoint_id)} (seq {self.seq} of {stream} {self.run_id!r}, "
+            f"{group} {self.workflow_name!r})"
         )
 
     def header(self) -> CheckpointEvent:

@@ -144,6 +144,8 @@ def _note(found: dict[str, _Event], header: _Event) -> None:
     found.pop(header.checkpoint_id, None)
     if header.type != "tombstone":
         found[header.checkpoint_id] = header
+    elif isinstance(header, CheckpointEvent) and header.cleared is not None:
+        found.clear()
 
 
 def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
@@ -158,19 +160,22 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
     """
     seq, stream = (info.seq, info.stream) if info else (0, headers[0].stream)
     latest: CheckpointEvent | None = None
-    latest_id, deleted = info.checkpoint_id if info else None, False
+    latest_id, deleted, cleared = info.checkpoint_id if info else None, False, False
     for header in headers:
         if header.seq != seq + 1 or header.stream != stream:
             raise ValueError(f"seq {header.seq} of {header.stream} does not follow seq {seq} of {stream}")
         seq = header.seq
         if header.type != "tombstone":
-            latest, latest_id, deleted = header, header.checkpoint_id, False
+            latest, latest_id, deleted, cleared = header, header.checkpoint_id, False, False
+        elif header.cleared is not None:
+            latest, latest_id, deleted, cleared = None, None, False, True
         elif header.checkpoint_id == latest_id:
             deleted = True
     added = _added(info, headers)
-    if deleted or (latest is None and added.status == "idle") or any(header.pruned for header in headers):
+    is_told = latest is not None or cleared or added.status != "idle"
+    if deleted or not is_told or any(header.pruned for header in headers):
         return None
-    return pointing(added, latest) if latest else added
+    return pointing(added, latest) if latest or cleared else added
 
 
 def _added(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:

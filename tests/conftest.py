@@ -23,6 +23,7 @@ from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator, Switches
 from .cosmos_emulator.clock import Clock
 from .cosmos_emulator.switches import ENVIRONMENT
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
+from .memory_engine.engine import MemoryEngine
 from .round_trips import watch_this_project
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -86,8 +87,15 @@ def sdk_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture(params=["sqlite", "cosmos"])
 async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Engine, None]:
     """An empty event store that any number of store objects, like so many processes, can open."""
-    if request.param == "sqlite":
-        made: Engine = SqliteEngine(tmp_path / "checkpoints.db")
+    async with engine_for(request, tmp_path) as made:
+        yield made
+
+
+@asynccontextmanager
+async def engine_for(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Engine, None]:
+    """The engine that the parameter of a fixture names."""
+    if request.param != "cosmos":
+        made = MemoryEngine() if request.param == "memory" else SqliteEngine(tmp_path / "checkpoints.db")
         yield made
         await made.close()
         return

@@ -32,6 +32,7 @@ FAST = (
     "test_allowlist*.py",
     "test_records.py",
     "codec/test_*.py",
+    "history/test_session_st*.py",
     "storage/test_orchestrations.py",
     "storage/test_storage.py",
     "storage/test_conflicts.py",
@@ -43,8 +44,9 @@ FAST = (
     "history/test_faults.py",
     "history/test_going_back.py",
 )
-"""What meets the framework: its types and internals (allow-list, codec), its protocols (storage, history), its runs (workflows,
-orchestrations, agents). The rest of the suite sees checkpoints as bytes, which no version of the framework changes."""
+"""What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions, history),
+its runs (workflows, orchestrations, agents). The rest of the suite sees checkpoints as bytes, which no version of the
+framework changes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

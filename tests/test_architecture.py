@@ -26,9 +26,9 @@ LAYERS: list[set[str]] = [
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},
-    {"audit", "exit_codes"},
     {"history"},
-    {"cli"},
+    {"audit", "exit_codes"},
+    {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""
 
@@ -38,11 +38,21 @@ HANDS_ON = {
 }
 
 COSMOS = "eventckpt/stores/cosmos/"
+HOSTS = "eventckpt/hosts/"
 COMMANDS = ("eventckpt/cli/", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
-    "azure": (COSMOS, "eventckpt/storage/cosmos.py", "eventckpt/history/cosmos.py", "eventckpt/location.py"),
+    "azure": (
+        COSMOS,
+        "eventckpt/storage/cosmos.py",
+        "eventckpt/history/cosmos.py",
+        "eventckpt/history/cosmos_sessions.py",
+        "eventckpt/location.py",
+        f"{HOSTS}foundry.py",
+    ),
     "aiohttp": (COSMOS,),
+    "agent_framework_ag_ui": (f"{HOSTS}ag_ui.py",),
+    "agent_framework_foundry_hosting": (f"{HOSTS}foundry.py",),
     "sqlite3": ("eventckpt/stores/sqlite/",),
     "typer": COMMANDS,
     "click": COMMANDS,
@@ -58,7 +68,9 @@ NAME_ENGINES: Final = (
     "eventckpt/storage/cosmos.py",  # the ready-made storages
     "eventckpt/storage/sqlite.py",
     "eventckpt/history/cosmos.py",
+    "eventckpt/history/cosmos_sessions.py",
     "eventckpt/history/sqlite.py",
+    "eventckpt/history/sqlite_sessions.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
 )
 """Who may name an engine, beside its own folder."""

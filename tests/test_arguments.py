@@ -16,6 +16,7 @@ from eventckpt import (
     CheckpointAudit,
     CosmosCheckpointStorage,
     EventCheckpointStorage,
+    EventSessionStore,
     SqliteCheckpointStorage,
     SqliteEventStore,
 )
@@ -40,7 +41,7 @@ def told(call: Callable[[], object], error: type[Exception], says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "takes_a_store", [open_engine, LatestProjection, CheckpointAudit], ids=lambda each: each.__name__
+    "takes_a_store", [open_engine, LatestProjection, CheckpointAudit, EventSessionStore], ids=lambda each: each.__name__
 )
 def test_a_storage_in_place_of_its_store_is_told_which_one_is_meant(
     storage: SqliteCheckpointStorage, takes_a_store: Callable[[Any], object]

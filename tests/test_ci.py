@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 HANG = 60
 """Seconds after which something has not ended."""
 
-COMMANDS = ["lint", "test", "test-pythons", "test-adverse", "test-framework"]
+COMMANDS = ["lint", "test", "test-pythons", "test-adverse", "test-hosts", "test-framework"]
 
 MAKE = """#!/bin/sh
 echo "begins $1"

@@ -22,6 +22,7 @@ from azure.cosmos.aio import CosmosClient
 from azure.cosmos.exceptions import CosmosHttpResponseError
 
 from eventckpt import CosmosEventStore, StreamId
+from eventckpt.stores.conformance import make_event
 from projections import open_engine
 
 from .bicep import resources
@@ -30,6 +31,7 @@ from .test_docs import DOCS, ROOT, code, table
 
 PAGE: Final = "cosmos.md"
 DATABASE, EVENTS = "agents", "checkpoints"
+CONTAINERS: Final = (EVENTS, f"{EVENTS}-projections", f"{EVENTS}-leases", f"{EVENTS}-sessions")
 READER: Final = "00000000-0000-0000-0000-000000000001"
 CONTRIBUTOR: Final = "00000000-0000-0000-0000-000000000002"
 ROLES: Final = {"Data Reader": READER, "Data Contributor": CONTRIBUTOR}
@@ -127,13 +129,13 @@ async def made_by_hand(emulator: CosmosEmulator, database: str, containers: dict
 
 
 async def made_by_the_library(emulator: CosmosEmulator) -> dict[str, Container]:
-    """The three containers, each made by its first use."""
+    """The containers, each made by its first use, and that of sessions by its first save."""
     async with CosmosEmulatorStore(emulator) as store:
         await store.find("nothing")
         await store.runs().get(StreamId("nothing", "nothing"))
         await open_engine(store).documents.read("nothing")
-        names = [EVENTS, f"{EVENTS}-projections", f"{EVENTS}-leases"]
-        return {name: await as_served(emulator, DATABASE, name) for name in names}
+        await store.sessions().append(make_event(StreamId("history", "session"), 1))
+        return {name: await as_served(emulator, DATABASE, name) for name in CONTAINERS}
 
 
 class CosmosEmulatorStore:
@@ -163,7 +165,7 @@ async def test_the_provisioning_texts_make_the_containers_that_the_library_makes
 @pytest.mark.parametrize("text", ["az", "bicep"])
 def test_the_provisioning_texts_ask_for_partition_keys_of_version_2(text: str, tmp_path: Path) -> None:
     containers = containers_of_az(tmp_path) if text == "az" else containers_of_bicep()
-    assert [each["partitionKey"]["version"] for each in containers.values()] == [2, 2, 2]
+    assert [each["partitionKey"]["version"] for each in containers.values()] == [2] * len(CONTAINERS)
 
 
 def test_the_table_of_containers_has_their_partition_keys() -> None:
@@ -180,12 +182,11 @@ def roles_of_the_table() -> set[tuple[str, str, str]]:
     """Who has which role on which container, by the page's table."""
     who = {"the program that runs workflows": "PROGRAM", "the projector's worker": "WORKER"}
     who |= {"an auditor, who only looks": "AUDITOR"}
-    names = [EVENTS, f"{EVENTS}-projections", f"{EVENTS}-leases"]
     return {
         (who[person.strip()], name, ROLES[cell.split(",")[0].strip()])
         for person, *cells in table(PAGE, "Identities and roles")
         if person.strip() in who
-        for name, cell in zip(names, cells, strict=True)
+        for name, cell in zip(CONTAINERS, cells, strict=True)
         if cell.strip()
     }
 
@@ -237,6 +238,7 @@ def test_each_role_allows_the_data_actions_that_are_listed_for_it() -> None:
     ("file", "who", "container"),
     [
         ("workflows", "PROGRAM", "checkpoints"),
+        ("workflows", "PROGRAM", "checkpoints-sessions"),
         ("projector-events", "WORKER", "checkpoints"),
         ("projector-projections", "WORKER", "checkpoints-projections"),
         ("projector-leases", "WORKER", "checkpoints-leases"),

@@ -63,6 +63,8 @@ every_page = pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.na
 async def test_the_examples_of_a_page_run_from_top_to_bottom(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if page.name == "hosts.md":
+        pytest.importorskip("agent_framework_foundry_hosting", reason="`make test-hosts` has what it needs")
     async with cosmos_account() as (endpoint, key):
         settings = {
             "ENDPOINT": endpoint,

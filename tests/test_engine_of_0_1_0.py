@@ -15,6 +15,7 @@ from eventckpt import CheckpointAudit, CheckpointStoreError, EventCheckpointStor
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore, Claim, RunFilter, RunStore
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed
+from eventckpt.testing.events import append_chain
 from projections import (
     ChangeFeedProcessor,
     Engine,
@@ -212,6 +213,19 @@ async def test_what_overrides_runs_of_an_engine_of_today_is_what_everything_goes
         assert await store.runs("other").get(StreamId("w", "a")) == {}
         await store.run_store().put(fold([header async for header in store.headers(StreamId("w", "a"))]))
     assert asked == [None, "other", None]
+
+
+async def test_it_keeps_no_sessions_and_says_so(store: OldEventStore) -> None:
+    with pytest.raises(CheckpointStoreError, match="OldEventStore keeps no sessions"):
+        store.sessions()
+
+
+async def test_its_events_are_given_from_the_last_one_back_and_its_runs_by_name(store: OldEventStore) -> None:
+    for run in ("a", "b"):
+        events = await append_chain(store, StreamId("w", run), 3)
+    assert [event async for event in store.newest(StreamId("w", "b"))] == events[::-1]
+    assert [event async for event in store.newest(StreamId("w", "b"), lte=2)] == events[1::-1]
+    assert sorted([run_id async for run_id in store.run_ids("w")]) == ["a", "b"]
 
 
 def _abstract_of(port: type) -> set[str]:

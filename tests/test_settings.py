@@ -156,7 +156,10 @@ MAKERS: dict[str, tuple[Callable[..., Any], dict[str, tuple[Any, ...]]]] = {
     "SqliteEventStore": (lambda **options: SqliteEventStore(**on_sqlite(**options)), SQLITE | ENGINE),
     "SqliteCheckpointStorage": (lambda **options: SqliteCheckpointStorage(**on_sqlite(**options)), SQLITE | STORAGE),
     "EventCheckpointStorage": (over_sqlite, STORAGE | {"store": (None, "a.db", 42, SqliteEventStore, Wordless())}),
-    "CosmosEventStore": (lambda **options: CosmosEventStore(**on_cosmos(**options)), COSMOS | ENGINE),
+    "CosmosEventStore": (
+        lambda **options: CosmosEventStore(**on_cosmos(**options)),
+        COSMOS | ENGINE | {"must_exist": NOT_A_FLAG},
+    ),
     "CosmosCheckpointStorage": (lambda **options: CosmosCheckpointStorage(**on_cosmos(**options)), COSMOS | STORAGE),
     "ProcessorOptions": (ProcessorOptions, PROCESSOR),
 }

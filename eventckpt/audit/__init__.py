@@ -9,6 +9,7 @@ decode, under the allow-list.
 from ..storage import Latest
 from .archive import Exported
 from .audit import CheckpointAudit
+from .conversation import Point
 from .diff import Difference
 from .draft import Draft
 from .import_report import Imported
@@ -40,6 +41,7 @@ __all__ = [
     "Node",
     "Outline",
     "Plan",
+    "Point",
     "Preflight",
     "Problem",
     "Replayed",

@@ -16,12 +16,13 @@ import msgspec
 
 from ..chain import is_newer, is_whole
 from ..codec import MAX_RAW_SIZE
-from ..events import MAX_SEQ, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
+from ..events import MAX_SEQ, SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
 from ..removals import Removals
 from ..stores import AuditStore
 from ..text import is_unicode
 from ..threads import off_the_loop
 from .import_report import named
+from .kinds import RUNS, TURNS, LogKind, misplaced
 
 __all__ = [
     "MAX_LINE",
@@ -62,11 +63,13 @@ _RUN_END: Final = b'{"run_end":'
 _CHANGED: Final = "was changed: its digest does not match"
 
 
-class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+class Beginning(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first line."""
 
     format: str
     version: int
+    holds: str = RUNS.name
+    """`runs` or `turns`: an export has either. One that does not say is of runs."""
 
 
 class RunTotals(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,9 +111,9 @@ _NO_LINE: Final = (msgspec.MsgspecError, ValueError, RecursionError, OverflowErr
 """What decoding bytes that are no line comes to; a `UnicodeDecodeError` is a `ValueError`."""
 
 
-def beginning_line() -> bytes:
+def beginning_line(kind: LogKind = RUNS) -> bytes:
     """The first line of an export."""
-    return _encoder.encode(Beginning(format=FORMAT, version=VERSION))
+    return _encoder.encode(Beginning(format=FORMAT, version=VERSION, holds=kind.name))
 
 
 def event_line(event: CheckpointEvent) -> bytes:
@@ -166,8 +169,13 @@ def portable(event: CheckpointEvent) -> CheckpointEvent:
     return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, parts=()))
 
 
-def flaw_of(event: CheckpointEvent) -> str:
-    """Why no store can keep an event as it is, as the rest of a sentence; empty where it can."""
+def flaw_of(event: CheckpointEvent, kind: LogKind = RUNS) -> str:
+    """Why no store can keep an event as it is, as the rest of a sentence; empty where it can.
+
+    Args:
+        event: whole.
+        kind: what the store is to keep.
+    """
     if is_newer(event):
         return "was written by a newer version of eventckpt; import it with that version"
     if not 1 <= event.seq <= MAX_SEQ:
@@ -180,20 +188,33 @@ def flaw_of(event: CheckpointEvent) -> str:
         return "holds text that is no Unicode"
     except ValueError:
         return "has a run id that no run has"
-    if not event.checkpoint_id and not event.pruned:
+    return misplaced(event, kind) or _flaw_of_fields(event)
+
+
+def _flaw_of_fields(event: CheckpointEvent) -> str:
+    """What is wrong with an event that lies where it belongs."""
+    if not event.checkpoint_id and not event.pruned and event.cleared is None:
         return "is of no checkpoint, and records no removal"  # what has no id is looked for as a record
+    if (event.turn is not None) != (event.type == "turn"):
+        return "is a turn, and does not say so, or says so and is none"
+    if (event.type in TURNS.types - RUNS.types or event.cleared is not None) and event.schema < SCHEMA_OF_SESSIONS:
+        return f"is of a session, and of the schema {event.schema}, which knows none"
+    if any(not 0 <= seq <= MAX_SEQ for seq in (event.cleared or {}).values()):
+        return "hides a branch up to a seq that no event has"
+    if event.type == "tombstone":
+        return "is a tombstone with a payload" if event.payload is not None else _flaw_of_tombstone(event)
     if event.payload is None:
-        return "is a checkpoint without a payload" if event.type == "checkpoint" else _flaw_of_tombstone(event)
-    if event.type == "tombstone" or event.pruned:
-        return (
-            "is a tombstone with a payload" if event.type == "tombstone" else "is a checkpoint that records a removal"
-        )
+        return f"is a {event.type} without a payload"
+    if event.pruned or (event.cleared is not None and event.forked_from is None):
+        return f"is a {event.type} that records a removal"
     return _flaw_of_payload(event.payload, event.seq) or _flaw_of_fork(event)
 
 
 def _flaw_of_tombstone(event: CheckpointEvent) -> str:
-    if event.pruned and event.checkpoint_id:
+    if (event.pruned or event.cleared is not None) and event.checkpoint_id:
         return "records a removal and deletes a checkpoint, which no event does"
+    if event.pruned and event.cleared is not None:
+        return "records a removal and clears a session, which no event does"
     return _flaw_of_stretches(event.pruned, event.seq) or _flaw_of_fork(event)
 
 
@@ -242,7 +263,11 @@ class Exported(NamedTuple):
 
 
 async def export_lines(
-    store: AuditStore, streams: AsyncIterable[StreamId], *, told: Callable[[Exported], None] | None = None
+    store: AuditStore,
+    streams: AsyncIterable[StreamId],
+    *,
+    told: Callable[[Exported], None] | None = None,
+    kind: LogKind = RUNS,
 ) -> AsyncGenerator[bytes, None]:
     """The lines of an export of these runs, without their ends.
 
@@ -250,8 +275,9 @@ async def export_lines(
         store: from where.
         streams: the runs.
         told: called with what became of each run, when its last line was given.
+        kind: what the store keeps.
     """
-    yield beginning_line()
+    yield beginning_line(kind)
     events = runs = 0
     async for stream in streams:
         walk = _Walk(stream)
@@ -259,7 +285,7 @@ async def export_lines(
             async with aclosing(store.events(stream, gt=walk.seq)) as log:
                 async for event in log:
                     size = event.payload.stored_size if event.payload else 0
-                    flaw = flaw_of(event) if size < SMALL else await off_the_loop(size, flaw_of, event)
+                    flaw = flaw_of(event, kind) if size < SMALL else await off_the_loop(size, flaw_of, event, kind)
                     walk.add(event, flaw)
                     yield event_line(event) if size < SMALL else await off_the_loop(size, event_line, event)
         if not walk.events:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
-from agent_framework import WorkflowCheckpoint
+from agent_framework import Message, WorkflowCheckpoint
 
 from .. import settings
 from ..codec import OnDrift, Upcaster
@@ -23,6 +23,7 @@ from ..errors import (
     StreamConflict,
 )
 from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..history.past import in_order
 from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
@@ -31,12 +32,14 @@ from ..stores.walks import headers_of, runs_of
 from ..threads import off_the_loop
 from . import migrate
 from .archive import Exported, export_lines
+from .conversation import Point, differences_of_turns, seq_at, turns_at, whole
 from .diff import Difference, compared
 from .draft import Draft
 from .fork import fork_event
 from .import_archive import import_archive
 from .import_report import Imported
 from .import_storage import Adopted, Outline, Source, import_checkpoints
+from .kinds import RUNS, TURNS, LogKind
 from .lineage import Node, lineage_of
 from .migrate import MigrationPlan
 from .preflight import UNFINISHED, Application, Preflight, preflight_runs
@@ -44,6 +47,7 @@ from .projection import LatestDocuments
 from .prune import Plan, carry_out, plan_for
 from .replay import Replayed, replay_run
 from .resolve import checkpoint_at, checkpoint_named, run_named
+from .rests import Rests
 from .runs import Filter, list_runs
 from .states import ANY_TYPE, Change, States
 from .types import TypeUse, types_used
@@ -66,10 +70,12 @@ class CheckpointAudit:
         on_drift: what decoding does with a stored value that does not fit its class any more: "error" raises, "warn"
             says so and goes on without it. As the storages of the application have it.
         upcasters: what stored values of older classes become when they are decoded, before those that were registered.
+        turns: ask for sessions and their turns, `store.sessions()`, in the place of runs and their checkpoints. A run
+            id is a session's then, and the name of a workflow the `source_id` of a history provider.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
-        CheckpointStoreError: `latest` is "projection", and the engine keeps none.
+        CheckpointStoreError: `latest` is "projection", and the engine keeps none; or `turns`, and it keeps no sessions.
     """
 
     def __init__(
@@ -81,16 +87,19 @@ class CheckpointAudit:
         latest: Latest = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
+        turns: bool = False,
     ) -> None:
         settings.instance("store", store, AuditStore, what="an AuditStore")
         settings.choice("latest", latest, "log", "projection")
         if actor is not None:
             settings.text("actor", actor)
         allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
-        self.store = store
-        self._projection = store.run_store() if latest == "projection" else None
+        settings.flag("turns", turns)
+        self.kind: LogKind = TURNS if turns else RUNS
+        self.store: AuditStore = store.sessions() if turns else store
+        self._projection = self.store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
-        self._states = States(store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
+        self._states = States(self.store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
         self._actor = actor
 
     # Names
@@ -101,7 +110,7 @@ class CheckpointAudit:
         Raises:
             RunNotFoundError, AmbiguousNameError: none, or several.
         """
-        return await run_named(self.store, name, workflow_name)
+        return await run_named(self.store, name, workflow_name, kind=self.kind)
 
     async def event(self, name: str, *, workflow_name: str | None = None) -> CheckpointEvent:
         """The whole event that a checkpoint's id, the beginning of one, or `RUN@SEQ` means.
@@ -109,7 +118,7 @@ class CheckpointAudit:
         Raises:
             CheckpointNotFoundError, RunNotFoundError, AmbiguousNameError: none, or several.
         """
-        return await checkpoint_named(self.store, name, workflow_name)
+        return await checkpoint_named(self.store, name, workflow_name, kind=self.kind)
 
     # Headers
 
@@ -157,7 +166,7 @@ class CheckpointAudit:
         Raises:
             CheckpointNotFoundError: the run had no checkpoint by then.
         """
-        return await checkpoint_at(self.store, stream, seq, time, iteration)
+        return await checkpoint_at(self.store, stream, seq, time, iteration, kind=self.kind)
 
     async def tree(self, event: CheckpointEvent, *, upcast: bool = False) -> dict[str, Tree]:
         """The state in a whole event, as a tree; nothing is decoded.
@@ -175,6 +184,32 @@ class CheckpointAudit:
     async def checkpoint(self, event: CheckpointEvent) -> WorkflowCheckpoint:
         """The checkpoint in a whole event, decoded under the allow-list."""
         return await self._states.checkpoint(event)
+
+    async def messages(self, event: CheckpointEvent) -> list[Message]:
+        """The messages in a whole turn, decoded under the allow-list.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointDecodeError: they cannot be read.
+        """
+        return await self._states.messages(event)
+
+    async def conversation(
+        self, stream: StreamId, *, seq: int | None = None, time: datetime | None = None
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """The turns that a session, or a branch of one, held at a point, whole and in their order, with those that it
+        rests on, and without what was cleared by then: up to the event `seq`, or recorded up to `time`; without
+        either, now."""
+        if time is not None:
+            seq = await seq_at(self.store, stream, time)
+        turns = await turns_at(self.store, Point(stream) if seq is None else Point(stream, seq))
+        async with aclosing(whole(self.store, in_order(turns))) as events:
+            async for event in events:
+                yield event
+
+    def diff_turns(self, before: Point, after: Point) -> AsyncGenerator[Difference, None]:
+        """The messages that a session held at one point and not at another, first those that are gone. Turns that it
+        held at both are not read."""
+        return differences_of_turns(self.store, self._states, before, after)
 
     def states(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
@@ -212,7 +247,7 @@ class CheckpointAudit:
         """Check a run's digests, their chain and its gaps; with `decode`, also that every state can be read and is the
         one that its header describes; with `projection`, also that it has a "latest" document, which may lag, and says
         what the log said."""
-        verdict = await verify_run(self.store, stream, self._states.tree if decode else None)
+        verdict = await verify_run(self.store, stream, self._states.readable if decode else None, kind=self.kind)
         return await _with_documents(verdict, LatestDocuments(self.store) if projection else None)
 
     async def verify_all(
@@ -224,7 +259,9 @@ class CheckpointAudit:
         seen: set[StreamId] = set()
         async with (
             aclosing(self.store.streams(workflow_name=workflow_name)) as streams,
-            aclosing(verify_runs(self.store, streams, self._states.tree if decode else None)) as verdicts,
+            aclosing(
+                verify_runs(self.store, streams, self._states.readable if decode else None, kind=self.kind)
+            ) as verdicts,
         ):
             async for verdict in verdicts:
                 if documents is not None:
@@ -331,7 +368,7 @@ class CheckpointAudit:
             streams: the runs; None: all.
             told: called with what became of each run. A damaged one is exported as it is, and told of.
         """
-        return export_lines(self.store, self._each(streams), told=told)
+        return export_lines(self.store, self._each(streams), told=told, kind=self.kind)
 
     async def import_lines(
         self,
@@ -348,7 +385,7 @@ class CheckpointAudit:
         Raises:
             CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
         """
-        return await import_archive(self.store, lines, so_far=so_far)
+        return await import_archive(self.store, lines, so_far=so_far, kind=self.kind)
 
     async def adopt(
         self, source: Source, checkpoint_ids: Iterable[str | Outline] | AsyncIterable[str | Outline]
@@ -372,10 +409,12 @@ class CheckpointAudit:
         force: bool = False,
     ) -> AsyncGenerator[Plan, None]:
         """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
+        limits: dict[str, Any] = {"keep": keep, "before": before, "only_finished": only_finished, "force": force}
+        others = Rests(self.store)
         async with aclosing(self._each(streams)) as each, aclosing(runs_of(self.store, each)) as runs:
             async for stream, headers in runs:
                 if headers:
-                    plan = plan_for(headers, keep=keep, before=before, only_finished=only_finished, force=force)
+                    plan = plan_for(headers, **limits, rests=await others.up_to(stream) if self.kind is TURNS else 0)
                     unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
                     yield plan._replace(unmarked=tuple(unmarked))
 

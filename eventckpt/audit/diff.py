@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..codec.tree import Form, Parts, Tree, extended, has_parts, ordered_steps, same, same_leaf, step_to
 
-__all__ = ["IDENTITY", "Difference", "compared", "differences"]
+__all__ = ["IDENTITY", "Difference", "Kind", "compared", "differences"]
 
 IDENTITY: Final = frozenset({"checkpoint_id", "previous_checkpoint_id", "timestamp"})
 """Fields of a checkpoint that always differ between two."""

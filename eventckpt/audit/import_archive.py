@@ -16,6 +16,7 @@ from ..threads import in_thread, off_the_loop
 from .archive import MAX_LINE, SMALL, TOO_LONG, VERSION, Beginning, Line, RunTotals, Totals, flaw_of, read_line
 from .import_report import Imported, Report, named
 from .import_run import RunImport
+from .kinds import RUNS, TURNS, LogKind
 from .shared_ids import SharedIds
 
 __all__ = ["import_archive"]
@@ -30,6 +31,7 @@ async def import_archive(
     lines: Iterable[bytes] | AsyncIterable[bytes],
     *,
     so_far: Callable[[Imported], None] | None = None,
+    kind: LogKind = RUNS,
 ) -> Imported:
     """Keep the events of an export. Stops at no line: what is damaged or in conflict is left out and reported.
 
@@ -37,11 +39,12 @@ async def import_archive(
         store: where to.
         lines: those of the file, with or without their ends. What is no sequence is read in a thread.
         so_far: called with what was done, at the end too, whatever ends the import.
+        kind: what the store keeps. Of an export that holds the other, nothing is read.
 
     Raises:
         CheckpointStoreError: the store failed. What `so_far` was told of is kept; importing again goes on.
     """
-    work = _Import(store)
+    work = _Import(store, kind)
     number = 0
     try:
         async for line in lines if isinstance(lines, AsyncIterable) else _each(lines):
@@ -61,8 +64,9 @@ async def import_archive(
 class _Import:
     """The lines of a file, one after the other."""
 
-    def __init__(self, store: AuditStore) -> None:
+    def __init__(self, store: AuditStore, kind: LogKind) -> None:
         self._store = store
+        self._kind = kind
         self.report = Report()
         self._shared = SharedIds(store, self.report)
         self._run: RunImport | None = None
@@ -81,7 +85,8 @@ class _Import:
             return True
         if not line or line.isspace():
             return True
-        found, flaw = _judged(line) if len(line) < SMALL else await off_the_loop(len(line), _judged, line)
+        kind = self._kind
+        found, flaw = _judged(line, kind) if len(line) < SMALL else await off_the_loop(len(line), _judged, line, kind)
         if (
             self._run is not None
             and not flaw
@@ -114,13 +119,10 @@ class _Import:
             return True
         self._known = True
         self._version = found.version
-        if 1 <= found.version <= VERSION:
-            return True
-        self.report.problem(
-            f"The export is of version {described(found.version)}, and this eventckpt reads up to {VERSION}: import it "
-            "with the version that wrote it."
-        )
-        return False
+        refusal = _refusal(found, self._kind)
+        if refusal:
+            self.report.problem(refusal)
+        return not refusal
 
     async def _take(self, number: int, line: bytes, found: Line | None, flaw: str) -> bool:
         if found is None:
@@ -187,10 +189,28 @@ class _Import:
             )
 
 
-def _judged(line: bytes) -> tuple[Line | None, str]:
+def _refusal(beginning: Beginning, kind: LogKind) -> str:
+    """Why nothing of an export is read, by its first line; empty: it is."""
+    if not 1 <= beginning.version <= VERSION:
+        return (
+            f"The export is of version {described(beginning.version)}, and this eventckpt reads up to {VERSION}: "
+            "import it with the version that wrote it."
+        )
+    if beginning.holds == kind.name:
+        return ""
+    if beginning.holds not in (RUNS.name, TURNS.name):
+        return (
+            f"The export holds {described(beginning.holds)}, of which this eventckpt knows nothing: import it with the "
+            "version that wrote it."
+        )
+    how = "with --turns, among the sessions" if kind is RUNS else "without --turns, among the runs"
+    return f"The export holds {beginning.holds}, and {kind.name} were to be imported: import it {how}."
+
+
+def _judged(line: bytes, kind: LogKind) -> tuple[Line | None, str]:
     """What a line is and, of an event, why no store can keep it."""
     found = read_line(line)
-    return found, flaw_of(found) if isinstance(found, CheckpointEvent) else ""
+    return found, flaw_of(found, kind) if isinstance(found, CheckpointEvent) else ""
 
 
 async def _each(lines: Iterable[bytes]) -> AsyncGenerator[bytes, None]:

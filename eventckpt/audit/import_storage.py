@@ -37,6 +37,7 @@ __all__ = [
     "LeftOut",
     "Outline",
     "OutlineSource",
+    "Query",
     "Source",
     "decoded",
     "import_checkpoints",

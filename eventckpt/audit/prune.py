@@ -24,6 +24,8 @@ from ..removals import Removals
 from ..runs import counted, fold, live
 from ..storage.compose import removal_after
 from ..stores import AuditStore
+from .kinds import RUNS
+from .rests import turn_of
 
 __all__ = ["Plan", "carry_out", "plan_for"]
 
@@ -53,13 +55,15 @@ def plan_for(
     before: datetime | None = None,
     only_finished: bool = False,
     force: bool = False,
+    rests: int = 0,
 ) -> Plan:
-    """What may go of a run.
+    """What may go of a run, or of a session.
 
     Stays: the last `keep` live checkpoints, those that a migration made, so that it is known not to be due again, every
-    base that one of them needs, every tombstone whose checkpoint still has an event that stays, and what was
-    recorded at `before` or later. Goes in any case, also from a run that is otherwise left alone: what an earlier prune
-    has recorded as removed and did not come to remove.
+    base that one of them needs, every tombstone whose checkpoint still has an event that stays, and what was recorded
+    at `before` or later. Of a session besides: the first event of a branch or a fork, which says what it rests on, all
+    that others rest on, each clear, and the whole of a turn of which a part stays. Goes in any case, also from a run
+    that is otherwise left alone: what an earlier prune has recorded as removed and did not come to remove.
 
     Args:
         headers: all headers of the run, in order of seq.
@@ -67,6 +71,7 @@ def plan_for(
         before: leave alone what was recorded at this time or later.
         only_finished: leave the run alone unless its status is done.
         force: also prune a run that waits for an answer.
+        rests: the last seq that branches and forks of a session rest on.
     """
     counting = counted(headers)
     if damage := _damage(headers):
@@ -76,7 +81,7 @@ def plan_for(
         return _plan(headers, left)  # an earlier prune left nothing but its record
     if (refused := _refusal(fold(headers), only_finished=only_finished, force=force)) and not left:
         return _plan(headers, [], refused=refused)
-    stays = _kept(counting, keep, before)
+    stays = _kept(counting, keep, before) | _kept_of_session(counting, rests)
     going = [header for header in counting if header.seq not in stays]
     if refused or not any(header.payload or not header.pruned for header in going):
         going = []  # only an older record: nothing would be gained
@@ -135,14 +140,37 @@ def _left(headers: Sequence[CheckpointEvent], counting: Sequence[CheckpointEvent
 
 
 def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | None) -> set[int]:
-    last = list(live(counting).values())[-keep:] if keep else []
-    stays = {header.seq for header in last} | {header.seq for header in counting if header.migration is not None}
+    stays = {header.seq for header in _last(list(live(counting).values()), keep)}
+    stays |= {header.seq for header in counting if header.migration is not None}
     if before is not None:
         stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
+    whole = {turn_of(header) for header in counting if header.seq in stays and header.type == "turn"}
+    stays |= {header.seq for header in counting if header.type == "turn" and turn_of(header) in whole}
     by_seq = {header.seq: header for header in counting}
     stays |= _bases(by_seq[seq] for seq in stays)
     named = {by_seq[seq].checkpoint_id for seq in stays if seq in by_seq and by_seq[seq].type != "tombstone"}
     return stays | {header.seq for header in counting if header.type == "tombstone" and header.checkpoint_id in named}
+
+
+def _last(alive: Sequence[CheckpointEvent], keep: int) -> Sequence[CheckpointEvent]:
+    """The last `keep` of what is live. A turn that was saved in several parts is one."""
+    met: set[str] = set()
+    for at in range(len(alive) - 1, -1, -1):
+        met.add(turn_of(alive[at]))
+        if len(met) > keep:
+            return alive[at + 1 :]
+    return alive
+
+
+def _kept_of_session(counting: Sequence[CheckpointEvent], rests: int) -> set[int]:
+    """What stays of a session, whatever a prune is told to keep."""
+    if all(header.type in RUNS.types and header.cleared is None for header in counting):
+        return set()
+    return {
+        header.seq
+        for header in counting
+        if header.seq <= rests or header.cleared is not None or header.forked_from is not None
+    }
 
 
 def _bases(headers: Iterable[CheckpointEvent]) -> set[int]:

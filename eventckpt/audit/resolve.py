@@ -19,6 +19,7 @@ from ..runs import counted, live
 from ..stores import AuditStore, FoundEvent
 from ..stores.walks import WALKS, removals_of
 from ..text import safe
+from .kinds import RUNS, LogKind
 
 __all__ = ["checkpoint_at", "checkpoint_named", "run_named", "seq_of", "shown"]
 
@@ -30,7 +31,9 @@ _NEAR: Final = 3
 _DIGITS: Final = 100  # of a seq that is read as a number
 
 
-async def run_named(store: AuditStore, name: str, workflow_name: str | None = None) -> StreamId:
+async def run_named(
+    store: AuditStore, name: str, workflow_name: str | None = None, *, kind: LogKind = RUNS
+) -> StreamId:
     """The run whose id is `name`, or the only one whose id begins with it.
 
     Raises:
@@ -45,14 +48,16 @@ async def run_named(store: AuditStore, name: str, workflow_name: str | None = No
         if len(choice) == 1:
             return choice[0]
         if choice:
-            raise _ambiguous("runs", name, [shown(stream) for stream in choice])
+            raise _ambiguous(f"{kind.stream}s", name, [shown(stream) for stream in choice], f", or the {kind.group}")
     near = await _near(store, name, workflow_name)
-    where = f" of workflow {workflow_name!r}" if workflow_name is not None else ""
-    hint = f" Did you mean {' or '.join(near)}?" if near else " `eventckpt runs` lists those there are."
-    raise RunNotFoundError(f"No run{where} is called {name!r}, or begins like that.{hint}")
+    where = f" of {kind.group} {workflow_name!r}" if workflow_name is not None else ""
+    hint = f" Did you mean {' or '.join(near)}?" if near else f" `{kind.listing}` lists those there are."
+    raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
 
 
-async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | None = None) -> CheckpointEvent:
+async def checkpoint_named(
+    store: AuditStore, name: str, workflow_name: str | None = None, *, kind: LogKind = RUNS
+) -> CheckpointEvent:
     """The whole event that `name` means: a checkpoint's id, the beginning of one, or a run and a seq, `RUN@SEQ`.
 
     Raises:
@@ -63,29 +68,35 @@ async def checkpoint_named(store: AuditStore, name: str, workflow_name: str | No
         return located.event
     run, at, seq = name.rpartition("@")
     if at and seq.isdecimal():
-        stream = await run_named(store, run, workflow_name)
+        stream = await run_named(store, run, workflow_name, kind=kind)
         events = await store.read(stream, seq_of(seq))
         if events:
             return events[0]
         raise CheckpointNotFoundError(
-            f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} has no event at seq {seq}; "
-            "`eventckpt history` lists those there are."
+            f"{kind.stream.capitalize()} {stream.run_id!r} of {kind.group} {stream.workflow_name!r} has no event at "
+            f"seq {seq}; `eventckpt history` lists those there are."
         )
     ids = await _ids_with(store, name, workflow_name) if name else []
     if len(ids) > 1:
-        raise _ambiguous("checkpoints", name, [repr(each) for each in ids])
+        raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids])
     located = await _found(store, ids[0], workflow_name) if ids else None
     if located is None:
-        where = "" if workflow_name is None else f" in workflow {workflow_name!r}"
+        where = "" if workflow_name is None else f" in {kind.group} {workflow_name!r}"
         raise CheckpointNotFoundError(
-            f"No checkpoint found with ID {safe(name)}, or one that begins like that{where}. "
-            "`eventckpt history RUN` lists a run's checkpoints; RUN@SEQ names one by its position."
+            f"No {kind.entry} found with ID {safe(name)}, or one that begins like that{where}. "
+            f"`eventckpt history` lists those of a {kind.stream}; {kind.stream.upper()}@SEQ names one by its position."
         )
     return located.event
 
 
 async def checkpoint_at(
-    store: AuditStore, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
+    store: AuditStore,
+    stream: StreamId,
+    seq: int | None,
+    time: datetime | None,
+    iteration: int | None,
+    *,
+    kind: LogKind = RUNS,
 ) -> CheckpointEvent:
     """The whole event that held a run's state at a point; see `CheckpointAudit.at`.
 
@@ -100,7 +111,8 @@ async def checkpoint_at(
             break  # else it was removed since it was listed
     if not events:
         raise CheckpointNotFoundError(
-            f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} had no checkpoint at that point."
+            f"{kind.stream.capitalize()} {stream.run_id!r} of {kind.group} {stream.workflow_name!r} had no "
+            f"{kind.entry} at that point."
         )
     return events[0]
 
@@ -151,9 +163,9 @@ def shown(stream: StreamId) -> str:
     return f"{stream.run_id!r} of {stream.workflow_name!r}"
 
 
-def _ambiguous(what: str, name: str, candidates: Sequence[str]) -> AmbiguousNameError:
+def _ambiguous(what: str, name: str, candidates: Sequence[str], further: str = "") -> AmbiguousNameError:
     some = ", ".join(candidates[:_CANDIDATES]) + (", …" if len(candidates) > _CANDIDATES else "")
-    hint = " Give more of it" + (", or the workflow." if what == "runs" else ".")
+    hint = f" Give more of it{further}."
     return AmbiguousNameError(f"Several {what} begin with {name!r}: {some}.{hint}", candidates=list(candidates))
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Final, Literal, NamedTuple, TypeVar
 
-from agent_framework import WorkflowCheckpoint
+from agent_framework import Message, WorkflowCheckpoint
 
 from ..allowlist import is_admitted_by_name
 from ..codec import CheckpointCodec, OnDrift, Upcaster
@@ -14,7 +14,8 @@ from ..codec.tree import Tree, parts_at, same
 from ..codec.tree_reader import read_forms, read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
-from ..events import CheckpointEvent, StreamId
+from ..events import CheckpointEvent, EventType, StreamId
+from ..history.turns import stored_messages, unpacked
 from ..storage.payloads import BaseCache, Payloads
 from ..stores import AuditStore
 from ..stores.walks import removals_of
@@ -104,6 +105,24 @@ class States:
         raw = await self.raw(event)
         return await off_the_loop(len(raw), self._upcast_tree if upcast else self._tree, event, raw)
 
+    async def readable(self, event: CheckpointEvent) -> dict[str, Tree]:
+        """`tree`, where the messages of a turn can be made, too. Types that are not allowed are no fault of it."""
+        tree = await self.tree(event)
+        if event.type == "turn":
+            with suppress(CheckpointTypeNotAllowedError):
+                await self.messages(event)
+        return tree
+
+    async def messages(self, event: CheckpointEvent) -> list[Message]:
+        """The messages in a whole turn, decoded under the allow-list."""
+        _check_type(event, "turn")
+        messages: list[Message] = []
+        for each in stored_messages(event, await unpacked(self.decoder, event)):
+            if not isinstance(each, Message):
+                raise each
+            messages.append(each)
+        return messages
+
     async def types(self, event: CheckpointEvent) -> set[str]:
         """The names of the types that the state in a whole event holds."""
         raw = await self.raw(event)
@@ -181,9 +200,15 @@ class States:
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
 
     def _decoded(self, event: CheckpointEvent, raw: bytes) -> WorkflowCheckpoint:
+        _check_type(event, "checkpoint")
         try:
             return self.decoder.decode(raw)
         except CheckpointTypeNotAllowedError as error:
             raise error.about(f"{event.named()}: ") from error
         except CheckpointDecodeError as error:
             raise CheckpointDecodeError(f"{event.named()} cannot be decoded: {safe(error)}") from error
+
+
+def _check_type(event: CheckpointEvent, wanted: EventType) -> None:
+    if event.type != wanted:
+        raise CheckpointDecodeError(f"{event.named()} is no {wanted}: its type is {event.type}.")

@@ -7,6 +7,7 @@ is missing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -18,6 +19,7 @@ from ..events import MAX_SEQ, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore
 from ..stores.walks import in_pages
+from .kinds import RUNS, LogKind, misplaced
 from .links import Bases, Chain
 
 __all__ = ["Problem", "Verdict", "identity_flaw", "verify_run", "verify_runs"]
@@ -26,11 +28,11 @@ Why: TypeAlias = Literal[
     "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "payload", "projection", "newer"
 ]
 """changed: the event is not the one that was written. missing: there is a gap. reordered: the event is whole, and
-follows another one than it says. base: what a delta needs is not there. fork: a fork does not follow
-the event that it says it came from. stray: an event lies in a run that it does not belong to. payload: the
-payload is another one than the header describes. projection: the run has no "latest" document, or one that says another
-thing than the log did when it was written. newer: a later version of eventckpt wrote the event, and this one cannot
-judge it."""
+follows another one than it says. base: what a delta needs is not there. fork: a fork does not follow the event that it
+says it came from. stray: an event lies in a run that it does not belong to, or a turn of a session among runs, or the
+other way round. payload: the payload is another one than the header describes. projection: the run has no "latest"
+document, or one that says another thing than the log did when it was written. newer: a later version of eventckpt wrote
+the event, and this one cannot judge it."""
 
 Decode: TypeAlias = Callable[[CheckpointEvent], Awaitable[Mapping[str, Tree]]]
 
@@ -66,37 +68,40 @@ class Verdict(NamedTuple):
         return not self.problems
 
 
-async def verify_run(store: AuditStore, stream: StreamId, decode: Decode | None = None) -> Verdict:
+async def verify_run(
+    store: AuditStore, stream: StreamId, decode: Decode | None = None, *, kind: LogKind = RUNS
+) -> Verdict:
     """Check one run from its first event to its head, also what is recorded as removed and still there.
 
     Args:
         store: the engine.
         stream: the run.
-        decode: called with each whole checkpoint event, for its state; what it cannot decode is a problem, and so is a
-            state of which the header says something else.
+        decode: called with each whole event that holds something, for that; what it cannot decode is a problem, and so
+            is a state of which the header says something else.
+        kind: what the log is of.
     """
-    async with aclosing(_verified(store, [stream], decode)) as verdicts:
+    async with aclosing(_verified(store, [stream], decode, kind)) as verdicts:
         return await anext(verdicts)
 
 
 async def verify_runs(
-    store: AuditStore, streams: AsyncIterable[StreamId], decode: Decode | None = None
+    store: AuditStore, streams: AsyncIterable[StreamId], decode: Decode | None = None, *, kind: LogKind = RUNS
 ) -> AsyncGenerator[Verdict, None]:
     """`verify_run` for each of these runs, in their order: read a page of runs at a time."""
     async with aclosing(in_pages(streams)) as pages:
         async for page in pages:
-            async with aclosing(_verified(store, page, decode)) as verdicts:
+            async with aclosing(_verified(store, page, decode, kind)) as verdicts:
                 async for verdict in verdicts:
                     yield verdict
 
 
 async def _verified(
-    store: AuditStore, streams: Sequence[StreamId], decode: Decode | None
+    store: AuditStore, streams: Sequence[StreamId], decode: Decode | None, kind: LogKind
 ) -> AsyncGenerator[Verdict, None]:
     run: _Run | None = None
     async with aclosing(store.events_of_runs(streams)) as stretches:
         async for stretch in stretches:
-            run = run or _Run(store, stretch.stream)
+            run = run or _Run(store, stretch.stream, kind)
             for event in stretch.events:
                 run.take(event)
                 if decode is not None and event.type != "tombstone" and event.seq not in run.bad:
@@ -114,9 +119,10 @@ class _Run:
     without a gap what its first event follows, and of events that are wrong by themselves that they are.
     """
 
-    def __init__(self, store: AuditStore, stream: StreamId) -> None:
+    def __init__(self, store: AuditStore, stream: StreamId, kind: LogKind) -> None:
         self._store = store
         self._stream = stream
+        self._kind = kind
         self._chain = Chain()
         self._events = 0
         self._first: CheckpointEvent | None = None
@@ -153,6 +159,8 @@ class _Run:
             self._last_newer = event.seq
         elif not is_whole(event):
             self._report(event.seq, "changed", _damage(event))
+        elif wrong := misplaced(event, self._kind):
+            self._report(event.seq, "stray", f"it {wrong}")
         else:
             self._first = self._first or event
             self._removed.add(event)
@@ -302,6 +310,8 @@ class _Run:
 
 def identity_flaw(event: CheckpointEvent, tree: Mapping[str, Tree]) -> str:
     """What the header of an event says of its checkpoint that the state in it does not; empty: they agree."""
+    if event.type != "checkpoint":
+        return _roles_flaw(event, tree) if event.type == "turn" else ""
     stored = {
         "checkpoint_id": event.checkpoint_id,
         "workflow_name": event.workflow_name,
@@ -312,6 +322,14 @@ def identity_flaw(event: CheckpointEvent, tree: Mapping[str, Tree]) -> str:
     }
     wrong = [name for name, said in stored.items() if tree.get(name) != said]
     return f"the header and the state disagree on {', '.join(wrong)}" if wrong else ""
+
+
+def _roles_flaw(event: CheckpointEvent, tree: Mapping[str, Tree]) -> str:
+    messages = tree.get("messages")
+    if event.turn is None or not isinstance(messages, list):
+        return "the header or the payload is that of no turn"
+    roles = Counter(str(message.get("role")) if isinstance(message, dict) else "" for message in messages)
+    return "" if roles == event.turn.roles else "the header and the messages disagree on their roles"
 
 
 _BASE_OF: Final = {

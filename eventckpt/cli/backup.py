@@ -7,7 +7,7 @@ import errno
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,8 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
-from ..audit import CheckpointAudit
+from ..audit import CheckpointAudit, Verdict
+from ..stores import AuditStore
 from ..stores.sqlite import SqliteEventStore
 from ..stores.sqlite.backup import (
     Content,
@@ -44,7 +45,7 @@ _COSMOS: Final = (
 )
 
 
-@command(commands, "backup")
+@command(commands, "backup", of_runs="a backup has the whole file, sessions and runs.")
 async def backup(
     session: Session,
     file: Annotated[Path, typer.Argument(help="The file for the copy.")],
@@ -79,7 +80,7 @@ async def backup(
     session.out.line(f"{_amount(content)} copied to {file} in {seconds:.1f} s, {_checked(quick)}")
 
 
-@command(commands, "restore")
+@command(commands, "restore", of_runs="a backup has the whole file, sessions and runs.")
 async def restore(
     session: Session,
     file: Annotated[Path, typer.Argument(help="What backup wrote.")],
@@ -164,21 +165,28 @@ async def _verify(out: Output, copy: Path, named: Path) -> None:
     async with SqliteEventStore(copy) as store:
         with out.progress("events verified") as done:
             events = 0
-            async with aclosing(CheckpointAudit(store).verify_all()) as verdicts:
-                async for verdict in verdicts:
-                    events += verdict.events
-                    done(events)
-                    problems = [problem for problem in verdict.problems if problem.why != "newer"]
-                    bad += bool(problems)
-                    for problem in problems:
-                        run = f"run {verdict.stream.run_id} of {verdict.stream.workflow_name}"
-                        out.line(f"{run}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}", style="red")
+            async for verdict in _verdicts(store):
+                events += verdict.events
+                done(events)
+                problems = [problem for problem in verdict.problems if problem.why != "newer"]
+                bad += bool(problems)
+                for problem in problems:
+                    run = f"run {verdict.stream.run_id} of {verdict.stream.workflow_name}"
+                    out.line(f"{run}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}", style="red")
     if bad:
         raise Failure(
             FOUND_WRONG,
             f"{bad:,} runs of {named} are NOT what was written, and nothing was kept. See verify; --quick copies what "
             "is there as it is.",
         )
+
+
+async def _verdicts(store: AuditStore) -> AsyncGenerator[Verdict, None]:
+    """Those of all runs, and of all sessions."""
+    for log in (store, store.sessions()):
+        async with aclosing(CheckpointAudit(log).verify_all()) as verdicts:
+            async for verdict in verdicts:
+                yield verdict
 
 
 async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:
@@ -217,7 +225,8 @@ def _confirm(out: Output, what: str) -> None:
 
 
 def _amount(content: Content) -> str:
-    return f"{content.events:,} events of {content.runs:,} runs, up to position {content.position:,},"
+    of_sessions = f" and {content.session_events:,} of {content.sessions:,} sessions" if content.sessions else ""
+    return f"{content.events:,} events of {content.runs:,} runs{of_sessions}, up to position {content.position:,},"
 
 
 def _checked(quick: bool) -> str:

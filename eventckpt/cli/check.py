@@ -36,12 +36,13 @@ async def verify(
     if (run is None) != everything:
         raise Failure(USAGE, "Verify what? Give a run, or --all.")
     audit = await session.audit()
+    what = audit.kind.stream
     runs = events = bad = newer = 0
     if run is not None:
         stream = await audit.run(run, workflow_name=workflow)
         verdict = await audit.verify(stream, decode=decode, projection=projection)
         runs, events, bad, newer = 1, verdict.events, int(not verdict.ok), int(_is_only_newer(verdict))
-        _report(session.out, verdict, each=True)
+        _report(session.out, verdict, what, each=True)
     else:
         with session.out.progress("events verified") as done:
             verdicts = audit.verify_all(workflow_name=workflow, decode=decode, projection=projection)
@@ -49,14 +50,14 @@ async def verify(
                 async for verdict in verdicts:
                     runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
                     newer += _is_only_newer(verdict)
-                    _report(session.out, verdict, each=False)
+                    _report(session.out, verdict, what, each=False)
                     done(events)
     session.out.record("summary", {"runs": runs, "events": events, "bad_runs": bad})
     session.out.line(
-        f"{events:,} events of {runs:,} runs verified: "
-        + (f"{bad - newer:,} runs are NOT what was written." if bad > newer else "")
+        f"{events:,} events of {runs:,} {what}s verified: "
+        + (f"{bad - newer:,} {what}s are NOT what was written." if bad > newer else "")
         + (" " if bad > newer > 0 else "")
-        + (f"{newer:,} runs have events of a newer version, which this one cannot judge." if newer else "")
+        + (f"{newer:,} {what}s have events of a newer version, which this one cannot judge." if newer else "")
         + ("" if bad else "all is as it was written.")
     )
     return FOUND_WRONG if bad else 0
@@ -77,7 +78,7 @@ async def doctor(
         shown = "not set" if value is None else "set" if hidden else value
         session.out.record("setting", {"name": name, "value": shown})
         session.out.line(f"setting  {name}: {shown}")
-    wrong = 0
+    wrong, what = 0, audit.kind.stream
     for check in await audit.checks():
         wrong += not check.ok
         session.out.record("check", check._asdict())
@@ -87,7 +88,8 @@ async def doctor(
         session.out.record("type", {"name": use.name, "allowed": use.allowed, "runs": use.runs, "example": use.example})
         if not use.allowed:
             session.out.line(
-                f"refused  {use.name}, in the latest checkpoint of {use.runs} runs, such as {use.example.run_id}. "
+                f"refused  {use.name}, in the latest {audit.kind.entry} of {use.runs} {what}s, such as "
+                f"{use.example.run_id}. "
                 f"If you trust it: allowed_checkpoint_types=[{use.name!r}], here --allow {use.name}"
             )
     return FOUND_WRONG if wrong else 0
@@ -97,7 +99,7 @@ def _is_only_newer(verdict: Verdict) -> bool:
     return not verdict.ok and all(problem.why == "newer" for problem in verdict.problems)
 
 
-def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
+def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
     stream = verdict.stream
     if out.as_json and (each or verdict.not_gone_yet or not verdict.ok):
         out.record(
@@ -116,13 +118,13 @@ def _report(out: Output, verdict: Verdict, *, each: bool) -> None:
         )
     for problem in verdict.problems:
         out.line(
-            f"run {cell(stream.run_id)} of {cell(stream.workflow_name)}, seq {problem.seq}: "
+            f"{what} {cell(stream.run_id)} of {cell(stream.workflow_name)}, seq {problem.seq}: "
             f"{problem.why.upper()}: {problem.detail}",
             style="red",
         )
     if verdict.not_gone_yet:
-        out.line(not_gone_yet(stream, verdict.not_gone_yet))
+        out.line(not_gone_yet(stream, verdict.not_gone_yet, what))
     if each and verdict.ok:
         pruned = f", {verdict.pruned:,} removed on record" if verdict.pruned else ""
-        out.line(f"run {cell(stream.run_id)} of {cell(stream.workflow_name)}: {verdict.events:,} events{pruned}")
+        out.line(f"{what} {cell(stream.run_id)} of {cell(stream.workflow_name)}: {verdict.events:,} events{pruned}")
         out.line(f"head: seq {verdict.head_seq}, {verdict.head_digest}")

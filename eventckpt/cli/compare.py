@@ -9,20 +9,23 @@ import msgspec
 import typer
 
 from ..audit import CheckpointAudit
-from ..audit.diff import Difference
+from ..audit.conversation import Point
+from ..audit.diff import Difference, Kind
 from ..audit.resolve import seq_of
 from ..events import CheckpointEvent, StreamId
+from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
-from .output import leaf_text, plain_tree, safe, tree_lines
+from .output import Output, leaf_text, plain_tree, safe, tree_lines
 from .render import event_fields, standing
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
+from .turns import message_lines, roles_text
 
 __all__ = ["changes", "commands", "diff", "difference_fields", "print_difference", "replay"]
 
 commands: Final = typer.Typer()
 
-_SIGNS = {"added": "+", "removed": "-", "changed": "~"}
-_STYLES = {"added": "green", "removed": "red", "changed": "yellow"}
+_SIGNS: Final[dict[Kind, str]] = {"added": "+", "removed": "-", "changed": "~"}
+_STYLES: Final[dict[Kind, str]] = {"added": "green", "removed": "red", "changed": "yellow"}
 
 
 @command(commands, "diff")
@@ -35,8 +38,13 @@ async def diff(
     upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show what differs between two checkpoints, by path. With --upcast and one checkpoint: what that changes in it."""
+    """Show what differs between two checkpoints, by path. With --upcast and one checkpoint: what that changes in it.
+    With --turns: which messages the session held at the one point and not at the other."""
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
+    if session.turns and (points := await _two_points(audit, names, seq, workflow)) is not None:
+        session.not_of_turns(upcast=upcast or None)
+        await _diff_turns(session.out, audit, *points, full=full)
+        return
     if upcast and len(names) == 1 and seq is None:
         before = after = await audit.event(names[0], workflow_name=workflow)
         found = await audit.diff(before, after, upcast="after")
@@ -81,7 +89,7 @@ async def changes(
                 },
             )
             value = leaf_text(change.after) if change.exists else "(gone)"
-            session.out.line(f"seq {change.event.seq}, superstep {change.event.iteration_count}: {value}")
+            session.out.line(f"seq {change.event.seq}{_superstep(change.event)}: {value}")
     if not found:
         session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
 
@@ -113,6 +121,8 @@ async def replay(
                 },
             )
             state = f"superstep {info.iteration_count}, {standing(info.status, info.pending_requests)}"
+            if session.turns:
+                state = f"{step.event.type}, {roles_text(step.event)}" if step.event.turn else step.event.type
             if step.newer:
                 session.out.line(f"seq {step.event.seq}: NEWER: {step.problem}")
             else:
@@ -126,6 +136,10 @@ async def replay(
     return FOUND_WRONG if wrong or newer else 0
 
 
+def _superstep(event: CheckpointEvent) -> str:
+    return f", superstep {event.iteration_count}" if event.type == "checkpoint" else ""
+
+
 async def _two_events(
     audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
 ) -> tuple[CheckpointEvent, CheckpointEvent]:
@@ -134,12 +148,50 @@ async def _two_events(
             raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST.")
         first, last = names
         return await audit.event(first, workflow_name=workflow), await audit.event(last, workflow_name=workflow)
+    stream, before, after = await _stretch(audit, names, seq, workflow)
+    return await _at(audit, stream, before), await _at(audit, stream, after)
+
+
+async def _stretch(
+    audit: CheckpointAudit, names: list[str], seq: str, workflow: str | None
+) -> tuple[StreamId, int, int]:
+    """The run, and the two seqs, of `--seq FIRST..LAST`."""
     ends = seq.split("..")
     if len(names) != 1 or len(ends) != 2 or not all(end.isdecimal() for end in ends):
         raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST, such as --seq 3..7.")
-    stream = await audit.run(names[0], workflow_name=workflow)
     before, after = map(seq_of, ends)
-    return await _at(audit, stream, before), await _at(audit, stream, after)
+    return await audit.run(names[0], workflow_name=workflow), before, after
+
+
+async def _two_points(
+    audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
+) -> tuple[Point, Point] | None:
+    """The points of two sessions that are to be compared; None: what is named is what a host keeps of one."""
+    if seq is not None:
+        stream, first, last = await _stretch(audit, names, seq, workflow)
+        return None if await holds_snapshots(audit, stream) else (Point(stream, first), Point(stream, last))
+    before, after = await _two_events(audit, names, None, workflow)
+    if "session" in (before.type, after.type):
+        return None
+    return Point(before.stream, before.seq), Point(after.stream, after.seq)
+
+
+async def _diff_turns(out: Output, audit: CheckpointAudit, before: Point, after: Point, *, full: bool) -> None:
+    counts = {"added": 0, "removed": 0}  # a message is there, or it is not
+    out.line(f"{_point_text(before)} → {_point_text(after)}", style="bold")
+    async with aclosing(audit.diff_turns(before, after)) as found:
+        async for difference in found:
+            counts[difference.kind] += 1
+            out.record("difference", difference_fields(difference))
+            message = difference.after if difference.kind == "added" else difference.before
+            for line in message_lines(message, full=full):
+                out.line(f"{_SIGNS[difference.kind]} {line}", style=_STYLES[difference.kind])
+    out.record("summary", counts)
+    out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+def _point_text(point: Point) -> str:
+    return f"seq {point.seq} of session {point.stream.run_id}"
 
 
 async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointEvent:
@@ -170,4 +222,5 @@ def print_difference(session: Session, difference: Difference, *, full: bool) ->
 
 
 def _name(event: CheckpointEvent) -> str:
-    return f"seq {event.seq} of run {event.run_id} ({event.checkpoint_id})"
+    stream = "run" if event.type == "checkpoint" else "session"
+    return f"seq {event.seq} of {stream} {event.run_id} ({event.checkpoint_id})"

@@ -1,4 +1,7 @@
-"""The command that takes checkpoints over from the framework's own stores: import-from."""
+"""The command that takes checkpoints over from the framework's own stores: import-from.
+
+What it takes of conversations is in `eventckpt.cli.import_history`.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,9 @@ import typer
 
 from ..allowlist import can_be_allowed
 from ..audit import ANY_TYPE
-from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline
+from ..audit.import_storage import Adopted, Documents, Folder, LeftOut, Outline, Query
 from ..location import open_other_container
+from .import_history import COSMOS_HISTORY, FILE_HISTORY, import_conversations
 from .options import Actor
 from .output import Output
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, command
@@ -21,27 +25,54 @@ __all__ = ["commands", "import_from"]
 
 commands: Final = typer.Typer()
 
+_Kind = Annotated[
+    str,
+    typer.Argument(
+        help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage. file-history: a FileHistoryProvider. "
+        "cosmos-history: upstream's CosmosHistoryProvider."
+    ),
+]
+_SourceIds = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--source-id",
+        help="With cosmos-history: only sessions of this source; repeat it. With file-history: whose they are.",
+    ),
+]
 
-@command(commands, "import-from")
+
+@command(commands, "import-from", of_runs="what is taken over says itself where it goes.")
 async def import_from(
     session: Session,
-    kind: Annotated[str, typer.Argument(help="file: a FileCheckpointStorage. cosmos: upstream's Cosmos storage.")],
-    folder: Annotated[Path | None, typer.Argument(help="With file: its folder.")] = None,
+    kind: _Kind,
+    folder: Annotated[Path | None, typer.Argument(help="With file, file-history: its folder.")] = None,
     workflows: Annotated[
         list[str] | None, typer.Option("--workflow", "-w", help="With cosmos: the workflows to take. Repeat it.")
     ] = None,
-    endpoint: Annotated[str | None, typer.Option(help="With cosmos: else AZURE_COSMOS_ENDPOINT.")] = None,
-    database: Annotated[str | None, typer.Option(help="With cosmos: else AZURE_COSMOS_DATABASE_NAME.")] = None,
-    container: Annotated[str | None, typer.Option(help="With cosmos: the container of the old store.")] = None,
+    endpoint: Annotated[str | None, typer.Option(help="Of the old store: else AZURE_COSMOS_ENDPOINT.")] = None,
+    database: Annotated[str | None, typer.Option(help="Of the old store: else AZURE_COSMOS_DATABASE_NAME.")] = None,
+    container: Annotated[str | None, typer.Option(help="The container of the old store.")] = None,
+    source_ids: _SourceIds = None,
     trust: Annotated[
         bool, typer.Option("--trust-source", help="Read its pickles: nobody else can write to the old store.")
     ] = False,
     allow: Allow = None,
     actor: Actor = None,
 ) -> int:
-    """Take the checkpoints of one of the framework's stores over, into runs by their lineage."""
+    """Take over what the framework's stores hold: checkpoints into runs by lineage, conversations into sessions."""
+    if kind in (COSMOS_HISTORY, FILE_HISTORY):
+        return await import_conversations(
+            session,
+            kind,
+            folder=folder,
+            container=container,
+            endpoint=endpoint,
+            database=database,
+            source_ids=source_ids or (),
+            actor=actor,
+        )
     if kind not in ("file", "cosmos"):
-        raise Failure(USAGE, f"import-from takes file or cosmos, not {kind!r}.")
+        raise Failure(USAGE, f"import-from takes file or cosmos, file-history or cosmos-history, not {kind!r}.")
     if kind == "file" and (folder is None or not folder.is_dir()):
         raise Failure(USAGE, "import-from file needs the folder of a FileCheckpointStorage.")
     if not trust:
@@ -50,23 +81,36 @@ async def import_from(
             "The framework's stores hold pickles, which whoever can write to them can make run code here: "
             "give --trust-source if nobody but you can.",
         )
-    types = [name for name in allow or () if name != ANY_TYPE]
     if kind == "file" and folder is not None:
-        source = Folder(folder, types)
-        found = await source.ids()
-        audit = await session.audit(create=True, allow=allow, actor=actor)
-        adopted = await audit.adopt(source, found)
-    else:
-        if not workflows or container is None:
-            raise Failure(
-                USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
-            )
+        adopted = await _from_folder(session, folder, allow, actor)
+    elif workflows and container is not None:
         async with open_other_container(container, endpoint=endpoint, database_name=database) as old:
-            source = Documents(old.rows, types)
-            audit = await session.audit(create=True, allow=allow, actor=actor)
-            adopted = await audit.adopt(source, _outlines(source, workflows))
+            adopted = await _from_container(session, old.rows, workflows, allow, actor)
+    else:
+        raise Failure(
+            USAGE, "import-from cosmos needs --container, the old store's, and a --workflow for each to take."
+        )
     _report_adopted(session.out, adopted)
     return FOUND_WRONG if adopted.left_out else 0
+
+
+async def _from_folder(session: Session, folder: Path, allow: list[str] | None, actor: str | None) -> Adopted:
+    source = Folder(folder, _types(allow))
+    found = await source.ids()
+    audit = await session.audit(create=True, allow=allow, actor=actor)
+    return await audit.adopt(source, found)
+
+
+async def _from_container(
+    session: Session, query: Query, workflows: Sequence[str], allow: list[str] | None, actor: str | None
+) -> Adopted:
+    source = Documents(query, _types(allow))
+    audit = await session.audit(create=True, allow=allow, actor=actor)
+    return await audit.adopt(source, _outlines(source, workflows))
+
+
+def _types(allow: list[str] | None) -> list[str]:
+    return [name for name in allow or () if name != ANY_TYPE]
 
 
 async def _outlines(source: Documents, workflows: Sequence[str]) -> AsyncGenerator[Outline, None]:

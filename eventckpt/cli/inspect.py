@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import msgspec
 import typer
 
-from ..audit import Filter, Latest
-from ..audit.lineage import walk
+from ..audit import CheckpointAudit, Filter
+from ..audit.kinds import TURNS, LogKind
+from ..audit.lineage import Node, walk
 from ..events import CheckpointEvent, RunStatus, StreamId
 from ..removals import Removals
 from .options import CheckpointName, Full, RunName, Upcast, upcasters_in
-from .output import Listing
+from .output import Listing, Output
 from .render import (
     EVENT_COLUMNS,
     RUN_COLUMNS,
@@ -21,13 +23,14 @@ from .render import (
     event_row,
     not_gone_yet,
     run_row,
-    show_event,
     standing_of,
     time_text,
 )
 from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
+from .sessions import latest_of, list_sessions
+from .turns import TURN_COLUMNS, roles_text, show_held, turn_row, type_text
 
-__all__ = ["at", "commands", "history", "lineage", "runs", "show", "tail"]
+__all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "show", "tail"]
 
 commands: Final = typer.Typer()
 
@@ -39,7 +42,6 @@ _STATUSES: dict[str, RunStatus] = {
     "idle": "idle",
 }
 _DEEP = 40  # branches of branches that are still drawn further right
-_LATEST: dict[str, Latest] = {"log": "log", "projection": "projection"}
 
 
 @command(commands, "runs")
@@ -63,11 +65,14 @@ async def runs(
         str, typer.Option(help="Where to look: in the log, or in the projection, quicker and maybe late.")
     ] = "log",
 ) -> None:
-    """List runs, the last written to first."""
+    """List runs, the last written to first. With --turns, as `sessions`."""
+    if session.turns:
+        session.not_of_turns(status=status, since=since, until=until, pending=pending, request=request)
+        session.not_of_turns(actor=actor, after=after, count=count)
+        await list_sessions(session, workflow, "", limit, latest)
+        return
     if status is not None and status not in _STATUSES:
         raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, not {status!r}.")
-    if latest not in _LATEST:
-        raise Failure(USAGE, f"--latest is {' or '.join(_LATEST)}, not {latest!r}.")
     which = Filter(
         workflow_name=workflow,
         status=_STATUSES[status] if status else None,
@@ -76,7 +81,7 @@ async def runs(
         request=request if request is not None else ("" if pending else None),
         actor=actor,
     )
-    audit = await session.audit(latest=_LATEST[latest])
+    audit = await session.audit(latest=latest_of(latest))
     behind = await audit.run(after, workflow_name=workflow) if after is not None else None
     listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
     async with aclosing(audit.runs(which, after=behind)) as infos:
@@ -106,16 +111,18 @@ async def history(
     workflow: Workflow = None,
     newest: Annotated[int, typer.Option("--last", help="Only so many of the newest; 0 for all.", min=0)] = 0,
 ) -> None:
-    """List every event of a run: what was in flight, who wrote it, who answered which request."""
+    """List every event of a run: what was in flight, who wrote it, who answered which request. With --turns: which
+    messages, where it branched, and what was cleared."""
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
-    listing, removals = Listing(session.out, "event", EVENT_COLUMNS), Removals()
+    columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
+    listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
 
     def show(header: CheckpointEvent) -> None:
         removals.add(header)
         seqs.append(header.seq)
-        listing.add(event_fields(header), event_row(header))
+        listing.add(event_fields(header), row(header))
 
     if newest:
         headers: list[CheckpointEvent] = []
@@ -131,7 +138,7 @@ async def history(
             show(header)
     listing.flush()
     if removals and (count := sum(map(removals.covers, seqs))):
-        session.out.note(not_gone_yet(stream, count))
+        session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 
 
 @command(commands, "show")
@@ -143,10 +150,11 @@ async def show(
     upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show a checkpoint's state. Types that are not allowed are named and measured, never decoded."""
+    """Show a checkpoint's state, or a turn's messages. Types that are not allowed are named and measured, never
+    decoded."""
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     event = await audit.event(checkpoint, workflow_name=workflow)
-    show_event(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
+    show_held(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
 
 
 @command(commands, "at")
@@ -161,13 +169,18 @@ async def at(
     upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show the state that a run had at a point: the last checkpoint up to then."""
+    """Show the state that a run had at a point: the last checkpoint up to then. With --turns, the conversation."""
+    session.not_of_turns(iteration=iteration)
     if sum(point is not None for point in (seq, time, iteration)) > 1:
         raise Failure(USAGE, "Give one of --seq, --time and --iteration.")
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     stream = await audit.run(run, workflow_name=workflow)
+    if session.turns and not await holds_snapshots(audit, stream):
+        turns = audit.conversation(stream, seq=seq, time=moment(time, "--time"))
+        await _show_each(session.out, audit, turns, upcast=bool(upcast), full=full)
+        return
     event = await audit.at(stream, seq=seq, time=moment(time, "--time"), iteration=iteration)
-    show_event(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
+    show_held(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
 
 
 @command(commands, "lineage")
@@ -181,7 +194,7 @@ async def lineage(
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
     roots = await audit.lineage(stream, forks=forks)
-    await _origin_line(session, stream)
+    await _origin_line(session.out, audit, stream)
     for depth, branch, node in walk(roots):
         session.out.record(
             "node",
@@ -195,9 +208,9 @@ async def lineage(
             },
         )
         indent = "   " * min(depth, _DEEP)
-        session.out.line(f"{indent}{'└─ ' if branch else ''}{_node_text(node.checkpoint_id, node.event)}")
+        session.out.line(f"{indent}{'└─ ' if branch else ''}{_node_text(node, audit.kind)}")
         for fork in node.forks:
-            session.out.line(f"{indent}   ╲ run {fork.run_id} begins here")
+            session.out.line(f"{indent}   ╲ {audit.kind.stream} {fork.run_id} begins here")
 
 
 @command(commands, "tail")
@@ -215,30 +228,62 @@ async def tail(
             session.out.record("event", event_fields(header))
             session.out.line(
                 f"{time_text(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
-                f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"
-                + (f"  by {header.actor}" if header.actor else "")
+                f"{_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
             )
             seen += 1
             if seen == limit:
                 return
 
 
-async def _origin_line(session: Session, stream: StreamId) -> None:
-    audit = await session.audit()
+async def _show_each(
+    out: Output, audit: CheckpointAudit, turns: AsyncGenerator[CheckpointEvent, None], *, upcast: bool, full: bool
+) -> None:
+    """Turns, one held at a time."""
+    shown = 0
+    async with aclosing(turns):
+        async for turn in turns:
+            if shown:
+                out.line()
+            show_held(out, turn, await audit.tree(turn, upcast=upcast), full=full)
+            shown += 1
+    if not shown:
+        out.note("The session held no turn at that point.")
+
+
+async def holds_snapshots(audit: CheckpointAudit, stream: StreamId) -> bool:
+    """Whether a stream among sessions is what a host keeps of one, of which each event is the whole."""
+    async with aclosing(audit.history(stream)) as headers:
+        async for header in headers:
+            if header.type != "tombstone":
+                return header.type == "session"
+    return False
+
+
+async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) -> None:
     info = await audit.info(stream)
     origin = info.forked_from if info else None
     if origin is not None:
-        session.out.line(f"forked from seq {origin.seq} of run {origin.run_id}, checkpoint {origin.checkpoint_id}")
+        kind = audit.kind
+        out.line(f"forked from seq {origin.seq} of {kind.stream} {origin.run_id}, {kind.entry} {origin.checkpoint_id}")
+
+
+def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
+    if kind is TURNS:
+        return f"{type_text(header)}  {roles_text(header)}".rstrip()
+    return f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"
 
 
 def _fork_fields(fork: CheckpointEvent) -> dict[str, Any]:
     return {"workflow_name": fork.workflow_name, "run_id": fork.run_id, "checkpoint_id": fork.checkpoint_id}
 
 
-def _node_text(checkpoint_id: str, event: CheckpointEvent | None) -> str:
+def _node_text(node: Node, kind: LogKind) -> str:
+    checkpoint_id, event = node.checkpoint_id, node.event
     if event is None:
-        return f"{checkpoint_id} (not in this run)"
+        return f"{checkpoint_id} (not in this {kind.stream})"
     if event.type == "tombstone":
         return f"{checkpoint_id} (deleted at seq {event.seq})"
+    if event.type != "checkpoint":
+        return f"{checkpoint_id}  seq {event.seq}{', '.join(['', roles_text(event)]) if event.turn else ''}"
     made = f", made by the migration {event.migration.name}" if event.migration else ""
     return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}{standing_of(event)}{made}"

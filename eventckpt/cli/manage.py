@@ -23,7 +23,7 @@ __all__ = ["commands", "fork", "prune"]
 commands: Final = typer.Typer()
 
 
-@command(commands, "fork")
+@command(commands, "fork", of_runs="a fork of a session copies nothing: EventHistoryProvider.fork begins one.")
 async def fork(
     session: Session,
     checkpoint: CheckpointName,
@@ -62,7 +62,9 @@ async def prune(
     workflow: Workflow = None,
     actor: Actor = None,
 ) -> int:
-    """Remove old events of runs, and record what was removed. Without --execute, only say what would go."""
+    """Remove old events of runs, and record what was removed. Without --execute, only say what would go. With --turns,
+    of sessions: what branches and forks rest on stays."""
+    session.not_of_turns(finished=finished, force=force)
     if bool(runs) == everything:
         raise Failure(USAGE, "Prune what? Give runs, or --all.")
     if keep is None and older_than is None:
@@ -79,12 +81,12 @@ async def prune(
     count = events = size = 0
     async with aclosing(audit.plan_prune(streams, **options)) as plans:
         async for plan in plans:
-            _report_plan(session.out, plan)
+            _report_plan(session.out, plan, audit.kind.stream)
             if plan.seqs or plan.unmarked:
                 count, events, size = count + 1, events + len(plan.seqs), size + plan.stored_size
                 if execute:
                     planned.append(plan)
-    text = f"{events:,} events of {count:,} runs, {size:,} bytes of payload"
+    text = f"{events:,} events of {count:,} {audit.kind.stream}s, {size:,} bytes of payload"
     if not planned:
         session.out.record("summary", {"executed": False, "runs": count, "events": events, "bytes": size})
         session.out.line(f"Would remove {text}." + (" Add --execute to do it." if count else ""))
@@ -93,7 +95,7 @@ async def prune(
         _confirm(session.out, text)
     removed, failed = await _carry_out(session.out, audit, planned)
     session.out.record("summary", {"executed": True, "runs": len(planned), "events": removed, "bytes": size})
-    session.out.line(f"Removed {removed:,} events of {len(planned) - failed:,} runs.")
+    session.out.line(f"Removed {removed:,} events of {len(planned) - failed:,} {audit.kind.stream}s.")
     return FOUND_WRONG if failed else 0
 
 
@@ -113,7 +115,7 @@ def _before(text: str | None) -> datetime | None:
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
-def _report_plan(out: Output, plan: Plan) -> None:
+def _report_plan(out: Output, plan: Plan, what: str) -> None:
     if not plan.seqs and not plan.refused and not plan.unmarked:
         return
     out.record(
@@ -128,7 +130,7 @@ def _report_plan(out: Output, plan: Plan) -> None:
             "unmarked": plan.unmarked,
         },
     )
-    name = f"run {plan.stream.run_id} of {plan.stream.workflow_name}"
+    name = f"{what} {plan.stream.run_id} of {plan.stream.workflow_name}"
     if plan.refused:
         out.line(f"{name}: left alone: {plan.refused}")
     if plan.seqs:

@@ -29,7 +29,7 @@ _Types = Annotated[
 ]
 
 
-@command(commands, "migrate")
+@command(commands, "migrate", of_runs="a session has no graph that it was saved under; only runs are migrated.")
 async def migrate(
     session: Session,
     runs: _Runs,

@@ -31,7 +31,7 @@ _SAID: Final[dict[Outcome, str]] = {
 }
 
 
-@command(commands, "preflight")
+@command(commands, "preflight", of_runs="a session has no graph that a workflow could differ from.")
 async def preflight(
     session: Session,
     app: Annotated[str, typer.Option("--app", help="What builds the workflow: module:callable, without arguments.")],

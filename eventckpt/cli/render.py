@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 
+from ..codec.tree import Tree
 from ..events import CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
 from ..runs import status as status_of
 from .output import Column, Output, plain_tree, safe, tree_lines
@@ -16,7 +17,9 @@ __all__ = [
     "RUN_COLUMNS",
     "event_fields",
     "event_row",
+    "held_fields",
     "not_gone_yet",
+    "pruned_text",
     "run_row",
     "show_event",
     "standing",
@@ -56,7 +59,7 @@ _HASH: Final = 12  # digits of a graph's hash that are shown
 
 def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, full: bool) -> None:
     """A checkpoint: first what its header says, then its state."""
-    out.record("checkpoint", {**event_fields(event), "tree": {key: plain_tree(part) for key, part in tree.items()}})
+    out.record("checkpoint", held_fields(event, tree))
     if out.as_json:
         return
     out.line(f"checkpoint {event.checkpoint_id}", style="bold")
@@ -70,6 +73,11 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
         out.line()
         for line in tree_lines(tree.get(name), name, full=full):
             out.line(line)
+
+
+def held_fields(event: CheckpointEvent, tree: Mapping[str, Tree]) -> dict[str, Any]:
+    """An event with what it holds, as JSON."""
+    return {**event_fields(event), "tree": {key: plain_tree(part) for key, part in tree.items()}}
 
 
 def _graph_change(event: CheckpointEvent, migration: Migration) -> str:
@@ -132,12 +140,13 @@ def event_row(event: CheckpointEvent) -> list[str]:
         ", ".join(summary.answered_requests),
         f"{payload.raw_size:,}" if payload else "",
         f"{payload.stored_size:,}" if payload else "",
-        stored_as or _pruned_text(event),
+        stored_as or pruned_text(event),
         event.actor or "",
     ]
 
 
-def _pruned_text(event: CheckpointEvent) -> str:
+def pruned_text(event: CheckpointEvent) -> str:
+    """What a record of a removal says is gone."""
     return ", ".join(f"gone: {removed.first} to {removed.last}" for removed in event.pruned)
 
 
@@ -146,9 +155,9 @@ def time_text(text: str) -> str:
     return safe(text[:19].replace("T", " "))
 
 
-def not_gone_yet(stream: StreamId, count: int) -> str:
-    """What is said of a run whose prune was cut off."""
+def not_gone_yet(stream: StreamId, count: int, what: str) -> str:
+    """What is said of a run, or of another stream (`what`), whose prune was cut off."""
     return (
-        f"run {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
-        "they count no more, and the next prune of the run removes them"
+        f"{what} {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
+        f"they count no more, and the next prune of the {what} removes them"
     )

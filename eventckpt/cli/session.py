@@ -34,7 +34,10 @@ __all__ = [
 
 _P = ParamSpec("_P")
 
-Workflow = Annotated[str | None, typer.Option("--workflow", "-w", help="Only runs of this workflow.")]
+Workflow = Annotated[
+    str | None,
+    typer.Option("--workflow", "-w", help="Only runs of this workflow; with --turns, sessions of this source."),
+]
 Allow = Annotated[
     list[str] | None,
     typer.Option("--allow", help="Show what is in values of this type, module:qualname; '*' for all types. Repeat it."),
@@ -47,16 +50,35 @@ _Store = Annotated[
         help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
     ),
 ]
+_Turns = Annotated[
+    bool, typer.Option("--turns", help="Sessions and their turns, which lie in the same store, in place of runs.")
+]
+_NoTurns = Annotated[bool, typer.Option("--turns", hidden=True)]
 _AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, each with its kind.")]
 
 
 class Session:
     """One invocation of a command: where it prints, and the store it asks."""
 
-    def __init__(self, location: str | None, out: Output, resources: AsyncExitStack) -> None:
+    def __init__(self, location: str | None, out: Output, resources: AsyncExitStack, *, turns: bool = False) -> None:
         self._location = location
         self._resources = resources
         self.out = out
+        self.turns = turns
+        """Whether the command is about sessions and their turns."""
+
+    def not_of_turns(self, **options: object) -> None:
+        """Refuse options that only runs have.
+
+        Args:
+            options: what was given of them, by their names.
+
+        Raises:
+            Failure: one was given, and the command is about turns.
+        """
+        given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False)]
+        if self.turns and given:
+            raise Failure(USAGE, f"{', '.join(given)}: only runs have that, and --turns asks about sessions.")
 
     async def audit(
         self,
@@ -82,6 +104,7 @@ class Session:
                 latest=latest,
                 on_drift=on_drift,
                 upcasters=upcasters,
+                turns=self.turns,
             )
         except (TypeError, ValueError) as error:
             option = "--allow: " if "allowed_checkpoint_types" in str(error) else "--upcast: " if upcasters else ""
@@ -101,10 +124,16 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str
+    app: typer.Typer, name: str, *, of_runs: str = ""
 ) -> Callable[[Callable[Concatenate[Session, _P], Awaitable[int | None]]], Callable[..., None]]:
     """Make an async function of a session a command, with the options that all commands have. What it returns is
-    the exit code."""
+    the exit code.
+
+    Args:
+        app: where to.
+        name: what it is called.
+        of_runs: why it has no --turns, as a sentence; empty: it has.
+    """
 
     def decorate(work: Callable[Concatenate[Session, _P], Awaitable[int | None]]) -> Callable[..., None]:
         hints = get_type_hints(work, include_extras=True)
@@ -114,12 +143,20 @@ def command(
         ]
         shared = [
             inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Store),
+            inspect.Parameter(
+                "turns",
+                inspect.Parameter.KEYWORD_ONLY,
+                default=False,
+                annotation=_NoTurns if of_runs else _Turns,
+            ),
             inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_AsJson),
         ]
 
         @functools.wraps(work)
-        def run(*args: Any, store: str | None, as_json: bool, **options: Any) -> None:
-            code = _run(functools.partial(work, *args, **options), store, Output(as_json=as_json))
+        def run(*args: Any, store: str | None, turns: bool, as_json: bool, **options: Any) -> None:
+            out = Output(as_json=as_json)
+            called = functools.partial(work, *args, **options)
+            code = _run(called, store, out, turns=turns, refusal=of_runs if turns else "")
             if code:
                 raise typer.Exit(code)
 
@@ -133,10 +170,14 @@ def command(
     return decorate
 
 
-def _run(work: Callable[[Session], Awaitable[int | None]], location: str | None, out: Output) -> int:
+def _run(
+    work: Callable[[Session], Awaitable[int | None]], location: str | None, out: Output, *, turns: bool, refusal: str
+) -> int:
     async def inside() -> int | None:
+        if refusal:
+            raise Failure(USAGE, f"--turns: {refusal}")
         async with AsyncExitStack() as resources:
-            return await work(Session(location, out, resources))
+            return await work(Session(location, out, resources, turns=turns))
 
     def tell(code: int, error: BaseException) -> None:
         out.error(code, str(error), {"candidates": error.candidates} if isinstance(error, AmbiguousNameError) else {})

@@ -17,7 +17,7 @@ from ..removals import Removals
 from ..stores import AuditStore
 from ..threads import off_the_loop
 
-__all__ = ["Head", "Past", "read", "read_seen"]
+__all__ = ["Head", "Past", "in_order", "read", "read_seen"]
 
 
 class Head(NamedTuple):
@@ -77,7 +77,7 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
     while (origin := walk.origin) is not None:
         parent, seq, _ = origin
         _be_there(parent, seq, await walk.along(*origin))
-    return Past(head or Head(stream), _in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
+    return Past(head or Head(stream), in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
 
 
 def _be_there(stream: StreamId, seq: int | None, head: Head | None) -> None:
@@ -216,7 +216,7 @@ class _Walk:
         return not flaw
 
 
-def _in_order(turns: Iterable[CheckpointEvent]) -> list[CheckpointEvent]:
+def in_order(turns: Iterable[CheckpointEvent]) -> list[CheckpointEvent]:
     """Turns as they were begun: what others saved in the middle of one comes behind it, and never between a call of a
     tool and its result."""
     parts: dict[str, list[CheckpointEvent]] = {}

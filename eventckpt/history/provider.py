@@ -23,6 +23,7 @@ from . import sessions
 from .messages import StoredMessage
 from .past import Past, read, read_seen
 from .saving import Dedupe, OnConflict, Saver
+from .snapshots import is_reserved
 from .state import Standing
 from .transcript import newest
 from .turns import stored_messages, unpacked
@@ -39,7 +40,8 @@ class EventHistoryProvider(HistoryProvider):
 
     Args:
         store: the engine, such as `storage.store`. It is not closed with the provider.
-        source_id: whose history this is: providers with the same one share their sessions. 1 to 255 characters.
+        source_id: whose history this is: providers with the same one share their sessions. 1 to 255 characters; those
+            that begin with "eventckpt:" are this package's own.
         load_messages, store_outputs, store_inputs, store_context_messages, store_context_from: see
             `agent_framework.HistoryProvider`.
         skip_excluded: leave out, on load, messages whose `additional_properties["_excluded"]` is true.
@@ -84,6 +86,8 @@ class EventHistoryProvider(HistoryProvider):
     ) -> None:
         settings.instance("store", store, AuditStore, what="an AuditStore")
         settings.text("source_id", source_id, longest=MAX_RUN_ID)
+        if is_reserved(source_id):
+            raise ValueError(f"source_id begins as those of eventckpt's own do, which are reserved: {source_id!r}.")
         settings.flag("skip_excluded", skip_excluded)
         if max_messages is not None:
             settings.whole_number("max_messages", max_messages, least=1)

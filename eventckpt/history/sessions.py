@@ -16,10 +16,10 @@ from .past import read
 from .saving import BRANCH_MARK, Place, turn_at
 from .turns import packed
 
-__all__ = ["clear", "erase", "fork", "ids", "streams_of"]
+__all__ = ["BRANCH", "begun_by", "clear", "erase", "fork", "ids", "session_named", "streams_of"]
 
 _TRIES: Final = 100
-_BRANCH: Final = re.compile(rf".*~[0-9a-f]{{{BRANCH_MARK}}}", re.DOTALL)
+BRANCH: Final = re.compile(rf".*~[0-9a-f]{{{BRANCH_MARK}}}", re.DOTALL)
 
 
 async def ids(store: AuditStore, source_id: str) -> list[str]:
@@ -30,18 +30,19 @@ async def ids(store: AuditStore, source_id: str) -> list[str]:
 
 
 async def _is_branch(store: AuditStore, stream: StreamId) -> bool:
-    return _BRANCH.fullmatch(stream.run_id) is not None and await _begun_by(store, stream) is not None
+    return BRANCH.fullmatch(stream.run_id) is not None and await begun_by(store, stream) is not None
 
 
-async def _begun_by(store: AuditStore, branch: StreamId) -> str | None:
+async def begun_by(store: AuditStore, branch: StreamId) -> str | None:
     """The session that a stream with a branch's name is a branch of. Its first event tells, for anybody may call a
     session so; of one whose beginning was removed, the name."""
     async with aclosing(store.headers(branch)) as headers:
         first = await anext(headers, None)
-    return first.turn.session if first is not None and first.turn is not None else _named(branch.run_id)
+    return first.turn.session if first is not None and first.turn is not None else session_named(branch.run_id)
 
 
-def _named(run_id: str) -> str:
+def session_named(run_id: str) -> str:
+    """The session that the name of a branch begins with; of a long id, the beginning."""
     return run_id[: -1 - BRANCH_MARK]
 
 
@@ -49,9 +50,9 @@ async def streams_of(store: AuditStore, session: StreamId) -> list[StreamId]:
     """A session's own stream and its branches."""
     name = session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]
     async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=f"{name}~")) as found:
-        named = [stream async for stream in found if _BRANCH.fullmatch(stream.run_id)]
-    branches = [each for each in named if _named(each.run_id) == name]
-    return [session, *[each for each in branches if await _begun_by(store, each) in (session.run_id, name)]]
+        named = [stream async for stream in found if BRANCH.fullmatch(stream.run_id)]
+    branches = [each for each in named if session_named(each.run_id) == name]
+    return [session, *[each for each in branches if await begun_by(store, each) in (session.run_id, name)]]
 
 
 async def clear(store: AuditStore, session: StreamId, *, actor: str | None) -> list[StreamId]:

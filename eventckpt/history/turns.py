@@ -6,7 +6,7 @@ would turn a date in them into text and drop bytes in silence. Everything goes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from agent_framework import Message
@@ -14,15 +14,15 @@ from agent_framework import Message
 from .. import delta
 from ..chain import flaw_of
 from ..codec import MAX_RAW_SIZE, CheckpointCodec
-from ..errors import CheckpointDecodeError, CheckpointEncodeError
+from ..errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, Payload
+from ..text import safe
 from ..threads import off_the_loop
 
-__all__ = ["packed", "stored_messages", "unpacked"]
+__all__ = ["message_of", "packed", "stored_messages", "unpacked"]
 
 _MESSAGES: Final = "messages"
 _PROPERTIES: Final = "additional_properties"
-_TEXTS: Final = ("role", "author_name", "message_id")
 
 
 async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
@@ -38,7 +38,7 @@ def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
     raw = codec.encode_values({_MESSAGES: [_stored(message) for message in messages]})
     for index, stored in enumerate(_listed(codec.decode_values(raw))):
         try:
-            _message(stored)
+            message_of(stored)
         except CheckpointDecodeError as error:
             raise CheckpointEncodeError(
                 f"Message {index} of a turn could not be loaded again, so it is not saved: {error}"
@@ -70,6 +70,7 @@ async def unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[objec
         event: whole, with its data.
 
     Raises:
+        CheckpointTypeNotAllowedError: it holds a type that is not on the allow-list.
         CheckpointDecodeError: the event was changed or damaged, a later version wrote it, or it is no turn.
     """
     size = event.payload.raw_size if event.payload else 0
@@ -81,6 +82,8 @@ def _unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[object]:
         if (flaw := flaw_of(event)) or event.payload is None:
             raise CheckpointDecodeError(flaw or "it holds nothing")
         return _listed(codec.decode_values(delta.restore(event.payload, max_size=MAX_RAW_SIZE)))
+    except CheckpointTypeNotAllowedError as error:
+        raise error.about(f"{event.named()}: ") from error
     except CheckpointDecodeError as error:
         raise CheckpointDecodeError(f"{event.named()} cannot be read: {error}") from error
 
@@ -94,7 +97,7 @@ def stored_messages(event: CheckpointEvent, stored: Iterable[object]) -> Iterabl
     """
     for index, each in enumerate(stored):
         try:
-            yield _message(each)
+            yield message_of(each)
         except CheckpointDecodeError as error:
             yield CheckpointDecodeError(f"Message {index} of {event.named()} cannot be read: {error}")
 
@@ -106,14 +109,34 @@ def _listed(values: Mapping[str, object]) -> list[object]:
     return cast("list[object]", messages)
 
 
-def _message(stored: object) -> Message:
+def message_of(stored: object) -> Message:
+    """The message in what is stored of one, whoever wrote that.
+
+    Raises:
+        CheckpointDecodeError: it is none; says why.
+    """
     if type(stored) is not dict:
         raise CheckpointDecodeError(f"it is a {type(stored).__name__}, and no message")
-    fields = cast("dict[str, Any]", stored)
-    for name in _TEXTS:  # which the framework takes as they come, and the model's client would meet
-        if not isinstance(fields.get(name), str | None):
-            raise CheckpointDecodeError(f"its {name} is a {type(fields[name]).__name__}, and no text")
     try:
-        return Message.from_dict(fields)
+        message = Message.from_dict(cast("dict[str, Any]", stored))
+        odd = next(_no_texts(message), None)
     except Exception as error:  # whatever the framework's own classes make of hostile values
-        raise CheckpointDecodeError(f"it does not fit the installed agent_framework: {error}") from error
+        raise CheckpointDecodeError(f"it does not fit the installed agent_framework: {safe(error)}") from error
+    if odd is not None:
+        raise CheckpointDecodeError(f"its {odd} is no text")
+    return message
+
+
+def _no_texts(message: Message) -> Iterator[str]:
+    """What the framework has texts for, and takes anything: who reads a session looks things up by them."""
+    if not isinstance(message.role, str):  # pyright: ignore[reportUnnecessaryIsInstance] - as below, what was stored
+        yield "role"
+    for name in ("message_id", "author_name"):
+        if not isinstance(getattr(message, name), str | None):
+            yield name
+    for content in message.contents:
+        if not isinstance(content.type, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+            yield "content's type"
+        for name in ("text", "uri", "call_id", "name"):
+            if not isinstance(getattr(content, name), str | None):
+                yield f"content's {name}"

@@ -10,6 +10,7 @@ from .checkpoint_storage import (
     OnSaveError,
     RunCheckpointStorage,
 )
+from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict
 from .sqlite import SqliteCheckpointStorage
 
@@ -18,6 +19,8 @@ __all__ = [
     "Latest",
     "OnConflict",
     "OnSaveError",
+    "Resolver",
+    "RoutedCheckpointStorage",
     "RunCheckpointStorage",
     "SqliteCheckpointStorage",
 ]

@@ -23,6 +23,7 @@ from . import telemetry
 from .load import Reader
 from .memory import Bound, Memory
 from .payloads import BaseCache, Payloads
+from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict, Writer
 
 __all__ = [
@@ -95,6 +96,14 @@ class _Checkpoints:
             CheckpointTypeNotAllowedError, CheckpointDecodeError: see `CheckpointCodec.decode`.
             CheckpointStoreError: the engine failed.
         """
+        return (await self.load_with_hash(checkpoint_id))[0]
+
+    async def load_with_hash(self, checkpoint_id: str) -> tuple[WorkflowCheckpoint, str]:
+        """What `load` gives and does, and the SHA-256, in hexadecimal, of the bytes that the checkpoint was encoded to.
+
+        As long as nobody saves the checkpoint with other content, the hash is the same in every process. Foundry's host
+        asks for it: of a storage that has none it hashes what it encodes anew, which differs where a state holds a set.
+        """
         return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
@@ -159,15 +168,17 @@ class RunCheckpointStorage(_Checkpoints):
     """One run of an `EventCheckpointStorage`, as its own `CheckpointStorage`. Made by `for_run`, for one execution.
 
     Saves go to this run; `get_latest` and the lists see this run only. `load` and `delete` look in this run first
-    and then everywhere, since a run can begin from a checkpoint of another.
+    and then everywhere, since a run can begin from a checkpoint of another; those of a confined handle do not.
 
     What a handle has read or written sets where its next save continues, and no other handle knows of it: two that
     resume one checkpoint are two writers, in one process as in two. Its own saves take turns.
     """
 
-    def __init__(self, core: _Core, run_id: str, workflow_name: str | None) -> None:
+    def __init__(
+        self, core: _Core, run_id: str, workflow_name: str | None, *, confined: bool = False, looks: bool = False
+    ) -> None:
         self._core = core
-        self._bound = Bound(run_id)
+        self._bound = Bound(run_id, confined=confined, looks=looks)
         self.run_id = run_id
         self.workflow_name = workflow_name
 
@@ -257,17 +268,38 @@ class EventCheckpointStorage(_Checkpoints):
         """The engine: what audits, processors and listings of runs go by."""
         return self._store
 
-    def for_run(self, run_id: str, *, workflow_name: str | None = None) -> RunCheckpointStorage:
+    def for_run(self, run_id: str, *, workflow_name: str | None = None, confined: bool = False) -> RunCheckpointStorage:
         """A storage bound to the run `run_id`, itself a `CheckpointStorage`.
 
         Args:
             run_id: 1 to 255 characters, chosen by the application: an order number, a session id.
             workflow_name: the run's workflow; if left out, it is learnt from the first save, list or latest.
+            confined: whether `load` and `delete` find only what is in this run, or in the forks that conflicts have
+                made of it: for a host that takes checkpoint ids from its clients.
 
         Raises:
-            TypeError, ValueError: an argument is not text, or is blank, too long or not valid Unicode.
+            TypeError, ValueError: an argument is not of this kind; a text is blank, too long or not valid Unicode.
         """
         settings.text("The run id", run_id, longest=MAX_RUN_ID)
         if workflow_name is not None:
             settings.text("workflow_name", workflow_name)
-        return RunCheckpointStorage(self._core, run_id, workflow_name)
+        settings.flag("confined", confined)
+        return RunCheckpointStorage(self._core, run_id, workflow_name, confined=confined)
+
+    def for_each(self, resolver: Resolver) -> RoutedCheckpointStorage:
+        """One storage for a host that takes one for all its threads: each call goes to the run that `resolver` names.
+
+        Args:
+            resolver: called in the context of each call, with nothing; gives the run id, or something to await for it:
+                the `get` of a `ContextVar` that each request sets, as a rule.
+
+        Raises:
+            TypeError: `resolver` cannot be called.
+        """
+        settings.function("resolver", resolver)
+
+        def bind(run_id: str, *, looks: bool) -> RunCheckpointStorage:
+            settings.text("The run id", run_id, longest=MAX_RUN_ID)
+            return RunCheckpointStorage(self._core, run_id, None, confined=True, looks=looks)
+
+        return RoutedCheckpointStorage(bind, resolver, self._report)

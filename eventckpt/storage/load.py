@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 from operator import attrgetter
-from typing import Final
+from typing import Final, NamedTuple
 
 from agent_framework import WorkflowCheckpoint
 
@@ -35,8 +35,9 @@ from ..threads import off_the_loop
 from . import telemetry
 from .memory import EMPTY, Bound, Head, Memory, Tip
 from .payloads import Payloads
+from .placement import is_named_after
 
-__all__ = ["Reader"]
+__all__ = ["Loaded", "Reader"]
 
 logger: Final = logger_of("eventckpt")
 
@@ -45,7 +46,15 @@ _PAUSES: Final = (0.0, 0.05, 0.2, 0.5, 1.0)
 _PLACE: Final = attrgetter("place")
 _SEQ: Final = attrgetter("seq")
 _AT_ONCE: Final = 16  # whole events that a listing holds in memory
+_FORKS: Final = 100  # of forks, each of the one before it: further a confined handle follows none
 _HINTS: Final = 4  # documents that are followed to no live checkpoint before the log is asked for all runs
+
+
+class Loaded(NamedTuple):
+    """A checkpoint, and what its payload's raw bytes hash to."""
+
+    checkpoint: WorkflowCheckpoint
+    raw_sha256: str
 
 
 class _RemovedError(CheckpointDecodeError):
@@ -69,7 +78,7 @@ class Reader:
         self._codec = codec
         self._memory = memory
 
-    async def load(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> WorkflowCheckpoint:
+    async def load(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Loaded:
         """The newest content of a live checkpoint. To load it is to go on from there: see `memory`.
 
         Args:
@@ -82,7 +91,7 @@ class Reader:
                 return await self._loaded(checkpoint_id, bound, workflow_name)
         raise _not_found(checkpoint_id)
 
-    async def _loaded(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> WorkflowCheckpoint:
+    async def _loaded(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> Loaded:
         versions = bound.versions() if bound is not None else {}
         located = await self.locate(checkpoint_id, bound, workflow_name)
         if located is None:
@@ -103,7 +112,7 @@ class Reader:
             bound.goes_on(execution)
         self._memory.note(tip)
         self._memory.has_answer(event)
-        return checkpoint
+        return Loaded(checkpoint, event.payload.raw_sha256 if event.payload is not None else "")
 
     async def _head_of(self, stream: StreamId, located: FoundEvent) -> Head:
         """Where a run stands, which may be the one that was just looked into."""
@@ -112,7 +121,7 @@ class Reader:
 
     async def locate(self, checkpoint_id: str, bound: Bound | None, workflow_name: str | None) -> FoundEvent | None:
         """Where a live checkpoint lies: in the bound run, or else, over all runs, where it was written last; None if
-        there is none."""
+        there is none. A confined handle looks past its run only into what a conflict made of it."""
         if not is_name(checkpoint_id):
             return None
         own: StreamId | None = None
@@ -126,7 +135,27 @@ class Reader:
             own = StreamId(located.event.workflow_name, bound.run_id)
             if located.event.stream != own:
                 located = await self._store.find(checkpoint_id, stream=own) or located
-        return located if located is not None and located.event.type == "checkpoint" else None
+        if located is None or located.event.type != "checkpoint":
+            return None
+        if bound is not None and bound.confined and not await self._came_of(located.event.stream, bound.run_id):
+            return None
+        return located
+
+    async def _came_of(self, stream: StreamId, run_id: str) -> bool:
+        """Whether a run is another one, or what conflicts have made of that: forks, each under the name of the run
+        before it and with a first event that says so. A name alone proves nothing."""
+        for _ in range(_FORKS):
+            if stream.run_id == run_id:
+                return True
+            async with aclosing(self._store.headers(stream, lte=1)) as headers:
+                first = await anext(headers, None)
+            parent = first.forked_from if first is not None else None
+            if parent is None or parent.workflow_name != stream.workflow_name:
+                return False
+            if not is_named_after(stream.run_id, parent.run_id):
+                return False
+            stream = StreamId(stream.workflow_name, parent.run_id)
+        return False
 
     async def latest(self, workflow_name: str, bound: Bound | None) -> WorkflowCheckpoint | None:
         """The live checkpoint committed last. An undecodable one raises: it never gives way to an older one.
@@ -345,6 +374,8 @@ class Reader:
         where = f"{event.named()} cannot be loaded: "
         outcome = "failed"
         try:
+            if event.type != "checkpoint":
+                raise CheckpointDecodeError(f"it holds no checkpoint: its type is {event.type}; see `eventckpt verify`")
             raw, bases = await self._payloads.read(event, held)
             drifts: list[Drift] = []
             checkpoint = await off_the_loop(len(raw), self._codec.decode, raw, told=drifts.append, texts=texts)

@@ -18,7 +18,16 @@ from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..lru import Lru
 from .attempts import Attempts
 
-__all__ = ["EMPTY", "Bound", "Execution", "Executions", "Head", "Memory", "Tip"]
+__all__ = [
+    "EMPTY",
+    "Bound",
+    "Execution",
+    "Executions",
+    "Head",
+    "Memory",
+    "Tip",
+    "Turns",
+]
 
 _OTHERS: Final = 10  # other workflows of a bound run that are read when a checkpoint is loaded
 _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
@@ -40,6 +49,22 @@ class Head(NamedTuple):
 
 
 EMPTY: Final = Head(0, "")
+
+
+class Turns:
+    """What is done by turns, in the order in which it was asked for. A storage may be used in one event loop after the
+    other."""
+
+    def __init__(self) -> None:
+        self._lock: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """Held by whose turn it is."""
+        loop = asyncio.get_running_loop()
+        if self._lock is None or self._lock[0] is not loop:
+            self._lock = loop, asyncio.Lock()
+        return self._lock[1]
 
 
 class Tip(NamedTuple):
@@ -86,7 +111,7 @@ class Execution:
         """Up to here others may have written; what lies between this seq and the head, it wrote itself."""
         self.must_look: bool = False
         """Whether the run was read, or may have been, without its head being known: the next save looks."""
-        self._turn: tuple[asyncio.AbstractEventLoop, asyncio.Lock] | None = None
+        self._turns = Turns()
         self.outage: CheckpointStoreError | None = None
         """What the last turn was told that found the store out of reach."""
         self.version: int = 0
@@ -107,11 +132,8 @@ class Execution:
 
     @property
     def turn(self) -> asyncio.Lock:
-        """Held by the save whose turn it is. A storage may be used in one event loop after the other."""
-        loop = asyncio.get_running_loop()
-        if self._turn is None or self._turn[0] is not loop:
-            self._turn = loop, asyncio.Lock()
-        return self._turn[1]
+        """Held by the save whose turn it is."""
+        return self._turns.lock
 
     def saw(self, head: Head, *, since: int) -> None:
         """Its run was read when `version` was `since`, and ended with `head`. A conflict before that is over."""
@@ -181,14 +203,21 @@ _here: ContextVar[tuple[_Here, ...]] = ContextVar("eventckpt_here", default=())
 
 
 class Bound:
-    """What one handle knows of its run: an execution for each workflow whose checkpoints go through it."""
+    """What one handle knows of its run: an execution for each workflow whose checkpoints go through it.
 
-    def __init__(self, run_id: str) -> None:
+    Args:
+        run_id: the run.
+        confined: whether the handle finds nothing outside of its run.
+        looks: whether its first save looks where the run stands, as if that had been read.
+    """
+
+    def __init__(self, run_id: str, *, confined: bool = False, looks: bool = False) -> None:
         self.run_id = run_id
+        self.confined = confined
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
         self._in_use: WeakValueDictionary[str, Execution] = WeakValueDictionary()
         self._loaded: Lru[str, Tip] = Lru(_LOADED)
-        self._loads = False
+        self._loads = looks
         self._last: Execution | None = None
 
     @property

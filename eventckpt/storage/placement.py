@@ -18,7 +18,7 @@ from ..stores import EventStore, FoundEvent, head_of
 from ..text import described
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 
-__all__ = ["Place", "Placement", "begins", "continues", "forks", "supersedes"]
+__all__ = ["Place", "Placement", "begins", "continues", "forks", "is_named_after", "supersedes"]
 
 _MARK: Final = 128
 """Characters of a checkpoint's id that a fork's name takes; of a longer one, it takes the SHA-256."""
@@ -74,11 +74,20 @@ def forks(place: Place, checkpoint_id: str) -> Iterator[Place]:
     whole = checkpoint_id if len(checkpoint_id) <= _MARK else sha256(checkpoint_id.encode()).hexdigest()
     for mark in (checkpoint_id[:8], whole):
         yield Place(
-            StreamId(place.stream.workflow_name, f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}"),
+            StreamId(place.stream.workflow_name, _fork_name(run_id, mark)),
             Head(0, parent.digest) if parent else EMPTY,
             parent,
             forked_from=parent.point if parent else nothing_seen,
         )
+
+
+def is_named_after(run_id: str, parent: str) -> bool:
+    """Whether the name of a run is one that a conflict gives to a fork of `parent`."""
+    return run_id == _fork_name(parent, run_id.rpartition("~")[2])
+
+
+def _fork_name(run_id: str, mark: str) -> str:
+    return f"{run_id[: MAX_RUN_ID - 1 - len(mark)]}~{mark}"
 
 
 class Placement:

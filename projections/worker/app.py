@@ -36,6 +36,9 @@ Store = Annotated[
         help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
     ),
 ]
+Turns = Annotated[
+    bool, typer.Option("--turns", help="The projection of the sessions in the store, in place of that of the runs.")
+]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
 
 
@@ -64,6 +67,7 @@ Seconds = Annotated[float, typer.Option(help="Seconds.")]
 @app.command()
 def run(
     store: Store = None,
+    turns: Turns = False,
     host: Host = "127.0.0.1",
     port: Port = None,
     max_poll_age: MaxPollAge = 60.0,
@@ -98,6 +102,7 @@ def run(
         "max_stall": max_stall,
         "scaler_name": scaler_name,
         "store_timeout": store_timeout,
+        "turns": turns,
     }
 
     async def work() -> None:
@@ -110,40 +115,42 @@ def run(
 
 
 @app.command()
-def status(store: Store = None, as_json: Json = False) -> None:
+def status(store: Store = None, turns: Turns = False, as_json: Json = False) -> None:
     """Ranges, their owners, positions, lag, attempts, what is parked, and why the projection is not to be believed."""
-    complete(commands.status(store, as_json=as_json))
+    complete(commands.status(store, turns=turns, as_json=as_json))
 
 
 @app.command()
-def rebuild(store: Store = None) -> None:
+def rebuild(store: Store = None, turns: Turns = False) -> None:
     """Build the projection anew beside the one in use, then put it in use. Workers may go on meanwhile. Exit with
     1, and change nothing, while another rebuild is at work."""
-    complete(commands.rebuild(store))
+    complete(commands.rebuild(store, turns=turns))
 
 
 @app.command()
-def compare(store: Store = None, as_json: Json = False) -> None:
+def compare(store: Store = None, turns: Turns = False, as_json: Json = False) -> None:
     """Compare the projection with the log, run by run; exit with 1 if they differ."""
-    if complete(commands.compare(store, as_json=as_json)):
+    if complete(commands.compare(store, turns=turns, as_json=as_json)):
         raise typer.Exit(FOUND_WRONG)
 
 
 @app.command()
-def unpark(store: Store = None) -> None:
+def unpark(store: Store = None, turns: Turns = False) -> None:
     """Apply what was parked once more, and let ranges that were stopped go on; exit with 1 if something stays."""
-    if complete(commands.unpark(store)):
+    if complete(commands.unpark(store, turns=turns)):
         raise typer.Exit(FOUND_WRONG)
 
 
 @app.command()
 def reset(
-    store: Store = None, start: Annotated[str, typer.Option(help="beginning or now.")] = "beginning"
-) -> None:  # fmt: skip
+    store: Store = None,
+    turns: Turns = False,
+    start: Annotated[str, typer.Option(help="beginning or now.")] = "beginning",
+) -> None:
     """Forget all positions, so that reading begins anew. Stop the workers before."""
 
     async def work() -> None:
         options = well_formed(lambda: ProcessorOptions(start=cast(Any, start)))
-        await commands.reset(store, options.start)
+        await commands.reset(store, options.start, turns=turns)
 
     complete(work())

@@ -24,9 +24,9 @@ _ASKED: Final = 1_000
 """Ranges that `status` asks about: several times as many as a container has partitions."""
 
 
-async def status(store: str | None, *, as_json: bool) -> None:
+async def status(store: str | None, *, turns: bool, as_json: bool) -> None:
     """Print how each range stands, what is parked, and whether the projection is to be believed."""
-    async with _processor(store) as (name, processor):
+    async with _processor(store, turns=turns) as (name, processor):
         ranges = await processor.status(ask_at_most=_ASKED)
         doubted = await processor.doubted()
         parked = await processor.parked()
@@ -46,9 +46,9 @@ async def status(store: str | None, *, as_json: bool) -> None:
         print_table("Parked", aside)
 
 
-async def rebuild(store: str | None) -> None:
+async def rebuild(store: str | None, *, turns: bool) -> None:
     """Fill a new projection beside the one in use, then put it in use."""
-    async with engine_of(store) as engine:
+    async with engine_of(store, turns=turns) as engine:
         console = Console(stderr=True, markup=False, highlight=False, emoji=False)
         with console.status("rebuilding") as shown:
 
@@ -59,9 +59,9 @@ async def rebuild(store: str | None) -> None:
     say(f"{name} is in use")
 
 
-async def compare(store: str | None, *, as_json: bool) -> int:
+async def compare(store: str | None, *, turns: bool, as_json: bool) -> int:
     """Print where log and projection differ; how many runs do."""
-    async with engine_of(store, read_only=True) as engine:
+    async with engine_of(store, turns=turns, read_only=True) as engine:
         differences = [each async for each in differences_from_log(engine.store, engine.feed, engine.store.run_store())]
     rows = [
         {"workflow": each.stream.workflow_name, "run": each.stream.run_id, "what": each.what} for each in differences
@@ -75,18 +75,18 @@ async def compare(store: str | None, *, as_json: bool) -> int:
     return len(rows)
 
 
-async def unpark(store: str | None) -> int:
+async def unpark(store: str | None, *, turns: bool) -> int:
     """Apply what was parked once more; how many events stay parked."""
-    async with _processor(store, certain=True) as (_, processor):
+    async with _processor(store, turns=turns, certain=True) as (_, processor):
         taken = await processor.unpark()
         left = len(await processor.parked())
     say(f"applied {taken}, still parked {left}")
     return left
 
 
-async def reset(store: str | None, start: Start) -> None:
+async def reset(store: str | None, start: Start, *, turns: bool) -> None:
     """Forget all positions of the projection in use."""
-    async with _processor(store, certain=True) as (name, processor):
+    async with _processor(store, turns=turns, certain=True) as (name, processor):
         try:
             await processor.reset(start)
         except RuntimeError as error:
@@ -96,10 +96,10 @@ async def reset(store: str | None, start: Start) -> None:
 
 @asynccontextmanager
 async def _processor(
-    store: str | None, *, certain: bool = False
+    store: str | None, *, turns: bool, certain: bool = False
 ) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
     """The processor of the projection in use, not started; `certain` for who changes something."""
-    async with engine_of(store, read_only=not certain) as engine:
+    async with engine_of(store, turns=turns, read_only=not certain) as engine:
         name = await engine.store.run_store().active(certain=certain)
         yield name, Projector(engine, ProcessorOptions()).processor_of(name)
 

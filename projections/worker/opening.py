@@ -14,9 +14,14 @@ __all__ = ["engine_of"]
 
 @asynccontextmanager
 async def engine_of(
-    store: str | None, *, read_only: bool = False, create: bool = False, patience: float = 30.0
+    store: str | None,
+    *,
+    read_only: bool = False,
+    create: bool = False,
+    patience: float = 30.0,
+    turns: bool = False,
 ) -> AsyncGenerator[Engine, None]:
     """The engine of a store, `--store` or that of the environment; `read_only` for who only looks, `create` for who is
-    there before the first event. What it asks of the store has `patience` seconds."""
+    there before the first event. What it asks of the store has `patience` seconds. `turns`: of its sessions."""
     async with open_store(store, read_only=read_only, must_exist=not create, patience=patience) as opened:
-        yield open_engine(opened)
+        yield open_engine(opened.sessions() if turns else opened)

@@ -40,6 +40,7 @@ class ServeOptions:
     max_stall: float
     scaler_name: str | None
     store_timeout: float
+    turns: bool = False
 
     def __post_init__(self) -> None:
         settings.text("host", self.host)
@@ -61,7 +62,9 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as resources:
-        engine = await resources.enter_async_context(engine_of(store, create=True, patience=about.store_timeout))
+        engine = await resources.enter_async_context(
+            engine_of(store, create=True, patience=about.store_timeout, turns=about.turns)
+        )
         projector = Projector(engine, options)
         health = Health(projector, Terms(about.max_poll_age, about.max_stall), SYSTEM_CLOCK)
         metrics = registry(projector, health)

@@ -15,12 +15,14 @@ import pytest
 from prometheus_client import generate_latest
 
 from eventckpt.errors import StoreUnavailableError
+from eventckpt.stores import AuditStore
 from eventckpt.stores.change_feed import EVERYTHING
 from projections import LatestProjection, Lease, ProcessorOptions, open_engine
 from projections.projector import Projector
 from projections.worker.health import Health, Terms
 from projections.worker.metrics import registry
 
+from ..conversations import branched, clear_event, session, talked
 from .commands import ended, projected, running
 from .promql import documented_metrics
 from .rig import Rig
@@ -44,6 +46,31 @@ async def test_a_worker_projects_shows_itself_and_releases_everything_on_sigterm
     assert any("Projecting into 'latest'" in line["message"] for line in lines)
     [lease] = await rig.leases("eventckpt-latest")
     assert lease.owner is None
+
+
+async def test_a_worker_projects_the_sessions_beside_the_runs(sqlite_rig: Rig) -> None:
+    rig = sqlite_rig
+    await rig.writer.write("a")
+    store = rig.writer.store
+    assert isinstance(store, AuditStore)
+    sessions = store.sessions()
+    one, two = await talked(sessions, session(), "one", "two")
+    branch = await branched(sessions, one, "other")
+    async with running(rig, "--turns", "--poll-interval", "0.1") as worker:
+        await worker.until("/metrics", lambda _, body: 'eventckpt_projector_events_total{range="-FF"} 3.0' in body)
+        await sessions.append(clear_event(two, **{branch.run_id: 1}))
+        await worker.until("/metrics", lambda _, body: 'eventckpt_projector_events_total{range="-FF"} 4.0' in body)
+        assert (await worker.health())[1]["status"] == "ok"
+        assert await worker.terminated() == 0
+    documents = await sessions.run_store().get(session(), branch)
+    assert documents[branch].session == "s1"
+    assert (documents[session()].checkpoints, documents[session()].checkpoint_id) == (2, None)
+    code, _, errors = await ended(rig, "compare", "--turns")
+    assert (code, errors) == (0, "log and projection agree\n")
+    assert (await ended(rig, "compare"))[0] == 1  # the runs have a projection of their own, and no worker
+    for command in ("rebuild", "status", "unpark", "reset"):
+        assert (await ended(rig, command, "--turns"))[0] == 0
+    assert [info.run_id async for info in store.run_store().all()] == []
 
 
 async def test_the_tools_around_a_worker(sqlite_rig: Rig) -> None:

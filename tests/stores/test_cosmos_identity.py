@@ -315,6 +315,7 @@ async def test_the_doctor_tells_a_reader_what_is_missing_and_what_holds(account:
         "expiry": True,
         "consistency": True,
         "reading": True,
+        "sessions": True,
     }
     [access] = [check for check in checks if check.name == "access"]
     assert not access.ok

@@ -83,9 +83,11 @@ async def test_with_a_fifth_of_all_requests_failing_every_read_is_right(
         async def read_everything() -> None:
             assert await workflow_headers(store) == everything
             assert await workflow_headers(store, desc=True) == everything[::-1]
+            assert sorted([each async for each in store.run_ids("workflow")]) == [f"run {n}" for n in range(6)]
             for chain in chains:
                 assert await headers(store, chain[0].stream) == headers_of(chain)
                 assert await headers(store, chain[0].stream, desc=True) == headers_of(chain)[::-1]
+                assert [event async for event in store.newest(chain[0].stream)] == chain[::-1]
                 assert await store.read(chain[0].stream, 1, 5, 12) == [chain[0], chain[4], chain[11]]
                 located = await store.find(chain[6].checkpoint_id)
                 assert located == (chain[6], chain[-1].header())

@@ -26,6 +26,7 @@ from eventckpt.chain import sealed
 from eventckpt.errors import StoreReadOnlyError, StreamConflict
 from eventckpt.runs import fold
 from eventckpt.stores.conformance import make_event
+from eventckpt.stores.cosmos import INDEXING_POLICY
 from projections import LatestProjection, ProcessorOptions, compare, open_engine
 from projections.projector import Projector
 
@@ -43,7 +44,7 @@ from ..cosmos_emulator.roles import (
     Role,
 )
 from ..cosmos_emulator.routes import Call
-from .identities import EVENTS, LEASES, PROJECTIONS, ROLES, IdentityAccount, identity_account, role
+from .identities import DATABASE, EVENTS, LEASES, PROJECTIONS, ROLES, IdentityAccount, identity_account, role
 
 pytestmark = pytest.mark.slow  # every operation in every role
 
@@ -103,6 +104,24 @@ async def test_the_role_of_workflows_is_enough_and_used_up(account: IdentityAcco
     await again.save(checkpoint(3, first))  # a fork
     assert await again.delete(second.checkpoint_id)
     assert account.identity.actions_used(principal, EVENTS) == given.actions
+
+
+async def test_the_role_of_workflows_is_enough_for_sessions_and_used_up_without_a_right_to_runs(
+    account: IdentityAccount,
+) -> None:
+    container = f"{EVENTS}-sessions"
+    account.emulator.provision(DATABASE, container, "/stream", indexingPolicy=INDEXING_POLICY)
+    given = role("workflows")
+    principal = account.principal({container: given})
+    store = (await account.store(principal)).sessions()
+    first = snapshot(make_event(STREAM, 1))
+    await store.append(first)
+    await store.append(snapshot(make_event(STREAM, 2, previous=first, data=LARGE)))
+    again = (await account.store(principal)).sessions()
+    assert [event.seq async for event in again.newest(STREAM)] == [2, 1]
+    assert [run_id async for run_id in again.run_ids(STREAM.workflow_name)] == [STREAM.run_id]
+    assert (await again.read(STREAM, 1))[0].digest == first.digest
+    assert account.identity.actions_used(principal, container) == given.actions
 
 
 async def test_the_role_of_maintenance_is_enough_and_used_up(account: IdentityAccount) -> None:

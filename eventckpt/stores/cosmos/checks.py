@@ -40,7 +40,8 @@ async def checks(container: Container, *, beside: str = "") -> list[Check]:
                 found.append(await _writing(container))
     except CheckpointStoreError as error:
         if beside and not found and isinstance(error, StoreReadOnlyError):
-            return [Check(beside, True, f"whether they have a container cannot be told: {error}")]
+            detail = f"this identity may not see whether there is a container of {beside}"
+            return [Check(beside, True, f"{detail}, and needs to only where it keeps some")]
         found.append(Check("access", False, str(error), "Everything above this line holds."))
     return [each._replace(name=f"{beside}: {each.name}") for each in found] if beside else found
 

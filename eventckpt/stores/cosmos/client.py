@@ -11,7 +11,7 @@ from azure.cosmos.aio import CosmosClient
 from ...errors import CheckpointStoreError
 from .requests import operation
 
-__all__ = ["Connections"]
+__all__ = ["Connections", "SharedConnections"]
 
 
 class Connections:
@@ -78,3 +78,22 @@ class Connections:
         client, self._client = self._client, None
         if self._owned and client is not None:
             await client.close()
+
+
+class SharedConnections(Connections):
+    """The connections of a store in the hands of what is kept beside it: closed by itself, and with the store.
+
+    Args:
+        own: the store's.
+        name: of the container that they are used for, for errors.
+    """
+
+    def __init__(self, own: Connections, *, name: str) -> None:
+        super().__init__(own.client, owned=False, name=name, timeout=own.timeout)
+        self._own = own
+
+    @asynccontextmanager
+    async def in_use(self, *, many: bool = False) -> AsyncGenerator[None, None]:
+        """See `Connections.in_use`; the store that they are of waits for it too."""
+        async with super().in_use(many=many), self._own.in_use(many=many):
+            yield

@@ -28,7 +28,7 @@ from ..documents import DocumentStore
 from ..names import check_projection
 from . import checks, connection, copies, follow, listings, lookups, markers, parts, streams
 from .change_feed import CosmosChangeFeed
-from .client import Connections
+from .client import Connections, SharedConnections
 from .connection import CosmosCredential
 from .container import Container
 from .documents import CosmosDocumentStore
@@ -59,7 +59,7 @@ class CosmosLog(AuditStore):
 
     Args:
         container: of the events.
-        connections: of the store. Closing either of its logs closes them.
+        connections: those that are closed with it.
     """
 
     def __init__(self, container: Container, connections: Connections) -> None:
@@ -354,15 +354,17 @@ class CosmosEventStore(CosmosLog):
         }
         events = Container(_LAYOUT, connections, name=target.container_name, given=container_client, **place)
         super().__init__(events, connections)
+        name = f"{target.container_name}-sessions"
+        shared = SharedConnections(connections, name=name)
         sessions = Container(
             _SESSIONS,
-            connections,
-            name=f"{target.container_name}-sessions",
+            shared,
+            name=name,
             first=None if container_client is None else partial(_itself, container_client),
             only_saves_make_it=True,
             **place,
         )
-        self._sessions = CosmosLog(sessions, connections)
+        self._sessions = CosmosLog(sessions, shared)
 
     def sessions(self) -> AuditStore:
         """See `EventStore.sessions`. They are in the container `<container_name>-sessions`, which the first save of

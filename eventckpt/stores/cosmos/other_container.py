@@ -31,21 +31,26 @@ class OtherContainer:
         self._connections = connections
         self._where = where
 
-    async def rows(self, text: str, parameters: Sequence[Mapping[str, object]]) -> AsyncGenerator[Item, None]:
-        """The rows of a query over all partitions, which sorts nothing, as its pages come.
+    async def rows(
+        self, text: str, parameters: Sequence[Mapping[str, object]], *, partition_key: str | None = None
+    ) -> AsyncGenerator[Item, None]:
+        """The rows of a query, as its pages come.
 
         Args:
-            text: the query.
+            text: the query; over all partitions it sorts nothing.
             parameters: a `name` and a `value` for each that is in it.
+            partition_key: the partition to ask; None: all.
 
         Raises:
             StoreNotFoundError: there is no such container, or database.
             CheckpointStoreError: it cannot be read, translated as for containers of ours.
         """
 
+        scope: dict[str, Any] = {} if partition_key is None else {"partition_key": partition_key}
+
         def begin() -> Any:
             given: list[dict[str, Any]] = [dict(each) for each in parameters]
-            return self._proxy.query_items(text, parameters=given, response_hook=check_documents).by_page()
+            return self._proxy.query_items(text, parameters=given, response_hook=check_documents, **scope).by_page()
 
         cursor = Cursor(lambda request: ask(request, self._where), begin)
         while True:

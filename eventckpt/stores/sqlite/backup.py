@@ -25,7 +25,8 @@ from ...errors import (
 )
 from .errors import primary_code, store_errors
 from .guarded import BESIDE, connect, refuse_what_is_no_file
-from .schema import APPLICATION_ID, differences, give_new_id, migrate, pragma, transaction, version_of
+from .schema import APPLICATION_ID, differences, give_new_id, has_sessions, migrate, pragma, transaction, version_of
+from .tables import RUNS, SESSIONS, Tables
 
 __all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "give_name", "look_over", "replace_store"]
 
@@ -41,7 +42,10 @@ class Content(NamedTuple):
     events: int
     runs: int
     position: int
-    """The highest that was given."""
+    """The highest that was given to an event of a run."""
+    session_events: int
+    sessions: int
+    """Each branch of one by itself."""
 
 
 def belongings(file: Path) -> list[Path]:
@@ -127,12 +131,19 @@ def look_over(copy: Path, named: Path) -> Content:
                 f"{named} has not the schema of a store: {'; '.join(different)}. Move its runs into a new store "
                 "(export, import)."
             )
-        row = connection.execute(
-            "SELECT (SELECT count(*) FROM events),"
-            " (SELECT count(*) FROM (SELECT DISTINCT workflow_name, run_id FROM events)),"
-            " (SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = 'events' AND typeof(seq) = 'integer')"
+        (position,) = connection.execute(
+            f"SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = '{RUNS.events}' AND typeof(seq) = 'integer'"
         ).fetchone()
-        return Content(*row)
+        sessions = _counted(connection, SESSIONS) if has_sessions(connection) else (0, 0)
+        return Content(*_counted(connection, RUNS), position, *sessions)
+
+
+def _counted(connection: sqlite3.Connection, tables: Tables) -> tuple[int, int]:
+    """How many events a log has, and of how many streams."""
+    return connection.execute(
+        f"SELECT (SELECT count(*) FROM {tables.events}),"
+        f" (SELECT count(*) FROM (SELECT DISTINCT workflow_name, run_id FROM {tables.events}))"
+    ).fetchone()
 
 
 def finish(copy: Path, *, like: Path, in_its_place: bool, as_another: bool) -> None:

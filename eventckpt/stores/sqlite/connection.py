@@ -46,14 +46,14 @@ class Threads:
     def __init__(
         self, path: Path, *, synchronous: Literal["FULL", "NORMAL", "OFF"], busy_timeout: float, read_only: bool
     ) -> None:
-        self.path = path
-        self.read_only = read_only
+        self.path: Path = path
+        self.read_only: bool = read_only
         self.lock: threading.Lock = threading.Lock()
         """Held to hand a job over or to close, so that no job comes after the last one."""
         self._file = StoreFile(path)
         opening = Opening(self._file, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only)
-        self.reader = _Worker(opening.to_read, "eventckpt-sqlite-reader")
-        self.writer = _Worker(opening.to_write, "eventckpt-sqlite-writer", after=self.reader)
+        self.reader: _Worker = _Worker(opening.to_read, "eventckpt-sqlite-reader")
+        self.writer: _Worker = _Worker(opening.to_write, "eventckpt-sqlite-writer", after=self.reader)
         self._closed = False
         self._process: int | None = None
         """The process whose threads the workers are, once there are any."""
@@ -98,8 +98,8 @@ class Connections:
     """The connections to a store's file: what a store and its other ports work with, on one log."""
 
     def __init__(self, threads: Threads, tables: Tables) -> None:
-        self.path = threads.path
-        self.read_only = threads.read_only
+        self.path: Path = threads.path
+        self.read_only: bool = threads.read_only
         self.lock: threading.Lock = threads.lock
         """See `Threads.lock`."""
         self._threads = threads

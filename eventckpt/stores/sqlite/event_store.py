@@ -100,7 +100,7 @@ class SqliteEventStore(AuditStore):
             Threads(self.path, synchronous=synchronous, busy_timeout=busy_timeout, read_only=read_only), RUNS
         )
         self._appends = Appends(self._connections)
-        self._sessions: _Sessions | None = None
+        self._sessions = _Sessions(self)
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`. Waiting appends of other tasks and threads are committed with this one."""
@@ -289,8 +289,6 @@ class SqliteEventStore(AuditStore):
     def sessions(self) -> SqliteEventStore:
         """See `EventStore.sessions`: tables of the same file, made with the first write to them. Closing it by itself
         closes nothing of this store, and this store has the closed one from then on."""
-        if self._sessions is None:
-            self._sessions = _Sessions(self)
         return self._sessions
 
     def run_store(self, name: str | None = None) -> RunStore:
@@ -318,8 +316,7 @@ class SqliteEventStore(AuditStore):
     async def close(self) -> None:
         """See `EventStore.close`. A closed store refuses further work."""
         self._appends.hand_over()
-        if self._sessions is not None:
-            self._sessions.hand_over()
+        self._sessions.hand_over()
         await self._connections.close()
 
     async def _stretches(

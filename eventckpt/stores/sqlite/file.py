@@ -23,6 +23,7 @@ from ...errors import CheckpointStoreError, StoreNotFoundError, StoreReadOnlyErr
 from .errors import passing, primary_code
 from .schema import (
     APPLICATION_ID,
+    has_events,
     has_sessions,
     make_sessions,
     pragma,
@@ -325,7 +326,7 @@ class StoreConnection:
             if known:
                 self._refuse_what_is_no_store(written[0])
             for tables in LOGS:
-                if tables in known or self._has(tables):
+                if tables in known or tables is RUNS or has_events(connection, tables):
                     self._compare(tables, known.get(tables))
             self._schema = pragma(connection, "schema_version")
         except sqlite3.DatabaseError as error:

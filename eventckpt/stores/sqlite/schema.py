@@ -25,10 +25,12 @@ __all__ = [
     "APPLICATION_ID",
     "MIGRATIONS",
     "RUN_LISTING",
+    "SESSION_LOG",
     "NoUnicode",
     "bound",
     "differences",
     "give_new_id",
+    "has_events",
     "has_run_listing",
     "has_sessions",
     "is_behind",
@@ -123,7 +125,7 @@ RUN_LISTING: Final = _run_listing(RUNS)
 where that was written with it. 0.1.0 knows nothing of it, and always writes another seq and none of these columns: so
 its document leaves the one index for the other, of those that are still to be read. See `run_listing`."""
 
-_SESSIONS: Final = _event_tables(SESSIONS) + _derived_tables(SESSIONS) + _run_listing(SESSIONS)
+SESSION_LOG: Final = _event_tables(SESSIONS) + _derived_tables(SESSIONS) + _run_listing(SESSIONS)
 """An addition that is made with the first write to the log of sessions: who keeps none has none of it."""
 
 _OF_SQLITE: Final = {
@@ -280,6 +282,11 @@ def has_run_listing(log: Log) -> bool:
     return found.fetchone() is not None
 
 
+def has_events(connection: sqlite3.Connection, tables: Tables) -> bool:
+    """Whether the file has the events of a log."""
+    return _has_table(connection, tables.events)
+
+
 def has_sessions(connection: sqlite3.Connection) -> bool:
     """Whether the file has the log of sessions, or whatever somebody left of it."""
     marks = ", ".join("?" * len(SESSIONS))
@@ -289,7 +296,7 @@ def has_sessions(connection: sqlite3.Connection) -> bool:
 
 def make_sessions(connection: sqlite3.Connection) -> None:
     """Make the log of sessions, in a transaction of the caller's."""
-    _run(connection, _SESSIONS)
+    _run(connection, SESSION_LOG)
 
 
 def without_events() -> sqlite3.Connection:

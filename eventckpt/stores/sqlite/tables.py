@@ -30,6 +30,11 @@ class Log:
     """One log, as a connection sees it."""
 
     __slots__ = ("connection", "events", "leases", "projections", "runs")
+    connection: sqlite3.Connection
+    events: str
+    runs: str
+    projections: str
+    leases: str
 
     def __init__(self, connection: sqlite3.Connection, tables: Tables) -> None:
         self.connection = connection

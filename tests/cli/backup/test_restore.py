@@ -16,7 +16,7 @@ from ...engines import SqliteEngine
 from ...stores.chains import append_chain, headers
 from ...stores.sqlite.helpers import files, plain, process, said
 from ..conftest import Cli
-from .backups import events_of, one_id, spoil, stale_log, written
+from .backups import events_of, one_id, spoil, stale_log, whole, written
 
 
 async def test_a_link_to_a_store_that_is_restored_from_has_what_is_in_its_log(
@@ -45,6 +45,34 @@ async def test_a_restored_store_is_the_backup_with_an_id_of_its_own_and_the_old_
     assert len(old) == len(aside.read_bytes())
     assert len({one_id(path), one_id(aside), one_id(file)}) == 2
     assert one_id(aside) == one_id(file) != one_id(path)
+
+
+async def test_sessions_are_copied_counted_verified_and_come_back(cli: Cli, path: Path, file: Path) -> None:
+    await written(path, 2)
+    async with SqliteEventStore(path) as store:
+        turns = [whole(StreamId("source", f"session {n}"), 1, None) for n in range(3)]
+        for turn in turns:
+            await store.sessions().append(turn)
+    [done] = (await cli.json("backup", str(file))).of("backup")
+    assert (done["events"], done["runs"], done["session_events"], done["sessions"]) == (2, 1, 3, 3)
+    async with SqliteEventStore(path) as store:
+        await store.sessions().append(whole(turns[0].stream, 2, turns[0]))
+    said = (await cli("restore", str(file), "--yes")).out
+    assert "2 events of 1 runs and 3 of 3 sessions, up to position 2, restored" in " ".join(said.split())
+    async with SqliteEventStore(path) as store:
+        assert [event for turn in turns async for event in store.sessions().events(turn.stream)] == turns
+
+
+async def test_a_turn_that_is_not_what_was_written_is_found_by_a_backup(cli: Cli, path: Path, file: Path) -> None:
+    async with SqliteEventStore(path) as store:
+        await store.sessions().append(whole(StreamId("source", "session"), 1, None))
+    with plain(path) as connection:
+        connection.execute("DROP TRIGGER session_events_are_immutable")
+        [(sql,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'events_are_immutable'").fetchall()
+        connection.execute("UPDATE session_events SET data = x'00'")
+        connection.execute(sql.replace("events", "session_events"))
+    assert "run session of source, seq 1" in (await cli("backup", str(file), code=1)).out
+    assert not file.exists()
 
 
 async def test_projection_documents_and_leases_come_back_as_of_the_backup(cli: Cli, path: Path, file: Path) -> None:

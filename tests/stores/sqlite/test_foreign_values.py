@@ -20,6 +20,7 @@ from eventckpt.errors import StoreCorruptError
 from eventckpt.stores import RunFilter, RunStore
 from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.conformance import make_event
+from eventckpt.stores.sqlite.tables import LOGS, RUNS, SESSIONS
 from projections import LatestProjection, Lease, open_engine
 
 from ..chains import append_chain
@@ -31,9 +32,9 @@ NO_UTF8: Final = "CAST(x'fffe' AS TEXT)"
 BYTES: Final = ("x'fffe'", NO_UTF8)
 VALUES: Final = ("NULL", "-5", "1.5", "1e300", "'abc'", *BYTES)
 ROWS: Final = {
-    "events": "position = 3",
-    "runs": "run_id = 'altered'",
-    "projections": "kind = 'latest'",
+    name: row
+    for tables in LOGS
+    for name, row in zip(tables, ("position = 3", "run_id = 'altered'", "kind = 'latest'", "1"), strict=True)
 }
 PROCESSOR: Final = "some"
 
@@ -42,12 +43,12 @@ _T = TypeVar("_T")
 
 async def make_store(path: Path) -> None:
     async with SqliteEventStore(path) as store:
-        for stream in (ALTERED, HONEST):
-            await append_chain(store, 3, stream=stream)
-        engine = open_engine(store)
-        await LatestProjection(store).apply(await fed(store))
-        await store.run_store().activate("latest")
-        await engine.leases(PROCESSOR).create(Lease(range=EVERYTHING))
+        for log in (store, store.sessions()):
+            for stream in (ALTERED, HONEST):
+                await append_chain(log, 3, stream=stream)
+            await LatestProjection(log).apply(await fed(log))
+            await log.run_store().activate("latest")
+            await open_engine(log).leases(PROCESSOR).create(Lease(range=EVERYTHING))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +70,7 @@ def columns() -> list[str]:
 
     async def made() -> list[str]:
         async with SqliteEventStore(Path(folder) / "events.db") as store:
-            await store.append(make_event(HONEST, 1))
+            await store.sessions().append(make_event(HONEST, 1))
             return await store.reading(
                 lambda connection: [
                     f"{table}.{column}"
@@ -85,7 +86,8 @@ def columns() -> list[str]:
 def alter(path: Path, table: str, column: str, value: str) -> bool:
     """What somebody does who means to; False where not even SQLite lets them."""
     with plain(path) as connection:
-        connection.execute("DROP TRIGGER events_are_immutable")
+        for tables in LOGS:
+            connection.execute(f"DROP TRIGGER {tables.events}_are_immutable")
         try:
             changed = connection.execute(f"UPDATE {table} SET {column} = {value} WHERE {ROWS.get(table, '1')}")
         except sqlite3.IntegrityError:
@@ -122,6 +124,10 @@ async def ask_everything(store: SqliteEventStore) -> None:
         await listed(store.workflow_headers(stream.workflow_name, desc=True))
         await store.find_in(stream.workflow_name, f"{ALTERED.run_id}-3")
         await listed(store.streams(workflow_name=stream.workflow_name, prefix=stream.run_id[:1]))
+        assert await listed(store.newest(stream)) == (await listed(store.events(stream)))[::-1]
+        await listed(store.newest(stream, lte=2))
+        mine = await listed(store.streams(workflow_name=stream.workflow_name))
+        assert sorted(await listed(store.run_ids(stream.workflow_name))) == sorted(each.run_id for each in mine)
     for name in await store.checkpoint_ids("", limit=100):
         await store.find(name)
         await store.runs_with("workflow", [name])
@@ -161,12 +167,15 @@ async def test_a_value_of_any_type_in_any_column_is_named_and_hides_nothing_else
         path.write_bytes(template)
         if not alter(path, table, column, value):
             continue
-        async with SqliteEventStore(path) as store:
+        async with SqliteEventStore(path) as opened:
+            logs = {RUNS: opened, SESSIONS: opened.sessions()}
+            store, other = (logs[tables] for tables in sorted(LOGS, key=lambda tables: table not in tables))
             rows = next(check for check in await store.checks() if check.name == "rows")
             await ask_everything(store)
+            assert not any(map(found_wrong, await listed(CheckpointAudit(other).verify_all())))
             verdicts = {verdict.stream: verdict for verdict in await listed(CheckpointAudit(store).verify_all())}
             assert not found_wrong(verdicts.pop(HONEST))
-            if table == "events" and column != "position":
+            if table in (RUNS.events, SESSIONS.events) and column != "position":
                 wrong = [verdict.stream for verdict in verdicts.values() if found_wrong(verdict)]
                 assert wrong, f"{value} is found"
                 if value in BYTES and column in ("workflow_name", "run_id"):

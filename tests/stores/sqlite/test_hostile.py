@@ -6,6 +6,7 @@ Time is counted in steps of SQLite's machine.
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -18,6 +19,7 @@ from eventckpt.errors import StoreFormatError
 from eventckpt.events import RunInfo
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import backup
+from eventckpt.stores.sqlite.tables import LOGS, RUNS, SESSIONS, Tables
 
 from ..chains import STREAM, append_chain
 from .helpers import plain
@@ -83,8 +85,9 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Steps:
 async def path(tmp_path: Path) -> Path:
     path = tmp_path / "events.db"
     async with SqliteEventStore(path) as store:
-        await append_chain(store, 2)
-        await store.run_store().put(run_info("run"))
+        for log in (store, store.sessions()):
+            await append_chain(log, 2)
+            await log.run_store().put(run_info("run"))
     return path
 
 
@@ -241,19 +244,28 @@ async def told(question: Awaitable[object]) -> CheckpointStoreError | None:
     return None
 
 
+def of(tables: Tables, text: str) -> str:
+    """What is said of the tables of runs, said of those of a log."""
+    for name, other in zip(RUNS, tables, strict=True):
+        text = re.sub(rf"\b{name}(?=\b|_by_)", other, text, flags=re.IGNORECASE if name in text else 0)
+    return text
+
+
+@pytest.mark.parametrize("tables", LOGS)
 @pytest.mark.parametrize("name", HOSTILE)
 async def test_each_question_to_a_hostile_file_ends_and_the_error_leads_to_what_was_changed(
-    path: Path, steps: Steps, name: str
+    path: Path, steps: Steps, name: str, tables: Tables
 ) -> None:
     script, failing, named = HOSTILE[name]
     with plain(path) as connection:
-        connection.executescript(script)
-    async with SqliteEventStore(path) as store:
+        connection.executescript(of(tables, script))
+    async with SqliteEventStore(path) as opened:
+        store = {RUNS: opened, SESSIONS: opened.sessions()}[tables]
         errors = {asked: await told(ask(store)) for asked, ask in QUESTIONS.items()}
         assert {asked for asked, error in errors.items() if error is not None} == failing
         found = " ".join(f"{check.name}: {check.detail}" for check in await store.checks() if not check.ok)
         most = allowed(path)
-    assert named in found
+    assert of(tables, named) in found
     for error in filter(None, errors.values()):
         assert str(path) in str(error)
         assert any(words in str(error) for words in ("doctor", "too big", "generated column"))

@@ -10,27 +10,19 @@ import pytest
 from eventckpt import SqliteEventStore
 from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
+from eventckpt.stores.sqlite.tables import LOGS, RUNS, SESSIONS, Tables
 
 from ..chains import STREAM, append_chain
 from .helpers import plain
 
-LAST_EVENT = "SELECT position, digest FROM events ORDER BY position DESC LIMIT 1"
-"""Is at the end of the table: nothing is searched for."""
-
-
-ABOUT_THE_STORE = (
-    "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'store'",
-    "SELECT min(id) FROM store",
-    "SELECT max(seq) FROM sqlite_sequence WHERE name = 'events' AND typeof(seq) = 'integer'",
-)
-"""Tables of a few rows."""
-
 
 class TestQueries:
+    @pytest.mark.parametrize("tables", LOGS)
     async def test_every_question_is_answered_from_an_index(
-        self, path: Path, connections: list[sqlite3.Connection]
+        self, path: Path, connections: list[sqlite3.Connection], tables: Tables
     ) -> None:
-        async with SqliteEventStore(path) as store:
+        async with SqliteEventStore(path) as opened:
+            store, events = {RUNS: opened, SESSIONS: opened.sessions()}[tables], tables.events
             (first,) = await append_chain(store, 1)
             await store.read(STREAM, 1)
             asked: list[str] = []
@@ -46,21 +38,26 @@ class TestQueries:
             for desc in (False, True):
                 _ = [header async for header in store.headers(STREAM, gt=1, lte=3, desc=desc)]
                 _ = [header async for header in store.workflow_headers("workflow", desc=desc)]
+            _ = [event async for event in store.newest(STREAM)]
             questions = [
                 statement
                 for statement in asked
-                if statement.startswith("SELECT") and statement not in (LAST_EVENT, *ABOUT_THE_STORE)
+                if statement.startswith("SELECT")
+                and f"FROM {events} " in statement
+                and statement != f"SELECT position, digest FROM {events} ORDER BY position DESC LIMIT 1"  # the end
             ]
-            assert len(questions) >= 9
+            assert len(questions) >= 10
             for question in questions:
                 with plain(path) as connection:
                     plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}")]
                 if "checkpoint_id =" in question:  # the runs that have an id are sorted, and nothing else
-                    assert [step for step in plan if step.startswith(("SCAN events", "SEARCH"))] == [
-                        "SEARCH events USING INDEX events_by_checkpoint (checkpoint_id=?)"
+                    assert [step for step in plan if step.startswith((f"SCAN {events}", "SEARCH"))] == [
+                        f"SEARCH {events} USING INDEX {events}_by_checkpoint (checkpoint_id=?)"
                     ], (question, plan)
                     continue
                 assert len(plan) == 1, (question, plan)  # no sorting beside it
-                assert plan[0].startswith(("SEARCH events USING INDEX", "SEARCH events USING INTEGER PRIMARY KEY"))
+                assert plan[0].startswith(
+                    (f"SEARCH {events} USING INDEX", f"SEARCH {events} USING INTEGER PRIMARY KEY")
+                )
                 assert "workflow_name=?" in plan[0] or "rowid=?" in plan[0], (question, plan)
                 assert "run_id=?" in plan[0] or "run_id =" not in question, (question, plan)

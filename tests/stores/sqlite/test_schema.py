@@ -12,16 +12,16 @@ import pytest
 
 from eventckpt import SqliteEventStore, StreamId
 from eventckpt.stores import Check
-from eventckpt.stores.sqlite.schema import MIGRATIONS
+from eventckpt.stores.sqlite.schema import MIGRATIONS, SESSION_LOG
 
 from ..chains import append_chain
 from .helpers import noted, plain
 
 
 def made() -> list[tuple[str, str, str]]:
-    """Kind, name and text of what the migrations make."""
+    """Kind, name and text of what the migrations make, and the first write to the sessions."""
     with closing(sqlite3.connect(":memory:")) as connection:
-        connection.executescript("".join(MIGRATIONS))
+        connection.executescript("".join((*MIGRATIONS, SESSION_LOG)))
         rows = connection.execute("SELECT type, name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name != ?", SEQ)
         return rows.fetchall()
 
@@ -39,7 +39,8 @@ async def checks(path: Path) -> dict[str, Check]:
 async def path(tmp_path: Path) -> Path:
     path = tmp_path / "events.db"
     async with SqliteEventStore(path) as store:
-        await append_chain(store, 2)
+        for log in (store, store.sessions()):
+            await append_chain(log, 2)
     return path
 
 
@@ -75,7 +76,8 @@ async def test_what_was_changed_is_named(path: Path, kind: str, name: str, text:
         else:
             connection.execute(f"DROP {kind} {name}")
             changed = text.replace("BEFORE UPDATE ON", "BEFORE UPDATE OF position ON")
-            connection.execute(text + " WHERE position > 0" if kind == "index" else changed)
+            also = " AND position > 0" if " WHERE " in text else " WHERE position > 0"
+            connection.execute(text + also if kind == "index" else changed)
     schema = (await checks(path))["schema"]
     assert not schema.ok
     assert schema.detail == f"{kind} {name!r} is changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -201,8 +202,9 @@ async def test_a_state_deeper_than_a_checkpoint_may_be_is_refused_and_nothing_is
 
 
 async def test_a_model_that_is_not_registered_is_warned_of_as_by_files(sessions: Sessions, tmp_path: Path) -> None:
-    for number, store in enumerate((sessions.store(), FileSessionStore(tmp_path / "files"))):
-        model: Any = type(f"Unregistered{number}", (BaseModel,), {"__annotations__": {"value": str}})
+    for store in (sessions.store(), FileSessionStore(tmp_path / "files")):
+        name = f"Unregistered{uuid.uuid4().hex}"  # which the framework registers for the whole process
+        model: Any = type(name, (BaseModel,), {"__annotations__": {"value": str}})
         with pytest.warns(DeprecationWarning, match="Cold-start deserialization"):
             await store.set("session-1", session_of(value=model(value="legacy")))
 

@@ -23,7 +23,7 @@ class Clerk(Executor):
 
     @handler
     async def order(self, text: str, ctx: WorkflowContext[Any, str]) -> None:
-        ctx.set_state("seen", {text, f"{text}, again"})  # a set: no two processes encode it alike
+        ctx.set_state("seen", {f"{text} {number}" for number in range(20)})  # no two processes encode a set alike
         await ctx.request_info(Question(f"How many {text}?"), str)
 
     @handler

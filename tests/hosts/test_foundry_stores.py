@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from agent_framework import AgentSession, Content
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
 
-from eventckpt import CheckpointDecodeError, CheckpointNotFoundError, EventCheckpointStorage
+from eventckpt import CheckpointDecodeError, CheckpointNotFoundError, CheckpointStoreError, EventCheckpointStorage
 from eventckpt.history.snapshots import SESSIONS, Snapshots
+from eventckpt.hosts.ag_ui import AGUISnapshotStore
 from eventckpt.hosts.foundry import FoundryApprovalStores, FoundryCheckpointStores, FoundrySessionStores
 
 from ..engines import Engine
-from ..storage.checkpoints import WORKFLOW, checkpoint
+from ..storage.checkpoints import WORKFLOW, checkpoint, history
 
 CALL = Content.from_function_call("call-1", "delete", arguments={"name": "x"})
 REQUEST = Content.from_function_approval_request("request-1", CALL)
@@ -234,3 +236,20 @@ async def test_what_is_neither_session_nor_request_is_refused_by_name_and_the_ot
     with pytest.raises(CheckpointDecodeError, match=r"Session 'bad' cannot be read"):
         await sessions.get("bad")
     assert (await sessions.get("good")).state == {"said": "hello"}
+
+
+@pytest.mark.parametrize("adapter", [FoundrySessionStores, FoundryApprovalStores, AGUISnapshotStore])
+def test_a_store_that_keeps_no_sessions_is_refused_at_once(adapter: Callable[[Any], Any], engine: Engine) -> None:
+    """Such as the log of sessions itself."""
+    store: Any = engine.open()
+    with pytest.raises(CheckpointStoreError, match="sessions"):
+        adapter(store.sessions())
+
+
+async def test_a_run_is_called_by_the_name_that_the_host_gave_behind_a_hash_of_whose_it_is(engine: Engine) -> None:
+    storage = engine.storage()
+    for whose in ("nobody", "anna"):
+        run = FoundryCheckpointStores(storage).get_store(context_id="conversation", **WHOSE[whose])
+        await run.save(checkpoint(checkpoint_id=whose))
+    assert await history(storage.store, "conversation") != []
+    assert await history(storage.store, f"{sha256(b'anna').hexdigest()}/conversation") != []

@@ -12,6 +12,7 @@ from azure.cosmos.aio import CosmosClient
 
 from eventckpt import CosmosHistoryProvider, SqliteHistoryProvider
 from eventckpt.history import EventHistoryProvider
+from eventckpt.stores import AuditStore
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, Engine, SqliteEngine
@@ -36,8 +37,11 @@ class Histories:
     def _open(self, options: dict[str, Any]) -> EventHistoryProvider:
         if isinstance(self._engine, SqliteEngine):
             return SqliteHistoryProvider(self._engine.path, **options)
-        assert isinstance(self._engine, CosmosEngine)
-        return CosmosHistoryProvider(**self._engine.settings, **options)
+        if isinstance(self._engine, CosmosEngine):
+            return CosmosHistoryProvider(**self._engine.settings, **options)
+        store = self._engine.open()
+        assert isinstance(store, AuditStore)
+        return EventHistoryProvider(store, **options)
 
     def settle(self) -> None:
         """A moment goes by: see `Engine.settle`."""

@@ -1,5 +1,5 @@
 """Counterparts of the framework's tests of its history provider on Cosmos DB, class by class and name by name. What
-does not ask for an account is held on both engines."""
+does not ask for an account is held on every engine."""
 
 from __future__ import annotations
 
@@ -250,7 +250,7 @@ class TestCosmosHistoryProviderClose:
 
 
 async def test_cosmos_history_provider_roundtrip_with_emulator(histories: Histories) -> None:
-    """The framework's one test without mocks, on both engines."""
+    """The framework's one test without mocks, on every engine."""
     history = histories.open()
     await history.save_messages("s", [Message("user", ["Hello Cosmos"]), Message("assistant", ["Hi from Cosmos"])])
     messages = await history.get_messages("s")

@@ -42,7 +42,8 @@ ADVERSE := late=0.2,empty-pages=0.3,throttling=10000,clients-wait,seed=$(SEED)
 COSMOS := cancelling changed clocks conformance costs credentials items opening outages parts settings splits
 STORAGE := $(COSMOS:%=tests/stores/test_cosmos_%.py) tests/stores/test_audit_stores.py tests/storage/test_storage.py \
 	tests/storage/test_conflicts.py tests/storage/test_saved_again.py tests/storage/test_refusals.py \
-	tests/storage/test_*workflow*.py tests/storage/test_delta.py
+	tests/storage/test_*workflow*.py tests/storage/test_delta.py tests/history/test_faults.py \
+	tests/history/test_options.py tests/history/test_unreadable.py tests/history/test_going_back.py
 test-adverse: .venv/ready
 	COSMOS_EMULATOR_SWITCHES=lag=1,lag-seconds=3600,$(ADVERSE) $(BIN)/python -m pytest -k "not sqlite" $(STORAGE)
 	COSMOS_EMULATOR_SWITCHES=lag=0.5,$(ADVERSE) $(BIN)/python -m pytest -k "not sqlite" tests/projections

@@ -39,10 +39,14 @@ FAST = (
     "storage/test_saved_again.py",
     "storage/test_refusals.py",
     "storage/test_*workflow*.py",
+    "history/test_*provider*.py",
+    "history/test_run_persistence_gate.py",
+    "history/test_faults.py",
+    "history/test_going_back.py",
 )
-"""What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions), its runs
-(workflows, orchestrations). The rest of the suite sees checkpoints as bytes, which no version of the framework
-changes."""
+"""What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions, history),
+its runs (workflows, orchestrations, agents). The rest of the suite sees checkpoints as bytes, which no version of the
+framework changes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -9,7 +9,7 @@ import pytest
 
 from eventckpt import CheckpointEvent
 from eventckpt.chain import digest_of, sealed
-from eventckpt.events import ForkPoint, Migration, Payload, PendingRequest, Pruned, Summary
+from eventckpt.events import ForkPoint, Migration, Payload, PendingRequest, Pruned, Summary, Turn
 
 OLDEST = CheckpointEvent(
     type="checkpoint",
@@ -52,6 +52,8 @@ EVENT = msgspec.structs.replace(
     OLDEST,
     pruned=(Pruned(first=3, last=5, previous_digest="cd", digest="ef"),),
     migration=Migration(name="app:v2", graph_before="graph before"),
+    turn=Turn(roles={"user": 1, "assistant": 2}, continues="t1", session="s1"),
+    cleared={"s1~0123456789ab": 3, "s1": 4},
 )
 """The same, with the fields that were added since."""
 

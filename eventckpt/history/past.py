@@ -171,7 +171,11 @@ class _Walk:
         return None if head is None else Head.of(head)
 
     async def _clears(self, event: CheckpointEvent) -> bool:
-        """Whether nothing before a tombstone counts any more."""
+        """Whether nothing before a tombstone counts any more. One that says neither what it hides nor what was removed
+        is damaged: what it hid must not come back in silence."""
+        is_told = event.cleared is not None or event.pruned
+        if not is_told:
+            self.flaws.append(CheckpointDecodeError(f"{event.named()} hides or removes something, and cannot be read."))
         if event.cleared is None or not await self._is_as_written(event):
             return False
         self._hide({**event.cleared, event.run_id: event.seq})

@@ -19,7 +19,7 @@ from ..text import described, safe
 from ..threads import off_the_loop
 from .snapshots import SESSIONS, Seen, Snapshots
 
-__all__ = ["EventSessionStore"]
+__all__ = ["EventSessionStore", "restored", "stored"]
 
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 _FIELDS: Final = frozenset({"type", "session_id", "service_session_id", "state"})
@@ -77,7 +77,7 @@ class EventSessionStore(SessionStore):
         if found is None:
             return None
         value, seen = found
-        session = await off_the_loop(seen.raw_size, _restored, session_id, value, seen)
+        session = await off_the_loop(seen.raw_size, restored, session_id, value, seen)
         self._held[session] = {session_id: _Held(seen)}
         return session
 
@@ -95,7 +95,7 @@ class EventSessionStore(SessionStore):
                 get it again.
         """
         self.validate_session_id(session_id)
-        value = _stored(session)
+        value = stored(session)
         held = self._held.setdefault(session, {}).setdefault(session_id, _Held())
         async with held.turns.lock:
             held.seen = await self._snapshots.set(session_id, value, held.seen)
@@ -122,8 +122,13 @@ class EventSessionStore(SessionStore):
         await close_after(error, self.close)
 
 
-def _stored(session: AgentSession) -> dict[str, Any]:
-    """What is kept of a session, which it goes on without."""
+def stored(session: AgentSession) -> dict[str, Any]:
+    """What is kept of a session, which it goes on without.
+
+    Raises:
+        TypeError: it is of a subclass, or its state holds something of a type that is not registered.
+        ValueError: a float in its state is not finite.
+    """
     if type(session) is not AgentSession:
         raise TypeError(
             f"A session store takes AgentSession instances only, not {described(type(session).__name__)}: what a "
@@ -156,7 +161,12 @@ def _check_durable(value: object, path: str) -> None:
         raise ValueError(f"The session's {safe(path)} is {value}, and must be a finite float.")
 
 
-def _restored(session_id: str, value: dict[str, Any], seen: Seen) -> AgentSession:
+def restored(session_id: str, value: dict[str, Any], seen: Seen) -> AgentSession:
+    """The session of which `value` was kept under an id.
+
+    Raises:
+        CheckpointDecodeError: what is stored cannot be made a session again.
+    """
     where = f"Session {described(session_id)} at seq {seen.head.seq}"
     if not _is_session(value):
         raise CheckpointDecodeError(f"{where} cannot be read: what is stored is no session.")

@@ -7,9 +7,8 @@ enough to find anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from hashlib import sha256
-from typing import Any, Final, TypeVar
+from typing import Final
 
 from agent_framework import AgentSession, CheckpointStorage, Content, SessionStore
 from agent_framework_foundry_hosting import (
@@ -22,14 +21,13 @@ from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
 
 from .. import settings
 from ..errors import CheckpointDecodeError, SessionConflictError
+from ..history.session_store import restored, stored
 from ..history.snapshots import APPROVALS, SESSIONS, Seen, Snapshots
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
-from ..text import safe
+from ..text import described, safe
 
 __all__ = ["FoundryApprovalStores", "FoundryCheckpointStores", "FoundrySessionStores"]
-
-_T = TypeVar("_T")
 
 _OVERTAKEN: Final = "Another request advanced this agent session; reload before writing."
 """The host passes on the error of a session that somebody else has written to if it says this, and this only."""
@@ -132,16 +130,17 @@ class _Sessions(SessionStore):
         self.validate_session_id(session_id)
         found = await self._kept.get(self._scope + session_id)
         self._seen[session_id] = found[1] if found is not None else None
-        return _made(AgentSession.from_dict, found[0], f"Session {session_id!r}") if found is not None else None
+        return restored(session_id, *found) if found is not None else None
 
     async def set(self, session_id: str, session: AgentSession) -> None:
         """Write the session.
 
         Raises:
             RuntimeError: another request has written it since this one has seen it.
+            TypeError, ValueError: its state holds something that would not come back.
         """
         self.validate_session_id(session_id)
-        key, value = self._scope + session_id, session.to_dict()
+        key, value = self._scope + session_id, stored(session)
         seen = self._seen.get(session_id)
         creates = seen is None and (self._creates or session_id in self._seen)
         try:
@@ -173,7 +172,7 @@ class _Approvals:
         try:
             await self._requests.create(self._scope + approval_request_id, request.to_dict())
         except SessionConflictError as error:
-            raise ValueError(f"There is an approval request {approval_request_id!r} already.") from error
+            raise ValueError(f"There is an approval request {described(approval_request_id)} already.") from error
 
     async def load_approval_request(self, approval_request_id: str) -> Content:
         """A request that was kept.
@@ -184,18 +183,20 @@ class _Approvals:
         """
         found = await self._requests.get(self._scope + approval_request_id)
         if found is None:
-            raise KeyError(f"There is no approval request {approval_request_id!r}.")
-        return _made(Content.from_dict, found[0], f"Approval request {approval_request_id!r}")
+            raise KeyError(f"There is no approval request {described(approval_request_id)}.")
+        try:
+            request = Content.from_dict(found[0])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise _no_request(approval_request_id, safe(error)) from error
+        if request.type != "function_approval_request":
+            raise _no_request(approval_request_id, f"its type is {described(request.type)}")
+        return request
 
 
-def _made(make: Callable[[dict[str, Any]], _T], value: dict[str, Any], what: str) -> _T:
-    """What the framework makes of a stored value, or an error that names it."""
-    try:
-        return make(value)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise CheckpointDecodeError(
-            f"{what} cannot be read: what is stored is none ({type(error).__name__}: {safe(error)}). It stays there."
-        ) from error
+def _no_request(approval_request_id: str, why: str) -> CheckpointDecodeError:
+    return CheckpointDecodeError(
+        f"Approval request {described(approval_request_id)} cannot be read: what is stored is none: {why}."
+    )
 
 
 def _kept(store: AuditStore, source: str, actor: str | None) -> Snapshots:

@@ -14,21 +14,21 @@ from .sessions import Sessions
 
 
 @pytest.fixture(params=["sqlite", "cosmos", "memory"])
-async def engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Engine, None]:
+async def any_engine(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Engine, None]:
     """An empty event store that any number of store objects, like so many processes, can open."""
     async with engine_for(request, tmp_path) as made:
         yield made
 
 
 @pytest.fixture
-def sessions(engine: Engine) -> Sessions:
-    """Session stores over the engine, each as if it were a process."""
-    return Sessions(engine)
+def sessions(any_engine: Engine) -> Sessions:
+    """Session stores over every engine, each as if it were a process."""
+    return Sessions(any_engine)
 
 
 @pytest.fixture
 async def histories(engine: Engine) -> AsyncGenerator[Histories, None]:
-    """History providers over the engine, each as if it were a process."""
+    """The ready-made history providers over their engines, each as if it were a process."""
     made = Histories(engine)
     yield made
     await made.close()

@@ -12,8 +12,9 @@ from azure.cosmos.aio import CosmosClient
 
 from eventckpt import CosmosHistoryProvider, SqliteHistoryProvider
 from eventckpt.history import EventHistoryProvider
+from eventckpt.stores import AuditStore
 
-from ..cosmos_emulator import CosmosEmulator
+from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from .models import said
 
@@ -36,8 +37,11 @@ class Histories:
     def _open(self, options: dict[str, Any]) -> EventHistoryProvider:
         if isinstance(self._engine, SqliteEngine):
             return SqliteHistoryProvider(self._engine.path, **options)
-        assert isinstance(self._engine, CosmosEngine)
-        return CosmosHistoryProvider(**self._engine.settings, **options)
+        if isinstance(self._engine, CosmosEngine):
+            return CosmosHistoryProvider(**self._engine.settings, **options)
+        store = self._engine.open()
+        assert isinstance(store, AuditStore)
+        return EventHistoryProvider(store, **options)
 
     def settle(self) -> None:
         """A moment goes by: see `Engine.settle`."""
@@ -74,7 +78,7 @@ def copy_of(session: AgentSession) -> AgentSession:
 @asynccontextmanager
 async def upstream_history() -> AsyncGenerator[tuple[HistoryProvider, Callable[[], None]], None]:
     """The framework's own provider on a test server, and what lets a moment go by there."""
-    async with CosmosEmulator() as server, CosmosClient(server.endpoint, server.key) as client:
+    async with CosmosEmulator(switches=Switches()) as server, CosmosClient(server.endpoint, server.key) as client:
         await client.create_database_if_not_exists("db")
         server.catch_up()
         yield upstreams(client, "db", "upstream"), server.catch_up

@@ -1,5 +1,5 @@
 """Counterparts of the framework's tests of its history provider on Cosmos DB, class by class and name by name. What
-does not ask for an account is held on both engines."""
+does not ask for an account is held on every engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from agent_framework import AgentSession, Message
 from agent_framework.exceptions import SettingNotFoundError
 from azure.cosmos.aio import CosmosClient
 
-from eventckpt import CheckpointStoreError, CosmosHistoryProvider
+from eventckpt import CheckpointStoreError, CosmosHistoryProvider, EventHistoryProvider
+from eventckpt.stores import AuditStore
 
 from ..conftest import cosmos_account
 from ..engines import Engine
@@ -20,6 +21,8 @@ from ..stores.cosmos_stores import Settings, container_of, create_container, set
 from .histories import Histories, question_and_answer, stored
 from .models import Model, agent_with, said, turn_of
 
+ready_made = pytest.mark.parametrize("engine", ["sqlite", "cosmos"], indirect=True)
+"""On the engines that have a provider of their own, which opens its store itself."""
 SETTINGS = ("ENDPOINT", "KEY", "DATABASE_NAME", "CONTAINER_NAME")
 
 
@@ -213,6 +216,7 @@ class TestCosmosHistoryProviderClose:
         assert await stored(second) == turn_of("one")
         await second.close()
 
+    @ready_made
     async def test_close_closes_what_it_opened(self, histories: Histories) -> None:
         history = histories.open()
         await history.save_messages("s", question_and_answer("one"))
@@ -221,6 +225,14 @@ class TestCosmosHistoryProviderClose:
         with pytest.raises(CheckpointStoreError, match="closed"):
             await history.get_messages("s")
 
+    async def test_a_store_that_was_passed_in_stays_open(self, engine: Engine) -> None:
+        store = engine.open()
+        assert isinstance(store, AuditStore)
+        async with EventHistoryProvider(store) as history:
+            await history.save_messages("s", question_and_answer("one"))
+        assert await stored(EventHistoryProvider(store)) == turn_of("one")
+
+    @ready_made
     async def test_async_context_manager_closes(self, histories: Histories) -> None:
         async with histories.open() as history:
             await history.save_messages("s", question_and_answer("one"))
@@ -238,7 +250,7 @@ class TestCosmosHistoryProviderClose:
 
 
 async def test_cosmos_history_provider_roundtrip_with_emulator(histories: Histories) -> None:
-    """The framework's one test without mocks, on both engines."""
+    """The framework's one test without mocks, on every engine."""
     history = histories.open()
     await history.save_messages("s", [Message("user", ["Hello Cosmos"]), Message("assistant", ["Hi from Cosmos"])])
     messages = await history.get_messages("s")

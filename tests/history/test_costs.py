@@ -83,7 +83,7 @@ async def test_through_an_agent_there_are_no_other_requests(
     assert requests == {"query": calls, "create_item": calls}
 
 
-@pytest.mark.parametrize("count", [1, 50, 250])
+@pytest.mark.parametrize("count", [1, 50, pytest.param(250, marks=pytest.mark.slow)])
 async def test_reading_turns_is_one_request_a_page(
     emulator: CosmosEmulator, history: CosmosHistoryProvider, count: int
 ) -> None:
@@ -107,6 +107,7 @@ async def test_a_branch_is_read_with_one_more_request(emulator: CosmosEmulator, 
     assert requests == {"query": 2}
 
 
+@pytest.mark.slow
 async def test_a_save_costs_the_same_however_long_the_conversation_is(
     emulator: CosmosEmulator, history: CosmosHistoryProvider
 ) -> None:
@@ -119,6 +120,7 @@ async def test_a_save_costs_the_same_however_long_the_conversation_is(
     assert max(units.values()) <= 1.1 * min(units.values()), units
 
 
+@pytest.mark.slow
 async def test_a_save_costs_less_than_upstreams_from_the_first_turn_on(
     emulator: CosmosEmulator, history: CosmosHistoryProvider
 ) -> None:

@@ -1,5 +1,5 @@
-"""Each test that the framework has for its history providers has a counterpart here, of the same class and name; or
-this says which test takes its place, and why."""
+"""Each test that the framework has for its history providers and session stores has a counterpart here, of the same
+class and name; or this says which test takes its place, and why."""
 
 from __future__ import annotations
 
@@ -38,6 +38,24 @@ UPSTREAM: Final = {
         test_missing_session_file_returns_empty_messages test_none_session_id_uses_default_jsonl_file
         test_non_mapping_jsonl_line_raises test_skip_excluded_omits_excluded_messages
         test_serializer_must_return_single_line_json test_concurrent_writes_for_same_session_are_locked""",
+    "TestSessionStore": """
+        test_is_marked_experimental test_get_returns_none_for_missing_id test_set_then_get_returns_independent_copy
+        test_set_stores_independent_snapshot test_set_replaces_existing_entry test_delete_forgets_session
+        test_accepts_opaque_non_empty_session_id test_empty_session_id_raises test_operations_mark_feature_usage""",
+    "TestFileSessionStore": """
+        test_operations_mark_feature_usage test_round_trips_session_across_store_instances
+        test_round_trips_binary_messagepack_session test_rejects_custom_agent_session_subclass
+        test_unregistered_to_dict_state_preserves_legacy_durable_serialization
+        test_unregistered_pydantic_state_warns_for_durable_serialization
+        test_unsupported_state_object_is_rejected_for_durable_storage
+        test_non_finite_state_is_rejected_for_durable_storage test_missing_and_deleted_sessions_return_none
+        test_set_replaces_atomically_without_leaving_temp_files
+        test_corrupt_session_file_is_quarantined_and_retry_returns_none
+        test_invalid_registered_payload_preserves_snapshot test_registered_decoder_attribute_error_preserves_snapshot
+        test_unsupported_snapshot_version_preserves_snapshot test_invalid_snapshot_schema_preserves_snapshot
+        test_corrupt_quarantine_does_not_remove_concurrent_replacement test_invalid_session_id_raises
+        test_opaque_session_id_round_trips_through_safe_filename
+        test_rejects_symlinked_session_file_within_storage_root test_reserved_windows_filename_is_encoded""",
     "TestRunPersistenceGate": """
         test_gate_defers_and_flush_runs_in_order test_flush_inside_the_scope_raises
         test_reentering_an_active_gate_raises test_gate_can_be_reused_sequentially
@@ -57,6 +75,19 @@ MODULES: Final = {
 }
 """Where the counterparts of a class lie, by what its name begins with."""
 
+IN_THE_MODULE: Final = {
+    "TestSessionStore": "test_session_store",
+    "TestFileSessionStore": "test_session_store",
+}
+"""Classes whose counterparts are no methods but functions of a module."""
+
+_FILES = "is of files and their names; here, a session is no file"
+_STAYS = "test_session_store::test_what_is_no_session_is_refused_and_stays_where_it_is"
+_AS_FILES = "test_session_states::test_a_state_comes_back_as_from_files"
+_REFUSED = "test_session_states::test_what_files_refuse_is_refused_by_its_place"
+_ANY_ID = "test_session_store::test_accepts_opaque_non_empty_session_id"
+_NO_ID = "test_session_store::test_an_id_that_is_no_text_or_empty_raises"
+_DECODER = "test_session_store::test_what_a_registered_decoder_fails_on_stays_where_it_is"
 _GATE = "is of the gate alone, which is the framework's: nothing goes through it"
 _FORMAT = "chooses between formats of a file; here, there is one, in which any message comes back as it was"
 _AS_IT_WAS = "test_cosmos_history_provider::TestCosmosHistoryProviderGetMessages::test_a_message_comes_back_as_it_was"
@@ -82,7 +113,39 @@ OTHERWISE: Final = {
         "test_cosmos_history_provider::TestCosmosHistoryProviderClose::test_async_context_manager_closes",
         "on both engines",
     ),
-    "test_is_marked_experimental": (None, "nothing here is marked so"),
+    "TestFileHistoryProvider::test_is_marked_experimental": (None, "nothing here is marked so"),
+    "TestSessionStore::test_is_marked_experimental": (
+        "test_session_store::test_it_is_a_session_store_and_marked_experimental_as_that_is",
+        "as its base is",
+    ),
+    "test_empty_session_id_raises": (_NO_ID, "nor is what is no text"),
+    "test_invalid_session_id_raises": (_NO_ID, "any text names a session"),
+    "test_operations_mark_feature_usage": (None, "nobody is told what is used"),
+    "test_round_trips_binary_messagepack_session": (_AS_FILES, _FORMAT),
+    "test_unregistered_to_dict_state_preserves_legacy_durable_serialization": (_AS_FILES, "value by value"),
+    "test_unregistered_pydantic_state_warns_for_durable_serialization": (
+        "test_session_states::test_a_model_that_is_not_registered_is_warned_of_as_by_files",
+        "beside a file",
+    ),
+    "test_unsupported_state_object_is_rejected_for_durable_storage": (_REFUSED, "value by value"),
+    "test_non_finite_state_is_rejected_for_durable_storage": (_REFUSED, "value by value"),
+    "test_missing_and_deleted_sessions_return_none": (
+        "test_session_store::test_delete_forgets_session",
+        "on both engines",
+    ),
+    "test_set_replaces_atomically_without_leaving_temp_files": (
+        "test_session_store::test_set_replaces_existing_entry",
+        "a write is one event: all of it, or nothing",
+    ),
+    "test_corrupt_session_file_is_quarantined_and_retry_returns_none": (_STAYS, "nothing is put aside"),
+    "test_corrupt_quarantine_does_not_remove_concurrent_replacement": (_STAYS, "nothing is put aside"),
+    "test_invalid_registered_payload_preserves_snapshot": (_DECODER, "the same"),
+    "test_registered_decoder_attribute_error_preserves_snapshot": (_DECODER, "the same"),
+    "test_unsupported_snapshot_version_preserves_snapshot": (_STAYS, "value by value"),
+    "test_invalid_snapshot_schema_preserves_snapshot": (_STAYS, "value by value"),
+    "test_opaque_session_id_round_trips_through_safe_filename": (_ANY_ID, _FILES),
+    "test_reserved_windows_filename_is_encoded": (_ANY_ID, _FILES),
+    "test_rejects_symlinked_session_file_within_storage_root": (None, _FILES),
     "test_uses_msgspec_json_by_default": (_AS_IT_WAS, _FORMAT),
     "test_stores_and_loads_length_prefixed_msgpack": (_AS_IT_WAS, _FORMAT),
     "test_msgpack_rejects_custom_json_codecs": (None, _FORMAT),
@@ -132,15 +195,18 @@ OTHERWISE: Final = {
         "by agents that run",
     ),
 }
-"""By the name of a test upstream: what stands in its place, or None, and why."""
+"""By the name of a test upstream, with its class where two have it: what stands in its place, or None, and why."""
 
 NAMES = [(group, name) for group, names in UPSTREAM.items() for name in names.split()]
 
 
 def counterpart(group: str, name: str) -> str | None:
     """Where the counterpart of a test is: `module::class::test`."""
-    if name in OTHERWISE:
-        return OTHERWISE[name][0]
+    for known in (f"{group}::{name}", name):
+        if known in OTHERWISE:
+            return OTHERWISE[known][0]
+    if group in IN_THE_MODULE:
+        return f"{IN_THE_MODULE[group]}::{name}"
     [module] = [module for beginning, module in MODULES.items() if group.startswith(beginning)]
     return f"{module}::{group}::{name}"
 
@@ -157,4 +223,4 @@ def test_each_test_of_upstreams_providers_has_a_counterpart(group: str, name: st
 
 
 def test_what_is_otherwise_is_of_a_test_that_there_is() -> None:
-    assert set(OTHERWISE) <= {name for _, name in NAMES}
+    assert set(OTHERWISE) <= {name for _, name in NAMES} | {f"{group}::{name}" for group, name in NAMES}

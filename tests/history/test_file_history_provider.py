@@ -1,4 +1,4 @@
-"""Counterparts of the framework's `TestFileHistoryProvider`, on both engines."""
+"""Counterparts of the framework's `TestFileHistoryProvider`, on every engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the options of a provider and its further methods do, on both engines."""
+"""What the options of a provider and its further methods do, on every engine."""
 
 from __future__ import annotations
 

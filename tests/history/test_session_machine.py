@@ -182,7 +182,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.runner.run(self._prune(keep))
 
     async def _prune(self, keep: int) -> None:
-        audit = CheckpointAudit(self.sessions.opened().sessions())
+        audit = CheckpointAudit(self.sessions.opened(), turns=True)
         for plan in [plan async for plan in audit.plan_prune(keep=keep)]:
             await audit.prune(plan)
 
@@ -199,7 +199,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert set(await self.snapshots[1].keys()) == there
 
     async def _verified(self) -> None:
-        audit = CheckpointAudit(self.sessions.opened().sessions())
+        audit = CheckpointAudit(self.sessions.opened(), turns=True)
         assert [verdict async for verdict in audit.verify_all() if not verdict.ok] == []
         streams = [stream async for stream in self.sessions.opened().streams()]
         assert streams == [], "sessions are not among the runs"

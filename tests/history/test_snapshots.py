@@ -239,7 +239,7 @@ async def test_a_deletion_that_was_pruned_is_not_undone_by_who_has_not_seen_it(s
     seen = await snapshots.set(KEY, {"n": 0})
     await snapshots.delete(KEY)
     sessions.settle()
-    audit = CheckpointAudit(sessions.opened().sessions())
+    audit = CheckpointAudit(sessions.opened(), turns=True)
     for plan in [plan async for plan in audit.plan_prune(keep=0)]:
         await audit.prune(plan)
     sessions.settle()
@@ -321,7 +321,7 @@ async def test_a_write_that_is_cancelled_anywhere_is_made_or_not_and_may_be_trie
             await write(snapshots, seen)
             sessions.settle()
         assert await value_of(snapshots) == (None if is_deletion else {"n": 1})
-        verdict = await CheckpointAudit(sessions.opened().sessions()).verify(StreamId(f"{SOURCE}-{passes}", KEY))
+        verdict = await CheckpointAudit(sessions.opened(), turns=True).verify(StreamId(f"{SOURCE}-{passes}", KEY))
         assert verdict.ok
         if is_done:
             return

@@ -11,7 +11,7 @@ from agent_framework import AgentSession, Content
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
 
 from eventckpt import CheckpointDecodeError, CheckpointNotFoundError, CheckpointStoreError, EventCheckpointStorage
-from eventckpt.history.snapshots import SESSIONS, Snapshots
+from eventckpt.history.snapshots import APPROVALS, SESSIONS, Snapshots
 from eventckpt.hosts.ag_ui import AGUISnapshotStore
 from eventckpt.hosts.foundry import FoundryApprovalStores, FoundryCheckpointStores, FoundrySessionStores
 
@@ -226,16 +226,24 @@ async def test_a_request_is_kept_once_and_missing_where_nobody_kept_it(engine: E
 @pytest.mark.parametrize(
     "hostile", [{}, {"type": 1}, {"session_id": 1, "state": 7}, {"type": "text", "text": []}], ids=str
 )
-async def test_what_is_neither_session_nor_request_is_refused_by_name_and_the_others_are_readable(
+async def test_what_is_no_session_is_refused_by_name_and_the_others_are_readable(
     engine: Engine, hostile: dict[str, Any]
 ) -> None:
     storage: Any = engine.storage()
     sessions = PROVIDERS["sessions"](storage).get_store(**WHOSE["nobody"])
     await sessions.set("good", session("hello"))
     await Snapshots(storage.store.sessions(), SESSIONS).set("bad", hostile)
-    with pytest.raises(CheckpointDecodeError, match=r"Session 'bad' cannot be read"):
+    with pytest.raises(CheckpointDecodeError, match=r"^Session 'bad'.* cannot be read"):
         await sessions.get("bad")
     assert (await sessions.get("good")).state == {"said": "hello"}
+
+
+@pytest.mark.parametrize("hostile", [{}, {"type": 1}, {"type": "text", "annotations": 7}], ids=str)
+async def test_what_is_no_request_is_refused_by_name(engine: Engine, hostile: dict[str, Any]) -> None:
+    storage: Any = engine.storage()
+    await Snapshots(storage.store.sessions(), APPROVALS).set("bad", hostile)
+    with pytest.raises(CheckpointDecodeError, match=r"Approval request 'bad' cannot be read"):
+        await PROVIDERS["approvals"](storage).get_store(**WHOSE["nobody"]).load_approval_request("bad")
 
 
 @pytest.mark.parametrize("adapter", [FoundrySessionStores, FoundryApprovalStores, AGUISnapshotStore])

@@ -346,6 +346,14 @@ async def test_the_newest_messages_are_the_last_of_all_where_turns_overlap(histo
     newest = await stored(histories.open(max_messages=most))
     assert newest == every[-len(newest) :]
     assert len(newest) == most or every[-most].startswith("result")
+    pages: list[list[str]] = []
+    before: int | None = None
+    while page := await history.messages("s", before_seq=before, limit=most):
+        pages.insert(0, said(page))
+        before = page[0].seq
+        if before == 1:
+            break
+    assert [text for page in pages for text in page] == every
 
 
 async def test_what_one_stream_of_updates_became_is_kept_whole(histories: Histories) -> None:

@@ -19,8 +19,8 @@ from ..runs import fold
 from ..storage import Latest
 from ..stores import AuditStore
 from ..stores.walks import runs_of
-from .saving import BRANCH_MARK
 from .sessions import BRANCH, begun_by, session_named
+from .state import BRANCH_MARK
 
 __all__ = ["SessionInfo", "ids_of", "sessions_of"]
 

@@ -128,6 +128,8 @@ class _Walk:
     def __init__(self, store: AuditStore, wanted: int | None) -> None:
         self._store = store
         self._left = wanted
+        self._continued: set[str] = set()
+        """Turns of which a later part was found: what lies between goes behind it (see `in_order`)."""
         self.turns: list[CheckpointEvent] = []
         self.hidden: dict[str, int] = {}
         self.flaws: list[CheckpointDecodeError] = []
@@ -137,7 +139,7 @@ class _Walk:
 
     @property
     def is_enough(self) -> bool:
-        return self._left is not None and self._left <= 0
+        return self._left is not None and self._left <= 0 and not self._continued
 
     async def along(self, stream: StreamId, upto: int | None, is_own: bool) -> Head | None:
         """One stream, from an event back; the event there."""
@@ -190,6 +192,8 @@ class _Walk:
             self.turns.append(event)
             if self._left is not None and event.turn is not None:
                 self._left -= sum(event.turn.roles.values())
+                self._continued |= {event.turn.continues} if event.turn.continues else set()
+                self._continued.discard(event.checkpoint_id)
 
     def _hide(self, cleared: dict[str, int]) -> None:
         for run_id, seq in cleared.items():

@@ -280,13 +280,30 @@ def _is_excluded(message: Message) -> bool:
 
 
 def _whole(past: Past, limit: int | None) -> list[CheckpointEvent]:
-    """The newest turns of a page that has enough, the one that was too much left out, if others stay."""
-    turns, left = past.turns, limit
+    """The newest turns of a page that has enough, the one that was too much left out, if others stay. The page before
+    ends at the seq of the first one: so a turn is not cut off whose later parts lie behind that."""
+    turns, left, start = past.turns, limit, None
     if left is None:
         return turns
+    may_start = _may_start(turns)
     for index in range(len(turns) - 1, -1, -1):
         of = turns[index].turn
         left -= sum(of.roles.values()) if of else 0
-        if left < 0 and index < len(turns) - 1:
-            return turns[index + 1 :]
+        if left < 0 and start is not None:
+            return turns[start:]
+        if may_start[index]:
+            start = index
     return turns
+
+
+def _may_start(turns: Sequence[CheckpointEvent]) -> list[bool]:
+    """Of each turn, whether all before it lie before it in the log, too."""
+    found: list[bool] = []
+    begun: set[str] = set()
+    last: dict[StreamId, int] = {}
+    for turn in turns:
+        is_part = turn.turn is not None and turn.turn.continues in begun
+        found.append(not is_part and last.get(turn.stream, 0) < turn.seq)
+        begun.add(turn.checkpoint_id)
+        last[turn.stream] = max(turn.seq, last.get(turn.stream, 0))
+    return found

@@ -19,22 +19,20 @@ from agent_framework import Message
 from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointDecodeError, CheckpointStoreError, SessionConflictError, StreamConflict
-from ..events import MAX_RUN_ID, SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, StreamId, Turn
+from ..events import SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, StreamId, Turn
 from ..storage.compose import now
 from ..stores import AuditStore, head_of
 from .memory import Known, Memory
 from .past import Head, Past, read_seen
-from .state import Standing
+from .state import BRANCH_MARK, Standing, begin_of_branches
 from .transcript import behind, give_ids, ids_of, open_calls
 from .turns import packed, stored_messages, unpacked
 
-__all__ = ["BRANCH_MARK", "Dedupe", "OnConflict", "Place", "Saver", "turn_at"]
+__all__ = ["Dedupe", "OnConflict", "Place", "Saver", "turn_at"]
 
 OnConflict: TypeAlias = Literal["branch", "append", "raise"]
 Dedupe: TypeAlias = Literal["ids", "replay", "off"]
 
-BRANCH_MARK: Final = 12
-"""Characters, hexadecimal, behind the `~` at the end of a branch's run id."""
 _TRIES: Final = 100
 """Conflicts that one save answers: each means that somebody else has saved."""
 _LOOK: Final = 100
@@ -206,7 +204,10 @@ class Saver:
             return messages
         if self._dedupe == "replay":
             past = await read_seen(self._store, head.stream, head.seq)
-            return behind([message for _, message in await self._messages(past)], messages)
+            existing = [message for _, message in await self._messages(past)]
+            known = Known()
+            known.add(head.seq, ids_of(existing))
+            return _unknown(behind(existing, messages), known, head.seq)
         known = self._memory.of(head.stream) or Known()
         new = _unknown(messages, known, head.seq)
         if len(new) < len(messages) and known.whole_to < head.seq:  # a transcript that is sent again
@@ -272,17 +273,26 @@ def _branch_of(session: StreamId, place: Place, payload: Payload) -> Place:
     name is taken by another, the next one is named behind that."""
     what = f"{place.stream.run_id}\0{place.head.seq}\0{payload.raw_sha256}"
     mark = hashlib.sha256(what.encode()).hexdigest()[:BRANCH_MARK]
-    name = f"{session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]}~{mark}"
+    name = f"{begin_of_branches(session.run_id)}{mark}"
     return Place.fork(StreamId(session.workflow_name, name), place.head, session=session.run_id)
 
 
 def _unknown(messages: Sequence[Message], known: Known, seq: int) -> list[Message]:
-    """Each message once, without those that are known."""
-    seen: set[str] = set()
+    """Each message once, without those that are known. A stream of updates with one id becomes several messages with
+    it, such as a call, its result and an answer: these are not one."""
+    seen: dict[str, list[Message]] = {}
     new: list[Message] = []
     for message in messages:
         name = message.message_id
-        if name is None or not (name in seen or known.has(name, seq)):
+        if name is None:
             new.append(message)
-        seen |= set() if name is None else {name}
+        elif not known.has(name, seq):
+            others = seen.setdefault(name, [])
+            if not any(_is_same(message, other) for other in others):
+                new.append(message)
+            others.append(message)
     return new
+
+
+def _is_same(one: Message, other: Message) -> bool:
+    return one is other or one.to_dict() == other.to_dict()

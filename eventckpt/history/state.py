@@ -6,12 +6,16 @@ back to an older state. So it is plain JSON, and is checked like anything that w
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
-from ..events import MAX_SEQ, StreamId, check_run_id
+from ..events import MAX_RUN_ID, MAX_SEQ, StreamId, check_run_id
 from ..text import described
 
-__all__ = ["Standing"]
+__all__ = ["BRANCH_MARK", "Standing", "begin_of_branches"]
+
+BRANCH_MARK: Final = 12
+"""Characters, hexadecimal, behind the `~` at the end of a branch's run id."""
 
 _SEQ: Final = "seq"
 _BRANCH: Final = "branch"
@@ -43,6 +47,8 @@ class Standing:
                 check_run_id(branch)
             except (TypeError, ValueError):
                 raise _no_state(stream, _BRANCH, branch) from None
+            if not _is_branch_of(branch, stream.run_id):  # a state of another session must not lead into that
+                raise _no_state(stream, _BRANCH, branch)
         self.stream: StreamId = stream if branch is None else StreamId(stream.workflow_name, branch)
         """Where it goes on."""
         turn = self._state.get(_OPEN)
@@ -84,6 +90,16 @@ class Standing:
             self._state.pop(name, None)
         else:
             self._state[name] = value
+
+
+def begin_of_branches(session_id: str) -> str:
+    """What the names of a session's branches begin with; their marks follow."""
+    return f"{session_id[: MAX_RUN_ID - 1 - BRANCH_MARK]}~"
+
+
+def _is_branch_of(branch: str, session_id: str) -> bool:
+    begin = begin_of_branches(session_id)
+    return branch.startswith(begin) and re.fullmatch(rf"[0-9a-f]{{{BRANCH_MARK}}}", branch[len(begin) :]) is not None
 
 
 def _no_state(stream: StreamId, name: str, value: object) -> ValueError:

@@ -7,7 +7,7 @@ import copy
 from typing import Any, Literal
 
 import pytest
-from agent_framework import AgentSession, Message
+from agent_framework import AgentSession, ChatResponse, ChatResponseUpdate, Content, Message
 
 from eventckpt import CosmosHistoryProvider, SessionConflictError, StoreUnavailableError
 from eventckpt.history import EventHistoryProvider
@@ -296,3 +296,73 @@ async def test_a_process_whose_replica_lags_hears_of_it_and_is_shown_all_a_momen
             assert await seen(reader, session) == [*turn_of("one"), *turn_of("two")]
             await ask(reader, session, "three")
             assert len(await seen(reader, session)) == 6
+
+
+# what is near a session and none of it
+
+
+async def test_a_session_with_a_long_id_has_no_branches_of_another_one(histories: Histories) -> None:
+    history, short = histories.open(), "a" * 242
+    longer = f"{short}b"  # their branches' names begin alike
+    state: dict[str, Any] = {"seq": 0}
+    for session_id in (short, longer):
+        await history.save_messages(session_id, question_and_answer("one"))
+    await history.save_messages(short, question_and_answer("another one"), state=state)
+    await history.erase(longer)
+    assert said(await history.get_messages(short, state=state)) == ["another one", "answer to another one"]
+
+
+async def test_a_state_leads_into_no_other_session(histories: Histories) -> None:
+    history = histories.open()
+    state: dict[str, Any] = {"seq": 0}
+    await history.save_messages("s", question_and_answer("one"))
+    await history.save_messages("s", question_and_answer("another one"), state=state)
+    for foreign in (state, {"branch": "s"}):
+        with pytest.raises(ValueError, match="which no history provider wrote"):
+            await history.get_messages("other", state=dict(foreign))
+
+
+@pytest.mark.parametrize("dedupe", ["ids", "replay"])
+async def test_messages_that_are_saved_again_behind_others_are_stored_once(histories: Histories, dedupe: str) -> None:
+    history, turn = histories.open(dedupe=dedupe), question_and_answer("one")
+    await history.save_messages("s", turn)
+    await history.save_messages("s", question_and_answer("two"))
+    await history.save_messages("s", turn)
+    assert await stored(history) == ["one", "answer to one", "two", "answer to two"]
+
+
+@pytest.mark.parametrize("most", range(1, 9))
+async def test_the_newest_messages_are_the_last_of_all_where_turns_overlap(histories: Histories, most: int) -> None:
+    history = histories.open()
+    state: dict[str, Any] = {}
+    await history.save_messages("s", question_and_answer("one"))
+    await history.get_messages("s", state=state)
+    call, result = Content.from_function_call("c", "look_up"), Content.from_function_result("c", result="tea")
+    await history.save_messages("s", [Message("user", ["two"]), Message("assistant", [call])], state=state)
+    await history.save_messages("s", question_and_answer("three"))
+    await history.save_messages("s", [Message("tool", [result]), Message("assistant", ["done"])], state=state)
+    every = await stored(history)
+    assert every[-2:] == ["three", "answer to three"]
+    newest = await stored(histories.open(max_messages=most))
+    assert newest == every[-len(newest) :]
+    assert len(newest) == most or every[-most].startswith("result")
+    pages: list[list[str]] = []
+    before: int | None = None
+    while page := await history.messages("s", before_seq=before, limit=most):
+        pages.insert(0, said(page))
+        before = page[0].seq
+        if before == 1:
+            break
+    assert [text for page in pages for text in page] == every
+
+
+async def test_what_one_stream_of_updates_became_is_kept_whole(histories: Histories) -> None:
+    call, result = Content.from_function_call("c", "look_up"), Content.from_function_result("c", result="tea")
+    contents = {"assistant": call, "tool": result}
+    updates = [ChatResponseUpdate(role=role, contents=[of], message_id="r") for role, of in contents.items()]
+    updates.append(ChatResponseUpdate(role="assistant", contents=[Content.from_text("done")], message_id="r"))
+    answers = ChatResponse.from_updates(updates).messages
+    history, turn = histories.open(), [Message("user", ["one"]), *answers]
+    for _ in range(2):
+        await history.save_messages("s", [*turn, answers[0]])
+    assert await stored(history) == ["one", "call c", "result c: tea", "done"]

@@ -46,6 +46,8 @@ class Past(NamedTuple):
     """By the run id of each stream, up to which seq its turns are hidden."""
     flaws: list[CheckpointDecodeError]
     """What of its clearings and beginnings was damaged or changed, and not believed."""
+    reach: int
+    """Up to which seq of its stream the walk knows what became of each event."""
 
 
 async def read_seen(store: AuditStore, stream: StreamId, upto: int | None, *, wanted: int | None = None) -> Past:
@@ -56,7 +58,7 @@ async def read_seen(store: AuditStore, stream: StreamId, upto: int | None, *, wa
             is never given for all of it.
     """
     past = await read(store, stream, upto=upto, wanted=wanted)
-    _be_there(stream, upto, past.head)
+    _be_there(stream, upto, past.reach)
     return past
 
 
@@ -74,14 +76,16 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
     """
     walk = _Walk(store, wanted)
     head = await walk.along(stream, upto, is_own=True)
+    reach = walk.reach
     while (origin := walk.origin) is not None:
         parent, seq, _ = origin
-        _be_there(parent, seq, await walk.along(*origin))
-    return Past(head or Head(stream), in_order(reversed(walk.turns)), not walk.is_enough, walk.hidden, walk.flaws)
+        await walk.along(*origin)
+        _be_there(parent, seq, walk.reach)
+    turns = in_order(reversed(walk.turns))
+    return Past(head or Head(stream), turns, not walk.is_enough, walk.hidden, walk.flaws, reach)
 
 
-def _be_there(stream: StreamId, seq: int | None, head: Head | None) -> None:
-    last = head.seq if head else 0
+def _be_there(stream: StreamId, seq: int | None, last: int) -> None:
     if seq is not None and last < seq:
         raise StoreUnavailableError(
             f"A session's state, or a branch, says that seq {seq} of {stream.run_id!r} (source "
@@ -104,6 +108,10 @@ class _Seqs:
         """Whether an event that is there is recorded as removed: who removes records it first."""
         self._removals.add(event)
         return self._removals.covers(event.seq)
+
+    def are_removed(self, first: int, last: int) -> bool:
+        """Whether all of these are recorded as removed, by what the walk has met."""
+        return self._removals.covers(first, last)
 
     async def missing_above(self, seq: int) -> CheckpointDecodeError | None:
         """What is wrong if the walk comes to `seq`: what it should have come by is not there."""
@@ -134,6 +142,8 @@ class _Walk:
         self.hidden: dict[str, int] = {}
         self.flaws: list[CheckpointDecodeError] = []
         self._streams: set[StreamId] = set()
+        self.reach = 0
+        """Of the stream that was walked last: see `Past`."""
         self.origin: tuple[StreamId, int, bool] | None = None
         """Where the walk goes on: a stream, up to which event, and whether it is of the same session."""
 
@@ -157,7 +167,10 @@ class _Walk:
                 if head is None or (upto is not None and head.seq > upto and not is_behind):
                     head = event
                 if event.type == "tombstone" and (is_own or not is_behind) and await self._clears(event):
-                    return Head.of(head)
+                    if is_behind:  # never behind what comes after it: others have said that
+                        self.reach = event.seq
+                        return Head.of(event)
+                    return self._stands_at(seqs, stream, upto, Head.of(head))
                 if event.type == "turn" and not is_behind and not is_removed:
                     first = event
                     await self._take(event)
@@ -170,7 +183,17 @@ class _Walk:
             was_left_out = self.is_enough or upto == 0
             first = next(iter(await self._store.read(stream, 1)), None) if was_left_out else None
         await self._go_on(first, is_own)
-        return None if head is None else Head.of(head)
+        return self._stands_at(seqs, stream, upto, None if head is None else Head.of(head))
+
+    def _stands_at(self, seqs: _Seqs, stream: StreamId, upto: int | None, head: Head | None) -> Head | None:
+        """Where a lineage goes on that has seen `upto`, which may be removed: behind the last event before it that is
+        there, or at the beginning. Never behind the record of the removal: what lies between, others have said."""
+        self.reach = last = head.seq if head else 0
+        if upto is not None and last > upto and (upto == 0 or seqs.are_removed(1, upto)):
+            return Head(stream)
+        if upto and last < upto and seqs.are_removed(last + 1, upto):
+            self.reach = upto
+        return head
 
     async def _clears(self, event: CheckpointEvent) -> bool:
         """Whether nothing before a tombstone counts any more. One that says neither what it hides nor what was removed

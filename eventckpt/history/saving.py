@@ -20,6 +20,7 @@ from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointDecodeError, CheckpointStoreError, SessionConflictError, StreamConflict
 from ..events import SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, StreamId, Turn
+from ..removals import Removals
 from ..storage.compose import now
 from ..stores import AuditStore, head_of
 from .memory import Known, Memory
@@ -134,6 +135,8 @@ class Saver:
                 return
             give_ids(new)
             payload = await packed(self._codec, new)
+            if place.head.seq == 0 and place.stream != session and place.forked_from is None:
+                place = _branch_of(session, Place.behind(Head(session)), payload)  # the lineage's own was erased
             roles = Counter(str(message.role) for message in new)
             event = turn_at(place, payload, dict(roles), actor=self._actor, continues=standing.turn)
             conflict = await self._append(place, event)
@@ -244,7 +247,9 @@ class Saver:
             return Place.behind(Head.of(cleared))
         goes_behind = all(event.type == "tombstone" for event in conflict)
         if place.forked_from is None and (goes_behind or standing.appends or self._on_conflict == "append"):
-            return Place.behind(await self._look(place.stream, None))  # both may bring the same messages
+            head = await self._look(place.stream, None)  # both may bring the same messages
+            is_erased = place.stream != session and Removals(conflict).covers(1)  # of a branch, no prune takes that
+            return Place.behind(Head(place.stream) if is_erased else head)
         if self._on_conflict == "raise":
             head = conflict[0].header() if conflict else None
             raise SessionConflictError(

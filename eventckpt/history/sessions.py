@@ -10,6 +10,7 @@ from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointStoreError, RunNotFoundError, SessionConflictError, StreamConflict
 from ..events import MAX_RUN_ID, SCHEMA_OF_SESSIONS, CheckpointEvent, Pruned, StreamId
+from ..removals import Removals
 from ..storage.compose import now, removal_after
 from ..stores import AuditStore, head_of
 from .past import read
@@ -129,13 +130,14 @@ async def erase(store: AuditStore, stream: StreamId, *, actor: str | None) -> in
             headers = [header async for header in listing]
         if not headers:
             return 0
-        head = headers[-1]
-        gone = [header for header in headers if not (header is head and header.pruned)]
+        head, whole = headers[-1], _all_of(headers)
+        is_recorded = Removals([head]).covers(whole.first, head.seq - 1)  # the record of a prune may tell of a part
+        gone = [header for header in headers if not (header is head and is_recorded)]
         if not gone:
             return 0
         try:
-            if not head.pruned:
-                await store.append(removal_after(head, (_all_of(headers),), actor))
+            if not is_recorded:
+                await store.append(removal_after(head, (whole,), actor))
         except StreamConflict:
             continue
         removed = await store.remove(stream, [header.seq for header in gone])

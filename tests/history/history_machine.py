@@ -47,6 +47,8 @@ class Stream:
     turns: list[Turn] = field(default_factory=list[Turn])
     cleared_at: int = 0
     """How many turns it had when it was last cleared or erased: a lineage that had seen fewer has seen these."""
+    is_gone: bool = False
+    """A branch that was erased: nobody goes on in it."""
 
 
 @dataclass
@@ -146,7 +148,7 @@ class HistoryMachine(RuleBasedStateMachine):
         messages = self.messages()
         self.save(who, lineage.session, messages, state)
         stream, seen = self.stands(lineage)
-        if len(stream.turns) > seen:
+        if len(stream.turns) > seen or stream.is_gone:
             stream, seen = self.stream(stream.session, [*stream.base, *stream.turns[:seen]]), 0
         self.added(stream, messages)
         after = Lineage(lineage.session, copy.deepcopy(state), stream, seen + 1)
@@ -175,7 +177,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.run(both())
         stream, seen = self.stands(lineage)
         base = [*stream.base, *stream.turns[:seen]]
-        is_free = len(stream.turns) == seen
+        is_free = len(stream.turns) == seen and not stream.is_gone
         found: list[Lineage] = []
         for messages, state in zip(turns, states, strict=True):
             goes_on = is_free and state.get("branch") == lineage.state.get("branch")
@@ -208,6 +210,7 @@ class HistoryMachine(RuleBasedStateMachine):
         assert removed >= sum(not turn.erased for _, turn in gone)
         for stream, turn in gone:
             turn.erased, stream.cleared_at = True, len(stream.turns)
+            stream.is_gone = stream is not self.sessions[session]
 
     @rule(target=lineages, who=st.integers(0, 1), lineage=lineages)
     def a_session_is_forked(self, who: int, lineage: Lineage) -> Lineage:

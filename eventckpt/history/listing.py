@@ -19,8 +19,7 @@ from ..runs import fold
 from ..storage import Latest
 from ..stores import AuditStore
 from ..stores.walks import runs_of
-from .sessions import BRANCH, begun_by, session_named
-from .state import BRANCH_MARK
+from .branches import BRANCH, BRANCH_MARK, begun_by, session_named
 
 __all__ = ["SessionInfo", "ids_of", "sessions_of"]
 

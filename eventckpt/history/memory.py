@@ -12,8 +12,9 @@ from .past import Head
 
 __all__ = ["Known", "Memory"]
 
-_IDS: Final = 200_000
-"""Ids of messages, over all streams."""
+_BYTES: Final = 32 * 1024 * 1024
+"""About what all of it takes."""
+_AROUND: Final = 150  # bytes that an id takes beside its characters
 _HEADS: Final = 16
 """Events of one stream that lineages stand at."""
 
@@ -29,14 +30,17 @@ class Known:
         self.whole_to: int = whole_to
         self.heads: Lru[int, Head] = Lru(_HEADS)
         self._seqs: dict[str, int] = {}
+        self._size = 1_000
 
     def __len__(self) -> int:
-        return 1 + len(self._seqs)
+        return self._size
 
     def add(self, seq: int, ids: Iterable[str]) -> None:
         """The messages of an event; of what the stream was forked from, with the seq 0."""
         for each in ids:
-            self._seqs.setdefault(each, seq)
+            if each not in self._seqs:
+                self._seqs[each] = seq
+                self._size += _AROUND + len(each)
 
     def has(self, message_id: str, upto: int) -> bool:
         """Whether a lineage that stands at this seq has the message."""
@@ -51,7 +55,7 @@ class Memory:
     """What is known of the streams in use."""
 
     def __init__(self) -> None:
-        self._streams: Lru[StreamId, Known] = Lru(_IDS, len)
+        self._streams: Lru[StreamId, Known] = Lru(_BYTES, len)
 
     def of(self, stream: StreamId) -> Known | None:
         """What is known of a stream."""

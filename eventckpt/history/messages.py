@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Self
+from typing import ClassVar, Final, Self
 
 from agent_framework import Message
 
@@ -11,15 +11,20 @@ from ..events import CheckpointEvent
 __all__ = ["StoredMessage"]
 
 
+_PLACE: Final = ("seq", "run_id", "stream_seq", "turn_id", "actor", "recorded_at")
+
+
 class StoredMessage(Message):
     """A message, and the turn that it lies in. `to_dict` gives the message alone."""
 
-    DEFAULT_EXCLUDE: ClassVar[set[str]] = {*Message.DEFAULT_EXCLUDE, "seq", "turn_id", "run_id", "actor", "recorded_at"}
+    DEFAULT_EXCLUDE: ClassVar[set[str]] = {*Message.DEFAULT_EXCLUDE, *_PLACE}
 
     seq: int
-    """That of the turn, in its stream."""
+    """That of the turn in the session that was asked for; of what that goes on from, 0 and below."""
     run_id: str
-    """The stream: the session or, in a branch, whichever of those that it goes on from."""
+    """The stream that it lies in: the session or, of a branch or a fork, one of those that it goes on from."""
+    stream_seq: int
+    """The seq of the turn there."""
     turn_id: str
     actor: str | None
     """Who wrote the turn."""
@@ -27,8 +32,8 @@ class StoredMessage(Message):
     """When, in ISO 8601, UTC."""
 
     @classmethod
-    def of(cls, event: CheckpointEvent, message: Message) -> Self:
-        """`message`, which lies in `event`."""
+    def of(cls, event: CheckpointEvent, message: Message, seq: int) -> Self:
+        """`message`, which lies in `event`, whose turn has this seq in the session."""
         made = cls(
             message.role,
             message.contents,
@@ -37,7 +42,7 @@ class StoredMessage(Message):
             additional_properties=message.additional_properties,
             raw_representation=message.raw_representation,
         )
-        made.seq, made.run_id, made.turn_id = event.seq, event.run_id, event.checkpoint_id
+        made.seq, made.run_id, made.stream_seq, made.turn_id = seq, event.run_id, event.seq, event.checkpoint_id
         made.actor, made.recorded_at = event.actor, event.recorded_at
         return made
 

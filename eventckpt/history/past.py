@@ -48,6 +48,9 @@ class Past(NamedTuple):
     """What of its clearings and beginnings was damaged or changed, and not believed."""
     reach: int
     """Up to which seq of its stream the walk knows what became of each event."""
+    shifts: dict[str, int]
+    """By the run id of each stream that it goes through, what makes a seq of it one of the whole lineage: the events
+    before the beginning of the lineage's own stream have 0 and below."""
 
 
 async def read_seen(store: AuditStore, stream: StreamId, upto: int | None, *, wanted: int | None = None) -> Past:
@@ -68,7 +71,7 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
     Args:
         store: of sessions.
         stream: where the lineage goes on.
-        upto: the seq of the event; None: the last one.
+        upto: the seq of the event, that in the lineage (see `Past.shifts`); None: the last one.
         wanted: how many of the newest messages are enough; None: all.
 
     Raises:
@@ -82,7 +85,7 @@ async def read(store: AuditStore, stream: StreamId, *, upto: int | None = None, 
         await walk.along(*origin)
         _be_there(parent, seq, walk.reach)
     turns = in_order(reversed(walk.turns))
-    return Past(head or Head(stream), turns, not walk.is_enough, walk.hidden, walk.flaws, reach)
+    return Past(head or Head(stream), turns, not walk.is_enough, walk.hidden, walk.flaws, reach, walk.shifts)
 
 
 def _be_there(stream: StreamId, seq: int | None, last: int) -> None:
@@ -98,10 +101,11 @@ def _be_there(stream: StreamId, seq: int | None, last: int) -> None:
 class _Seqs:
     """The seqs of a stream that a walk goes by, the newest first: each is there, or recorded as removed."""
 
-    def __init__(self, store: AuditStore, stream: StreamId, upto: int | None) -> None:
+    def __init__(self, store: AuditStore, stream: StreamId) -> None:
         self._store = store
         self._stream = stream
-        self._next = upto
+        self._next: int | None = None
+        """Where the walk is; None: it has not begun."""
         self._removals = Removals()
 
     def is_removed(self, event: CheckpointEvent) -> bool:
@@ -141,7 +145,7 @@ class _Walk:
         self.turns: list[CheckpointEvent] = []
         self.hidden: dict[str, int] = {}
         self.flaws: list[CheckpointDecodeError] = []
-        self._streams: set[StreamId] = set()
+        self.shifts: dict[str, int] = {}
         self.reach = 0
         """Of the stream that was walked last: see `Past`."""
         self.origin: tuple[StreamId, int, bool] | None = None
@@ -156,9 +160,9 @@ class _Walk:
         head: CheckpointEvent | None = None
         first: CheckpointEvent | None = None
         self.origin = None
-        self._streams.add(stream)
-        seqs = _Seqs(self._store, stream, upto)
-        async with aclosing(self._store.newest(stream, lte=upto)) as events:
+        self.shifts.setdefault(stream.run_id, 0)
+        seqs = _Seqs(self._store, stream)
+        async with aclosing(self._store.newest(stream, lte=None if upto is None else max(upto, 0))) as events:
             async for event in events:
                 is_behind = upto is not None and event.seq > upto
                 is_removed = seqs.is_removed(event)
@@ -174,24 +178,24 @@ class _Walk:
                 if event.type == "turn" and not is_behind and not is_removed:
                     first = event
                     await self._take(event)
-                if self.is_enough and upto != 0:
+                if self.is_enough and (upto is None or upto > 0):
                     break
             else:
                 if flaw := await seqs.missing_above(0):
                     self.flaws.append(flaw)
         if first is None or first.seq != 1:
-            was_left_out = self.is_enough or upto == 0
+            was_left_out = self.is_enough or (upto is not None and upto <= 0)
             first = next(iter(await self._store.read(stream, 1)), None) if was_left_out else None
-        await self._go_on(first, is_own)
+        await self._go_on(first, upto, is_own)
         return self._stands_at(seqs, stream, upto, None if head is None else Head.of(head))
 
     def _stands_at(self, seqs: _Seqs, stream: StreamId, upto: int | None, head: Head | None) -> Head | None:
         """Where a lineage goes on that has seen `upto`, which may be removed: behind the last event before it that is
         there, or at the beginning. Never behind the record of the removal: what lies between, others have said."""
         self.reach = last = head.seq if head else 0
-        if upto is not None and last > upto and (upto == 0 or seqs.are_removed(1, upto)):
+        if upto is not None and last > upto and (upto <= 0 or seqs.are_removed(1, upto)):
             return Head(stream)
-        if upto and last < upto and seqs.are_removed(last + 1, upto):
+        if upto is not None and 0 <= last < upto and seqs.are_removed(last + 1, upto):
             self.reach = upto
         return head
 
@@ -223,7 +227,7 @@ class _Walk:
             self.hidden[run_id] = max(seq, self.hidden.get(run_id, 0))
         self.turns = [turn for turn in self.turns if turn.seq > self.hidden.get(turn.run_id, 0)]
 
-    async def _go_on(self, first: CheckpointEvent | None, is_own: bool) -> None:
+    async def _go_on(self, first: CheckpointEvent | None, upto: int | None, is_own: bool) -> None:
         """What is cleared in one session stays in those that were forked off from it. Where enough was found, only
         what this session has cleared is looked for. Where anything of a stream is hidden, so is what it goes on from.
         """
@@ -232,13 +236,14 @@ class _Walk:
         if not await self._is_as_written(first):
             return
         point = first.forked_from
-        if StreamId(point.workflow_name, point.run_id) in self._streams or point.workflow_name != first.workflow_name:
+        if point.run_id in self.shifts or point.workflow_name != first.workflow_name:
             self.flaws.append(CheckpointDecodeError(f"{first.named()} says that it goes on from itself or elsewhere."))
             return
         is_branch = is_own and first.turn is not None and first.turn.session is not None
         if is_branch or not self.is_enough:
-            upto = 0 if self.is_enough else point.seq
-            self.origin = StreamId(point.workflow_name, point.run_id), upto, is_branch
+            self.shifts[point.run_id] = self.shifts[first.run_id] - point.seq
+            seq = 0 if self.is_enough else point.seq + min(upto or 0, 0)
+            self.origin = StreamId(point.workflow_name, point.run_id), seq, is_branch
 
     async def _is_as_written(self, event: CheckpointEvent) -> bool:
         flaw = await off_the_loop(event.payload.stored_size if event.payload else 0, flaw_of, event)

@@ -16,10 +16,11 @@ from .. import settings
 from ..closing import close_after
 from ..codec import CheckpointCodec
 from ..errors import CheckpointDecodeError
-from ..events import MAX_RUN_ID, CheckpointEvent, StreamId, check_run_id
+from ..events import MAX_RUN_ID, MAX_SEQ, CheckpointEvent, StreamId, check_run_id
 from ..log import logger_of
 from ..stores import AuditStore
 from . import sessions
+from .branches import streams_of
 from .listing import ids_of
 from .messages import StoredMessage
 from .past import Past, read, read_seen
@@ -164,6 +165,8 @@ class EventHistoryProvider(HistoryProvider):
         """
         session = self._session(session_id)
         standing = Standing(session, state)
+        for message in messages:
+            settings.instance("messages", message, Message, what="a list of Message")
         if messages:
             await self._saver.save(session, messages, standing)
 
@@ -174,7 +177,8 @@ class EventHistoryProvider(HistoryProvider):
 
         Args:
             session_id: the session, or one of its branches.
-            before_seq: only of turns before this one, such as the `seq` of the first message of the page behind.
+            before_seq: only of turns before this one, such as the `seq` of the first message of the page behind; 0 and
+                below is what the session was forked from.
             limit: about how many: the newest whole turns that have so many messages, at least one turn. None: all.
 
         Raises: what `get_messages` does.
@@ -183,10 +187,13 @@ class EventHistoryProvider(HistoryProvider):
             settings.whole_number("limit", limit, least=1)
         upto = None
         if before_seq is not None:
-            settings.whole_number("before_seq", before_seq, least=1)
+            settings.whole_number("before_seq", before_seq, least=-MAX_SEQ)
             upto = before_seq - 1
         past = await read(self._store, self._session(session_id), upto=upto, wanted=limit)
-        return [StoredMessage.of(event, message) for event, message in await self._readable(past, _whole(past, limit))]
+        return [
+            StoredMessage.of(event, message, event.seq + past.shifts[event.run_id])
+            for event, message in await self._readable(past, _whole(past, limit))
+        ]
 
     async def clear(self, session_id: str | None) -> None:
         """Hide all messages of a session, for every lineage and in all of its branches. The log keeps them.
@@ -211,6 +218,8 @@ class EventHistoryProvider(HistoryProvider):
             RunNotFoundError: there is no such session.
             SessionConflictError: `new_id` is a session already.
         """
+        if upto_seq is not None:
+            settings.whole_number("upto_seq", upto_seq, least=1)
         await sessions.fork(
             self._store, self._codec, self._session(session_id), self._session(new_id), upto_seq, actor=self.actor
         )
@@ -225,7 +234,7 @@ class EventHistoryProvider(HistoryProvider):
         """
         session = self._session(session_id)
         removed = 0
-        for stream in await sessions.streams_of(self._store, session):
+        for stream in await streams_of(self._store, session):
             removed += await sessions.erase(self._store, stream, actor=self.actor)
             self._saver.forget(stream)
         return removed
@@ -256,17 +265,26 @@ class EventHistoryProvider(HistoryProvider):
         found: list[tuple[CheckpointEvent, Message]] = []
         for flaw in past.flaws:
             self._skip(flaw)
+        begun = {turn.checkpoint_id for turn in past.turns}
         for turn in turns:
-            try:
-                stored = await unpacked(self._codec, turn)
-            except CheckpointDecodeError as error:
-                self._skip(error)
-                continue
-            for each in stored_messages(turn, stored):
-                if isinstance(each, Message):
-                    found.append((turn, each))
-                else:
-                    self._skip(each)
+            messages = await self._messages(turn)
+            if turn.turn is not None and turn.turn.continues not in (None, *begun):
+                messages = newest(messages, len(messages))  # what it continues was cleared or removed, calls and all
+            found += [(turn, message) for message in messages]
+        return found
+
+    async def _messages(self, turn: CheckpointEvent) -> list[Message]:
+        try:
+            stored = await unpacked(self._codec, turn)
+        except CheckpointDecodeError as error:
+            self._skip(error)
+            return []
+        found: list[Message] = []
+        for each in stored_messages(turn, stored):
+            if isinstance(each, Message):
+                found.append(each)
+            else:
+                self._skip(each)
         return found
 
     def _skip(self, error: CheckpointDecodeError) -> None:

@@ -23,9 +23,10 @@ from ..events import SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, St
 from ..removals import Removals
 from ..storage.compose import now
 from ..stores import AuditStore, head_of
+from .branches import BRANCH_MARK, begin_of_branches, session_of
 from .memory import Known, Memory
 from .past import Head, Past, read_seen
-from .state import BRANCH_MARK, Standing, begin_of_branches
+from .state import Standing
 from .transcript import behind, give_ids, ids_of, open_calls
 from .turns import packed, stored_messages, unpacked
 
@@ -136,7 +137,7 @@ class Saver:
             give_ids(new)
             payload = await packed(self._codec, new)
             if place.head.seq == 0 and place.stream != session and place.forked_from is None:
-                place = _branch_of(session, Place.behind(Head(session)), payload)  # the lineage's own was erased
+                place = await self._branch(session, Place.behind(Head(session)), payload)  # the lineage's was erased
             roles = Counter(str(message.role) for message in new)
             event = turn_at(place, payload, dict(roles), actor=self._actor, continues=standing.turn)
             conflict = await self._append(place, event)
@@ -241,12 +242,16 @@ class Saver:
         payload: Payload,
     ) -> Place:
         """Where a turn goes whose place is taken by others."""
+        if place.forked_from is None and standing.follows():
+            return Place.behind(await self._head(standing, ()))
         cleared = next((event for event in conflict if event.type == "tombstone" and event.cleared is not None), None)
         if cleared is not None and place.forked_from is None:  # nothing is left that the lineage has seen
             self._memory.forget(place.stream)
             return Place.behind(Head.of(cleared))
         goes_behind = all(event.type == "tombstone" for event in conflict)
-        if place.forked_from is None and (goes_behind or standing.appends or self._on_conflict == "append"):
+        # Of a turn that is under way two may go on, each from its copy of one state.
+        goes_behind |= standing.appends and not any(_continues(event, standing.turn) for event in conflict)
+        if place.forked_from is None and (goes_behind or self._on_conflict == "append"):
             head = await self._look(place.stream, None)  # both may bring the same messages
             is_erased = place.stream != session and Removals(conflict).covers(1)  # of a branch, no prune takes that
             return Place.behind(Head(place.stream) if is_erased else head)
@@ -260,7 +265,16 @@ class Saver:
                 expected_seq=place.seq,
                 head=head,
             )
-        return _branch_of(session, place, payload)
+        return await self._branch(session, place, payload)
+
+    async def _branch(self, session: StreamId, place: Place, payload: Payload) -> Place:
+        """The branch that a turn begins: by its content, so that the same turn, saved again, is in the same one. Where
+        the name is taken by another, the next one is named behind that. A branch of a branch is one of the session."""
+        what = f"{place.stream.run_id}\0{place.head.seq}\0{payload.raw_sha256}"
+        mark = hashlib.sha256(what.encode()).hexdigest()[:BRANCH_MARK]
+        of = await session_of(self._store, session)
+        name = f"{begin_of_branches(of.run_id)}{mark}"
+        return Place.fork(StreamId(session.workflow_name, name), place.head, session=of.run_id)
 
     def _went_on(self, standing: Standing, before: Head, event: CheckpointEvent, messages: Sequence[Message]) -> None:
         self._memory.went_on(Head.of(event), ids_of(messages), before=before)
@@ -273,13 +287,8 @@ def _same(conflict: Sequence[CheckpointEvent], payload: Payload) -> CheckpointEv
     return next((each for each in conflict if each.payload and each.payload.raw_sha256 == payload.raw_sha256), None)
 
 
-def _branch_of(session: StreamId, place: Place, payload: Payload) -> Place:
-    """The branch that a turn begins: by its content, so that the same turn, saved again, is in the same one. Where the
-    name is taken by another, the next one is named behind that."""
-    what = f"{place.stream.run_id}\0{place.head.seq}\0{payload.raw_sha256}"
-    mark = hashlib.sha256(what.encode()).hexdigest()[:BRANCH_MARK]
-    name = f"{begin_of_branches(session.run_id)}{mark}"
-    return Place.fork(StreamId(session.workflow_name, name), place.head, session=session.run_id)
+def _continues(event: CheckpointEvent, turn: str | None) -> bool:
+    return turn is not None and event.turn is not None and event.turn.continues == turn
 
 
 def _unknown(messages: Sequence[Message], known: Known, seq: int) -> list[Message]:

@@ -1,63 +1,25 @@
-"""What is done to whole sessions: cleared, forked, erased; and which streams are their branches."""
+"""What is done to whole sessions: cleared, forked, erased."""
 
 from __future__ import annotations
 
-import re
 from contextlib import aclosing
 from typing import Final
 
 from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointStoreError, RunNotFoundError, SessionConflictError, StreamConflict
-from ..events import MAX_RUN_ID, SCHEMA_OF_SESSIONS, CheckpointEvent, Pruned, StreamId
+from ..events import SCHEMA_OF_SESSIONS, CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..storage.compose import now, removal_after
 from ..stores import AuditStore, head_of
+from .branches import streams_of
 from .past import read
 from .saving import Place, turn_at
-from .state import BRANCH_MARK
 from .turns import packed
 
-__all__ = ["BRANCH", "begun_by", "clear", "erase", "fork", "session_named", "streams_of"]
+__all__ = ["clear", "erase", "fork"]
 
 _TRIES: Final = 100
-_REMOVED: Final = ""
-"""In place of the session that a branch was begun in: its beginning is not there any more."""
-BRANCH: Final = re.compile(rf".*~[0-9a-f]{{{BRANCH_MARK}}}", re.DOTALL)
-
-
-async def begun_by(store: AuditStore, branch: StreamId) -> str | None:
-    """The session that a stream with a branch's name is a branch of. Its first event tells, for anybody may call a
-    session so; of one whose beginning was removed, the name."""
-    begun = await _session_in_first(store, branch)
-    return session_named(branch.run_id) if begun == _REMOVED else begun
-
-
-async def _session_in_first(store: AuditStore, branch: StreamId) -> str | None:
-    async with aclosing(store.headers(branch)) as headers:
-        first = await anext(headers, None)
-    return first.turn.session if first is not None and first.turn is not None else _REMOVED
-
-
-def session_named(run_id: str) -> str:
-    """The session that the name of a branch begins with; of a long id, the beginning."""
-    return run_id[: -1 - BRANCH_MARK]
-
-
-async def streams_of(store: AuditStore, session: StreamId) -> list[StreamId]:
-    """A session's own stream and its branches."""
-    name = session.run_id[: MAX_RUN_ID - 1 - BRANCH_MARK]
-    async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=f"{name}~")) as found:
-        named = [stream async for stream in found if BRANCH.fullmatch(stream.run_id)]
-    branches = [each for each in named if session_named(each.run_id) == name]
-    return [session, *[each for each in branches if await _may_be_begun_by(store, each, session.run_id)]]
-
-
-async def _may_be_begun_by(store: AuditStore, branch: StreamId, session_id: str) -> bool:
-    """Whether a stream with the name of a session's branch is one. Long sessions may share that name: then what the
-    branch says of itself counts."""
-    begun = await _session_in_first(store, branch)
-    return begun in (session_id, _REMOVED)
 
 
 async def clear(store: AuditStore, session: StreamId, *, actor: str | None) -> list[StreamId]:

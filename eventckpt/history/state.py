@@ -6,16 +6,13 @@ back to an older state. So it is plain JSON, and is checked like anything that w
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
-from ..events import MAX_RUN_ID, MAX_SEQ, StreamId, check_run_id
+from ..events import MAX_SEQ, StreamId, check_run_id
 from ..text import described
+from .branches import may_be_branch
 
-__all__ = ["BRANCH_MARK", "Standing", "begin_of_branches"]
-
-BRANCH_MARK: Final = 12
-"""Characters, hexadecimal, behind the `~` at the end of a branch's run id."""
+__all__ = ["Standing"]
 
 _SEQ: Final = "seq"
 _BRANCH: Final = "branch"
@@ -32,9 +29,12 @@ class Standing:
 
     Raises:
         ValueError: the state is none that a provider wrote.
+        TypeError: it is no dict.
     """
 
     def __init__(self, stream: StreamId, state: dict[str, Any] | None) -> None:
+        if state is not None and not isinstance(state, dict):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
+            raise TypeError(f"The state of session {stream.run_id!r} is a dict or None, not {described(state)}.")
         self._session = stream
         self._state: dict[str, Any] = {} if state is None else state
         seq, branch = self._state.get(_SEQ), self._state.get(_BRANCH)
@@ -47,7 +47,7 @@ class Standing:
                 check_run_id(branch)
             except (TypeError, ValueError):
                 raise _no_state(stream, _BRANCH, branch) from None
-            if not _is_branch_of(branch, stream.run_id):  # a state of another session must not lead into that
+            if not may_be_branch(branch, stream.run_id):  # a state of another session must not lead into that
                 raise _no_state(stream, _BRANCH, branch)
         self.stream: StreamId = stream if branch is None else StreamId(stream.workflow_name, branch)
         """Where it goes on."""
@@ -63,6 +63,14 @@ class Standing:
     def reads_to(self) -> int | None:
         """The last event that a read gives; None: the newest."""
         return None if self.appends and self.turn is None else self.seq
+
+    def follows(self) -> bool:
+        """Whether another run that shares this state has saved meanwhile; then this one goes behind it."""
+        seq, branch = self._state.get(_SEQ), self._state.get(_BRANCH)
+        stream = self._session if branch is None else StreamId(self._session.workflow_name, branch)
+        has_moved = (seq, stream) != (self.seq, self.stream)
+        self.seq, self.stream = seq, stream
+        return has_moved
 
     def begin(self, seq: int) -> None:
         """A turn begins that has seen the newest event, `seq`."""
@@ -90,16 +98,6 @@ class Standing:
             self._state.pop(name, None)
         else:
             self._state[name] = value
-
-
-def begin_of_branches(session_id: str) -> str:
-    """What the names of a session's branches begin with; their marks follow."""
-    return f"{session_id[: MAX_RUN_ID - 1 - BRANCH_MARK]}~"
-
-
-def _is_branch_of(branch: str, session_id: str) -> bool:
-    begin = begin_of_branches(session_id)
-    return branch.startswith(begin) and re.fullmatch(rf"[0-9a-f]{{{BRANCH_MARK}}}", branch[len(begin) :]) is not None
 
 
 def _no_state(stream: StreamId, name: str, value: object) -> ValueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
-from agent_framework import Message
+from agent_framework import Content, Message
 
 from .. import delta
 from ..chain import flaw_of
@@ -35,7 +35,7 @@ async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload
 
 
 def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
-    raw = codec.encode_values({_MESSAGES: [_stored(message) for message in messages]})
+    raw = codec.encode_values({_MESSAGES: [_stored(index, message) for index, message in enumerate(messages)]})
     for index, stored in enumerate(_listed(codec.decode_values(raw))):
         try:
             message_of(stored)
@@ -46,13 +46,27 @@ def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
     return delta.encode(raw)
 
 
-def _stored(message: Message) -> dict[str, Any]:
-    stored = message.to_dict()
-    stored[_PROPERTIES] = message.additional_properties
-    for content, of in zip(cast("list[dict[str, Any]]", stored.get("contents", [])), message.contents, strict=False):
-        if of.additional_properties:
-            content[_PROPERTIES] = of.additional_properties
+def _stored(index: int, message: Message) -> dict[str, Any]:
+    try:
+        stored = message.to_dict()
+    except (RecursionError, TypeError, ValueError) as error:
+        raise CheckpointEncodeError(
+            f"Message {index} of a turn cannot be written as a dict, so it is not saved: {safe(error)}"
+        ) from error
+    _keep_properties(stored, message)
     return stored
+
+
+def _keep_properties(stored: dict[str, Any], of: Message | Content) -> None:
+    """Put the additional properties into what is stored as they are, those of contents in contents too."""
+    if of.additional_properties:
+        stored[_PROPERTIES] = of.additional_properties
+    for name, value in vars(of).items():
+        parts = cast("list[object]", value) if isinstance(value, list) else [value]
+        kept = cast("object", stored.get(name))
+        for part, held in zip(parts, cast("list[object]", kept) if isinstance(kept, list) else [kept], strict=False):
+            if isinstance(part, Content) and isinstance(held, dict):
+                _keep_properties(cast("dict[str, Any]", held), part)
 
 
 def _weight(message: Message) -> int:

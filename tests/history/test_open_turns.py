@@ -97,3 +97,38 @@ async def test_a_lineage_that_branches_in_the_middle_of_a_turn_keeps_the_turn_wh
     assert said(await history.get_messages("s", state=state)) == [*said(question_and_answer("zero")), *flat(parts)]
     assert state["branch"].startswith("s~")
     assert "open" not in state
+
+
+@pytest.mark.parametrize("operation", ["clear", "erase"])
+async def test_what_is_left_of_a_turn_whose_calls_are_gone_has_no_results_of_them(
+    histories: Histories, operation: str
+) -> None:
+    history = histories.open()
+    first, second = copy.deepcopy(PARTS["one call"])
+    state: dict[str, Any] = {}
+    await history.get_messages("s", state=state)
+    await history.save_messages("s", first, state=state)
+    await getattr(history, operation)("s")
+    await history.save_messages("s", second, state=state)
+    histories.settle()
+    assert await stored(history) == ["done"]
+    await history.save_messages("s", question_and_answer("and then"), state=state)
+    histories.settle()
+    assert await stored(history) == ["done", *said(question_and_answer("and then"))]
+
+
+async def test_a_turn_that_two_go_on_with_has_the_results_of_one(histories: Histories) -> None:
+    """As where an approval is sent twice, each time with the session as it was kept."""
+    history = histories.open()
+    first, second = copy.deepcopy(PARTS["one call"])
+    states: list[dict[str, Any]] = [{}]
+    await history.get_messages("s", state=states[0])
+    await history.save_messages("s", first, state=states[0])
+    states.append(copy.deepcopy(states[0]))
+    again = copy.deepcopy(second)
+    for state, part in zip(states, (second, again), strict=True):
+        await history.save_messages("s", part, state=state)
+        histories.settle()
+    assert await stored(history) == flat([first, second])
+    assert said(await history.get_messages("s", state=states[1])) == flat([first, again])
+    assert states[1]["branch"].startswith("s~")

@@ -19,7 +19,7 @@ from ..audit import CheckpointAudit, Verdict
 from ..stores import AuditStore
 from ..stores.sqlite import SqliteEventStore
 from ..stores.sqlite.backup import (
-    Content,
+    StoreContent,
     belongings,
     copy_beside,
     copy_store,
@@ -145,7 +145,7 @@ def _refuse_same(store: Path, file: Path) -> None:
         raise Failure(USAGE, f"{file} is the store itself, or belongs to it. Give another file.")
 
 
-async def _copied(out: Output, source: Path, copy: Path, *, quick: bool, is_live: bool) -> Content:
+async def _copied(out: Output, source: Path, copy: Path, *, quick: bool, is_live: bool) -> StoreContent:
     """Copy a store, and check the copy."""
     with out.progress("pages copied") as done:
         await _in_thread(lambda going_on: copy_store(source, copy, partial(_step, going_on, done), is_live=is_live))
@@ -224,7 +224,7 @@ def _confirm(out: Output, what: str) -> None:
     typer.confirm(f"{what}?", abort=True)
 
 
-def _amount(content: Content) -> str:
+def _amount(content: StoreContent) -> str:
     of_sessions = f" and {content.session_events:,} of {content.sessions:,} sessions" if content.sessions else ""
     return f"{content.events:,} events of {content.runs:,} runs{of_sessions}, up to position {content.position:,},"
 

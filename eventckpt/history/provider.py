@@ -300,16 +300,16 @@ def _is_excluded(message: Message) -> bool:
 def _whole(past: Past, limit: int | None) -> list[CheckpointEvent]:
     """The newest turns of a page that has enough, the one that was too much left out, if others stay. The page before
     ends at the seq of the first one: so a turn is not cut off whose later parts lie behind that."""
-    turns, left, start = past.turns, limit, None
-    if left is None:
+    turns, start = past.turns, None
+    if limit is None:
         return turns
-    may_start = _may_start(turns)
+    left, may_start = limit, _may_start(turns)
     for index in range(len(turns) - 1, -1, -1):
         of = turns[index].turn
         left -= sum(of.roles.values()) if of else 0
         if left < 0 and start is not None:
             return turns[start:]
-        if may_start[index]:
+        if may_start[index] and left < limit:  # a page has messages
             start = index
     return turns
 

@@ -28,7 +28,16 @@ from .guarded import BESIDE, connect, refuse_what_is_no_file
 from .schema import APPLICATION_ID, differences, give_new_id, has_sessions, migrate, pragma, transaction, version_of
 from .tables import RUNS, SESSIONS, Tables
 
-__all__ = ["Content", "belongings", "copy_beside", "copy_store", "finish", "give_name", "look_over", "replace_store"]
+__all__ = [
+    "StoreContent",
+    "belongings",
+    "copy_beside",
+    "copy_store",
+    "finish",
+    "give_name",
+    "look_over",
+    "replace_store",
+]
 
 _STEP: Final = 2048  # pages that are copied between two looks at whether to go on
 _WAIT: Final = 5.0  # seconds for a lock of another process
@@ -36,7 +45,7 @@ _MAGIC: Final = b"SQLite format 3\0"  # what a database begins with
 _DAMAGED: Final = (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR)
 
 
-class Content(NamedTuple):
+class StoreContent(NamedTuple):
     """How much is in a store."""
 
     events: int
@@ -110,7 +119,7 @@ def copy_store(source: Path, copy: Path, step: Callable[[int, int], None], *, is
             ) from error
 
 
-def look_over(copy: Path, named: Path) -> Content:
+def look_over(copy: Path, named: Path) -> StoreContent:
     """Bring a copy up to the current schema, as opening it would, and check its pages and its schema.
 
     Args:
@@ -135,7 +144,7 @@ def look_over(copy: Path, named: Path) -> Content:
             f"SELECT ifnull(max(seq), 0) FROM sqlite_sequence WHERE name = '{RUNS.events}' AND typeof(seq) = 'integer'"
         ).fetchone()
         sessions = _counted(connection, SESSIONS) if has_sessions(connection) else (0, 0)
-        return Content(*_counted(connection, RUNS), position, *sessions)
+        return StoreContent(*_counted(connection, RUNS), position, *sessions)
 
 
 def _counted(connection: sqlite3.Connection, tables: Tables) -> tuple[int, int]:

@@ -144,6 +144,8 @@ def _stopped(out: Output, latest: list[Imported]) -> None:
 
 
 def _verdict(imported: Imported) -> str:
+    if imported.problems and not imported.events:
+        return "NOTHING of it was read."
     if not imported.complete:
         return "The export ENDS EARLY: its last line is missing."
     return "The export was whole." if imported.whole else "NOT all of it is as it was exported, or could be kept."

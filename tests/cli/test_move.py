@@ -141,6 +141,18 @@ async def test_of_a_cut_export_what_is_whole_is_imported_and_it_says_so(
     await cli("verify", "--all", "--decode", store=other)
 
 
+async def test_an_export_of_the_other_kind_is_refused_and_not_said_to_be_cut(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    await order_run(engine, steps=1)
+    file = tmp_path / "events.jsonl"
+    await exported(cli, file)
+    printed = await cli("import", str(file), "--turns", code=1, store=str(tmp_path / "new.db"))
+    assert "import it without --turns" in " ".join(printed.out.split())
+    assert "NOTHING of it was read" in printed.out
+    assert "ENDS EARLY" not in printed.out
+
+
 async def test_a_changed_line_of_an_export_is_left_out_and_named(engine: Engine, cli: Cli, tmp_path: Path) -> None:
     await order_run(engine, steps=2, actor="shop")
     lines = await exported(cli, tmp_path / "events.jsonl")

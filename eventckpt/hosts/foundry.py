@@ -18,6 +18,7 @@ from agent_framework_foundry_hosting import (
     StoreProvider,
 )
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
+from azure.ai.agentserver.core.storage import FoundryStoragePreconditionError
 
 from .. import settings
 from ..errors import CheckpointDecodeError, SessionConflictError
@@ -30,7 +31,8 @@ from ..text import described, safe
 __all__ = ["FoundryApprovalStores", "FoundryCheckpointStores", "FoundrySessionStores"]
 
 _OVERTAKEN: Final = "Another request advanced this agent session; reload before writing."
-"""The host passes on the error of a session that somebody else has written to if it says this, and this only."""
+"""The Responses host passes on the error of a session that somebody else has written to if it says this, and this only.
+The Invocations host goes by an error of Foundry's storage among its causes."""
 
 
 class FoundryCheckpointStores(ContextScopedStoreProvider[CheckpointStorage]):
@@ -146,7 +148,9 @@ class _Sessions(SessionStore):
         try:
             written = await (self._kept.create(key, value) if creates else self._kept.set(key, value, seen))
         except SessionConflictError as error:
-            raise RuntimeError(_OVERTAKEN) from error
+            overtaken = FoundryStoragePreconditionError(safe(error))
+            overtaken.__cause__ = error
+            raise RuntimeError(_OVERTAKEN) from overtaken
         self._seen[session_id] = written
 
     async def delete(self, session_id: str) -> None:

@@ -112,5 +112,8 @@ async def _write(version: str, path: Path) -> None:
 if __name__ == "__main__":
     import tempfile
 
+    from tests.golden_sessions import write_sessions  # which 0.1.0 does not have
+
     with tempfile.TemporaryDirectory() as folder:
         asyncio.run(_write(sys.argv[1], Path(folder)))
+        asyncio.run(write_sessions(sys.argv[1], Path(folder)))

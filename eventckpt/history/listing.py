@@ -22,7 +22,7 @@ from ..stores.walks import runs_of
 from .saving import BRANCH_MARK
 from .sessions import BRANCH, begun_by, session_named
 
-__all__ = ["SessionInfo", "sessions_of"]
+__all__ = ["SessionInfo", "ids_of", "sessions_of"]
 
 _OF_SESSION: Final = MAX_RUN_ID - 1 - BRANCH_MARK
 """Characters of its session's id that the run id of a branch begins with."""
@@ -85,10 +85,37 @@ async def sessions_of(
             elif run_id.startswith(prefix[:_OF_SESSION]):
                 lacking.append(StreamId(source_id, run_id))
     streams += await (_counted(store, lacking) if counted else _looked_at(store, lacking))
+    return await _infos(store, source_id, [each for each in streams if each.session_id.startswith(prefix)])
+
+
+async def ids_of(store: AuditStore, source_id: str) -> list[str]:
+    """The ids of the sessions that `sessions_of` gives, sorted, by indexes alone: only what was cleared or pruned, and
+    what has the name of a branch, is looked at.
+
+    Args:
+        store: of sessions, as `AuditStore.sessions` gives it.
+        source_id: the source.
+
+    Raises:
+        CheckpointStoreError: the engine failed.
+    """
+    changed = {run_id for _, run_id in await store.runs_with(source_id, [""])}  # what clears and records has no id
+    streams: list[_Stream] = []
+    doubtful: list[StreamId] = []
+    async with aclosing(store.run_ids(source_id)) as run_ids:
+        async for run_id in run_ids:
+            if run_id in changed or BRANCH.fullmatch(run_id):
+                doubtful.append(StreamId(source_id, run_id))
+            else:
+                streams.append(_Stream(run_id, None, 1, None, ""))
+    streams += await _looked_at(store, doubtful)
+    return [info.session_id for info in await _infos(store, source_id, streams)]
+
+
+async def _infos(store: AuditStore, source_id: str, streams: Iterable[_Stream]) -> list[SessionInfo]:
     sessions: dict[str, list[_Stream]] = {}
     for stream in streams:
-        if stream.session_id.startswith(prefix):
-            sessions.setdefault(stream.session_id, []).append(stream)
+        sessions.setdefault(stream.session_id, []).append(stream)
     infos = [await _folded(store, source_id, name, sessions[name]) for name in sorted(sessions)]
     return [info for info in infos if info is not None]
 

@@ -20,6 +20,7 @@ from ..events import MAX_RUN_ID, CheckpointEvent, StreamId, check_run_id
 from ..log import logger_of
 from ..stores import AuditStore
 from . import sessions
+from .listing import ids_of
 from .messages import StoredMessage
 from .past import Past, read, read_seen
 from .saving import Dedupe, OnConflict, Saver
@@ -230,8 +231,9 @@ class EventHistoryProvider(HistoryProvider):
         return removed
 
     async def list_sessions(self) -> list[str]:
-        """The ids of the sessions that have this `source_id`, sorted; branches are not among them."""
-        return await sessions.ids(self._store, self.source_id)
+        """The ids of the sessions of this `source_id` that hold a turn, sorted: without branches, and without what was
+        cleared or erased."""
+        return await ids_of(self._store, self.source_id)
 
     async def close(self) -> None:
         """Let go of what this provider opened; what was passed in stays open. May be called more than once."""

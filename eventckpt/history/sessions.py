@@ -1,4 +1,4 @@
-"""What is done to whole sessions: listed, cleared, forked, erased."""
+"""What is done to whole sessions: cleared, forked, erased; and which streams are their branches."""
 
 from __future__ import annotations
 
@@ -16,21 +16,10 @@ from .past import read
 from .saving import BRANCH_MARK, Place, turn_at
 from .turns import packed
 
-__all__ = ["BRANCH", "begun_by", "clear", "erase", "fork", "ids", "session_named", "streams_of"]
+__all__ = ["BRANCH", "begun_by", "clear", "erase", "fork", "session_named", "streams_of"]
 
 _TRIES: Final = 100
 BRANCH: Final = re.compile(rf".*~[0-9a-f]{{{BRANCH_MARK}}}", re.DOTALL)
-
-
-async def ids(store: AuditStore, source_id: str) -> list[str]:
-    """The ids of the sessions of a source, without their branches, sorted."""
-    async with aclosing(store.run_ids(source_id)) as found:
-        names = [name async for name in found]
-    return sorted([name for name in names if not await _is_branch(store, StreamId(source_id, name))])
-
-
-async def _is_branch(store: AuditStore, stream: StreamId) -> bool:
-    return BRANCH.fullmatch(stream.run_id) is not None and await begun_by(store, stream) is not None
 
 
 async def begun_by(store: AuditStore, branch: StreamId) -> str | None:

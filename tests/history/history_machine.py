@@ -223,11 +223,20 @@ class HistoryMachine(RuleBasedStateMachine):
         assert self.texts(who, new, state) == visible(new, made.base)
         return Lineage(new, {"seq": state["seq"]}, made, 0)
 
+    def streams_of(self) -> list[tuple[str, list[Turn]]]:
+        """Each session with all that it has: its own turns, those of its branches, and what a fork began with."""
+        return [
+            (name, [turn for each in self.streams if each.session == name for turn in (*each.base, *each.turns)])
+            for name in self.sessions
+            if not name.startswith("fork-")  # its beginning is a turn without messages
+        ]
+
     @rule(who=st.integers(0, 1))
     def the_sessions_are_listed(self, who: int) -> None:
         listed = self.run(self.providers[who].list_sessions())
         assert listed == sorted({*listed} & self.sessions.keys())
         assert {*listed} >= {name for name, stream in self.sessions.items() if visible(name, stream.turns)}
+        assert not {*listed} & {name for name, streams in self.streams_of() if not visible(name, streams)}
 
     @invariant()
     def each_provider_reads_each_session(self) -> None:

@@ -8,11 +8,12 @@ whoever imports a subclass of it.
 from .listing import SessionInfo, sessions_of
 from .messages import StoredMessage
 from .provider import EventHistoryProvider
-from .snapshots import AGUI_THREADS, APPROVALS, SESSIONS, Seen, Snapshots, is_reserved
+from .snapshots import AGUI_THREADS, APPROVALS, FOUNDRY_SESSIONS, SESSIONS, Seen, Snapshots, is_reserved
 
 __all__ = [
     "AGUI_THREADS",
     "APPROVALS",
+    "FOUNDRY_SESSIONS",
     "SESSIONS",
     "EventHistoryProvider",
     "Seen",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from functools import partial
 from hashlib import sha256
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, TypeGuard
 
 from .. import settings
 from ..codec import CheckpointCodec
@@ -33,11 +33,13 @@ from ..stores import AuditStore, head_of
 from ..text import described, is_unicode, safe
 from ..threads import off_the_loop
 
-__all__ = ["AGUI_THREADS", "APPROVALS", "SESSIONS", "Seen", "Snapshots", "is_reserved"]
+__all__ = ["AGUI_THREADS", "APPROVALS", "FOUNDRY_SESSIONS", "SESSIONS", "Seen", "Snapshots", "is_reserved"]
 
 _RESERVED: Final = "eventckpt:"
 SESSIONS: Final = f"{_RESERVED}sessions"
 """The source of sessions as `EventSessionStore` keeps them."""
+FOUNDRY_SESSIONS: Final = f"{_RESERVED}foundry-sessions"
+"""The source of sessions as Foundry's hosts keep them."""
 AGUI_THREADS: Final = f"{_RESERVED}ag-ui-threads"
 """The source of the threads of AG-UI."""
 APPROVALS: Final = f"{_RESERVED}approvals"
@@ -88,10 +90,6 @@ class _Standing(NamedTuple):
     event: CheckpointEvent | None
     head: Head
 
-    @property
-    def is_there(self) -> bool:
-        return self.event is not None and self.event.type != "tombstone"
-
 
 class Snapshots:
     """Values by their keys, in a store of sessions.
@@ -121,7 +119,7 @@ class Snapshots:
             CheckpointDecodeError, CheckpointTypeNotAllowedError: what is stored is damaged, or no such value.
         """
         event, head = await self._standing(self._place(key).stream)
-        if event is None or event.type == "tombstone":
+        if not _is_value(event):
             return None
         stored = await self._decoded(event)
         if stored["key"] != key:
@@ -144,8 +142,13 @@ class Snapshots:
         place = self._place(key)
         return await self._write(place, await self._made(place, value), seen)
 
-    async def create(self, key: str, value: Mapping[str, Any]) -> Seen:
+    async def create(self, key: str, value: Mapping[str, Any], seen: Seen | None = None) -> Seen:
         """Write the value of a key that has none; where it stands then.
+
+        Args:
+            key: of what.
+            value: as for `set`.
+            seen: of earlier tries: what was sent by one with the same `seen` is no other writer's.
 
         Raises:
             SessionConflictError: it has one.
@@ -153,15 +156,19 @@ class Snapshots:
         """
         place = self._place(key)
         made, head = await self._made(place, value), EMPTY
+        sent = set[str]() if seen is None else seen.sent
         while True:
             event = made(head)
+            sent.add(event.digest)
             try:
                 await self._store.append(event)
             except StreamConflict as conflict:
-                there = await self._standing(place.stream)
-                if there.is_there or there.head.seq < event.seq:
+                there, head = await self._standing(place.stream)
+                is_ours = there is not None and there.digest in sent
+                if (_is_value(there) and not is_ours) or head.seq < event.seq:
                     raise _conflict_error(place, conflict) from conflict
-                head = there.head
+                if there is not None and is_ours and _holds_the_same(there, event):
+                    return Seen(head)
             else:
                 return Seen(Head.of(event))
 
@@ -176,10 +183,10 @@ class Snapshots:
             SessionConflictError: somebody else has written since.
         """
         place = self._place(key)
-        there = await self._standing(place.stream)
-        if there.event is None or not there.is_there:
+        event, _ = await self._standing(place.stream)
+        if not _is_value(event):
             return False
-        await self._write(place, partial(tombstone_after, there.event, actor=self._actor), seen)
+        await self._write(place, partial(tombstone_after, event, actor=self._actor), seen)
         return True
 
     async def keys(self, prefix: str = "") -> list[str]:
@@ -205,7 +212,7 @@ class Snapshots:
 
     async def _key_of(self, run_id: str) -> str | None:
         event, _ = await self._standing(StreamId(self._source, run_id))
-        return (await self._decoded(event))["key"] if event is not None and event.type != "tombstone" else None
+        return (await self._decoded(event))["key"] if _is_value(event) else None
 
     async def _standing(self, stream: StreamId) -> _Standing:
         """Where a key stands. What was written last is mostly its value: then that is all that is read."""
@@ -294,7 +301,8 @@ class Snapshots:
             except StreamConflict as conflict:
                 ours, head = await self._since(place.stream, seen)
                 if head.seq < event.seq:
-                    raise _conflict_error(place, conflict) from conflict
+                    there, _ = await self._standing(place.stream)
+                    raise _conflict_error(place, conflict, was_deleted=not _is_value(there)) from conflict
                 if ours is not None and _holds_the_same(ours, event):
                     return Seen(head)
             else:
@@ -316,6 +324,11 @@ _STORED: Final = {"key": str, "value": dict}
 """What the payload of an event holds."""
 
 
+def _is_value(event: CheckpointEvent | None) -> TypeGuard[CheckpointEvent]:
+    """Whether it says that its key has a value."""
+    return event is not None and event.type != "tombstone"
+
+
 def _holds_the_same(one: CheckpointEvent, other: CheckpointEvent) -> bool:
     if one.payload is None or other.payload is None:
         return one.payload is other.payload and one.checkpoint_id == other.checkpoint_id
@@ -327,12 +340,12 @@ def _named(event: CheckpointEvent) -> str:
     return f"The value of {_Place(event.run_id, event.stream).named()} at seq {event.seq}"
 
 
-def _conflict_error(place: _Place, conflict: StreamConflict) -> SessionConflictError:
+def _conflict_error(place: _Place, conflict: StreamConflict, *, was_deleted: bool = False) -> SessionConflictError:
     head = conflict.head
     at = f"its last event is seq {head.seq}" if head else "its last event is unknown"
     return SessionConflictError(
-        f"{place.named()} was written to by another writer: seq {conflict.seq} is taken, {at}. Nothing was "
-        "written. Read it again, then write.",
+        f"{place.named()} was {'deleted since it was read' if was_deleted else 'written to by another writer'}: seq "
+        f"{conflict.seq} is taken, {at}. Nothing was written. Read it again, then write.",
         stream=conflict.stream,
         expected_seq=conflict.seq,
         head=head,

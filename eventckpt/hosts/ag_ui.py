@@ -44,9 +44,11 @@ class AGUISnapshotStore:
         """Keep the snapshot of a thread, in place of the one before.
 
         Raises:
-            CheckpointEncodeError, CheckpointTypeNotAllowedError: it holds something that JSON cannot say.
+            TypeError: it is no `AGUIThreadSnapshot`.
+            CheckpointEncodeError, CheckpointTypeNotAllowedError: it holds something that cannot be stored.
             CheckpointStoreError: the engine failed.
         """
+        settings.instance("snapshot", snapshot, AGUIThreadSnapshot, what="an AGUIThreadSnapshot")
         await self._threads.set(_key(scope, thread_id), asdict(snapshot))
 
     async def get(self, *, scope: str, thread_id: str) -> AGUIThreadSnapshot | None:

@@ -7,6 +7,7 @@ enough to find anything.
 
 from __future__ import annotations
 
+import re
 from hashlib import sha256
 from typing import Final
 
@@ -18,11 +19,12 @@ from agent_framework_foundry_hosting import (
     StoreProvider,
 )
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
+from azure.ai.agentserver.core.storage import FoundryStoragePreconditionError
 
 from .. import settings
 from ..errors import CheckpointDecodeError, SessionConflictError
 from ..history.session_store import restored, stored
-from ..history.snapshots import APPROVALS, SESSIONS, Seen, Snapshots
+from ..history.snapshots import APPROVALS, FOUNDRY_SESSIONS, Seen, Snapshots
 from ..storage import EventCheckpointStorage
 from ..stores import AuditStore
 from ..text import described, safe
@@ -30,7 +32,11 @@ from ..text import described, safe
 __all__ = ["FoundryApprovalStores", "FoundryCheckpointStores", "FoundrySessionStores"]
 
 _OVERTAKEN: Final = "Another request advanced this agent session; reload before writing."
-"""The host passes on the error of a session that somebody else has written to if it says this, and this only."""
+"""The Responses host passes on the error of a session that somebody else has written to if it says this, and this only.
+The Invocations host goes by an error of Foundry's storage among its causes."""
+
+_SCOPED: Final = re.compile("[0-9a-f]{64}/")
+"""How a name begins that `_scope` comes before."""
 
 
 class FoundryCheckpointStores(ContextScopedStoreProvider[CheckpointStorage]):
@@ -54,11 +60,12 @@ class FoundryCheckpointStores(ContextScopedStoreProvider[CheckpointStorage]):
         """A handle of its own for this request, confined to the context's run.
 
         Raises:
-            ValueError: `context_id` is blank, or longer than the name of a run can be.
+            ValueError: `context_id` is blank, or longer than the name of a run can be, or names what a user's is
+                called, and the request has no user.
             RuntimeError: on Foundry, the request does not say whose it is.
         """
         settings.text("context_id", context_id)
-        return self._storage.for_run(_scope(config, platform_context) + context_id, confined=True)
+        return self._storage.for_run(_name(_scope(config, platform_context), context_id), confined=True)
 
 
 class FoundrySessionStores(StoreProvider[SessionStore]):
@@ -73,7 +80,7 @@ class FoundrySessionStores(StoreProvider[SessionStore]):
     """
 
     def __init__(self, store: AuditStore, *, actor: str | None = None) -> None:
-        self._sessions = _kept(store, SESSIONS, actor)
+        self._sessions = _kept(store, FOUNDRY_SESSIONS, actor)
 
     def get_store(self, *, config: AgentConfig, platform_context: FoundryAgentRequestContext) -> SessionStore:
         """The sessions as this request sees them.
@@ -125,10 +132,11 @@ class _Sessions(SessionStore):
         """A copy of the session; None: there is none.
 
         Raises:
+            ValueError: the id names what a user's is called, and the request has no user.
             CheckpointDecodeError: what is stored is damaged, or no session.
         """
         self.validate_session_id(session_id)
-        found = await self._kept.get(self._scope + session_id)
+        found = await self._kept.get(_name(self._scope, session_id))
         self._seen[session_id] = found[1] if found is not None else None
         return restored(session_id, *found) if found is not None else None
 
@@ -138,21 +146,28 @@ class _Sessions(SessionStore):
         Raises:
             RuntimeError: another request has written it since this one has seen it.
             TypeError, ValueError: its state holds something that would not come back.
+            ValueError: as of `get`.
         """
         self.validate_session_id(session_id)
-        key, value = self._scope + session_id, stored(session)
+        key, value = _name(self._scope, session_id), stored(session)
         seen = self._seen.get(session_id)
         creates = seen is None and (self._creates or session_id in self._seen)
         try:
             written = await (self._kept.create(key, value) if creates else self._kept.set(key, value, seen))
         except SessionConflictError as error:
-            raise RuntimeError(_OVERTAKEN) from error
+            overtaken = FoundryStoragePreconditionError(safe(error))
+            overtaken.__cause__ = error
+            raise RuntimeError(_OVERTAKEN) from overtaken
         self._seen[session_id] = written
 
     async def delete(self, session_id: str) -> None:
-        """Let there be no such session."""
+        """Let there be no such session.
+
+        Raises:
+            ValueError: as of `get`.
+        """
         self.validate_session_id(session_id)
-        await self._kept.delete(self._scope + session_id)
+        await self._kept.delete(_name(self._scope, session_id))
         self._seen.pop(session_id, None)
 
 
@@ -167,10 +182,11 @@ class _Approvals:
         """Keep a request.
 
         Raises:
-            ValueError: there is one with this id.
+            TypeError: the id is no text.
+            ValueError: there is one with this id, or it names what a user's is called, and the request has no user.
         """
         try:
-            await self._requests.create(self._scope + approval_request_id, request.to_dict())
+            await self._requests.create(self._name(approval_request_id), request.to_dict())
         except SessionConflictError as error:
             raise ValueError(f"There is an approval request {described(approval_request_id)} already.") from error
 
@@ -178,10 +194,12 @@ class _Approvals:
         """A request that was kept.
 
         Raises:
+            TypeError: the id is no text.
+            ValueError: the id names what a user's is called, and the request has no user.
             KeyError: there is none with this id.
             CheckpointDecodeError: what is stored is damaged, or no request.
         """
-        found = await self._requests.get(self._scope + approval_request_id)
+        found = await self._requests.get(self._name(approval_request_id))
         if found is None:
             raise KeyError(f"There is no approval request {described(approval_request_id)}.")
         try:
@@ -191,6 +209,9 @@ class _Approvals:
         if request.type != "function_approval_request":
             raise _no_request(approval_request_id, f"its type is {described(request.type)}")
         return request
+
+    def _name(self, approval_request_id: object) -> str:
+        return _name(self._scope, settings.instance("approval_request_id", approval_request_id, str, what="text"))
 
 
 def _no_request(approval_request_id: str, why: str) -> CheckpointDecodeError:
@@ -211,3 +232,16 @@ def _scope(config: AgentConfig, context: FoundryAgentRequestContext) -> str:
     if config.is_hosted:
         return f"{FoundryRequestScope.from_context(config, context).storage_key}/"
     return f"{sha256(context.user_id.encode()).hexdigest()}/" if context.user_id else ""
+
+
+def _name(scope: str, name: str) -> str:
+    """What a name is called in a scope. Without one, it must not be what another one's is called.
+
+    Raises:
+        ValueError: it could be.
+    """
+    if not scope and _SCOPED.match(name):
+        raise ValueError(
+            f"{described(name)} begins like the names of a user, and the request does not say whose it is."
+        )
+    return scope + name

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from agent_framework import AgentSession
 
-from eventckpt import EventSessionStore
+from eventckpt import EventSessionStore, StoreUnavailableError
+from eventckpt.events import CheckpointEvent
 from eventckpt.history import SESSIONS, Snapshots
 from eventckpt.stores import AuditStore
 
 from ..engines import Engine
 from ..interleaving import Interrupted
 
-__all__ = ["Sessions", "Through", "session_of"]
+__all__ = ["Losing", "Lost", "Sessions", "Through", "session_of"]
+
+
+Lost: TypeAlias = Literal["before", "after"] | None
+"""When an answer gets lost: before the commit, or after it."""
 
 
 class Through(Interrupted):
@@ -25,6 +30,23 @@ class Through(Interrupted):
 
     def sessions(self) -> AuditStore:
         return self
+
+
+class Losing(Through):
+    """Sessions of which an answer to a write gets lost when it is told so."""
+
+    lost: Lost = None
+
+    async def append(self, event: CheckpointEvent) -> None:
+        if self.lost == "before":
+            self._lose()
+        await super().append(event)
+        if self.lost == "after":
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost = None
+        raise StoreUnavailableError("The answer was lost.")
 
 
 async def _nothing() -> None:

@@ -1,15 +1,19 @@
 """Sessions played at random against a dict: who has seen what is there writes, and whoever has not is told.
 
-Two store objects, as two processes have them. Answers get lost before and after the commit; the log is pruned.
+Two store objects, as two processes have them. Each holder of a session is a task, and so is that of a copy. Answers get
+lost before and after the commit; the log is pruned.
 """
 
 from __future__ import annotations
 
 import asyncio
+import copy
 import tempfile
+from collections.abc import Coroutine
+from contextvars import Context
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar
 
 import pytest
 from agent_framework import AgentSession
@@ -26,34 +30,14 @@ from hypothesis.stateful import (
 )
 
 from eventckpt import CheckpointAudit, EventSessionStore, SessionConflictError, StoreUnavailableError
-from eventckpt.events import CheckpointEvent
 from eventckpt.history import SESSIONS, Snapshots
 
 from ..engines import Engine, SqliteEngine
 from ..memory_engine.engine import MemoryEngine
-from .sessions import Sessions, Through
-
-Lost: TypeAlias = Literal["before", "after"] | None
+from .sessions import Losing, Lost, Sessions
 
 KEYS = ("a", "b" * 300)
 LOST = st.sampled_from([None, None, None, "before", "after"])
-
-
-class Losing(Through):
-    """Sessions of which an answer to a write gets lost when it is told so."""
-
-    lost: Lost = None
-
-    async def append(self, event: CheckpointEvent) -> None:
-        if self.lost == "before":
-            self._lose()
-        await super().append(event)
-        if self.lost == "after":
-            self._lose()
-
-    def _lose(self) -> None:
-        self.lost = None
-        raise StoreUnavailableError("The answer was lost.")
 
 
 @dataclass(eq=False)
@@ -63,10 +47,18 @@ class Holder:
     key: str
     session: AgentSession
     store: int
-    may_follow: set[int] | None
-    """The versions that they have seen or written; None: anything, as they never got one."""
+    task: Context
+    knows: int | None = None
+    """The version that they have got or set."""
+    has_found_none: bool = False
+    """They have been told that there is none, or have deleted it."""
     sent: dict[int, int] = field(default_factory=dict)
     """By version, the content of what they wrote without an answer."""
+
+    @property
+    def is_blind(self) -> bool:
+        """They write over anything, as they never asked what there is."""
+        return self.knows is None and not self.has_found_none
 
 
 @dataclass
@@ -99,19 +91,36 @@ class SessionMachine(RuleBasedStateMachine):
         self.snapshots = [Snapshots(store, SESSIONS) for store in self.losing]
 
     def teardown(self) -> None:
-        self.runner.run(self._verified())
-        self.runner.run(self.sessions.engine.close())
+        self.run(self._verified())
+        self.run(self.sessions.engine.close())
+
+    def run(self, call: Coroutine[Any, Any, Any], task: Context | None = None) -> Any:
+        """In a task of its own, or as one."""
+        return self.runner.run(call, context=Context() if task is None else task)
 
     @rule(target=holders, key=st.sampled_from(KEYS), store=st.integers(0, 1))
-    def gets(self, key: str, store: int) -> Any:
-        session = self.runner.run(self.stores[store].get(key))
+    def gets(self, key: str, store: int) -> Holder:
+        task = Context()
+        session = self.run(self.stores[store].get(key), task)
         entry = self.model[key]
         assert (session and session.state["content"]) == entry.content
-        return multiple() if session is None else Holder(key, session, store, {entry.version})
+        if session is None:
+            return Holder(key, AgentSession(session_id=key), store, task, has_found_none=True)
+        return Holder(key, session, store, task, entry.version)
 
     @rule(target=holders, key=st.sampled_from(KEYS), store=st.integers(0, 1))
     def begins(self, key: str, store: int) -> Holder:
-        return Holder(key, AgentSession(session_id=key), store, None)
+        return Holder(key, AgentSession(session_id=key), store, Context())
+
+    @rule(target=holders, holder=holders)
+    def copies(self, holder: Holder) -> Holder:
+        """It has seen what the other one has, and knows of nothing that was sent."""
+        made = copy.deepcopy(holder.session)
+        return Holder(holder.key, made, holder.store, holder.task.copy(), holder.knows, holder.has_found_none)
+
+    @rule(holder=holders, lost=LOST)
+    def holder_deletes(self, holder: Holder, lost: Lost) -> None:
+        holder.has_found_none |= self._deletes(holder.key, holder.store, lost, holder.task)
 
     @rule(holder=holders, changes=st.booleans(), lost=LOST)
     def sets(self, holder: Holder, changes: bool, lost: Lost) -> None:
@@ -121,11 +130,12 @@ class SessionMachine(RuleBasedStateMachine):
         content = holder.session.state["content"]
         entry = self.model[holder.key]
         self.losing[holder.store].lost = lost
-        may = holder.may_follow is None or entry.version in holder.may_follow
-        repeats = holder.sent.get(entry.version) == content and holder.may_follow is not None
+        is_none = holder.has_found_none and entry.content is None
+        may = holder.is_blind or is_none or entry.version == holder.knows or entry.version in holder.sent
+        repeats = holder.sent.get(entry.version) == content and not holder.is_blind
         outcome: type[Exception] | None = None
         try:
-            self.runner.run(self.stores[holder.store].set(holder.key, holder.session))
+            self.run(self.stores[holder.store].set(holder.key, holder.session), holder.task)
         except (SessionConflictError, StoreUnavailableError) as error:
             outcome = type(error)
         self.losing[holder.store].lost = None
@@ -139,29 +149,34 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             assert outcome is (StoreUnavailableError if lost else None)
             entry.version, entry.content = entry.version + 1, content
-            if lost:
-                holder.sent[entry.version] = content
-                if holder.may_follow is not None:
-                    holder.may_follow.add(entry.version)
-            else:
+            if not lost:
                 self._knows(holder, entry.version)
+            elif not holder.is_blind:
+                holder.sent[entry.version] = content
 
     def _knows(self, holder: Holder, version: int) -> None:
-        holder.may_follow = {version}
+        holder.knows, holder.has_found_none = version, False
         holder.sent.clear()
 
     @rule(key=st.sampled_from(KEYS), store=st.integers(0, 1), lost=LOST)
     def deletes(self, key: str, store: int, lost: Lost) -> None:
+        self._deletes(key, store, lost, Context())
+
+    def _deletes(self, key: str, store: int, lost: Lost, task: Context) -> bool:
+        """Whether an answer came."""
         entry = self.model[key]
         self.losing[store].lost = lost
+        answered = True
         try:
-            self.runner.run(self.stores[store].delete(key))
+            self.run(self.stores[store].delete(key), task)
             assert lost is None or entry.content is None
         except StoreUnavailableError:
             assert lost is not None
+            answered = False
         self.losing[store].lost = None
         if entry.content is not None and lost != "before":
             entry.version, entry.content = entry.version + 1, None
+        return answered
 
     @rule(target=holders, key=st.sampled_from(KEYS), store=st.integers(0, 1))
     def creates(self, key: str, store: int) -> Any:
@@ -169,7 +184,7 @@ class SessionMachine(RuleBasedStateMachine):
         session = AgentSession(session_id=key)
         session.state["content"] = self.content = self.content + 1
         try:
-            self.runner.run(self.snapshots[store].create(key, session.to_dict()))
+            self.run(self.snapshots[store].create(key, session.to_dict()))
         except SessionConflictError:
             assert entry.content is not None
         else:
@@ -179,7 +194,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(keep=st.integers(1, 2))
     def is_pruned(self, keep: int) -> None:
-        self.runner.run(self._prune(keep))
+        self.run(self._prune(keep))
 
     async def _prune(self, keep: int) -> None:
         audit = CheckpointAudit(self.sessions.opened(), turns=True)
@@ -188,7 +203,7 @@ class SessionMachine(RuleBasedStateMachine):
 
     @invariant()
     def every_key_is_what_the_model_says(self) -> None:
-        self.runner.run(self._agrees())
+        self.run(self._agrees())
 
     async def _agrees(self) -> None:
         there: set[str] = set()

@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
-from collections.abc import Mapping
+import pickle
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_framework import AgentSession, Message, SessionStore, register_state_type
+from agent_framework import AgentSession, Message, SessionStore, WorkflowCheckpoint, register_state_type
 
 from eventckpt import (
     CheckpointDecodeError,
+    EventCheckpointStorage,
     EventSessionStore,
     SessionConflictError,
     SqliteEventStore,
     SqliteSessionStore,
+    StoreUnavailableError,
     StreamId,
 )
 from eventckpt.history import SESSIONS
 
-from .sessions import Sessions, session_of
+from .sessions import Losing, Lost, Sessions, session_of
 
 
 class Registered:
@@ -280,19 +284,145 @@ async def test_sets_of_one_session_beside_each_other_end_with_the_last(sessions:
     assert stored.state == {"count": 9}
 
 
-async def test_a_session_that_no_get_gave_is_written_over_whatever_is_there(sessions: Sessions) -> None:
+async def test_a_session_that_nobody_asked_for_is_written_over_whatever_is_there(sessions: Sessions) -> None:
     store = sessions.store()
     await store.set("session-1", session_of(by="one"))
     sessions.settle()
     other = sessions.store()
-    got = await other.get("session-1")
-    assert got is not None
-    await other.set("session-1", got)
-    for fresh in (session_of(by="a new one"), copy.deepcopy(got)):
-        await other.set("session-1", fresh)
+    for by in ("two", "three"):
+        await other.set("session-1", session_of(by=by))
         stored = await other.get("session-1")
         assert stored is not None
-        assert stored.state == fresh.state
+        assert stored.state == {"by": by}
+
+
+COPIES: dict[str, Callable[[AgentSession], AgentSession]] = {"copy": copy.copy, "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("copied", COPIES)
+@pytest.mark.parametrize("of", ["what get gave", "what was set"])
+async def test_copies_have_seen_what_the_session_has_and_are_writers_of_their_own(
+    sessions: Sessions, copied: str, of: str
+) -> None:
+    store = sessions.store()
+    session = session_of()
+    await store.set("session-1", session)
+    if of == "what get gave":
+        got = await store.get("session-1")
+        assert got is not None
+        session = got
+    first, second = COPIES[copied](session), COPIES[copied](session)
+    for count in range(2):
+        first.state["count"] = count
+        await store.set("session-1", first)
+    for behind in (session, second, COPIES[copied](second)):
+        with pytest.raises(SessionConflictError, match="was written to by another writer"):
+            await store.set("session-1", behind)
+    await store.set("session-1", COPIES[copied](first))
+    with pytest.raises(SessionConflictError):
+        await store.set("session-1", first)
+
+
+@pytest.mark.parametrize("through", ["pickle", "a checkpoint"])
+async def test_what_is_kept_of_a_session_elsewhere_has_nothing_of_where_it_was_seen(
+    sessions: Sessions, through: str
+) -> None:
+    store = sessions.store()
+    await store.set("session-1", session_of(count=1))
+    got = await store.get("session-1")
+    assert got is not None
+    if through == "pickle":
+        pickled = pickle.dumps(got)
+        assert b"eventckpt." not in pickled
+        other = pickle.loads(pickled)
+    else:
+        storage = EventCheckpointStorage(sessions.opened())
+        kept = WorkflowCheckpoint(workflow_name="w", graph_signature_hash="h", state={"session": got})
+        other = (await storage.load(await storage.save(kept))).state["session"]
+    assert other.to_dict() == got.to_dict()
+    await store.set("session-1", got)
+    await store.set("session-1", other)  # as one that nobody asked for
+
+
+async def in_a_task(call: Coroutine[Any, Any, Any]) -> Any:
+    """As a request of its own makes it."""
+    return await asyncio.create_task(call)
+
+
+@pytest.mark.parametrize("stores", [1, 2])
+async def test_of_two_requests_that_found_no_session_the_slower_one_hears_of_the_other(
+    sessions: Sessions, stores: int
+) -> None:
+    first, second = (sessions.store() for _ in range(2)) if stores == 2 else [sessions.store()] * 2
+    both = asyncio.Barrier(2)
+
+    async def request(store: EventSessionStore, by: str) -> None:
+        assert await store.get("session-1") is None
+        await both.wait()
+        made = session_of(by=by)
+        for _ in range(2):
+            await store.set("session-1", made)
+
+    outcomes = await asyncio.gather(request(first, "first"), request(second, "second"), return_exceptions=True)
+    failed = [outcome for outcome in outcomes if outcome is not None]
+    assert [type(outcome) for outcome in failed] == [SessionConflictError]
+    stored = await sessions.store().get("session-1")
+    assert stored is not None
+    assert stored.state["by"] == ("first" if outcomes[0] is None else "second")
+
+
+async def test_what_a_task_found_is_known_to_those_that_it_starts_and_to_no_other(sessions: Sessions) -> None:
+    store = sessions.store()
+
+    async def request() -> None:
+        assert await store.get("session-1") is None
+        await in_a_task(sessions.store().set("session-1", session_of(by="another")))
+        with pytest.raises(SessionConflictError):
+            await in_a_task(store.set("session-1", session_of(by="mine")))
+
+    await in_a_task(request())
+    await store.set("session-1", session_of(by="who did not ask"))
+
+
+async def test_who_found_no_session_may_set_one_that_was_made_since_once_they_have_got_it(sessions: Sessions) -> None:
+    store = sessions.store()
+    assert await store.get("session-1") is None
+    await sessions.store().set("session-1", session_of(by="another"))
+    sessions.settle()
+    with pytest.raises(SessionConflictError):
+        await store.set("session-1", session_of(by="mine"))
+    assert await store.get("session-1") is not None
+    await store.set("session-1", session_of(by="mine"))  # as one that nobody asked for
+
+
+async def test_a_first_set_that_got_no_answer_meets_itself_when_it_is_tried_again(sessions: Sessions) -> None:
+    losing = Losing(sessions.opened().sessions())
+    store = EventSessionStore(losing)
+    assert await store.get("session-1") is None
+    made = session_of()
+    answers: tuple[Lost, ...] = ("after", "before", "after", None, None)
+    for count, lost in enumerate(answers):
+        made.state["count"] = count // 2
+        losing.lost = lost
+        with pytest.raises(StoreUnavailableError) if lost else nullcontext():
+            await store.set("session-1", made)
+    stored = await store.get("session-1")
+    assert stored is not None
+    assert stored.state == {"count": 2}
+    headers = losing.headers(StreamId(SESSIONS, "session-1"))
+    assert [header.seq async for header in headers] == [1, 2, 3]
+
+
+async def test_what_a_task_knows_is_bounded_and_the_last_is_known(sessions: Sessions) -> None:
+    store = sessions.store()
+    for number in range(300):
+        assert await store.get(f"session-{number}") is None
+    other = sessions.store()
+    for number in (0, 299):
+        await other.set(f"session-{number}", session_of(by="another"))
+    await store.set("session-0", session_of(by="mine"))
+    with pytest.raises(SessionConflictError):
+        await store.set("session-299", session_of(by="mine"))
 
 
 async def test_what_was_seen_of_one_id_says_nothing_of_another(sessions: Sessions) -> None:
@@ -312,10 +442,39 @@ async def test_who_got_a_session_that_was_deleted_since_cannot_bring_it_back(ses
     await store.set("session-1", session_of())
     got = await store.get("session-1")
     assert got is not None
-    await store.delete("session-1")
-    with pytest.raises(SessionConflictError):
-        await store.set("session-1", got)
+    await in_a_task(store.delete("session-1"))
+    for again in (got, copy.deepcopy(got)):
+        with pytest.raises(
+            SessionConflictError, match=r"^'session-1' of 'eventckpt:sessions' was deleted since it was read: "
+        ):
+            await store.set("session-1", again)
     assert await store.get("session-1") is None
+
+
+async def test_a_task_that_deletes_a_session_may_set_it_again(sessions: Sessions) -> None:
+    store = sessions.store()
+    await store.set("session-1", session_of(messages=["hello"]))
+    got = await store.get("session-1")
+    assert got is not None
+    await store.delete("session-1")
+    got.state["messages"] = []
+    await store.set("session-1", got)
+    await store.set("session-1", got)
+    sessions.settle()
+    stored = await store.get("session-1")
+    assert stored is not None
+    assert stored.state == {"messages": []}
+    await store.delete("session-1")
+    await in_a_task(sessions.store().set("session-1", session_of(by="another")))
+    sessions.settle()
+    with pytest.raises(SessionConflictError, match="was written to by another writer"):
+        await store.set("session-1", got)
+
+
+@pytest.mark.parametrize("wrong", [None, {}, "session", AgentSession])
+async def test_what_is_no_session_is_refused(sessions: Sessions, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=r"^session is an AgentSession, not "):
+        await sessions.store().set("session-1", wrong)
 
 
 async def test_each_write_says_who_made_it(sessions: Sessions) -> None:

@@ -28,7 +28,7 @@ from eventckpt import (
 from eventckpt.chain import sealed
 from eventckpt.delta import encode
 from eventckpt.events import SCHEMA_OF_SESSIONS
-from eventckpt.history import AGUI_THREADS, APPROVALS, SESSIONS, Seen, Snapshots, is_reserved
+from eventckpt.history import AGUI_THREADS, APPROVALS, FOUNDRY_SESSIONS, SESSIONS, Seen, Snapshots, is_reserved
 from eventckpt.stores import AuditStore
 
 from ..pruning import foreseen
@@ -68,11 +68,11 @@ async def log(store: AuditStore, stream: StreamId = STREAM) -> list[CheckpointEv
 
 
 def test_the_sources_of_this_package_are_reserved_and_no_others() -> None:
-    assert all(map(is_reserved, (SESSIONS, AGUI_THREADS, APPROVALS)))
+    assert all(map(is_reserved, (SESSIONS, FOUNDRY_SESSIONS, AGUI_THREADS, APPROVALS)))
     assert not any(map(is_reserved, ("", "azure_cosmos_history", "sqlite_history", "eventckpt", "my:eventckpt:")))
 
 
-@pytest.mark.parametrize("source_id", [SESSIONS, AGUI_THREADS, APPROVALS, "eventckpt:"])
+@pytest.mark.parametrize("source_id", [SESSIONS, FOUNDRY_SESSIONS, AGUI_THREADS, APPROVALS, "eventckpt:"])
 def test_no_history_provider_can_be_called_like_a_source_of_this_package(tmp_path: Path, source_id: str) -> None:
     with pytest.raises(ValueError, match="source_id"):
         SqliteHistoryProvider(tmp_path / "history.db", source_id)

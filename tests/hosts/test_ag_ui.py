@@ -216,6 +216,14 @@ async def test_the_private_state_is_in_no_header(engine: Engine) -> None:
     assert "token" not in repr(header)
 
 
+@pytest.mark.parametrize("wrong", [None, {}, "text", AGUIThreadSnapshot], ids=repr)
+async def test_what_is_no_snapshot_is_not_saved(engine: Engine, wrong: Any) -> None:
+    store = AGUISnapshotStore(opened(engine))
+    with pytest.raises(TypeError, match=r"^snapshot is an AGUIThreadSnapshot"):
+        await store.save(scope="anna", thread_id="t", snapshot=wrong)
+    assert await store.get(scope="anna", thread_id="t") is None
+
+
 async def test_what_json_cannot_say_is_refused_and_nothing_is_saved(engine: Engine) -> None:
     store = AGUISnapshotStore(opened(engine))
     await store.save(scope="a", thread_id="t", snapshot=SNAPSHOTS["all"])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from eventckpt import SqliteCheckpointStorage
-from eventckpt.history.snapshots import APPROVALS, SESSIONS
+from eventckpt.history.snapshots import APPROVALS, FOUNDRY_SESSIONS
 
 from .processes import served
 
@@ -99,4 +99,4 @@ async def test_what_a_host_keeps_is_in_the_log_of_sessions_and_runs_in_that_of_r
     async with SqliteCheckpointStorage(path) as storage:
         kept = {stream.workflow_name async for stream in storage.store.sessions().streams()}
         runs = {stream.workflow_name async for stream in storage.store.streams()}
-    assert (kept, runs) == ({SESSIONS, APPROVALS}, {"orders"})
+    assert (kept, runs) == ({FOUNDRY_SESSIONS, APPROVALS}, {"orders"})

@@ -10,8 +10,14 @@ import pytest
 from agent_framework import AgentSession, Content
 from azure.ai.agentserver.core import AgentConfig, FoundryAgentRequestContext
 
-from eventckpt import CheckpointDecodeError, CheckpointNotFoundError, CheckpointStoreError, EventCheckpointStorage
-from eventckpt.history.snapshots import APPROVALS, SESSIONS, Snapshots
+from eventckpt import (
+    CheckpointDecodeError,
+    CheckpointNotFoundError,
+    CheckpointStoreError,
+    EventCheckpointStorage,
+    EventSessionStore,
+)
+from eventckpt.history.snapshots import APPROVALS, FOUNDRY_SESSIONS, Snapshots
 from eventckpt.hosts.ag_ui import AGUISnapshotStore
 from eventckpt.hosts.foundry import FoundryApprovalStores, FoundryCheckpointStores, FoundrySessionStores
 
@@ -113,6 +119,48 @@ async def test_on_foundry_a_request_that_does_not_say_whose_it_is_gets_nothing(
     more = {"context_id": "c"} if provider == "checkpoints" else {}
     with pytest.raises(RuntimeError):
         PROVIDERS[provider](engine.storage()).get_store(**missing, **more)
+
+
+async def test_a_request_without_a_user_cannot_name_what_is_a_users(engine: Engine) -> None:
+    storage = engine.storage()
+    given = {name: make(storage) for name, make in PROVIDERS.items()}
+    for whose in ("anna", "anna, hosted"):
+        run = given["checkpoints"].get_store(context_id="c", **WHOSE[whose])
+        await run.save(checkpoint(checkpoint_id=whose))
+    scopes = [stream.run_id.removesuffix("c") async for stream in storage.store.streams()]
+    assert len(scopes) == 2
+    for scope in scopes:
+        sessions = given["sessions"].get_store(**WHOSE["nobody"])
+        approvals = given["approvals"].get_store(**WHOSE["nobody"])
+        for name in (scope, f"{scope}c"):
+            refused = f"^'{name}' begins like the names of a user, and the request does not say whose it is"
+            with pytest.raises(ValueError, match=refused):
+                given["checkpoints"].get_store(context_id=name, **WHOSE["nobody"])
+            for call in (
+                sessions.get(name),
+                sessions.set(name, session("x")),
+                sessions.delete(name),
+                approvals.save_approval_request(name, REQUEST),
+                approvals.load_approval_request(name),
+            ):
+                with pytest.raises(ValueError, match=refused):
+                    await call
+        almost = scope[1:] + "c"
+        await sessions.set(almost, session("mine"))
+        await given["sessions"].get_store(**WHOSE["ben"]).set(f"{scope}c", session("ben's"))
+        assert (await sessions.get(almost)).state == {"said": "mine"}
+
+
+async def test_sessions_of_a_host_are_none_of_routes_of_ones_own(engine: Engine) -> None:
+    storage = engine.storage()
+    own = EventSessionStore(storage.store)  # type: ignore[arg-type]
+    for whose in ("nobody", "anna"):
+        sessions = PROVIDERS["sessions"](storage).get_store(**WHOSE[whose])
+        await sessions.set("s", session(whose))
+    for name in ("s", f"{sha256(b'anna').hexdigest()}/s"):
+        assert await own.get(name) is None
+        await own.set(name, session("mine"))
+    assert (await PROVIDERS["sessions"](storage).get_store(**WHOSE["anna"]).get("s")).state == {"said": "anna"}
 
 
 @pytest.mark.parametrize("wrong", ["", " ", "x" * 256])
@@ -223,6 +271,15 @@ async def test_a_request_is_kept_once_and_missing_where_nobody_kept_it(engine: E
     assert (await store.load_approval_request("r")).id == "request-1"
 
 
+@pytest.mark.parametrize("whose", ["anna", "nobody"])
+@pytest.mark.parametrize("wrong", [None, 5, b"r"])
+async def test_the_id_of_a_request_is_text(engine: Engine, whose: str, wrong: Any) -> None:
+    store = PROVIDERS["approvals"](engine.storage()).get_store(**WHOSE[whose])
+    for call in (store.save_approval_request(wrong, REQUEST), store.load_approval_request(wrong)):
+        with pytest.raises(TypeError, match=r"^approval_request_id is text, not "):
+            await call
+
+
 @pytest.mark.parametrize(
     "hostile", [{}, {"type": 1}, {"session_id": 1, "state": 7}, {"type": "text", "text": []}], ids=str
 )
@@ -232,7 +289,7 @@ async def test_what_is_no_session_is_refused_by_name_and_the_others_are_readable
     storage: Any = engine.storage()
     sessions = PROVIDERS["sessions"](storage).get_store(**WHOSE["nobody"])
     await sessions.set("good", session("hello"))
-    await Snapshots(storage.store.sessions(), SESSIONS).set("bad", hostile)
+    await Snapshots(storage.store.sessions(), FOUNDRY_SESSIONS).set("bad", hostile)
     with pytest.raises(CheckpointDecodeError, match=r"^Session 'bad'.* cannot be read"):
         await sessions.get("bad")
     assert (await sessions.get("good")).state == {"said": "hello"}

@@ -258,6 +258,7 @@ OTHER: dict[str, list[Any]] = {
     "started_at": ["", "2999"],
     "recorded_at": ["", "2999"],
     "forked_from": [ForkPoint(workflow_name=WORKFLOW, run_id="a", seq=1, checkpoint_id="a-1")],
+    "session": ["a"],
     "schema": [9],
 }
 """Other values than the right ones, by field. A document under another run's key does not count at all."""

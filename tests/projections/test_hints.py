@@ -112,6 +112,7 @@ FORGED: dict[str, list[Any]] = {
     "started_at": ["2999"],
     "recorded_at": ["2999"],
     "forked_from": [ForkPoint(workflow_name=WORKFLOW, run_id="a", seq=1, checkpoint_id="a-1")],
+    "session": ["a"],
     "schema": [9],
 }
 OUT_OF_SIGHT = {"workflow_name", "run_id"}

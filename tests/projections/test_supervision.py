@@ -29,6 +29,9 @@ SPECIAL: dict[str, Callable[[], Exception]] = {
     "CheckpointConflictError": lambda: errors.CheckpointConflictError(
         "late", stream=StreamId("w", "r"), expected_seq=1, head=None
     ),
+    "SessionConflictError": lambda: errors.SessionConflictError(
+        "late", stream=StreamId("source", "s"), expected_seq=1, head=None
+    ),
     "StreamConflict": lambda: errors.StreamConflict(StreamId("w", "r"), 1, None),
 }
 

@@ -328,9 +328,10 @@ def run_ids_behind(log: Log, workflow_name: str, after: object) -> tuple[list[st
     """A page of the run ids of a workflow, behind one of them if there is one; and what to go on behind, None at the
     end. Each is found from the one before by the index, whatever the number of events."""
     mark, value = bound("" if after is None else after)
+    behind = f"{'>=' if after is None else '>'} {mark.replace('?', ':after')}"
     least = f"SELECT min(run_id) FROM {log.events} WHERE workflow_name = :workflow AND run_id"
     rows = log.execute(
-        f"WITH RECURSIVE found (id) AS ({least} {'>=' if after is None else '>'} {mark.replace('?', ':after')} UNION ALL"
+        f"WITH RECURSIVE found (id) AS ({least} {behind} UNION ALL"
         f" SELECT ({least} > id) FROM found WHERE id IS NOT NULL LIMIT {PAGE})"
         f" SELECT id, (SELECT position FROM {log.events} WHERE workflow_name = :workflow AND run_id = id"
         " ORDER BY seq DESC LIMIT 1) FROM found WHERE id IS NOT NULL",

@@ -189,6 +189,11 @@ class Turn(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
     session: str | None = None
     """Of the first event of a branch: the session that it is a branch of."""
 
+    @property
+    def messages(self) -> int:
+        """How many it has."""
+        return sum(self.roles.values())
+
 
 class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One immutable record in the stream of a run, or of a session.

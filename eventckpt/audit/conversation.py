@@ -139,7 +139,7 @@ async def differences_of_turns(
     both = 0
     while both < min(len(was), len(now)) and was[both].digest == now[both].digest:
         both += 1
-    first = sum(sum(turn.turn.roles.values()) for turn in was[:both] if turn.turn is not None)
+    first = sum(turn.turn.messages for turn in was[:both] if turn.turn is not None)
     sides: list[tuple[Kind, list[CheckpointEvent]]] = [("removed", was[both:]), ("added", now[both:])]
     for kind, turns in sides:
         at = first

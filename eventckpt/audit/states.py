@@ -15,7 +15,7 @@ from ..codec.tree_reader import read_forms, read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
 from ..events import CheckpointEvent, EventType, StreamId
-from ..history.turns import stored_messages, unpacked
+from ..history.turns import messages_in
 from ..storage.payloads import BaseCache, Payloads
 from ..stores import AuditStore
 from ..stores.walks import removals_of
@@ -117,7 +117,7 @@ class States:
         """The messages in a whole turn, decoded under the allow-list."""
         _check_type(event, "turn")
         messages: list[Message] = []
-        for each in stored_messages(event, await unpacked(self.decoder, event)):
+        for each in await messages_in(self.decoder, event):
             if not isinstance(each, Message):
                 raise each
             messages.append(each)

@@ -218,7 +218,7 @@ class _Walk:
         if event.seq > self.hidden.get(event.run_id, 0):
             self.turns.append(event)
             if self._left is not None and event.turn is not None:
-                self._left -= sum(event.turn.roles.values())
+                self._left -= event.turn.messages
                 self._continued |= {event.turn.continues} if event.turn.continues else set()
                 self._continued.discard(event.checkpoint_id)
 

@@ -28,7 +28,7 @@ from .saving import Dedupe, OnConflict, Saver
 from .snapshots import is_reserved
 from .state import Standing
 from .transcript import newest
-from .turns import stored_messages, unpacked
+from .turns import messages_in
 
 __all__ = ["Dedupe", "EventHistoryProvider", "OnConflict", "OnUnreadable"]
 
@@ -274,13 +274,8 @@ class EventHistoryProvider(HistoryProvider):
         return found
 
     async def _messages(self, turn: CheckpointEvent) -> list[Message]:
-        try:
-            stored = await unpacked(self._codec, turn)
-        except CheckpointDecodeError as error:
-            self._skip(error)
-            return []
         found: list[Message] = []
-        for each in stored_messages(turn, stored):
+        for each in await messages_in(self._codec, turn):
             if isinstance(each, Message):
                 found.append(each)
             else:
@@ -306,7 +301,7 @@ def _whole(past: Past, limit: int | None) -> list[CheckpointEvent]:
     left, may_start = limit, _may_start(turns)
     for index in range(len(turns) - 1, -1, -1):
         of = turns[index].turn
-        left -= sum(of.roles.values()) if of else 0
+        left -= of.messages if of else 0
         if left < 0 and start is not None:
             return turns[start:]
         if may_start[index] and left < limit:  # a page has messages

@@ -18,17 +18,18 @@ from agent_framework import Message
 
 from ..chain import sealed
 from ..codec import CheckpointCodec
-from ..errors import CheckpointDecodeError, CheckpointStoreError, SessionConflictError, StreamConflict
+from ..errors import CheckpointStoreError, SessionConflictError, StreamConflict
 from ..events import SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, StreamId, Turn
 from ..removals import Removals
 from ..storage.compose import now
+from ..storage.payloads import Packed
 from ..stores import AuditStore, head_of
 from .branches import BRANCH_MARK, begin_of_branches, session_of
 from .memory import Known, Memory
 from .past import Head, Past, read_seen
 from .state import Standing
 from .transcript import behind, give_ids, ids_of, open_calls
-from .turns import packed, stored_messages, unpacked
+from .turns import messages_in, packed
 
 __all__ = ["Dedupe", "OnConflict", "Place", "Saver", "turn_at"]
 
@@ -75,14 +76,14 @@ class Place(NamedTuple):
 
 
 def turn_at(
-    place: Place, payload: Payload, roles: dict[str, int], *, actor: str | None, continues: str | None = None
+    place: Place, turn: Packed, messages: Sequence[Message], *, actor: str | None, continues: str | None = None
 ) -> CheckpointEvent:
     """The event of a turn.
 
     Args:
         place: where it goes.
-        payload: its messages.
-        roles: how many of them are of which role.
+        turn: its payload, as `packed` gives it.
+        messages: what that holds.
         actor: who writes it.
         continues: the turn that it is a later part of.
     """
@@ -98,13 +99,18 @@ def turn_at(
             timestamp=moment,
             recorded_at=moment,
             actor=actor,
-            payload=payload,
-            turn=Turn(roles=roles, continues=continues, session=place.session),
+            payload=turn.payload,
+            turn=Turn(
+                roles=dict(Counter(str(message.role) for message in messages)),
+                continues=continues,
+                session=place.session,
+            ),
             forked_from=place.forked_from,
             cleared=place.hidden,
             previous_digest=place.head.digest,
             schema=SCHEMA_OF_SESSIONS,
-        )
+        ),
+        turn.data_digest,
     )
 
 
@@ -135,11 +141,11 @@ class Saver:
             if not new:
                 return
             give_ids(new)
-            payload = await packed(self._codec, new)
+            turn = await packed(self._codec, new)
+            payload = turn.payload
             if place.head.seq == 0 and place.stream != session and place.forked_from is None:
                 place = await self._branch(session, Place.behind(Head(session)), payload)  # the lineage's was erased
-            roles = Counter(str(message.role) for message in new)
-            event = turn_at(place, payload, dict(roles), actor=self._actor, continues=standing.turn)
+            event = turn_at(place, turn, new, actor=self._actor, continues=standing.turn)
             conflict = await self._append(place, event)
             saved = event if conflict is None else _same(conflict, payload)
             if conflict is None or saved is not None:
@@ -193,14 +199,12 @@ class Saver:
 
     async def _messages(self, past: Past) -> list[tuple[CheckpointEvent, Message]]:
         """The messages that can be read; what cannot, nobody sends again."""
-        found: list[tuple[CheckpointEvent, Message]] = []
-        for turn in past.turns:
-            try:
-                stored = await unpacked(self._codec, turn)
-            except CheckpointDecodeError:
-                continue
-            found += [(turn, each) for each in stored_messages(turn, stored) if isinstance(each, Message)]
-        return found
+        return [
+            (turn, each)
+            for turn in past.turns
+            for each in await messages_in(self._codec, turn)
+            if isinstance(each, Message)
+        ]
 
     async def _new(self, head: Head, messages: Sequence[Message]) -> Sequence[Message]:
         """Those of the messages that the lineage does not have yet."""

@@ -5,12 +5,11 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Final
 
-from ..chain import sealed
 from ..codec import CheckpointCodec
 from ..errors import CheckpointStoreError, RunNotFoundError, SessionConflictError, StreamConflict
-from ..events import SCHEMA_OF_SESSIONS, CheckpointEvent, Pruned, StreamId
+from ..events import CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
-from ..storage.compose import now, removal_after
+from ..storage.compose import clearing_after, removal_after
 from ..stores import AuditStore, head_of
 from .branches import streams_of
 from .past import read
@@ -30,22 +29,9 @@ async def clear(store: AuditStore, session: StreamId, *, actor: str | None) -> l
         if head is None:
             return streams
         heads = [await head_of(store, stream) for stream in streams[1:]]
-        moment = now()
-        event = CheckpointEvent(
-            type="tombstone",
-            workflow_name=session.workflow_name,
-            run_id=session.run_id,
-            seq=head.seq + 1,
-            checkpoint_id="",
-            timestamp=moment,
-            recorded_at=moment,
-            actor=actor,
-            cleared={each.run_id: each.seq for each in heads if each is not None},
-            previous_digest=head.digest,
-            schema=SCHEMA_OF_SESSIONS,
-        )
+        hidden = {each.run_id: each.seq for each in heads if each is not None}
         try:
-            await store.append(sealed(event))
+            await store.append(clearing_after(head, hidden, actor))
         except StreamConflict:
             continue
         return streams
@@ -72,7 +58,7 @@ async def fork(
         )
     past = await read(store, session, upto=upto_seq)
     place = Place.fork(new, past.head, hidden=past.hidden or None)
-    event = turn_at(place, await packed(codec, []), {}, actor=actor)
+    event = turn_at(place, await packed(codec, []), [], actor=actor)
     try:
         await store.append(event)
     except StreamConflict as conflict:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import msgspec
-from agent_framework import Content, Message
+from agent_framework import Message
 
 __all__ = ["behind", "give_ids", "ids_of", "newest", "open_calls"]
 
@@ -30,7 +30,7 @@ def ids_of(messages: Sequence[Message]) -> list[str]:
 def open_calls(messages: Sequence[Message]) -> set[str]:
     """The calls of tools among these messages that have no result there yet."""
     calls: set[str] = set()
-    for content in _contents(messages):
+    for content in (content for message in messages for content in message.contents):
         if content.call_id and content.type == "function_call" and not content.informational_only:
             calls.add(content.call_id)
         elif content.call_id and content.type == "function_result":
@@ -75,7 +75,3 @@ def _identity(message: Message) -> tuple[str, str]:
         return "id", name
     contents = msgspec.json.encode([content.to_dict() for content in message.contents], order="sorted", enc_hook=str)
     return "content", f"{message.role} {contents.decode()}"
-
-
-def _contents(messages: Sequence[Message]) -> list[Content]:
-    return [content for message in messages for content in message.contents]

@@ -6,7 +6,7 @@ would turn a date in them into text and drop bytes in silence. Everything goes t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 from agent_framework import Content, Message
@@ -15,17 +15,18 @@ from .. import delta
 from ..chain import flaw_of
 from ..codec import MAX_RAW_SIZE, CheckpointCodec
 from ..errors import CheckpointDecodeError, CheckpointEncodeError, CheckpointTypeNotAllowedError
-from ..events import CheckpointEvent, Payload
+from ..events import CheckpointEvent
+from ..storage.payloads import Packed
 from ..text import safe
 from ..threads import off_the_loop
 
-__all__ = ["message_of", "packed", "stored_messages", "unpacked"]
+__all__ = ["message_of", "messages_in", "packed"]
 
 _MESSAGES: Final = "messages"
 _PROPERTIES: Final = "additional_properties"
 
 
-async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
+async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Packed:
     """The payload that holds these messages, which were shown to load again.
 
     Raises:
@@ -34,7 +35,7 @@ async def packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload
     return await off_the_loop(sum(map(_weight, messages)), _packed, codec, messages)
 
 
-def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
+def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Packed:
     raw = codec.encode_values({_MESSAGES: [_stored(index, message) for index, message in enumerate(messages)]})
     for index, stored in enumerate(_listed(codec.decode_values(raw))):
         try:
@@ -43,7 +44,7 @@ def _packed(codec: CheckpointCodec, messages: Sequence[Message]) -> Payload:
             raise CheckpointEncodeError(
                 f"Message {index} of a turn could not be loaded again, so it is not saved: {error}"
             ) from error
-    return delta.encode(raw)
+    return Packed.of(delta.encode(raw))
 
 
 def _stored(index: int, message: Message) -> dict[str, Any]:
@@ -76,44 +77,35 @@ def _weight(message: Message) -> int:
     )
 
 
-async def unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[object]:
-    """What a turn holds, each message as it is stored; see `stored_messages`.
+async def messages_in(codec: CheckpointCodec, event: CheckpointEvent) -> list[Message | CheckpointDecodeError]:
+    """The messages of a turn. In place of one that cannot be read, and of all where that is so of the turn, is the
+    error that names it: the event was changed or damaged, a later version wrote it, it is no turn, or it holds a type
+    that is not on the allow-list.
 
     Args:
         codec: whose allow-list the values are under.
         event: whole, with its data.
-
-    Raises:
-        CheckpointTypeNotAllowedError: it holds a type that is not on the allow-list.
-        CheckpointDecodeError: the event was changed or damaged, a later version wrote it, or it is no turn.
     """
     size = event.payload.raw_size if event.payload else 0
-    return await off_the_loop(size, _unpacked, codec, event)
+    return await off_the_loop(size, _messages_in, codec, event)
 
 
-def _unpacked(codec: CheckpointCodec, event: CheckpointEvent) -> list[object]:
+def _messages_in(codec: CheckpointCodec, event: CheckpointEvent) -> list[Message | CheckpointDecodeError]:
     try:
         if (flaw := flaw_of(event)) or event.payload is None:
             raise CheckpointDecodeError(flaw or "it holds nothing")
-        return _listed(codec.decode_values(delta.restore(event.payload, max_size=MAX_RAW_SIZE)))
+        stored = _listed(codec.decode_values(delta.restore(event.payload, max_size=MAX_RAW_SIZE)))
     except CheckpointTypeNotAllowedError as error:
-        raise error.about(f"{event.named()}: ") from error
+        return [error.about(f"{event.named()}: ")]
     except CheckpointDecodeError as error:
-        raise CheckpointDecodeError(f"{event.named()} cannot be read: {error}") from error
-
-
-def stored_messages(event: CheckpointEvent, stored: Iterable[object]) -> Iterable[Message | CheckpointDecodeError]:
-    """The messages of a turn or, of one that cannot be read, the error that names it.
-
-    Args:
-        event: the turn, for its name.
-        stored: what `unpacked` gave.
-    """
+        return [CheckpointDecodeError(f"{event.named()} cannot be read: {error}")]
+    found: list[Message | CheckpointDecodeError] = []
     for index, each in enumerate(stored):
         try:
-            yield message_of(each)
+            found.append(message_of(each))
         except CheckpointDecodeError as error:
-            yield CheckpointDecodeError(f"Message {index} of {event.named()} cannot be read: {error}")
+            found.append(CheckpointDecodeError(f"Message {index} of {event.named()} cannot be read: {error}"))
+    return found
 
 
 def _listed(values: Mapping[str, object]) -> list[object]:

@@ -18,6 +18,7 @@ from ..errors import CheckpointEncodeError
 from ..events import (
     FIRST_SCHEMA,
     SCHEMA_OF_SECOND_DELTAS,
+    SCHEMA_OF_SESSIONS,
     CheckpointEvent,
     ForkPoint,
     Pruned,
@@ -28,7 +29,7 @@ from .memory import Head
 from .payloads import Packed
 from .summary import summarize
 
-__all__ = ["MAX_COUNT", "event_at", "header_of", "now", "removal_after", "tombstone_after"]
+__all__ = ["MAX_COUNT", "clearing_after", "event_at", "header_of", "now", "removal_after", "tombstone_after"]
 
 MAX_COUNT: Final = (1 << 53) - 1
 """The largest number that every engine keeps: in JSON, a larger one may come back as its neighbour."""
@@ -129,6 +130,12 @@ def tombstone_after(event: CheckpointEvent, head: Head, actor: str | None) -> Ch
 def removal_after(head: CheckpointEvent, pruned: tuple[Pruned, ...], actor: str | None) -> CheckpointEvent:
     """The event that records a removal, right after `head`, the last event of its stream."""
     return sealed(msgspec.structs.replace(_tombstone(head.stream, Head.of(head), actor), pruned=pruned))
+
+
+def clearing_after(head: CheckpointEvent, cleared: dict[str, int], actor: str | None) -> CheckpointEvent:
+    """The event that clears a session, right after `head`, the last event of its stream."""
+    tombstone = _tombstone(head.stream, Head.of(head), actor)
+    return sealed(msgspec.structs.replace(tombstone, cleared=cleared, schema=SCHEMA_OF_SESSIONS))
 
 
 def _tombstone(stream: StreamId, head: Head, actor: str | None) -> CheckpointEvent:

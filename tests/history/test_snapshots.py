@@ -299,33 +299,42 @@ async def test_a_write_whose_answer_got_lost_is_there_once_when_it_is_tried_agai
     assert len(await log(sessions.opened().sessions())) == 4
 
 
+@pytest.mark.parametrize("sent", [False, True], ids=["before a request", "while it is under way"])
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-async def test_a_write_that_is_cancelled_anywhere_is_made_or_not_and_may_be_tried_again(
-    sessions: Sessions, write: Write
+async def test_a_write_that_is_cancelled_at_any_request_is_made_or_not_and_may_be_tried_again(
+    sessions: Sessions, write: Write, sent: bool
 ) -> None:
     is_deletion = write in (WRITES["delete"], WRITES["delete what was seen"])
-    for passes in range(200):
-        snapshots = sessions.snapshots(f"{SOURCE}-{passes}")
+    for at in range(20):
+        source = f"{SOURCE}-{at}"
+        snapshots = sessions.snapshots(source)
         await snapshots.set(KEY, {"n": 0})
         sessions.settle()
         seen = await seen_of(snapshots)
-        writing = asyncio.ensure_future(write(snapshots, seen))
-        for _ in range(passes):
-            await asyncio.sleep(0)
-        is_done = not writing.cancel()
-        with suppress(asyncio.CancelledError):
-            await writing
+        through = Through(sessions.opened().sessions(), at, lambda: cancel(sent=sent))
+        writing = asyncio.create_task(write(Snapshots(through, source), seen))
+        await asyncio.wait([writing])
         sessions.settle()
         assert await value_of(snapshots) in ({"n": 0}, None if is_deletion else {"n": 1})
-        if not is_done:
+        if writing.cancelled():
             await write(snapshots, seen)
             sessions.settle()
         assert await value_of(snapshots) == (None if is_deletion else {"n": 1})
-        verdict = await CheckpointAudit(sessions.opened(), turns=True).verify(StreamId(f"{SOURCE}-{passes}", KEY))
+        verdict = await CheckpointAudit(sessions.opened(), turns=True).verify(StreamId(source, KEY))
         assert verdict.ok
-        if is_done:
+        if through.steps <= at:
+            assert at >= 1, "a write"
             return
     pytest.fail("it never ended by itself")
+
+
+async def cancel(*, sent: bool) -> None:
+    """Cancel the task that is about to ask, before it does, or when it waits for the answer."""
+    task = asyncio.current_task()
+    assert task is not None
+    task.cancel()
+    if not sent:
+        await asyncio.sleep(0)
 
 
 async def test_another_writer_before_any_step_is_heard_of_or_is_first(sessions: Sessions) -> None:

@@ -14,6 +14,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
 
+from .moments import order_of
 from .text import described, is_unicode, safe
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "SCHEMA_OF_MIGRATIONS",
     "SCHEMA_OF_SECOND_DELTAS",
     "SCHEMA_OF_SESSIONS",
+    "Annotation",
     "CheckpointEvent",
     "EventKey",
     "EventKeys",
@@ -32,6 +34,7 @@ __all__ = [
     "EventType",
     "ForkPoint",
     "Migration",
+    "Outcome",
     "Payload",
     "PendingRequest",
     "Pruned",
@@ -46,9 +49,12 @@ __all__ = [
 EventType: TypeAlias = Literal["checkpoint", "tombstone", "turn", "session"]
 """checkpoint: the state of a run; tombstone: what was there counts no more; turn: what one agent run added to a
 session; session: what a host keeps of a session beside its turns. The last two lie in a store's `sessions()` only."""
-RunStatus: TypeAlias = Literal["running", "waiting", "done", "open", "idle"]
-"""running: messages are in flight; waiting: none, but requests are pending; done: a graph workflow with neither; open:
-nothing says whether the run ended. idle: what documents of 0.1.0 say of a run that is done or open; never written."""
+RunStatus: TypeAlias = Literal["running", "waiting", "done", "open", "failed", "cancelled", "idle"]
+"""running: messages are in flight; waiting: none, but requests are pending; done: a graph workflow with neither, or
+annotated so; open: nothing says whether the run ended; failed, cancelled: annotated so. idle: what documents of 0.1.0
+say of a run that is done or open; never written."""
+Outcome: TypeAlias = Literal["done", "failed", "cancelled"]
+"""How a run ended, as somebody has annotated it."""
 
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
@@ -90,13 +96,20 @@ class StreamId(msgspec.Struct, frozen=True, gc=False, order=True):
     """An opaque text of 1 to 255 characters."""
 
 
-class PendingRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+class PendingRequest(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """A question that a workflow waits for an answer to."""
 
     request_id: str
     source_executor_id: str
     request_type: str
     """`"module:qualname"` of the request's data; a name only, nothing is imported from it."""
+    asked_at: str = ""
+    """ISO 8601 in UTC: when the first checkpoint of its lineage that waits for it was made; empty: of an event of
+    before 0.3."""
+    response_type: str = ""
+    """What an answer must be, as the text of a type such as `builtins:bool`; a name only."""
+    prompt: str | None = None
+    """What is asked, for people, where a describer is registered for the type of the request; up to 200 characters."""
 
 
 class Summary(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
@@ -195,6 +208,20 @@ class Turn(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=Tr
         return sum(self.roles.values())
 
 
+class Annotation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What somebody says about a run. Tags and hold are all that are in force from here on, not what has changed."""
+
+    outcome: Outcome | None = None
+    """How the run ended, until its next checkpoint; None: this says nothing of it, and what was said before stays."""
+    reason: str | None = None
+    """Why, where there is an outcome."""
+    tags: dict[str, str] = {}
+    hold: bool = False
+    """Whether nothing of the run may be removed."""
+    carried: bool = False
+    """Whether it only repeats what was said before, in an event that says something else."""
+
+
 class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One immutable record in the stream of a run, or of a session.
 
@@ -234,6 +261,14 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     """Of a tombstone that clears a session: by the run id of each of its branches, up to which seq it is hidden. Of the
     stream itself all before is, and all that it was forked from. Its checkpoint id is empty. Of the event that begins a
     fork of a session: what was hidden by then, in each stream that it goes on from."""
+    annotation: Annotation | None = None
+    """Of a tombstone without checkpoint id: what somebody says about the run. Of a claim and of a record of a removal:
+    what stays in force, `carried`; so that the newest event without checkpoint id tells all of it, and `pruned` too."""
+    claim: int | None = None
+    """The epoch of the claim that was in force when this was written; of a tombstone without checkpoint id at whose own
+    seq it is: the event that took it. None: no claim was, or a version before 0.3 wrote it."""
+    traceparent: str | None = None
+    """W3C trace context of the span that wrote it, where one was recording."""
     digest: str = ""
     """SHA-256, hexadecimal; see `eventckpt.chain`."""
     previous_digest: str = ""
@@ -245,6 +280,21 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
     def stream(self) -> StreamId:
         """The key of the stream that this event belongs to."""
         return StreamId(self.workflow_name, self.run_id)
+
+    @property
+    def is_claim(self) -> bool:
+        """Whether it took a claim: its seq is the epoch."""
+        return self.type == "tombstone" and not self.checkpoint_id and self.claim == self.seq
+
+    @property
+    def is_annotation(self) -> bool:
+        """Whether it says something new about the run."""
+        return self.annotation is not None and not self.annotation.carried
+
+    @property
+    def is_removal(self) -> bool:
+        """Whether it records a removal, and does not only repeat what was recorded before."""
+        return bool(self.pruned) and not self.is_claim and not self.is_annotation
 
     def named(self) -> str:
         """This event as the message of an error names it. What is stored is shown in it, and not obeyed."""
@@ -381,12 +431,27 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     forked_from: ForkPoint | None = None
     session: str | None = None
     """Of a branch: the session that it is a branch of."""
+    outcome: Outcome | None = None
+    """As it was annotated since its last checkpoint."""
+    reason: str | None = None
+    tags: dict[str, str] = {}
+    hold: bool = False
+    """Whether nothing of it may be removed."""
+    traceparent: str | None = None
+    """Of that checkpoint."""
     schema: int = FIRST_SCHEMA
 
     @property
     def stream(self) -> StreamId:
         """The key of the run's stream."""
         return StreamId(self.workflow_name, self.run_id)
+
+    @property
+    def waiting_since(self) -> str:
+        """When the oldest of its questions was asked, ISO 8601; empty where it has none, or was cancelled."""
+        if not self.pending_requests or self.status == "cancelled":
+            return ""
+        return min((request.asked_at or self.timestamp for request in self.pending_requests), key=order_of)
 
     @property
     def seqs_known(self) -> int:

@@ -13,10 +13,22 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from .events import CheckpointEvent, EventKey, EventKeys, RunInfo, RunStatus, StreamId, Summary
+from .events import Annotation, CheckpointEvent, EventKey, EventKeys, RunInfo, RunStatus, StreamId, Summary
 from .removals import Removals
 
-__all__ = ["AllLive", "Folding", "LiveBackwards", "advance", "agree", "counted", "fold", "live", "pointing", "status"]
+__all__ = [
+    "AllLive",
+    "Folding",
+    "LiveBackwards",
+    "advance",
+    "agree",
+    "carried",
+    "counted",
+    "fold",
+    "live",
+    "pointing",
+    "status",
+]
 
 _Event = TypeVar("_Event", CheckpointEvent, EventKey)
 
@@ -123,7 +135,7 @@ class Folding:
     def add(self, header: CheckpointEvent) -> RunInfo:
         """What the run amounts to after this event, as `fold` says it of all events up to it."""
         self._headers.append(header)
-        if header.pruned:
+        if header.pruned and (self._info is None or _removes(header, self._info)):
             self._removals.add(header)
             self._headers = list(_left(self._headers, self._removals))
             self._live = live(self._headers)
@@ -173,9 +185,15 @@ def advance(info: RunInfo | None, *headers: CheckpointEvent) -> RunInfo | None:
             deleted = True
     added = _added(info, headers)
     is_told = latest is not None or cleared or added.status != "idle"
-    if deleted or not is_told or any(header.pruned for header in headers):
+    if deleted or not is_told or any(_removes(header, added) for header in headers):
         return None
-    return pointing(added, latest) if latest or cleared else added
+    return pointing(added, latest) if latest or cleared else _stood(added)
+
+
+def _removes(header: CheckpointEvent, info: RunInfo) -> bool:
+    """Whether an event records a removal that a document may not know of: records only grow, so that as many seqs are
+    the same ones."""
+    return bool(header.pruned) and (header.is_removal or Removals([header]).count(info.seq) != info.removed)
 
 
 def _added(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
@@ -192,6 +210,7 @@ def _added(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
         session=first.turn.session if first.turn else None,
     )
     checkpoints = sum(header.type != "tombstone" for header in headers)
+    before = _annotated(before, headers)
     return msgspec.structs.replace(
         before,
         seq=head.seq,
@@ -204,8 +223,36 @@ def _added(info: RunInfo | None, headers: Sequence[CheckpointEvent]) -> RunInfo:
     )
 
 
+def _annotated(info: RunInfo, headers: Sequence[CheckpointEvent]) -> RunInfo:
+    """`info` with what was said of the run: an outcome up to its next checkpoint, tags and hold until they change."""
+    outcome, reason, tags, hold = info.outcome, info.reason, info.tags, info.hold
+    for header in headers:
+        said = header.annotation
+        if header.type != "tombstone":
+            outcome = reason = None
+        elif said is not None:
+            tags, hold = said.tags, said.hold
+            if said.outcome is not None:
+                outcome, reason = said.outcome, said.reason
+    if (outcome, reason, tags, hold) == (info.outcome, info.reason, info.tags, info.hold):
+        return info
+    return msgspec.structs.replace(info, outcome=outcome, reason=reason, tags=tags, hold=hold)
+
+
+def carried(info: RunInfo | None) -> Annotation | None:
+    """What an event that says something else repeats of what was said about its run; None: nothing was."""
+    if info is None or (info.outcome is None and not info.tags and not info.hold):
+        return None
+    return Annotation(outcome=info.outcome, reason=info.reason, tags=info.tags, hold=info.hold, carried=True)
+
+
+def _stood(info: RunInfo) -> RunInfo:
+    """`info` with the status that an outcome gives it, where there is one."""
+    return info if info.outcome in (None, info.status) else msgspec.structs.replace(info, status=info.outcome)
+
+
 def pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
-    """`info` with `latest` as its live checkpoint. Without one, nothing says that the run ended."""
+    """`info` with `latest` as its live checkpoint. Without one, only an outcome says that the run ended."""
     if latest is None:
         return msgspec.structs.replace(
             info,
@@ -214,10 +261,11 @@ def pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
             base_seq=None,
             iteration_count=0,
             timestamp="",
-            status="open",
+            status=info.outcome or "open",
             messages={},
             pending_requests=(),
             raw_size=0,
+            traceparent=None,
         )
     return msgspec.structs.replace(
         info,
@@ -226,8 +274,9 @@ def pointing(info: RunInfo, latest: CheckpointEvent | None) -> RunInfo:
         base_seq=next(iter(latest.payload.bases), None) if latest.payload else None,
         iteration_count=latest.iteration_count,
         timestamp=latest.timestamp,
-        status=status(latest),
+        status=info.outcome or status(latest),
         messages=latest.summary.messages,
         pending_requests=latest.summary.pending_requests,
         raw_size=latest.payload.raw_size if latest.payload else 0,
+        traceparent=latest.traceparent,
     )

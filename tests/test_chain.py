@@ -9,7 +9,7 @@ import pytest
 
 from eventckpt import CheckpointEvent
 from eventckpt.chain import digest_of, sealed
-from eventckpt.events import ForkPoint, Migration, Payload, PendingRequest, Pruned, Summary, Turn
+from eventckpt.events import Annotation, ForkPoint, Migration, Payload, PendingRequest, Pruned, Summary, Turn
 
 OLDEST = CheckpointEvent(
     type="checkpoint",
@@ -50,14 +50,31 @@ OLDEST = CheckpointEvent(
 
 EVENT = msgspec.structs.replace(
     OLDEST,
+    summary=msgspec.structs.replace(
+        OLDEST.summary,
+        pending_requests=(
+            PendingRequest(
+                request_id="q1",
+                source_executor_id="a",
+                request_type="app:Question",
+                asked_at="2026-01-01T00:00:01+00:00",
+                response_type="builtins:bool",
+                prompt="May it?",
+            ),
+        ),
+    ),
     pruned=(Pruned(first=3, last=5, previous_digest="cd", digest="ef"),),
     migration=Migration(name="app:v2", graph_before="graph before"),
     turn=Turn(roles={"user": 1, "assistant": 2}, continues="t1", session="s1"),
     cleared={"s1~0123456789ab": 3, "s1": 4},
+    annotation=Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True, carried=True),
+    claim=7,
+    traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
 )
 """The same, with the fields that were added since."""
 
 OTHER: dict[type, Any] = {
+    bool: lambda value: not value,
     int: lambda value: value + 1,
     str: lambda value: value + "x",
     bytes: lambda value: value + b"x",
@@ -75,7 +92,7 @@ def changed(value: Any) -> Any:
                 yield f"[0]{name}", (item, *value[1:])
         if type(value) is dict:
             key = next(iter(value))
-            yield f"[{key}]", {**value, key: value[key] + 1}
+            yield f"[{key}]", {**value, key: OTHER[type(value[key])](value[key])}
         return
     for field in msgspec.structs.fields(value):
         for name, other in changed(getattr(value, field.name)):

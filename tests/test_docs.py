@@ -207,7 +207,9 @@ def first_column(page: str, heading: str) -> list[str]:
     return [name for row in table(page, heading) for name in code(row[0])]
 
 
-@pytest.mark.parametrize("name", ["CheckpointEvent", "Payload", "Summary", "PendingRequest", "ForkPoint", "RunInfo"])
+@pytest.mark.parametrize(
+    "name", ["Annotation", "CheckpointEvent", "Payload", "Summary", "PendingRequest", "ForkPoint", "RunInfo"]
+)
 def test_the_fields_of_an_event_are_those_of_the_code(name: str) -> None:
     fields = [field.name for field in msgspec.structs.fields(getattr(events, name))]
     assert first_column("event-format.md", name) == fields

@@ -193,7 +193,8 @@ def flaw_of(event: CheckpointEvent, kind: LogKind = RUNS) -> str:
 
 def _flaw_of_fields(event: CheckpointEvent) -> str:
     """What is wrong with an event that lies where it belongs."""
-    if not event.checkpoint_id and not event.pruned and event.cleared is None:
+    says = event.is_removal or event.is_annotation or event.is_claim or event.cleared is not None
+    if not event.checkpoint_id and not says:
         return "is of no checkpoint, and records no removal"  # what has no id is looked for as a record
     if (event.turn is not None) != (event.type == "turn"):
         return "is a turn, and does not say so, or says so and is none"

@@ -21,7 +21,7 @@ from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
 from ..removals import Removals
-from ..runs import counted, fold, live
+from ..runs import carried, counted, fold, live
 from ..storage.compose import removal_after
 from ..stores import AuditStore
 from .kinds import RUNS
@@ -124,6 +124,8 @@ def _damage(headers: Sequence[CheckpointEvent]) -> str:
 
 def _refusal(info: RunInfo | None, *, only_finished: bool, force: bool) -> str:
     """Why a run is to be left alone as it stands; empty: it is not."""
+    if info is not None and info.hold:
+        return "is on hold, which nothing overrides: annotate it with hold=False first"
     if info is not None and info.pending_requests and not force:
         return f"waits for {len(info.pending_requests)} answers; --force prunes it all the same"
     if info is not None and only_finished and info.status != "done":
@@ -190,7 +192,7 @@ def _record(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent],
         Pruned(first=header.seq, last=header.seq, previous_digest=header.previous_digest, digest=header.digest)
         for header in gone
     ]
-    return removal_after(headers[-1], _joined([*earlier, *now]), actor)
+    return removal_after(headers[-1], _joined([*earlier, *now]), actor, stays=carried(fold(headers)))
 
 
 def _joined(stretches: Iterable[Pruned]) -> tuple[Pruned, ...]:

@@ -19,6 +19,7 @@ from ..events import (
     FIRST_SCHEMA,
     SCHEMA_OF_SECOND_DELTAS,
     SCHEMA_OF_SESSIONS,
+    Annotation,
     CheckpointEvent,
     ForkPoint,
     Pruned,
@@ -29,7 +30,17 @@ from .memory import Head
 from .payloads import Packed
 from .summary import summarize
 
-__all__ = ["MAX_COUNT", "clearing_after", "event_at", "header_of", "now", "removal_after", "tombstone_after"]
+__all__ = [
+    "MAX_COUNT",
+    "annotation_after",
+    "claim_after",
+    "clearing_after",
+    "event_at",
+    "header_of",
+    "now",
+    "removal_after",
+    "tombstone_after",
+]
 
 MAX_COUNT: Final = (1 << 53) - 1
 """The largest number that every engine keeps: in JSON, a larger one may come back as its neighbour."""
@@ -98,9 +109,14 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEv
 
 
 def event_at(
-    header: CheckpointEvent, stream: StreamId, head: Head, packed: Packed, forked_from: ForkPoint | None
+    header: CheckpointEvent,
+    stream: StreamId,
+    head: Head,
+    packed: Packed,
+    forked_from: ForkPoint | None,
+    claim: int | None = None,
 ) -> CheckpointEvent:
-    """The event that holds a payload right after `head` in `stream`."""
+    """The event that holds a payload right after `head` in `stream`, written under the claim of that epoch."""
     return sealed(
         msgspec.structs.replace(
             header,
@@ -109,6 +125,7 @@ def event_at(
             seq=head.seq + 1,
             payload=packed.payload,
             forked_from=forked_from,
+            claim=claim,
             previous_digest=head.digest,
             schema=max(header.schema, SCHEMA_OF_SECOND_DELTAS if len(packed.payload.bases) > 1 else FIRST_SCHEMA),
         ),
@@ -127,9 +144,28 @@ def tombstone_after(event: CheckpointEvent, head: Head, actor: str | None) -> Ch
     )
 
 
-def removal_after(head: CheckpointEvent, pruned: tuple[Pruned, ...], actor: str | None) -> CheckpointEvent:
-    """The event that records a removal, right after `head`, the last event of its stream."""
-    return sealed(msgspec.structs.replace(_tombstone(head.stream, Head.of(head), actor), pruned=pruned))
+def removal_after(
+    head: CheckpointEvent, pruned: tuple[Pruned, ...], actor: str | None, *, stays: Annotation | None = None
+) -> CheckpointEvent:
+    """The event that records a removal, right after `head`, the last event of its stream; and what stays in force of
+    what was said about the run."""
+    tombstone = _tombstone(head.stream, Head.of(head), actor)
+    return sealed(msgspec.structs.replace(tombstone, pruned=pruned, annotation=stays))
+
+
+def annotation_after(
+    stream: StreamId, head: Head, said: Annotation, pruned: tuple[Pruned, ...], actor: str | None
+) -> CheckpointEvent:
+    """The event that says something about a run, right after `head`; and what is recorded as removed from it."""
+    return sealed(msgspec.structs.replace(_tombstone(stream, head, actor), annotation=said, pruned=pruned))
+
+
+def claim_after(
+    stream: StreamId, head: Head, stays: Annotation | None, pruned: tuple[Pruned, ...], actor: str | None
+) -> CheckpointEvent:
+    """The event that takes a claim, right after `head`; its seq is the epoch."""
+    tombstone = _tombstone(stream, head._replace(claim=head.seq + 1), actor)
+    return sealed(msgspec.structs.replace(tombstone, annotation=stays, pruned=pruned))
 
 
 def clearing_after(head: CheckpointEvent, cleared: dict[str, int], actor: str | None) -> CheckpointEvent:
@@ -150,6 +186,7 @@ def _tombstone(stream: StreamId, head: Head, actor: str | None) -> CheckpointEve
         timestamp=moment,
         recorded_at=moment,
         actor=actor,
+        claim=head.claim or None,
         previous_digest=head.digest,
     )
 

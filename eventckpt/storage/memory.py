@@ -42,10 +42,12 @@ class Head(NamedTuple):
 
     seq: int
     digest: str
+    claim: int = 0
+    """The epoch of the claim that was in force when it was written; 0: none was."""
 
     @classmethod
     def of(cls, event: CheckpointEvent) -> Head:
-        return cls(event.seq, event.digest)
+        return cls(event.seq, event.digest, event.claim or 0)
 
 
 EMPTY: Final = Head(0, "")
@@ -171,7 +173,8 @@ class Execution:
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
         """Whom it serves has deleted a checkpoint, right behind what it has seen."""
-        if tombstone.stream == self.stream and self.head == (tombstone.seq - 1, tombstone.previous_digest):
+        follows = tombstone.seq - 1, tombstone.previous_digest
+        if tombstone.stream == self.stream and self.head is not None and self.head[:2] == follows:
             self._learn(Head.of(tombstone), read_to=self.read_to, streams=self.streams)
 
     def diverted_to(self, event: CheckpointEvent) -> None:

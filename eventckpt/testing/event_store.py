@@ -30,11 +30,14 @@ from ..errors import CheckpointStoreError, StreamConflict
 from ..events import (
     SCHEMA_OF_MIGRATIONS,
     SCHEMA_OF_SESSIONS,
+    Annotation,
     CheckpointEvent,
     Migration,
     Payload,
+    PendingRequest,
     Pruned,
     StreamId,
+    Summary,
     Turn,
 )
 from ..stores import EventStore, FoundEvent
@@ -42,6 +45,15 @@ from .event_reading import EventReadingConformance
 from .events import STREAM, append_chain, as_appended, headers_of, make_event, noise, refuses, workflow_headers_of
 
 __all__ = ["EventStoreConformance"]
+
+QUESTION = PendingRequest(
+    request_id="q1",
+    source_executor_id="asks",
+    request_type="app:Question",
+    asked_at="2026-01-01T00:00:00+00:00",
+    response_type="builtins:bool",
+    prompt="May it?",
+)
 
 
 class EventStoreConformance(EventReadingConformance):
@@ -105,10 +117,20 @@ class EventStoreConformance(EventReadingConformance):
             cleared={"session~0": 3},
             schema=SCHEMA_OF_SESSIONS,
         )
-        events = [first, second, sealed(removal), sealed(migrated), sealed(turn), sealed(clearing)]
-        parts = [
-            part for event in events for part in (event, event.summary, event.payload, event.turn) if part is not None
-        ]
+        asking = msgspec.structs.replace(
+            make_event(STREAM, 7, previous=sealed(clearing)),
+            summary=Summary(pending_requests=(QUESTION,)),
+            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        )
+        claim = msgspec.structs.replace(
+            make_event(STREAM, 8, previous=sealed(asking), type="tombstone"),
+            checkpoint_id="",
+            claim=8,
+            annotation=Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True, carried=True),
+        )
+        events = [*map(sealed, (first, second, removal, migrated, turn, clearing, asking, claim))]
+        nested = [QUESTION, *[part for event in events for part in (event.summary, event.payload, event.turn)]]
+        parts = [part for part in (*events, *nested, claim.annotation) if part is not None]
         fields = [(part, field) for part in parts for field in msgspec.structs.fields(part)]
         proved = {(type(part), field.name) for part, field in fields if getattr(part, field.name) != field.default}
         assert {(type(part), field.name) for part, field in fields} - proved == {
@@ -116,7 +138,7 @@ class EventStoreConformance(EventReadingConformance):
         }, "this case has fallen behind the fields of an event"
         for event in events:
             await store.append(event)
-        assert await store.read(STREAM, *range(1, 7)) == events
+        assert await store.read(STREAM, *range(1, len(events) + 1)) == events
 
     async def test_an_event_with_nothing_but_the_necessary_survives(self) -> None:
         store = await self.open_store()

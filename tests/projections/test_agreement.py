@@ -260,6 +260,11 @@ OTHER: dict[str, list[Any]] = {
     "forked_from": [ForkPoint(workflow_name=WORKFLOW, run_id="a", seq=1, checkpoint_id="a-1")],
     "session": ["a"],
     "schema": [9],
+    "outcome": ["failed"],
+    "reason": ["because"],
+    "tags": [{"customer": "c-17"}],
+    "hold": [True],
+    "traceparent": ["00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"],
 }
 """Other values than the right ones, by field. A document under another run's key does not count at all."""
 

@@ -114,6 +114,11 @@ FORGED: dict[str, list[Any]] = {
     "forked_from": [ForkPoint(workflow_name=WORKFLOW, run_id="a", seq=1, checkpoint_id="a-1")],
     "session": ["a"],
     "schema": [9],
+    "outcome": ["done", "failed", "cancelled"],
+    "reason": ["\x1b[31m"],
+    "tags": [{"\x1b[31m": "\x1b[31m"}],
+    "hold": [True],
+    "traceparent": ["", "\x1b[31m"],
 }
 OUT_OF_SIGHT = {"workflow_name", "run_id"}
 """Fields of a document without which it is not found, or does not count: as late as if there were none."""

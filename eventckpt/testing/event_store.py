@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine, Iterable
 from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -27,33 +28,22 @@ import pytest
 
 from ..chain import digest_of, sealed
 from ..errors import CheckpointStoreError, StreamConflict
-from ..events import (
-    SCHEMA_OF_MIGRATIONS,
-    SCHEMA_OF_SESSIONS,
-    Annotation,
-    CheckpointEvent,
-    Migration,
-    Payload,
-    PendingRequest,
-    Pruned,
-    StreamId,
-    Summary,
-    Turn,
-)
+from ..events import CheckpointEvent, Payload, StreamId
 from ..stores import EventStore, FoundEvent
 from .event_reading import EventReadingConformance
-from .events import STREAM, append_chain, as_appended, headers_of, make_event, noise, refuses, workflow_headers_of
+from .events import (
+    STREAM,
+    append_chain,
+    as_appended,
+    headers_of,
+    make_event,
+    noise,
+    of_every_kind,
+    refuses,
+    workflow_headers_of,
+)
 
 __all__ = ["EventStoreConformance"]
-
-QUESTION = PendingRequest(
-    request_id="q1",
-    source_executor_id="asks",
-    request_type="app:Question",
-    asked_at="2026-01-01T00:00:00+00:00",
-    response_type="builtins:bool",
-    prompt="May it?",
-)
 
 
 class EventStoreConformance(EventReadingConformance):
@@ -94,43 +84,10 @@ class EventStoreConformance(EventReadingConformance):
         store = await self.open_store()
         origin = make_event(StreamId("workflow", "origin"), 1)
         await store.append(origin)
-        first = make_event(STREAM, 1, previous=origin)
-        second = make_event(STREAM, 2, previous=first)
-        stretch = Pruned(first=1, last=1, previous_digest=first.previous_digest, digest=first.digest)
-        removal = msgspec.structs.replace(
-            make_event(STREAM, 3, previous=second, type="tombstone"), checkpoint_id="", pruned=(stretch,)
-        )
-        migrated = msgspec.structs.replace(
-            make_event(STREAM, 4, previous=sealed(removal)),
-            migration=Migration(name="app:v2", graph_before="graph before"),
-            schema=SCHEMA_OF_MIGRATIONS,
-        )
-        turn = msgspec.structs.replace(
-            make_event(STREAM, 5, previous=sealed(migrated)),
-            type="turn",
-            turn=Turn(roles={"user": 1}, continues="turn before", session="session"),
-            schema=SCHEMA_OF_SESSIONS,
-        )
-        clearing = msgspec.structs.replace(
-            make_event(STREAM, 6, previous=sealed(turn), type="tombstone"),
-            checkpoint_id="",
-            cleared={"session~0": 3},
-            schema=SCHEMA_OF_SESSIONS,
-        )
-        asking = msgspec.structs.replace(
-            make_event(STREAM, 7, previous=sealed(clearing)),
-            summary=Summary(pending_requests=(QUESTION,)),
-            traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
-        )
-        claim = msgspec.structs.replace(
-            make_event(STREAM, 8, previous=sealed(asking), type="tombstone"),
-            checkpoint_id="",
-            claim=8,
-            annotation=Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True, carried=True),
-        )
-        events = [*map(sealed, (first, second, removal, migrated, turn, clearing, asking, claim))]
-        nested = [QUESTION, *[part for event in events for part in (event.summary, event.payload, event.turn)]]
-        parts = [part for part in (*events, *nested, claim.annotation) if part is not None]
+        events = of_every_kind(STREAM, origin)
+        structs = [(each, each.summary, each.payload, each.turn, each.annotation) for each in events]
+        nested = [*chain(*structs), *chain(*(each.summary.pending_requests for each in events))]
+        parts = [part for part in nested if part is not None]
         fields = [(part, field) for part in parts for field in msgspec.structs.fields(part)]
         proved = {(type(part), field.name) for part, field in fields if getattr(part, field.name) != field.default}
         assert {(type(part), field.name) for part, field in fields} - proved == {

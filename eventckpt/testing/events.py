@@ -14,7 +14,21 @@ import pytest
 
 from ..chain import sealed
 from ..errors import StreamConflict
-from ..events import CheckpointEvent, EventType, ForkPoint, Payload, PendingRequest, Pruned, StreamId, Summary
+from ..events import (
+    SCHEMA_OF_MIGRATIONS,
+    SCHEMA_OF_SESSIONS,
+    Annotation,
+    CheckpointEvent,
+    EventType,
+    ForkPoint,
+    Migration,
+    Payload,
+    PendingRequest,
+    Pruned,
+    StreamId,
+    Summary,
+    Turn,
+)
 from ..stores import EventStore
 
 __all__ = [
@@ -27,6 +41,7 @@ __all__ = [
     "headers_of",
     "make_event",
     "noise",
+    "of_every_kind",
     "record_of",
     "refuses",
     "workflow_headers_of",
@@ -168,3 +183,50 @@ async def headers_of(
 
 async def workflow_headers_of(store: EventStore, workflow_name: str, *, desc: bool = False) -> list[CheckpointEvent]:
     return [header async for header in store.workflow_headers(workflow_name, desc=desc)]
+
+
+def of_every_kind(stream: StreamId, origin: CheckpointEvent) -> list[CheckpointEvent]:
+    """The log of a run that `origin` was forked to, in which every field of an event has a value."""
+    question = PendingRequest(
+        request_id="q1",
+        source_executor_id="asks",
+        request_type="app:Question",
+        asked_at="2026-01-01T00:00:00+00:00",
+        response_type="builtins:bool",
+        prompt="May it?",
+    )
+    first = make_event(stream, 1, previous=origin)
+    second = make_event(stream, 2, previous=first)
+    stretch = Pruned(first=1, last=1, previous_digest=first.previous_digest, digest=first.digest)
+    removal = msgspec.structs.replace(
+        make_event(stream, 3, previous=second, type="tombstone"), checkpoint_id="", pruned=(stretch,)
+    )
+    migrated = msgspec.structs.replace(
+        make_event(stream, 4, previous=sealed(removal)),
+        migration=Migration(name="app:v2", graph_before="graph before"),
+        schema=SCHEMA_OF_MIGRATIONS,
+    )
+    turn = msgspec.structs.replace(
+        make_event(stream, 5, previous=sealed(migrated)),
+        type="turn",
+        turn=Turn(roles={"user": 1}, continues="turn before", session="session"),
+        schema=SCHEMA_OF_SESSIONS,
+    )
+    clearing = msgspec.structs.replace(
+        make_event(stream, 6, previous=sealed(turn), type="tombstone"),
+        checkpoint_id="",
+        cleared={"session~0": 3},
+        schema=SCHEMA_OF_SESSIONS,
+    )
+    asking = msgspec.structs.replace(
+        make_event(stream, 7, previous=sealed(clearing)),
+        summary=Summary(pending_requests=(question,)),
+        traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    )
+    claim = msgspec.structs.replace(
+        make_event(stream, 8, previous=sealed(asking), type="tombstone"),
+        checkpoint_id="",
+        claim=8,
+        annotation=Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True, carried=True),
+    )
+    return [*map(sealed, (first, second, removal, migrated, turn, clearing, asking, claim))]

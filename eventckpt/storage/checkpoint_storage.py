@@ -21,7 +21,7 @@ from ..events import MAX_RUN_ID, Outcome
 from ..log import logger_of
 from ..stores import EventStore
 from ..text import is_name, safe
-from . import telemetry
+from . import telemetry, tracing
 from .annotations import change_of, place_of
 from .load import Reader
 from .memory import Bound, Memory
@@ -81,7 +81,10 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self._bound)
+            with tracing.span("save", workflow_name, self._run_id, checkpoint_id) as span:
+                saved = await self._core.writer.save(checkpoint, self._bound, traceparent=span.traceparent)
+                span.saved(*saved)
+            outcome = saved.outcome
         except Exception as error:
             self._report(checkpoint, error)
             raise
@@ -107,7 +110,10 @@ class _Checkpoints:
         As long as nobody saves the checkpoint with other content, the hash is the same in every process. Foundry's host
         asks for it: of a storage that has none it hashes what it encodes anew, which differs where a state holds a set.
         """
-        return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+        with tracing.span("load", self.workflow_name, self._run_id, checkpoint_id) as span:
+            loaded = await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+            span.loaded(loaded.event)
+        return loaded.checkpoint, loaded.raw_sha256
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
@@ -125,7 +131,10 @@ class _Checkpoints:
                 never given in its place.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.latest(self._learn(workflow_name), self._bound)
+        with tracing.span("load", self._learn(workflow_name), self._run_id) as span:
+            loaded = await self._core.reader.latest(workflow_name, self._bound)
+            span.loaded(loaded.event if loaded is not None else None)
+        return loaded.checkpoint if loaded is not None else None
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""

@@ -34,12 +34,20 @@ from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
 
-__all__ = ["OnConflict", "Outcome", "Writer"]
+__all__ = ["OnConflict", "Outcome", "Saved", "Writer"]
 
 logger: Final = logger_of("eventckpt")
 
 OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
+
+
+class Saved(NamedTuple):
+    """What became of a checkpoint."""
+
+    outcome: Outcome
+    event: CheckpointEvent
+    """Where it is: the event that holds it."""
 
 
 class _Save(NamedTuple):
@@ -72,10 +80,13 @@ class Writer:
         self._actor = actor
         self._placement = Placement(store, memory)
 
-    async def save(self, checkpoint: WorkflowCheckpoint, bound: Bound | None) -> Outcome:
-        """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
+    async def save(
+        self, checkpoint: WorkflowCheckpoint, bound: Bound | None, *, traceparent: str | None = None
+    ) -> Saved:
+        """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to; an event that is
+        written says which span wrote it."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
-        draft = header_of(checkpoint, self._actor)
+        draft = header_of(checkpoint, self._actor, traceparent=traceparent)
         raw = await self._loadable(draft, self._codec.encode_in_pieces(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
@@ -86,15 +97,15 @@ class Writer:
                 raise _not_tried(draft, execution.outage)
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                outcome = await self._save(_Save(draft, raw, execution), place)
+                saved = await self._save(_Save(draft, raw, execution), place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise
         if bound is None:
             self._memory.saved(draft.workflow_name, draft.checkpoint_id, execution)
-        return outcome
+        return saved
 
-    async def _save(self, save: _Save, place: Place) -> Outcome:
+    async def _save(self, save: _Save, place: Place) -> Saved:
         packed = await self._packed(save, place)
         there = await self._present(save, place)
         if there is not None and holds(there.event, packed.payload):
@@ -102,7 +113,7 @@ class Writer:
             if there.event.seq == place.head.seq + 1:  # an earlier try, or as good as one
                 save.execution.caught_up(there.event.stream, Head.of(there.event))
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
-            return "repeated"
+            return Saved("repeated", there.event)
         while True:
             event = event_at(save.draft, place.stream, place.head, packed, place.forked_from)
             self._memory.sends(event)
@@ -118,7 +129,7 @@ class Writer:
                     self._memory.has_answer(answer.event)
                     save.execution.caught_up(place.stream, Head.of(answer.event))
                     self._note(answer.event, save)
-                    return "repeated"
+                    return Saved("repeated", answer.event)
                 save.execution.caught_up(place.stream, answer.head)
                 place = place.after(answer.head)
                 if is_removed(packed.payload.bases, answer.pruned):
@@ -130,7 +141,7 @@ class Writer:
                 telemetry.stored.add(packed.payload.stored_size)
                 if event.seq == 1 and event.forked_from is None and event.previous_checkpoint_id is not None:
                     _warn_of_its_parent(event)
-                return "saved"
+                return Saved("saved", event)
 
     async def _packed(self, save: _Save, place: Place) -> Packed:
         """A delta against what the lineage's last event rests on, if that is known to be there still; a snapshot."""
@@ -208,7 +219,7 @@ class Writer:
             ) from error
         return encoded.raw
 
-    async def _diverged(self, save: _Save, place: Place, packed: Packed, conflict: StreamConflict) -> Outcome:
+    async def _diverged(self, save: _Save, place: Place, packed: Packed, conflict: StreamConflict) -> Saved:
         """Another writer took the run: go on in a run of our own, or say so."""
         draft = save.draft
         if self._on_conflict == "raise":
@@ -218,7 +229,7 @@ class Writer:
             save.execution.diverted_to(began)
             if began.checkpoint_id == draft.checkpoint_id and holds(began, packed.payload):
                 self._note(began, save)
-                return "forked"
+                return Saved("forked", began)
             return await self._save(save, continues(began.stream, Head.of(began), place.parent))
         for fork in forks(place, draft.checkpoint_id):
             packed = await self._payloads.encode(save.raw, fork.stream)
@@ -242,7 +253,7 @@ class Writer:
                 draft.checkpoint_id,
                 fork.stream.run_id,
             )
-            return "forked"
+            return Saved("forked", event)
         save.execution.began = None
         raise conflict_error(place, conflict.head, draft.checkpoint_id, forks=True)
 

@@ -12,6 +12,8 @@ from .errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    RequestNotPendingError,
+    ResponseTypeError,
     RunNotFoundError,
     SessionConflictError,
     StoreCorruptError,
@@ -25,12 +27,13 @@ from .errors import (
     StoreUnavailableError,
     UnsupportedFrameworkError,
 )
-from .events import CheckpointEvent, RunInfo, StreamId
+from .events import Answer, CheckpointEvent, RunInfo, StreamId
 from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
+    from .answers import answer, answer_from_json
     from .audit import CheckpointAudit, get_checkpoint_summary
     from .history import EventHistoryProvider
     from .history.cosmos import CosmosHistoryProvider
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousNameError",
+    "Answer",
     "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -60,6 +64,8 @@ __all__ = [
     "EventHistoryProvider",
     "EventSessionStore",
     "EventStore",
+    "RequestNotPendingError",
+    "ResponseTypeError",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
     "RunInfo",
@@ -81,6 +87,8 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "answer",
+    "answer_from_json",
     "get_checkpoint_summary",
     "register_upcaster",
 ]
@@ -98,6 +106,8 @@ def __getattr__(name: str) -> object:
         "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
+        "answer": "answers",
+        "answer_from_json": "answers",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

@@ -13,6 +13,8 @@ checkpoint errors handles these too:
         AmbiguousNameError
         CheckpointConflictError
             SessionConflictError
+        RequestNotPendingError
+        ResponseTypeError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -26,6 +28,8 @@ checkpoint errors handles these too:
             StoreReplacedError
     RuntimeError
         SessionConflictError
+    TypeError
+        ResponseTypeError
     Exception
         StreamConflict
 
@@ -36,12 +40,12 @@ a fork or into a `CheckpointConflictError`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent_framework import WorkflowCheckpointException
 
 if TYPE_CHECKING:
-    from .events import CheckpointEvent, StreamId
+    from .events import Answer, CheckpointEvent, StreamId
 
 __all__ = [
     "AmbiguousNameError",
@@ -51,6 +55,8 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "RequestNotPendingError",
+    "ResponseTypeError",
     "RunNotFoundError",
     "SessionConflictError",
     "StoreCorruptError",
@@ -141,6 +147,35 @@ class SessionConflictError(CheckpointConflictError, RuntimeError):
 
     `stream` is the source and the key, the others are those of `CheckpointConflictError`.
     """
+
+
+class RequestNotPendingError(WorkflowCheckpointException):
+    """A run does not wait for the answer to a request. Nothing was done.
+
+    `state` is "unknown" of a request that the run has never asked; "answered", and `answer` says by whom and when; or
+    "expired": the run went on, went back or was cancelled without an answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str,
+        state: Literal["unknown", "answered", "expired"],
+        answer: Answer | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        self.state: Literal["unknown", "answered", "expired"] = state
+        self.answer = answer
+
+
+class ResponseTypeError(WorkflowCheckpointException, TypeError):
+    """A response is not of the type that its request asks for. Nothing was done."""
+
+    def __init__(self, message: str, *, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from agent_framework import Workflow, WorkflowCheckpointException, WorkflowEvent, WorkflowRunResult
+from agent_framework import CheckpointStorage, Workflow, WorkflowCheckpointException, WorkflowEvent, WorkflowRunResult
 
 from .. import settings
 from ..audit.preflight import built_workflow
@@ -17,6 +17,7 @@ from ..errors import ResponseTypeError
 from ..events import MAX_RUN_ID, StreamId
 from ..storage import EventCheckpointStorage
 from ..text import described, safe
+from .recording import OnRecord
 from .requests import Requests, Standing
 from .responses import Convert, WrongTypeError, checked, made_of_json
 
@@ -131,9 +132,16 @@ class _Answering:
         async with handle.claim(ttl=ttl, wait=wait):
             ready = await self._ready()
             handle.answers(*ready.pending)
-            return await self._workflow.run(
-                checkpoint_id=ready.checkpoint_id, checkpoint_storage=handle, responses=ready.responses
-            )
+            if not isinstance(self._workflow, Workflow):  # a functional one fails with its saves
+                return await self._resumed(ready, handle)
+            async with OnRecord(handle) as storage:
+                return await self._resumed(ready, storage)
+        raise AssertionError("A claim ends with what its body gives.")
+
+    async def _resumed(self, ready: _Ready, storage: CheckpointStorage) -> WorkflowRunResult:
+        return await self._workflow.run(
+            checkpoint_id=ready.checkpoint_id, checkpoint_storage=storage, responses=ready.responses
+        )
 
     async def _ready(self) -> _Ready:
         """What to resume with, as the run stands now."""

@@ -20,7 +20,7 @@ from eventckpt import (
 )
 
 from ..engines import Engine
-from .workflows import NAME, RUN, Clerk, Paid, asked, functional, log, nested, refund, storage_on
+from .workflows import ALLOWED, NAME, RUN, Broken, Clerk, Paid, asked, functional, log, nested, refund, storage_on
 
 every_kind = pytest.mark.parametrize("build", [refund, nested, functional], ids=lambda build: build.__name__)
 by_value_and_by_json = pytest.mark.parametrize("answering", [answer, answer_from_json])
@@ -86,8 +86,9 @@ async def test_a_request_that_was_never_asked_is_unknown_and_what_the_run_waits_
     storage = storage_on(engine)
     before = await log(storage)
 
+    paid = Paid()
     with pytest.raises(RequestNotPendingError, match=r"was never asked in run .*: it waits for 'may-shoes'") as refused:
-        await answer(storage, RUN, {"may-shoes": True, "may-boots": True}, workflow=refund(paid := Paid()))
+        await answer(storage, RUN, {"may-shoes": True, "may-boots": True}, workflow=refund(paid))
 
     assert (refused.value.state, refused.value.answer) == ("unknown", None)
     assert (paid, await log(storage)) == ([], before)
@@ -96,12 +97,15 @@ async def test_a_request_that_was_never_asked_is_unknown_and_what_the_run_waits_
 async def test_a_request_that_the_run_left_behind_has_expired(engine: Engine) -> None:
     """The application went on without an answer, by a new input."""
     await asked(engine)
-    await asked(engine, "hat")
     storage = storage_on(engine)
+    run = storage.for_run(RUN)
+    await run.get_latest(workflow_name=NAME)
+    await refund(Paid()).run("hat", checkpoint_storage=run)
     before = await log(storage)
 
+    paid = Paid()
     with pytest.raises(RequestNotPendingError, match="was asked at seq 2, and the run went on") as refused:
-        await answer(storage, RUN, {"may-shoes": True}, workflow=refund(paid := Paid()))
+        await answer(storage, RUN, {"may-shoes": True}, workflow=refund(paid))
 
     assert (refused.value.state, refused.value.answer) == ("expired", None)
     assert (paid, await log(storage)) == ([], before)
@@ -158,19 +162,17 @@ async def test_a_run_that_somebody_else_has_is_left_alone(engine: Engine) -> Non
     async with storage_on(engine, actor="ann").for_run(RUN, workflow_name=NAME).claim():
         engine.settle()
         before = await log(storage)
+        paid = Paid()
         with pytest.raises(RunClaimedError, match="ann"):
-            await answer(storage, RUN, {"may-shoes": True}, workflow=refund(paid := Paid()))
+            await answer(storage, RUN, {"may-shoes": True}, workflow=refund(paid))
     assert (paid, await log(storage)) == ([], before)
 
 
 @every_kind
 async def test_what_the_workflow_raises_is_raised_and_the_run_is_free_again(engine: Engine, build: Build) -> None:
-    def broken(item: str, approved: bool) -> None:
-        raise ZeroDivisionError(item)
-
     await asked(engine, build=build)
     with pytest.raises(ZeroDivisionError):
-        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=build(broken))
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=build(Broken()))
     engine.settle()
     async with storage_on(engine).for_run(RUN, workflow_name=NAME).claim():
         pass
@@ -213,7 +215,9 @@ async def test_a_workflow_that_is_running_is_left_alone(engine: Engine, build: B
             await go_on.wait()
             return await super().save(checkpoint)
 
-    running = asyncio.create_task(busy.run("hat", checkpoint_storage=Waiting(storage.store)))
+    running = asyncio.create_task(
+        busy.run("hat", checkpoint_storage=Waiting(storage.store, allowed_checkpoint_types=ALLOWED))
+    )
     await began.wait()
     before = await log(storage)
     with pytest.raises(WorkflowCheckpointException, match="is running"):

@@ -62,7 +62,8 @@ def refund(pay: Callable[[str, bool], object]) -> Workflow:
 
 def nested(pay: Callable[[str, bool], object]) -> Workflow:
     """The same as the sub-workflow of another one."""
-    inner = WorkflowExecutor(WorkflowBuilder(start_executor=Clerk(pay), name="inner").build(), id="inner")
+    asking = WorkflowBuilder(start_executor=Clerk(pay), name="inner").build()
+    inner = WorkflowExecutor(asking, id="inner", propagate_request=True)
     return WorkflowBuilder(start_executor=inner, name=NAME).build()
 
 
@@ -92,6 +93,13 @@ class Paid(list[tuple[str, bool]]):
 
     def __call__(self, item: str, approved: bool) -> None:
         self.append((item, approved))
+
+
+class Broken(Paid):
+    """Pays nothing."""
+
+    def __call__(self, item: str, approved: bool) -> None:
+        raise ZeroDivisionError(item)
 
 
 def storage_on(engine: Engine, **options: Any) -> EventCheckpointStorage:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Never
+from typing import Any, Never, TypeAlias
 
 from agent_framework import (
     Executor,
@@ -28,6 +28,9 @@ NAME = "refund"
 RUN = "order-1042"
 
 
+Pay: TypeAlias = Callable[[str, bool], object]
+
+
 @dataclass
 class Approval:
     """What a person is asked."""
@@ -41,9 +44,10 @@ ALLOWED = [f"{__name__}:Approval"]
 class Clerk(Executor):
     """Asks for each item whether to pay it back, and pays: what must happen once."""
 
-    def __init__(self, pay: Callable[[str, bool], object]) -> None:
+    def __init__(self, pay: Pay, restored: Callable[[], Awaitable[object]] | None = None) -> None:
         super().__init__(id="clerk")
         self._pay = pay
+        self._restored = restored
 
     @handler
     async def ask(self, items: str, ctx: WorkflowContext) -> None:
@@ -55,19 +59,24 @@ class Clerk(Executor):
         self._pay(question.item, approved)
         await ctx.yield_output(f"{question.item}: {approved}")
 
+    async def on_checkpoint_restore(self, state: dict[str, Any]) -> None:
+        if self._restored is not None:
+            await self._restored()
 
-def refund(pay: Callable[[str, bool], object]) -> Workflow:
-    return WorkflowBuilder(start_executor=Clerk(pay), name=NAME).build()
+
+def refund(pay: Pay, restored: Callable[[], Awaitable[object]] | None = None) -> Workflow:
+    """A graph, which calls `restored` when it has been resumed, before it saves or does anything."""
+    return WorkflowBuilder(start_executor=Clerk(pay, restored), name=NAME).build()
 
 
-def nested(pay: Callable[[str, bool], object]) -> Workflow:
+def nested(pay: Pay) -> Workflow:
     """The same as the sub-workflow of another one."""
     asking = WorkflowBuilder(start_executor=Clerk(pay), name="inner").build()
     inner = WorkflowExecutor(asking, id="inner", propagate_request=True)
     return WorkflowBuilder(start_executor=inner, name=NAME).build()
 
 
-def functional(pay: Callable[[str, bool], object]) -> Any:
+def functional(pay: Pay) -> Any:
     """A function that asks for one item after the other."""
     with warnings.catch_warnings():
         # The framework says once per process that functional workflows are experimental.

@@ -1,4 +1,4 @@
-"""A process that answers, and stops where a test wants it to: `python -m tests.answers.answering_process STORE PAID AT`.
+"""A process that answers, and stops where a test wants it: `python -m tests.answers.answering_process STORE PAID AT`.
 
 STORE is where the store is, in JSON; PAID a file that what was paid is written to; AT where it stops: "claimed", before
 anything is saved under the claim; "on record", when the answer is, and nothing was paid. It says so in a line, and goes

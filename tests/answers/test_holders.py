@@ -1,4 +1,4 @@
-"""Whoever answers may die or freeze while it has the run: another one takes over, and what was answered is done once."""
+"""Whoever answers may die or freeze while it has the run: another takes over, and what was answered is done once."""
 
 from __future__ import annotations
 

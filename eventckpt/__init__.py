@@ -12,8 +12,10 @@ from .errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    ClaimLostError,
     RequestNotPendingError,
     ResponseTypeError,
+    RunClaimedError,
     RunNotFoundError,
     SessionConflictError,
     StoreCorruptError,
@@ -28,7 +30,13 @@ from .errors import (
     UnsupportedFrameworkError,
 )
 from .events import Answer, CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .storage import (
+    EventCheckpointStorage,
+    RoutedCheckpointStorage,
+    RunCheckpointStorage,
+    RunClaim,
+    SqliteCheckpointStorage,
+)
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -56,6 +64,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "ClaimLostError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
     "CosmosHistoryProvider",
@@ -68,6 +77,8 @@ __all__ = [
     "ResponseTypeError",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
+    "RunClaim",
+    "RunClaimedError",
     "RunInfo",
     "RunNotFoundError",
     "SessionConflictError",

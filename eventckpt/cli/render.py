@@ -40,7 +40,6 @@ RUN_COLUMNS: Final = [
     Column("last written"),
     Column("actor"),
     Column("waits for"),
-    Column("annotations"),
 ]
 EVENT_COLUMNS: Final = [
     Column("seq", right=True),
@@ -117,14 +116,13 @@ def run_row(info: RunInfo) -> list[str]:
     return [
         info.run_id,
         info.workflow_name,
-        info.status,
+        said_text(info, info.status),
         str(info.checkpoints + info.tombstones),
         str(info.iteration_count),
         f"{info.stored_size:,}",
         time_text(info.recorded_at),
         info.actor or "",
         waits,
-        said_text(info),
     ]
 
 
@@ -167,11 +165,12 @@ def about_text(event: CheckpointEvent) -> str:
     return pruned_text(event) if event.is_removal else ""
 
 
-def said_text(said: Annotation | RunInfo) -> str:
-    """What was said about a run: how it ended and why, its tags, a hold."""
-    outcome = [said.outcome + (f": {said.reason}" if said.reason else "")] if said.outcome else []
-    tags = [f"{name}={value}" for name, value in said.tags.items()]
-    return ", ".join([*outcome, *tags, *(["on hold"] if said.hold else [])])
+def said_text(said: Annotation | RunInfo, status: str = "") -> str:
+    """What was said about a run: how it ended, or how it stands, and why; its tags, a hold."""
+    head = status or said.outcome or ""
+    tags = (f"{name}={value}" for name, value in said.tags.items())
+    rest = ", ".join([*([said.reason] if said.reason else []), *tags, *(["on hold"] if said.hold else [])])
+    return f"{head} ({rest})" if head and rest else head or rest
 
 
 def pruned_text(event: CheckpointEvent) -> str:

@@ -8,16 +8,14 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, cast, get_args
 
 from .. import settings
-from ..chain import flaw_of, is_newer
-from ..errors import RunNotFoundError, StoreCorruptError, StoreFormatError
-from ..events import MAX_REASON, MAX_TAG, MAX_TAGS, Annotation, CheckpointEvent, Outcome, Pruned, StreamId
-from ..runs import carried, fold
-from ..stores import EventStore, head_of
-from ..stores.walks import headers_of
+from ..errors import RunNotFoundError
+from ..events import MAX_REASON, MAX_TAG, MAX_TAGS, Annotation, CheckpointEvent, Outcome, StreamId
+from ..stores import EventStore
 from ..text import described, safe, shortened
 from .compose import annotation_after
 from .conflict import append_behind
 from .memory import EMPTY, Head
+from .standing import standing_of
 
 __all__ = ["Change", "annotate", "change_of", "place_of"]
 
@@ -99,37 +97,16 @@ async def annotate(
     """
 
     async def after(seen: Head) -> CheckpointEvent:
-        stands, pruned, known = await _in_force(store, stream)
-        at = max(seen, known)
-        if at == EMPTY:
-            last = await head_of(store, stream)
-            if last is None:
-                raise _no_run(stream)
-            at = Head.of(last)
-        return annotation_after(stream, at, change.of(stands), pruned, actor)
+        standing = await standing_of(store, stream, seen)
+        if standing is None:
+            raise _no_run(stream)
+        said = change.of(standing.said or _NOTHING)
+        return annotation_after(stream, standing.head, said, standing.pruned, actor)
 
     event = await append_behind(store, head, after)
     if event is None:
         raise _no_run(stream)
     return event
-
-
-async def _in_force(store: EventStore, stream: StreamId) -> tuple[Annotation, tuple[Pruned, ...], Head]:
-    """What was said about a run, what is recorded as removed from it, and its head, by the newest event without
-    checkpoint id, which repeats all of that. Only 0.1.0 wrote records that do not: then all headers tell."""
-    located = await store.find("", stream=stream)
-    if located is None:
-        return _NOTHING, (), EMPTY
-    event, head = located.event, Head.of(located.head)
-    if flaw := flaw_of(event):
-        raise (StoreFormatError if is_newer(event) else StoreCorruptError)(
-            f"What is said about run {stream.run_id!r} of workflow {stream.workflow_name!r} cannot be read at seq "
-            f"{event.seq}: {flaw}. Nothing was written; `eventckpt verify` tells more."
-        )
-    stands = event.annotation
-    if stands is None and event.is_removal:
-        stands = carried(fold(await headers_of(store, stream)))
-    return stands or _NOTHING, event.pruned, head
 
 
 def place_of(error: Exception, *, message: bool) -> str:

@@ -28,17 +28,15 @@ from ..errors import (
     StoreCorruptError,
     StreamConflict,
 )
-from ..events import Annotation, CheckpointEvent, Pruned, StreamId
+from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
 from ..lru import Lru
 from ..moments import moment_of
-from ..runs import carried, fold
 from ..stores import EventStore, head_of
 from ..stores.documents import Document, DocumentStore
-from ..stores.walks import headers_of
 from ..text import safe, shortened
 from .compose import claim_after
-from .memory import Head
+from .standing import Standing, standing_of
 
 __all__ = ["LONGEST_CLAIM", "Claims", "Hold", "Holder"]
 
@@ -94,14 +92,6 @@ class Hold(NamedTuple):
     etag: str
     until: float
     """By the local clock, counted from before the write was sent: from then on others may take the claim."""
-
-
-class _Standing(NamedTuple):
-    """Where a run stands, and what an event without checkpoint id repeats of what was said before."""
-
-    head: Head
-    said: Annotation | None
-    pruned: tuple[Pruned, ...]
 
 
 class Claims:
@@ -235,21 +225,16 @@ class Claims:
         if await head_of(self._store, stream) is None:
             raise _no_run(stream)
 
-    async def _standing(self, stream: StreamId) -> _Standing:
-        """Where a run stands, by its newest event without checkpoint id, which repeats what was said before it."""
-        located = await self._store.find("", stream=stream)
-        if located is None:
-            head = await head_of(self._store, stream)
-            if head is None:
-                raise _no_run(stream)
-            return _Standing(Head.of(head), None, ())
-        event, said = located.event, located.event.annotation
-        if said is None and event.is_removal:  # 0.1.0 did not repeat what was said
-            said = carried(fold(await headers_of(self._store, stream)))
-        if said is not None:
-            is_last = event.seq == located.head.seq  # otherwise a checkpoint may have ended the outcome
-            said = msgspec.structs.replace(said, carried=True, **({} if is_last else {"outcome": None, "reason": None}))
-        return _Standing(Head.of(located.head), said, event.pruned)
+    async def _standing(self, stream: StreamId) -> Standing:
+        """Where a run stands, and what the event that takes a claim repeats of what was said about it."""
+        standing = await standing_of(self._store, stream)
+        if standing is None:
+            raise _no_run(stream)
+        if standing.said is None:
+            return standing
+        is_last = standing.said_at == standing.head.seq  # otherwise a checkpoint may have ended the outcome
+        outcome = {} if is_last else {"outcome": None, "reason": None}
+        return standing._replace(said=msgspec.structs.replace(standing.said, carried=True, **outcome))
 
     async def _look(self, documents: DocumentStore, stream: StreamId) -> Holder | None:
         name = _name(stream)

@@ -175,7 +175,7 @@ class Execution:
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
-        """Whom it serves has deleted a checkpoint, or said something about the run, right behind what it has seen."""
+        """Whom it serves has written a tombstone: it counts as seen where it is right behind what was."""
         follows = tombstone.seq - 1, tombstone.previous_digest
         if tombstone.stream == self.stream and self.head is not None and self.head[:2] == follows:
             self._learn(Head.of(tombstone), read_to=self.read_to, streams=self.streams)

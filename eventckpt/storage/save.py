@@ -225,9 +225,8 @@ class Writer:
         """
         if located is None:
             return False
-        deleted = located.event
-
-        epoch, actor = bound.epoch(deleted.stream) if bound is not None else 0, self.actor_of(bound)
+        deleted, actor = located.event, self.actor_of(bound)
+        epoch = bound.epoch(deleted.stream) if bound is not None else 0
 
         async def after(head: Head) -> CheckpointEvent:
             return tombstone_after(deleted, head._replace(claim=max(head.claim, epoch)), actor)
@@ -240,10 +239,10 @@ class Writer:
             execution.deleted(tombstone)
         return True
 
-    async def annotate(self, change: Change, bound: Bound, execution: Execution) -> CheckpointEvent:
-        """Say something about the run that the saves of a handle's execution go to; see `annotations.annotate`."""
-        actor = self.actor_of(bound)
-        event = await annotate(self._store, execution.stream, change, head=execution.head or EMPTY, actor=actor)
+    async def annotate(self, change: Change, execution: Execution, bound: Bound) -> CheckpointEvent:
+        """Say something about the run that the saves of an execution go to; see `annotations.annotate`."""
+        head, actor = execution.head or EMPTY, self.actor_of(bound)
+        event = await annotate(self._store, execution.stream, change, head=head, actor=actor)
         execution.deleted(event)
         return event
 

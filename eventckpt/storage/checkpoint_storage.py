@@ -224,60 +224,6 @@ class RunCheckpointStorage(_Checkpoints):
         """
         return self._own.forked_to
 
-    def claim(self, *, ttl: float = 60, wait: float = 0) -> RunClaim:
-        """The right, for a time, to be the only one who resumes this run: `async with run.claim() as claim:`.
-
-        While it is held, saves through other handles meet another writer, and fork or raise by `on_conflict`. Reads,
-        deletions and annotations go on. It is renewed in the background, and given back at the end.
-
-        To take it is no read: where the run has gone on since this handle has read it, `get_latest` after taking it.
-
-        Args:
-            ttl: seconds, up to a day, for which it lasts without being renewed: after so long, others may take over
-                from a holder that died.
-            wait: seconds, up to a day, to wait for a claim that somebody else has.
-
-        Raises, on entering:
-            RunClaimedError: somebody else has it.
-            RunNotFoundError: the run has no events; nothing was written.
-            ValueError, TypeError: an argument is out of bounds; or it is not known which workflow's run this is.
-            CheckpointStoreError: the engine keeps no documents, or failed.
-        Raises, at the end:
-            ClaimLostError: it did not last until then. The body was cancelled when that was found.
-        """
-        settings.number("ttl", ttl, most=LONGEST_CLAIM)
-        settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
-        name = self._known_workflow()
-        if name is None:
-            raise ValueError(
-                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was claimed: "
-                "give for_run its workflow_name."
-            )
-        actor = self._core.writer.actor_of(self._own)
-        return RunClaim(
-            self._core.claims,
-            self._own,
-            StreamId(name, self.run_id),
-            owner=actor or f"{socket.gethostname()}:{os.getpid()}",
-            actor=actor,
-            ttl=ttl,
-            wait=wait,
-        )
-
-    def answers(self, *request_ids: str) -> None:
-        """Say which requests the next checkpoint that is saved through this handle answers: its event lists them in
-        `summary.answered_requests`, once. Graph workflows' checkpoints tell it by themselves; those of functional ones
-        do not.
-
-        Raises:
-            TypeError, ValueError: an id is no text, or too long; or there are too many.
-        """
-        for request_id in request_ids:
-            settings.text("The id of a request", request_id, longest=MAX_NAME)
-        answers = {**self._own.answers, **dict.fromkeys(request_ids)}
-        check_answers(answers)
-        self._own.answers = answers
-
     async def annotate(
         self,
         *,
@@ -379,16 +325,17 @@ class RunCheckpointStorage(_Checkpoints):
         """
         settings.number("ttl", ttl, most=LONGEST_CLAIM)
         settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
-        if self.workflow_name is None:
+        name = self._known_workflow()
+        if name is None:
             raise ValueError(
-                f"Which workflow's run {self.run_id!r} is to be claimed is not known: give workflow_name to for_run, "
-                "or read the run first; nothing was claimed."
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was claimed: "
+                "give for_run its workflow_name."
             )
         actor = self._core.writer.actor_of(self._own)
         return RunClaim(
             self._core.claims,
             self._own,
-            StreamId(self.workflow_name, self.run_id),
+            StreamId(name, self.run_id),
             owner=actor or f"{socket.gethostname()}:{os.getpid()}",
             actor=actor,
             ttl=ttl,

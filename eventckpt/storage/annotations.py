@@ -102,7 +102,10 @@ async def annotate(
         stands = await in_force(store, stream)
         at = max(seen, stands.head)
         if at == EMPTY:
-            raise _no_run(stream)
+            last = await head_of(store, stream)
+            if last is None:
+                raise _no_run(stream)
+            at = Head.of(last)
         return annotation_after(stream, at, change.of(stands.said), stands.pruned, actor)
 
     event = await append_behind(store, head, after)
@@ -112,12 +115,13 @@ async def annotate(
 
 
 class InForce(NamedTuple):
-    """What counts of a run beside its checkpoints, and where it ends."""
+    """What counts of a run beside its checkpoints."""
 
     said: Annotation
     pruned: tuple[Pruned, ...]
     """What is recorded as removed."""
     head: Head
+    """Where the run ends; empty: nothing was said or recorded, and that is not known."""
     knows_outcome: bool = True
     """Whether the outcome that was said is in force; otherwise a checkpoint may have ended it since."""
 
@@ -132,8 +136,7 @@ async def in_force(store: EventStore, stream: StreamId) -> InForce:
     """
     located = await store.find("", stream=stream)
     if located is None:
-        last = await head_of(store, stream)
-        return InForce(_NOTHING, (), EMPTY if last is None else Head.of(last))
+        return InForce(_NOTHING, (), EMPTY)
     event, head = located.event, Head.of(located.head)
     if flaw := flaw_of(event):
         raise (StoreFormatError if is_newer(event) else StoreCorruptError)(

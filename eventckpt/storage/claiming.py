@@ -36,7 +36,7 @@ from ..text import safe, shortened
 from .annotations import InForce, in_force
 from .compose import claim_after
 from .conflict import append_behind
-from .memory import EMPTY, Head
+from .memory import Head
 
 __all__ = ["LONGEST_CLAIM", "Claims", "Hold", "Holder"]
 
@@ -121,6 +121,17 @@ class Claims:
         holder = await self._look(documents, stream)
         return None if holder is None or self._has_expired(stream, holder) else holder
 
+    async def head(self, stream: StreamId) -> Head:
+        """Where a run ends.
+
+        Raises:
+            RunNotFoundError: it has no events.
+        """
+        head = await head_of(self._store, stream)
+        if head is None:
+            raise _no_run(stream)
+        return Head.of(head)
+
     async def enter(self, stream: StreamId, *, owner: str, ttl: float, wait: float) -> Hold:
         """Write the document of a claim, where nobody has it: the first of two steps.
 
@@ -159,8 +170,13 @@ class Claims:
             await self.clock.sleep(min(left, _pause(holder)))
             holder, tries = await self._look(documents, stream), _TRIES
 
-    async def append(self, hold: Hold, actor: str | None) -> CheckpointEvent:
+    async def append(self, hold: Hold, head: Head, actor: str | None) -> CheckpointEvent:
         """Append the event that takes the claim, behind whatever the head is: the second step.
+
+        Args:
+            hold: the first one.
+            head: where the run ended before it.
+            actor: who takes the claim.
 
         Raises:
             RunNotFoundError: the run has no events by now.
@@ -169,7 +185,7 @@ class Claims:
         """
         is_first = True
 
-        async def after(head: Head) -> CheckpointEvent:
+        async def after(seen: Head) -> CheckpointEvent:
             nonlocal is_first
             if not is_first:
                 holder = await self._look(self._store.document_store(), hold.stream)
@@ -178,9 +194,9 @@ class Claims:
             is_first = False
             self._check_time(hold)
             stands = await in_force(self._store, hold.stream)
-            return claim_after(hold.stream, max(head, stands.head), _carried(stands), stands.pruned, actor)
+            return claim_after(hold.stream, max(seen, stands.head), _carried(stands), stands.pruned, actor)
 
-        event = await append_behind(self._store, EMPTY, after)
+        event = await append_behind(self._store, head, after)
         if event is None:
             raise _no_run(hold.stream)
         self._check_time(hold)
@@ -221,11 +237,6 @@ class Claims:
                 return holder is None
             hold = hold._replace(etag=holder.etag)
         return True  # a replica that lags shows it as it was; it expires
-
-    async def check_run(self, stream: StreamId) -> None:
-        """Raises `RunNotFoundError` where a run has no events, before anything is written."""
-        if await head_of(self._store, stream) is None:
-            raise _no_run(stream)
 
     async def _look(self, documents: DocumentStore, stream: StreamId) -> Holder | None:
         name = _name(stream)

@@ -16,6 +16,7 @@ try:
         check,
         compare,
         import_storage,
+        info,
         inspect,
         manage,
         migrate,
@@ -38,6 +39,7 @@ app: Final = typer.Typer(
 )
 for _module in (
     inspect,
+    info,
     sessions,
     compare,
     check,

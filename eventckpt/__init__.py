@@ -12,6 +12,10 @@ from .errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    ClaimLostError,
+    RequestNotPendingError,
+    ResponseTypeError,
+    RunClaimedError,
     RunNotFoundError,
     SessionConflictError,
     StoreCorruptError,
@@ -25,12 +29,19 @@ from .errors import (
     StoreUnavailableError,
     UnsupportedFrameworkError,
 )
-from .events import CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .events import Answer, CheckpointEvent, RunInfo, StreamId
+from .storage import (
+    EventCheckpointStorage,
+    RoutedCheckpointStorage,
+    RunCheckpointStorage,
+    RunClaim,
+    SqliteCheckpointStorage,
+)
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
+    from .answers import answer, answer_from_json
     from .audit import CheckpointAudit, get_checkpoint_summary
     from .history import EventHistoryProvider
     from .history.cosmos import CosmosHistoryProvider
@@ -43,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousNameError",
+    "Answer",
     "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -52,6 +64,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "ClaimLostError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
     "CosmosHistoryProvider",
@@ -60,8 +73,12 @@ __all__ = [
     "EventHistoryProvider",
     "EventSessionStore",
     "EventStore",
+    "RequestNotPendingError",
+    "ResponseTypeError",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
+    "RunClaim",
+    "RunClaimedError",
     "RunInfo",
     "RunNotFoundError",
     "SessionConflictError",
@@ -81,6 +98,8 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "answer",
+    "answer_from_json",
     "get_checkpoint_summary",
     "register_upcaster",
 ]
@@ -98,6 +117,8 @@ def __getattr__(name: str) -> object:
         "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
+        "answer": "answers",
+        "answer_from_json": "answers",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

@@ -11,6 +11,7 @@ try:
 
     from . import (
         annotate,
+        answer,
         archive,
         backup,
         check,
@@ -43,6 +44,7 @@ for _module in (
     sessions,
     compare,
     check,
+    answer,
     preflight,
     annotate,
     manage,

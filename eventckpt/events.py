@@ -19,8 +19,11 @@ from .text import described, is_unicode, safe
 
 __all__ = [
     "FIRST_SCHEMA",
+    "MAX_REASON",
     "MAX_RUN_ID",
     "MAX_SEQ",
+    "MAX_TAG",
+    "MAX_TAGS",
     "NO_SUMMARY",
     "SCHEMA",
     "SCHEMA_OF_MIGRATIONS",
@@ -58,6 +61,15 @@ Outcome: TypeAlias = Literal["done", "failed", "cancelled"]
 
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
+
+MAX_TAGS: Final = 20
+"""Tags that a run has at a time."""
+
+MAX_TAG: Final = 256
+"""Characters in the name of a tag, and in its value."""
+
+MAX_REASON: Final = 1_000
+"""Characters in the reason of an outcome."""
 
 MAX_SEQ: Final = (1 << 63) - 1
 """No event has a later seq. What a header claims may be any number: beyond this one, there is no such event."""

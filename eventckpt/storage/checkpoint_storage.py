@@ -7,7 +7,8 @@ runs more than once at a time should use.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
@@ -15,11 +16,13 @@ from agent_framework import WorkflowCheckpoint
 from .. import settings
 from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..events import MAX_RUN_ID
+from ..errors import CheckpointConflictError, RunNotFoundError
+from ..events import MAX_RUN_ID, Outcome
 from ..log import logger_of
 from ..stores import EventStore
 from ..text import is_name, safe
 from . import telemetry
+from .annotations import change_of, place_of
 from .load import Reader
 from .memory import Bound, Memory
 from .payloads import BaseCache, Payloads
@@ -178,7 +181,7 @@ class RunCheckpointStorage(_Checkpoints):
         self, core: _Core, run_id: str, workflow_name: str | None, *, confined: bool = False, looks: bool = False
     ) -> None:
         self._core = core
-        self._bound = Bound(run_id, confined=confined, looks=looks)
+        self._bound = self._run = Bound(run_id, confined=confined, looks=looks)
         self.run_id = run_id
         self.workflow_name = workflow_name
 
@@ -189,7 +192,85 @@ class RunCheckpointStorage(_Checkpoints):
         `get_latest` and the lists keep to `run_id`, and `for_run(forked_to)` reads the fork. The next `get_latest` or
         `load` through this handle ends the conflict: what is saved after that goes to `run_id` again.
         """
-        return self._bound.forked_to if self._bound is not None else None
+        return self._run.forked_to
+
+    async def annotate(
+        self,
+        *,
+        outcome: Outcome | None = None,
+        reason: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        hold: bool | None = None,
+    ) -> int:
+        """Say something about the run that this handle's saves go to; the seq of the event that says so.
+
+        It follows whatever the head is, so that it conflicts with nobody, and whoever writes to the run goes on behind
+        it. What is not given stays as it was.
+
+        Args:
+            outcome: how the run ended: "done", "failed" or "cancelled". It counts until the run's next checkpoint.
+            reason: why, 1 to 1,000 characters; with an outcome only.
+            tags: set those that are given, and take away those whose value is None; a run has at most 20, a name and a
+                value 1 to 256 characters each.
+            hold: whether nothing of the run may be removed from here on.
+
+        Raises:
+            TypeError, ValueError: nothing is given, an argument is not of this form, or which workflow the run is of
+                is not known. Nothing was written.
+            RunNotFoundError: the run has no events. Nothing was written.
+            CheckpointStoreError: the engine failed, or what is in force cannot be read.
+        """
+        change = change_of(outcome, reason, tags, hold)
+        name = self._known_workflow()
+        if name is None:
+            raise ValueError(
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was said about it: "
+                "give for_run its workflow_name."
+            )
+        return (await self._core.writer.annotate(change, self._run.execution(name))).seq
+
+    @asynccontextmanager
+    async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
+        """Around work on the run: how it ends is annotated. Where it raises an `Exception`, that is `failed`, with its
+        type and the module, function and line that raised it; where it ends otherwise and the run waits for no
+        answer, `done`. A cancellation says nothing of the run, nor does a `CheckpointConflictError`: then somebody else
+        goes on with it. Of a run without events there is nothing to say.
+
+        Args:
+            messages: also keep what the exception says, which may be of anybody's data.
+
+        Raises:
+            CheckpointStoreError: how the work ended could not be annotated. What the work itself raises comes first:
+                then that is only logged.
+        """
+        settings.flag("messages", messages)
+        try:
+            yield
+        except CheckpointConflictError:
+            raise
+        except Exception as error:
+            try:
+                await self._record("failed", place_of(error, message=messages))
+            except Exception:
+                logger.exception("That work on run %r failed could not be annotated; it is raised", self.run_id)
+            raise
+        await self._record("done", None)
+
+    async def _record(self, outcome: Outcome, reason: str | None) -> None:
+        name = self._known_workflow()
+        if name is None:
+            logger.warning("How work on run %r ended is not annotated: no checkpoint told its workflow", self.run_id)
+            return
+        if outcome == "done":
+            run_id = self._run.execution(name).stream.run_id
+            latest, _ = await self._core.reader.newest_live(name, run_id)
+            if latest is not None and latest.summary.pending_requests:
+                return
+        with suppress(RunNotFoundError):
+            await self.annotate(outcome=outcome, reason=reason)
+
+    def _known_workflow(self) -> str | None:
+        return self.workflow_name or self._run.workflow_name
 
 
 class EventCheckpointStorage(_Checkpoints):

@@ -204,16 +204,16 @@ class Reader:
     async def _newest(
         self, workflow_name: str, run_id: str | None
     ) -> tuple[CheckpointEvent | None, Head, CheckpointEvent | None]:
-        """What `_newest_live` gives, and the event, whole; None where it cannot be read. What was written last is
+        """What `newest_live` gives, and the event, whole; None where it cannot be read. What was written last is
         mostly a checkpoint, of which nothing says otherwise: then that is all that is read."""
         last = await self._store.last(workflow_name, run_id)
         if last is not None and last.type == "checkpoint":
             return last, Head.of(last), last
-        header, head = await self._newest_live(workflow_name, run_id)
+        header, head = await self.newest_live(workflow_name, run_id)
         event = next(iter(await self._store.read(header.stream, header.seq)), None) if header else None
         return header, head, event
 
-    async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
+    async def newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
         """The header of the live checkpoint committed last, and the head of its run; without any, that of the last
         run that was looked through."""
         found: CheckpointEvent | None = None

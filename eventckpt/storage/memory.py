@@ -172,7 +172,7 @@ class Execution:
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
-        """Whom it serves has deleted a checkpoint, right behind what it has seen."""
+        """Whom it serves has deleted a checkpoint, or said something about the run, right behind what it has seen."""
         follows = tombstone.seq - 1, tombstone.previous_digest
         if tombstone.stream == self.stream and self.head is not None and self.head[:2] == follows:
             self._learn(Head.of(tombstone), read_to=self.read_to, streams=self.streams)
@@ -222,6 +222,11 @@ class Bound:
         self._loaded: Lru[str, Tip] = Lru(_LOADED)
         self._loads = looks
         self._last: Execution | None = None
+
+    @property
+    def workflow_name(self) -> str | None:
+        """That of what went through the handle last."""
+        return self._last.stream.workflow_name if self._last is not None else None
 
     @property
     def forked_to(self) -> str | None:

@@ -17,7 +17,6 @@ from ..errors import (
     CheckpointEncodeError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
-    StoreCorruptError,
     StoreLockedError,
     StoreUnavailableError,
     StreamConflict,
@@ -28,9 +27,10 @@ from ..stores import EventStore, FoundEvent
 from ..text import safe
 from ..threads import off_the_loop
 from . import telemetry
+from .annotations import Change, annotate
 from .compose import event_at, header_of, tombstone_after
-from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, reason
-from .memory import Bound, Execution, Head, Memory, Tip
+from .conflict import Diverged, Repeated, answer_to, append_behind, conflict_error, holds, is_removed, reason
+from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
 
@@ -171,22 +171,24 @@ class Writer:
         """
         if located is None:
             return False
-        head = Head.of(located.head)
-        while True:
-            tombstone = tombstone_after(located.event, head, self._actor)
-            try:
-                await self._store.append(tombstone)
-            except StreamConflict as conflict:
-                if conflict.head is None:
-                    return False  # the whole run was removed in the meantime
-                if conflict.head.seq < tombstone.seq:  # the same again: no writer was faster
-                    raise _nothing_follows(tombstone) from conflict
-                head = Head.of(conflict.head)
-            else:
-                self._memory.forget(tombstone)
-                for execution in self._affected(tombstone, bound):
-                    execution.deleted(tombstone)
-                return True
+        deleted = located.event
+
+        async def after(head: Head) -> CheckpointEvent:
+            return tombstone_after(deleted, head, self._actor)
+
+        tombstone = await append_behind(self._store, Head.of(located.head), after)
+        if tombstone is None:
+            return False
+        self._memory.forget(tombstone)
+        for execution in self._affected(tombstone, bound):
+            execution.deleted(tombstone)
+        return True
+
+    async def annotate(self, change: Change, execution: Execution) -> CheckpointEvent:
+        """Say something about the run that the saves of an execution go to; see `annotations.annotate`."""
+        event = await annotate(self._store, execution.stream, change, head=execution.head or EMPTY, actor=self._actor)
+        execution.deleted(event)
+        return event
 
     def _affected(self, tombstone: CheckpointEvent, bound: Bound | None) -> tuple[Execution, ...]:
         if bound is not None:
@@ -271,14 +273,4 @@ def _not_tried(draft: CheckpointEvent, outage: CheckpointStoreError) -> Checkpoi
     return type(outage)(
         f"Checkpoint {safe(draft.checkpoint_id)} of workflow {draft.workflow_name!r} was not saved: the save before it "
         f"through the same storage found the store out of reach. Trying again is safe. {safe(outage)}"
-    )
-
-
-def _nothing_follows(tombstone: CheckpointEvent) -> StoreCorruptError:
-    return StoreCorruptError(
-        f"Checkpoint {safe(tombstone.checkpoint_id)} was not deleted: run {tombstone.run_id!r} of workflow "
-        f"{tombstone.workflow_name!r} takes no event at seq {tombstone.seq}, though nothing is there. Its last event, "
-        f"at seq {tombstone.seq - 1}, is damaged, or is the last that a run can have: `eventckpt verify` tells which; "
-        "or an import of the run was cut off: import it again. "
-        "Checkpoints of the run can still be loaded; save what goes on from them to another run."
     )

@@ -17,7 +17,8 @@ from typing import Final
 
 from agent_framework import WorkflowCheckpointException
 
-from eventckpt import CheckpointAudit, EventCheckpointStorage, RunCheckpointStorage, RunInfo, StreamId, answer
+from eventckpt import CheckpointAudit, EventCheckpointStorage, RunCheckpointStorage, RunInfo, StreamId
+from eventckpt.answers import answer_from_json
 from eventckpt.errors import CheckpointConflictError, RunClaimedError, StoreUnavailableError
 from eventckpt.location import ENVIRONMENT, open_store
 from eventckpt.stores import AuditStore, RunFilter, RunPage
@@ -138,7 +139,8 @@ class Runs:
         """Answer a question, and go on; whether that has come to its end, or to the next question, already.
 
         Raises:
-            RunNotFoundError, RequestNotPendingError, ResponseTypeError, RunClaimedError, ClaimLostError: see `answer`.
+            RunNotFoundError, RequestNotPendingError, ResponseTypeError, RunClaimedError, ClaimLostError: see
+                `eventckpt.answer`.
         """
         # In a task of its own: what was answered goes on, also where the client does not wait.
         task = asyncio.create_task(self._answer(run_id, request_id, response, user))
@@ -177,11 +179,16 @@ class Runs:
         return info
 
     async def _answer(self, run_id: str, request_id: str, response: object, user: str) -> None:
-        workflow, ttl, wait = build(self._settings.pay), self._settings.ttl, self._settings.patience
-        responses = {request_id: response}
+        settings = self._settings
         try:
-            await answer(
-                self._storage, run_id, responses, workflow=workflow, workflow_name=NAME, actor=user, ttl=ttl, wait=wait
+            await answer_from_json(
+                self._storage,
+                run_id,
+                {request_id: response},
+                workflow=build(settings.pay),
+                actor=user,
+                ttl=settings.ttl,
+                wait=settings.patience,
             )
         except WorkflowCheckpointException:
             raise

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
 
 from ..audit import CheckpointAudit
 from ..codec import Upcaster
-from ..events import StreamId
+from ..events import RunStatus, StreamId
 from ..location import load_named
-from ..text import safe
+from ..text import described, safe
 from .session import USAGE, Failure
 
 __all__ = [
@@ -22,6 +23,8 @@ __all__ = [
     "Upcast",
     "Yes",
     "chosen_runs",
+    "statuses_in",
+    "tags_in",
     "upcasters_in",
 ]
 
@@ -39,6 +42,36 @@ Upcast = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def statuses_in(words: str, known: Collection[RunStatus]) -> tuple[RunStatus, ...]:
+    """Those of the statuses that are named, with commas between them.
+
+    Raises:
+        Failure: a word is none of them.
+    """
+    named: dict[str, RunStatus] = {status: status for status in known}
+    found: list[RunStatus] = []
+    for word in words.split(","):
+        if (status := named.get(word.strip())) is None:
+            raise Failure(USAGE, f"--status is {', '.join(known)}, or several of them with commas, not {word!r}.")
+        found.append(status)
+    return tuple(found)
+
+
+def tags_in(given: list[str] | None) -> dict[str, str]:
+    """Tags, each as name=value; the first = ends the name.
+
+    Raises:
+        Failure: one has no name, or no value.
+    """
+    tags: dict[str, str] = {}
+    for text in given or ():
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise Failure(USAGE, f"--tag takes name=value, not {described(text)}.")
+        tags[name] = value
+    return tags
 
 
 def upcasters_in(names: list[str] | None) -> list[Upcaster]:

@@ -14,14 +14,16 @@ from ..audit.preflight import UNFINISHED, Outcome, built_workflow
 from ..codec import OnDrift
 from ..events import RunStatus
 from ..location import load_app
+from ..runs import ENDED
 from ..text import cell, safe
+from .options import statuses_in
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
 
 __all__ = ["commands", "preflight"]
 
 commands: Final = typer.Typer()
 
-_STATUSES: Final[dict[str, RunStatus]] = {status: status for status in (*UNFINISHED, "done")}
+_STATUSES: Final[tuple[RunStatus, ...]] = (*UNFINISHED, *ENDED)
 _ON_DRIFT: Final[dict[str, OnDrift]] = {"error": "error", "warn": "warn"}
 _SAID: Final[dict[Outcome, str]] = {
     "loads": "loads",
@@ -50,7 +52,7 @@ async def preflight(
     Imports the application and builds its workflow, which is not run; the store is only read. Exits with 1 where a run
     would not resume.
     """
-    statuses: list[RunStatus] = [_status(word) for word in status.split(",")]
+    statuses = statuses_in(status, _STATUSES)
     if ANY_TYPE in (allow or ()):
         raise Failure(USAGE, "--allow: no application allows all types; name those that its storages allow.")
     if on_drift not in _ON_DRIFT:
@@ -79,13 +81,6 @@ async def preflight(
         + (f". {stuck:,} would NOT resume." if stuck else ". All would resume." if outcomes else ".")
     )
     return FOUND_WRONG if stuck else 0
-
-
-def _status(word: str) -> RunStatus:
-    found = _STATUSES.get(word.strip())
-    if found is None:
-        raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, or several of them with commas, not {word!r}.")
-    return found
 
 
 async def _built(app: str) -> Any:

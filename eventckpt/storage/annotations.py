@@ -1,5 +1,5 @@
-"""What somebody says about a run: how it ended, its tags, a hold. It is an event of its own behind whatever the head is,
-and conflicts with nobody.
+"""What somebody says about a run: how it ended, its tags, a hold. It is an event of its own, behind whatever the head
+is, and conflicts with nobody.
 """
 
 from __future__ import annotations

@@ -559,7 +559,6 @@ class World:
                 execution.seen = written[1]
         return world
 
-
     def annotated(self, who: str | None, run: StreamId) -> World:
         """Something was said about a run: by a handle that writes it, or by somebody else."""
         world = self.copy(who)

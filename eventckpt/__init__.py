@@ -12,6 +12,8 @@ from .errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    ClaimLostError,
+    RunClaimedError,
     RunNotFoundError,
     SessionConflictError,
     StoreCorruptError,
@@ -26,7 +28,13 @@ from .errors import (
     UnsupportedFrameworkError,
 )
 from .events import CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .storage import (
+    EventCheckpointStorage,
+    RoutedCheckpointStorage,
+    RunCheckpointStorage,
+    RunClaim,
+    SqliteCheckpointStorage,
+)
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -52,6 +60,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "ClaimLostError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
     "CosmosHistoryProvider",
@@ -62,6 +71,8 @@ __all__ = [
     "EventStore",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
+    "RunClaim",
+    "RunClaimedError",
     "RunInfo",
     "RunNotFoundError",
     "SessionConflictError",

@@ -13,6 +13,8 @@ checkpoint errors handles these too:
         AmbiguousNameError
         CheckpointConflictError
             SessionConflictError
+            ClaimLostError
+        RunClaimedError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -51,6 +53,8 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "ClaimLostError",
+    "RunClaimedError",
     "RunNotFoundError",
     "SessionConflictError",
     "StoreCorruptError",
@@ -141,6 +145,41 @@ class SessionConflictError(CheckpointConflictError, RuntimeError):
 
     `stream` is the source and the key, the others are those of `CheckpointConflictError`.
     """
+
+
+class ClaimLostError(CheckpointConflictError):
+    """The claim through which something was to be written is another's by now, or may be. Nothing of it was written.
+    What was acknowledged before is there; read the run to go on from it.
+
+    `stream` is the run and `epoch` that of the claim that was lost; 0: it was lost before it was taken. `expected_seq`
+    and `head` are those of `CheckpointConflictError`, and 0 and None where no save found it out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream: StreamId,
+        epoch: int,
+        expected_seq: int = 0,
+        head: CheckpointEvent | None = None,
+    ) -> None:
+        super().__init__(message, stream=stream, expected_seq=expected_seq, head=head)
+        self.epoch = epoch
+
+
+class RunClaimedError(WorkflowCheckpointException):
+    """Somebody else has the claim on a run. Nothing was done.
+
+    `stream` is the run, `owner` who has it, `expires_at` until when unless it is renewed, ISO 8601 by the wall clock of
+    whoever wrote it: for people. Either is empty where the claim does not tell.
+    """
+
+    def __init__(self, message: str, *, stream: StreamId, owner: str, expires_at: str) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.owner = owner
+        self.expires_at = expires_at
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

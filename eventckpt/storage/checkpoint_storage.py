@@ -6,6 +6,9 @@ runs more than once at a time should use.
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -14,20 +17,24 @@ from typing import Final, Literal, NamedTuple, Self, TypeAlias
 from agent_framework import WorkflowCheckpoint
 
 from .. import settings
+from ..clock import SYSTEM_CLOCK, Clock
 from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..errors import CheckpointConflictError, RunNotFoundError
-from ..events import MAX_RUN_ID, Outcome
+from ..errors import CheckpointConflictError, ClaimLostError, RunNotFoundError
+from ..events import MAX_RUN_ID, Outcome, StreamId
 from ..log import logger_of
 from ..stores import EventStore
 from ..text import is_name, safe
-from . import telemetry
+from . import telemetry, tracing
 from .annotations import change_of, place_of
+from .claiming import LONGEST_CLAIM, Claims
+from .claims import RunClaim
 from .load import Reader
 from .memory import Bound, Memory
 from .payloads import BaseCache, Payloads
 from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict, Writer
+from .summary import MAX_NAME, check_answers
 
 __all__ = [
     "EventCheckpointStorage",
@@ -52,6 +59,7 @@ class _Core(NamedTuple):
     memory: Memory
     writer: Writer
     reader: Reader
+    claims: Claims
     on_save_error: OnSaveError | None
 
 
@@ -71,7 +79,9 @@ class _Checkpoints:
             CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`; also where the
                 checkpoint could be stored but not loaded again, and where its id is to name its run and is too long
                 for that (255 characters).
-            CheckpointConflictError: another writer has continued the run, and `on_conflict` is "raise".
+            CheckpointConflictError: another writer has continued the run, or has the claim on it, and `on_conflict` is
+                "raise".
+            ClaimLostError: the claim that is held through this handle was lost.
             CheckpointStoreError: the engine failed; nothing half-written is left.
             TypeError: it is no `WorkflowCheckpoint`.
         """
@@ -81,9 +91,16 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self._bound)
+            with tracing.span("save", workflow_name, self._run_id, checkpoint_id) as span:
+                saved = await self._core.writer.save(checkpoint, self._bound, traceparent=span.traceparent)
+                span.saved(*saved)
+            outcome = saved.outcome
         except Exception as error:
             self._report(checkpoint, error)
+            if isinstance(error, ClaimLostError):
+                # The body of the claim is being cancelled. Here it is to end, if this is its task: a graph workflow
+                # goes on after an error of a save, and would begin another step.
+                await asyncio.sleep(0)
             raise
         finally:
             telemetry.saves.add(1, {"outcome": outcome})
@@ -107,7 +124,10 @@ class _Checkpoints:
         As long as nobody saves the checkpoint with other content, the hash is the same in every process. Foundry's host
         asks for it: of a storage that has none it hashes what it encodes anew, which differs where a state holds a set.
         """
-        return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+        with tracing.span("load", self.workflow_name, self._run_id, checkpoint_id) as span:
+            loaded = await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+            span.loaded(loaded.event)
+        return loaded.checkpoint, loaded.raw_sha256
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
@@ -125,7 +145,10 @@ class _Checkpoints:
                 never given in its place.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.latest(self._learn(workflow_name), self._bound)
+        with tracing.span("load", self._learn(workflow_name), self._run_id) as span:
+            loaded = await self._core.reader.latest(workflow_name, self._bound)
+            span.loaded(loaded.event if loaded is not None else None)
+        return loaded.checkpoint if loaded is not None else None
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
@@ -178,10 +201,17 @@ class RunCheckpointStorage(_Checkpoints):
     """
 
     def __init__(
-        self, core: _Core, run_id: str, workflow_name: str | None, *, confined: bool = False, looks: bool = False
+        self,
+        core: _Core,
+        run_id: str,
+        workflow_name: str | None,
+        *,
+        confined: bool = False,
+        looks: bool = False,
+        actor: str | None = None,
     ) -> None:
         self._core = core
-        self._bound = self._run = Bound(run_id, confined=confined, looks=looks)
+        self._own = self._bound = Bound(run_id, confined=confined, looks=looks, actor=actor)
         self.run_id = run_id
         self.workflow_name = workflow_name
 
@@ -192,7 +222,7 @@ class RunCheckpointStorage(_Checkpoints):
         `get_latest` and the lists keep to `run_id`, and `for_run(forked_to)` reads the fork. The next `get_latest` or
         `load` through this handle ends the conflict: what is saved after that goes to `run_id` again.
         """
-        return self._run.forked_to
+        return self._own.forked_to
 
     async def annotate(
         self,
@@ -227,7 +257,7 @@ class RunCheckpointStorage(_Checkpoints):
                 f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was said about it: "
                 "give for_run its workflow_name."
             )
-        return (await self._core.writer.annotate(change, self._run.execution(name))).seq
+        return (await self._core.writer.annotate(change, self._own.execution(name), self._own)).seq
 
     @asynccontextmanager
     async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
@@ -262,7 +292,7 @@ class RunCheckpointStorage(_Checkpoints):
             logger.warning("How work on run %r ended is not annotated: no checkpoint told its workflow", self.run_id)
             return
         if outcome == "done":
-            run_id = self._run.execution(name).stream.run_id
+            run_id = self._own.execution(name).stream.run_id
             latest, _ = await self._core.reader.newest_live(name, run_id)
             if latest is not None and latest.summary.pending_requests:
                 return
@@ -270,7 +300,60 @@ class RunCheckpointStorage(_Checkpoints):
             await self.annotate(outcome=outcome, reason=reason)
 
     def _known_workflow(self) -> str | None:
-        return self.workflow_name or self._run.workflow_name
+        return self.workflow_name or self._own.workflow_name
+
+    def claim(self, *, ttl: float = 60, wait: float = 0) -> RunClaim:
+        """The right, for a time, to be the only one who resumes this run: `async with run.claim() as claim:`.
+
+        While it is held, saves through other handles meet another writer, and fork or raise by `on_conflict`. Reads,
+        deletions and annotations go on. It is renewed in the background, and given back at the end.
+
+        To take it is no read: where the run has gone on since this handle has read it, `get_latest` after taking it.
+
+        Args:
+            ttl: seconds, up to a day, for which it lasts without being renewed: after so long, others may take over
+                from a holder that died.
+            wait: seconds, up to a day, to wait for a claim that somebody else has.
+
+        Raises, on entering:
+            RunClaimedError: somebody else has it.
+            RunNotFoundError: the run has no events; nothing was written.
+            ValueError, TypeError: an argument is out of bounds; or it is not known which workflow's run this is.
+            CheckpointStoreError: the engine keeps no documents, or failed.
+        Raises, at the end:
+            ClaimLostError: it did not last until then. The body was cancelled when that was found.
+        """
+        settings.number("ttl", ttl, most=LONGEST_CLAIM)
+        settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
+        if self.workflow_name is None:
+            raise ValueError(
+                f"Which workflow's run {self.run_id!r} is to be claimed is not known: give workflow_name to for_run, "
+                "or read the run first; nothing was claimed."
+            )
+        actor = self._core.writer.actor_of(self._own)
+        return RunClaim(
+            self._core.claims,
+            self._own,
+            StreamId(self.workflow_name, self.run_id),
+            owner=actor or f"{socket.gethostname()}:{os.getpid()}",
+            actor=actor,
+            ttl=ttl,
+            wait=wait,
+        )
+
+    def answers(self, *request_ids: str) -> None:
+        """Say which requests the next checkpoint that is saved through this handle answers: its event lists them in
+        `summary.answered_requests`, once. Graph workflows' checkpoints tell it by themselves; those of functional ones
+        do not.
+
+        Raises:
+            TypeError, ValueError: an id is no text, or too long; or there are too many.
+        """
+        for request_id in request_ids:
+            settings.text("The id of a request", request_id, longest=MAX_NAME)
+        answers = {**self._own.answers, **dict.fromkeys(request_ids)}
+        check_answers(answers)
+        self._own.answers = answers
 
 
 class EventCheckpointStorage(_Checkpoints):
@@ -299,6 +382,7 @@ class EventCheckpointStorage(_Checkpoints):
             `CheckpointDecodeError`, which names the class and the field; "warn" goes on without it, with a warning
             and the counter `eventckpt.schema_drift`. docs/evolution.md says what is drift and what is none.
         upcasters: what stored values of older classes become (`Upcaster`), before those that were registered.
+        clock: what claims are measured by: for tests.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
@@ -317,6 +401,7 @@ class EventCheckpointStorage(_Checkpoints):
         latest: Latest = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings.instance("store", store, EventStore, what="an EventStore")
         settings.choice("on_conflict", on_conflict, "fork", "raise")
@@ -337,10 +422,12 @@ class EventCheckpointStorage(_Checkpoints):
             on_drift=on_drift,
             upcasters=upcasters,
         )
+        claims = Claims(store, clock)
         self._core = _Core(
             memory=memory,
-            writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
+            writer=Writer(store, codec, memory, payloads, claims, on_conflict=on_conflict, actor=actor),
             reader=Reader(store, codec, memory, payloads, store.run_store() if latest == "projection" else None),
+            claims=claims,
             on_save_error=on_save_error,
         )
 
@@ -349,7 +436,9 @@ class EventCheckpointStorage(_Checkpoints):
         """The engine: what audits, processors and listings of runs go by."""
         return self._store
 
-    def for_run(self, run_id: str, *, workflow_name: str | None = None, confined: bool = False) -> RunCheckpointStorage:
+    def for_run(
+        self, run_id: str, *, workflow_name: str | None = None, confined: bool = False, actor: str | None = None
+    ) -> RunCheckpointStorage:
         """A storage bound to the run `run_id`, itself a `CheckpointStorage`.
 
         Args:
@@ -357,6 +446,7 @@ class EventCheckpointStorage(_Checkpoints):
             workflow_name: the run's workflow; if left out, it is learnt from the first save, list or latest.
             confined: whether `load` and `delete` find only what is in this run, or in the forks that conflicts have
                 made of it: for a host that takes checkpoint ids from its clients.
+            actor: who writes through this handle, in place of the storage's actor.
 
         Raises:
             TypeError, ValueError: an argument is not of this kind; a text is blank, too long or not valid Unicode.
@@ -365,7 +455,9 @@ class EventCheckpointStorage(_Checkpoints):
         if workflow_name is not None:
             settings.text("workflow_name", workflow_name)
         settings.flag("confined", confined)
-        return RunCheckpointStorage(self._core, run_id, workflow_name, confined=confined)
+        if actor is not None:
+            settings.text("actor", actor)
+        return RunCheckpointStorage(self._core, run_id, workflow_name, confined=confined, actor=actor)
 
     def for_each(self, resolver: Resolver) -> RoutedCheckpointStorage:
         """One storage for a host that takes one for all its threads: each call goes to the run that `resolver` names.

@@ -12,6 +12,7 @@ from ..errors import CheckpointConflictError, StoreCorruptError, StreamConflict
 from ..events import CheckpointEvent, Payload, Pruned
 from ..stores import EventStore
 from ..text import safe
+from .claiming import Holder
 from .memory import Execution, Head, Memory
 from .placement import Place
 
@@ -45,6 +46,9 @@ class Behind(NamedTuple):
 class Diverged(NamedTuple):
     """Another writer has continued the run."""
 
+    claim: int = 0
+    """The epoch of the last claim that was taken meanwhile; 0: none was."""
+
 
 Answer: TypeAlias = Repeated | Behind | Diverged
 
@@ -73,7 +77,7 @@ async def answer_to(
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
     if located is not None and event.payload and holds(located.event, event.payload):
         return Repeated(located.event)
-    return Diverged()
+    return Diverged(max((header.seq for header in since if header.is_claim), default=0))
 
 
 async def append_behind(
@@ -126,15 +130,17 @@ def holds(event: CheckpointEvent, payload: Payload) -> bool:
 
 
 def conflict_error(
-    place: Place, head: CheckpointEvent | None, checkpoint_id: str, *, forks: bool
+    place: Place, head: CheckpointEvent | None, checkpoint_id: str, *, forks: bool, holder: Holder | None = None
 ) -> CheckpointConflictError:
-    """The error of a save that another writer was faster than: it does not fork, or `forks` and finds no name left."""
+    """The error of a save that another writer was faster than, or has the claim: it does not fork, or `forks` and finds
+    no name left."""
     stream, seq = place.stream, place.head.seq + 1
     at = f"its head is seq {head.seq}, checkpoint {safe(head.checkpoint_id)}" if head else "its head is unknown"
     why = "and so is every name for a fork of it" if forks else at
+    taken = f": seq {seq} is taken, {why}" if holder is None or forks else ""
     advice = "give the checkpoint another id" if forks else "use on_conflict='fork'"
     return CheckpointConflictError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, {why}; "
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place, holder)}{taken}; "
         f"checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and go on from there, or "
         f"{advice}.",
         stream=stream,
@@ -143,8 +149,10 @@ def conflict_error(
     )
 
 
-def reason(place: Place) -> str:
+def reason(place: Place, holder: Holder | None = None) -> str:
     """Why a run could not be gone on with."""
+    if holder is not None:
+        return f"is {holder.named()}"
     if place.head.seq > 0:
         return "was continued by another writer"
     return "has events that this storage has not read (get_latest or load first, to continue it)"

@@ -17,6 +17,7 @@ try:
         check,
         compare,
         import_storage,
+        info,
         inspect,
         manage,
         migrate,
@@ -39,6 +40,7 @@ app: Final = typer.Typer(
 )
 for _module in (
     inspect,
+    info,
     sessions,
     compare,
     check,

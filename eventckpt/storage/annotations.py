@@ -8,16 +8,18 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple, cast, get_args
 
 from .. import settings
-from ..errors import RunNotFoundError
-from ..events import MAX_REASON, MAX_TAG, MAX_TAGS, Annotation, CheckpointEvent, Outcome, StreamId
-from ..stores import EventStore
+from ..chain import flaw_of, is_newer
+from ..errors import RunNotFoundError, StoreCorruptError, StoreFormatError
+from ..events import MAX_REASON, MAX_TAG, MAX_TAGS, Annotation, CheckpointEvent, Outcome, Pruned, StreamId
+from ..runs import carried, fold
+from ..stores import EventStore, head_of
+from ..stores.walks import headers_of
 from ..text import described, safe, shortened
 from .compose import annotation_after
 from .conflict import append_behind
 from .memory import EMPTY, Head
-from .standing import standing_of
 
-__all__ = ["Change", "annotate", "change_of", "place_of"]
+__all__ = ["Change", "InForce", "annotate", "change_of", "in_force", "place_of"]
 
 _NOTHING: Final = Annotation()
 
@@ -97,16 +99,53 @@ async def annotate(
     """
 
     async def after(seen: Head) -> CheckpointEvent:
-        standing = await standing_of(store, stream, seen)
-        if standing is None:
-            raise _no_run(stream)
-        said = change.of(standing.said or _NOTHING)
-        return annotation_after(stream, standing.head, said, standing.pruned, actor)
+        stands = await in_force(store, stream)
+        at = max(seen, stands.head)
+        if at == EMPTY:
+            last = await head_of(store, stream)
+            if last is None:
+                raise _no_run(stream)
+            at = Head.of(last)
+        return annotation_after(stream, at, change.of(stands.said), stands.pruned, actor)
 
     event = await append_behind(store, head, after)
     if event is None:
         raise _no_run(stream)
     return event
+
+
+class InForce(NamedTuple):
+    """What counts of a run beside its checkpoints."""
+
+    said: Annotation
+    pruned: tuple[Pruned, ...]
+    """What is recorded as removed."""
+    head: Head
+    """Where the run ends; empty: nothing was said or recorded, and that is not known."""
+    knows_outcome: bool = True
+    """Whether the outcome that was said is in force; otherwise a checkpoint may have ended it since."""
+
+
+async def in_force(store: EventStore, stream: StreamId) -> InForce:
+    """What was said about a run and is recorded as removed from it, by the newest event without checkpoint id, which
+    repeats all of that. Only 0.1.0 wrote records that do not: then all headers tell.
+
+    Raises:
+        StoreCorruptError, StoreFormatError: that event cannot be read.
+        CheckpointStoreError: the engine failed.
+    """
+    located = await store.find("", stream=stream)
+    if located is None:
+        return InForce(_NOTHING, (), EMPTY)
+    event, head = located.event, Head.of(located.head)
+    if flaw := flaw_of(event):
+        raise (StoreFormatError if is_newer(event) else StoreCorruptError)(
+            f"What is said about run {stream.run_id!r} of workflow {stream.workflow_name!r} cannot be read at seq "
+            f"{event.seq}: {flaw}. Nothing was written; `eventckpt verify` tells more."
+        )
+    if event.annotation is None and event.is_removal:
+        return InForce(carried(fold(await headers_of(store, stream))) or _NOTHING, event.pruned, head)
+    return InForce(event.annotation or _NOTHING, event.pruned, head, knows_outcome=event.seq == head.seq)
 
 
 def place_of(error: Exception, *, message: bool) -> str:

@@ -73,7 +73,7 @@ class Holder(NamedTuple):
         return cls(
             owner=shortened(owner, _OWNER) if isinstance(owner, str) else "",
             token=token if isinstance(token, str) else "",
-            ttl=_ttl(document.get("lasts")),
+            ttl=_ttl(document.get("ttl")),
             expires_at="" if moment is None else moment.isoformat(),
             etag=str(document.get("_etag", "")),
         )
@@ -293,7 +293,7 @@ def _document(stream: StreamId, owner: str, token: str, ttl: float) -> Document:
         "id": _name(stream),
         "owner": shortened(owner, _OWNER),
         "token": token,
-        "lasts": ttl,  # not "ttl", by which Cosmos DB would remove the item
+        "ttl": ttl,
         "expires_at": expires_at.isoformat(),
     }
 

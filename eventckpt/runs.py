@@ -13,10 +13,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from .events import Annotation, CheckpointEvent, EventKey, EventKeys, RunInfo, RunStatus, StreamId, Summary
+from .event_keys import EventKey, EventKeys
+from .events import Annotation, CheckpointEvent, RunInfo, RunStatus, StreamId, Summary
 from .removals import Removals
 
 __all__ = [
+    "ENDED",
     "AllLive",
     "Folding",
     "LiveBackwards",
@@ -31,6 +33,9 @@ __all__ = [
 ]
 
 _Event = TypeVar("_Event", CheckpointEvent, EventKey)
+
+ENDED: Final[tuple[RunStatus, ...]] = ("done", "failed", "cancelled")
+"""How a run stands that has ended, unless somebody goes on with it."""
 
 _IDLE: Final[frozenset[RunStatus]] = frozenset({"idle", "done", "open"})
 

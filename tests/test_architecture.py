@@ -20,9 +20,10 @@ LONGEST_FACE: Final = 40
 """Lines; of a face those beside its list of names, and beside the imports that bring them."""
 
 LAYERS: list[set[str]] = [
-    {"clock", "errors", "lru", "moments", "records", "text", "threads"},
+    {"clock", "errors", "lru", "moments", "records", "text", "threads", "traceparent"},
     {"events", "log", "pickles", "settings"},
-    {"allowlist", "chain", "closing", "delta", "removals"},
+    {"allowlist", "chain", "closing", "delta", "event_keys"},
+    {"removals"},
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
@@ -10,9 +11,9 @@ import typer
 from ..audit import CheckpointAudit
 from ..audit.preflight import built_workflow
 from ..codec import Upcaster
-from ..events import StreamId
+from ..events import RunStatus, StreamId
 from ..location import load_app, load_named
-from ..text import safe
+from ..text import described, safe
 from .session import STORE, USAGE, Failure
 
 __all__ = [
@@ -26,6 +27,8 @@ __all__ = [
     "Yes",
     "built",
     "chosen_runs",
+    "statuses_in",
+    "tags_in",
     "upcasters_in",
 ]
 
@@ -44,6 +47,36 @@ Upcast = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def statuses_in(words: str, known: Collection[RunStatus]) -> tuple[RunStatus, ...]:
+    """Those of the statuses that are named, with commas between them.
+
+    Raises:
+        Failure: a word is none of them.
+    """
+    named: dict[str, RunStatus] = {status: status for status in known}
+    found: list[RunStatus] = []
+    for word in words.split(","):
+        if (status := named.get(word.strip())) is None:
+            raise Failure(USAGE, f"--status is {', '.join(known)}, or several of them with commas, not {word!r}.")
+        found.append(status)
+    return tuple(found)
+
+
+def tags_in(given: list[str] | None) -> dict[str, str]:
+    """Tags, each as name=value; the first = ends the name.
+
+    Raises:
+        Failure: one has no name, or no value.
+    """
+    tags: dict[str, str] = {}
+    for text in given or ():
+        name, _, value = text.partition("=")
+        if not name or not value:
+            raise Failure(USAGE, f"--tag takes name=value, not {described(text)}.")
+        tags[name] = value
+    return tags
 
 
 def upcasters_in(names: list[str] | None) -> list[Upcaster]:

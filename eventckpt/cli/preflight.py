@@ -12,15 +12,16 @@ from ..audit import ANY_TYPE, Preflight
 from ..audit.preflight import UNFINISHED, Outcome
 from ..codec import OnDrift
 from ..events import RunStatus
+from ..runs import ENDED
 from ..text import cell
-from .options import App, built
+from .options import App, built, statuses_in
 from .session import FOUND_WRONG, USAGE, Failure, Session, command
 
 __all__ = ["commands", "preflight"]
 
 commands: Final = typer.Typer()
 
-_STATUSES: Final[dict[str, RunStatus]] = {status: status for status in (*UNFINISHED, "done")}
+_STATUSES: Final[tuple[RunStatus, ...]] = (*UNFINISHED, *ENDED)
 _ON_DRIFT: Final[dict[str, OnDrift]] = {"error": "error", "warn": "warn"}
 _SAID: Final[dict[Outcome, str]] = {
     "loads": "loads",
@@ -49,7 +50,7 @@ async def preflight(
     Imports the application and builds its workflow, which is not run; the store is only read. Exits with 1 where a run
     would not resume.
     """
-    statuses: list[RunStatus] = [_status(word) for word in status.split(",")]
+    statuses = statuses_in(status, _STATUSES)
     if ANY_TYPE in (allow or ()):
         raise Failure(USAGE, "--allow: no application allows all types; name those that its storages allow.")
     if on_drift not in _ON_DRIFT:
@@ -78,13 +79,6 @@ async def preflight(
         + (f". {stuck:,} would NOT resume." if stuck else ". All would resume." if outcomes else ".")
     )
     return FOUND_WRONG if stuck else 0
-
-
-def _status(word: str) -> RunStatus:
-    found = _STATUSES.get(word.strip())
-    if found is None:
-        raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, or several of them with commas, not {word!r}.")
-    return found
 
 
 def _report(session: Session, run: Preflight) -> None:

@@ -10,7 +10,8 @@ import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
@@ -19,12 +20,13 @@ from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
 from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..errors import ClaimLostError
-from ..events import MAX_RUN_ID, StreamId
+from ..errors import CheckpointConflictError, ClaimLostError, RunNotFoundError
+from ..events import MAX_RUN_ID, Outcome, StreamId
 from ..log import logger_of
 from ..stores import EventStore
 from ..text import is_name, safe
-from . import telemetry
+from . import telemetry, tracing
+from .annotations import change_of, place_of
 from .claiming import LONGEST_CLAIM, Claims
 from .claims import RunClaim
 from .load import Reader
@@ -89,7 +91,10 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self._bound)
+            with tracing.span("save", workflow_name, self._run_id, checkpoint_id) as span:
+                saved = await self._core.writer.save(checkpoint, self._bound, traceparent=span.traceparent)
+                span.saved(*saved)
+            outcome = saved.outcome
         except Exception as error:
             self._report(checkpoint, error)
             if isinstance(error, ClaimLostError):
@@ -119,7 +124,10 @@ class _Checkpoints:
         As long as nobody saves the checkpoint with other content, the hash is the same in every process. Foundry's host
         asks for it: of a storage that has none it hashes what it encodes anew, which differs where a state holds a set.
         """
-        return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+        with tracing.span("load", self.workflow_name, self._run_id, checkpoint_id) as span:
+            loaded = await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+            span.loaded(loaded.event)
+        return loaded.checkpoint, loaded.raw_sha256
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
@@ -137,7 +145,10 @@ class _Checkpoints:
                 never given in its place.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.latest(self._learn(workflow_name), self._bound)
+        with tracing.span("load", self._learn(workflow_name), self._run_id) as span:
+            loaded = await self._core.reader.latest(workflow_name, self._bound)
+            span.loaded(loaded.event if loaded is not None else None)
+        return loaded.checkpoint if loaded is not None else None
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
@@ -213,6 +224,84 @@ class RunCheckpointStorage(_Checkpoints):
         """
         return self._own.forked_to
 
+    async def annotate(
+        self,
+        *,
+        outcome: Outcome | None = None,
+        reason: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        hold: bool | None = None,
+    ) -> int:
+        """Say something about the run that this handle's saves go to; the seq of the event that says so.
+
+        It follows whatever the head is, so that it conflicts with nobody, and whoever writes to the run goes on behind
+        it. What is not given stays as it was.
+
+        Args:
+            outcome: how the run ended: "done", "failed" or "cancelled". It counts until the run's next checkpoint.
+            reason: why, 1 to 1,000 characters; with an outcome only.
+            tags: set those that are given, and take away those whose value is None; a run has at most 20, a name and a
+                value 1 to 256 characters each.
+            hold: whether nothing of the run may be removed from here on.
+
+        Raises:
+            TypeError, ValueError: nothing is given, an argument is not of this form, or which workflow the run is of
+                is not known. Nothing was written.
+            RunNotFoundError: the run has no events. Nothing was written.
+            CheckpointStoreError: the engine failed, or what is in force cannot be read.
+        """
+        change = change_of(outcome, reason, tags, hold)
+        name = self._known_workflow()
+        if name is None:
+            raise ValueError(
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was said about it: "
+                "give for_run its workflow_name."
+            )
+        return (await self._core.writer.annotate(change, self._own.execution(name), self._own)).seq
+
+    @asynccontextmanager
+    async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
+        """Around work on the run: how it ends is annotated. Where it raises an `Exception`, that is `failed`, with its
+        type and the module, function and line that raised it; where it ends otherwise and the run waits for no
+        answer, `done`. A cancellation says nothing of the run, nor does a `CheckpointConflictError`: then somebody else
+        goes on with it. Of a run without events there is nothing to say.
+
+        Args:
+            messages: also keep what the exception says, which may be of anybody's data.
+
+        Raises:
+            CheckpointStoreError: how the work ended could not be annotated. What the work itself raises comes first:
+                then that is only logged.
+        """
+        settings.flag("messages", messages)
+        try:
+            yield
+        except CheckpointConflictError:
+            raise
+        except Exception as error:
+            try:
+                await self._record("failed", place_of(error, message=messages))
+            except Exception:
+                logger.exception("That work on run %r failed could not be annotated; it is raised", self.run_id)
+            raise
+        await self._record("done", None)
+
+    async def _record(self, outcome: Outcome, reason: str | None) -> None:
+        name = self._known_workflow()
+        if name is None:
+            logger.warning("How work on run %r ended is not annotated: no checkpoint told its workflow", self.run_id)
+            return
+        if outcome == "done":
+            run_id = self._own.execution(name).stream.run_id
+            latest, _ = await self._core.reader.newest_live(name, run_id)
+            if latest is not None and latest.summary.pending_requests:
+                return
+        with suppress(RunNotFoundError):
+            await self.annotate(outcome=outcome, reason=reason)
+
+    def _known_workflow(self) -> str | None:
+        return self.workflow_name or self._own.workflow_name
+
     def claim(self, *, ttl: float = 60, wait: float = 0) -> RunClaim:
         """The right, for a time, to be the only one who resumes this run: `async with run.claim() as claim:`.
 
@@ -236,16 +325,17 @@ class RunCheckpointStorage(_Checkpoints):
         """
         settings.number("ttl", ttl, most=LONGEST_CLAIM)
         settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
-        if self.workflow_name is None:
+        name = self._known_workflow()
+        if name is None:
             raise ValueError(
-                f"Which workflow's run {self.run_id!r} is to be claimed is not known: give workflow_name to for_run, "
-                "or read the run first; nothing was claimed."
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was claimed: "
+                "give for_run its workflow_name."
             )
         actor = self._core.writer.actor_of(self._own)
         return RunClaim(
             self._core.claims,
             self._own,
-            StreamId(self.workflow_name, self.run_id),
+            StreamId(name, self.run_id),
             owner=actor or f"{socket.gethostname()}:{os.getpid()}",
             actor=actor,
             ttl=ttl,

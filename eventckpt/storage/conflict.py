@@ -5,17 +5,30 @@ The events since the head that was expected tell, by their headers.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..errors import CheckpointConflictError
+from ..errors import CheckpointConflictError, StoreCorruptError, StreamConflict
 from ..events import CheckpointEvent, Payload, Pruned
 from ..stores import EventStore
 from ..text import safe
-from .claiming import Holder
 from .memory import Execution, Head, Memory
 from .placement import Place
 
-__all__ = ["Behind", "Diverged", "Repeated", "answer_to", "conflict_error", "holds", "is_removed", "reason"]
+if TYPE_CHECKING:
+    from .claiming import Holder
+
+__all__ = [
+    "Behind",
+    "Diverged",
+    "Repeated",
+    "answer_to",
+    "append_behind",
+    "conflict_error",
+    "holds",
+    "is_removed",
+    "reason",
+]
 
 
 class Repeated(NamedTuple):
@@ -67,6 +80,45 @@ async def answer_to(
     if located is not None and event.payload and holds(located.event, event.payload):
         return Repeated(located.event)
     return Diverged(max((header.seq for header in since if header.is_claim), default=0))
+
+
+async def append_behind(
+    store: EventStore, head: Head, event_after: Callable[[Head], Awaitable[CheckpointEvent]]
+) -> CheckpointEvent | None:
+    """Append a tombstone, which conflicts with nobody: it follows whatever the head is.
+
+    Returns the event, once it is there; None where the whole run was removed in the meantime.
+
+    Args:
+        store: the engine.
+        head: the last event that was seen of the run.
+        event_after: the event that is to follow that; asked again where the run went on meanwhile.
+
+    Raises:
+        StoreCorruptError: nothing can follow the head, as the store itself tells it.
+    """
+    while True:
+        event = await event_after(head)
+        try:
+            await store.append(event)
+        except StreamConflict as conflict:
+            if conflict.head is None:
+                return None
+            if conflict.head.seq < event.seq:  # the same again: no writer was faster
+                raise _nothing_follows(event) from conflict
+            head = Head.of(conflict.head)
+        else:
+            return event
+
+
+def _nothing_follows(event: CheckpointEvent) -> StoreCorruptError:
+    what = f"Checkpoint {safe(event.checkpoint_id)} was not deleted" if event.checkpoint_id else "Nothing was written"
+    return StoreCorruptError(
+        f"{what}: run {event.run_id!r} of workflow {event.workflow_name!r} takes no event at seq {event.seq}, though "
+        f"nothing is there. Its last event, at seq {event.seq - 1}, is damaged, or is the last that a run can have: "
+        "`eventckpt verify` tells which; or an import of the run was cut off: import it again. "
+        "Checkpoints of the run can still be loaded; save what goes on from them to another run."
+    )
 
 
 def is_removed(bases: tuple[int, ...], pruned: tuple[Pruned, ...]) -> bool:

@@ -233,6 +233,11 @@ class Bound:
         self._last: Execution | None = None
 
     @property
+    def workflow_name(self) -> str | None:
+        """That of what went through the handle last."""
+        return self._last.stream.workflow_name if self._last is not None else None
+
+    @property
     def forked_to(self) -> str | None:
         """The fork that saves through the handle go to; None: they go to the run itself."""
         return self._last.stream.run_id if self._last is not None and self._last.is_diverted else None

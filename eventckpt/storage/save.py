@@ -19,7 +19,6 @@ from ..errors import (
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
     ClaimLostError,
-    StoreCorruptError,
     StoreLockedError,
     StoreUnavailableError,
     StreamConflict,
@@ -30,21 +29,30 @@ from ..stores import EventStore, FoundEvent
 from ..text import safe
 from ..threads import off_the_loop
 from . import telemetry
+from .annotations import Change, annotate
 from .claiming import Claims, Holder
 from .claims import RunClaim
 from .compose import event_at, header_of, tombstone_after
-from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, reason
-from .memory import Bound, Execution, Head, Memory, Tip
+from .conflict import Diverged, Repeated, answer_to, append_behind, conflict_error, holds, is_removed, reason
+from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
 from .summary import answering
 
-__all__ = ["OnConflict", "Outcome", "Writer"]
+__all__ = ["OnConflict", "Outcome", "Saved", "Writer"]
 
 logger: Final = logger_of("eventckpt")
 
 OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
+
+
+class Saved(NamedTuple):
+    """What became of a checkpoint."""
+
+    outcome: Outcome
+    event: CheckpointEvent
+    """Where it is: the event that holds it."""
 
 
 class _Save(NamedTuple):
@@ -89,10 +97,13 @@ class Writer:
         """Who writes through a handle."""
         return self._actor if bound is None or bound.actor is None else bound.actor
 
-    async def save(self, checkpoint: WorkflowCheckpoint, bound: Bound | None) -> Outcome:
-        """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
+    async def save(
+        self, checkpoint: WorkflowCheckpoint, bound: Bound | None, *, traceparent: str | None = None
+    ) -> Saved:
+        """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to; an event that is
+        written says which span wrote it."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
-        draft = header_of(checkpoint, self.actor_of(bound))
+        draft = header_of(checkpoint, self.actor_of(bound), traceparent=traceparent)
         raw = await self._loadable(draft, self._codec.encode_in_pieces(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
@@ -108,7 +119,7 @@ class Writer:
                 save.claim.check()
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                outcome = await self._save(save, place)
+                saved = await self._save(save, place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise
@@ -116,9 +127,9 @@ class Writer:
             self._memory.saved(draft.workflow_name, draft.checkpoint_id, execution)
         else:
             bound.answers = {each: None for each in bound.answers if each not in answers}
-        return outcome
+        return saved
 
-    async def _save(self, save: _Save, place: Place) -> Outcome:
+    async def _save(self, save: _Save, place: Place) -> Saved:
         packed = await self._packed(save, place)
         there = await self._present(save, place)
         if there is not None and holds(there.event, packed.payload):
@@ -126,7 +137,7 @@ class Writer:
             if there.event.seq == place.head.seq + 1:  # an earlier try, or as good as one
                 save.execution.caught_up(there.event.stream, Head.of(there.event))
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
-            return "repeated"
+            return Saved("repeated", there.event)
         epoch = save.bound.epoch(place.stream) if save.bound is not None else 0
         seen = epoch
         while True:
@@ -150,7 +161,7 @@ class Writer:
                     self._memory.has_answer(answer.event)
                     save.execution.caught_up(place.stream, Head.of(answer.event))
                     self._note(answer.event, save)
-                    return "repeated"
+                    return Saved("repeated", answer.event)
                 save.execution.caught_up(place.stream, answer.head)
                 place = place.after(answer.head)
                 if is_removed(packed.payload.bases, answer.pruned):
@@ -162,7 +173,7 @@ class Writer:
                 telemetry.stored.add(packed.payload.stored_size)
                 if event.seq == 1 and event.forked_from is None and event.previous_checkpoint_id is not None:
                     _warn_of_its_parent(event)
-                return "saved"
+                return Saved("saved", event)
 
     async def _met(self, save: _Save, place: Place) -> Holder | None:
         """Who has the claim that was in force at the head of a run, and is not the one that this save is made under;
@@ -214,23 +225,26 @@ class Writer:
         """
         if located is None:
             return False
-        head, actor = Head.of(located.head), self.actor_of(bound)
-        epoch = bound.epoch(located.event.stream) if bound is not None else 0
-        while True:
-            tombstone = tombstone_after(located.event, head._replace(claim=max(head.claim, epoch)), actor)
-            try:
-                await self._store.append(tombstone)
-            except StreamConflict as conflict:
-                if conflict.head is None:
-                    return False  # the whole run was removed in the meantime
-                if conflict.head.seq < tombstone.seq:  # the same again: no writer was faster
-                    raise _nothing_follows(tombstone) from conflict
-                head = Head.of(conflict.head)
-            else:
-                self._memory.forget(tombstone)
-                for execution in self._affected(tombstone, bound):
-                    execution.deleted(tombstone)
-                return True
+        deleted, actor = located.event, self.actor_of(bound)
+        epoch = bound.epoch(deleted.stream) if bound is not None else 0
+
+        async def after(head: Head) -> CheckpointEvent:
+            return tombstone_after(deleted, head._replace(claim=max(head.claim, epoch)), actor)
+
+        tombstone = await append_behind(self._store, Head.of(located.head), after)
+        if tombstone is None:
+            return False
+        self._memory.forget(tombstone)
+        for execution in self._affected(tombstone, bound):
+            execution.deleted(tombstone)
+        return True
+
+    async def annotate(self, change: Change, execution: Execution, bound: Bound) -> CheckpointEvent:
+        """Say something about the run that the saves of an execution go to; see `annotations.annotate`."""
+        head, actor = execution.head or EMPTY, self.actor_of(bound)
+        event = await annotate(self._store, execution.stream, change, head=head, actor=actor)
+        execution.deleted(event)
+        return event
 
     def _affected(self, tombstone: CheckpointEvent, bound: Bound | None) -> tuple[Execution, ...]:
         if bound is not None:
@@ -250,7 +264,7 @@ class Writer:
             ) from error
         return encoded.raw
 
-    async def _diverged(self, save: _Save, place: Place, packed: Packed, why: StreamConflict | Holder) -> Outcome:
+    async def _diverged(self, save: _Save, place: Place, packed: Packed, why: StreamConflict | Holder) -> Saved:
         """Another writer took the run, or has the claim on it: go on in a run of our own, or say so."""
         draft = save.draft
         conflict, holder = (why, None) if isinstance(why, StreamConflict) else (None, why)
@@ -262,7 +276,7 @@ class Writer:
             save.execution.diverted_to(began)
             if began.checkpoint_id == draft.checkpoint_id and holds(began, packed.payload):
                 self._note(began, save)
-                return "forked"
+                return Saved("forked", began)
             return await self._save(save, continues(began.stream, Head.of(began), place.parent))
         for fork in forks(place, draft.checkpoint_id):
             packed = await self._payloads.encode(save.raw, fork.stream)
@@ -286,7 +300,7 @@ class Writer:
                 draft.checkpoint_id,
                 fork.stream.run_id,
             )
-            return "forked"
+            return Saved("forked", event)
         save.execution.began = None
         raise conflict_error(place, head, draft.checkpoint_id, forks=True, holder=holder)
 
@@ -321,14 +335,4 @@ def _not_tried(draft: CheckpointEvent, outage: CheckpointStoreError) -> Checkpoi
     return type(outage)(
         f"Checkpoint {safe(draft.checkpoint_id)} of workflow {draft.workflow_name!r} was not saved: the save before it "
         f"through the same storage found the store out of reach. Trying again is safe. {safe(outage)}"
-    )
-
-
-def _nothing_follows(tombstone: CheckpointEvent) -> StoreCorruptError:
-    return StoreCorruptError(
-        f"Checkpoint {safe(tombstone.checkpoint_id)} was not deleted: run {tombstone.run_id!r} of workflow "
-        f"{tombstone.workflow_name!r} takes no event at seq {tombstone.seq}, though nothing is there. Its last event, "
-        f"at seq {tombstone.seq - 1}, is damaged, or is the last that a run can have: `eventckpt verify` tells which; "
-        "or an import of the run was cut off: import it again. "
-        "Checkpoints of the run can still be loaded; save what goes on from them to another run."
     )

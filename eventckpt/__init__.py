@@ -27,6 +27,7 @@ from .errors import (
 )
 from .events import CheckpointEvent, RunInfo, StreamId
 from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .storage.questions import describe_request
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -81,6 +82,7 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "describe_request",
     "get_checkpoint_summary",
     "register_upcaster",
 ]

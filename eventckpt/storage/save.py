@@ -33,6 +33,7 @@ from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_r
 from .memory import Bound, Execution, Head, Memory, Tip
 from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
+from .questions import asked_since
 
 __all__ = ["OnConflict", "Outcome", "Writer"]
 
@@ -86,7 +87,8 @@ class Writer:
                 raise _not_tried(draft, execution.outage)
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                outcome = await self._save(_Save(draft, raw, execution), place)
+                asked = asked_since(draft, place.own, place.parent)
+                outcome = await self._save(_Save(asked, raw, execution), place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise

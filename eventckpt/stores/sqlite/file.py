@@ -26,7 +26,6 @@ from .schema import (
     has_events,
     has_sessions,
     make_sessions,
-    mark_runs,
     pragma,
     store_id,
     transaction,
@@ -283,15 +282,13 @@ class StoreConnection:
                     self._look_inside(state, self._file.seen)
 
     def _log(self, tables: Tables, *, writes: bool) -> Log:
-        log = Log(self._connection, tables)
-        if not writes and not self._has(tables):
-            self._nothing = self._nothing or without_events()
-            return Log(self._nothing, RUNS)
-        if tables is SESSIONS and writes:
-            if not self._has(tables):
-                make_sessions(self._connection)
-            mark_runs(log)
-        return log
+        if self._has(tables):
+            return Log(self._connection, tables)
+        if writes:
+            make_sessions(self._connection)
+            return Log(self._connection, tables)
+        self._nothing = self._nothing or without_events()
+        return Log(self._nothing, RUNS)
 
     def _has(self, tables: Tables) -> bool:
         """Whether the log is in the file; that of runs always is."""

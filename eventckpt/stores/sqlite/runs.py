@@ -15,7 +15,7 @@ from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
 from .run_listing import KIND, RunRow, can_list, counted, list_unread, packed, rows_behind, unread
-from .schema import NoUnicode, bound
+from .schema import NoUnicode, bound, mark_runs
 from .tables import Log
 
 __all__ = ["SqliteRunStore"]
@@ -49,6 +49,7 @@ class SqliteRunStore(RunStore):
 
         def change(log: Log) -> int:
             name = self._of(log)
+            mark_runs(log)  # that of sessions may have been made by a version before, beside this one
             rows = [(name, *packed(info)) for info in infos]
             written = log.executemany(f"{_put(log)} WHERE excluded.seq > {log.runs}.seq", rows).rowcount
             if written < len(infos):

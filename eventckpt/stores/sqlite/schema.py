@@ -290,7 +290,7 @@ def mark_runs(log: Log) -> None:
 
 
 def _lacks_marks(log: Log) -> bool:
-    return has_run_listing(log) and not has_run_marks(log)
+    return not has_run_marks(log) and has_run_listing(log)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:

@@ -12,6 +12,10 @@ from .errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    ClaimLostError,
+    RequestNotPendingError,
+    ResponseTypeError,
+    RunClaimedError,
     RunNotFoundError,
     SessionConflictError,
     StoreCorruptError,
@@ -25,13 +29,20 @@ from .errors import (
     StoreUnavailableError,
     UnsupportedFrameworkError,
 )
-from .events import CheckpointEvent, RunInfo, StreamId
-from .storage import EventCheckpointStorage, RoutedCheckpointStorage, RunCheckpointStorage, SqliteCheckpointStorage
+from .events import Answer, CheckpointEvent, RunInfo, StreamId
+from .storage import (
+    EventCheckpointStorage,
+    RoutedCheckpointStorage,
+    RunCheckpointStorage,
+    RunClaim,
+    SqliteCheckpointStorage,
+)
 from .storage.questions import describe_request
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
+    from .answers import answer, answer_from_json
     from .audit import CheckpointAudit, get_checkpoint_summary
     from .history import EventHistoryProvider
     from .history.cosmos import CosmosHistoryProvider
@@ -44,6 +55,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousNameError",
+    "Answer",
     "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -53,6 +65,7 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "ClaimLostError",
     "CosmosCheckpointStorage",
     "CosmosEventStore",
     "CosmosHistoryProvider",
@@ -61,8 +74,12 @@ __all__ = [
     "EventHistoryProvider",
     "EventSessionStore",
     "EventStore",
+    "RequestNotPendingError",
+    "ResponseTypeError",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
+    "RunClaim",
+    "RunClaimedError",
     "RunInfo",
     "RunNotFoundError",
     "SessionConflictError",
@@ -82,6 +99,8 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "answer",
+    "answer_from_json",
     "describe_request",
     "get_checkpoint_summary",
     "register_upcaster",
@@ -100,6 +119,8 @@ def __getattr__(name: str) -> object:
         "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
+        "answer": "answers",
+        "answer_from_json": "answers",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

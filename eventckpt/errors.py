@@ -13,6 +13,10 @@ checkpoint errors handles these too:
         AmbiguousNameError
         CheckpointConflictError
             SessionConflictError
+            ClaimLostError
+        RunClaimedError
+        RequestNotPendingError
+        ResponseTypeError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -26,6 +30,8 @@ checkpoint errors handles these too:
             StoreReplacedError
     RuntimeError
         SessionConflictError
+    TypeError
+        ResponseTypeError
     Exception
         StreamConflict
 
@@ -36,12 +42,12 @@ a fork or into a `CheckpointConflictError`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent_framework import WorkflowCheckpointException
 
 if TYPE_CHECKING:
-    from .events import CheckpointEvent, StreamId
+    from .events import Answer, CheckpointEvent, StreamId
 
 __all__ = [
     "AmbiguousNameError",
@@ -51,6 +57,10 @@ __all__ = [
     "CheckpointNotFoundError",
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
+    "ClaimLostError",
+    "RequestNotPendingError",
+    "ResponseTypeError",
+    "RunClaimedError",
     "RunNotFoundError",
     "SessionConflictError",
     "StoreCorruptError",
@@ -141,6 +151,70 @@ class SessionConflictError(CheckpointConflictError, RuntimeError):
 
     `stream` is the source and the key, the others are those of `CheckpointConflictError`.
     """
+
+
+class ClaimLostError(CheckpointConflictError):
+    """The claim through which something was to be written is another's by now, or may be. Nothing of it was written.
+    What was acknowledged before is there; read the run to go on from it.
+
+    `stream` is the run and `epoch` that of the claim that was lost; 0: it was lost before it was taken. `expected_seq`
+    and `head` are those of `CheckpointConflictError`, and 0 and None where no save found it out.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stream: StreamId,
+        epoch: int,
+        expected_seq: int = 0,
+        head: CheckpointEvent | None = None,
+    ) -> None:
+        super().__init__(message, stream=stream, expected_seq=expected_seq, head=head)
+        self.epoch = epoch
+
+
+class RunClaimedError(WorkflowCheckpointException):
+    """Somebody else has the claim on a run. Nothing was done.
+
+    `stream` is the run, `owner` who has it, `expires_at` until when unless it is renewed, ISO 8601 by the wall clock of
+    whoever wrote it: for people. Either is empty where the claim does not tell.
+    """
+
+    def __init__(self, message: str, *, stream: StreamId, owner: str, expires_at: str) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.owner = owner
+        self.expires_at = expires_at
+
+
+class RequestNotPendingError(WorkflowCheckpointException):
+    """A run does not wait for the answer to a request. Nothing was done.
+
+    `state` is "unknown" of a request that the run has never asked; "answered", and `answer` says by whom and when; or
+    "expired": the run went on, went back or was cancelled without an answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str,
+        state: Literal["unknown", "answered", "expired"],
+        answer: Answer | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        self.state: Literal["unknown", "answered", "expired"] = state
+        self.answer = answer
+
+
+class ResponseTypeError(WorkflowCheckpointException, TypeError):
+    """A response is not of the type that its request asks for. Nothing was done."""
+
+    def __init__(self, message: str, *, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

@@ -19,14 +19,18 @@ from .text import described, is_unicode, safe
 
 __all__ = [
     "FIRST_SCHEMA",
+    "MAX_REASON",
     "MAX_RUN_ID",
     "MAX_SEQ",
+    "MAX_TAG",
+    "MAX_TAGS",
     "NO_SUMMARY",
     "SCHEMA",
     "SCHEMA_OF_MIGRATIONS",
     "SCHEMA_OF_SECOND_DELTAS",
     "SCHEMA_OF_SESSIONS",
     "Annotation",
+    "Answer",
     "CheckpointEvent",
     "EventKey",
     "EventKeys",
@@ -58,6 +62,15 @@ Outcome: TypeAlias = Literal["done", "failed", "cancelled"]
 
 MAX_RUN_ID: Final = 255
 """Characters in a run id."""
+
+MAX_TAGS: Final = 20
+"""Tags that a run has at a time."""
+
+MAX_TAG: Final = 256
+"""Characters in the name of a tag, and in its value."""
+
+MAX_REASON: Final = 1_000
+"""Characters in the reason of an outcome."""
 
 MAX_SEQ: Final = (1 << 63) - 1
 """No event has a later seq. What a header claims may be any number: beyond this one, there is no such event."""
@@ -220,6 +233,20 @@ class Annotation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     """Whether nothing of the run may be removed."""
     carried: bool = False
     """Whether it only repeats what was said before, in an event that says something else."""
+
+
+class Answer(NamedTuple):
+    """How a request was answered, as the first checkpoint saved after the answer tells it."""
+
+    request_id: str
+    actor: str | None
+    """Who answered, where that was said."""
+    recorded_at: str
+    seq: int
+    checkpoint_id: str
+    has_response: bool
+    """Whether the log still has the response."""
+    response: object
 
 
 class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

@@ -17,6 +17,7 @@ from .events import Annotation, CheckpointEvent, EventKey, EventKeys, RunInfo, R
 from .removals import Removals
 
 __all__ = [
+    "ENDED",
     "AllLive",
     "Folding",
     "LiveBackwards",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 _Event = TypeVar("_Event", CheckpointEvent, EventKey)
+
+ENDED: Final[tuple[RunStatus, ...]] = ("done", "failed", "cancelled")
+"""How a run stands that has ended, unless somebody goes on with it."""
 
 _IDLE: Final[frozenset[RunStatus]] = frozenset({"idle", "done", "open"})
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from eventckpt.clock import SYSTEM_CLOCK, Clock
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Start
@@ -14,7 +15,6 @@ from eventckpt.text import safe
 
 from .balance import Observer
 from .batch import Batch, Handler
-from .clock import SYSTEM_CLOCK, Clock
 from .leases import Lease, LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions
 from .range_watch import RangeStatus, status_of

@@ -7,13 +7,12 @@ from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from eventckpt import EventStore, StreamId, settings
+from eventckpt.clock import SYSTEM_CLOCK, Clock
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.stores import RunStore
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, FeedRangeGoneError
 from eventckpt.stores.run_documents import difference
 from eventckpt.stores.walks import RUNS_AT_ONCE, whole_runs
-
-from .clock import SYSTEM_CLOCK, Clock
 
 __all__ = ["Difference", "compare"]
 

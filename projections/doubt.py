@@ -12,12 +12,12 @@ from contextlib import aclosing
 from typing import Final
 
 from eventckpt import StreamId
+from eventckpt.clock import Clock
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
 from eventckpt.stores.change_feed import FeedRange, FeedRangeGoneError, ForeignPositionError, number_of
 from eventckpt.text import safe
 
-from .clock import Clock
 from .engines import Engine
 from .leases import LeaseStore
 from .lock import RebuildRunningError

@@ -7,10 +7,10 @@ from typing import Final
 
 import msgspec
 
+from eventckpt.clock import Clock
 from eventckpt.log import logger_of
 from eventckpt.text import safe
 
-from .clock import Clock
 from .leases import Lease, LeaseLostError, LeaseStore
 from .options import ProcessorOptions
 from .range_stats import RangeStats

@@ -12,12 +12,12 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from eventckpt.clock import Clock
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 from eventckpt.stores.documents import Document, DocumentStore
 from eventckpt.text import safe
 
-from .clock import Clock
 from .retry import raise_if_lasting
 from .tasks import first
 

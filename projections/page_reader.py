@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Final
 
+from eventckpt.clock import Clock
 from eventckpt.log import logger_of
 from eventckpt.stores.change_feed import (
     ChangeFeed,
@@ -18,7 +19,6 @@ from eventckpt.stores.change_feed import (
     Start,
 )
 
-from .clock import Clock
 from .options import ProcessorOptions
 from .range_stats import RangeStats
 from .retry import Retry, raise_if_lasting

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from eventckpt import settings
+from eventckpt.clock import SYSTEM_CLOCK, Clock
 from eventckpt.closing import close_after
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
@@ -27,7 +28,6 @@ from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedRange, Star
 from .admin import Admin
 from .balance import Observer, share_of
 from .batch import Handler
-from .clock import SYSTEM_CLOCK, Clock
 from .leases import Lease, LeaseLostError, LeaseStore
 from .options import RELEASING, ProcessorOptions
 from .range_consumer import Shared

@@ -13,10 +13,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from eventckpt.clock import SYSTEM_CLOCK, Clock
 from eventckpt.errors import StoreMissingError
 from eventckpt.log import logger_of
 
-from .clock import SYSTEM_CLOCK, Clock
 from .doubt import Doubts
 from .engines import Engine
 from .latest import LatestProjection

@@ -8,12 +8,12 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from eventckpt import CheckpointEvent
+from eventckpt.clock import Clock
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 from eventckpt.stores.change_feed import ChangeFeed, FeedPage, FeedRange, FeedRangeGoneError, ForeignPositionError
 
 from .batch import Batch, Handler
-from .clock import Clock
 from .lease_renewer import Holding
 from .leases import LeaseLostError, LeaseStore, Parked
 from .options import ProcessorOptions

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Final, NamedTuple
 
+from eventckpt.clock import Clock
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.stores.change_feed import ChangeFeed, FeedRange, FeedRangeGoneError, ForeignPositionError, Start
 
-from .clock import Clock
 from .leases import Lease, LeaseState
 
 __all__ = ["RangeStatus", "RangeView", "RangeWatch", "status_of"]

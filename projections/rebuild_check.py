@@ -11,12 +11,11 @@ from contextlib import aclosing
 from typing import Final
 
 from eventckpt import EventStore, RunInfo, StreamId
+from eventckpt.clock import Clock
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore, head_of
 from eventckpt.text import safe
-
-from .clock import Clock
 
 __all__ = ["PAUSE", "Wanted", "is_of"]
 

@@ -14,13 +14,13 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Final
 
 from eventckpt import EventStore, RunInfo
+from eventckpt.clock import Clock
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 from eventckpt.stores import RunStore
 from eventckpt.stores.run_documents import told
 from eventckpt.stores.walks import in_pages
 
-from .clock import Clock
 from .retry import Retry
 from .tasks import Loop, cancelled
 

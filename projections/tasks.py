@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
+from eventckpt.clock import Clock
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 
-from .clock import Clock
 from .retry import Retry, named, raise_if_lasting
 
 __all__ = [

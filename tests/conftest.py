@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, settings
 from opentelemetry import metrics
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace.sampling import Decision
 
 from .cosmos_emulator import EMULATOR_KEY, CosmosEmulator, Switches
 from .cosmos_emulator.clock import Clock
@@ -25,6 +26,7 @@ from .cosmos_emulator.switches import ENVIRONMENT
 from .engines import COSMOS_DATABASE, CosmosEngine, Engine, SqliteEngine
 from .memory_engine.engine import MemoryEngine
 from .round_trips import watch_this_project
+from .spans import Spans
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")  # on a busy one an example takes longer than Hypothesis waits by itself
@@ -68,6 +70,19 @@ def metric_reader() -> InMemoryMetricReader:
     reader = InMemoryMetricReader()
     metrics.set_meter_provider(MeterProvider(metric_readers=[reader]))
     return reader
+
+
+@pytest.fixture(scope="session")
+def _every_span() -> Spans:
+    """As of the metrics, a process takes one provider."""
+    return Spans()
+
+
+@pytest.fixture
+def spans(_every_span: Spans) -> Generator[Spans, None, None]:
+    """What this test records: of every other test nothing is."""
+    with _every_span.recorded(Decision.RECORD_AND_SAMPLE):
+        yield _every_span
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ LONGEST_FACE: Final = 40
 """Lines; of a face those beside its list of names, and beside the imports that bring them."""
 
 LAYERS: list[set[str]] = [
-    {"errors", "lru", "moments", "records", "text", "threads"},
+    {"clock", "errors", "lru", "moments", "records", "text", "threads", "traceparent"},
     {"events", "log", "pickles", "settings"},
     {"allowlist", "chain", "closing", "delta", "removals"},
     {"runs"},
@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"location", "storage", "testing"},
     {"history"},
     {"audit", "exit_codes"},
+    {"answers"},
     {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""

@@ -39,7 +39,7 @@ from eventckpt.codec import forms, proof, shapes, type_expressions, work
 from eventckpt.history.provider import Dedupe, EventHistoryProvider, OnConflict
 from eventckpt.storage import load as reader
 from eventckpt.storage import save as writer
-from eventckpt.storage import summary, telemetry
+from eventckpt.storage import summary, telemetry, tracing
 from eventckpt.storage.memory import Memory
 from eventckpt.stores.cosmos import event_store as cosmos
 from eventckpt.stores.sqlite import appends, queries, schema
@@ -313,6 +313,14 @@ def test_the_outcomes_of_the_metrics_are_those_of_the_code() -> None:
     saves = {*get_args(writer.Outcome), "failed"}
     assert outcomes["eventckpt.saves"] == outcomes["eventckpt.save.duration"] == saves
     assert outcomes["eventckpt.loads"] == set(loads)
+
+
+def test_the_spans_are_those_of_the_code() -> None:
+    spans = {code(row[0])[0]: (set(code(row[1])), code(row[2])[0]) for row in table("architecture.md", "Spans")}
+    saves, loads = {*get_args(writer.Outcome), "failed"}, {"loaded", "none", "failed"}
+    assert spans == {"eventckpt.save": (saves, "save"), "eventckpt.load": (loads, "load")}
+    assert {f"eventckpt.{operation}" for operation in get_args(tracing.Operation)} == set(spans)
+    assert first_column("architecture.md", "Attributes") == list(tracing.ATTRIBUTES.values())
 
 
 @pytest.mark.parametrize(

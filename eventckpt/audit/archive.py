@@ -16,7 +16,20 @@ import msgspec
 
 from ..chain import is_newer, is_whole
 from ..codec import MAX_RAW_SIZE
-from ..events import MAX_SEQ, SCHEMA_OF_SESSIONS, CheckpointEvent, ForkPoint, Payload, Pruned, StreamId, check_run_id
+from ..events import (
+    MAX_REASON,
+    MAX_SEQ,
+    MAX_TAG,
+    MAX_TAGS,
+    SCHEMA_OF_SESSIONS,
+    Annotation,
+    CheckpointEvent,
+    ForkPoint,
+    Payload,
+    Pruned,
+    StreamId,
+    check_run_id,
+)
 from ..removals import Removals
 from ..stores import AuditStore
 from ..text import is_unicode
@@ -195,13 +208,15 @@ def _flaw_of_fields(event: CheckpointEvent) -> str:
     """What is wrong with an event that lies where it belongs."""
     says = event.is_removal or event.is_annotation or event.is_claim or event.cleared is not None
     if not event.checkpoint_id and not says:
-        return "is of no checkpoint, and records no removal"  # what has no id is looked for as a record
+        return "is of no checkpoint, and records nothing"  # what has no id is looked for as a record
     if (event.turn is not None) != (event.type == "turn"):
         return "is a turn, and does not say so, or says so and is none"
     if (event.type in TURNS.types - RUNS.types or event.cleared is not None) and event.schema < SCHEMA_OF_SESSIONS:
         return f"is of a session, and of the schema {event.schema}, which knows none"
     if any(not 0 <= seq <= MAX_SEQ for seq in (event.cleared or {}).values()):
         return "hides a branch up to a seq that no event has"
+    if said := _flaw_of_annotation(event) or _flaw_of_claim(event):
+        return said
     if event.type == "tombstone":
         return "is a tombstone with a payload" if event.payload is not None else _flaw_of_tombstone(event)
     if event.payload is None:
@@ -217,6 +232,28 @@ def _flaw_of_tombstone(event: CheckpointEvent) -> str:
     if event.pruned and event.cleared is not None:
         return "records a removal and clears a session, which no event does"
     return _flaw_of_stretches(event.pruned, event.seq) or _flaw_of_fork(event)
+
+
+def _flaw_of_annotation(event: CheckpointEvent) -> str:
+    said: Annotation | None = event.annotation
+    if said is None:
+        return ""
+    if event.type != "tombstone" or event.checkpoint_id:
+        return "says something about its run, and is of a checkpoint, which no event does"
+    if len(said.tags) > MAX_TAGS:
+        return f"gives its run {len(said.tags)} tags, and a run has at most {MAX_TAGS}"
+    if not all(1 <= len(text) <= MAX_TAG for tag in said.tags.items() for text in tag):
+        return f"gives its run a tag that has not 1 to {MAX_TAG} characters"
+    if said.reason is not None and (said.outcome is None or not 1 <= len(said.reason) <= MAX_REASON):
+        return f"has a reason without an outcome, or one that has not 1 to {MAX_REASON:,} characters"
+    return ""
+
+
+def _flaw_of_claim(event: CheckpointEvent) -> str:
+    if event.claim is None:
+        return ""
+    last = event.seq if event.type == "tombstone" and not event.checkpoint_id else event.seq - 1
+    return "" if 1 <= event.claim <= last else f"is under a claim of seq {event.claim}, which was not taken before it"
 
 
 def _flaw_of_payload(payload: Payload, seq: int) -> str:

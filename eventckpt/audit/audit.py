@@ -8,7 +8,7 @@ decode, under the allow-list.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Literal
@@ -22,11 +22,12 @@ from ..errors import (
     CheckpointConflictError,
     StreamConflict,
 )
-from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
+from ..events import CheckpointEvent, Outcome, RunInfo, RunStatus, StreamId
 from ..history.past import in_order
 from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
+from ..storage.annotations import annotate, change_of
 from ..stores import AuditStore, Check
 from ..stores.walks import headers_of, runs_of
 from ..threads import off_the_loop
@@ -63,7 +64,7 @@ class CheckpointAudit:
         store: the engine, SQLite or Cosmos DB. It is not closed with the audit.
         allowed_checkpoint_types: application types, as `"module:qualname"`, that `checkpoint` and `states` may decode
             and that trees show with what is in them; `ANY_TYPE` shows all, and decodes none of them.
-        actor: who forks, migrates and prunes, kept on the events that this writes.
+        actor: who annotates, forks, migrates and prunes, kept on the events that this writes.
         latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
             document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
             log.
@@ -321,6 +322,28 @@ class CheckpointAudit:
                 head=conflict.head,
             ) from conflict
         return event
+
+    async def annotate(
+        self,
+        stream: StreamId,
+        *,
+        outcome: Outcome | None = None,
+        reason: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        hold: bool | None = None,
+    ) -> CheckpointEvent:
+        """Say something about a run, as `RunCheckpointStorage.annotate` does, which has the arguments; the event that
+        says so, with the tags and the hold that are in force now.
+
+        Raises:
+            TypeError, ValueError: nothing is given, or an argument is not of its form; or this audit is of sessions, of
+                which nothing is said. Nothing was written.
+            RunNotFoundError: there is no such run. Nothing was written.
+        """
+        if self.kind is not RUNS:
+            raise ValueError("Runs are annotated, sessions are not.")
+        change = change_of(outcome, reason, tags, hold)
+        return await annotate(self.store, stream, change, actor=self._actor)
 
     async def plan_migration(
         self,

@@ -54,6 +54,8 @@ def fork_event(origin: CheckpointEvent, raw: bytes, run_id: str, *, actor: str |
             ),
             previous_digest=origin.digest,
             migration=None,  # the origin's: the lineage leads there
+            claim=None,
+            traceparent=None,
             schema=FIRST_SCHEMA,
         )
     )

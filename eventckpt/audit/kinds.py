@@ -42,4 +42,7 @@ def misplaced(event: CheckpointEvent, kind: LogKind) -> str:
     """Why an event does not belong where it lies, as the rest of a sentence; empty: it does."""
     if event.type not in kind.types:
         return _WHAT[event.type]
-    return "clears a session, and lies among runs" if event.cleared is not None and kind is RUNS else ""
+    if kind is RUNS:
+        return "clears a session, and lies among runs" if event.cleared is not None else ""
+    is_of_a_run = event.annotation is not None or event.claim is not None
+    return "is of a run, by what it says of one, and lies among sessions" if is_of_a_run else ""

@@ -283,7 +283,7 @@ async def _event(
     payloads = Payloads(store, BaseCache(0))
     if target == origin.stream:
         payload = await payloads.encode(raw, target, origin.seq, origin.payload)
-        return event_at(header, target, Head.of(head), payload, None)
+        return event_at(header, target, Head.of(head), payload, None, head.claim)
     fork = ForkPoint(
         workflow_name=origin.workflow_name, run_id=origin.run_id, seq=origin.seq, checkpoint_id=origin.checkpoint_id
     )

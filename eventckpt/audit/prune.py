@@ -21,7 +21,7 @@ from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
 from ..removals import Removals
-from ..runs import carried, counted, fold, live
+from ..runs import ENDED, carried, counted, fold, live
 from ..storage.compose import removal_after
 from ..stores import AuditStore
 from .kinds import RUNS
@@ -65,11 +65,14 @@ def plan_for(
     that others rest on, each clear, and the whole of a turn of which a part stays. Goes in any case, also from a run
     that is otherwise left alone: what an earlier prune has recorded as removed and did not come to remove.
 
+    What is said about the run stays in force, whatever goes: the record repeats it. A run on hold is left alone, and so
+    is what an earlier prune did not come to remove of it.
+
     Args:
         headers: all headers of the run, in order of seq.
         keep: how many live checkpoints stay.
         before: leave alone what was recorded at this time or later.
-        only_finished: leave the run alone unless its status is done.
+        only_finished: leave the run alone unless it ended: unless its status is done, failed or cancelled.
         force: also prune a run that waits for an answer.
         rests: the last seq that branches and forks of a session rest on.
     """
@@ -77,13 +80,16 @@ def plan_for(
     if damage := _damage(headers):
         return _plan(headers, [], refused=damage)
     left = _left(headers, counting)
-    if all(header.pruned for header in counting):
+    info = fold(headers)
+    if info is not None and info.hold:
+        return _plan(headers, [], refused="is on hold, which nothing overrides: annotate it with hold=False first")
+    if all(header.is_removal for header in counting):
         return _plan(headers, left)  # an earlier prune left nothing but its record
-    if (refused := _refusal(fold(headers), only_finished=only_finished, force=force)) and not left:
+    if (refused := _refusal(info, only_finished=only_finished, force=force)) and not left:
         return _plan(headers, [], refused=refused)
     stays = _kept(counting, keep, before) | _kept_of_session(counting, rests)
     going = [header for header in counting if header.seq not in stays]
-    if refused or not any(header.payload or not header.pruned for header in going):
+    if refused or not any(header.payload or not header.is_removal for header in going):
         going = []  # only an older record: nothing would be gained
     return _plan(headers, sorted([*left, *going], key=lambda header: header.seq))
 
@@ -124,11 +130,9 @@ def _damage(headers: Sequence[CheckpointEvent]) -> str:
 
 def _refusal(info: RunInfo | None, *, only_finished: bool, force: bool) -> str:
     """Why a run is to be left alone as it stands; empty: it is not."""
-    if info is not None and info.hold:
-        return "is on hold, which nothing overrides: annotate it with hold=False first"
-    if info is not None and info.pending_requests and not force:
+    if info is not None and info.pending_requests and info.status != "cancelled" and not force:
         return f"waits for {len(info.pending_requests)} answers; --force prunes it all the same"
-    if info is not None and only_finished and info.status != "done":
+    if info is not None and only_finished and info.status not in ENDED:
         return f"is {info.status}, " + ("and nothing says that it ended" if info.status == "open" else "not finished")
     return ""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from datetime import datetime
 from typing import NamedTuple
@@ -22,31 +22,42 @@ class Filter(NamedTuple):
     """Which runs a listing gives; what is left out matches all."""
 
     workflow_name: str | None = None
-    status: RunStatus | None = None
-    """`idle`: done or open."""
+    status: RunStatus | tuple[RunStatus, ...] | None = None
+    """Stands so, or in one of several ways; `idle`: done or open."""
     since: datetime | None = None
     """Last written to at this time or later."""
     until: datetime | None = None
     """Last written to before this time."""
     request: str | None = None
-    """Waits for an answer to a request whose id, type or asking executor begins like this; "" for any request."""
+    """Waits for an answer to a request whose id, type or asking executor begins like this; "" for any request. One that
+    was cancelled waits for none."""
     actor: str | None = None
     """Last written to by this actor."""
+    tags: Mapping[str, str] = {}
+    """Has all of these tags, with these values."""
 
     def fits(self, info: RunInfo) -> bool:
-        if self.status is not None and not agree(info.status, self.status):
+        """Whether a run is one of those that are meant."""
+        statuses = (self.status,) if isinstance(self.status, str) else self.status
+        if statuses is not None and not any(agree(info.status, status) for status in statuses):
             return False
         if self.actor is not None and info.actor != self.actor:
             return False
-        if self.request is not None and not any(
-            name.startswith(self.request)
-            for asked in info.pending_requests
-            for name in (asked.request_id, asked.request_type, asked.source_executor_id)
-        ):
+        if not self.tags.items() <= info.tags.items():
+            return False
+        if self.request is not None and not self._asks(info, self.request):
             return False
         moment = moment_of(info.recorded_at) if self.since or self.until else None
         return (self.since is None or (moment is not None and moment >= self.since)) and (
             self.until is None or (moment is not None and moment < self.until)
+        )
+
+    @staticmethod
+    def _asks(info: RunInfo, begins: str) -> bool:
+        return info.status != "cancelled" and any(
+            name.startswith(begins)
+            for asked in info.pending_requests
+            for name in (asked.request_id, asked.request_type, asked.source_executor_id)
         )
 
 

@@ -6,25 +6,31 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from ..audit import CheckpointAudit, Filter
 from ..audit.kinds import TURNS, LogKind
 from ..audit.lineage import Node, walk
+from ..audit.preflight import UNFINISHED
 from ..events import CheckpointEvent, RunStatus, StreamId
 from ..removals import Removals
-from .options import CheckpointName, Full, RunName, Upcast, upcasters_in
+from ..runs import ENDED
+from .options import CheckpointName, Full, RunName, Upcast, statuses_in, tags_in, upcasters_in
 from .output import Listing, Output
 from .render import (
     EVENT_COLUMNS,
     RUN_COLUMNS,
+    WIDE_EVENT_COLUMNS,
+    about_text,
     event_fields,
     event_row,
     not_gone_yet,
+    run_fields,
     run_row,
     standing_of,
     time_text,
+    what_of,
+    wide_event_row,
 )
 from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
 from .sessions import latest_of, list_sessions
@@ -34,13 +40,7 @@ __all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "s
 
 commands: Final = typer.Typer()
 
-_STATUSES: dict[str, RunStatus] = {
-    "running": "running",
-    "waiting": "waiting",
-    "done": "done",
-    "open": "open",
-    "idle": "idle",
-}
+_STATUSES: Final[tuple[RunStatus, ...]] = (*UNFINISHED, *ENDED, "idle")
 _DEEP = 40  # branches of branches that are still drawn further right
 
 
@@ -49,8 +49,12 @@ async def runs(
     session: Session,
     workflow: Workflow = None,
     status: Annotated[
-        str | None, typer.Option(help="Only running, waiting, done or open ones; idle: done or open.")
+        str | None,
+        typer.Option(
+            help="Only running, waiting, open, done, failed or cancelled ones; several with commas. idle: done or open."
+        ),
     ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag, name=value. Repeat it.")] = None,
     since: Annotated[str | None, typer.Option(help="Only runs written to at this time or later.")] = None,
     until: Annotated[str | None, typer.Option(help="Only runs last written to before this time.")] = None,
     pending: Annotated[bool, typer.Option(help="Only runs that wait for an answer.")] = False,
@@ -68,18 +72,17 @@ async def runs(
     """List runs, the last written to first. With --turns, as `sessions`."""
     if session.turns:
         session.not_of_turns(status=status, since=since, until=until, pending=pending, request=request)
-        session.not_of_turns(actor=actor, after=after, count=count)
+        session.not_of_turns(actor=actor, after=after, count=count, tag=tag)
         await list_sessions(session, workflow, "", limit, latest)
         return
-    if status is not None and status not in _STATUSES:
-        raise Failure(USAGE, f"--status is {', '.join(_STATUSES)}, not {status!r}.")
     which = Filter(
         workflow_name=workflow,
-        status=_STATUSES[status] if status else None,
+        status=statuses_in(status, _STATUSES) if status is not None else None,
         since=moment(since, "--since"),
         until=moment(until, "--until"),
         request=request if request is not None else ("" if pending else None),
         actor=actor,
+        tags=tags_in(tag),
     )
     audit = await session.audit(latest=latest_of(latest))
     behind = await audit.run(after, workflow_name=workflow) if after is not None else None
@@ -91,7 +94,7 @@ async def runs(
                 break
             found += 1
             if not count:
-                listing.add(msgspec.structs.asdict(info), run_row(info))
+                listing.add(run_fields(info), run_row(info))
                 last = info.run_id
     listing.flush()
     if count:
@@ -110,12 +113,20 @@ async def history(
     run: RunName,
     workflow: Workflow = None,
     newest: Annotated[int, typer.Option("--last", help="Only so many of the newest; 0 for all.", min=0)] = 0,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="wide: also the claim and the id of the trace of each event.")
+    ] = None,
 ) -> None:
     """List every event of a run: what was in flight, who wrote it, who answered which request. With --turns: which
     messages, where it branched, and what was cleared."""
+    session.not_of_turns(output=output)
+    if output not in (None, "wide"):
+        raise Failure(USAGE, f"--output is wide, not {output!r}.")
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
-    columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
+    columns, row = (WIDE_EVENT_COLUMNS, wide_event_row) if output else (EVENT_COLUMNS, event_row)
+    if session.turns:
+        columns, row = TURN_COLUMNS, turn_row
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
 
@@ -270,6 +281,8 @@ async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) ->
 def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
     if kind is TURNS:
         return f"{type_text(header)}  {roles_text(header)}".rstrip()
+    if header.type == "tombstone":
+        return f"{what_of(header)}  {about_text(header)}".rstrip()
     return f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"
 
 

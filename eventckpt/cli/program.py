@@ -9,7 +9,21 @@ from ..exit_codes import MEANINGS, without_extra
 try:
     import typer
 
-    from . import archive, backup, check, compare, import_storage, inspect, manage, migrate, preflight, sessions
+    from . import (
+        annotate,
+        answer,
+        archive,
+        backup,
+        check,
+        compare,
+        import_storage,
+        info,
+        inspect,
+        manage,
+        migrate,
+        preflight,
+        sessions,
+    )
 except ModuleNotFoundError as _gone:
     raise without_extra("eventckpt", "cli", ("rich", "typer"), _gone) from _gone
 
@@ -24,7 +38,21 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _module in (inspect, sessions, compare, check, preflight, manage, migrate, archive, import_storage, backup):
+for _module in (
+    inspect,
+    info,
+    sessions,
+    compare,
+    check,
+    answer,
+    preflight,
+    annotate,
+    manage,
+    migrate,
+    archive,
+    import_storage,
+    backup,
+):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 
 

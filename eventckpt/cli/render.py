@@ -8,23 +8,30 @@ from typing import Any, Final
 import msgspec
 
 from ..codec.tree import Tree
-from ..events import CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import Annotation, CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
 from ..runs import status as status_of
+from ..traceparent import trace_id_in
 from .output import Column, Output, plain_tree, safe, tree_lines
 
 __all__ = [
     "EVENT_COLUMNS",
     "RUN_COLUMNS",
+    "WIDE_EVENT_COLUMNS",
+    "about_text",
     "event_fields",
     "event_row",
     "held_fields",
     "not_gone_yet",
     "pruned_text",
+    "run_fields",
     "run_row",
+    "said_text",
     "show_event",
     "standing",
     "standing_of",
     "time_text",
+    "what_of",
+    "wide_event_row",
 ]
 
 RUN_COLUMNS: Final = [
@@ -37,6 +44,7 @@ RUN_COLUMNS: Final = [
     Column("last written"),
     Column("actor"),
     Column("waits for"),
+    Column("annotations"),
 ]
 EVENT_COLUMNS: Final = [
     Column("seq", right=True),
@@ -52,6 +60,7 @@ EVENT_COLUMNS: Final = [
     Column("as"),
     Column("actor"),
 ]
+WIDE_EVENT_COLUMNS: Final = [*EVENT_COLUMNS, Column("claim", right=True), Column("trace")]
 
 
 _HASH: Final = 12  # digits of a graph's hash that are shown
@@ -67,6 +76,8 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
     out.line(f"  superstep {event.iteration_count}{standing_of(event)}, recorded {time_text(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
+    if trace_id := trace_id_in(event.traceparent):
+        out.line(f"  in trace {trace_id}")
     if event.migration is not None:
         out.line(f"  made by the migration {event.migration.name}{_graph_change(event, event.migration)}")
     for name in ("messages", "pending_request_info_events", "state", "metadata"):
@@ -86,9 +97,11 @@ def _graph_change(event: CheckpointEvent, migration: Migration) -> str:
 
 
 def event_fields(event: CheckpointEvent) -> dict[str, Any]:
-    """The header of an event as JSON. What is deleted says nothing of how the run stands."""
+    """The header of an event as JSON, and in a word what it is. What is deleted says nothing of how the run stands."""
     return msgspec.structs.asdict(event.header()) | {
+        "what": what_of(event),
         "status": status_of(event) if event.type == "checkpoint" else None,
+        "trace_id": trace_id_in(event.traceparent),
     }
 
 
@@ -106,6 +119,11 @@ def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
     return before + standing(status_of(event), event.summary.pending_requests)
 
 
+def run_fields(info: RunInfo) -> dict[str, Any]:
+    """A run as JSON."""
+    return msgspec.structs.asdict(info) | {"trace_id": trace_id_in(info.traceparent)}
+
+
 def run_row(info: RunInfo) -> list[str]:
     """A run in the cells of `RUN_COLUMNS`."""
     waits = ", ".join(f"{asked.source_executor_id}: {asked.request_type}" for asked in info.pending_requests)
@@ -119,6 +137,7 @@ def run_row(info: RunInfo) -> list[str]:
         time_text(info.recorded_at),
         info.actor or "",
         waits,
+        said_text(info),
     ]
 
 
@@ -132,7 +151,7 @@ def event_row(event: CheckpointEvent) -> list[str]:
     return [
         str(event.seq),
         time_text(event.recorded_at),
-        "prune record" if event.pruned else "migration" if event.migration else event.type,
+        what_of(event),
         str(event.iteration_count),
         event.checkpoint_id,
         messages,
@@ -140,9 +159,38 @@ def event_row(event: CheckpointEvent) -> list[str]:
         ", ".join(summary.answered_requests),
         f"{payload.raw_size:,}" if payload else "",
         f"{payload.stored_size:,}" if payload else "",
-        stored_as or pruned_text(event),
+        stored_as or about_text(event),
         event.actor or "",
     ]
+
+
+def wide_event_row(event: CheckpointEvent) -> list[str]:
+    """An event in the cells of `WIDE_EVENT_COLUMNS`: also the claim that was in force, and the trace of its span."""
+    claim = "" if event.claim is None else str(event.claim)
+    return [*event_row(event), claim, trace_id_in(event.traceparent) or ""]
+
+
+def what_of(event: CheckpointEvent) -> str:
+    """What kind of event of a run it is."""
+    if event.is_claim:
+        return "claim"
+    if event.is_annotation:
+        return "annotation"
+    return "prune record" if event.is_removal else "migration" if event.migration else event.type
+
+
+def about_text(event: CheckpointEvent) -> str:
+    """What an event that holds no checkpoint says."""
+    if event.is_annotation and event.annotation is not None:
+        return said_text(event.annotation) or "no tags, not on hold"
+    return pruned_text(event) if event.is_removal else ""
+
+
+def said_text(said: Annotation | RunInfo) -> str:
+    """What was said about a run: how it ended and why, its tags, a hold."""
+    outcome = [said.outcome + (f": {said.reason}" if said.reason else "")] if said.outcome else []
+    tags = [f"{name}={value}" for name, value in said.tags.items()]
+    return ", ".join([*outcome, *tags, *(["on hold"] if said.hold else [])])
 
 
 def pruned_text(event: CheckpointEvent) -> str:

@@ -10,6 +10,7 @@ from .checkpoint_storage import (
     OnSaveError,
     RunCheckpointStorage,
 )
+from .claims import RunClaim
 from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict
 from .sqlite import SqliteCheckpointStorage
@@ -22,5 +23,6 @@ __all__ = [
     "Resolver",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
+    "RunClaim",
     "SqliteCheckpointStorage",
 ]

@@ -6,25 +6,35 @@ runs more than once at a time should use.
 
 from __future__ import annotations
 
+import asyncio
+import os
+import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
 from .. import settings
+from ..clock import SYSTEM_CLOCK, Clock
 from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..events import MAX_RUN_ID
+from ..errors import CheckpointConflictError, ClaimLostError, RunNotFoundError
+from ..events import MAX_RUN_ID, Outcome, StreamId
 from ..log import logger_of
 from ..stores import EventStore
 from ..text import is_name, safe
-from . import telemetry
+from . import telemetry, tracing
+from .annotations import change_of, place_of
+from .claiming import LONGEST_CLAIM, Claims
+from .claims import RunClaim
 from .load import Reader
 from .memory import Bound, Memory
 from .payloads import BaseCache, Payloads
 from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict, Writer
+from .summary import MAX_NAME, check_answers
 
 __all__ = [
     "EventCheckpointStorage",
@@ -49,6 +59,7 @@ class _Core(NamedTuple):
     memory: Memory
     writer: Writer
     reader: Reader
+    claims: Claims
     on_save_error: OnSaveError | None
 
 
@@ -68,7 +79,9 @@ class _Checkpoints:
             CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`; also where the
                 checkpoint could be stored but not loaded again, and where its id is to name its run and is too long
                 for that (255 characters).
-            CheckpointConflictError: another writer has continued the run, and `on_conflict` is "raise".
+            CheckpointConflictError: another writer has continued the run, or has the claim on it, and `on_conflict` is
+                "raise".
+            ClaimLostError: the claim that is held through this handle was lost.
             CheckpointStoreError: the engine failed; nothing half-written is left.
             TypeError: it is no `WorkflowCheckpoint`.
         """
@@ -78,9 +91,16 @@ class _Checkpoints:
         started = time.perf_counter()
         outcome = "failed"
         try:
-            outcome = await self._core.writer.save(checkpoint, self._bound)
+            with tracing.span("save", workflow_name, self._run_id, checkpoint_id) as span:
+                saved = await self._core.writer.save(checkpoint, self._bound, traceparent=span.traceparent)
+                span.saved(*saved)
+            outcome = saved.outcome
         except Exception as error:
             self._report(checkpoint, error)
+            if isinstance(error, ClaimLostError):
+                # The body of the claim is being cancelled. Here it is to end, if this is its task: a graph workflow
+                # goes on after an error of a save, and would begin another step.
+                await asyncio.sleep(0)
             raise
         finally:
             telemetry.saves.add(1, {"outcome": outcome})
@@ -104,7 +124,10 @@ class _Checkpoints:
         As long as nobody saves the checkpoint with other content, the hash is the same in every process. Foundry's host
         asks for it: of a storage that has none it hashes what it encodes anew, which differs where a state holds a set.
         """
-        return await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+        with tracing.span("load", self.workflow_name, self._run_id, checkpoint_id) as span:
+            loaded = await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
+            span.loaded(loaded.event)
+        return loaded.checkpoint, loaded.raw_sha256
 
     async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
         """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
@@ -122,7 +145,10 @@ class _Checkpoints:
                 never given in its place.
             CheckpointStoreError: the engine failed.
         """
-        return await self._core.reader.latest(self._learn(workflow_name), self._bound)
+        with tracing.span("load", self._learn(workflow_name), self._run_id) as span:
+            loaded = await self._core.reader.latest(workflow_name, self._bound)
+            span.loaded(loaded.event if loaded is not None else None)
+        return loaded.checkpoint if loaded is not None else None
 
     async def delete(self, checkpoint_id: str) -> bool:
         """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
@@ -175,10 +201,17 @@ class RunCheckpointStorage(_Checkpoints):
     """
 
     def __init__(
-        self, core: _Core, run_id: str, workflow_name: str | None, *, confined: bool = False, looks: bool = False
+        self,
+        core: _Core,
+        run_id: str,
+        workflow_name: str | None,
+        *,
+        confined: bool = False,
+        looks: bool = False,
+        actor: str | None = None,
     ) -> None:
         self._core = core
-        self._bound = Bound(run_id, confined=confined, looks=looks)
+        self._own = self._bound = Bound(run_id, confined=confined, looks=looks, actor=actor)
         self.run_id = run_id
         self.workflow_name = workflow_name
 
@@ -189,7 +222,139 @@ class RunCheckpointStorage(_Checkpoints):
         `get_latest` and the lists keep to `run_id`, and `for_run(forked_to)` reads the fork. The next `get_latest` or
         `load` through this handle ends the conflict: what is saved after that goes to `run_id` again.
         """
-        return self._bound.forked_to if self._bound is not None else None
+        return self._own.forked_to
+
+    async def annotate(
+        self,
+        *,
+        outcome: Outcome | None = None,
+        reason: str | None = None,
+        tags: Mapping[str, str | None] | None = None,
+        hold: bool | None = None,
+    ) -> int:
+        """Say something about the run that this handle's saves go to; the seq of the event that says so.
+
+        It follows whatever the head is, so that it conflicts with nobody, and whoever writes to the run goes on behind
+        it. What is not given stays as it was.
+
+        Args:
+            outcome: how the run ended: "done", "failed" or "cancelled". It counts until the run's next checkpoint.
+            reason: why, 1 to 1,000 characters; with an outcome only.
+            tags: set those that are given, and take away those whose value is None; a run has at most 20, a name and a
+                value 1 to 256 characters each.
+            hold: whether nothing of the run may be removed from here on.
+
+        Raises:
+            TypeError, ValueError: nothing is given, an argument is not of this form, or which workflow the run is of
+                is not known. Nothing was written.
+            RunNotFoundError: the run has no events. Nothing was written.
+            CheckpointStoreError: the engine failed, or what is in force cannot be read.
+        """
+        change = change_of(outcome, reason, tags, hold)
+        name = self._known_workflow()
+        if name is None:
+            raise ValueError(
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was said about it: "
+                "give for_run its workflow_name."
+            )
+        return (await self._core.writer.annotate(change, self._own.execution(name), self._own)).seq
+
+    @asynccontextmanager
+    async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
+        """Around work on the run: how it ends is annotated. Where it raises an `Exception`, that is `failed`, with its
+        type and the module, function and line that raised it; where it ends otherwise and the run waits for no
+        answer, `done`. A cancellation says nothing of the run, nor does a `CheckpointConflictError`: then somebody else
+        goes on with it. Of a run without events there is nothing to say.
+
+        Args:
+            messages: also keep what the exception says, which may be of anybody's data.
+
+        Raises:
+            CheckpointStoreError: how the work ended could not be annotated. What the work itself raises comes first:
+                then that is only logged.
+        """
+        settings.flag("messages", messages)
+        try:
+            yield
+        except CheckpointConflictError:
+            raise
+        except Exception as error:
+            try:
+                await self._record("failed", place_of(error, message=messages))
+            except Exception:
+                logger.exception("That work on run %r failed could not be annotated; it is raised", self.run_id)
+            raise
+        await self._record("done", None)
+
+    async def _record(self, outcome: Outcome, reason: str | None) -> None:
+        name = self._known_workflow()
+        if name is None:
+            logger.warning("How work on run %r ended is not annotated: no checkpoint told its workflow", self.run_id)
+            return
+        if outcome == "done":
+            run_id = self._own.execution(name).stream.run_id
+            latest, _ = await self._core.reader.newest_live(name, run_id)
+            if latest is not None and latest.summary.pending_requests:
+                return
+        with suppress(RunNotFoundError):
+            await self.annotate(outcome=outcome, reason=reason)
+
+    def _known_workflow(self) -> str | None:
+        return self.workflow_name or self._own.workflow_name
+
+    def claim(self, *, ttl: float = 60, wait: float = 0) -> RunClaim:
+        """The right, for a time, to be the only one who resumes this run: `async with run.claim() as claim:`.
+
+        While it is held, saves through other handles meet another writer, and fork or raise by `on_conflict`. Reads,
+        deletions and annotations go on. It is renewed in the background, and given back at the end.
+
+        To take it is no read: where the run has gone on since this handle has read it, `get_latest` after taking it.
+
+        Args:
+            ttl: seconds, up to a day, for which it lasts without being renewed: after so long, others may take over
+                from a holder that died.
+            wait: seconds, up to a day, to wait for a claim that somebody else has.
+
+        Raises, on entering:
+            RunClaimedError: somebody else has it.
+            RunNotFoundError: the run has no events; nothing was written.
+            ValueError, TypeError: an argument is out of bounds; or it is not known which workflow's run this is.
+            CheckpointStoreError: the engine keeps no documents, or failed.
+        Raises, at the end:
+            ClaimLostError: it did not last until then. The body was cancelled when that was found.
+        """
+        settings.number("ttl", ttl, most=LONGEST_CLAIM)
+        settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
+        name = self._known_workflow()
+        if name is None:
+            raise ValueError(
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was claimed: "
+                "give for_run its workflow_name."
+            )
+        actor = self._core.writer.actor_of(self._own)
+        return RunClaim(
+            self._core.claims,
+            self._own,
+            StreamId(name, self.run_id),
+            owner=actor or f"{socket.gethostname()}:{os.getpid()}",
+            actor=actor,
+            ttl=ttl,
+            wait=wait,
+        )
+
+    def answers(self, *request_ids: str) -> None:
+        """Say which requests the next checkpoint that is saved through this handle answers: its event lists them in
+        `summary.answered_requests`, once. Graph workflows' checkpoints tell it by themselves; those of functional ones
+        do not.
+
+        Raises:
+            TypeError, ValueError: an id is no text, or too long; or there are too many.
+        """
+        for request_id in request_ids:
+            settings.text("The id of a request", request_id, longest=MAX_NAME)
+        answers = {**self._own.answers, **dict.fromkeys(request_ids)}
+        check_answers(answers)
+        self._own.answers = answers
 
 
 class EventCheckpointStorage(_Checkpoints):
@@ -218,6 +383,7 @@ class EventCheckpointStorage(_Checkpoints):
             `CheckpointDecodeError`, which names the class and the field; "warn" goes on without it, with a warning
             and the counter `eventckpt.schema_drift`. docs/evolution.md says what is drift and what is none.
         upcasters: what stored values of older classes become (`Upcaster`), before those that were registered.
+        clock: what claims are measured by: for tests.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
@@ -236,6 +402,7 @@ class EventCheckpointStorage(_Checkpoints):
         latest: Latest = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings.instance("store", store, EventStore, what="an EventStore")
         settings.choice("on_conflict", on_conflict, "fork", "raise")
@@ -256,10 +423,12 @@ class EventCheckpointStorage(_Checkpoints):
             on_drift=on_drift,
             upcasters=upcasters,
         )
+        claims = Claims(store, clock)
         self._core = _Core(
             memory=memory,
-            writer=Writer(store, codec, memory, payloads, on_conflict=on_conflict, actor=actor),
+            writer=Writer(store, codec, memory, payloads, claims, on_conflict=on_conflict, actor=actor),
             reader=Reader(store, codec, memory, payloads, store.run_store() if latest == "projection" else None),
+            claims=claims,
             on_save_error=on_save_error,
         )
 
@@ -268,7 +437,9 @@ class EventCheckpointStorage(_Checkpoints):
         """The engine: what audits, processors and listings of runs go by."""
         return self._store
 
-    def for_run(self, run_id: str, *, workflow_name: str | None = None, confined: bool = False) -> RunCheckpointStorage:
+    def for_run(
+        self, run_id: str, *, workflow_name: str | None = None, confined: bool = False, actor: str | None = None
+    ) -> RunCheckpointStorage:
         """A storage bound to the run `run_id`, itself a `CheckpointStorage`.
 
         Args:
@@ -276,6 +447,7 @@ class EventCheckpointStorage(_Checkpoints):
             workflow_name: the run's workflow; if left out, it is learnt from the first save, list or latest.
             confined: whether `load` and `delete` find only what is in this run, or in the forks that conflicts have
                 made of it: for a host that takes checkpoint ids from its clients.
+            actor: who writes through this handle, in place of the storage's actor.
 
         Raises:
             TypeError, ValueError: an argument is not of this kind; a text is blank, too long or not valid Unicode.
@@ -284,7 +456,9 @@ class EventCheckpointStorage(_Checkpoints):
         if workflow_name is not None:
             settings.text("workflow_name", workflow_name)
         settings.flag("confined", confined)
-        return RunCheckpointStorage(self._core, run_id, workflow_name, confined=confined)
+        if actor is not None:
+            settings.text("actor", actor)
+        return RunCheckpointStorage(self._core, run_id, workflow_name, confined=confined, actor=actor)
 
     def for_each(self, resolver: Resolver) -> RoutedCheckpointStorage:
         """One storage for a host that takes one for all its threads: each call goes to the run that `resolver` names.

@@ -89,8 +89,9 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(CheckpointEvent)
 
 
-def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEvent:
-    """The event of `checkpoint` without its place in a stream and without its payload.
+def header_of(checkpoint: WorkflowCheckpoint, actor: str | None, *, traceparent: str | None = None) -> CheckpointEvent:
+    """The event of `checkpoint`, written by `actor` in the span `traceparent`, without its place in a stream and
+    without its payload.
 
     Raises:
         CheckpointEncodeError: a field is of another type than the protocol's; names the field and its value.
@@ -103,6 +104,7 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None) -> CheckpointEv
         summary=summarize(checkpoint, asked_at=moment),
         actor=actor,
         recorded_at=moment,
+        traceparent=traceparent,
         **{rule.field: _checked(checkpoint, name, rule) for name, rule in _RULES.items()},
     )
     _check_loadable(header)

@@ -5,16 +5,30 @@ The events since the head that was expected tell, by their headers.
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ..errors import CheckpointConflictError
+from ..errors import CheckpointConflictError, StoreCorruptError, StreamConflict
 from ..events import CheckpointEvent, Payload, Pruned
 from ..stores import EventStore
 from ..text import safe
 from .memory import Execution, Head, Memory
 from .placement import Place
 
-__all__ = ["Behind", "Diverged", "Repeated", "answer_to", "conflict_error", "holds", "is_removed", "reason"]
+if TYPE_CHECKING:
+    from .claiming import Holder
+
+__all__ = [
+    "Behind",
+    "Diverged",
+    "Repeated",
+    "answer_to",
+    "append_behind",
+    "conflict_error",
+    "holds",
+    "is_removed",
+    "reason",
+]
 
 
 class Repeated(NamedTuple):
@@ -33,6 +47,9 @@ class Behind(NamedTuple):
 
 class Diverged(NamedTuple):
     """Another writer has continued the run."""
+
+    claim: int = 0
+    """The epoch of the last claim that was taken meanwhile; 0: none was."""
 
 
 Answer: TypeAlias = Repeated | Behind | Diverged
@@ -62,7 +79,46 @@ async def answer_to(
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
     if located is not None and event.payload and holds(located.event, event.payload):
         return Repeated(located.event)
-    return Diverged()
+    return Diverged(max((header.seq for header in since if header.is_claim), default=0))
+
+
+async def append_behind(
+    store: EventStore, head: Head, event_after: Callable[[Head], Awaitable[CheckpointEvent]]
+) -> CheckpointEvent | None:
+    """Append a tombstone, which conflicts with nobody: it follows whatever the head is.
+
+    Returns the event, once it is there; None where the whole run was removed in the meantime.
+
+    Args:
+        store: the engine.
+        head: the last event that was seen of the run.
+        event_after: the event that is to follow that; asked again where the run went on meanwhile.
+
+    Raises:
+        StoreCorruptError: nothing can follow the head, as the store itself tells it.
+    """
+    while True:
+        event = await event_after(head)
+        try:
+            await store.append(event)
+        except StreamConflict as conflict:
+            if conflict.head is None:
+                return None
+            if conflict.head.seq < event.seq:  # the same again: no writer was faster
+                raise _nothing_follows(event) from conflict
+            head = Head.of(conflict.head)
+        else:
+            return event
+
+
+def _nothing_follows(event: CheckpointEvent) -> StoreCorruptError:
+    what = f"Checkpoint {safe(event.checkpoint_id)} was not deleted" if event.checkpoint_id else "Nothing was written"
+    return StoreCorruptError(
+        f"{what}: run {event.run_id!r} of workflow {event.workflow_name!r} takes no event at seq {event.seq}, though "
+        f"nothing is there. Its last event, at seq {event.seq - 1}, is damaged, or is the last that a run can have: "
+        "`eventckpt verify` tells which; or an import of the run was cut off: import it again. "
+        "Checkpoints of the run can still be loaded; save what goes on from them to another run."
+    )
 
 
 def is_removed(bases: tuple[int, ...], pruned: tuple[Pruned, ...]) -> bool:
@@ -76,15 +132,17 @@ def holds(event: CheckpointEvent, payload: Payload) -> bool:
 
 
 def conflict_error(
-    place: Place, head: CheckpointEvent | None, checkpoint_id: str, *, forks: bool
+    place: Place, head: CheckpointEvent | None, checkpoint_id: str, *, forks: bool, holder: Holder | None = None
 ) -> CheckpointConflictError:
-    """The error of a save that another writer was faster than: it does not fork, or `forks` and finds no name left."""
+    """The error of a save that another writer was faster than, or has the claim: it does not fork, or `forks` and finds
+    no name left."""
     stream, seq = place.stream, place.head.seq + 1
     at = f"its head is seq {head.seq}, checkpoint {safe(head.checkpoint_id)}" if head else "its head is unknown"
     why = "and so is every name for a fork of it" if forks else at
+    taken = f": seq {seq} is taken, {why}" if holder is None or forks else ""
     advice = "give the checkpoint another id" if forks else "use on_conflict='fork'"
     return CheckpointConflictError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place)}: seq {seq} is taken, {why}; "
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place, holder)}{taken}; "
         f"checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and go on from there, or "
         f"{advice}.",
         stream=stream,
@@ -93,8 +151,10 @@ def conflict_error(
     )
 
 
-def reason(place: Place) -> str:
+def reason(place: Place, holder: Holder | None = None) -> str:
     """Why a run could not be gone on with."""
+    if holder is not None:
+        return f"is {holder.named()}"
     if place.head.seq > 0:
         return "was continued by another writer"
     return "has events that this storage has not read (get_latest or load first, to continue it)"

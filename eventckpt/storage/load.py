@@ -51,10 +51,15 @@ _HINTS: Final = 4  # documents that are followed to no live checkpoint before th
 
 
 class Loaded(NamedTuple):
-    """A checkpoint, and what its payload's raw bytes hash to."""
+    """A checkpoint, and the event that it was read from."""
 
     checkpoint: WorkflowCheckpoint
-    raw_sha256: str
+    event: CheckpointEvent
+
+    @property
+    def raw_sha256(self) -> str:
+        """What the raw bytes of its payload hash to."""
+        return self.event.payload.raw_sha256 if self.event.payload is not None else ""
 
 
 class _RemovedError(CheckpointDecodeError):
@@ -112,7 +117,7 @@ class Reader:
             bound.goes_on(execution)
         self._memory.note(tip)
         self._memory.has_answer(event)
-        return Loaded(checkpoint, event.payload.raw_sha256 if event.payload is not None else "")
+        return Loaded(checkpoint, event)
 
     async def _head_of(self, stream: StreamId, located: FoundEvent) -> Head:
         """Where a run stands, which may be the one that was just looked into."""
@@ -157,7 +162,7 @@ class Reader:
             stream = StreamId(stream.workflow_name, parent.run_id)
         return False
 
-    async def latest(self, workflow_name: str, bound: Bound | None) -> WorkflowCheckpoint | None:
+    async def latest(self, workflow_name: str, bound: Bound | None) -> Loaded | None:
         """The live checkpoint committed last. An undecodable one raises: it never gives way to an older one.
 
         Over all runs, the projection says which, if this reader was given one; of a single run, the log itself is as
@@ -169,19 +174,20 @@ class Reader:
             return await self._projected(self._runs, workflow_name)
         return await self._logged(workflow_name, bound, bound.run_id if bound else None)
 
-    async def _logged(self, workflow_name: str, bound: Bound | None, run_id: str | None) -> WorkflowCheckpoint | None:
+    async def _logged(self, workflow_name: str, bound: Bound | None, run_id: str | None) -> Loaded | None:
         execution = bound.execution(workflow_name) if bound else None
         since = execution.version if execution else 0
         pauses = iter(_PAUSES)
         while True:
             header, head, event = await self._newest(workflow_name, run_id)
-            checkpoint: WorkflowCheckpoint | None = None
+            loaded: Loaded | None = None
             if event is not None:
                 try:
                     checkpoint, _ = await self._decoded(event)
                 except _RemovedError:
                     event = None
                 else:
+                    loaded = Loaded(checkpoint, event)
                     self._memory.note(Tip.of(event, head))
                     self._memory.has_answer(event)
                     if execution is None:
@@ -190,7 +196,7 @@ class Reader:
                 if bound is not None and execution is not None:
                     execution.saw(head, since=since)
                     bound.goes_on(execution)
-                return checkpoint
+                return loaded
             # Removed since it was listed, or a replica that lags was asked: the listing tells, and an older one is not
             # given for it.
             pause = next(pauses, None)
@@ -204,16 +210,16 @@ class Reader:
     async def _newest(
         self, workflow_name: str, run_id: str | None
     ) -> tuple[CheckpointEvent | None, Head, CheckpointEvent | None]:
-        """What `_newest_live` gives, and the event, whole; None where it cannot be read. What was written last is
+        """What `newest_live` gives, and the event, whole; None where it cannot be read. What was written last is
         mostly a checkpoint, of which nothing says otherwise: then that is all that is read."""
         last = await self._store.last(workflow_name, run_id)
         if last is not None and last.type == "checkpoint":
             return last, Head.of(last), last
-        header, head = await self._newest_live(workflow_name, run_id)
+        header, head = await self.newest_live(workflow_name, run_id)
         event = next(iter(await self._store.read(header.stream, header.seq)), None) if header else None
         return header, head, event
 
-    async def _newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
+    async def newest_live(self, workflow_name: str, run_id: str | None) -> tuple[CheckpointEvent | None, Head]:
         """The header of the live checkpoint committed last, and the head of its run; without any, that of the last
         run that was looked through."""
         found: CheckpointEvent | None = None
@@ -247,7 +253,7 @@ class Reader:
                     return True
         return False
 
-    async def _projected(self, runs: RunStore, workflow_name: str) -> WorkflowCheckpoint | None:
+    async def _projected(self, runs: RunStore, workflow_name: str) -> Loaded | None:
         """What the newest document points at. A document is a hint: where the log says otherwise, its run is asked, and
         the next document where that has no live checkpoint; after a few of them, or without any, the log."""
         left_out: list[StreamId] = []
@@ -260,10 +266,10 @@ class Reader:
                     self._memory.note(Tip.of(located.event, head))
                     self._memory.has_answer(located.event)
                     self._memory.looked_at(located.event, head)
-                    return checkpoint
-            checkpoint = await self._logged(workflow_name, None, info.run_id)
-            if checkpoint is not None:
-                return checkpoint
+                    return Loaded(checkpoint, located.event)
+            loaded = await self._logged(workflow_name, None, info.run_id)
+            if loaded is not None:
+                return loaded
             left_out.append(info.stream)
         return await self._logged(workflow_name, None, None)
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import asyncio
 from contextvars import ContextVar
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
 
 from ..errors import CheckpointStoreError
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..lru import Lru
 from .attempts import Attempts
+
+if TYPE_CHECKING:
+    from .claims import RunClaim
 
 __all__ = [
     "EMPTY",
@@ -181,7 +184,7 @@ class Execution:
             self._learn(Head.of(event), read_to=self.read_to, streams=self.streams)
 
     def deleted(self, tombstone: CheckpointEvent) -> None:
-        """Whom it serves has deleted a checkpoint, right behind what it has seen."""
+        """Whom it serves has written a tombstone: it counts as seen where it is right behind what was."""
         follows = tombstone.seq - 1, tombstone.previous_digest
         if tombstone.stream == self.stream and self.head is not None and self.head[:2] == follows:
             self._learn(Head.of(tombstone), read_to=self.read_to, streams=self.streams)
@@ -221,16 +224,27 @@ class Bound:
         run_id: the run.
         confined: whether the handle finds nothing outside of its run.
         looks: whether its first save looks where the run stands, as if that had been read.
+        actor: who writes through it, in place of the storage's actor.
     """
 
-    def __init__(self, run_id: str, *, confined: bool = False, looks: bool = False) -> None:
+    def __init__(self, run_id: str, *, confined: bool = False, looks: bool = False, actor: str | None = None) -> None:
         self.run_id = run_id
         self.confined = confined
+        self.actor = actor
+        self.claim: RunClaim | None = None
+        """The claim that is held through the handle."""
+        self.answers: dict[str, None] = {}
+        """Ids of the requests that the next event answers."""
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
         self._in_use: WeakValueDictionary[str, Execution] = WeakValueDictionary()
         self._loaded: Lru[str, Tip] = Lru(_LOADED)
         self._loads = looks
         self._last: Execution | None = None
+
+    @property
+    def workflow_name(self) -> str | None:
+        """That of what went through the handle last."""
+        return self._last.stream.workflow_name if self._last is not None else None
 
     @property
     def forked_to(self) -> str | None:
@@ -245,6 +259,15 @@ class Bound:
         self._executions.put(workflow_name, execution)
         self._in_use[workflow_name] = execution
         return execution
+
+    def claimed(self, claim: RunClaim, event: CheckpointEvent) -> None:
+        """`event` took a claim for the handle. That is no read: what came before it and was not seen, is not seen."""
+        self.claim = claim
+        self.execution(event.workflow_name).deleted(event)
+
+    def epoch(self, stream: StreamId) -> int:
+        """That of the claim on a run that is held through the handle; 0: none is."""
+        return self.claim.epoch if self.claim is not None and self.claim.stream == stream else 0
 
     def versions(self) -> dict[str, int]:
         """Of each execution, how much it has learnt; see `saw`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple, TypeAlias
 
+import msgspec
 from agent_framework import WorkflowCheckpoint
 
 from ..codec import CheckpointCodec, Encoded
@@ -17,7 +18,7 @@ from ..errors import (
     CheckpointEncodeError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
-    StoreCorruptError,
+    ClaimLostError,
     StoreLockedError,
     StoreUnavailableError,
     StreamConflict,
@@ -28,19 +29,31 @@ from ..stores import EventStore, FoundEvent
 from ..text import safe
 from ..threads import off_the_loop
 from . import telemetry
+from .annotations import Change, annotate
+from .claiming import Claims, Holder
+from .claims import RunClaim
 from .compose import event_at, header_of, tombstone_after
-from .conflict import Diverged, Repeated, answer_to, conflict_error, holds, is_removed, reason
-from .memory import Bound, Execution, Head, Memory, Tip
+from .conflict import Diverged, Repeated, answer_to, append_behind, conflict_error, holds, is_removed, reason
+from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
 from .questions import asked_since
+from .summary import answering
 
-__all__ = ["OnConflict", "Outcome", "Writer"]
+__all__ = ["OnConflict", "Outcome", "Saved", "Writer"]
 
 logger: Final = logger_of("eventckpt")
 
 OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
+
+
+class Saved(NamedTuple):
+    """What became of a checkpoint."""
+
+    outcome: Outcome
+    event: CheckpointEvent
+    """Where it is: the event that holds it."""
 
 
 class _Save(NamedTuple):
@@ -50,6 +63,12 @@ class _Save(NamedTuple):
     """Its header, without a place."""
     raw: bytes
     execution: Execution
+    bound: Bound | None
+
+    @property
+    def claim(self) -> RunClaim | None:
+        """The claim that is held through the handle."""
+        return self.bound.claim if self.bound is not None else None
 
 
 class Writer:
@@ -61,6 +80,7 @@ class Writer:
         codec: CheckpointCodec,
         memory: Memory,
         payloads: Payloads,
+        claims: Claims,
         *,
         on_conflict: OnConflict,
         actor: str | None,
@@ -69,14 +89,22 @@ class Writer:
         self._codec = codec
         self._memory = memory
         self._payloads = payloads
+        self._claims = claims
         self._on_conflict = on_conflict
         self._actor = actor
         self._placement = Placement(store, memory)
 
-    async def save(self, checkpoint: WorkflowCheckpoint, bound: Bound | None) -> Outcome:
-        """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to."""
+    def actor_of(self, bound: Bound | None) -> str | None:
+        """Who writes through a handle."""
+        return self._actor if bound is None or bound.actor is None else bound.actor
+
+    async def save(
+        self, checkpoint: WorkflowCheckpoint, bound: Bound | None, *, traceparent: str | None = None
+    ) -> Saved:
+        """Append `checkpoint` to the run that `bound` is of, or to the one that its lineage leads to; an event that is
+        written says which span wrote it."""
         # Everything that reads the live state happens before the first await: the workflow may go on changing it.
-        draft = header_of(checkpoint, self._actor)
+        draft = header_of(checkpoint, self.actor_of(bound), traceparent=traceparent)
         raw = await self._loadable(draft, self._codec.encode_in_pieces(checkpoint))
         execution, elsewhere = await self._placement.execution_of(draft, bound)
         if bound is not None:
@@ -85,18 +113,25 @@ class Writer:
         async with execution.turn:
             if execution.outage is not None and execution.outage is not outage:
                 raise _not_tried(draft, execution.outage)
+            answers = tuple(bound.answers) if bound is not None else ()
+            draft = msgspec.structs.replace(draft, summary=answering(draft.summary, answers))
+            save = _Save(draft, raw, execution, bound)
+            if save.claim is not None:
+                save.claim.check()
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                asked = asked_since(draft, place.own, place.parent)
-                outcome = await self._save(_Save(asked, raw, execution), place)
+                asked = asked_since(save.draft, place.own, place.parent)
+                saved = await self._save(save._replace(draft=asked), place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise
         if bound is None:
             self._memory.saved(draft.workflow_name, draft.checkpoint_id, execution)
-        return outcome
+        else:
+            bound.answers = {each: None for each in bound.answers if each not in answers}
+        return saved
 
-    async def _save(self, save: _Save, place: Place) -> Outcome:
+    async def _save(self, save: _Save, place: Place) -> Saved:
         packed = await self._packed(save, place)
         there = await self._present(save, place)
         if there is not None and holds(there.event, packed.payload):
@@ -104,9 +139,15 @@ class Writer:
             if there.event.seq == place.head.seq + 1:  # an earlier try, or as good as one
                 save.execution.caught_up(there.event.stream, Head.of(there.event))
             self._memory.note(Tip.of(there.event, Head.of(there.head)))
-            return "repeated"
+            return Saved("repeated", there.event)
+        epoch = save.bound.epoch(place.stream) if save.bound is not None else 0
+        seen = epoch
         while True:
-            event = event_at(save.draft, place.stream, place.head, packed, place.forked_from)
+            if place.head.claim > seen:  # mostly there is none
+                seen = place.head.claim
+                if (holder := await self._met(save, place)) is not None:
+                    return await self._diverged(save, place, packed, holder)
+            event = event_at(save.draft, place.stream, place.head, packed, place.forked_from, epoch or None)
             self._memory.sends(event)
             save.execution.sends(event)
             try:
@@ -115,12 +156,14 @@ class Writer:
                 self._memory.has_answer(event)
                 answer = await answer_to(self._store, place, event, save.execution, self._memory)
                 if isinstance(answer, Diverged):
+                    if save.claim is not None and 0 < epoch < answer.claim:
+                        raise _lost(save.claim, place, conflict.head) from conflict
                     return await self._diverged(save, place, packed, conflict)
                 if isinstance(answer, Repeated):
                     self._memory.has_answer(answer.event)
                     save.execution.caught_up(place.stream, Head.of(answer.event))
                     self._note(answer.event, save)
-                    return "repeated"
+                    return Saved("repeated", answer.event)
                 save.execution.caught_up(place.stream, answer.head)
                 place = place.after(answer.head)
                 if is_removed(packed.payload.bases, answer.pruned):
@@ -132,7 +175,18 @@ class Writer:
                 telemetry.stored.add(packed.payload.stored_size)
                 if event.seq == 1 and event.forked_from is None and event.previous_checkpoint_id is not None:
                     _warn_of_its_parent(event)
-                return "saved"
+                return Saved("saved", event)
+
+    async def _met(self, save: _Save, place: Place) -> Holder | None:
+        """Who has the claim that was in force at the head of a run, and is not the one that this save is made under;
+        None: it was given back, or left.
+
+        Raises:
+            ClaimLostError: it was taken after the one that this save is made under.
+        """
+        if save.claim is not None and save.claim.stream == place.stream:
+            raise _lost(save.claim, place, None)
+        return await self._claims.holder(place.stream)
 
     async def _packed(self, save: _Save, place: Place) -> Packed:
         """A delta against what the lineage's last event rests on, if that is known to be there still; a snapshot."""
@@ -173,22 +227,26 @@ class Writer:
         """
         if located is None:
             return False
-        head = Head.of(located.head)
-        while True:
-            tombstone = tombstone_after(located.event, head, self._actor)
-            try:
-                await self._store.append(tombstone)
-            except StreamConflict as conflict:
-                if conflict.head is None:
-                    return False  # the whole run was removed in the meantime
-                if conflict.head.seq < tombstone.seq:  # the same again: no writer was faster
-                    raise _nothing_follows(tombstone) from conflict
-                head = Head.of(conflict.head)
-            else:
-                self._memory.forget(tombstone)
-                for execution in self._affected(tombstone, bound):
-                    execution.deleted(tombstone)
-                return True
+        deleted, actor = located.event, self.actor_of(bound)
+        epoch = bound.epoch(deleted.stream) if bound is not None else 0
+
+        async def after(head: Head) -> CheckpointEvent:
+            return tombstone_after(deleted, head._replace(claim=max(head.claim, epoch)), actor)
+
+        tombstone = await append_behind(self._store, Head.of(located.head), after)
+        if tombstone is None:
+            return False
+        self._memory.forget(tombstone)
+        for execution in self._affected(tombstone, bound):
+            execution.deleted(tombstone)
+        return True
+
+    async def annotate(self, change: Change, execution: Execution, bound: Bound) -> CheckpointEvent:
+        """Say something about the run that the saves of an execution go to; see `annotations.annotate`."""
+        head, actor = execution.head or EMPTY, self.actor_of(bound)
+        event = await annotate(self._store, execution.stream, change, head=head, actor=actor)
+        execution.deleted(event)
+        return event
 
     def _affected(self, tombstone: CheckpointEvent, bound: Bound | None) -> tuple[Execution, ...]:
         if bound is not None:
@@ -208,17 +266,19 @@ class Writer:
             ) from error
         return encoded.raw
 
-    async def _diverged(self, save: _Save, place: Place, packed: Packed, conflict: StreamConflict) -> Outcome:
-        """Another writer took the run: go on in a run of our own, or say so."""
+    async def _diverged(self, save: _Save, place: Place, packed: Packed, why: StreamConflict | Holder) -> Saved:
+        """Another writer took the run, or has the claim on it: go on in a run of our own, or say so."""
         draft = save.draft
+        conflict, holder = (why, None) if isinstance(why, StreamConflict) else (None, why)
+        head = conflict.head if conflict is not None else None
         if self._on_conflict == "raise":
-            raise conflict_error(place, conflict.head, draft.checkpoint_id, forks=False) from conflict
+            raise conflict_error(place, head, draft.checkpoint_id, forks=False, holder=holder) from conflict
         began = await self._begun(save.execution)
         if began is not None:  # by a save before this one, which never heard of it
             save.execution.diverted_to(began)
             if began.checkpoint_id == draft.checkpoint_id and holds(began, packed.payload):
                 self._note(began, save)
-                return "forked"
+                return Saved("forked", began)
             return await self._save(save, continues(began.stream, Head.of(began), place.parent))
         for fork in forks(place, draft.checkpoint_id):
             packed = await self._payloads.encode(save.raw, fork.stream)
@@ -238,13 +298,13 @@ class Writer:
                 "Run %r of workflow %r %s; checkpoint %s goes on as run %r.",
                 place.stream.run_id,
                 place.stream.workflow_name,
-                reason(place),
+                reason(place, holder),
                 draft.checkpoint_id,
                 fork.stream.run_id,
             )
-            return "forked"
+            return Saved("forked", event)
         save.execution.began = None
-        raise conflict_error(place, conflict.head, draft.checkpoint_id, forks=True)
+        raise conflict_error(place, head, draft.checkpoint_id, forks=True, holder=holder)
 
     async def _begun(self, execution: Execution) -> CheckpointEvent | None:
         """The first event of a fork that an earlier save of this execution has begun, if it is there."""
@@ -260,6 +320,10 @@ class Writer:
         self._payloads.wrote(event, save.raw)
 
 
+def _lost(claim: RunClaim, place: Place, head: CheckpointEvent | None) -> ClaimLostError:
+    return claim.lose("somebody else has taken it since", expected_seq=place.head.seq + 1, head=head)
+
+
 def _warn_of_its_parent(event: CheckpointEvent) -> None:
     logger.warning(
         "Checkpoint %s of workflow %r follows %s, which is not in this store; its run begins here.",
@@ -273,14 +337,4 @@ def _not_tried(draft: CheckpointEvent, outage: CheckpointStoreError) -> Checkpoi
     return type(outage)(
         f"Checkpoint {safe(draft.checkpoint_id)} of workflow {draft.workflow_name!r} was not saved: the save before it "
         f"through the same storage found the store out of reach. Trying again is safe. {safe(outage)}"
-    )
-
-
-def _nothing_follows(tombstone: CheckpointEvent) -> StoreCorruptError:
-    return StoreCorruptError(
-        f"Checkpoint {safe(tombstone.checkpoint_id)} was not deleted: run {tombstone.run_id!r} of workflow "
-        f"{tombstone.workflow_name!r} takes no event at seq {tombstone.seq}, though nothing is there. Its last event, "
-        f"at seq {tombstone.seq - 1}, is damaged, or is the last that a run can have: `eventckpt verify` tells which; "
-        "or an import of the run was cut off: import it again. "
-        "Checkpoints of the run can still be loaded; save what goes on from them to another run."
     )

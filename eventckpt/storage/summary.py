@@ -12,18 +12,21 @@ from functools import cache
 from typing import Any, Final
 
 import agent_framework
+import msgspec
 from agent_framework import WorkflowCheckpoint
 
 from ..events import NO_SUMMARY, PendingRequest, Summary
 from .plain_text import MAX_NAME, is_class, key_of, text_of
 from .questions import prompt_of, response_type_of
 
-__all__ = ["MAX_NAME", "MAX_SIZE", "MAX_STATE_KEYS", "summarize"]
+__all__ = ["MAX_NAME", "MAX_SIZE", "MAX_STATE_KEYS", "answering", "check_answers", "summarize"]
 
 MAX_STATE_KEYS: Final = 100
 """How many state keys a header lists, so that a state with very many does not make every event large."""
 MAX_SIZE: Final = 1_500_000
 """Bytes of all names in a header together, as JSON. An item of Cosmos DB holds 2 MB, and a header has no parts."""
+
+_MAX_ANSWERS: Final = 100_000  # bytes of the ids that were named beside what a checkpoint tells, as JSON
 
 _AROUND: Final = 30  # bytes of JSON around a name: quotes, the key, a count
 _ESCAPED: Final = 12  # bytes that one character may take
@@ -58,6 +61,26 @@ def summarize(checkpoint: WorkflowCheckpoint, *, asked_at: str = "") -> Summary:
         more_state_keys=len(keys) - len(state_keys),
     )
     return NO_SUMMARY if summary == NO_SUMMARY else summary  # which is stored by leaving it out, that one alone
+
+
+def answering(summary: Summary, request_ids: Iterable[str]) -> Summary:
+    """A summary that lists these requests as answered, too."""
+    answered = tuple(dict.fromkeys((*summary.answered_requests, *request_ids)))
+    if answered == summary.answered_requests:
+        return summary
+    return msgspec.structs.replace(summary, answered_requests=answered)
+
+
+def check_answers(request_ids: Iterable[str]) -> None:
+    """Whether there is room in a header for these.
+
+    Raises:
+        ValueError: there is not.
+    """
+    if not _Room(_MAX_ANSWERS).holds(*request_ids):
+        raise ValueError(
+            f"The ids of the answered requests have more than {_MAX_ANSWERS:,} bytes: name those of one save at a time."
+        )
 
 
 class _Room:

@@ -177,7 +177,7 @@ async def told(store: EventStore, info: RunInfo) -> RunInfo | None:
             is_its_own = is_its_own or (header.seq, header.digest) == (info.seq, info.digest)
             if not is_its_own or is_newer(header):
                 return None
-            if header.pruned:
+            if header.pruned or header.annotation is not None:
                 return await _folded_anew(store, info)
             if alive.is_live(header):
                 return pointing(info, header)

@@ -131,6 +131,6 @@ async def removals_of(store: EventStore, stream: StreamId) -> Removals:
     """What a run's records say was removed, by its newest record, which repeats all earlier ones: to be asked about an
     event that is not there, or whose base is not."""
     located = await store.find("", stream=stream)
-    if located is None or located.event.pruned:
+    if located is None or located.event.pruned or located.event.is_annotation or located.event.is_claim:
         return Removals([located.event] if located is not None else [])
     return Removals([header async for header in store.headers(stream)])

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..clock import Clock
+from eventckpt.clock import Clock
+
 from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector

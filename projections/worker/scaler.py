@@ -13,10 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from eventckpt import settings
+from eventckpt.clock import Clock
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.log import logger_of
 
-from ..clock import Clock
 from ..engines import Engine
 from ..leases import Lease, LeaseLostError
 from ..options import RELEASING

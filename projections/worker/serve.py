@@ -12,8 +12,8 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from eventckpt import settings
+from eventckpt.clock import SYSTEM_CLOCK
 
-from ..clock import SYSTEM_CLOCK
 from ..options import ProcessorOptions
 from ..projector import Projector
 from .health import Health, Terms

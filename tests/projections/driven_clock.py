@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 
 
 class DrivenClock:
-    """A `projections.clock.Clock` that stands still between calls of `advance` and `until`."""
+    """A `eventckpt.clock.Clock` that stands still between calls of `advance` and `until`."""
 
     def __init__(self) -> None:
         self.now = 1000.0

@@ -32,6 +32,10 @@ SPECIAL: dict[str, Callable[[], Exception]] = {
     "SessionConflictError": lambda: errors.SessionConflictError(
         "late", stream=StreamId("source", "s"), expected_seq=1, head=None
     ),
+    "ClaimLostError": lambda: errors.ClaimLostError("lost", stream=StreamId("w", "r"), epoch=2),
+    "RunClaimedError": lambda: errors.RunClaimedError(
+        "held", stream=StreamId("w", "r"), owner="me", expires_at="2026-01-01T00:00:00+00:00"
+    ),
     "StreamConflict": lambda: errors.StreamConflict(StreamId("w", "r"), 1, None),
 }
 

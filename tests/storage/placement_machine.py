@@ -25,6 +25,7 @@ from eventckpt import (
     CheckpointStoreError,
     EventCheckpointStorage,
     RunCheckpointStorage,
+    RunNotFoundError,
     StreamId,
 )
 from eventckpt.audit import CheckpointAudit
@@ -428,6 +429,28 @@ class PlacementMachine(RuleBasedStateMachine):
             world.append(stream, Entry("tombstone", ""))
             world.gone |= {(stream, seq) for seq in plan.seqs}
         await self._compare(f"a prune of {plan.seqs}", self.worlds)
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
+    def is_annotated(self, data: st.DataObject) -> None:
+        """Something is said about a run: by somebody else, or through a handle on it or on a fork of it."""
+        handles = [who for who, reader in self.worlds[0].readers.items() if reader.home is not None]
+        who = data.draw(st.sampled_from(["somebody else", *handles]), "by")
+        changes = data.draw(st.sampled_from([{"outcome": "failed"}, {"tags": {"customer": "c-17"}}]), "what")
+        if who == "somebody else":
+            run = data.draw(st.sampled_from(list(self.seen)), "run")
+            self.run(self.audit.annotate(run, **changes))
+            self._follow(f"{run} is annotated", (world.annotated(None, run) for world in self.worlds))
+            return
+        through = self._readers()[who][1]
+        assert isinstance(through, RunCheckpointStorage)
+        run = StreamId(through.workflow_name or "", through.forked_to or through.run_id)
+        if run in self.seen:
+            self.run(through.annotate(**changes))
+            self._follow(f"{who} annotates {run}", (world.annotated(who, run) for world in self.worlds))
+        else:
+            with pytest.raises(RunNotFoundError):
+                self.run(through.annotate(**changes))
 
     @rule(data=st.data())
     def a_handle_is_made(self, data: st.DataObject) -> None:

@@ -559,6 +559,16 @@ class World:
                 execution.seen = written[1]
         return world
 
+    def annotated(self, who: str | None, run: StreamId) -> World:
+        """Something was said about a run: by a handle that writes it, or by somebody else."""
+        world = self.copy(who)
+        written = world.append(run, Entry("tombstone", ""))
+        if who is not None:
+            execution = world.readers[who].executions[0]
+            if (execution.run, execution.seen) == (run, written[1] - 1):
+                execution.seen = written[1]
+        return world
+
 
 class Saves(NamedTuple):
     """Saves at once, and what was seen of them."""

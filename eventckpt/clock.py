@@ -1,4 +1,4 @@
-"""Time as the processor sees it, in one place, so that tests can drive it."""
+"""Time as what waits for something sees it, in one place, so that tests can drive it."""
 
 from __future__ import annotations
 

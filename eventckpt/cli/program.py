@@ -17,6 +17,7 @@ try:
         check,
         compare,
         import_storage,
+        inbox,
         info,
         inspect,
         manage,
@@ -41,6 +42,7 @@ app: Final = typer.Typer(
 for _module in (
     inspect,
     info,
+    inbox,
     sessions,
     compare,
     check,

@@ -29,6 +29,7 @@ __all__ = [
     "show_event",
     "standing",
     "standing_of",
+    "tag_texts",
     "time_text",
     "what_of",
     "wide_event_row",
@@ -189,13 +190,17 @@ def about_text(event: CheckpointEvent) -> str:
 def said_text(said: Annotation | RunInfo) -> str:
     """What was said about a run: how it ended and why, its tags, a hold."""
     outcome = [said.outcome + (f": {said.reason}" if said.reason else "")] if said.outcome else []
-    tags = [f"{name}={value}" for name, value in said.tags.items()]
-    return ", ".join([*outcome, *tags, *(["on hold"] if said.hold else [])])
+    return ", ".join([*outcome, *tag_texts(said.tags), *(["on hold"] if said.hold else [])])
 
 
 def pruned_text(event: CheckpointEvent) -> str:
     """What a record of a removal says is gone."""
     return ", ".join(f"gone: {removed.first} to {removed.last}" for removed in event.pruned)
+
+
+def tag_texts(tags: Mapping[str, str]) -> list[str]:
+    """Tags as they are given."""
+    return [f"{name}={value}" for name, value in tags.items()]
 
 
 def time_text(text: str) -> str:

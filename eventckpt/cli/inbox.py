@@ -50,10 +50,9 @@ async def inbox(
     if output not in (None, "wide"):
         raise Failure(USAGE, f"--output is wide, not {output!r}.")
     tags = tags_in([tag] if tag is not None else None)
+    span = _span(older_than)
     audit = await session.audit()
-    questions = audit.inbox(
-        workflow=workflow, older_than=_span(older_than), type=request_type, tag=next(iter(tags.items()), None)
-    )
+    questions = audit.inbox(workflow=workflow, older_than=span, type=request_type, tag=next(iter(tags.items()), None))
     listing, now = Listing(session.out, "question", _WIDE_COLUMNS if output else _COLUMNS), datetime.now(UTC)
     async with aclosing(questions) as found:
         async for question in found:

@@ -29,6 +29,7 @@ __all__ = [
     "show_event",
     "standing",
     "standing_of",
+    "tag_texts",
     "time_text",
     "what_of",
     "wide_event_row",
@@ -187,14 +188,19 @@ def about_text(event: CheckpointEvent) -> str:
 def said_text(said: Annotation | RunInfo, status: str = "") -> str:
     """What was said about a run: how it ended, or how it stands, and why; its tags, a hold."""
     head = status or said.outcome or ""
-    tags = (f"{name}={value}" for name, value in said.tags.items())
-    rest = ", ".join([*([said.reason] if said.reason else []), *tags, *(["on hold"] if said.hold else [])])
+    reason = [said.reason] if said.reason else []
+    rest = ", ".join([*reason, *tag_texts(said.tags), *(["on hold"] if said.hold else [])])
     return f"{head} ({rest})" if head and rest else head or rest
 
 
 def pruned_text(event: CheckpointEvent) -> str:
     """What a record of a removal says is gone."""
     return ", ".join(f"gone: {removed.first} to {removed.last}" for removed in event.pruned)
+
+
+def tag_texts(tags: Mapping[str, str]) -> list[str]:
+    """Tags as they are given."""
+    return [f"{name}={value}" for name, value in tags.items()]
 
 
 def time_text(text: str) -> str:

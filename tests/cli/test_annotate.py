@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ..engines import Engine
-from .conftest import GRAPH, WORKFLOW, Cli, checkpoint, order_run, stream
+from .conftest import GRAPH, ORDER, WORKFLOW, Cli, checkpoint, order_run, stream
 
 
 async def graph_run(engine: Engine, run_id: str = "order-1") -> None:
@@ -132,3 +132,17 @@ async def test_who_was_cancelled_waits_for_nobody(engine: Engine, cli: Cli) -> N
     waiting = int((await cli("runs", "--pending", "--count")).out)
     await cli("annotate", "order-1", "--outcome", "cancelled")
     assert int((await cli("runs", "--pending", "--count")).out) == 0 <= waiting
+
+
+async def test_a_run_that_has_ended_is_looked_at_before_a_deployment_where_that_is_asked_for(
+    engine: Engine, cli: Cli
+) -> None:
+    await order_run(engine, steps=2)
+    words = ["preflight", "--app", "tests.cli.programs:build", "--allow", ORDER]
+    [summary] = (await cli.json(*words)).of("summary")
+    assert summary["runs"] == 1
+    for outcome in ("failed", "cancelled", "done"):
+        await cli("annotate", "order-1", "--outcome", outcome)
+        assert "none is there" in (await cli(*words)).out
+        [run] = (await cli.json(*words, "--status", f"{outcome},running")).of("preflight")
+        assert (run["status"], run["resumes"]) == (outcome, True)

@@ -74,7 +74,7 @@ bench: .venv/ready
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cosmos,cli,projector,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cosmos,cli,projector,samples,dev]'
 	touch $@
 
 clean:

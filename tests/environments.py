@@ -25,7 +25,7 @@ def made(place: Path, python: str | Path, *requirements: str) -> Path:
     if stamp.is_file() and stamp.read_text() == made_from:
         return inside
     subprocess.run([python, "-m", "venv", "--clear", place], check=True)
-    install(inside, "--editable", f"{ROOT}[cosmos,cli,projector,dev]", *requirements)
+    install(inside, "--editable", f"{ROOT}[cosmos,cli,projector,samples,dev]", *requirements)
     stamp.write_text(made_from)
     return inside
 

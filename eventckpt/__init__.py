@@ -13,6 +13,8 @@ from .errors import (
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
     ClaimLostError,
+    RequestNotPendingError,
+    ResponseTypeError,
     RunClaimedError,
     RunNotFoundError,
     SessionConflictError,
@@ -27,7 +29,7 @@ from .errors import (
     StoreUnavailableError,
     UnsupportedFrameworkError,
 )
-from .events import CheckpointEvent, RunInfo, StreamId
+from .events import Answer, CheckpointEvent, RunInfo, StreamId
 from .storage import (
     EventCheckpointStorage,
     RoutedCheckpointStorage,
@@ -39,6 +41,7 @@ from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
 if TYPE_CHECKING:
+    from .answers import answer, answer_from_json
     from .audit import CheckpointAudit, get_checkpoint_summary
     from .history import EventHistoryProvider
     from .history.cosmos import CosmosHistoryProvider
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousNameError",
+    "Answer",
     "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -69,6 +73,8 @@ __all__ = [
     "EventHistoryProvider",
     "EventSessionStore",
     "EventStore",
+    "RequestNotPendingError",
+    "ResponseTypeError",
     "RoutedCheckpointStorage",
     "RunCheckpointStorage",
     "RunClaim",
@@ -92,6 +98,8 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "answer",
+    "answer_from_json",
     "get_checkpoint_summary",
     "register_upcaster",
 ]
@@ -109,6 +117,8 @@ def __getattr__(name: str) -> object:
         "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
+        "answer": "answers",
+        "answer_from_json": "answers",
         "audit": "audit",
         "get_checkpoint_summary": "audit",
     }.get(name)

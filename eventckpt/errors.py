@@ -15,6 +15,8 @@ checkpoint errors handles these too:
             SessionConflictError
             ClaimLostError
         RunClaimedError
+        RequestNotPendingError
+        ResponseTypeError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -28,6 +30,8 @@ checkpoint errors handles these too:
             StoreReplacedError
     RuntimeError
         SessionConflictError
+    TypeError
+        ResponseTypeError
     Exception
         StreamConflict
 
@@ -38,12 +42,12 @@ a fork or into a `CheckpointConflictError`.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from agent_framework import WorkflowCheckpointException
 
 if TYPE_CHECKING:
-    from .events import CheckpointEvent, StreamId
+    from .events import Answer, CheckpointEvent, StreamId
 
 __all__ = [
     "AmbiguousNameError",
@@ -54,6 +58,8 @@ __all__ = [
     "CheckpointStoreError",
     "CheckpointTypeNotAllowedError",
     "ClaimLostError",
+    "RequestNotPendingError",
+    "ResponseTypeError",
     "RunClaimedError",
     "RunNotFoundError",
     "SessionConflictError",
@@ -180,6 +186,35 @@ class RunClaimedError(WorkflowCheckpointException):
         self.stream = stream
         self.owner = owner
         self.expires_at = expires_at
+
+
+class RequestNotPendingError(WorkflowCheckpointException):
+    """A run does not wait for the answer to a request. Nothing was done.
+
+    `state` is "unknown" of a request that the run has never asked; "answered", and `answer` says by whom and when; or
+    "expired": the run went on, went back or was cancelled without an answer.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        request_id: str,
+        state: Literal["unknown", "answered", "expired"],
+        answer: Answer | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.request_id = request_id
+        self.state: Literal["unknown", "answered", "expired"] = state
+        self.answer = answer
+
+
+class ResponseTypeError(WorkflowCheckpointException, TypeError):
+    """A response is not of the type that its request asks for. Nothing was done."""
+
+    def __init__(self, message: str, *, request_id: str) -> None:
+        super().__init__(message)
+        self.request_id = request_id
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

@@ -30,6 +30,7 @@ __all__ = [
     "SCHEMA_OF_SECOND_DELTAS",
     "SCHEMA_OF_SESSIONS",
     "Annotation",
+    "Answer",
     "CheckpointEvent",
     "EventKey",
     "EventKeys",
@@ -232,6 +233,20 @@ class Annotation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defau
     """Whether nothing of the run may be removed."""
     carried: bool = False
     """Whether it only repeats what was said before, in an event that says something else."""
+
+
+class Answer(NamedTuple):
+    """How a request was answered, as the first checkpoint saved after the answer tells it."""
+
+    request_id: str
+    actor: str | None
+    """Who answered, where that was said."""
+    recorded_at: str
+    seq: int
+    checkpoint_id: str
+    has_response: bool
+    """Whether the log still has the response."""
+    response: object
 
 
 class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):

@@ -17,6 +17,9 @@ from .errors import (
     CheckpointNotFoundError,
     CheckpointStoreError,
     CheckpointTypeNotAllowedError,
+    RequestNotPendingError,
+    ResponseTypeError,
+    RunClaimedError,
     RunNotFoundError,
 )
 from .location import ApplicationError, LocationError
@@ -29,6 +32,7 @@ __all__ = [
     "NO_SUCH_NAME",
     "STATE",
     "STORE",
+    "TAKEN",
     "USAGE",
     "Failure",
     "ending",
@@ -41,12 +45,13 @@ USAGE: Final = 2
 NO_SUCH_NAME: Final = 3
 STORE: Final = 4
 STATE: Final = 5
+TAKEN: Final = 6
 INTERRUPTED: Final = 130  # as a shell says it of SIGINT
 
 MEANINGS: Final = (
     "Exit codes: 0 all is well; 1 something was found wrong, or left out; 2 the command line or a setting is wrong; "
     "3 no such run or checkpoint, or several; 4 the store cannot be read or written, or the application cannot be "
-    "imported; 5 a state cannot be read."
+    "imported; 5 a state cannot be read; 6 the run does not wait for this answer, or somebody else has it."
 )
 """For the help of each program."""
 
@@ -55,6 +60,9 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (LocationError, USAGE),
     (AmbiguousNameError, NO_SUCH_NAME),
     (RunNotFoundError, NO_SUCH_NAME),
+    (ResponseTypeError, USAGE),
+    (RequestNotPendingError, TAKEN),
+    (RunClaimedError, TAKEN),
     (CheckpointNotFoundError, NO_SUCH_NAME),
     (CheckpointDecodeError, STATE),
     (CheckpointTypeNotAllowedError, STATE),

@@ -28,6 +28,7 @@ LAYERS: list[set[str]] = [
     {"location", "storage", "testing"},
     {"history"},
     {"audit", "exit_codes"},
+    {"answers"},
     {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""

@@ -11,40 +11,25 @@ from hypothesis import strategies as st
 
 from eventckpt.chain import sealed
 from eventckpt.events import (
+    Annotation,
     CheckpointEvent,
     EventKey,
     EventKeys,
-    Payload,
     PendingRequest,
     Pruned,
     RunInfo,
     RunStatus,
     Summary,
 )
-from eventckpt.runs import AllLive, Folding, LiveBackwards, advance, agree, fold, live, pointing, status
+from eventckpt.removals import Removals
+from eventckpt.runs import AllLive, Folding, LiveBackwards, advance, agree, counted, fold, live, pointing, status
+
+from .run_logs import STEPS, Log, Step
+from .run_logs import header as event
 
 QUESTION = PendingRequest(request_id="q", source_executor_id="asker", request_type="builtins:str")
 ENDED = Summary(executor_ids=("a", "b"))
 """Of a graph workflow with nothing left to do."""
-
-
-def event(seq: int, checkpoint_id: str, *, deletes: bool = False, summary: Summary | None = None) -> CheckpointEvent:
-    """The header of an event of the run `r`."""
-    payload = Payload(encoding="x", raw_size=10 * seq, raw_sha256="", stored_size=seq)
-    return sealed(
-        CheckpointEvent(
-            type="tombstone" if deletes else "checkpoint",
-            workflow_name="w",
-            run_id="r",
-            seq=seq,
-            checkpoint_id=checkpoint_id,
-            timestamp=f"t{seq}",
-            recorded_at=f"r{seq}",
-            summary=summary or Summary(),
-            payload=None if deletes else payload,
-            iteration_count=seq,
-        )
-    )
 
 
 def folded(*events: CheckpointEvent) -> RunInfo:
@@ -114,16 +99,74 @@ def test_a_document_states_its_status_whatever_it_is() -> None:
     assert msgspec.to_builtins(folded(event(1, "a"), event(2, "a", deletes=True)))["status"] == "open"
 
 
-@given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans(), st.booleans()), min_size=1, max_size=12))
-def test_advancing_event_by_event_gives_what_folding_all_of_them_gives(steps: list[tuple[str, bool, bool]]) -> None:
-    events = [
-        event(seq, name, deletes=deletes, summary=ENDED if graph else None)
-        for seq, (name, deletes, graph) in enumerate(steps, 1)
-    ]
+@given(STEPS)
+def test_advancing_event_by_event_gives_what_folding_all_of_them_gives(steps: list[Step]) -> None:
+    log, folding = Log(), Folding()
     info: RunInfo | None = None
-    for index, each in enumerate(events):
-        info = advance(info, each) or fold(events[: index + 1])
-    assert info == fold(events)
+    for step in steps:
+        each = log.add(step)
+        advanced, folded = advance(info, each), fold(log.events)
+        assert advanced in (None, folded)
+        assert folding.add(each) == folded
+        info = folded
+
+
+@given(STEPS, st.data())
+def test_advancing_by_several_events_gives_what_folding_all_of_them_gives(
+    steps: list[Step], data: st.DataObject
+) -> None:
+    log = Log()
+    for step in steps:
+        log.add(step)
+    known = data.draw(st.integers(0, len(steps) - 1))
+    assert advance(fold(log.events[:known]), *log.events[known:]) in (None, fold(log.events))
+
+
+@given(STEPS)
+def test_the_log_is_folded_again_only_where_the_latest_checkpoint_was_deleted_or_a_removal_recorded(
+    steps: list[Step],
+) -> None:
+    log = Log()
+    info: RunInfo | None = None
+    for step in steps:
+        each = log.add(step)
+        is_needed = each.is_removal or (info is not None and each.type == "tombstone" and is_of_the_latest(each, info))
+        assert (advance(info, each) is None) == is_needed
+        info = fold(log.events)
+
+
+def is_of_the_latest(deletion: CheckpointEvent, info: RunInfo) -> bool:
+    return deletion.checkpoint_id == info.checkpoint_id
+
+
+@given(STEPS)
+def test_the_newest_event_without_a_checkpoint_tells_tags_hold_and_every_removal(steps: list[Step]) -> None:
+    """What a save, a claim and a prune look for, in one request; of 0.1.0's records it cannot be told."""
+    log = Log()
+    for step in steps:
+        if step[0] == "remove":
+            step = ("remove", (*step[1][:2], True))
+        log.add(step)
+    info = fold(log.events)
+    told = next((each for each in reversed(log.events) if not each.checkpoint_id), None)
+    assert info is not None
+    said = told.annotation if told is not None else None
+    assert (info.tags, info.hold) == ((said.tags, said.hold) if said is not None else ({}, False))
+    assert Removals([told] if told is not None else []).count(info.seq) == info.removed
+
+
+@given(STEPS)
+def test_a_run_failed_or_was_cancelled_only_where_somebody_said_so_after_its_last_checkpoint(steps: list[Step]) -> None:
+    log = Log()
+    for step in steps:
+        log.add(step)
+    info, said = fold(log.events), None
+    for each in counted(log.events):
+        said = None if each.type == "checkpoint" else (each.annotation and each.annotation.outcome) or said
+    assert info is not None
+    assert info.outcome == said
+    assert (info.status in ("failed", "cancelled")) == (said in ("failed", "cancelled"))
+    assert said is None or info.status == said
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=12))
@@ -198,6 +241,18 @@ def test_a_record_means_nothing_that_came_after_it() -> None:
 
 def test_where_a_removal_is_recorded_the_log_is_to_be_folded_again() -> None:
     assert advance(folded(event(1, "a"), event(2, "b")), record(3, 1, 1)) is None
+
+
+@pytest.mark.parametrize("step", [("annotate", Annotation(outcome="done")), ("claim", True)])
+def test_an_event_that_repeats_a_record_is_one_where_the_record_itself_was_not_there(step: Step) -> None:
+    log = Log()
+    for each in (("save", ("a", Summary())), ("save", ("b", Summary())), ("remove", (0, 0, True)), step):
+        log.add(each)
+    first, second, removal, repeating = log.events
+    assert repeating.pruned == removal.pruned
+    unaware = msgspec.structs.replace(folded(first, second), seq=removal.seq, digest=removal.digest)
+    assert advance(unaware, repeating) is None
+    assert advance(folded(first, second, removal), repeating) == folded(*log.events)
 
 
 def test_a_fold_that_goes_on_is_the_fold_of_all_events_up_to_each() -> None:

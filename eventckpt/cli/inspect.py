@@ -6,7 +6,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from ..audit import CheckpointAudit, Filter
@@ -21,14 +20,17 @@ from .output import Listing, Output
 from .render import (
     EVENT_COLUMNS,
     RUN_COLUMNS,
+    WIDE_EVENT_COLUMNS,
     about_text,
     event_fields,
     event_row,
     not_gone_yet,
+    run_fields,
     run_row,
     standing_of,
     time_text,
     what_of,
+    wide_event_row,
 )
 from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
 from .sessions import latest_of, list_sessions
@@ -92,7 +94,7 @@ async def runs(
                 break
             found += 1
             if not count:
-                listing.add(msgspec.structs.asdict(info), run_row(info))
+                listing.add(run_fields(info), run_row(info))
                 last = info.run_id
     listing.flush()
     if count:
@@ -111,12 +113,20 @@ async def history(
     run: RunName,
     workflow: Workflow = None,
     newest: Annotated[int, typer.Option("--last", help="Only so many of the newest; 0 for all.", min=0)] = 0,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", help="wide: also the claim and the id of the trace of each event.")
+    ] = None,
 ) -> None:
     """List every event of a run: what was in flight, who wrote it, who answered which request. With --turns: which
     messages, where it branched, and what was cleared."""
+    session.not_of_turns(output=output)
+    if output not in (None, "wide"):
+        raise Failure(USAGE, f"--output is wide, not {output!r}.")
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
-    columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
+    columns, row = (WIDE_EVENT_COLUMNS, wide_event_row) if output else (EVENT_COLUMNS, event_row)
+    if session.turns:
+        columns, row = TURN_COLUMNS, turn_row
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection
 from typing import Annotated, Any
 
 import typer
 
 from ..audit import CheckpointAudit
+from ..audit.preflight import built_workflow
 from ..codec import Upcaster
 from ..events import RunStatus, StreamId
-from ..location import load_named
+from ..location import load_app, load_named
 from ..text import described, safe
-from .session import USAGE, Failure
+from .session import STORE, USAGE, Failure
 
 __all__ = [
     "Actor",
+    "App",
     "CheckpointName",
     "Full",
     "RunName",
     "RunNames",
     "Upcast",
     "Yes",
+    "built",
     "chosen_runs",
     "statuses_in",
     "tags_in",
@@ -33,6 +37,7 @@ RunNames = Annotated[list[str] | None, typer.Argument(help="Runs, by id or the b
 CheckpointName = Annotated[str, typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.")]
 Full = Annotated[bool, typer.Option("--full", help="Do not shorten anything.")]
 Actor = Annotated[str | None, typer.Option(help="Who does this, kept on what is written.")]
+App = Annotated[str, typer.Option("--app", help="What builds the workflow: module:callable, without arguments.")]
 Upcast = Annotated[
     list[str] | None,
     typer.Option(
@@ -94,6 +99,25 @@ def upcasters_in(names: list[str] | None) -> list[Upcaster]:
     if other := next((each for each in found if not isinstance(each, Upcaster)), None):
         raise Failure(USAGE, f"--upcast takes upcasters, and one of those given is a {type(other).__name__}.")
     return found
+
+
+async def built(app: str) -> Any:
+    """The workflow that the application's function gives.
+
+    Raises:
+        LocationError: see `load_app`.
+        Failure: the code fails, or gives something else.
+    """
+    build = load_app(app)
+    try:
+        made = build()
+        given = await made if inspect.isawaitable(made) else made
+    except (Exception, SystemExit) as error:  # one that exits with 0 would pass for a run of this command
+        raise Failure(STORE, f"{app} builds no workflow: {type(error).__name__}: {safe(error)}") from error
+    try:
+        return built_workflow(given)
+    except TypeError as error:
+        raise Failure(STORE, f"{app} gives no workflow: {safe(error)}") from error
 
 
 async def chosen_runs(audit: CheckpointAudit, runs: list[str] | None, workflow: str | None) -> list[StreamId] | None:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import inspect
 from collections import Counter
 from contextlib import aclosing
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 
 from ..audit import ANY_TYPE, Preflight
-from ..audit.preflight import UNFINISHED, Outcome, built_workflow
+from ..audit.preflight import UNFINISHED, Outcome
 from ..codec import OnDrift
 from ..events import RunStatus
-from ..location import load_app
 from ..runs import ENDED
-from ..text import cell, safe
-from .options import statuses_in
-from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
+from ..text import cell
+from .options import App, built, statuses_in
+from .session import FOUND_WRONG, USAGE, Failure, Session, command
 
 __all__ = ["commands", "preflight"]
 
@@ -36,7 +34,7 @@ _SAID: Final[dict[Outcome, str]] = {
 @command(commands, "preflight", of_runs="a session has no graph that a workflow could differ from.")
 async def preflight(
     session: Session,
-    app: Annotated[str, typer.Option("--app", help="What builds the workflow: module:callable, without arguments.")],
+    app: App,
     workflow: Annotated[
         str | None, typer.Option("--workflow", "-w", help="Runs of this workflow, instead of the one that was built.")
     ] = None,
@@ -57,11 +55,11 @@ async def preflight(
         raise Failure(USAGE, "--allow: no application allows all types; name those that its storages allow.")
     if on_drift not in _ON_DRIFT:
         raise Failure(USAGE, f"--on-drift is {' or '.join(_ON_DRIFT)}, not {on_drift!r}.")
-    built = await _built(app)
+    workflow_now = await built(app)
     audit = await session.audit(allow=allow, on_drift=_ON_DRIFT[on_drift])
     outcomes: Counter[str] = Counter()
     stuck = 0
-    found = audit.preflight(built, workflow_name=workflow, statuses=statuses)
+    found = audit.preflight(workflow_now, workflow_name=workflow, statuses=statuses)
     async with aclosing(found) as runs:
         with session.out.progress("runs looked at") as done:
             async for run in runs:
@@ -70,7 +68,7 @@ async def preflight(
                 done(outcomes.total())
                 _report(session, run)
     counts = {outcome: outcomes[outcome] for outcome in _SAID}
-    name = built.name if workflow is None else workflow
+    name = workflow_now.name if workflow is None else workflow
     session.out.record(
         "summary",
         {"workflow_name": name, "runs": outcomes.total(), "would_not_resume": stuck, "outcomes": counts},
@@ -81,25 +79,6 @@ async def preflight(
         + (f". {stuck:,} would NOT resume." if stuck else ". All would resume." if outcomes else ".")
     )
     return FOUND_WRONG if stuck else 0
-
-
-async def _built(app: str) -> Any:
-    """The workflow that the application's function gives.
-
-    Raises:
-        LocationError: see `load_app`.
-        Failure: the code fails, or gives something else.
-    """
-    build = load_app(app)
-    try:
-        built = build()
-        given = await built if inspect.isawaitable(built) else built
-    except (Exception, SystemExit) as error:  # one that exits with 0 would pass for a run of this command
-        raise Failure(STORE, f"{app} builds no workflow: {type(error).__name__}: {safe(error)}") from error
-    try:
-        return built_workflow(given)
-    except TypeError as error:
-        raise Failure(STORE, f"{app} gives no workflow: {safe(error)}") from error
 
 
 def _report(session: Session, run: Preflight) -> None:

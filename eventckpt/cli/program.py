@@ -11,11 +11,13 @@ try:
 
     from . import (
         annotate,
+        answer,
         archive,
         backup,
         check,
         compare,
         import_storage,
+        info,
         inspect,
         manage,
         migrate,
@@ -38,9 +40,11 @@ app: Final = typer.Typer(
 )
 for _module in (
     inspect,
+    info,
     sessions,
     compare,
     check,
+    answer,
     preflight,
     annotate,
     manage,

@@ -10,17 +10,20 @@ import msgspec
 from ..codec.tree import Tree
 from ..events import Annotation, CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
 from ..runs import status as status_of
+from ..traceparent import trace_id_in
 from .output import Column, Output, plain_tree, safe, tree_lines
 
 __all__ = [
     "EVENT_COLUMNS",
     "RUN_COLUMNS",
+    "WIDE_EVENT_COLUMNS",
     "about_text",
     "event_fields",
     "event_row",
     "held_fields",
     "not_gone_yet",
     "pruned_text",
+    "run_fields",
     "run_row",
     "said_text",
     "show_event",
@@ -28,6 +31,7 @@ __all__ = [
     "standing_of",
     "time_text",
     "what_of",
+    "wide_event_row",
 ]
 
 RUN_COLUMNS: Final = [
@@ -56,6 +60,7 @@ EVENT_COLUMNS: Final = [
     Column("as"),
     Column("actor"),
 ]
+WIDE_EVENT_COLUMNS: Final = [*EVENT_COLUMNS, Column("claim", right=True), Column("trace")]
 
 
 _HASH: Final = 12  # digits of a graph's hash that are shown
@@ -71,6 +76,8 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
     out.line(f"  superstep {event.iteration_count}{standing_of(event)}, recorded {time_text(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
+    if trace_id := trace_id_in(event.traceparent):
+        out.line(f"  in trace {trace_id}")
     if event.migration is not None:
         out.line(f"  made by the migration {event.migration.name}{_graph_change(event, event.migration)}")
     for name in ("messages", "pending_request_info_events", "state", "metadata"):
@@ -94,6 +101,7 @@ def event_fields(event: CheckpointEvent) -> dict[str, Any]:
     return msgspec.structs.asdict(event.header()) | {
         "what": what_of(event),
         "status": status_of(event) if event.type == "checkpoint" else None,
+        "trace_id": trace_id_in(event.traceparent),
     }
 
 
@@ -109,6 +117,11 @@ def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
     if event.type == "tombstone":
         return ""
     return before + standing(status_of(event), event.summary.pending_requests)
+
+
+def run_fields(info: RunInfo) -> dict[str, Any]:
+    """A run as JSON."""
+    return msgspec.structs.asdict(info) | {"trace_id": trace_id_in(info.traceparent)}
 
 
 def run_row(info: RunInfo) -> list[str]:
@@ -149,6 +162,12 @@ def event_row(event: CheckpointEvent) -> list[str]:
         stored_as or about_text(event),
         event.actor or "",
     ]
+
+
+def wide_event_row(event: CheckpointEvent) -> list[str]:
+    """An event in the cells of `WIDE_EVENT_COLUMNS`: also the claim that was in force, and the trace of its span."""
+    claim = "" if event.claim is None else str(event.claim)
+    return [*event_row(event), claim, trace_id_in(event.traceparent) or ""]
 
 
 def what_of(event: CheckpointEvent) -> str:

@@ -15,7 +15,7 @@ import typer
 
 from ..audit import CheckpointAudit, Latest
 from ..codec import OnDrift, Upcaster
-from ..errors import AmbiguousNameError
+from ..errors import AmbiguousNameError, RequestNotPendingError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
 from .output import Output
@@ -54,7 +54,7 @@ _Turns = Annotated[
     bool, typer.Option("--turns", help="Sessions and their turns, which lie in the same store, in place of runs.")
 ]
 _NoTurns = Annotated[bool, typer.Option("--turns", hidden=True)]
-_AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line, each with its kind.")]
+_AS_JSON = "One JSON object a line, each with its kind."
 
 
 class Session:
@@ -124,7 +124,7 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, *, of_runs: str = ""
+    app: typer.Typer, name: str, *, of_runs: str = "", as_json: str = "--json"
 ) -> Callable[[Callable[Concatenate[Session, _P], Awaitable[int | None]]], Callable[..., None]]:
     """Make an async function of a session a command, with the options that all commands have. What it returns is
     the exit code.
@@ -133,7 +133,9 @@ def command(
         app: where to.
         name: what it is called.
         of_runs: why it has no --turns, as a sentence; empty: it has.
+        as_json: the option that asks for JSON, where `--json` is given some.
     """
+    json_option = Annotated[bool, typer.Option(as_json, help=_AS_JSON)]
 
     def decorate(work: Callable[Concatenate[Session, _P], Awaitable[int | None]]) -> Callable[..., None]:
         hints = get_type_hints(work, include_extras=True)
@@ -149,7 +151,7 @@ def command(
                 default=False,
                 annotation=_NoTurns if of_runs else _Turns,
             ),
-            inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=_AsJson),
+            inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=json_option),
         ]
 
         @functools.wraps(work)
@@ -180,10 +182,21 @@ def _run(
             return await work(Session(location, out, resources, turns=turns))
 
     def tell(code: int, error: BaseException) -> None:
-        out.error(code, str(error), {"candidates": error.candidates} if isinstance(error, AmbiguousNameError) else {})
+        out.error(code, str(error), _told(error))
 
     with ending(tell):
         return asyncio.run(inside()) or 0
+
+
+def _told(error: BaseException) -> dict[str, Any]:
+    """What an error tells beside its message."""
+    if isinstance(error, AmbiguousNameError):
+        return {"candidates": error.candidates}
+    if isinstance(error, RequestNotPendingError):
+        first = error.answer
+        answer = None if first is None else {"actor": first.actor, "recorded_at": first.recorded_at, "seq": first.seq}
+        return {"request_id": error.request_id, "state": error.state, "answer": answer}
+    return {}
 
 
 def moment(text: str | None, option: str) -> datetime | None:

@@ -19,7 +19,7 @@ from .compose import annotation_after
 from .conflict import append_behind
 from .memory import EMPTY, Head
 
-__all__ = ["Change", "annotate", "change_of", "place_of"]
+__all__ = ["Change", "InForce", "annotate", "change_of", "in_force", "place_of"]
 
 _NOTHING: Final = Annotation()
 
@@ -99,14 +99,14 @@ async def annotate(
     """
 
     async def after(seen: Head) -> CheckpointEvent:
-        stands, pruned, known = await _in_force(store, stream)
-        at = max(seen, known)
+        stands = await in_force(store, stream)
+        at = max(seen, stands.head)
         if at == EMPTY:
             last = await head_of(store, stream)
             if last is None:
                 raise _no_run(stream)
             at = Head.of(last)
-        return annotation_after(stream, at, change.of(stands), pruned, actor)
+        return annotation_after(stream, at, change.of(stands.said), stands.pruned, actor)
 
     event = await append_behind(store, head, after)
     if event is None:
@@ -114,22 +114,38 @@ async def annotate(
     return event
 
 
-async def _in_force(store: EventStore, stream: StreamId) -> tuple[Annotation, tuple[Pruned, ...], Head]:
-    """What was said about a run, what is recorded as removed from it, and its head, by the newest event without
-    checkpoint id, which repeats all of that. Only 0.1.0 wrote records that do not: then all headers tell."""
+class InForce(NamedTuple):
+    """What counts of a run beside its checkpoints."""
+
+    said: Annotation
+    pruned: tuple[Pruned, ...]
+    """What is recorded as removed."""
+    head: Head
+    """Where the run ends; empty: nothing was said or recorded, and that is not known."""
+    knows_outcome: bool = True
+    """Whether the outcome that was said is in force; otherwise a checkpoint may have ended it since."""
+
+
+async def in_force(store: EventStore, stream: StreamId) -> InForce:
+    """What was said about a run and is recorded as removed from it, by the newest event without checkpoint id, which
+    repeats all of that. Only 0.1.0 wrote records that do not: then all headers tell.
+
+    Raises:
+        StoreCorruptError, StoreFormatError: that event cannot be read.
+        CheckpointStoreError: the engine failed.
+    """
     located = await store.find("", stream=stream)
     if located is None:
-        return _NOTHING, (), EMPTY
+        return InForce(_NOTHING, (), EMPTY)
     event, head = located.event, Head.of(located.head)
     if flaw := flaw_of(event):
         raise (StoreFormatError if is_newer(event) else StoreCorruptError)(
             f"What is said about run {stream.run_id!r} of workflow {stream.workflow_name!r} cannot be read at seq "
             f"{event.seq}: {flaw}. Nothing was written; `eventckpt verify` tells more."
         )
-    stands = event.annotation
-    if stands is None and event.is_removal:
-        stands = carried(fold(await headers_of(store, stream)))
-    return stands or _NOTHING, event.pruned, head
+    if event.annotation is None and event.is_removal:
+        return InForce(carried(fold(await headers_of(store, stream))) or _NOTHING, event.pruned, head)
+    return InForce(event.annotation or _NOTHING, event.pruned, head, knows_outcome=event.seq == head.seq)
 
 
 def place_of(error: Exception, *, message: bool) -> str:

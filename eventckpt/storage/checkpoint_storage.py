@@ -325,16 +325,17 @@ class RunCheckpointStorage(_Checkpoints):
         """
         settings.number("ttl", ttl, most=LONGEST_CLAIM)
         settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
-        if self.workflow_name is None:
+        name = self._known_workflow()
+        if name is None:
             raise ValueError(
-                f"Which workflow's run {self.run_id!r} is to be claimed is not known: give workflow_name to for_run, "
-                "or read the run first; nothing was claimed."
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was claimed: "
+                "give for_run its workflow_name."
             )
         actor = self._core.writer.actor_of(self._own)
         return RunClaim(
             self._core.claims,
             self._own,
-            StreamId(self.workflow_name, self.run_id),
+            StreamId(name, self.run_id),
             owner=actor or f"{socket.gethostname()}:{os.getpid()}",
             actor=actor,
             ttl=ttl,

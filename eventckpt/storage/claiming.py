@@ -25,19 +25,17 @@ from ..errors import (
     ClaimLostError,
     RunClaimedError,
     RunNotFoundError,
-    StoreCorruptError,
-    StreamConflict,
 )
-from ..events import Annotation, CheckpointEvent, Pruned, StreamId
+from ..events import Annotation, CheckpointEvent, StreamId
 from ..log import logger_of
 from ..lru import Lru
 from ..moments import moment_of
-from ..runs import carried, fold
 from ..stores import EventStore, head_of
 from ..stores.documents import Document, DocumentStore
-from ..stores.walks import headers_of
 from ..text import safe, shortened
+from .annotations import InForce, in_force
 from .compose import claim_after
+from .conflict import append_behind
 from .memory import Head
 
 __all__ = ["LONGEST_CLAIM", "Claims", "Hold", "Holder"]
@@ -96,14 +94,6 @@ class Hold(NamedTuple):
     """By the local clock, counted from before the write was sent: from then on others may take the claim."""
 
 
-class _Standing(NamedTuple):
-    """Where a run stands, and what an event without checkpoint id repeats of what was said before."""
-
-    head: Head
-    said: Annotation | None
-    pruned: tuple[Pruned, ...]
-
-
 class Claims:
     """The claims on the runs of one store, as one storage and its handles see them.
 
@@ -130,6 +120,17 @@ class Claims:
             return None
         holder = await self._look(documents, stream)
         return None if holder is None or self._has_expired(stream, holder) else holder
+
+    async def head(self, stream: StreamId) -> Head:
+        """Where a run ends.
+
+        Raises:
+            RunNotFoundError: it has no events.
+        """
+        head = await head_of(self._store, stream)
+        if head is None:
+            raise _no_run(stream)
+        return Head.of(head)
 
     async def enter(self, stream: StreamId, *, owner: str, ttl: float, wait: float) -> Hold:
         """Write the document of a claim, where nobody has it: the first of two steps.
@@ -169,34 +170,41 @@ class Claims:
             await self.clock.sleep(min(left, _pause(holder)))
             holder, tries = await self._look(documents, stream), _TRIES
 
-    async def append(self, hold: Hold, actor: str | None) -> CheckpointEvent:
+    async def append(self, hold: Hold, head: Head, actor: str | None) -> CheckpointEvent:
         """Append the event that takes the claim, behind whatever the head is: the second step.
+
+        Args:
+            hold: the first one.
+            head: where the run ended before it.
+            actor: who takes the claim.
 
         Raises:
             RunNotFoundError: the run has no events by now.
             ClaimLostError: it took longer than the claim lasts, or somebody else has it by now.
             CheckpointStoreError: the engine failed.
         """
-        while True:
-            standing = await self._standing(hold.stream)
-            event: CheckpointEvent | None = claim_after(
-                hold.stream, standing.head, standing.said, standing.pruned, actor
-            )
-            try:
-                await self._store.append(event)
-            except StreamConflict as conflict:
-                if conflict.head is None:
-                    raise _no_run(hold.stream) from conflict
-                if conflict.head.seq < event.seq:
-                    raise _nothing_follows(event) from conflict
+        is_first = True
+
+        async def after(seen: Head) -> CheckpointEvent:
+            nonlocal is_first
+            if not is_first:
                 holder = await self._look(self._store.document_store(), hold.stream)
                 if holder is None or holder.token != hold.token:
-                    raise lost(hold.stream, 0, _by(holder)) from conflict
-                event = None
-            if self.clock.monotonic() >= hold.until:
-                raise lost(hold.stream, event.seq if event else 0, "it could not be taken within its ttl")
-            if event is not None:
-                return event
+                    raise lost(hold.stream, 0, _by(holder))
+            is_first = False
+            self._check_time(hold)
+            stands = await in_force(self._store, hold.stream)
+            return claim_after(hold.stream, max(seen, stands.head), _carried(stands), stands.pruned, actor)
+
+        event = await append_behind(self._store, head, after)
+        if event is None:
+            raise _no_run(hold.stream)
+        self._check_time(hold)
+        return event
+
+    def _check_time(self, hold: Hold) -> None:
+        if self.clock.monotonic() >= hold.until:
+            raise lost(hold.stream, 0, "it could not be taken within its ttl")
 
     async def renew(self, hold: Hold) -> Hold | None:
         """Write the document anew; None: somebody else has the claim, or its document was removed.
@@ -229,27 +237,6 @@ class Claims:
                 return holder is None
             hold = hold._replace(etag=holder.etag)
         return True  # a replica that lags shows it as it was; it expires
-
-    async def check_run(self, stream: StreamId) -> None:
-        """Raises `RunNotFoundError` where a run has no events, before anything is written."""
-        if await head_of(self._store, stream) is None:
-            raise _no_run(stream)
-
-    async def _standing(self, stream: StreamId) -> _Standing:
-        """Where a run stands, by its newest event without checkpoint id, which repeats what was said before it."""
-        located = await self._store.find("", stream=stream)
-        if located is None:
-            head = await head_of(self._store, stream)
-            if head is None:
-                raise _no_run(stream)
-            return _Standing(Head.of(head), None, ())
-        event, said = located.event, located.event.annotation
-        if said is None and event.is_removal:  # 0.1.0 did not repeat what was said
-            said = carried(fold(await headers_of(self._store, stream)))
-        if said is not None:
-            is_last = event.seq == located.head.seq  # otherwise a checkpoint may have ended the outcome
-            said = msgspec.structs.replace(said, carried=True, **({} if is_last else {"outcome": None, "reason": None}))
-        return _Standing(Head.of(located.head), said, event.pruned)
 
     async def _look(self, documents: DocumentStore, stream: StreamId) -> Holder | None:
         name = _name(stream)
@@ -285,6 +272,14 @@ def lost(
 
 def _by(holder: Holder | None) -> str:
     return "its document was removed" if holder is None else f"the run is {holder.named()}"
+
+
+def _carried(stands: InForce) -> Annotation | None:
+    """What a claim repeats of what was said about its run."""
+    said = stands.said if stands.knows_outcome else msgspec.structs.replace(stands.said, outcome=None, reason=None)
+    if said.outcome is None and not said.tags and not said.hold:
+        return None
+    return msgspec.structs.replace(said, carried=True)
 
 
 def _document(stream: StreamId, owner: str, token: str, ttl: float) -> Document:
@@ -329,12 +324,4 @@ def _no_run(stream: StreamId) -> RunNotFoundError:
     return RunNotFoundError(
         f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} has no events: there is nothing to claim. Claim a "
         "run that has a checkpoint; `eventckpt runs` lists those there are."
-    )
-
-
-def _nothing_follows(event: CheckpointEvent) -> StoreCorruptError:
-    return StoreCorruptError(
-        f"Run {event.run_id!r} of workflow {event.workflow_name!r} was not claimed: it takes no event at seq "
-        f"{event.seq}, though nothing is there. Its last event, at seq {event.seq - 1}, is damaged: "
-        "`eventckpt verify` tells more."
     )

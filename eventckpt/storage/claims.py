@@ -63,10 +63,10 @@ class RunClaim:
         body = asyncio.current_task()
         if body is None:
             raise RuntimeError("A claim is taken inside of a task.")
-        await self._claims.check_run(self.stream)
+        head = await self._claims.head(self.stream)
         self._hold = await self._claims.enter(self.stream, owner=self.owner, ttl=self._ttl, wait=self._wait)
         try:
-            taken = await self._claims.append(self._hold, self._actor)
+            taken = await self._claims.append(self._hold, head, self._actor)
         except BaseException:
             await self._release(self._hold)
             raise

@@ -6,15 +6,17 @@ The events since the head that was expected tell, by their headers.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import CheckpointConflictError, StoreCorruptError, StreamConflict
 from ..events import CheckpointEvent, Payload, Pruned
 from ..stores import EventStore
 from ..text import safe
-from .claiming import Holder
 from .memory import Execution, Head, Memory
 from .placement import Place
+
+if TYPE_CHECKING:
+    from .claiming import Holder
 
 __all__ = [
     "Behind",

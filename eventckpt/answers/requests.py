@@ -1,0 +1,171 @@
+"""What became of the requests of a run: which wait for an answer, who answered which and with what, and which were
+never asked or are no longer.
+
+Whoever looks has a handle of his own, so that no other one learns where the run stands. What a run waits for now costs
+a look at its end; only of a request that it does not wait for are its headers read.
+"""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException, WorkflowEvent
+
+from ..errors import RequestNotPendingError, RunNotFoundError
+from ..events import Answer, CheckpointEvent, RunInfo, StreamId
+from ..log import logger_of
+from ..runs import LiveBackwards, fold
+from ..storage import EventCheckpointStorage, RunCheckpointStorage
+from ..stores.walks import Backwards, headers_of
+from ..text import described, safe
+
+__all__ = ["Asked", "Requests", "Standing"]
+
+State: TypeAlias = Literal["unknown", "answered", "expired"]
+
+logger: Final = logger_of("eventckpt")
+
+
+class Standing(NamedTuple):
+    """How a run stands: its latest checkpoint."""
+
+    checkpoint: WorkflowCheckpoint
+    is_cancelled: bool
+    """Whether somebody has annotated it so, since."""
+
+    def pending(self, request_id: str) -> WorkflowEvent[Any] | None:
+        """The request, where the run waits for its answer."""
+        return None if self.is_cancelled else self.checkpoint.pending_request_info_events.get(request_id)
+
+
+class Asked(NamedTuple):
+    """A request that a run does not wait for."""
+
+    state: State
+    answer: Answer | None
+    """By whom it was answered."""
+    asked_at: CheckpointEvent | None
+    """The header of the last event that waits for it; None: none does."""
+
+
+class Requests:
+    """Those of one run.
+
+    Args:
+        storage: decodes the run's checkpoints.
+        stream: the run.
+    """
+
+    def __init__(self, storage: EventCheckpointStorage, stream: StreamId) -> None:
+        self._store = storage.store
+        self._stream = stream
+        self._looking: RunCheckpointStorage = storage.for_run(stream.run_id, workflow_name=stream.workflow_name)
+
+    async def standing(self) -> Standing:
+        """How the run stands now.
+
+        Raises:
+            RunNotFoundError: it has no checkpoint.
+            CheckpointDecodeError, CheckpointStoreError: see `RunCheckpointStorage.get_latest`.
+        """
+        checkpoint = await self._looking.get_latest(workflow_name=self._stream.workflow_name)
+        if checkpoint is None:
+            raise RunNotFoundError(
+                f"Workflow {self._stream.workflow_name!r} has no run {self._stream.run_id!r} with a checkpoint to "
+                "resume from. `eventckpt runs` lists those there are."
+            )
+        info = await self.info()
+        return Standing(checkpoint, is_cancelled=info is not None and info.status == "cancelled")
+
+    async def info(self) -> RunInfo | None:
+        """What the run amounts to from its latest checkpoint on; None where it has none."""
+        met: list[CheckpointEvent] = []
+        walk, alive = Backwards(), LiveBackwards()
+        async with aclosing(self._store.headers(self._stream, desc=True)) as headers:
+            async for header in headers:
+                met.append(header)
+                if walk.takes(header) and alive.is_live(header):
+                    break
+        return fold(met[::-1])
+
+    async def asked(self, request_id: str) -> Asked:
+        """What became of a request that the run does not wait for."""
+        asked_at: CheckpointEvent | None = None
+        answered: CheckpointEvent | None = None
+        for header in await headers_of(self._store, self._stream):
+            if any(request.request_id == request_id for request in header.summary.pending_requests):
+                asked_at, answered = header, None
+            if request_id in header.summary.answered_requests:
+                answered = header
+        if answered is not None:
+            return Asked("answered", await self._answer(request_id, answered), asked_at)
+        return Asked("unknown" if asked_at is None else "expired", None, asked_at)
+
+    async def request(self, request_id: str, asked_at: CheckpointEvent) -> WorkflowEvent[Any] | None:
+        """A request as the run asked it; None where that checkpoint is gone, or cannot be read."""
+        checkpoint = await self._readable(asked_at)
+        return checkpoint.pending_request_info_events.get(request_id) if checkpoint is not None else None
+
+    def refusal(self, request_id: str, asked: Asked, standing: Standing) -> RequestNotPendingError:
+        """The error of somebody who answers a request that the run does not wait for."""
+        run = f"run {self._stream.run_id!r} of workflow {self._stream.workflow_name!r}"
+        request = f"Request {described(request_id)}"
+        if asked.answer is not None:
+            text = f"{request} of {run} was answered {_said(asked.answer)}. Nothing was done; the first answer counts."
+        elif asked.asked_at is None:
+            text = f"{request} was never asked in {run}: {_waits_for(standing)}. Nothing was done."
+        else:
+            since = (
+                "the run was cancelled since: annotate another outcome to go on with it"
+                if standing.is_cancelled
+                else f"the run went on, or went back, without an answer that is on record: {_waits_for(standing)}"
+            )
+            text = f"{request} of {run} was asked at seq {asked.asked_at.seq}, and {since}. Nothing was done."
+        return RequestNotPendingError(text, request_id=request_id, state=asked.state, answer=asked.answer)
+
+    async def _answer(self, request_id: str, event: CheckpointEvent) -> Answer:
+        checkpoint = await self._readable(event)
+        found = _responses(checkpoint, request_id) if checkpoint is not None else []
+        return Answer(
+            request_id=request_id,
+            actor=event.actor,
+            recorded_at=event.recorded_at,
+            seq=event.seq,
+            checkpoint_id=event.checkpoint_id,
+            has_response=bool(found),
+            response=found[0] if found else None,
+        )
+
+    async def _readable(self, event: CheckpointEvent) -> WorkflowCheckpoint | None:
+        """The checkpoint of an event; None where it is not to be had: what is told without it is true all the same."""
+        try:
+            return await self._looking.load(event.checkpoint_id)
+        except WorkflowCheckpointException as error:
+            logger.info("%s tells no more than its header: %s", event.named(), error)
+            return None
+
+
+def _responses(checkpoint: WorkflowCheckpoint, request_id: str) -> list[Any]:
+    """The response to a request that is in flight in a checkpoint, if it is."""
+    return [
+        message.data
+        for messages in checkpoint.messages.values()
+        for message in messages
+        if message.original_request_info_event is not None
+        and message.original_request_info_event.request_id == request_id
+    ]
+
+
+def _said(answer: Answer) -> str:
+    by = f"by {described(answer.actor)} " if answer.actor is not None else ""
+    what = f", with {described(answer.response)}" if answer.has_response else ""
+    return f"{by}at {safe(answer.recorded_at)} (seq {answer.seq}){what}"
+
+
+def _waits_for(standing: Standing) -> str:
+    pending = list(standing.checkpoint.pending_request_info_events)
+    if not pending or standing.is_cancelled:
+        return "it waits for no answer"
+    more = f" and {len(pending) - 3:,} more" if len(pending) > 3 else ""
+    return f"it waits for {', '.join(map(described, pending[:3]))}{more}"

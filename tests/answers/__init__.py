@@ -1,0 +1,1 @@
+"""Answers to what runs ask: from code, for good, and once."""

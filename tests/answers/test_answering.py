@@ -1,0 +1,254 @@
+"""What becomes of an answer: checked before anything is done, acted on once, and on record."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from agent_framework import Workflow, WorkflowBuilder, WorkflowCheckpointException, WorkflowRunState
+
+from eventckpt import (
+    EventCheckpointStorage,
+    RequestNotPendingError,
+    ResponseTypeError,
+    RunClaimedError,
+    RunNotFoundError,
+    answer,
+    answer_from_json,
+)
+
+from ..engines import Engine
+from .workflows import ALLOWED, NAME, RUN, Broken, Clerk, Paid, asked, functional, log, nested, refund, storage_on
+
+every_kind = pytest.mark.parametrize("build", [refund, nested, functional], ids=lambda build: build.__name__)
+by_value_and_by_json = pytest.mark.parametrize("answering", [answer, answer_from_json])
+
+Build = Callable[[Callable[[str, bool], object]], Any]
+
+
+@every_kind
+@by_value_and_by_json
+async def test_what_one_process_asked_another_is_told_and_acts_on_once(
+    engine: Engine, build: Build, answering: Callable[..., Any]
+) -> None:
+    await asked(engine, build=build)
+    paid, storage = Paid(), storage_on(engine)
+
+    result = await answering(storage, RUN, {"may-shoes": True}, workflow=build(paid), actor="ann")
+
+    assert paid == [("shoes", True)]
+    assert result.get_final_state() is WorkflowRunState.IDLE
+    [event] = [event for event in await log(storage) if "may-shoes" in event.summary.answered_requests]
+    assert event.actor == "ann"
+    assert [event async for event in storage.store.headers(event.stream) if event.forked_from] == []
+
+
+@every_kind
+async def test_who_answers_second_is_told_who_was_first_and_nothing_is_done(engine: Engine, build: Build) -> None:
+    await asked(engine, build=build)
+    await answer(storage_on(engine), RUN, {"may-shoes": False}, workflow=build(Paid()), actor="ann")
+    paid, storage = Paid(), storage_on(engine)
+    before = await log(storage)
+
+    with pytest.raises(RequestNotPendingError, match="was answered by 'ann' at ") as refused:
+        await answer(storage, RUN, {"may-shoes": True}, workflow=build(paid), actor="bob")
+
+    first = refused.value.answer
+    assert (refused.value.request_id, refused.value.state) == ("may-shoes", "answered")
+    assert first is not None
+    [told] = [event for event in before if "may-shoes" in event.summary.answered_requests]
+    assert (first.actor, first.seq, first.recorded_at) == ("ann", told.seq, told.recorded_at)
+    assert (first.has_response, first.response) == ((False, None) if build is functional else (True, False))
+    assert (paid, await log(storage)) == ([], before)
+
+
+@by_value_and_by_json
+@pytest.mark.parametrize("response", [1, "true", None, [True], {"approved": True}])
+async def test_a_response_of_another_type_is_refused_before_anything_is_done(
+    engine: Engine, response: object, answering: Callable[..., Any]
+) -> None:
+    await asked(engine, "shoes hat")
+    paid, storage = Paid(), storage_on(engine)
+    before = await log(storage)
+
+    with pytest.raises(ResponseTypeError, match=f"'may-hat' of run '{RUN}' of workflow '{NAME}' takes bool") as refused:
+        await answering(storage, RUN, {"may-shoes": True, "may-hat": response}, workflow=refund(paid))
+
+    assert refused.value.request_id == "may-hat"
+    assert isinstance(refused.value, TypeError)
+    assert (paid, await log(storage)) == ([], before)
+
+
+async def test_a_request_that_was_never_asked_is_unknown_and_what_the_run_waits_for_is_named(engine: Engine) -> None:
+    await asked(engine)
+    storage = storage_on(engine)
+    before = await log(storage)
+
+    paid = Paid()
+    with pytest.raises(RequestNotPendingError, match=r"was never asked in run .*: it waits for 'may-shoes'") as refused:
+        await answer(storage, RUN, {"may-shoes": True, "may-boots": True}, workflow=refund(paid))
+
+    assert (refused.value.state, refused.value.answer) == ("unknown", None)
+    assert (paid, await log(storage)) == ([], before)
+
+
+async def test_a_request_that_the_run_left_behind_has_expired(engine: Engine) -> None:
+    """The application went on without an answer, by a new input."""
+    await asked(engine)
+    storage = storage_on(engine)
+    run = storage.for_run(RUN)
+    await run.get_latest(workflow_name=NAME)
+    await refund(Paid()).run("hat", checkpoint_storage=run)
+    before = await log(storage)
+
+    paid = Paid()
+    with pytest.raises(RequestNotPendingError, match="was asked at seq 2, and the run went on") as refused:
+        await answer(storage, RUN, {"may-shoes": True}, workflow=refund(paid))
+
+    assert (refused.value.state, refused.value.answer) == ("expired", None)
+    assert (paid, await log(storage)) == ([], before)
+
+
+async def test_of_several_questions_all_are_answered_at_once_or_one_after_the_other(engine: Engine) -> None:
+    await asked(engine, "shoes hat boots")
+    paid = Paid()
+    result = await answer(
+        storage_on(engine), RUN, {"may-hat": True, "may-boots": False}, workflow=refund(paid), actor="ann"
+    )
+    assert result.get_final_state() is WorkflowRunState.IDLE_WITH_PENDING_REQUESTS
+    result = await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=refund(paid), actor="bob")
+
+    assert result.get_final_state() is WorkflowRunState.IDLE
+    assert sorted(paid) == [("boots", False), ("hat", True), ("shoes", True)]
+    answers = [(event.actor, sorted(event.summary.answered_requests)) for event in await log(storage_on(engine))]
+    assert [each for each in answers if each[1]] == [("ann", ["may-boots", "may-hat"]), ("bob", ["may-shoes"])]
+
+
+async def test_a_functional_workflow_is_given_its_earlier_answers_again_and_each_is_of_its_type(engine: Engine) -> None:
+    await asked(engine, "shoes hat", functional)
+    paid = Paid()
+    await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(paid), actor="ann")
+    with pytest.raises(ResponseTypeError, match="'may-shoes'"):
+        await answer(storage_on(engine), RUN, {"may-shoes": "yes", "may-hat": True}, workflow=functional(paid))
+    result = await answer(
+        storage_on(engine), RUN, {"may-shoes": True, "may-hat": False}, workflow=functional(paid), actor="bob"
+    )
+
+    assert result.get_final_state() is WorkflowRunState.IDLE
+    assert paid == [("shoes", True), ("hat", False)]
+    answers = [(event.actor, event.summary.answered_requests) for event in await log(storage_on(engine))]
+    assert [each for each in answers if each[1]] == [("ann", ("may-shoes",)), ("bob", ("may-hat",))]
+
+
+async def test_an_answer_of_before_answers_nothing_by_itself_and_in_a_graph_nothing_at_all(engine: Engine) -> None:
+    await asked(engine, "shoes hat", functional)
+    await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(Paid()))
+    with pytest.raises(RequestNotPendingError) as refused:
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(Paid()))
+    assert refused.value.state == "answered"
+
+    await asked(engine, "shoes hat", run_id="another")
+    await answer(storage_on(engine), "another", {"may-shoes": True}, workflow=refund(Paid()))
+    with pytest.raises(RequestNotPendingError) as refused:
+        await answer(storage_on(engine), "another", {"may-shoes": True, "may-hat": True}, workflow=refund(Paid()))
+    assert refused.value.request_id == "may-shoes"
+
+
+async def test_a_run_that_somebody_else_has_is_left_alone(engine: Engine) -> None:
+    await asked(engine)
+    storage = storage_on(engine)
+    async with storage_on(engine, actor="ann").for_run(RUN, workflow_name=NAME).claim():
+        engine.settle()
+        before = await log(storage)
+        paid = Paid()
+        with pytest.raises(RunClaimedError, match="ann"):
+            await answer(storage, RUN, {"may-shoes": True}, workflow=refund(paid))
+    assert (paid, await log(storage)) == ([], before)
+
+
+@every_kind
+async def test_what_the_workflow_raises_is_raised_and_the_run_is_free_again(engine: Engine, build: Build) -> None:
+    await asked(engine, build=build)
+    with pytest.raises(ZeroDivisionError):
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=build(Broken()))
+    engine.settle()
+    async with storage_on(engine).for_run(RUN, workflow_name=NAME).claim():
+        pass
+
+
+def another_graph(pay: Callable[[str, bool], object]) -> Workflow:
+    clerk = Clerk(pay)
+    return WorkflowBuilder(start_executor=clerk, name=NAME).add_edge(clerk, nested_executor()).build()
+
+
+def nested_executor() -> Any:
+    other = Clerk(Paid())
+    other.id = "another clerk"
+    return other
+
+
+async def test_a_workflow_of_another_graph_or_name_does_not_go_on_with_a_run(engine: Engine) -> None:
+    await asked(engine)
+    storage = storage_on(engine)
+    before = await log(storage)
+    with pytest.raises(WorkflowCheckpointException, match="was saved under another graph"):
+        await answer(storage, RUN, {"may-shoes": True}, workflow=another_graph(Paid()))
+    with pytest.raises(ValueError, match="workflow_name is 'orders', and the workflow's own name is 'refund'"):
+        await answer(storage, RUN, {"may-shoes": True}, workflow=refund(Paid()), workflow_name="orders")
+    with pytest.raises(RunNotFoundError, match="has no run 'order-1'"):
+        await answer(storage, "order-1", {"may-shoes": True}, workflow=refund(Paid()))
+    assert await log(storage) == before
+
+
+@pytest.mark.parametrize("build", [refund, functional], ids=lambda build: build.__name__)
+async def test_a_workflow_that_is_running_is_left_alone(engine: Engine, build: Build) -> None:
+    await asked(engine, build=build)
+    began, go_on = asyncio.Event(), asyncio.Event()
+    storage = storage_on(engine)
+    busy = build(Paid())
+
+    class Waiting(EventCheckpointStorage):
+        async def save(self, checkpoint: Any) -> str:
+            began.set()
+            await go_on.wait()
+            return await super().save(checkpoint)
+
+    running = asyncio.create_task(
+        busy.run("hat", checkpoint_storage=Waiting(storage.store, allowed_checkpoint_types=ALLOWED))
+    )
+    await began.wait()
+    before = await log(storage)
+    with pytest.raises(WorkflowCheckpointException, match="is running"):
+        await answer(storage, RUN, {"may-shoes": True}, workflow=busy)
+    assert await log(storage) == before
+    go_on.set()
+    await running
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"responses": {}}, "responses is empty"),
+        ({"responses": ["may-shoes"]}, "responses is a mapping"),
+        ({"responses": {"": True}}, "A request id is blank"),
+        ({"run_id": " "}, "The run id is blank"),
+        ({"workflow": 7}, "workflow is a workflow"),
+        ({"storage": None}, "storage is an EventCheckpointStorage"),
+        ({"ttl": 0}, "ttl"),
+        ({"wait": -1}, "wait"),
+        ({"actor": ""}, "actor"),
+    ],
+)
+async def test_an_argument_of_another_kind_is_named_and_nothing_is_done(
+    engine: Engine, wrong: dict[str, Any], says: str
+) -> None:
+    await asked(engine)
+    storage = storage_on(engine)
+    given: dict[str, Any] = {"storage": storage, "run_id": RUN, "responses": {"may-shoes": True}}
+    given |= {"workflow": refund(paid := Paid())} | wrong
+    with pytest.raises((TypeError, ValueError), match=says):
+        await answer(given.pop("storage"), given.pop("run_id"), given.pop("responses"), **given)
+    assert len(await log(storage)) == 2
+    assert paid == []

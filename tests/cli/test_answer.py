@@ -1,0 +1,167 @@
+"""`eventckpt answer`: what it prints, how it ends, and that nothing is done where it is refused."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler, response_handler
+
+from eventckpt import CheckpointEvent, EventCheckpointStorage, StreamId
+
+from ..engines import Engine
+from .conftest import Cli
+
+HERE = __name__
+WORKFLOW = "refund"
+paid: list[tuple[str, bool]] = []
+
+
+class Clerk(Executor):
+    """Asks for each item whether to pay it back, and in the end for a remark."""
+
+    @handler
+    async def ask(self, items: str, ctx: WorkflowContext) -> None:
+        for item in items.split():
+            await ctx.request_info(item, bool, request_id=f"may-{item}")
+
+    @response_handler
+    async def decided(self, item: str, approved: bool, ctx: WorkflowContext) -> None:
+        if item == "bomb":
+            raise ZeroDivisionError(item)
+        paid.append((item, approved))
+        if item == "shoes":
+            await ctx.request_info(7, str, request_id="remark")
+
+    @response_handler
+    async def remarked(self, number: int, remark: str, ctx: WorkflowContext) -> None: ...
+
+
+def build() -> Workflow:
+    return WorkflowBuilder(start_executor=Clerk(id="clerk"), name=WORKFLOW).build()
+
+
+def build_another_graph() -> Workflow:
+    return WorkflowBuilder(start_executor=Clerk(id="another"), name=WORKFLOW).build()
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_paid() -> Iterator[None]:
+    paid.clear()
+    yield
+    paid.clear()
+
+
+async def asked(engine: Engine, items: str, run_id: str = "order-1") -> None:
+    await build().run(items, checkpoint_storage=engine.storage(actor="the shop").for_run(run_id))
+    engine.settle()
+
+
+async def log(engine: Engine) -> list[CheckpointEvent]:
+    engine.settle()
+    return [event async for event in engine.open().headers(StreamId(WORKFLOW, "order-1"))]
+
+
+def words(*words: str, app: str = "build") -> tuple[str, ...]:
+    return ("answer", *words, "--app", f"{HERE}:{app}")
+
+
+async def test_it_answers_and_says_how_the_run_stands_and_what_it_asks_next(engine: Engine, cli: Cli) -> None:
+    await asked(engine, "shoes")
+    printed = await cli(*words("order", "may-shoes", "--json", "true", "--actor", "ann"))
+    assert paid == [("shoes", True)]
+    assert printed.out.splitlines()[0] == "Answered. Run order-1 of refund: waiting for 1"
+    assert printed.out.splitlines()[1].split()[0].startswith("remark")
+    assert [event.actor for event in await log(engine) if event.summary.answered_requests] == ["ann"]
+
+    printed = await cli(*words("order-1", "remark", "--json", "-", "--json-output"), stdin='"thank you"')
+    [record] = printed.records
+    assert (record["kind"], record["run_id"], record["workflow_name"]) == ("answered", "order-1", WORKFLOW)
+    assert (record["requests"], record["status"], record["pending_requests"]) == (["remark"], "done", [])
+
+
+async def test_several_answers_are_given_at_once(engine: Engine, cli: Cli) -> None:
+    await asked(engine, "hat boots")
+    await cli(*words("order-1", "may-hat", "--json", "true", "--also", "may-boots=false"))
+    assert sorted(paid) == [("boots", False), ("hat", True)]
+
+
+REFUSED: list[tuple[str, list[str], int, str]] = [
+    ("a wrong type", ["order-1", "may-hat", "--json", '"yes"'], 2, "takes bool"),
+    ("no JSON", ["order-1", "may-hat", "--json", "yes"], 2, "--json takes JSON"),
+    ("a request without an answer", ["order-1", "may-hat", "--json", "true", "--also", "may-boots"], 2, "REQUEST=JSON"),
+    ("one twice", ["order-1", "may-hat", "--json", "true", "--also", "may-hat=true"], 2, "answered twice"),
+    ("a blank request", ["order-1", " ", "--json", "true"], 2, "blank"),
+    ("no ttl", ["order-1", "may-hat", "--json", "true", "--ttl", "0"], 2, "--ttl"),
+    ("all types", ["order-1", "may-hat", "--json", "true", "--allow", "*"], 2, "--allow"),
+    ("sessions", ["order-1", "may-hat", "--json", "true", "--turns"], 2, "--turns"),
+    ("no such run", ["cart-1", "may-hat", "--json", "true"], 3, "No run of workflow 'refund' is called 'cart-1'"),
+    ("no such request", ["order-1", "may-shoes", "--json", "true"], 6, "was never asked"),
+]
+
+
+@pytest.mark.parametrize(("given", "code", "says"), [row[1:] for row in REFUSED], ids=[row[0] for row in REFUSED])
+async def test_what_is_refused_is_one_sentence_and_nothing_is_done(
+    engine: Engine, cli: Cli, given: list[str], code: int, says: str
+) -> None:
+    await asked(engine, "hat boots")
+    before = await log(engine)
+    printed = await cli(*words(*given), code=code)
+    assert says in printed.err
+    assert len(printed.err.splitlines()) == 1
+    assert (printed.out, paid, await log(engine)) == ("", [], before)
+
+
+@pytest.mark.parametrize(
+    ("app", "code", "says"),
+    [
+        ("no_such", 4, "has no no_such"),
+        ("paid", 4, "cannot be called"),
+        ("asked", 4, "builds no workflow"),
+        ("build_another_graph", 1, "was saved under another graph"),
+    ],
+)
+async def test_an_application_that_is_none_or_another_by_now_answers_nothing(
+    engine: Engine, cli: Cli, app: str, code: int, says: str
+) -> None:
+    await asked(engine, "hat")
+    before = await log(engine)
+    printed = await cli(*words("order-1", "may-hat", "--json", "true", app=app), code=code)
+    assert says in printed.err
+    assert (paid, await log(engine)) == ([], before)
+
+
+async def test_who_comes_second_gets_code_6_and_is_told_of_the_first(engine: Engine, cli: Cli) -> None:
+    await asked(engine, "hat")
+    await cli(*words("order-1", "may-hat", "--json", "false", "--actor", "ann"))
+    second = await cli(*words("order-1", "may-hat", "--json", "true", "--json-output"), code=6)
+    [error] = second.of("error")
+    [first] = [event for event in await log(engine) if event.summary.answered_requests]
+    assert (error["code"], error["request_id"], error["state"]) == (6, "may-hat", "answered")
+    assert error["answer"] == {"actor": "ann", "recorded_at": first.recorded_at, "seq": first.seq}
+    assert paid == [("hat", False)]
+
+
+async def test_a_run_that_somebody_else_has_gets_code_6(engine: Engine, cli: Cli) -> None:
+    await asked(engine, "hat")
+    storage: EventCheckpointStorage = engine.storage(actor="ann")
+    async with storage.for_run("order-1", workflow_name=WORKFLOW).claim():
+        before = await log(engine)
+        printed = await cli(*words("order-1", "may-hat", "--json", "true", "--wait", "0.01"), code=6)
+        assert "ann" in printed.err
+        assert (paid, await log(engine)) == ([], before)
+
+
+async def test_a_workflow_that_fails_is_told_in_a_line_with_code_1(engine: Engine, cli: Cli) -> None:
+    await asked(engine, "bomb")
+    printed = await cli(*words("order-1", "may-bomb", "--json", "true"), code=1)
+    assert printed.err.splitlines() == ["eventckpt: The workflow failed: ZeroDivisionError: bomb"]
+
+
+async def test_types_of_the_application_are_named_as_its_storages_name_them(engine: Engine, cli: Cli) -> None:
+    """The way in which a command tells that a type is missing is that of all the others."""
+    assert sys.modules[HERE]
+    help_text = (await cli("answer", "--help")).out
+    assert "--allow" in help_text
+    assert "--json-output" in help_text

@@ -443,10 +443,14 @@ async def test_a_body_that_is_cancelled_by_others_is_cancelled_lost_or_not(engin
 async def test_a_timeout_around_a_claim_is_a_timeout(engine: Engine) -> None:
     await begun(engine)
     run = Server(engine, "ann").run()
-    with pytest.raises(TimeoutError):
+
+    async def work() -> None:
         async with asyncio.timeout(None) as limit, run.claim():
             limit.reschedule(asyncio.get_running_loop().time())
             await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        await work()
     async with run.claim():
         pass
 

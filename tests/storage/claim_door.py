@@ -22,6 +22,9 @@ class Door(EventStore):
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self.asked: Counter[str] = Counter()
+        self.answered: Counter[str] = Counter()
+        self.hung: set[str] = set()
+        """Requests that had no answer."""
         self.is_shut: set[str] = set()
         """Requests that find the store out of reach."""
         self.loses: set[str] = set()
@@ -35,18 +38,20 @@ class Door(EventStore):
         number, cut = self.hangs_at or (-1, "before")
         self.hangs_at = (number - 1, cut) if number > 0 else None
         if number == 0 and cut == "before":
-            await self._hang()
+            await self._hang(name)
         if name in self.is_shut:
             raise StoreUnavailableError("nobody answers")
         result = await request()
         if number == 0:
-            await self._hang()
+            await self._hang(name)
         if name in self.loses:
             self.loses.remove(name)
             raise StoreUnavailableError("the answer was lost")
+        self.answered[name] += 1
         return result
 
-    async def _hang(self) -> None:
+    async def _hang(self, name: str) -> None:
+        self.hung.add(name)
         self.hanging.set()
         await asyncio.Event().wait()
 

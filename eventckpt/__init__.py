@@ -37,6 +37,7 @@ from .storage import (
     RunClaim,
     SqliteCheckpointStorage,
 )
+from .storage.questions import describe_request
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -100,6 +101,7 @@ __all__ = [
     "Upcaster",
     "answer",
     "answer_from_json",
+    "describe_request",
     "get_checkpoint_summary",
     "register_upcaster",
 ]
@@ -108,7 +110,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """The names that few programs ask for, or that need an optional extra, imported when they are asked for."""
     home = {
-        "CheckpointAudit": "audit",
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
         "CosmosHistoryProvider": "history.cosmos",
@@ -117,10 +118,8 @@ def __getattr__(name: str) -> object:
         "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
-        "answer": "answers",
-        "answer_from_json": "answers",
-        "audit": "audit",
-        "get_checkpoint_summary": "audit",
+        **dict.fromkeys(("CheckpointAudit", "audit", "get_checkpoint_summary"), "audit"),
+        **dict.fromkeys(("answer", "answer_from_json"), "answers"),
     }.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,7 +9,6 @@ cycles need not look at them, which it otherwise does again and again while thou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
@@ -32,8 +31,6 @@ __all__ = [
     "Annotation",
     "Answer",
     "CheckpointEvent",
-    "EventKey",
-    "EventKeys",
     "EventSchema",
     "EventType",
     "ForkPoint",
@@ -364,50 +361,6 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
         )
 
 
-class EventKey(NamedTuple):
-    """What tells which checkpoint an event holds or deletes, and no more."""
-
-    run_id: str
-    seq: int
-    type: EventType
-    checkpoint_id: str
-    place: int
-    """Grows along the listing that it comes from."""
-    record: CheckpointEvent | None = None
-    """The header of an event that records a removal; None: it records none."""
-
-    @property
-    def pruned(self) -> tuple[Pruned, ...]:
-        """As of the event."""
-        return () if self.record is None else self.record.pruned
-
-    @classmethod
-    def of(cls, header: CheckpointEvent, place: int) -> EventKey:
-        """That of an event whose header was read."""
-        record = header if header.pruned else None
-        return cls(header.run_id, header.seq, header.type, header.checkpoint_id, place, record)
-
-
-class EventKeys(NamedTuple):
-    """The keys of some events, at least one, field by field: so very many are gone through without a look at each."""
-
-    run_ids: Sequence[str]
-    seqs: Sequence[int]
-    types: Sequence[EventType]
-    checkpoint_ids: Sequence[str]
-    places: Sequence[int]
-    records: Sequence[CheckpointEvent | None]
-
-    @classmethod
-    def of(cls, keys: Sequence[EventKey]) -> EventKeys:
-        """Those of keys that were made one by one."""
-        return cls(*zip(*keys, strict=True))
-
-    def each(self) -> Iterator[EventKey]:
-        """One key after the other."""
-        return map(EventKey, *self)
-
-
 class EventSchema(msgspec.Struct, frozen=True, gc=False):
     """All that can be read of an event whose other fields may be those of a later version."""
 
@@ -478,7 +431,12 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         """When the oldest of its questions was asked, ISO 8601; empty where it has none, or was cancelled."""
         if not self.pending_requests or self.status == "cancelled":
             return ""
-        return min((request.asked_at or self.timestamp for request in self.pending_requests), key=order_of)
+        return min(map(self.asked_at, self.pending_requests), key=order_of)
+
+    def asked_at(self, request: PendingRequest) -> str:
+        """When one of its questions was asked, ISO 8601. Of an event of before 0.3, the time of the checkpoint that
+        waits for it."""
+        return request.asked_at or self.timestamp or self.recorded_at
 
     @property
     def seqs_known(self) -> int:

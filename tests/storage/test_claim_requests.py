@@ -40,9 +40,8 @@ async def test_to_take_a_claim_is_one_append_and_one_document_and_to_renew_and_t
     holding = await held(run, ttl=60)
     assert door.asked == {"headers": 1, "create document": 1, "find": 1, "append": 1}
     door.asked.clear()
-    await ann.clock.until(lambda: door.asked["replace document"] == 3)
+    await ann.clock.until(lambda: door.answered["replace document"] == 3)
     assert door.asked == {"replace document": 3}
-    assert ann.clock.now <= 1000 + 3 * 20 + 2
     door.asked.clear()
     assert await holding.ended() is None
     assert door.asked == {"delete document": 1}
@@ -95,7 +94,7 @@ async def test_a_renewal_is_tried_again_until_it_succeeds(engine: Engine, caplog
     await ann.clock.until(lambda: door.asked["replace document"] == 4)
     assert "could not be renewed, and is tried again: nobody answers" in caplog.text
     door.is_shut = set()
-    await ann.clock.until(lambda: door.asked["replace document"] == 8)
+    await ann.clock.until(lambda: door.answered["replace document"] == 2)
     await holding.run.save(checkpoint(ROOT, checkpoint_id="a1"))
     assert await holding.ended() is None
     assert await saved_in(engine) == [("root", None), ("a1", 2)]
@@ -126,7 +125,7 @@ async def test_a_renewal_whose_answer_was_lost_is_found_to_be_our_own(engine: En
     ann, door = await behind_a_door(engine)
     holding = await held(await ann.resumed(), ttl=60)
     door.loses.add("replace document")
-    await ann.clock.until(lambda: door.asked["replace document"] == 6)
+    await ann.clock.until(lambda: door.answered["replace document"] == 6)
     await holding.run.save(checkpoint(ROOT))
     assert await holding.ended() is None
     assert not door.loses

@@ -383,12 +383,14 @@ class EventCheckpointStorage(_Checkpoints):
             `CheckpointDecodeError`, which names the class and the field; "warn" goes on without it, with a warning
             and the counter `eventckpt.schema_drift`. docs/evolution.md says what is drift and what is none.
         upcasters: what stored values of older classes become (`Upcaster`), before those that were registered.
-        clock: what claims are measured by: for tests.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
         CheckpointStoreError: `latest` is "projection", and the engine keeps none.
     """
+
+    clock: Clock = SYSTEM_CLOCK
+    """What claims are measured by; a test has another one."""
 
     def __init__(
         self,
@@ -402,7 +404,6 @@ class EventCheckpointStorage(_Checkpoints):
         latest: Latest = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
-        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings.instance("store", store, EventStore, what="an EventStore")
         settings.choice("on_conflict", on_conflict, "fork", "raise")
@@ -423,7 +424,7 @@ class EventCheckpointStorage(_Checkpoints):
             on_drift=on_drift,
             upcasters=upcasters,
         )
-        claims = Claims(store, clock)
+        claims = Claims(store, self.clock)
         self._core = _Core(
             memory=memory,
             writer=Writer(store, codec, memory, payloads, claims, on_conflict=on_conflict, actor=actor),

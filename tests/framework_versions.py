@@ -48,8 +48,8 @@ FAST = (
     "answers/test_responses.py",
 )
 """What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions, history),
-its runs (workflows, orchestrations, agents), and how these ask and are answered. The rest of the suite sees checkpoints as bytes, which no version of the
-framework changes."""
+its runs (workflows, orchestrations, agents), and how these ask and are answered. The rest of the suite sees checkpoints
+as bytes, which no version of the framework changes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -37,6 +37,7 @@ from .storage import (
     RunClaim,
     SqliteCheckpointStorage,
 )
+from .storage.questions import describe_request
 from .stores import EventStore
 from .stores.sqlite import SqliteEventStore
 
@@ -100,6 +101,7 @@ __all__ = [
     "Upcaster",
     "answer",
     "answer_from_json",
+    "describe_request",
     "get_checkpoint_summary",
     "register_upcaster",
 ]

@@ -431,7 +431,12 @@ class RunInfo(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
         """When the oldest of its questions was asked, ISO 8601; empty where it has none, or was cancelled."""
         if not self.pending_requests or self.status == "cancelled":
             return ""
-        return min((request.asked_at or self.timestamp for request in self.pending_requests), key=order_of)
+        return min(map(self.asked_at, self.pending_requests), key=order_of)
+
+    def asked_at(self, request: PendingRequest) -> str:
+        """When one of its questions was asked, ISO 8601. Of an event of before 0.3, the time of the checkpoint that
+        waits for it."""
+        return request.asked_at or self.timestamp or self.recorded_at
 
     @property
     def seqs_known(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
@@ -24,6 +24,7 @@ __all__ = [
     "number",
     "plain_function",
     "text",
+    "text_by_name",
     "texts",
     "whole_number",
 ]
@@ -93,6 +94,21 @@ def texts(name: str, value: object) -> list[str]:
         if not isinstance(item, str):
             raise TypeError(f"{name} takes strings, and {described(item)} is none.")
     return cast("list[str]", items)
+
+
+def text_by_name(name: str, value: object) -> dict[str, str]:
+    """Texts, each under a name; a copy.
+
+    Raises:
+        TypeError: it is no mapping, or has something else than texts.
+    """
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} is a mapping of texts, not {described(value)}.")
+    items = dict(cast("Mapping[object, object]", value))
+    for item in (*items, *items.values()):
+        if not isinstance(item, str):
+            raise TypeError(f"{name} has texts by their names, and {described(item)} is none.")
+    return cast("dict[str, str]", items)
 
 
 def whole_number(name: str, value: object, *, least: int) -> None:

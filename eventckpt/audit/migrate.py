@@ -29,8 +29,9 @@ from ..errors import (
 from ..events import MAX_SEQ, SCHEMA_OF_MIGRATIONS, CheckpointEvent, ForkPoint, Migration, StreamId, check_run_id
 from ..runs import counted, live
 from ..storage.compose import event_at, header_of, now
-from ..storage.memory import EMPTY, Head
+from ..storage.memory import EMPTY, Head, Tip
 from ..storage.payloads import BaseCache, Payloads
+from ..storage.questions import asked_since
 from ..stores import AuditStore
 from ..stores.walks import headers_of
 from ..text import described, safe
@@ -275,7 +276,7 @@ async def _event(
     except CheckpointDecodeError as error:
         raise CheckpointDecodeError(f"what it leaves could not be loaded: {safe(error)}") from error
     header = msgspec.structs.replace(
-        header_of(checkpoint, actor),
+        asked_since(header_of(checkpoint, actor), Tip.of(origin)),
         migration=Migration(name=name, graph_before=origin.graph_signature_hash),
         schema=SCHEMA_OF_MIGRATIONS,
     )

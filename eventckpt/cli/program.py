@@ -17,6 +17,7 @@ try:
         check,
         compare,
         import_storage,
+        inbox,
         info,
         inspect,
         manage,
@@ -38,9 +39,9 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_LOOKING: Final = (inspect, info, sessions, compare, check, preflight)
-_CHANGING: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
-for _module in (*_LOOKING, *_CHANGING):
+_ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight)
+_ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
+for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 
 

@@ -96,13 +96,14 @@ def header_of(checkpoint: WorkflowCheckpoint, actor: str | None, *, traceparent:
     Raises:
         CheckpointEncodeError: a field is of another type than the protocol's; names the field and its value.
     """
+    moment = now()
     header = CheckpointEvent(
         type="checkpoint",
         run_id="",
         seq=0,
-        summary=summarize(checkpoint),
+        summary=summarize(checkpoint, asked_at=moment),
         actor=actor,
-        recorded_at=now(),
+        recorded_at=moment,
         traceparent=traceparent,
         **{rule.field: _checked(checkpoint, name, rule) for name, rule in _RULES.items()},
     )

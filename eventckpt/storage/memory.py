@@ -37,6 +37,7 @@ _WORKFLOWS: Final = 1_000  # of one bound run: as a rule it is one
 _LOADED: Final = 1_000  # checkpoints that were loaded through a handle
 _IN_DOUBT: Final = 1_000  # appends of which nobody knows what became of them
 _NEWCOMERS: Final = 10  # executions that have loaded one checkpoint and have not gone on
+_QUESTIONS: Final = 100  # of one checkpoint
 _HERE: Final = 10  # executions that a task goes on with
 
 
@@ -83,12 +84,20 @@ class Tip(NamedTuple):
     """Without data."""
     head: Head
     """The head of the stream when this event, and the bases that it needs, were known to be there."""
+    asked: tuple[tuple[str, str], ...] = ()
+    """The questions that it waits for, by their ids, and since when; of very many the first. One whose answer is on its
+    way is over: asked again, it is another one."""
 
     @classmethod
     def of(cls, event: CheckpointEvent, head: Head | None = None) -> Tip:
         """The checkpoint of `event`, met when `head` was the head of its stream, or the event itself."""
-        payload = event.header().payload
-        return cls(event.stream, event.seq, event.checkpoint_id, event.digest, payload, head or Head.of(event))
+        payload, head = event.header().payload, head or Head.of(event)
+        asked = tuple(
+            (request.request_id, request.asked_at or event.recorded_at)
+            for request in event.summary.pending_requests[:_QUESTIONS]
+            if request.request_id not in event.summary.answered_requests
+        )
+        return cls(event.stream, event.seq, event.checkpoint_id, event.digest, payload, head, asked)
 
     @property
     def point(self) -> ForkPoint:

@@ -37,6 +37,7 @@ from .conflict import Diverged, Repeated, answer_to, append_behind, conflict_err
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 from .payloads import Packed, Payloads
 from .placement import Place, Placement, continues, forks
+from .questions import asked_since
 from .summary import answering
 
 __all__ = ["OnConflict", "Outcome", "Saved", "Writer"]
@@ -119,7 +120,8 @@ class Writer:
                 save.claim.check()
             try:
                 place = await self._placement.place(draft, execution, bound, elsewhere)
-                saved = await self._save(save, place)
+                asked = asked_since(save.draft, place.own, place.parent)
+                saved = await self._save(save._replace(draft=asked), place)
             except (StoreUnavailableError, StoreLockedError) as error:
                 execution.outage = error
                 raise

@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import agent_framework
 import msgspec
 from agent_framework import WorkflowCheckpoint
 
 from ..events import NO_SUMMARY, PendingRequest, Summary
+from .plain_text import MAX_NAME, is_class, key_of, text_of
+from .questions import prompt_of, response_type_of
 
 __all__ = ["MAX_NAME", "MAX_SIZE", "MAX_STATE_KEYS", "answering", "check_answers", "summarize"]
 
 MAX_STATE_KEYS: Final = 100
 """How many state keys a header lists, so that a state with very many does not make every event large."""
-MAX_NAME: Final = 1_000
-"""Characters of a name in a header; the rest is left out."""
 MAX_SIZE: Final = 1_500_000
 """Bytes of all names in a header together, as JSON. An item of Cosmos DB holds 2 MB, and a header has no parts."""
 
@@ -30,22 +30,24 @@ _MAX_ANSWERS: Final = 100_000  # bytes of the ids that were named beside what a 
 
 _AROUND: Final = 30  # bytes of JSON around a name: quotes, the key, a count
 _ESCAPED: Final = 12  # bytes that one character may take
-_PLAIN: Final = frozenset({bool, float, type(None)})
 _dict: Any = dict
 _list_type: Any = list
-_type_name = type.__dict__["__qualname__"].__get__
-_type_module = type.__dict__["__module__"].__get__
 
 
-def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
-    """The summary of `checkpoint`. Runs code of the framework's own classes only, and none of what they hold."""
-    state = [(_text(key), held) for key, held in _items(_read(checkpoint, "state"))]
-    messages = [(_text(source), _list(held)) for source, held in _items(_read(checkpoint, "messages"))]
+def summarize(checkpoint: WorkflowCheckpoint, *, asked_at: str = "") -> Summary:
+    """The summary of `checkpoint`. Runs code of the framework's own classes only, and none of what they hold; and what
+    describes questions, of a checkpoint that is saved.
+
+    Args:
+        asked_at: of a checkpoint that is saved, when; its questions count as asked then.
+    """
+    state = [(text_of(key), held) for key, held in _items(_read(checkpoint, "state"))]
+    messages = [(text_of(source), _list(held)) for source, held in _items(_read(checkpoint, "messages"))]
     pending = _items(_read(checkpoint, "pending_request_info_events"))
-    executors = [_text(name) for key, held in state if key == "_executor_state" for name, _ in _items(held)]
+    executors = [text_of(name) for key, held in state if key == "_executor_state" for name, _ in _items(held)]
     keys = sorted(key for key, _ in state if not key.startswith("_"))
     room = _Room(MAX_SIZE)  # for what tells how the run stands first
-    requests = tuple(request for key, event in pending if room.holds(*(request := _request(key, event))))
+    asked = [(*request, event) for key, event in pending if room.holds(*(request := _request(key, event)), asked_at)]
     counts = _counts(messages, room)
     answered = tuple(room.of(_answered(messages)))
     executor_ids = tuple(room.of(sorted(executors)))
@@ -53,10 +55,7 @@ def summarize(checkpoint: WorkflowCheckpoint) -> Summary:
     summary = Summary(
         executor_ids=executor_ids,
         messages=counts,
-        pending_requests=tuple(
-            PendingRequest(request_id=request_id, source_executor_id=source, request_type=kind)
-            for request_id, source, kind in requests
-        ),
+        pending_requests=tuple(_pending(*request, asked_at, room) for request in asked),
         answered_requests=answered,
         state_keys=state_keys,
         more_state_keys=len(keys) - len(state_keys),
@@ -114,7 +113,23 @@ def _counts(messages: list[tuple[str, list[object]]], room: _Room) -> dict[str, 
 
 def _request(key: object, event: object) -> tuple[str, str, str]:
     source, kind = _property(event, "source_executor_id"), _property(event, "request_type")
-    return _text(key), _text(source), _key_of(kind) if _is_class(kind) else _text(kind)
+    return text_of(key), text_of(source), key_of(kind) if is_class(kind) else text_of(kind)
+
+
+def _pending(request_id: str, source: str, kind: str, event: object, asked_at: str, room: _Room) -> PendingRequest:
+    """A question, with what it says to people where there is room for that after all else."""
+    response_type = response_type_of(_property(event, "response_type"))
+    prompt = prompt_of(_property(event, "data")) if asked_at else None
+    if not room.holds(response_type, prompt or ""):
+        response_type, prompt = "", None
+    return PendingRequest(
+        request_id=request_id,
+        source_executor_id=source,
+        request_type=kind,
+        asked_at=asked_at,
+        response_type=response_type,
+        prompt=prompt,
+    )
 
 
 def _answered(messages: list[tuple[str, list[object]]]) -> Iterator[str]:
@@ -123,7 +138,7 @@ def _answered(messages: list[tuple[str, list[object]]]) -> Iterator[str]:
             if _is_a(message, "WorkflowMessage"):
                 request = _read(message, "original_request_info_event")
                 if request is not None:
-                    yield _text(_property(request, "request_id"))
+                    yield text_of(_property(request, "request_id"))
 
 
 def _property(event: object, name: str) -> object:
@@ -161,36 +176,3 @@ def _items(value: object) -> list[tuple[object, object]]:
 
 def _list(value: object) -> list[object]:
     return _list_type.copy(value) if issubclass(type(value), list) else []
-
-
-def _is_class(value: object) -> bool:
-    return issubclass(type(value), type)
-
-
-def _text(value: object) -> str:
-    """Text that every engine can hold: cut where it is long, and lone surrogates are replaced. Of a value that is
-    neither text nor number, the type."""
-    cls, given = type(value), cast(Any, value)
-    if cls is str and len(given) <= MAX_NAME and given.isascii():
-        return given
-    if issubclass(cls, str):
-        return _clean(given)
-    if cls in _PLAIN or (cls is int and -(1 << 63) <= given < 1 << 64):
-        return str(value)
-    return _key_of(cls)
-
-
-def _clean(text: str) -> str:
-    return str.__getitem__(text, slice(MAX_NAME)).encode("utf-8", "replace").decode()
-
-
-def _key_of(cls: object) -> str:
-    """The key of a class, as it was defined: a metaclass or the class itself may say something else, or raise."""
-    parts: list[str] = []
-    for read in (_type_module, _type_name):
-        try:
-            part: object = read(cls)
-        except Exception:
-            part = "?"
-        parts.append(_clean(cast(str, part)) if issubclass(type(part), str) else "?")
-    return ":".join(parts)

@@ -93,7 +93,7 @@ class RunStore(ABC):
                     yield info
 
     async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
-        """Some of the runs that fit, the last written to first.
+        """Some of the runs that fit, the last written to first; of runs that wait, what has waited longest.
 
         A run that is written to meanwhile moves to the beginning, and is met by who begins anew. Every other is in one
         page, however many are written to.
@@ -106,19 +106,20 @@ class RunStore(ABC):
             limit: runs of a page at most, from 1 to 1,000.
 
         Raises:
-            ForeignPageError: no page gave `after`.
+            ForeignPageError: no page of this order gave `after`.
             ValueError, TypeError: `limit` is no such number.
         """
         check_limit(limit)
-        which, place = RunFilter.of(which), place_in(after)
+        which = RunFilter.of(which)
+        place = place_in(after, waiting=which.waiting)
         found: list[RunInfo] = []
         async with aclosing(self._fitting(which)) as infos:
             async for info in infos:
-                if place is None or place_of(info).order > place.order:
+                if place is None or place_of(info, waiting=which.waiting).order > place.order:
                     found.append(info)
                 if len(found) > 2 * limit:
-                    found = nsmallest(limit + 1, found, key=lambda info: place_of(info).order)
-        return cut(found, limit)
+                    found = nsmallest(limit + 1, found, key=lambda info: place_of(info, waiting=which.waiting).order)
+        return cut(found, limit, waiting=which.waiting)
 
     async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
         """How many of the runs that fit stand how; a status that none has is left out.

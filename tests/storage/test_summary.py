@@ -188,7 +188,9 @@ def test_a_question_of_another_shape_is_listed_by_its_id() -> None:
     summary = summarize(checkpoint(pending_request_info_events={"r1": {"data": "test"}, "r2": request()}))
     assert summary.pending_requests == (
         PendingRequest(request_id="r1", source_executor_id="", request_type=""),
-        PendingRequest(request_id="r2", source_executor_id="asks", request_type="builtins:int"),
+        PendingRequest(
+            request_id="r2", source_executor_id="asks", request_type="builtins:int", response_type="builtins:str"
+        ),
     )
 
 

@@ -22,7 +22,7 @@ from ..names import id_of
 from .bodies import prepared
 from .client import Connections
 from .items import Item
-from .layout import Layout, Place, indexes, mapping
+from .layout import Layout, Place, mapping
 from .opening import KNOWN, Opened, Opening, Together, settings_of
 from .query import PAGE, Cursor, check_documents
 from .requests import (
@@ -317,9 +317,10 @@ class Container:
         has_composite = self._opened is None or self._opened.has_composite
         return f"c.{first} DESC, c.{second} DESC" if has_composite else f"c.{second} DESC"
 
-    def sorts_by(self, name: str) -> bool:
-        """Whether the service can sort by a property, which one that a container's policy leaves out refuses."""
-        return self._opened is None or indexes(self._opened.policy, f"/{name}/?")
+    @property
+    def policy(self) -> Mapping[str, Any] | None:
+        """What is indexed; None of a container that is missing."""
+        return None if self._opened is None else self._opened.policy
 
     @property
     def rid(self) -> str:

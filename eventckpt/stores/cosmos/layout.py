@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, cast
 from ...errors import StoreFormatError, StoreMissingError, StoreNotFoundError, StoreReplacedError
 from ...text import safe
 
-__all__ = ["KEY_VERSION", "Layout", "Place", "indexes", "listing", "mapping", "serves"]
+__all__ = ["KEY_VERSION", "Layout", "Place", "indexes", "listing", "mapping", "names", "serves"]
 
 KEY_VERSION: Final = 2
 """Of a partition key: in version 1, keys with the same first 101 bytes are one key, and their runs one run ("Create
@@ -136,12 +136,23 @@ def serves(policy: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     )
 
 
-def indexes(policy: Mapping[str, Any], path: str) -> bool:
+def indexes(policy: Mapping[str, Any] | None, path: str) -> bool:
     """Whether a container's indexing policy names this path among those that are indexed, as ours does, or indexes all
-    but some others, as the service's own does. What sorts by another one is refused."""
-    included = {str(mapping(each).get("path")) for each in listing(policy.get("includedPaths"))}
+    but some others, as the service's own does. What sorts by another one is refused. None: it is not there."""
+    if policy is None:
+        return True
+    included = _included(policy)
     excluded = {str(mapping(each).get("path")) for each in listing(policy.get("excludedPaths"))}
     return path in included or ("/*" in included and not excluded & {"/*", path})
+
+
+def names(policy: Mapping[str, Any] | None, path: str) -> bool:
+    """Whether a container's indexing policy names this path among those that are indexed. None: it is not there."""
+    return policy is None or path in _included(policy)
+
+
+def _included(policy: Mapping[str, Any]) -> set[str]:
+    return {str(mapping(each).get("path")) for each in listing(policy.get("includedPaths"))}
 
 
 def _orders(index: object, *, turned: bool = False) -> list[tuple[str, bool]]:

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any, Final, cast
 
@@ -25,29 +25,33 @@ from ...text import safe
 from .. import Claim, RunStore, gives_way
 from ..names import check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, counting, in_use
-from ..run_pages import Place, RunFilter, RunPage, aware, check_limit, place_in
+from ..run_pages import RunFilter, RunPage, check_limit, place_in
 from . import listings
 from .container import Container
 from .items import Item, is_in, key_of, order_of_key, partition_key_of
-from .layout import Layout
+from .layout import Layout, indexes, names
 from .query import together
+from .run_queries import FIELDS, RunPages, condition_of, found_by
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
 
 PROJECTION_INDEXING: Final[dict[str, Any]] = {
     "indexingMode": "consistent",
     "automatic": True,
-    # Only what `newest` filters and sorts by, and what `page` sorts by: each indexed term costs 0.2 RU a write.
-    "includedPaths": [{"path": "/workflow_name/?"}, {"path": "/timestamp/?"}, {"path": "/recorded_at/?"}],
+    # Only what `newest` filters and sorts by, and what `page` sorts by: each indexed term costs 0.2 RU a write. Only
+    # what waits for an answer has a `waiting_since`.
+    "includedPaths": [
+        {"path": "/workflow_name/?"},
+        {"path": "/timestamp/?"},
+        {"path": "/recorded_at/?"},
+        {"path": "/waiting_since/?"},
+    ],
     "excludedPaths": [{"path": "/*"}],
     "compositeIndexes": [
         [{"path": "/workflow_name", "order": "ascending"}, {"path": "/timestamp", "order": "ascending"}]
     ],
 }
 
-_FIELDS: Final = ", ".join(
-    f"c.{name}" for name in ("stream", *(field.encode_name for field in msgspec.structs.fields(RunInfo)))
-)
 _LAYOUT: Final = Layout("projections", "/stream", PROJECTION_INDEXING)
 _MEMORY: Final = 10_000  # runs whose etag is remembered, so that writing on needs no read
 _NEWEST: Final = 10  # rows of a page where one is wanted
@@ -56,7 +60,6 @@ _ROUNDS: Final = 20
 no race."""
 _POINTER: Final = "active"
 _POINTER_KEY: Final = "latest"
-_DAY: Final = timedelta(days=1)
 _POINTER_AGE: Final = 5.0
 """Seconds for which a reader goes on with the projection it knows to be in use; the old one stays readable."""
 
@@ -115,7 +118,7 @@ class CosmosRunStore(RunStore):
             order = self._container.newest_first("workflow_name", "timestamp")
             while True:
                 rows = await self._container.query_sorted(
-                    f"SELECT TOP {count} {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id"
+                    f"SELECT TOP {count} {FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id"
                     f" AND c.timestamp > '' ORDER BY {order}",
                     {"@workflow": workflow_name, "@id": name},
                     page=max(count, _NEWEST),
@@ -140,7 +143,7 @@ class CosmosRunStore(RunStore):
     async def _last_recorded(self, name: str, one: RunInfo, without: Collection[StreamId]) -> RunInfo:
         """Of the runs whose live checkpoints have one timestamp, the one that the log says is the newest."""
         rows = await self._container.query(
-            f"SELECT {_FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp = @timestamp",
+            f"SELECT {FIELDS} FROM c WHERE c.workflow_name = @workflow AND c.id = @id AND c.timestamp = @timestamp",
             {"@workflow": one.workflow_name, "@id": name, "@timestamp": one.timestamp},
         ).rows()
         recorded = await listings.recorded_with(self._events, one.workflow_name, one.timestamp)
@@ -160,7 +163,7 @@ class CosmosRunStore(RunStore):
         only = ""
         if workflow_name is not None:
             only, values["@workflow"] = " AND c.workflow_name = @workflow", workflow_name
-        cursor = self._container.query(f"SELECT {_FIELDS} FROM c WHERE c.id = @id{only}", values)
+        cursor = self._container.query(f"SELECT {FIELDS} FROM c WHERE c.id = @id{only}", values)
         async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
                 if (info := self._counting(name, row)) is not None:
@@ -171,7 +174,7 @@ class CosmosRunStore(RunStore):
         async with self._container.in_use():
             name = await self._in_use()
         cursor = self._container.query(
-            f"SELECT {_FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
+            f"SELECT {FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
             {"@id": name},
         )
         async with aclosing(self._container.rows_of(cursor)) as rows:
@@ -183,53 +186,18 @@ class CosmosRunStore(RunStore):
         """See `RunStore.page`. The order is that of the times as text, which is that of the moments for all that this
         library writes. Where a container's policy does not index them, as that of 0.1.0, all documents are read."""
         check_limit(limit)
-        wanted, behind = RunFilter.of(which), place_in(after)
+        wanted = RunFilter.of(which)
+        behind = place_in(after, waiting=wanted.waiting)
         if not wanted.can_fit:
             return RunPage([], None)
         async with self._container.in_use(many=True):
             name = await self._in_use()
-            if self._container.sorts_by("recorded_at"):
-                return await self._indexed_page(name, wanted, behind, limit)
+            pages = RunPages(self._container, name, wanted, partial(self._counting, name))
+            if wanted.waiting and names(self._container.policy, "/waiting_since/?"):
+                return await pages.of_waiting(behind, limit)
+            if not wanted.waiting and indexes(self._container.policy, "/recorded_at/?"):
+                return await pages.of_written(behind, limit)
         return await super().page(which, after=after, limit=limit)
-
-    async def _indexed_page(self, name: str, which: RunFilter, behind: Place | None, limit: int) -> RunPage:
-        """A page, by as many queries as it takes. Rows of one moment come in any order: where a query ends among such,
-        all of that moment are asked for, and put in order."""
-        found: list[RunInfo] = []
-        below = None if behind is None else behind.recorded_at
-        if below is not None:
-            found += await self._of_moment(name, which, below, behind)
-        while below != "" and len(found) <= limit:
-            count = limit + 1 - len(found)
-            rows = await self._older(name, which, below, count)
-            infos = [info for row in rows if (info := self._counting(name, row)) is not None]
-            below = str(rows[-1]["recorded_at"]) if len(rows) == count else ""
-            found += _in_order(info for info in infos if info.recorded_at != below and which.fits(info))
-            found += await self._of_moment(name, which, below)
-        after = Place(found[limit - 1].recorded_at, found[limit - 1].stream) if len(found) > limit else None
-        return RunPage(found[:limit], None if after is None else after.token)
-
-    async def _older(self, name: str, which: RunFilter, below: str | None, count: int) -> list[Item]:
-        """The next rows in order of time, which is some text."""
-        condition, values = _condition(name, which)
-        if below is not None:
-            condition, values["@below"] = f"{condition} AND c.recorded_at < @below", below
-        text = (
-            f"SELECT TOP {count} {_FIELDS} FROM c WHERE {condition} AND c.recorded_at > '' ORDER BY c.recorded_at DESC"
-        )
-        rows = await self._container.query_sorted(text, values, page=count).rows()
-        return list({str(row["stream"]): row for row in rows}.values())
-
-    async def _of_moment(
-        self, name: str, which: RunFilter, recorded_at: str, behind: Place | None = None
-    ) -> list[RunInfo]:
-        """The documents of one moment that fit and stand behind a place, in order."""
-        condition, values = _condition(name, which)
-        values["@at"] = recorded_at
-        at = "c.recorded_at = @at" if recorded_at else "(NOT IS_DEFINED(c.recorded_at) OR c.recorded_at = @at)"
-        rows = await self._container.query(f"SELECT {_FIELDS} FROM c WHERE {condition} AND {at}", values).rows()
-        infos = (info for row in rows if (info := self._counting(name, row)) is not None)
-        return _in_order(info for info in infos if which.fits(info) and (behind is None or info.stream > behind.stream))
 
     async def counts(self, which: RunFilter | None = None) -> dict[RunStatus, int]:
         """See `RunStore.counts`. The service reads every document of the workflow, and gives those that may fit."""
@@ -238,8 +206,8 @@ class CosmosRunStore(RunStore):
             return {}
         async with self._container.in_use():
             name = await self._in_use()
-        condition, values = _condition(name, wanted)
-        cursor = self._container.query(f"SELECT {_FIELDS} FROM c WHERE {condition}", values)
+        condition, values = condition_of(name, wanted)
+        cursor = self._container.query(f"SELECT {FIELDS} FROM c WHERE {condition}", values)
         counted: Counter[RunStatus] = Counter()
         async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
@@ -340,7 +308,8 @@ class CosmosRunStore(RunStore):
     async def _put(self, name: str, info: RunInfo) -> bool:
         """Create or replace under the condition that nobody else has written since; then look, and try again."""
         key = partition_key_of(info.stream)
-        body = {**cast("dict[str, Any]", msgspec.to_builtins(info)), "id": name, "stream": key}
+        document = cast("dict[str, Any]", msgspec.to_builtins(info))
+        body = {**document, **found_by(document), "id": name, "stream": key}
         known = self._etags.pop((name, info.stream))
         is_sure = known is None or known[0] < info.seq  # what is remembered may have been cleared, or say `idle`
         for _ in range(_ROUNDS):
@@ -363,43 +332,6 @@ class CosmosRunStore(RunStore):
         if known is None:
             return await self._container.create_only(body)
         return await self._container.replace(body, known[1])
-
-
-def _in_order(infos: Iterable[RunInfo]) -> list[RunInfo]:
-    """Documents as pages have them: by falling times, as text, and then by name."""
-    by_name = sorted(infos, key=lambda info: info.stream)
-    return sorted(by_name, key=lambda info: info.recorded_at, reverse=True)
-
-
-def _condition(name: str, which: RunFilter) -> tuple[str, dict[str, object]]:
-    """What the documents of a projection that fit have in common, as far as the service can tell; a time that is
-    written for another zone is within a day of what it says."""
-    terms, values = ["c.id = @id"], cast("dict[str, object]", {"@id": name})
-    if which.workflow_name is not None:
-        terms.append("c.workflow_name = @workflow")
-        values["@workflow"] = which.workflow_name
-    if which.statuses:
-        or_idle = " OR NOT IS_DEFINED(c.status)" if "idle" in which.statuses else ""
-        terms.append(f"(ARRAY_CONTAINS(@statuses, c.status){or_idle})")
-        values["@statuses"] = list(which.statuses)
-    if which.prefix:
-        terms.append("STARTSWITH(c.run_id, @prefix)")
-        values["@prefix"] = which.prefix
-    if which.since is not None:
-        terms.append("c.recorded_at >= @since")
-        values["@since"] = _day(which.since, -_DAY)
-    if which.until is not None:
-        terms.append("(NOT IS_DEFINED(c.recorded_at) OR c.recorded_at < @until)")
-        values["@until"] = _day(which.until, 2 * _DAY)
-    return " AND ".join(terms), values
-
-
-def _day(moment: datetime, further: timedelta) -> str:
-    """The day of a moment, some days further; where the calendar ends, before or behind all days."""
-    try:
-        return (aware(moment).astimezone(UTC) + further).date().isoformat()
-    except OverflowError:
-        return "" if further < timedelta() else "~"
 
 
 def _pointer(name: str) -> Item:

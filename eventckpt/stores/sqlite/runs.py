@@ -14,8 +14,8 @@ from ..names import can_be_projection, check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 from .connection import Connections
-from .run_listing import KIND, RunRow, counted, list_unread, packed, rows_behind, unread
-from .schema import NoUnicode, bound, has_run_listing
+from .run_listing import KIND, RunRow, can_list, counted, list_unread, packed, rows_behind, unread
+from .schema import NoUnicode, bound, mark_runs
 from .tables import Log
 
 __all__ = ["SqliteRunStore"]
@@ -49,6 +49,7 @@ class SqliteRunStore(RunStore):
 
         def change(log: Log) -> int:
             name = self._of(log)
+            mark_runs(log)  # that of sessions may have been made by a version before, beside this one
             rows = [(name, *packed(info)) for info in infos]
             written = log.executemany(f"{_put(log)} WHERE excluded.seq > {log.runs}.seq", rows).rowcount
             if written < len(infos):
@@ -119,12 +120,13 @@ class SqliteRunStore(RunStore):
     async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
         """See `RunStore.page`; from a listing in the file, which one that only 0.1.0 has written to lacks."""
         check_limit(limit)
-        wanted, behind = RunFilter.of(which), place_in(after)
+        wanted = RunFilter.of(which)
+        behind = place_in(after, waiting=wanted.waiting)
         if not wanted.can_fit:
             return RunPage([], None)
 
         def fetch(log: Log) -> tuple[list[RunRow], list[RunInfo]] | None:
-            if not has_run_listing(log):
+            if not can_list(log, wanted):
                 return None
             name = self._of(log)
             rows = rows_behind(log, name, wanted, behind, limit + 1)
@@ -139,8 +141,8 @@ class SqliteRunStore(RunStore):
             if (info := self._counting(row)) is not None and row.is_told_by(info) and wanted.fits(info)
         ]
         if len(rows) > limit:  # what is not listed yet and belongs behind these is for a later page
-            infos = [info for info in infos if place_of(info).order <= rows[-1].place.order]
-        page = cut([*listed, *infos], limit)
+            infos = [info for info in infos if place_of(info, waiting=wanted.waiting).order <= rows[-1].place.order]
+        page = cut([*listed, *infos], limit, waiting=wanted.waiting)
         if page.after is None and len(rows) > limit:
             if behind is not None and rows[-1].place.order <= behind.order:
                 raise StoreCorruptError(
@@ -155,11 +157,12 @@ class SqliteRunStore(RunStore):
         wanted = RunFilter.of(which)
 
         def fetch(log: Log) -> dict[RunStatus, int] | None:
-            return counted(log, self._of(log), wanted) if has_run_listing(log) else None
+            return counted(log, self._of(log), wanted) if can_list(log, wanted) else None
 
         if not wanted.can_fit:
             return {}
-        found = await self._connections.reading(fetch)
+        # a document alone tells when its oldest question of a type was asked
+        found = None if wanted.asked_before else await self._connections.reading(fetch)
         return await super().counts(which) if found is None else found
 
     async def clear(self) -> None:
@@ -243,12 +246,15 @@ def _point(log: Log, kind: str, active: str) -> None:
 
 def _put(log: Log) -> str:
     return f"""
-        INSERT INTO {log.runs} (projection, workflow_name, run_id, seq, listed_seq, position, info, status, moment)
-        VALUES (?, ?, ?, ?, ?,
-            (SELECT position FROM {log.events} WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?, ?, ?)
+        INSERT INTO {log.runs} (
+            projection, workflow_name, run_id, seq, listed_seq, marked_seq, position, info, status, moment, asked, marks
+        )
+        VALUES (?, ?, ?, ?, ?, ?,
+            (SELECT position FROM {log.events} WHERE workflow_name = ? AND run_id = ? AND seq = ?), ?, ?, ?, ?, ?)
         ON CONFLICT (projection, workflow_name, run_id) DO UPDATE
-        SET seq = excluded.seq, listed_seq = excluded.listed_seq, position = excluded.position, info = excluded.info,
-            status = excluded.status, moment = excluded.moment"""
+        SET seq = excluded.seq, listed_seq = excluded.listed_seq, marked_seq = excluded.marked_seq,
+            position = excluded.position, info = excluded.info, status = excluded.status, moment = excluded.moment,
+            asked = excluded.asked, marks = excluded.marks"""
 
 
 def _select(log: Log) -> str:

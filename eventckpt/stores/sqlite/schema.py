@@ -19,7 +19,7 @@ from typing import Any, Final, Literal
 
 from ...errors import StoreFormatError
 from ...text import described
-from .tables import RUNS, SESSIONS, Log, Tables
+from .tables import LOGS, RUNS, SESSIONS, Log, Tables
 
 __all__ = [
     "APPLICATION_ID",
@@ -32,10 +32,12 @@ __all__ = [
     "give_new_id",
     "has_events",
     "has_run_listing",
+    "has_run_marks",
     "has_sessions",
     "is_behind",
     "lacks_additions",
     "make_sessions",
+    "mark_runs",
     "migrate",
     "pragma",
     "store_id",
@@ -113,6 +115,22 @@ def _run_listing(tables: Tables) -> str:
     """
 
 
+def _run_marks(tables: Tables) -> str:
+    runs = tables.runs
+    return f"""
+    ALTER TABLE {runs} ADD COLUMN asked INTEGER;
+    ALTER TABLE {runs} ADD COLUMN marks TEXT;
+    ALTER TABLE {runs} ADD COLUMN marked_seq INTEGER;
+    CREATE INDEX {runs}_asked
+        ON {runs} (projection, asked, workflow_name, run_id, status, moment, seq, marked_seq, marks)
+        WHERE marked_seq = seq AND asked IS NOT NULL;
+    CREATE INDEX {runs}_marked
+        ON {runs} (projection, moment DESC, workflow_name, run_id, status, seq, marked_seq, marks)
+        WHERE marked_seq = seq AND marks IS NOT NULL;
+    CREATE INDEX {runs}_unmarked ON {runs} (projection) WHERE marked_seq IS NOT seq;
+    """
+
+
 MIGRATIONS: Final[tuple[str, ...]] = (_event_tables(RUNS), _derived_tables(RUNS))
 """The steps from an empty file to the current schema; `PRAGMA user_version` counts those already taken."""
 
@@ -124,6 +142,10 @@ RUN_LISTING: Final = _run_listing(RUNS)
 """An addition: in what order runs are listed, in the rows of their documents. A document is listed by what its row says
 where that was written with it. 0.1.0 knows nothing of it, and always writes another seq and none of these columns: so
 its document leaves the one index for the other, of those that are still to be read. See `run_listing`."""
+
+_RUN_MARKS: Final = {tables: _run_marks(tables) for tables in LOGS}
+"""An addition to the listing of each log: since when a run waits, and by what else it is asked for. What was written
+before 0.3 has none of it, and is told from what has in the same way."""
 
 SESSION_LOG: Final = _event_tables(SESSIONS) + _derived_tables(SESSIONS) + _run_listing(SESSIONS)
 """An addition that is made with the first write to the log of sessions: who keeps none has none of it."""
@@ -237,7 +259,14 @@ def is_behind(version: int) -> bool:
     return version < len(MIGRATIONS)
 
 
-def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None, lists_runs: bool = True) -> None:
+def migrate(
+    connection: sqlite3.Connection,
+    path: Path,
+    *,
+    to: int | None = None,
+    lists_runs: bool = True,
+    marked: Iterable[Tables] = LOGS,
+) -> None:
     """Take the missing steps, up to version `to` or all, and make the additions, in one transaction; of several
     processes one does, the others find it done."""
     last = len(MIGRATIONS) if to is None else to
@@ -250,6 +279,18 @@ def migrate(connection: sqlite3.Connection, path: Path, *, to: int | None = None
             give_new_id(connection)
         if lists_runs and _has_table(connection, RUNS.runs) and not has_run_listing(Log(connection, RUNS)):
             _run(connection, RUN_LISTING)
+        for tables in marked:
+            mark_runs(Log(connection, tables))
+
+
+def mark_runs(log: Log) -> None:
+    """Make the addition to a log that lists its runs and lacks it, in a transaction of the caller's."""
+    if _lacks_marks(log):
+        _run(log.connection, _RUN_MARKS[log.tables])
+
+
+def _lacks_marks(log: Log) -> bool:
+    return not has_run_marks(log) and has_run_listing(log)
 
 
 def _run(connection: sqlite3.Connection, script: str) -> None:
@@ -278,7 +319,16 @@ def store_id(connection: sqlite3.Connection) -> str | None:
 
 def has_run_listing(log: Log) -> bool:
     """Whether the file has the listing of a log's runs."""
-    found = log.execute(f"SELECT 1 FROM pragma_table_info('{log.runs}') WHERE name = 'listed_seq'")
+    return _has_column(log, "listed_seq")
+
+
+def has_run_marks(log: Log) -> bool:
+    """Whether it also has by what else runs are asked for."""
+    return _has_column(log, "marked_seq")
+
+
+def _has_column(log: Log, name: str) -> bool:
+    found = log.execute(f"SELECT 1 FROM pragma_table_info('{log.runs}') WHERE name = '{name}'")
     return found.fetchone() is not None
 
 
@@ -317,7 +367,9 @@ def _has_table(connection: sqlite3.Connection, name: str) -> bool:
 
 def lacks_additions(connection: sqlite3.Connection) -> bool:
     """Whether something is missing in a file that is no migration: then only older versions have written to it."""
-    return store_id(connection) is None or not has_run_listing(Log(connection, RUNS))
+    if store_id(connection) is None or not has_run_listing(Log(connection, RUNS)):
+        return True
+    return any(_lacks_marks(Log(connection, tables)) for tables in LOGS)
 
 
 def give_new_id(connection: sqlite3.Connection) -> None:
@@ -337,9 +389,12 @@ def differences(connection: sqlite3.Connection, *, as_it_was_made: bool = False)
     with closing(_in_memory()) as empty:
         made = pragma(connection, "user_version") if as_it_was_made else None
         lists_runs = not as_it_was_made or has_run_listing(Log(connection, RUNS))
-        migrate(empty, _NOWHERE, to=made, lists_runs=lists_runs)
+        marked = [Log(empty, tables) for tables in LOGS if has_run_marks(Log(connection, tables))]
+        migrate(empty, _NOWHERE, to=made, lists_runs=lists_runs, marked=() if as_it_was_made else LOGS)
         if has_sessions(connection):
             make_sessions(empty)
+        for log in marked:  # sessions may have been made by a version before, beside this one
+            mark_runs(log)
         wanted = _objects(empty)
         if as_it_was_made and ("table", "store") not in found:
             del wanted["table", "store"]

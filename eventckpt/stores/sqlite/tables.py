@@ -29,15 +29,16 @@ LOGS: Final = (RUNS, SESSIONS)
 class Log:
     """One log, as a connection sees it."""
 
-    __slots__ = ("connection", "events", "leases", "projections", "runs")
+    __slots__ = ("connection", "events", "leases", "projections", "runs", "tables")
     connection: sqlite3.Connection
     events: str
     runs: str
     projections: str
     leases: str
+    tables: Tables
 
     def __init__(self, connection: sqlite3.Connection, tables: Tables) -> None:
-        self.connection = connection
+        self.connection, self.tables = connection, tables
         self.events, self.runs, self.projections, self.leases = tables
 
     def execute(self, sql: str, parameters: Any = ()) -> sqlite3.Cursor:

@@ -224,7 +224,8 @@ async def test_documents_of_names_that_are_no_text_are_listed_once(path: Path) -
             for more in (b"", b"a", b"b"):
                 name = bytes([number]) + more
                 connection.execute(
-                    "INSERT INTO runs VALUES ('latest', 'a', CAST(? AS TEXT), 1, 1, ?, 'done', 5, 1)", (name, info)
+                    "INSERT INTO runs VALUES ('latest', 'a', CAST(? AS TEXT), 1, 1, ?, 'done', 5, 1, 5, NULL, 1)",
+                    (name, info),
                 )
     async with SqliteEventStore(path) as store:
         runs = store.run_store()

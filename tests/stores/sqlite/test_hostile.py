@@ -312,9 +312,9 @@ async def test_honest_work_takes_less_than_a_tenth_of_the_steps_that_the_size_of
         await append_chain(store, 300, data=b"")
         await store.run_store().put(*(run_info(f"{number:x}") for number in range(count)))
     with plain(path) as connection:  # as 0.1.0 left it
-        for index in ("runs_listed", "runs_unlisted"):
-            connection.execute(f"DROP INDEX {index}")
-        for column in ("listed_seq", "moment", "status"):
+        for index in ("listed", "unlisted", "asked", "marked", "unmarked"):
+            connection.execute(f"DROP INDEX runs_{index}")
+        for column in ("marked_seq", "marks", "asked", "listed_seq", "moment", "status"):
             connection.execute(f"ALTER TABLE runs DROP COLUMN {column}")
     size = path.stat().st_size
     async with SqliteEventStore(path, synchronous="OFF") as store:

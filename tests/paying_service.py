@@ -1,14 +1,16 @@
-"""samples/web_service as its tests start it: the factory is `create_app`, and the test is the payment provider."""
+"""samples/web_service as its tests start it: the factory is `create_app`, and the test is the payment provider.
+
+The sample is found in the server's process only, by its PYTHONPATH.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from typing import TYPE_CHECKING, Any
 
-from starlette.applications import Starlette
-from web_service.app import create_app as service
-from web_service.runs import Settings
-from web_service.workflows import Refund
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
 
 PROVIDER, TTL = "TEST_PROVIDER_PORT", "TEST_TTL"
 
@@ -17,7 +19,7 @@ class RefusedError(Exception):
     """The provider does not pay."""
 
 
-async def pay(refund: Refund) -> None:
+async def pay(refund: Any) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", int(os.environ[PROVIDER]))
     try:
         writer.write(f"{refund.id}\n".encode())
@@ -29,4 +31,7 @@ async def pay(refund: Refund) -> None:
 
 
 def create_app() -> Starlette:
+    from web_service.app import create_app as service
+    from web_service.runs import Settings
+
     return service(Settings(pay=pay, ttl=float(os.environ[TTL]), poll=0.1, patience=5.0))

@@ -259,6 +259,9 @@ STARTS_NOTHING = [
     b"{}",
     b'{"customer": "c-17"}',
     b'{"customer": "", "euros": 20}',
+    b'{"customer": " \\u2003", "euros": 20}',
+    b'{"customer": "\\ud800", "euros": 20}',
+    b'{"customer": "' + b"c" * 101 + b'", "euros": 20}',
     b'{"customer": "c-17", "euros": "20"}',
     b'{"customer": "c-17", "euros": 0}',
     b'{"customer": "c-17", "euros": 1e99}',
@@ -318,17 +321,22 @@ async def sent(server: Server, *, length: int, begins: bytes) -> bytes:
 
 async def test_who_does_not_say_who_they_are_gets_nothing(server: Server) -> None:
     for method, path in [("POST", "/runs"), ("GET", "/runs/r-1"), ("GET", "/questions"), ("POST", "/runs/r/answers/q")]:
-        assert (await server.client.request(method, path, content=b"true")).status_code == 401, path
+        for who in ({}, {"X-User": b"\xa0"}, {"X-User": "u" * 101}):
+            assert (await server.client.request(method, path, content=b"true", headers=who)).status_code == 401, path
 
 
 async def test_what_is_not_there_is_not_found(server: Server) -> None:
     await server.start("r-1")
     [question] = await server.asked()
-    for run_id, request in [("r-1", "no-such-request"), ("r-2", question["request"]), ("r~1", question["request"])]:
-        assert (await server.answer({"run": run_id, "request": request})).status_code == 404
-    assert [(await server.get(path)).status_code for path in ("/runs/r-2", "/runs/..%2F", "/elsewhere")] == [404] * 3
-    for wrong in ({"after": "no page"}, {"limit": "0"}, {"limit": "101"}, {"limit": "x"}):
-        assert (await server.get("/questions", params=wrong)).status_code == 400
+    known = question["request"]
+    for run_id, request in [("r-1", "unknown"), ("r-1", "%20"), ("r-1", "%ff"), ("r-2", known), ("r~1", known)]:
+        assert (await server.answer({"run": run_id, "request": request})).status_code == 404, (run_id, request)
+    for path in ("/runs/r-2", "/runs/r-1/", "/runs/..%2F", "/runs/%0a", "/elsewhere"):
+        assert (await server.get(path)).status_code == 404, path
+    for name, value in [("after", "no page"), ("after", ""), ("limit", "0"), ("limit", "101"), ("limit", "x")]:
+        assert (await server.get("/questions", params={name: value})).status_code == 400, (name, value)
+    for customer in (" ", "c" * 101):
+        assert (await server.get("/questions", params={"customer": customer})).status_code == 400
 
 
 async def test_a_question_of_a_cancelled_run_counts_no_more(
@@ -445,5 +453,14 @@ async def test_a_server_that_is_told_to_stop_lets_runs_end_and_leaves_nothing_to
     assert provider.paid == {"r-1": 1, "asks": 1}
 
 
-async def test_a_server_tells_whether_it_does_its_work(server: Server) -> None:
+async def test_a_server_tells_whether_it_does_its_work(server: Server, tmp_path: Path) -> None:
     assert (await server.client.get("/healthz")).status_code == 200
+
+    (tmp_path / "checkpoints.db").rename(tmp_path / "elsewhere.db")
+
+    async with asyncio.timeout(PATIENCE):
+        while (await server.client.get("/healthz")).status_code != 503:  # noqa: ASYNC110 - another process
+            await asyncio.sleep(LOOK)
+    refused = await server.start("r-1")
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert str(tmp_path) not in refused.text

@@ -45,9 +45,9 @@ T = TypeVar("T")
 class Start(msgspec.Struct, forbid_unknown_fields=True):
     """The body that starts a run."""
 
-    customer: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    customer: Annotated[str, msgspec.Meta(pattern=r"\S", max_length=100)]
     euros: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
-    id: Annotated[str, msgspec.Meta(pattern=f"^{RUN_ID}$")] | None = None
+    id: Annotated[str, msgspec.Meta(pattern=rf"\A{RUN_ID}\Z")] | None = None
 
 
 def create_app(settings: Settings | None = None) -> Starlette:
@@ -66,7 +66,9 @@ def create_app(settings: Settings | None = None) -> Starlette:
         Route("/questions", questions, methods=["GET"]),
         Route("/healthz", health, methods=["GET"]),
     ]
-    return Starlette(routes=routes, exception_handlers=REFUSALS, lifespan=lifespan)
+    app = Starlette(routes=routes, exception_handlers=REFUSALS, lifespan=lifespan)
+    app.router.redirect_slashes = False
+    return app
 
 
 # Routes
@@ -92,6 +94,8 @@ async def answered(request: Request) -> Response:
     user = user_of(request)
     response = parsed(await body_of(request), object)
     run_id, request_id = run_id_of(request), request.path_params["request_id"]
+    if not request_id.strip():
+        raise HTTPException(404, "there is no such request")
     is_over = await runs_of(request).answer(run_id, request_id, response, user=user)
     return said(200 if is_over else 202, await standing(request))
 
@@ -103,9 +107,10 @@ async def questions(request: Request) -> Response:
     limit = given.get("limit", "50")
     if not re.fullmatch("[0-9]{1,3}", limit) or not 1 <= int(limit) <= MOST_QUESTIONS:
         raise HTTPException(400, f"limit is a number from 1 to {MOST_QUESTIONS}")
-    page = await runs_of(request).waiting(
-        customer=given.get("customer") or None, after=given.get("after") or None, limit=int(limit)
-    )
+    customer = given.get("customer")
+    if customer is not None and not 1 <= len(customer.strip()) <= 100:
+        raise HTTPException(400, "customer names one")
+    page = await runs_of(request).waiting(customer=customer, after=given.get("after"), limit=int(limit))
     return said(200, {"questions": [each for info in page.runs for each in asked_by(info)], "after": page.after})
 
 
@@ -127,7 +132,7 @@ async def standing(request: Request) -> dict[str, object]:
 
 def user_of(request: Request) -> str:
     """Who asks. PUT REAL AUTHENTICATION HERE: anybody can send this header. What comes of it is kept in the log."""
-    user = request.headers.get("x-user", "")
+    user = request.headers.get("x-user", "").strip()
     if not 1 <= len(user) <= 100:
         raise HTTPException(401, "the header X-User says who asks")
     return user

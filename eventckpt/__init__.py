@@ -110,7 +110,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """The names that few programs ask for, or that need an optional extra, imported when they are asked for."""
     home = {
-        "CheckpointAudit": "audit",
         "CosmosCheckpointStorage": "storage.cosmos",
         "CosmosEventStore": "stores.cosmos",
         "CosmosHistoryProvider": "history.cosmos",
@@ -119,10 +118,8 @@ def __getattr__(name: str) -> object:
         "EventSessionStore": "history.session_store",
         "SqliteHistoryProvider": "history.sqlite",
         "SqliteSessionStore": "history.sqlite_sessions",
-        "answer": "answers",
-        "answer_from_json": "answers",
-        "audit": "audit",
-        "get_checkpoint_summary": "audit",
+        **dict.fromkeys(("CheckpointAudit", "audit", "get_checkpoint_summary"), "audit"),
+        **dict.fromkeys(("answer", "answer_from_json"), "answers"),
     }.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

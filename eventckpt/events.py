@@ -9,7 +9,6 @@ cycles need not look at them, which it otherwise does again and again while thou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple, TypeAlias, cast, get_args
 
 import msgspec
@@ -32,8 +31,6 @@ __all__ = [
     "Annotation",
     "Answer",
     "CheckpointEvent",
-    "EventKey",
-    "EventKeys",
     "EventSchema",
     "EventType",
     "ForkPoint",
@@ -362,50 +359,6 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
             recorded_at="",
             schema=schema if isinstance(schema, int) else FIRST_SCHEMA,
         )
-
-
-class EventKey(NamedTuple):
-    """What tells which checkpoint an event holds or deletes, and no more."""
-
-    run_id: str
-    seq: int
-    type: EventType
-    checkpoint_id: str
-    place: int
-    """Grows along the listing that it comes from."""
-    record: CheckpointEvent | None = None
-    """The header of an event that records a removal; None: it records none."""
-
-    @property
-    def pruned(self) -> tuple[Pruned, ...]:
-        """As of the event."""
-        return () if self.record is None else self.record.pruned
-
-    @classmethod
-    def of(cls, header: CheckpointEvent, place: int) -> EventKey:
-        """That of an event whose header was read."""
-        record = header if header.pruned else None
-        return cls(header.run_id, header.seq, header.type, header.checkpoint_id, place, record)
-
-
-class EventKeys(NamedTuple):
-    """The keys of some events, at least one, field by field: so very many are gone through without a look at each."""
-
-    run_ids: Sequence[str]
-    seqs: Sequence[int]
-    types: Sequence[EventType]
-    checkpoint_ids: Sequence[str]
-    places: Sequence[int]
-    records: Sequence[CheckpointEvent | None]
-
-    @classmethod
-    def of(cls, keys: Sequence[EventKey]) -> EventKeys:
-        """Those of keys that were made one by one."""
-        return cls(*zip(*keys, strict=True))
-
-    def each(self) -> Iterator[EventKey]:
-        """One key after the other."""
-        return map(EventKey, *self)
 
 
 class EventSchema(msgspec.Struct, frozen=True, gc=False):

@@ -11,7 +11,8 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from typing import Final
 
-from .events import CheckpointEvent, EventKey, Pruned
+from .event_keys import EventKey
+from .events import CheckpointEvent, Pruned
 
 __all__ = ["NOTHING", "Removals"]
 

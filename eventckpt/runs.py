@@ -13,7 +13,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from .events import Annotation, CheckpointEvent, EventKey, EventKeys, RunInfo, RunStatus, StreamId, Summary
+from .event_keys import EventKey, EventKeys
+from .events import Annotation, CheckpointEvent, RunInfo, RunStatus, StreamId, Summary
 from .removals import Removals
 
 __all__ = [

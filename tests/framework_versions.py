@@ -43,10 +43,13 @@ FAST = (
     "history/test_run_persistence_gate.py",
     "history/test_faults.py",
     "history/test_going_back.py",
+    "answers/test_agents.py",
+    "answers/test_answering.py",
+    "answers/test_responses.py",
 )
 """What meets the framework: its types and internals (allow-list, codec), its protocols (storage, sessions, history),
-its runs (workflows, orchestrations, agents). The rest of the suite sees checkpoints as bytes, which no version of the
-framework changes."""
+its runs (workflows, orchestrations, agents), and how these ask and are answered. The rest of the suite sees checkpoints
+as bytes, which no version of the framework changes."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 
-from eventckpt.events import CheckpointEvent, EventKeys, StreamId
+from eventckpt.event_keys import EventKeys
+from eventckpt.events import CheckpointEvent, StreamId
 from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore, Stretch
 

@@ -22,7 +22,8 @@ LONGEST_FACE: Final = 40
 LAYERS: list[set[str]] = [
     {"clock", "errors", "lru", "moments", "records", "text", "threads", "traceparent"},
     {"events", "log", "pickles", "settings"},
-    {"allowlist", "chain", "closing", "delta", "removals"},
+    {"allowlist", "chain", "closing", "delta", "event_keys"},
+    {"removals"},
     {"runs"},
     {"codec", "stores"},
     {"location", "storage", "testing"},

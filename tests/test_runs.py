@@ -10,17 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventckpt.chain import sealed
-from eventckpt.events import (
-    Annotation,
-    CheckpointEvent,
-    EventKey,
-    EventKeys,
-    PendingRequest,
-    Pruned,
-    RunInfo,
-    RunStatus,
-    Summary,
-)
+from eventckpt.event_keys import EventKey, EventKeys
+from eventckpt.events import Annotation, CheckpointEvent, PendingRequest, Pruned, RunInfo, RunStatus, Summary
 from eventckpt.removals import Removals
 from eventckpt.runs import AllLive, Folding, LiveBackwards, advance, agree, counted, fold, live, pointing, status
 

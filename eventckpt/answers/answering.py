@@ -6,6 +6,7 @@ what was answered in between is not answered again.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -45,8 +46,8 @@ async def answer(
         run_id: the run.
         responses: by the id of the request. Of a functional workflow that has asked before, the earlier answers too,
             unless they are in a step that is done: its function runs again from the start.
-        workflow: what resumes the run: a workflow that was built and is not running, what builds one, or the agent of
-            one.
+        workflow: what resumes the run: a workflow that was built and is not running; a function that gives one, a
+            builder, or a functional workflow's definition; or the agent that a workflow is.
         workflow_name: that of the run, where it is to be made sure that it is the workflow's.
         actor: who answers, kept on what is written; None: that of the storage.
         ttl: seconds for which the claim is held without a sign of life; see `RunCheckpointStorage.claim`.
@@ -113,7 +114,7 @@ class _Answering:
         settings.instance("storage", storage, EventCheckpointStorage, what="an EventCheckpointStorage")
         settings.text("The run id", run_id, longest=MAX_RUN_ID)
         self._responses = _checked_mapping(responses)
-        self._workflow = built_workflow(workflow)
+        self._workflow = built_workflow(workflow() if inspect.isroutine(workflow) else workflow)
         name: str = self._workflow.name
         if workflow_name not in (None, name):
             raise ValueError(

@@ -14,6 +14,7 @@ from .diff import Difference
 from .draft import Draft
 from .import_report import Imported
 from .import_storage import Adopted, Outline
+from .inbox import Question
 from .lineage import Node
 from .migrate import MigrationPlan
 from .preflight import Preflight
@@ -44,6 +45,7 @@ __all__ = [
     "Point",
     "Preflight",
     "Problem",
+    "Question",
     "Replayed",
     "TypeUse",
     "Verdict",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from agent_framework import Message, WorkflowCheckpoint
@@ -40,6 +40,7 @@ from .fork import fork_event
 from .import_archive import import_archive
 from .import_report import Imported
 from .import_storage import Adopted, Outline, Source, import_checkpoints
+from .inbox import Question, inbox_of, runs_asking
 from .kinds import RUNS, TURNS, LogKind
 from .lineage import Node, lineage_of
 from .migrate import MigrationPlan
@@ -135,6 +136,25 @@ class CheckpointAudit:
             RunNotFoundError: the projection does not have `after`.
         """
         return list_runs(self.store, self._projection, which or Filter(), after)
+
+    def inbox(
+        self,
+        *,
+        workflow: str | None = None,
+        older_than: timedelta | None = None,
+        type: str | None = None,  # noqa: A002
+        tag: tuple[str, str] | str | None = None,
+        after: Question | None = None,
+    ) -> AsyncGenerator[Question, None]:
+        """The questions that wait for an answer, the longest waiting first: of every run that is not cancelled, or of
+        those of a workflow, or with a `tag`; asked longer ago than `older_than`; with data of a `type`,
+        `"module:qualname"`; behind the question `after`. From the projection, which may be late; where that has no
+        document at all, from the log.
+
+        Raises:
+            TypeError, ValueError: an argument is not of its form.
+        """
+        return inbox_of(self.store, runs_asking(workflow, older_than, type, tag), after)
 
     async def info(self, stream: StreamId) -> RunInfo | None:
         """What a run amounts to, folded from its headers; None if there is no such run."""

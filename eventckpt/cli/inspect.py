@@ -281,7 +281,7 @@ async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) ->
 def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
     if kind is TURNS:
         return f"{type_text(header)}  {roles_text(header)}".rstrip()
-    if header.type == "tombstone":
+    if not header.checkpoint_id:
         return f"{what_of(header)}  {about_text(header)}".rstrip()
     return f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"
 

@@ -17,6 +17,7 @@ try:
         check,
         compare,
         import_storage,
+        inbox,
         info,
         inspect,
         manage,
@@ -38,21 +39,9 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for _module in (
-    inspect,
-    info,
-    sessions,
-    compare,
-    check,
-    answer,
-    preflight,
-    annotate,
-    manage,
-    migrate,
-    archive,
-    import_storage,
-    backup,
-):
+_ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight)
+_ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
+for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 
 

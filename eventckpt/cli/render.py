@@ -29,6 +29,7 @@ __all__ = [
     "show_event",
     "standing",
     "standing_of",
+    "tag_texts",
     "time_text",
     "what_of",
     "wide_event_row",
@@ -44,7 +45,6 @@ RUN_COLUMNS: Final = [
     Column("last written"),
     Column("actor"),
     Column("waits for"),
-    Column("annotations"),
 ]
 EVENT_COLUMNS: Final = [
     Column("seq", right=True),
@@ -130,14 +130,13 @@ def run_row(info: RunInfo) -> list[str]:
     return [
         info.run_id,
         info.workflow_name,
-        info.status,
+        said_text(info, info.status),
         str(info.checkpoints + info.tombstones),
         str(info.iteration_count),
         f"{info.stored_size:,}",
         time_text(info.recorded_at),
         info.actor or "",
         waits,
-        said_text(info),
     ]
 
 
@@ -186,16 +185,22 @@ def about_text(event: CheckpointEvent) -> str:
     return pruned_text(event) if event.is_removal else ""
 
 
-def said_text(said: Annotation | RunInfo) -> str:
-    """What was said about a run: how it ended and why, its tags, a hold."""
-    outcome = [said.outcome + (f": {said.reason}" if said.reason else "")] if said.outcome else []
-    tags = [f"{name}={value}" for name, value in said.tags.items()]
-    return ", ".join([*outcome, *tags, *(["on hold"] if said.hold else [])])
+def said_text(said: Annotation | RunInfo, status: str = "") -> str:
+    """What was said about a run: how it ended, or how it stands, and why; its tags, a hold."""
+    head = status or said.outcome or ""
+    reason = [said.reason] if said.reason else []
+    rest = ", ".join([*reason, *tag_texts(said.tags), *(["on hold"] if said.hold else [])])
+    return f"{head} ({rest})" if head and rest else head or rest
 
 
 def pruned_text(event: CheckpointEvent) -> str:
     """What a record of a removal says is gone."""
     return ", ".join(f"gone: {removed.first} to {removed.last}" for removed in event.pruned)
+
+
+def tag_texts(tags: Mapping[str, str]) -> list[str]:
+    """Tags as they are given."""
+    return [f"{name}={value}" for name, value in tags.items()]
 
 
 def time_text(text: str) -> str:

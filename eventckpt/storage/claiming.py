@@ -71,7 +71,7 @@ class Holder(NamedTuple):
         return cls(
             owner=shortened(owner, _OWNER) if isinstance(owner, str) else "",
             token=token if isinstance(token, str) else "",
-            ttl=_ttl(document.get("ttl")),
+            ttl=_ttl(document.get("lasts")),
             expires_at="" if moment is None else moment.isoformat(),
             etag=str(document.get("_etag", "")),
         )
@@ -288,7 +288,7 @@ def _document(stream: StreamId, owner: str, token: str, ttl: float) -> Document:
         "id": _name(stream),
         "owner": shortened(owner, _OWNER),
         "token": token,
-        "ttl": ttl,
+        "lasts": ttl,  # Cosmos DB removes an item when its `ttl` is over, and takes whole numbers only
         "expires_at": expires_at.isoformat(),
     }
 

@@ -25,7 +25,8 @@ from ..errors import (
     CheckpointTypeNotAllowedError,
     StoreUnavailableError,
 )
-from ..events import CheckpointEvent, EventKey, RunInfo, StreamId
+from ..event_keys import EventKey
+from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..runs import AllLive, LiveBackwards, counted, live
 from ..stores import EventStore, FoundEvent, RunStore, head_of

@@ -15,7 +15,8 @@ from typing import NamedTuple, Self
 
 from ..closing import close_after
 from ..errors import CheckpointStoreError
-from ..events import CheckpointEvent, EventKey, EventKeys, StreamId
+from ..event_keys import EventKey, EventKeys
+from ..events import CheckpointEvent, StreamId
 from ..text import is_unicode
 from .change_feed import ChangeFeed
 from .documents import DocumentStore

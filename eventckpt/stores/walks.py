@@ -13,7 +13,8 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeVar
 
-from ..events import CheckpointEvent, EventKey, StreamId
+from ..event_keys import EventKey
+from ..events import CheckpointEvent, StreamId
 from ..removals import Removals
 from .event_store import EventStore
 

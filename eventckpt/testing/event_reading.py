@@ -12,7 +12,8 @@ import pytest
 
 from ..chain import sealed
 from ..errors import StreamConflict
-from ..events import CheckpointEvent, EventKey, StreamId
+from ..event_keys import EventKey
+from ..events import CheckpointEvent, StreamId
 from ..stores import EventStore, FoundEvent, head_of
 from .events import (
     MANY,

@@ -10,6 +10,7 @@ from . import (
     cosmos,
     deltas,
     history,
+    inbox,
     large_stores,
     list_memory,
     loop_hold,
@@ -248,6 +249,21 @@ SECTIONS: Final[list[Section]] = [
             "here, and what is read meanwhile comes on top.",
         },
         small={"supersteps": 20},
+    ),
+    Section(
+        "inbox",
+        "The inbox: its first page",
+        inbox.command,
+        "Every run waits for an answer, and the projection is filled. Whole programs: what they take is for the most "
+        "part to start, and to import what reads a store.",
+        small={"runs": 3, "events": 2, "rounds": 1},
+    ),
+    Section(
+        "inbox",
+        "The inbox on Cosmos DB",
+        inbox.queries,
+        "On the suite's own Cosmos DB: queries for the first 100 runs that wait, of so many that all do.",
+        small={"documents": (3, 120)},
     ),
     Section(
         "audit",

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eventckpt import SqliteEventStore, StreamId, errors
-from eventckpt.exit_codes import FOUND_WRONG, MEANINGS, NO_SUCH_NAME, STATE, STORE, USAGE, ending, exit_code
+from eventckpt.exit_codes import FOUND_WRONG, MEANINGS, NO_SUCH_NAME, STATE, STORE, TAKEN, USAGE, ending, exit_code
 from eventckpt.location import ApplicationError, LocationError
 from eventckpt.stores.conformance import make_event
 
@@ -95,6 +95,10 @@ def test_every_error_has_the_code_of_its_kind() -> None:
         "CheckpointEncodeError": FOUND_WRONG,
         "CheckpointConflictError": FOUND_WRONG,
         "SessionConflictError": FOUND_WRONG,
+        "ClaimLostError": FOUND_WRONG,
+        "RunClaimedError": TAKEN,
+        "RequestNotPendingError": TAKEN,
+        "ResponseTypeError": USAGE,
         "UnsupportedFrameworkError": FOUND_WRONG,
         "StreamConflict": None,  # no command shows it: a fact that a storage turns into a conflict
     }

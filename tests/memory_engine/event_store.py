@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Sequence
 
 from eventckpt import CheckpointEvent, StreamId
 from eventckpt.errors import StreamConflict
-from eventckpt.events import MAX_SEQ, EventKey, EventKeys
+from eventckpt.event_keys import EventKey, EventKeys
+from eventckpt.events import MAX_SEQ
 from eventckpt.removals import Removals
 from eventckpt.stores import AuditStore, Check, FoundEvent, RunStore, head_stays
 from eventckpt.stores.change_feed import ChangeFeed

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Final
 
 from eventckpt import CheckpointEvent, StreamId
-from eventckpt.events import EventKey, EventKeys
+from eventckpt.event_keys import EventKey, EventKeys
 from eventckpt.stores import Stretch
 
 from .event_store import MemoryEventStore

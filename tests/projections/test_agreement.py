@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from eventckpt import CheckpointAudit, CheckpointEvent, RunInfo, SqliteEventStore, StreamId
 from eventckpt.chain import sealed
 from eventckpt.errors import StoreUnavailableError
-from eventckpt.events import ForkPoint, PendingRequest, Pruned, RunStatus
-from eventckpt.runs import fold
+from eventckpt.events import Annotation, ForkPoint, PendingRequest, Pruned, RunStatus
+from eventckpt.runs import carried, fold
+from eventckpt.storage.compose import annotation_after, claim_after
+from eventckpt.storage.memory import Head
 from eventckpt.stores import AuditStore
 from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.run_documents import difference
@@ -38,6 +40,16 @@ STEP = st.one_of(
     st.tuples(st.just("bring"), st.integers(0, 3)),
     st.tuples(st.just("prune"), st.integers(0, 3)),
     st.tuples(st.just("die pruning"), st.integers(0, 3)),
+    st.tuples(
+        st.just("annotate"),
+        st.builds(
+            Annotation,
+            outcome=st.sampled_from([None, "done", "failed"]),
+            tags=st.sampled_from([{}, {"customer": "c-17"}]),
+            hold=st.sampled_from([False, False, False, True]),
+        ),
+    ),
+    st.tuples(st.just("claim"), st.just(0)),
     st.tuples(st.just("deliver"), st.integers(1, 4)),
     st.tuples(st.just("deliver"), st.just(9)),
     st.tuples(st.just("begin anew"), st.integers(0, 3)),
@@ -83,11 +95,11 @@ class Play:
 
     async def save(self, name: str, *, deletes: bool = False, is_withheld: bool = False) -> None:
         made = named(self._head.seq + 1 if self._head else 1, name, self._head, deletes=deletes)
-        self._head = made
         if is_withheld:
+            self._head = made
             self._withheld.append(made)
         else:
-            await self.store.put(STREAM, [made])
+            await self._put(made)
 
     async def delete(self, name: str) -> None:
         await self.save(name, deletes=True)
@@ -96,6 +108,23 @@ class Play:
         """The log lacks an event, which may be brought to it later, and has the next one."""
         await self.save(name, is_withheld=True)
         await self.save(name)
+
+    async def annotate(self, said: Annotation) -> None:
+        if self._head is not None:
+            await self._put(annotation_after(STREAM, Head.of(self._head), said, await self._recorded(), None))
+
+    async def claim(self, _: int) -> None:
+        if self._head is not None:
+            stays = carried(fold(await self.headers()))
+            await self._put(claim_after(STREAM, Head.of(self._head), stays, await self._recorded(), None))
+
+    async def _recorded(self) -> tuple[Pruned, ...]:
+        found = await self.store.find("", stream=STREAM)
+        return found.event.pruned if found is not None else ()
+
+    async def _put(self, made: CheckpointEvent) -> None:
+        self._head = made
+        await self.store.put(STREAM, [made])
 
     async def bring(self, which: int) -> None:
         if self._withheld:
@@ -170,6 +199,7 @@ async def played(store: AuditStore, steps: Sequence[Step]) -> None:
 
 LATE: list[Step] = [("save", "a"), ("withhold", "b"), ("deliver", 9), ("bring", 0)]
 """An event comes to the log after one that follows it was projected."""
+FAILED = Annotation(outcome="failed", reason="because", tags={"customer": "c-17"})
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -178,6 +208,8 @@ LATE: list[Step] = [("save", "a"), ("withhold", "b"), ("deliver", 9), ("bring", 
 @example([*LATE, ("begin anew", 0), ("deliver", 9), ("save", "c")])
 @example([*LATE, ("prune", 0), ("deliver", 9), ("begin anew", 3)])
 @example([*LATE[:3], ("die pruning", 1), ("deliver", 9), *LATE[3:], ("prune", 1)])
+@example([("save", "a"), ("annotate", FAILED), ("deliver", 9), ("save", "b"), ("claim", 0), ("prune", 1), ("claim", 0)])
+@example([("save", "a"), ("save", "b"), ("prune", 1), ("annotate", FAILED), ("deliver", 1), ("claim", 0), *LATE])
 @example([*LATE[:3], ("prune", 0), *LATE[1:3], ("bring", 1), ("deliver", 9), ("delete", "b"), ("bring", 0)])
 def test_whatever_happens_to_a_run_its_document_lags_and_then_agrees(steps: list[Step]) -> None:
     async def play() -> None:
@@ -436,6 +468,28 @@ async def test_repeated_events_are_read_from_the_log_once_at_most_and_never_in_a
     await store.put(STREAM, [more])
     assert await projection.apply([more]) == 1
     assert asked == []
+
+
+async def test_what_only_repeats_a_record_is_projected_without_a_look_at_the_log(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pruned = pruned_log()
+    head, [gone] = Head.of(pruned[-1]), pruned[2].pruned
+    said = annotation_after(STREAM, head, FAILED, (gone,), None)
+    claimed = claim_after(STREAM, Head.of(said), carried(folded([*pruned, said])), (gone,), None)
+    store = rig.writer.store
+    assert isinstance(store, AuditStore)
+    await store.put(STREAM, pruned)
+    projection = LatestProjection(store)
+    await projection.apply(pruned)
+    await store.put(STREAM, [said, claimed])
+
+    def headers(*_: Any, **__: Any) -> AsyncGenerator[CheckpointEvent, None]:
+        raise AssertionError("the log was read")
+
+    monkeypatch.setattr(store, "headers", headers)
+    assert [await projection.apply([each]) for each in (said, claimed)] == [1, 1]
+    assert await rig.info("r") == folded([*pruned, said, claimed])
 
 
 async def test_a_document_of_another_history_is_written_over_once_the_log_is_further(

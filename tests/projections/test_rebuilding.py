@@ -9,16 +9,20 @@ from typing import Any, TypeVar
 
 import pytest
 
-from eventckpt import RunInfo
+from eventckpt import CheckpointAudit, RunInfo, StreamId
 from eventckpt.errors import StoreUnavailableError
 from eventckpt.runs import fold
-from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
+from eventckpt.stores import AuditStore
+from projections import ChangeFeedProcessor, ProcessorOptions, compare, open_engine
 from projections.lock import RebuildLostError, RebuildRunningError
 from projections.projector import Projector
 from projections.rebuild_check import PAUSE
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, SqliteEngine
+from ..golden_runs import RUNS as GOLDEN
+from ..golden_runs import RUNS_FOLDER, TAGS
+from ..golden_runs import WORKFLOW as GOLDEN_WORKFLOW
 from .commands import ended, started
 from .driven_clock import DrivenClock
 from .rig import WORKFLOW, Rig, event
@@ -252,3 +256,28 @@ async def test_a_rebuild_in_another_process_refuses_a_second_one_and_says_who(sq
     assert all("Traceback" not in each for each in said)
     if codes == [0, 1]:
         assert any("One rebuild at a time" in each for each in said)
+
+
+async def test_what_was_said_of_runs_is_in_a_rebuilt_projection_also_after_a_prune(rig: Rig) -> None:
+    store = rig.writer.store
+    assert isinstance(store, AuditStore)
+    audit, clock = CheckpointAudit(store), rig.clock
+    imported = await audit.import_lines((RUNS_FOLDER / "0.3.jsonl").read_bytes().splitlines())
+    assert imported.problems == ()
+    removed = 0
+    for number in (1, 2):
+        rig.engine.settle()
+        rebuilding = rebuild_of(rig)
+        await clock.until(rebuilding.done, at_most=10_000)
+        assert await rebuilding == f"latest-{number + 1}"
+        rig.engine.settle()
+        runs = store.runs(f"latest-{number + 1}")
+        documents = {info.run_id: info async for info in runs.all()}
+        for run_id in GOLDEN:
+            log = fold([header async for header in store.headers(StreamId(GOLDEN_WORKFLOW, run_id))])
+            assert documents[run_id] == log
+            assert documents[run_id].tags == TAGS
+        assert [each async for each in compare(store, open_engine(store).feed, runs, clock=clock)] == []
+        async for plan in audit.plan_prune(keep=1, force=True):
+            removed += await audit.prune(plan) if plan.seqs else 0
+    assert removed > 0

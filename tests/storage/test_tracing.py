@@ -366,6 +366,8 @@ for kind in (trace.NonRecordingSpan, trace.SpanContext):
         made.append(cls)
         return object.__new__(cls) if _new is object.__new__ else _new(cls, *args, **kwargs)
     kind.__new__ = counted
+trace.NonRecordingSpan(trace.INVALID_SPAN_CONTEXT)
+assert made.pop() is trace.NonRecordingSpan, "they are counted"
 
 async def use():
     async with eventckpt.SqliteCheckpointStorage(sys.argv[1]) as storage:
@@ -383,28 +385,58 @@ print(len(made))
 """
 
 
+def printed_by(script: str, *arguments: Path) -> str:
+    """What a process prints that has imported nothing yet."""
+    root = Path(eventckpt.__file__).parents[1]
+    script = f"import sys; sys.path.insert(0, {str(root)!r})\n{script}"
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
 @pytest.mark.slow
 def test_without_an_sdk_no_span_is_made(tmp_path: Path) -> None:
-    root = Path(eventckpt.__file__).parents[1]
-    script = f"import sys; sys.path.insert(0, {str(root)!r})\n{UNTRACED}"
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path / "c.db")], capture_output=True, text=True, timeout=120
-    )
-    assert (done.returncode, done.stdout.strip()) == (0, "0"), done.stderr
+    assert printed_by(UNTRACED, tmp_path / "c.db") == "0"
 
 
-@pytest.mark.slow
-def test_where_the_application_has_not_imported_the_api_no_span_asks_for_it(tmp_path: Path) -> None:
-    root = Path(eventckpt.__file__).parents[1]
-    script = f"""
-import sys; sys.path.insert(0, {str(root)!r})
+UNASKED = """
 from eventckpt.storage import tracing
+
 with tracing.span("save", "w", "r", "c") as span:
     assert span.traceparent is None
 print([name for name in sys.modules if name == "opentelemetry.trace"])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.slow
+def test_where_the_application_has_not_imported_the_api_no_span_asks_for_it() -> None:
+    assert printed_by(UNASKED) == "[]"
+
+
+INSTALLED_LATER = """
+import asyncio, sys
+import eventckpt
+from agent_framework import WorkflowCheckpoint
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+async def use():
+    async with eventckpt.SqliteCheckpointStorage(sys.argv[1]) as storage:
+        run = storage.for_run("r")
+        first = WorkflowCheckpoint("w", "g")
+        await run.save(first)
+        trace.set_tracer_provider(TracerProvider())
+        await run.save(WorkflowCheckpoint("w", "g", previous_checkpoint_id=first.checkpoint_id))
+        print([event.traceparent is not None async for event in storage.store.headers(eventckpt.StreamId("w", "r"))])
+
+asyncio.run(use())
+"""
+
+
+@pytest.mark.slow
+def test_an_sdk_that_is_installed_after_the_first_save_records_the_next(tmp_path: Path) -> None:
+    assert printed_by(INSTALLED_LATER, tmp_path / "c.db") == "[False, True]"
 
 
 async def test_an_event_that_cannot_be_decoded_is_no_load_of_it(engine: Engine, spans: Spans) -> None:

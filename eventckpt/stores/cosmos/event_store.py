@@ -17,7 +17,8 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
 from ...errors import StoreFullError, StreamConflict
-from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
+from ...event_keys import EventKeys
+from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...lru import Lru
 from ...removals import Removals
 from ...text import is_unicode

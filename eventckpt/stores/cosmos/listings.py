@@ -12,7 +12,8 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Final
 
-from ...events import CheckpointEvent, EventKey, EventKeys
+from ...event_keys import EventKey, EventKeys
+from ...events import CheckpointEvent
 from ...moments import NEVER
 from .container import Container
 from .items import (

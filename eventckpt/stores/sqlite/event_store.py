@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from ...errors import CheckpointStoreError
-from ...events import MAX_SEQ, CheckpointEvent, EventKeys, StreamId
+from ...event_keys import EventKeys
+from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
 from .. import AuditStore, Check, FoundEvent, RunStore, Stretch, can_exist

@@ -9,7 +9,8 @@ from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
-from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventKey, EventKeys, EventSchema, EventType, StreamId
+from ...event_keys import EventKey, EventKeys
+from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventSchema, EventType, StreamId
 from ...text import described
 from .. import FoundEvent, Stretch, can_exist
 from .schema import bound

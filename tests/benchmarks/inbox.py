@@ -1,0 +1,124 @@
+"""The first page of the inbox of a store that has grown, as a command, beside one that asks no store anything."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from msgspec.structs import replace
+
+from eventckpt import CheckpointEvent, CosmosEventStore, RunInfo, SqliteEventStore, StreamId
+from eventckpt.chain import sealed
+from eventckpt.events import PendingRequest, Summary
+from eventckpt.runs import fold
+from eventckpt.stores import RunFilter
+from eventckpt.stores.conformance import make_event
+
+from ..cosmos_emulator import CosmosEmulator
+from ..engines import where
+from .measure import PRINTED, Figure, Sample, at_most, compared
+
+__all__ = ["command", "queries"]
+
+_SOME = 500  # runs of a transaction
+_BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+async def command(runs: int = 10_000, events: int = 20, rounds: int = 15) -> list[Figure]:
+    """Processor time of whole programs, which take turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "events.db")
+        await _fill(path, runs, events)
+        programs = {"ours": ["inbox", "--store", str(path)], "--help": ["--help"], "inbox --help": ["inbox", "--help"]}
+        taken: dict[str, list[float]] = {name: [] for name in programs}
+        for words in programs.values():
+            _seconds(words)  # compiles what is not compiled yet
+        order = random.Random(rounds)
+        for _ in range(rounds):
+            for name in order.sample(list(programs), len(programs)):
+                taken[name].append(_seconds(programs[name]))
+    samples = {name: Sample(values, lambda seconds: f"{seconds * 1000:.0f} ms") for name, values in taken.items()}
+    what = f"eventckpt inbox, {runs:,} runs of {events}, CPU"
+    return [
+        compared(what, samples["ours"], samples["--help"], "eventckpt --help", at_most(1.5)),
+        compared(what, samples["ours"], samples["inbox --help"], "eventckpt inbox --help", PRINTED),
+    ]
+
+
+def _seconds(words: list[str]) -> float:
+    before = _of_children()
+    subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "eventckpt.cli", *words],
+        check=True,
+        capture_output=True,
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
+    )
+    return _of_children() - before
+
+
+def _of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
+
+
+async def _fill(path: Path, runs: int, events: int) -> None:
+    """Runs that all wait, and the projection of them."""
+    async with SqliteEventStore(path, synchronous="OFF") as store:
+        for first in range(0, runs, _SOME):
+            infos: list[RunInfo] = []
+            for number in range(first, min(first + _SOME, runs)):
+                stream, chain = StreamId("orders", f"run-{number:06}"), list[CheckpointEvent]()
+                for seq in range(1, events + 1):
+                    event = make_event(stream, seq, previous=chain[-1] if chain else None, data=b"")
+                    chain.append(sealed(replace(event, summary=_asking(number), digest="")))
+                await store.put(stream, chain)
+                infos.append(_folded(chain))
+            await store.run_store().put(*infos)
+
+
+def _folded(chain: list[CheckpointEvent]) -> RunInfo:
+    info = fold(chain)
+    assert info is not None
+    return info
+
+
+def _asking(number: int) -> Summary:
+    question = PendingRequest(
+        request_id=f"q-{number}",
+        source_executor_id="clerk",
+        request_type="app:Approval",
+        asked_at=(_BEGUN + timedelta(seconds=number * 7919 % 1_000_003)).isoformat(),
+        response_type="builtins:bool",
+        prompt=f"May order {number} be paid?",
+    )
+    return Summary(executor_ids=("clerk",), pending_requests=(question,))
+
+
+async def queries(documents: tuple[int, ...] = (100, 1_000, 10_000)) -> list[Figure]:
+    """How many queries a first page takes, counted by the server."""
+    figures: list[Figure] = []
+    async with CosmosEmulator() as emulator, CosmosEventStore(**where(emulator)) as store:
+        runs, made = store.run_store(), 0
+        one = Sample([1.0], lambda count: f"{count:.0f}")
+        for count in documents:
+            for first in range(made, count, _SOME):
+                chains = [
+                    sealed(replace(make_event(StreamId("orders", f"run-{number:06}"), 1), summary=_asking(number)))
+                    for number in range(first, min(first + _SOME, count))
+                ]
+                await runs.put(*(_folded([event]) for event in chains))
+            made = count
+            await runs.page(RunFilter(waiting=True))  # opens, and learns of the partitions
+            emulator.reset()
+            page = await runs.page(RunFilter(waiting=True))
+            assert len(page.runs) == min(count, 100)
+            taken = sum(record.kind == "query" for record in emulator.requests)
+            ours = Sample([float(taken)], lambda number: f"{number:.0f}")
+            figures.append(compared(f"inbox of {count:,} documents, queries", ours, one, "one query", at_most(1.0)))
+    return figures

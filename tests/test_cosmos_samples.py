@@ -204,9 +204,9 @@ async def test_without_the_foundry_package_the_error_names_it(foundry: ModuleTyp
 
 
 def test_the_samples_pass_the_type_check() -> None:
-    names = ("cosmos_foundry_agents.py", "cosmos_quickstart.py")
+    files = [*SAMPLES.glob("cosmos_*.py"), *SAMPLES.glob("web_service/*.py")]
     checked = subprocess.run(
-        [sys.executable, "-m", "pyright", "--outputjson", *(SAMPLES / name for name in names)],
+        [sys.executable, "-m", "pyright", "--outputjson", *files],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -216,7 +216,7 @@ def test_the_samples_pass_the_type_check() -> None:
     if not checked.stdout.startswith("{"):
         pytest.skip("pyright cannot run here; `make lint` says why")
     found = json.loads(checked.stdout)
-    assert found["summary"]["filesAnalyzed"] == len(names)
+    assert found["summary"]["filesAnalyzed"] == len(files)
     # The namespace package of the framework knows the name only where the package behind it is installed.
     missing = '"FoundryChatClient" is unknown import symbol'
     assert {each["message"] for each in found["generalDiagnostics"]} - {missing} == set()

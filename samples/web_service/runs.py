@@ -19,7 +19,7 @@ from agent_framework import WorkflowCheckpointException
 
 from eventckpt import CheckpointAudit, EventCheckpointStorage, RunCheckpointStorage, RunInfo, StreamId
 from eventckpt.answers import answer_from_json
-from eventckpt.errors import CheckpointConflictError, RunClaimedError, StoreUnavailableError
+from eventckpt.errors import CheckpointConflictError, CheckpointStoreError, RunClaimedError, StoreUnavailableError
 from eventckpt.location import ENVIRONMENT, open_store
 from eventckpt.stores import AuditStore, RunFilter, RunPage
 from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions, open_engine
@@ -215,10 +215,13 @@ class Runs:
         except RunClaimedError:
             pass  # another server goes on with it
         except CheckpointConflictError as error:
-            logger.info("Run %r is gone on with by another server: %s", run_id, type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - noted in the run where it is the workflow's own; else it is tried again
+            logger.info("Run %r is gone on with by another server: %s", run_id, error)
+        except CheckpointStoreError as error:
+            logger.warning("Run %r is tried again: %s", run_id, error)
+            await asyncio.sleep(self._settings.patience)  # until this ends, it is not
+        except Exception as error:  # noqa: BLE001 - noted in the run
             # Without its message: that of a provider may say more of a customer than a log should know.
-            logger.warning("Run %r did not go on: %s", run_id, type(error).__name__)
+            logger.warning("Run %r failed: %s", run_id, type(error).__name__)
 
     @staticmethod
     async def _unfinished(run: RunCheckpointStorage) -> str | None:

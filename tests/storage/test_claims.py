@@ -334,7 +334,7 @@ async def test_whoever_reads_after_the_loss_saves_nothing_through_the_claim_eith
 
 async def test_one_whose_holder_died_keeps_nobody_from_saving_who_has_seen_it_for_long_enough(engine: Engine) -> None:
     await begun(engine)
-    await held(await Server(engine, "ann").resumed())
+    dead = await held(await Server(engine, "ann").resumed())
     bob = Server(engine, "bob")
     root = checkpoint(checkpoint_id="root")
     early = await bob.resumed()
@@ -345,6 +345,7 @@ async def test_one_whose_holder_died_keeps_nobody_from_saving_who_has_seen_it_fo
     await late.save(checkpoint(root, checkpoint_id="b2"))
     assert late.forked_to is None
     assert await saved_in(engine) == [("root", None), ("b2", None)]
+    assert await dead.ended() is None
 
 
 async def test_of_many_that_claim_at_once_one_has_it_at_a_time_and_each_a_later_epoch(engine: Engine) -> None:

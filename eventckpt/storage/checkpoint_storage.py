@@ -20,7 +20,7 @@ from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
 from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..errors import CheckpointConflictError, ClaimLostError, RunNotFoundError
+from ..errors import CheckpointConflictError, ClaimLostError, RunClaimedError, RunNotFoundError
 from ..events import MAX_RUN_ID, Outcome, StreamId
 from ..log import logger_of
 from ..stores import EventStore
@@ -263,8 +263,8 @@ class RunCheckpointStorage(_Checkpoints):
     async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
         """Around work on the run: how it ends is annotated. Where it raises an `Exception`, that is `failed`, with its
         type and the module, function and line that raised it; where it ends otherwise and the run waits for no
-        answer, `done`. A cancellation says nothing of the run, nor does a `CheckpointConflictError`: then somebody else
-        goes on with it. Of a run without events there is nothing to say.
+        answer, `done`. A cancellation says nothing of the run, nor do a `CheckpointConflictError`, a lost claim and
+        one that somebody else has: then others go on with it. Of a run without events there is nothing to say.
 
         Args:
             messages: also keep what the exception says, which may be of anybody's data.
@@ -276,7 +276,7 @@ class RunCheckpointStorage(_Checkpoints):
         settings.flag("messages", messages)
         try:
             yield
-        except CheckpointConflictError:
+        except (CheckpointConflictError, RunClaimedError):
             raise
         except Exception as error:
             try:
@@ -383,12 +383,14 @@ class EventCheckpointStorage(_Checkpoints):
             `CheckpointDecodeError`, which names the class and the field; "warn" goes on without it, with a warning
             and the counter `eventckpt.schema_drift`. docs/evolution.md says what is drift and what is none.
         upcasters: what stored values of older classes become (`Upcaster`), before those that were registered.
-        clock: what claims are measured by: for tests.
 
     Raises:
         ValueError, TypeError: an argument is not of the form above.
         CheckpointStoreError: `latest` is "projection", and the engine keeps none.
     """
+
+    clock: Clock = SYSTEM_CLOCK
+    """What claims are measured by; a test has another one."""
 
     def __init__(
         self,
@@ -402,7 +404,6 @@ class EventCheckpointStorage(_Checkpoints):
         latest: Latest = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
-        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings.instance("store", store, EventStore, what="an EventStore")
         settings.choice("on_conflict", on_conflict, "fork", "raise")
@@ -423,7 +424,7 @@ class EventCheckpointStorage(_Checkpoints):
             on_drift=on_drift,
             upcasters=upcasters,
         )
-        claims = Claims(store, clock)
+        claims = Claims(store, self.clock)
         self._core = _Core(
             memory=memory,
             writer=Writer(store, codec, memory, payloads, claims, on_conflict=on_conflict, actor=actor),

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from agent_framework import Workflow, WorkflowBuilder, WorkflowCheckpointException, WorkflowRunState
 
 from eventckpt import (
+    CheckpointEvent,
     EventCheckpointStorage,
     RequestNotPendingError,
     ResponseTypeError,
     RunClaimedError,
     RunNotFoundError,
+    SqliteEventStore,
+    StoreFullError,
     answer,
     answer_from_json,
 )
 
-from ..engines import Engine
+from ..engines import Engine, SqliteEngine
 from .workflows import ALLOWED, NAME, RUN, Broken, Clerk, Paid, asked, functional, log, nested, refund, storage_on
 
 every_kind = pytest.mark.parametrize("build", [refund, nested, functional], ids=lambda build: build.__name__)
@@ -252,3 +256,56 @@ async def test_an_argument_of_another_kind_is_named_and_nothing_is_done(
         await answer(given.pop("storage"), given.pop("run_id"), given.pop("responses"), **given)
     assert len(await log(storage)) == 2
     assert paid == []
+
+
+async def test_a_run_that_was_cancelled_waits_for_no_answer_until_that_is_taken_back(engine: Engine) -> None:
+    await asked(engine)
+    run = storage_on(engine).for_run(RUN, workflow_name=NAME)
+    await run.annotate(outcome="cancelled", reason="the customer has kept them")
+    paid = Paid()
+    with pytest.raises(RequestNotPendingError, match="was asked at seq 2, and the run was cancelled since") as refused:
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=refund(paid))
+    assert (refused.value.state, paid) == ("expired", [])
+
+    await run.annotate(outcome="failed")
+    await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=refund(paid))
+    assert paid == [("shoes", True)]
+
+
+async def test_what_a_function_or_a_builder_builds_goes_on_as_the_workflow_itself(engine: Engine) -> None:
+    await asked(engine, "shoes hat")
+    paid = Paid()
+    await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=lambda: refund(paid))
+    builder = WorkflowBuilder(start_executor=Clerk(paid), name=NAME)
+    await answer(storage_on(engine), RUN, {"may-hat": True}, workflow=builder)
+    assert paid == [("shoes", True), ("hat", True)]
+
+
+class FullStore(SqliteEventStore):
+    """A store in which there is no room for a checkpoint any more."""
+
+    async def append(self, event: CheckpointEvent) -> None:
+        if event.type == "checkpoint":
+            raise StoreFullError("There is no room left.")
+        await super().append(event)
+
+
+@pytest.mark.parametrize("build", [refund, nested], ids=lambda build: build.__name__)
+async def test_an_answer_that_cannot_be_recorded_is_not_acted_on_and_the_question_stays_open(
+    tmp_path: Path, build: Build
+) -> None:
+    engine = SqliteEngine(tmp_path / "store.db")
+    await asked(engine, build=build)
+    paid = Paid()
+    async with FullStore(engine.path) as full:
+        storage = EventCheckpointStorage(full, allowed_checkpoint_types=ALLOWED)
+        with pytest.raises(StoreFullError):
+            await answer(storage, RUN, {"may-shoes": True}, workflow=build(paid))
+    assert paid == []
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+
+    await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=build(paid))
+    assert paid == [("shoes", True)]
+    await engine.close()

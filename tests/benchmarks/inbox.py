@@ -118,7 +118,7 @@ async def queries(documents: tuple[int, ...] = (100, 1_000, 10_000)) -> list[Fig
             emulator.reset()
             page = await runs.page(RunFilter(waiting=True))
             assert len(page.runs) == min(count, 100)
-            taken = sum(record.kind == "query" for record in emulator.requests)
+            taken = sum(record.kind == "query" and record.status == 200 for record in emulator.requests)
             ours = Sample([float(taken)], lambda number: f"{number:.0f}")
             figures.append(compared(f"inbox of {count:,} documents, queries", ours, one, "one query", at_most(1.0)))
     return figures

@@ -68,6 +68,7 @@ LOOKING: list[tuple[str, list[str]]] = [
 """Program and words of whatever changes nothing in a store that has a run `order-1` of two events or more."""
 
 CHANGING: list[tuple[str, list[str]]] = [
+    ("eventckpt", ["annotate", "order-1", "--outcome", "failed", "--tag", "customer=c-17"]),
     ("eventckpt", ["answer", "order-1", "q1", "--json", "true", "--app", f"{__name__}:build", "--allow", ORDER]),
     ("eventckpt", ["fork", "order-1@1", "--as", "another"]),
     ("eventckpt", ["prune", "--all", "--keep", "1", "--execute", "--yes"]),

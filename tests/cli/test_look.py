@@ -81,7 +81,10 @@ async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engin
     assert await listed("--since", "2020-01-01", "--until", "2100-01-01") == {"runs", "waits", "rests", "clerks"}
     assert await listed("--until", "2020-01-01") == set()
     assert (await cli("runs", "--count", "--status", "idle")).out == "2\n"
-    assert "--status is running, waiting, done, open, idle" in (await cli("runs", "--status", "asleep", code=2)).err
+    assert (
+        "--status is running, waiting, open, done, failed, cancelled, idle"
+        in (await cli("runs", "--status", "asleep", code=2)).err
+    )
     assert "takes a time such as" in (await cli("runs", "--since", "yesterday", code=2)).err
 
 

@@ -18,7 +18,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from eventckpt import CheckpointAudit, CheckpointEvent, SqliteEventStore, StreamId
 from eventckpt.chain import sealed
-from eventckpt.events import SCHEMA, SCHEMA_OF_MIGRATIONS, Migration
+from eventckpt.events import SCHEMA, SCHEMA_OF_MIGRATIONS, Annotation, Migration
 from eventckpt.runs import fold
 from eventckpt.stores.conformance import make_event
 
@@ -30,17 +30,25 @@ RUN = StreamId("workflow", "run")
 
 
 async def full_run(engine: Engine) -> list[CheckpointEvent]:
-    """A run of four events in which every field is set somewhere: it forked from another run, was migrated, and has a
-    tombstone."""
+    """A run of five events in which every field is set somewhere: it forked from another run, was migrated, has a
+    tombstone, and something was said about it."""
     store = engine.open()
     origin = make_event(StreamId("workflow", "origin"), 1)
     first = make_event(RUN, 1, previous=origin)
     second = on_the_first(make_event(RUN, 2, previous=first, data=bytes(range(200))))
     third = on_the_first(migrated(make_event(RUN, 3, previous=second)))
     last = make_event(RUN, 4, previous=third, type="tombstone", checkpoint_id=first.checkpoint_id)
-    for event in (origin, first, second, third, last):
+    said = about(make_event(RUN, 5, previous=last, type="tombstone"))
+    for event in (origin, first, second, third, last, said):
         await store.append(event)
-    return [origin, first, second, third, last]
+    return [origin, first, second, third, last, said]
+
+
+def about(event: CheckpointEvent) -> CheckpointEvent:
+    """The event as one that says something about its run, under a claim, in a trace."""
+    said = Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True)
+    fields = {"checkpoint_id": "", "annotation": said, "claim": 2, "traceparent": f"00-{'a' * 32}-{'b' * 16}-01"}
+    return sealed(msgspec.structs.replace(event, **fields))
 
 
 def migrated(event: CheckpointEvent) -> CheckpointEvent:
@@ -111,10 +119,10 @@ async def caught(cli: Cli, seq: int | None = None) -> list[str]:
 async def test_what_was_written_is_verified_and_the_head_is_told(engine: Engine, cli: Cli) -> None:
     *_, last = await full_run(engine)
     printed = await cli("verify", "run")
-    assert "4 events of 1 runs verified: all is as it was written." in printed.out
-    assert f"head: seq 4, {last.digest}" in printed.out
+    assert "5 events of 1 runs verified: all is as it was written." in printed.out
+    assert f"head: seq 5, {last.digest}" in printed.out
     summary = (await cli.json("verify", "--all")).of("summary")
-    assert summary == [{"kind": "summary", "runs": 2, "events": 5, "bad_runs": 0}]
+    assert summary == [{"kind": "summary", "runs": 2, "events": 6, "bad_runs": 0}]
     assert "Give a run, or --all" in (await cli("verify", code=2)).err
 
 
@@ -289,12 +297,12 @@ async def test_the_head_that_was_told_shows_that_the_newest_event_is_gone(engine
     [before] = (await cli.json("verify", "run")).of("verdict")
     await delete(engine, events[-1])
     [after] = (await cli.json("verify", "run")).of("verdict")
-    assert (before["head_seq"], before["head_digest"]) == (4, events[-1].digest)
-    assert (after["head_seq"], after["head_digest"]) == (3, events[-2].digest)
+    assert (before["head_seq"], before["head_digest"]) == (5, events[-1].digest)
+    assert (after["head_seq"], after["head_digest"]) == (4, events[-2].digest)
 
 
 async def test_events_that_changed_places_are_caught(engine: Engine, cli: Cli) -> None:
-    _, _, second, third, _ = await full_run(engine)
+    _, _, second, third, *_ = await full_run(engine)
     store = engine.open()
     await delete(engine, second)
     await delete(engine, third)
@@ -304,7 +312,7 @@ async def test_events_that_changed_places_are_caught(engine: Engine, cli: Cli) -
 
 
 async def test_a_whole_event_of_another_history_is_caught_where_the_chain_breaks(engine: Engine, cli: Cli) -> None:
-    _, first, second, _, _ = await full_run(engine)
+    _, first, second, *_ = await full_run(engine)
     forged = on_the_first(make_event(RUN, 2, previous=first, data=b"forged"))
     await delete(engine, second)
     await engine.open().put(RUN, [forged])
@@ -390,7 +398,7 @@ async def test_newest_events_that_are_gone_are_told_by_the_document(engine: Engi
     await cli("verify", "--all")
     printed = await cli("verify", "--all", "--projection", code=1)
     assert (
-        "the log was at seq 4 when the latest document was written, and ends at seq 3: its newest events are gone. "
+        "the log was at seq 5 when the latest document was written, and ends at seq 4: its newest events are gone. "
         "Restore them from an export or a backup" in printed.out
     )
 

@@ -10,7 +10,7 @@ import pytest
 
 from eventckpt import CheckpointEvent, RunInfo, StreamId, testing
 from eventckpt.errors import StreamConflict
-from eventckpt.stores import Claim, RunStore
+from eventckpt.stores import Claim, ForeignPageError, RunFilter, RunPage, RunStore
 from eventckpt.stores.change_feed import ChangeFeed
 from eventckpt.stores.documents import Document, DocumentStore
 from eventckpt.testing import audit_store
@@ -48,6 +48,54 @@ class WritesAnythingOver(MemoryRunStore):
     async def put(self, *infos: RunInfo) -> int:
         self._documents.update((info.stream, info) for info in infos)
         return len(infos)
+
+
+class ForgetsPartOfTheFilter(MemoryRunStore):
+    """Each gives pages as if a part of what was asked for had been left out."""
+
+    part: str
+    nothing: object = None
+
+    async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
+        changed = RunFilter.of(which)._replace(**{self.part: self.nothing})
+        return await super().page(changed, after=after, limit=limit)
+
+
+class ForgetsTags(ForgetsPartOfTheFilter):
+    part, nothing = "tags", {}
+
+
+class ForgetsTypes(ForgetsPartOfTheFilter):
+    part = "request_type"
+
+
+class ForgetsHowLong(ForgetsPartOfTheFilter):
+    part = "asked_before"
+
+
+class ListsWhatIsCancelled(MemoryRunStore):
+    """It goes by the questions alone."""
+
+    async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
+        which = RunFilter.of(which)
+        if not which.waiting:
+            return await super().page(which, after=after, limit=limit)
+        infos = [info async for info in self.all() if info.pending_requests]
+        return RunPage(sorted(infos, key=lambda info: info.waiting_since)[:limit], None)
+
+
+class OrdersWhatWaitsByItsHead(MemoryRunStore):
+    async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
+        page = await super().page(which, after=after, limit=limit)
+        return page._replace(runs=sorted(page.runs, key=lambda info: info.recorded_at, reverse=True))
+
+
+class TakesAnyPlace(MemoryRunStore):
+    async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
+        try:
+            return await super().page(which, after=after, limit=limit)
+        except ForeignPageError:
+            return await super().page(which, limit=limit)
 
 
 class HandsOutItsOwn(MemoryDocumentStore):
@@ -124,6 +172,24 @@ MUTANTS = {
     "older documents are written over newer ones": Mutant(
         _RUNS, "a_document_is_written_where_its_seq_grows", runs=WritesAnythingOver
     ),
+    "tags are left out of a filter": Mutant(
+        _RUNS, "a_page_is_of_the_runs_with_all_the_tags_that_are_asked_for", runs=ForgetsTags
+    ),
+    "types are left out of a filter": Mutant(
+        _RUNS, "a_page_of_waiting_runs_is_of_those_that_fit_alone", runs=ForgetsTypes
+    ),
+    "how long a question waits is left out of a filter": Mutant(
+        _RUNS, "the_oldest_question_of_the_type_tells_how_long_it_was_asked_for", runs=ForgetsHowLong
+    ),
+    "what was cancelled waits": Mutant(
+        _RUNS, "a_run_is_found_waiting_until_it_is_answered_or_cancelled", runs=ListsWhatIsCancelled
+    ),
+    "what waits is in the order of heads": Mutant(
+        _RUNS,
+        "of_runs_that_wait_those_that_have_waited_longest_come_first_whatever_their_status",
+        runs=OrdersWhatWaitsByItsHead,
+    ),
+    "any place is read on from": Mutant(_RUNS, "the_place_of_one_order_is_none_of_the_other", runs=TakesAnyPlace),
     "read hands out what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=HandsOutItsOwn),
     "a list hands out what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=ListsItsOwn),
     "what was given is what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=KeepsWhatItIsGiven),

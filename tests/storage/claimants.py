@@ -14,6 +14,14 @@ from .checkpoints import WORKFLOW, checkpoint, history
 RUN = "r"
 
 
+class DrivenStorage(EventCheckpointStorage):
+    """Claims are measured by a clock that a test drives."""
+
+    def __init__(self, store: EventStore, clock: DrivenClock, **options: Any) -> None:
+        self.clock = clock
+        super().__init__(store, **options)
+
+
 class Server:
     """Its clock stands still until a test lets time pass: so long it is frozen."""
 
@@ -21,7 +29,7 @@ class Server:
         self.engine = engine
         self.name = name
         self.clock = DrivenClock()
-        self.storage = EventCheckpointStorage(store or engine.open(), actor=name, clock=self.clock, **options)
+        self.storage = DrivenStorage(store or engine.open(), self.clock, actor=name, **options)
 
     def run(self, **options: Any) -> RunCheckpointStorage:
         self.engine.settle()

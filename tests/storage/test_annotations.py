@@ -11,6 +11,7 @@ from agent_framework import WorkflowCheckpoint
 
 from eventckpt import (
     CheckpointAudit,
+    CheckpointStoreError,
     EventCheckpointStorage,
     EventStore,
     RunCheckpointStorage,
@@ -23,6 +24,8 @@ from eventckpt.stores import AuditStore
 
 from ..engines import Engine
 from .checkpoints import WORKFLOW, chain_of, checkpoint, history
+from .lost_store import Gate, LostStore
+from .placement_model import Cut
 
 RUN = StreamId(WORKFLOW, "r")
 
@@ -198,6 +201,33 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, engine: type[EventStore]) -> list[
 
         monkeypatch.setattr(engine, name, counted)
     return asked
+
+
+# Cut off
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["fails", "is cancelled"])
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_an_annotation_whose_answer_is_lost_is_in_nobodys_way(engine: Engine, cut: Cut, hangs: bool) -> None:
+    store = LostStore(engine.open(), Gate())
+    run = EventCheckpointStorage(store, on_conflict="raise").for_run("r", workflow_name=WORKFLOW)
+    [first] = await chain_of(run, 1)
+    store.cut, store.hangs, store.reached = cut, hangs, asyncio.Event()
+    saying = asyncio.ensure_future(run.annotate(outcome="failed", tags={"a": "b"}))
+    if hangs:
+        await store.reached.wait()
+        saying.cancel()
+    with pytest.raises(asyncio.CancelledError if hangs else CheckpointStoreError):
+        await saying
+    store.cut = None
+    engine.settle()
+    there = await info_of(engine.open())
+    assert (there.status, there.seq) == (("failed", 2) if cut == "after" else ("open", 1))
+    await run.save(checkpoint(first))
+    await run.annotate(outcome="done", tags={"c": "d"})
+    engine.settle()
+    told = await info_of(engine.open())
+    assert (told.status, told.tags) == ("done", {"a": "b", "c": "d"} if cut == "after" else {"c": "d"})
 
 
 # Beside those who write

@@ -20,7 +20,7 @@ from agent_framework import (
     workflow,
 )
 
-from eventckpt import CheckpointConflictError, RunInfo, StoreUnavailableError, StreamId
+from eventckpt import CheckpointConflictError, ClaimLostError, RunClaimedError, RunInfo, StoreUnavailableError, StreamId
 from eventckpt.runs import fold
 
 from ..engines import Engine
@@ -167,6 +167,8 @@ class Interrupt(BaseException):
         asyncio.CancelledError(),
         Interrupt(),
         CheckpointConflictError("other", stream=StreamId(WORKFLOW, "r"), expected_seq=2, head=None),
+        ClaimLostError("other", stream=StreamId(WORKFLOW, "r"), epoch=2, expected_seq=2, head=None),
+        RunClaimedError("other", stream=StreamId(WORKFLOW, "r"), owner="other", expires_at=""),
     ],
     ids=lambda error: type(error).__name__,
 )

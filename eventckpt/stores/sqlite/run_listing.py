@@ -90,7 +90,7 @@ class _Listed(NamedTuple):
 
 
 def _moment(at: str) -> int:
-    return microseconds(order_of(at))
+    return microseconds(moment_at(microseconds(order_of(at))))
 
 
 def _mark(of: str | tuple[str, str]) -> str:
@@ -188,11 +188,9 @@ def _condition(which: RunFilter) -> tuple[str, list[Any]]:
     if which.prefix:
         terms.append("l.run_id >= ? AND l.run_id <= ?")
         values += [which.prefix, which.prefix + _LAST_CHARACTERS]
-    if which.waiting:
-        terms.append("l.asked IS NOT NULL")
-        if which.asked_before is not None:  # the oldest question of a type is no older than the oldest
-            terms.append("l.asked < ?")
-            values.append(microseconds(which.asked_before))
+    if which.waiting:  # the oldest question of a type is no older than the oldest
+        terms.append("l.asked >= 0 AND l.asked < ?")
+        values.append(_MOST if which.asked_before is None else microseconds(which.asked_before))
     marks = [*which.tags.items(), *([] if which.request_type is None else [which.request_type])]
     if marks:
         terms.append("l.marks IS NOT NULL")

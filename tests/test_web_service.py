@@ -239,7 +239,7 @@ async def test_an_answer_that_goes_on_for_long_is_accepted_and_the_client_does_n
     assert provider.paid == {"r-1": 1}
 
 
-async def test_what_fails_is_noted_in_the_run_without_what_it_says_of_the_customer(
+async def test_what_fails_is_noted_in_the_run_without_what_it_says_of_the_customer_and_is_not_tried_again(
     server: Server, provider: Provider
 ) -> None:
     provider.refuses = True
@@ -247,6 +247,12 @@ async def test_what_fails_is_noted_in_the_run_without_what_it_says_of_the_custom
     failed = await server.stands("r-1", "failed")
     assert failed["reason"].startswith("RefusedError at tests.paying_service:pay, line ")
     assert not any("mallory" in line or "no money" in line for line in server.lines)
+
+    provider.refuses = False
+    assert (await server.start("r-1", euros=20, customer="mallory")).json()["status"] == "failed"
+    await server.start("r-2", euros=20)
+    await server.stands("r-2", "done")
+    assert provider.asked == ["r-1", "r-2"]
 
 
 # What is refused
@@ -377,6 +383,17 @@ async def test_two_servers_list_one_question_and_of_two_answers_at_once_one_coun
         for server in (one, other):
             assert (await server.stands("r-1", "done"))["result"] == "paid"
     assert provider.asked == ["r-1"]
+
+
+async def test_two_servers_that_start_one_run_at_once_start_it_once(engine: Engine, provider: Provider) -> None:
+    async with served(engine, provider) as one, served(engine, provider) as other:
+        for number in range(5):
+            run_id = f"r-{number}"
+            starts = await asyncio.gather(one.start(run_id, euros=20), other.start(run_id, euros=20))
+            assert sorted(each.status_code for each in starts) == [200, 201]
+            await one.stands(run_id, "done")
+    assert provider.asked == [f"r-{number}" for number in range(5)]
+    assert {stream.run_id async for stream in engine.open().streams()} == {*provider.asked}, "and nothing is forked"
 
 
 async def test_an_answer_while_another_server_goes_on_for_long_is_told_to_come_again(

@@ -145,7 +145,7 @@ class Runs:
         # In a task of its own: what was answered goes on, also where the client does not wait.
         task = asyncio.create_task(self._answer(run_id, request_id, response, user))
         self._answering.add(task)
-        task.add_done_callback(self._answering.discard)
+        task.add_done_callback(self._has_answered)
         done, _ = await asyncio.wait({task}, timeout=2 * self._settings.patience)
         for each in done:
             each.result()
@@ -195,6 +195,11 @@ class Runs:
         except Exception as error:  # noqa: BLE001 - the workflow's own; the answer is there, and the run goes on with it
             logger.warning("Run %r failed with the answer to %r: %s", run_id, request_id, type(error).__name__)
 
+    def _has_answered(self, task: asyncio.Task[None]) -> None:
+        self._answering.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.info("An answer was refused, or another server goes on with it: %s", type(error).__name__)
+
     def _go_on(self, run_id: str) -> None:
         """Go on with a run in the background, unless this process does already, or has enough to do."""
         if run_id in self._going_on or len(self._going_on) >= self._settings.most:
@@ -206,10 +211,10 @@ class Runs:
     async def _resumed(self, run_id: str) -> None:
         run = self._run(run_id)
         try:
-            if not await self._unfinished(run):  # a claim is an event: none is spent on what the projection has late
+            if not await self._unfinished(run_id):  # a claim is an event: none is spent on what the projection has late
                 return
             async with run.claim(ttl=self._settings.ttl):
-                if checkpoint_id := await self._unfinished(run):  # by the log, now that nobody else goes on
+                if checkpoint_id := await self._unfinished(run_id):  # once more, now that nobody else goes on
                     async with run.recording():
                         await build(self._settings.pay).run(checkpoint_id=checkpoint_id, checkpoint_storage=run)
         except RunClaimedError:
@@ -223,11 +228,10 @@ class Runs:
             # Without its message: that of a provider may say more of a customer than a log should know.
             logger.warning("Run %r failed: %s", run_id, type(error).__name__)
 
-    @staticmethod
-    async def _unfinished(run: RunCheckpointStorage) -> str | None:
-        """The checkpoint to go on from; None: the run has ended, or waits for an answer."""
-        latest = await run.get_latest(workflow_name=NAME)
-        return latest.checkpoint_id if latest is not None and latest.messages else None
+    async def _unfinished(self, run_id: str) -> str | None:
+        """The checkpoint to go on from; None: the run has ended, failed, was cancelled, or waits for an answer."""
+        info = await self.info(run_id)
+        return info.checkpoint_id if info is not None and info.status == "running" else None
 
     async def _watch(self) -> None:
         """Go on with the runs that nobody goes on with: those of a server that died, and those for which there was no

@@ -237,7 +237,7 @@ def _annotated(info: RunInfo, headers: Sequence[CheckpointEvent]) -> RunInfo:
             outcome = reason = None
         elif said is not None:
             tags, hold = said.tags, said.hold
-            if said.outcome is not None:
+            if said.outcome is not None or header.is_removal:  # whoever records a removal has seen all that was said
                 outcome, reason = said.outcome, said.reason
     if (outcome, reason, tags, hold) == (info.outcome, info.reason, info.tags, info.hold):
         return info
@@ -245,7 +245,7 @@ def _annotated(info: RunInfo, headers: Sequence[CheckpointEvent]) -> RunInfo:
 
 
 def carried(info: RunInfo | None) -> Annotation | None:
-    """What an event that says something else repeats of what was said about its run; None: nothing was."""
+    """What an event that says something else repeats of what was said about its run; None: nothing is in force."""
     if info is None or (info.outcome is None and not info.tags and not info.hold):
         return None
     return Annotation(outcome=info.outcome, reason=info.reason, tags=info.tags, hold=info.hold, carried=True)

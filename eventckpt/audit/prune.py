@@ -12,13 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
 from ..chain import is_newer
 from ..errors import StreamConflict
-from ..events import MAX_SEQ, CheckpointEvent, Pruned, RunInfo, StreamId
+from ..events import MAX_SEQ, Annotation, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
 from ..removals import Removals
 from ..runs import ENDED, carried, counted, fold, live
@@ -28,6 +28,8 @@ from .kinds import RUNS
 from .rests import turn_of
 
 __all__ = ["Plan", "carry_out", "plan_for"]
+
+_NOTHING: Final = Annotation(carried=True)
 
 
 class Plan(NamedTuple):
@@ -196,7 +198,9 @@ def _record(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent],
         Pruned(first=header.seq, last=header.seq, previous_digest=header.previous_digest, digest=header.digest)
         for header in gone
     ]
-    return removal_after(headers[-1], _joined([*earlier, *now]), actor, stays=carried(fold(headers)))
+    # Said even where nothing is in force: an annotation may stay that was taken back by one that goes.
+    stays = carried(fold(headers)) or (_NOTHING if any(header.annotation for header in headers) else None)
+    return removal_after(headers[-1], _joined([*earlier, *now]), actor, stays=stays)
 
 
 def _joined(stretches: Iterable[Pruned]) -> tuple[Pruned, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ from eventckpt.audit.kinds import TURNS
 from eventckpt.chain import sealed
 from eventckpt.events import Annotation
 from eventckpt.runs import carried, fold
-from eventckpt.storage.compose import claim_after
+from eventckpt.storage.compose import annotation_after, claim_after
 from eventckpt.storage.memory import Head
 from eventckpt.stores import AuditStore, head_of
 from eventckpt.testing.events import make_event, record_of
@@ -259,6 +260,29 @@ async def test_tags_hold_and_outcome_outlive_every_prune(engine: Engine) -> None
     assert len([header async for header in story.store.headers(RUN)]) == 1, "one record says it all"
     assert (await story.info(RUN)).tags == {"customer": "c-17", "shop": "17"}
     assert (await story.audit.verify(RUN)).ok
+
+
+async def test_what_was_taken_back_does_not_come_back_where_a_prune_leaves_what_said_it(engine: Engine) -> None:
+    """As where the clock of whoever said it was ahead, and what was recorded before a time goes."""
+    story = Story(engine, 0)
+    await story.save("a")
+    ahead = datetime.now(UTC) + timedelta(days=2)
+    head = await head_of(story.store, RUN)
+    assert head is not None
+    said = Annotation(outcome="failed", tags={"customer": "c-17"}, hold=True)
+    early = annotation_after(RUN, Head.of(head), said, (), None)
+    await story.store.append(sealed(msgspec.structs.replace(early, recorded_at=ahead.isoformat())))
+    engine.settle()
+    await story.audit.annotate(RUN, tags={"customer": None}, hold=False)
+    for name in "bc":
+        await story.save(name)
+    [plan] = [plan async for plan in story.audit.plan_prune([RUN], keep=0, before=ahead - timedelta(days=1))]
+    await story.audit.prune(plan)
+    assert [header.seq async for header in story.store.headers(RUN)] == [2, 6]
+    info = await story.info(RUN)
+    assert (info.status, info.outcome, info.tags, info.hold) == ("open", None, {}, False)
+    event = await story.audit.annotate(RUN, tags={"shop": "17"})
+    assert event.annotation == Annotation(tags={"shop": "17"})
 
 
 async def test_what_a_prune_left_behind_stays_too_once_the_run_is_on_hold(engine: Engine) -> None:

@@ -1,8 +1,9 @@
 """A process that claims a run and goes on with it: `python -m tests.storage.claiming_process STORE DONE HOW STOPS TTL`.
 
-STORE is where the store is, in JSON; DONE a file that each step adds a line to; HOW the kind of workflow; STOPS the step
-in whose middle it stops, and then tries to save. At its end it prints what became of the claim; where that was lost, what
-a fresh handle comes to. With HOW "rounds" it claims as often as it is told to, and holds each until it is told again.
+STORE is where the store is, in JSON; DONE a file that each step adds a line to; HOW the kind of workflow; STOPS the
+step in whose middle it stops, and then tries to save. At its end it prints what became of the claim; where that was
+lost, what a fresh handle comes to. With HOW "rounds" it claims as often as it is told to, and holds each until it is
+told again.
 """
 
 from __future__ import annotations

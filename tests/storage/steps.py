@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import pairwise
 from typing import Any, TypeAlias
 
@@ -43,7 +44,7 @@ def graph(effect: Effect) -> Workflow:
 
 def functional(effect: Effect) -> Any:
     """A function that calls one after the other; a first one, without an effect, makes its first checkpoint."""
-    does = (effect,)  # the code of a function that it calls by itself would be part of what the workflow is
+    does = partial(effect)  # the code of a function that it calls by itself would be part of what the workflow is
 
     with warnings.catch_warnings():
         # The framework says once per process that functional workflows are experimental.
@@ -52,7 +53,7 @@ def functional(effect: Effect) -> Any:
         @step(replay_key=str)
         async def take(number: int) -> int:
             if number >= 0:
-                await does[0](number)
+                await does(number)
             return number
 
         @workflow(name=NAME)

@@ -15,6 +15,7 @@ from .steps import NAME, STEPS, begin, resume
 
 pytestmark = pytest.mark.parametrize("engine", ["memory", "sqlite", "cosmos"], indirect=True)
 
+
 @pytest.mark.parametrize("in_a_task", [False, True])
 async def test_after_a_save_that_was_refused_no_superstep_begins(engine: Engine, in_a_task: bool) -> None:
     ann, bob = Server(engine, "ann"), Server(engine, "bob")

@@ -14,7 +14,7 @@ from eventckpt.stores import AuditStore
 from ..engines import Engine
 from ..holders import PATIENCE, TTL, Holder, started
 from .claimants import RUN, begun, log_of
-from .claiming_process import BUILDS, doing, latest_of
+from .claiming_process import BUILDS, doing
 from .steps import NAME, STEPS, begin, resume
 
 pytestmark = pytest.mark.calm  # processes that wait for each other

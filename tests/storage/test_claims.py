@@ -341,7 +341,9 @@ async def test_whoever_reads_what_was_saved_without_a_claim_after_the_loss_is_to
     holding = await held(await Server(engine, "ann").resumed())
     _, other = await taken_over(engine)
     assert await other.ended() is None
-    await (await Server(engine, "carl").resumed()).save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="c1"))
+    await (await Server(engine, "carl").resumed()).save(
+        checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="c1")
+    )
     if is_pruned:
         store = engine.open()
         assert isinstance(store, AuditStore)

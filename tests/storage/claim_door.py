@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from random import Random
 from typing import Literal, TypeVar
 
 from eventckpt import CheckpointEvent, EventStore, StoreUnavailableError, StreamId
@@ -17,12 +18,22 @@ Cut = Literal["before", "after"]
 
 
 class Door(EventStore):
-    """In front of another store."""
+    """In front of another store.
 
-    def __init__(self, store: EventStore) -> None:
+    Args:
+        store: that one.
+        random: how long a request takes, in turns of the event loop; None: as long as it takes.
+    """
+
+    def __init__(self, store: EventStore, random: Random | None = None) -> None:
         self._store = store
+        self._random = random
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.is_idle = asyncio.Event()
+        """Set while no request is under way."""
+        self.is_idle.set()
+        self._under_way = 0
         self.hung: set[str] = set()
         """Requests that had no answer."""
         self.is_shut: set[str] = set()
@@ -34,7 +45,19 @@ class Door(EventStore):
         self.hanging = asyncio.Event()
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
+        self._under_way += 1
+        self.is_idle.clear()
+        try:
+            return await self._ask(name, request)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.is_idle.set()
+
+    async def _ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
         self.asked[name] += 1
+        for _ in range(self._random.randrange(5) if self._random else 0):
+            await asyncio.sleep(0)
         number, cut = self.hangs_at or (-1, "before")
         self.hangs_at = (number - 1, cut) if number > 0 else None
         if number == 0 and cut == "before":

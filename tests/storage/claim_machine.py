@@ -247,17 +247,23 @@ class ClaimMachine(Machine):
         assert {result.owner for result in results if isinstance(result, RunClaimedError)} <= {*winners, ""}
 
     @precondition(lambda self: self._awake(holds=False))
-    @rule(data=st.data(), saves=st.booleans(), then_saves=st.booleans())
-    def comes_and_goes(self, data: st.DataObject, saves: bool, then_saves: bool) -> None:
-        """Somebody takes over, and gives it back."""
-        player = self._someone(data, holds=False)
+    @rule(
+        data=st.data(),
+        saves=st.sampled_from(["nothing", "with the claim", "without it", "both"]),
+        then=st.sampled_from(["nothing", "saves", "reads and saves"]),
+    )
+    def comes_and_goes(self, data: st.DataObject, saves: str, then: str) -> None:
+        """Somebody takes over, and gives it back; then whoever had it before goes on."""
+        player, before = self._someone(data, holds=False), self._awake(holds=True)
         self.play(self._take_over([player]))
-        if saves:
+        if saves in ("with the claim", "both"):
             self.play(self._save_held(player, self._name(), fresh=True))
         if player.holding is not None:
             self.play(self._ended(player))
-        if then_saves:
+        if saves in ("without it", "both"):
             self.play(self._save_without(player, self._name()))
+        for holder in before if then != "nothing" else []:
+            self.play(self._save_held(holder, self._name(), fresh=then == "reads and saves"))
 
     @precondition(lambda self: self._awake(holds=True))
     @rule(data=st.data())
@@ -366,7 +372,9 @@ class ClaimMachine(Machine):
 
     async def _save(self, player: Player, run: RunCheckpointStorage, name: str) -> bool | None:
         """Whether it is in the run; None: nobody knows."""
-        following = checkpoint(player.last.get(run), checkpoint_id=name)
+        following = checkpoint(
+            player.last.get(run), checkpoint_id=name, timestamp=f"2026-01-01T00:00:00.{self.names:06}+00:00"
+        )
         with self._answers_may_be_lost(player):
             try:
                 await run.save(following)
@@ -415,7 +423,8 @@ class ClaimMachine(Machine):
         player = self._someone(data)
         runs = [player.run(), player.kept, *([player.holding.run] if player.holding else [])]
         run = data.draw(st.sampled_from(runs), "through")
-        name = data.draw(st.sampled_from(["", "root", *(name for at, name in sorted(self.acknowledged))]), "what")
+        names = ["", "", "root", *sorted(name for _, name in self.acknowledged)]
+        name = names[data.draw(st.integers(0, 99), "what") % len(names)]
         self.play(self._annotate_or_delete(player, run, name))
 
     async def _annotate_or_delete(self, player: Player, run: RunCheckpointStorage, name: str) -> None:
@@ -425,11 +434,11 @@ class ClaimMachine(Machine):
         assert run.forked_to == before
 
     @rule(data=st.data())
-    def is_forked(self, data: st.DataObject) -> None:
+    def is_forked_by_an_audit(self, data: st.DataObject) -> None:
         headers = [each for each in self.play(log_of(self.engine)) if each.type == "checkpoint"]
         if not headers:
             return  # all were deleted, and pruned
-        origin = data.draw(st.sampled_from(headers), "origin")
+        origin = headers[data.draw(st.integers(0, 99), "origin") % len(headers)]
         [event] = self.play(self.store.read(STREAM, origin.seq))
         self.play(self.audit.fork(event, f"fork-{self._name()}"))
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from random import Random
+from contextlib import nullcontext
 from typing import Literal, TypeVar
 
 from eventckpt import CheckpointEvent, EventStore, StoreUnavailableError, StreamId
 from eventckpt.stores import FoundEvent
 from eventckpt.stores.documents import Document, DocumentStore
+
+from .lost_store import Gate
 
 T = TypeVar("T")
 
@@ -22,12 +24,12 @@ class Door(EventStore):
 
     Args:
         store: that one.
-        random: how long a request takes, in turns of the event loop; None: as long as it takes.
+        gate: lets one request after the other go on, in an order of its own; None: all go on at once.
     """
 
-    def __init__(self, store: EventStore, random: Random | None = None) -> None:
+    def __init__(self, store: EventStore, gate: Gate | None = None) -> None:
         self._store = store
-        self._random = random
+        self._gate = gate or nullcontext()
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
         self.is_idle = asyncio.Event()
@@ -56,15 +58,14 @@ class Door(EventStore):
 
     async def _ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
         self.asked[name] += 1
-        for _ in range(self._random.randrange(5) if self._random else 0):
-            await asyncio.sleep(0)
         number, cut = self.hangs_at or (-1, "before")
         self.hangs_at = (number - 1, cut) if number > 0 else None
         if number == 0 and cut == "before":
             await self._hang(name)
         if name in self.is_shut:
             raise StoreUnavailableError("nobody answers")
-        result = await request()
+        async with self._gate:
+            result = await request()
         if number == 0:
             await self._hang(name)
         if name in self.loses:

@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import copy_context
-from random import Random
 from typing import Any, TypeVar
 
 from agent_framework import WorkflowCheckpoint
@@ -35,6 +34,7 @@ from ..engines import Engine
 from .checkpoints import WORKFLOW, checkpoint
 from .claim_door import Door
 from .claimants import RUN, Holding, Server, begun, held, log_of
+from .lost_store import Gate
 from .playing import Machine
 
 T = TypeVar("T")
@@ -46,8 +46,8 @@ LOST = ["append", "create document", "replace document", "delete document"]
 class Player(Server):
     """A server, and what is known of it."""
 
-    def __init__(self, engine: Engine, name: str, on_conflict: str) -> None:
-        self.door = Door(engine.open(), Random(name))
+    def __init__(self, engine: Engine, name: str, on_conflict: str, gate: Gate) -> None:
+        self.door = Door(engine.open(), gate)
         super().__init__(engine, name, self.door, on_conflict=on_conflict)
         self.holding: Holding | None = None
         self.kept = self.run()
@@ -138,8 +138,9 @@ class ClaimMachine(Machine):
     @initialize()
     def start(self) -> None:
         self.play(begun(self.engine))
+        gate = Gate()
         self.players = [
-            Player(self.engine, name, on_conflict)
+            Player(self.engine, name, on_conflict, gate)
             for name, on_conflict in (("ann", "fork"), ("bob", "fork"), ("carl", "raise"))
         ]
 

@@ -98,7 +98,7 @@ class RunClaim:
         kept = asyncio.gather(*self._keepers, return_exceptions=True)
         given_back = self._claims.give_back(self._hold, after=kept)
         try:
-            cancelled_by_others = await self._body_ended(error)
+            cancelled_by_others = await self._body_ended()
         finally:
             if not await asyncio.shield(given_back):
                 self.lose("somebody else has taken it")
@@ -137,24 +137,25 @@ class RunClaim:
                 self._has_cancelled = self._body.cancel()
         return self._lost()
 
-    async def _body_ended(self, error: BaseException | None) -> bool:
+    async def _body_ended(self) -> bool:
         """Take back the cancellation of the body, if there was one; whether others have cancelled it, too."""
         body, self._body = self._body, None
         if body is None or not self._has_cancelled:
             return False
-        by_others = body.uncancel() > self._cancelling
-        if not isinstance(error, asyncio.CancelledError):
-            try:
-                await asyncio.sleep(0)  # it ended before the cancellation reached it, which is on its way
-            except asyncio.CancelledError:
-                if by_others:
-                    raise
-        return by_others
+        body.uncancel()
+        try:
+            await asyncio.sleep(0)  # it may have ended before the cancellation reached it, which is on its way then
+        except asyncio.CancelledError:
+            if body.cancelling() > self._cancelling:
+                raise
+        return body.cancelling() > self._cancelling
 
     async def _renew(self) -> None:
         pause, run_id = self._ttl / _RENEWALS, self.stream.run_id
         while self._hold is not None:
             await self._clock.sleep(pause)
+            if self.is_lost:
+                return
             before, pause = self._hold, self._ttl / _RENEWALS
             try:
                 renewed = await self._claims.renew(before)

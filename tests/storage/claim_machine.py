@@ -8,7 +8,7 @@ is acknowledged. Whether one is given or refused follows from the document, and 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
@@ -34,6 +34,7 @@ from ..engines import Engine
 from .checkpoints import WORKFLOW, checkpoint
 from .claim_door import Door
 from .claimants import RUN, Holding, Server, begun, held, log_of
+from .lost_store import Gate
 from .playing import Machine
 
 T = TypeVar("T")
@@ -45,8 +46,8 @@ LOST = ["append", "create document", "replace document", "delete document"]
 class Player(Server):
     """A server, and what is known of it."""
 
-    def __init__(self, engine: Engine, name: str, on_conflict: str) -> None:
-        self.door = Door(engine.open())
+    def __init__(self, engine: Engine, name: str, on_conflict: str, gate: Gate) -> None:
+        self.door = Door(engine.open(), gate)
         super().__init__(engine, name, self.door, on_conflict=on_conflict)
         self.holding: Holding | None = None
         self.kept = self.run()
@@ -58,10 +59,25 @@ class Player(Server):
         """The document that kept it from a claim, and since when it has known that one."""
         self.changed = (0.0, 0.0)
         """Its time before and after the step in which the document was written last."""
-        self.may_miss_renewals = False
+        self.over_at = 0.0
+        """Its time when whatever it last wrote of a claim has ended for certain."""
+        self.may_be_over = False
 
     def __str__(self) -> str:
         return self.name
+
+    async def rests(self) -> None:
+        """Until nothing of it is under way."""
+        for _ in range(10):
+            await asyncio.sleep(0)
+            await self.door.is_idle.wait()
+
+    async def until(self, condition: Callable[[], bool], *, at_most: float = 200) -> None:
+        """Time goes by for it. What is under way takes none."""
+        end = self.clock.now + at_most
+        while not condition() and self.clock.now < end:
+            self.clock.advance(2)
+            await self.rests()
 
     def knows_as_left(self, document: Document) -> bool:
         """Whether it must take the claim for one whose holder is gone."""
@@ -73,7 +89,7 @@ class Player(Server):
 
     def lasts(self, document: Document | None) -> bool:
         """Whether the claim that it holds is beyond doubt by its own clock and by the document."""
-        if document is None or document["owner"] != self.name or self.may_miss_renewals:
+        if document is None or document["owner"] != self.name or self.may_be_over:
             return False
         return self.clock.now < self.changed[0] + document["lasts"]
 
@@ -92,6 +108,8 @@ class ClaimMachine(Machine):
         self.acknowledged: set[tuple[str, str]] = set()
         """Run and id."""
         self.removed: set[tuple[str, str]] = set()
+        self.seen: dict[int, CheckpointEvent] = {}
+        """All that was ever in the run."""
         self.etag = ""
         self.names = 0
 
@@ -99,22 +117,30 @@ class ClaimMachine(Machine):
         return self.runner.run(self._step(doing), context=copy_context())
 
     async def _step(self, doing: Coroutine[Any, Any, T]) -> T:
-        for _ in range(5):
-            await asyncio.sleep(0)  # what was under way before the step is over
         before = {player: player.clock.now for player in self.players}
         result = await doing
+        for player in self.players:
+            await player.rests()  # a renewal belongs to the step in which it was sent
         document = await self._document()
         if document is not None and document["_etag"] != self.etag:
             self.etag = document["_etag"]
             for player in self.players:
                 player.changed = (before.get(player, player.clock.now), player.clock.now)
+                if player.name == document["owner"]:
+                    player.over_at = player.clock.now + document["lasts"]
+        self.seen |= {each.seq: each for each in await log_of(self.engine)}
         return result
+
+    def _in_force(self) -> int:
+        """The epoch of the claim that was in force at the head, by what took it and what was saved."""
+        return next((each.claim or 0 for each in reversed(self.seen.values()) if each.is_claim or each.payload), 0)
 
     @initialize()
     def start(self) -> None:
         self.play(begun(self.engine))
+        gate = Gate()
         self.players = [
-            Player(self.engine, name, on_conflict)
+            Player(self.engine, name, on_conflict, gate)
             for name, on_conflict in (("ann", "fork"), ("bob", "fork"), ("carl", "raise"))
         ]
 
@@ -174,7 +200,7 @@ class ClaimMachine(Machine):
         began = player.clock.now
         taking = asyncio.create_task(held(run, ttl=ttl, wait=wait))
         if wait:
-            await player.clock.until(taking.done)
+            await player.until(taking.done)
         [result] = await asyncio.gather(taking, return_exceptions=True)
         await self._took(player, result, document, began)
 
@@ -184,7 +210,7 @@ class ClaimMachine(Machine):
         if isinstance(result, Holding):
             assert document is None or player.may_know_as_left(document), "it was held"
             assert result.claim.epoch == max(each.seq for each in await log_of(self.engine) if each.is_claim)
-            player.holding, player.may_miss_renewals = result, "replace document" in player.door.loses
+            player.holding, player.may_be_over = result, "replace document" in player.door.loses
         elif isinstance(result, RunClaimedError):
             assert document is not None, "nobody holds it"
             assert (result.owner, result.expires_at) == (document["owner"], document["expires_at"])
@@ -194,13 +220,14 @@ class ClaimMachine(Machine):
         else:
             assert isinstance(result, StoreUnavailableError), result
 
-    @precondition(lambda self: len(self._awake(holds=False)) > 1)
-    @rule()
-    def all_take_over_at_once(self) -> None:
+    @precondition(lambda self: self._awake(holds=False))
+    @rule(data=st.data())
+    def take_over_at_once(self, data: st.DataObject) -> None:
         """Whoever has it does not hear of it."""
-        self.play(self._crowd(self._awake(holds=False)))
+        awake = self._awake(holds=False)
+        self.play(self._take_over(awake[: data.draw(st.integers(1, len(awake)), "how many")]))
 
-    async def _crowd(self, players: list[Player]) -> None:
+    async def _take_over(self, players: list[Player]) -> None:
         for player in players:
             player.door.loses.clear()
             if (document := await self._document()) is not None:
@@ -211,13 +238,33 @@ class ClaimMachine(Machine):
         runs = [await self._resumed(player) for player in players]
         results = await asyncio.gather(*(held(run, ttl=60) for run in runs), return_exceptions=True)
         for player, result in zip(players, results, strict=True):
-            player.may_miss_renewals = False
+            player.may_be_over = False
             if isinstance(result, Holding):
                 player.holding = result
             else:
                 assert isinstance(result, RunClaimedError), result
-        [winner] = [player for player in players if player.holding is not None]
-        assert {result.owner for result in results if isinstance(result, RunClaimedError)} <= {winner.name, ""}
+        winners = [player.name for player in players if player.holding is not None]
+        assert len(winners) == 1, f"{winners} have it"
+        assert {result.owner for result in results if isinstance(result, RunClaimedError)} <= {*winners, ""}
+
+    @precondition(lambda self: self._awake(holds=False))
+    @rule(
+        data=st.data(),
+        saves=st.sampled_from(["nothing", "with the claim", "without it", "both"]),
+        then=st.sampled_from(["nothing", "saves", "reads and saves"]),
+    )
+    def comes_and_goes(self, data: st.DataObject, saves: str, then: str) -> None:
+        """Somebody takes over, and gives it back; then whoever had it before goes on."""
+        player, before = self._someone(data, holds=False), self._awake(holds=True)
+        self.play(self._take_over([player]))
+        if saves in ("with the claim", "both"):
+            self.play(self._save_held(player, self._name(), fresh=True))
+        if player.holding is not None:
+            self.play(self._ended(player))
+        if saves in ("without it", "both"):
+            self.play(self._save_without(player, self._name()))
+        for holder in before if then != "nothing" else []:
+            self.play(self._save_held(holder, self._name(), fresh=then == "reads and saves"))
 
     @precondition(lambda self: self._awake(holds=True))
     @rule(data=st.data())
@@ -226,10 +273,11 @@ class ClaimMachine(Machine):
         self.play(self._renewed(player))
 
     async def _renewed(self, player: Player) -> None:
-        holding, answered = player.holding, player.door.answered
+        holding, asked, document = player.holding, player.door.asked, await self._document()
         assert holding is not None
-        renewals = answered["replace document"]
-        await player.clock.until(lambda: answered["replace document"] > renewals or holding.was_cancelled, at_most=200)
+        is_ours, renewals = document is not None and document["owner"] == player.name, asked["replace document"]
+        await player.until(lambda: holding.was_cancelled or asked["replace document"] > renewals)
+        assert is_ours or await self._document() == document, "another's was written over"
 
     @precondition(lambda self: self._awake(holds=True))
     @rule(data=st.data())
@@ -264,7 +312,7 @@ class ClaimMachine(Machine):
         if player.is_frozen or player.holding is None:
             player.clock.now += seconds
         else:
-            self.play(player.clock.passes(seconds))
+            self.play(player.until(lambda: False, at_most=seconds))
 
     @precondition(lambda self: self._awake(holds=True))
     @rule(data=st.data())
@@ -278,8 +326,9 @@ class ClaimMachine(Machine):
         player = data.draw(st.sampled_from([player for player in self.players if player.is_frozen]), "who")
         player.is_frozen = False
         player.clock.now += seconds
+        player.may_be_over |= seconds > 0
         if renews_first:
-            self.play(player.clock.passes(1))
+            self.play(player.until(lambda: False, at_most=1))
         self.play(self._save_held(player, self._name(), fresh=fresh))
 
     # Saves
@@ -319,11 +368,14 @@ class ClaimMachine(Machine):
         if was_forked or is_saved is None:
             return
         assert not later, "a later claim was taken"
+        assert player.clock.now < player.over_at, "it was not renewed"
         assert is_saved or not fresh, "nobody else may have gone on"
 
     async def _save(self, player: Player, run: RunCheckpointStorage, name: str) -> bool | None:
         """Whether it is in the run; None: nobody knows."""
-        following = checkpoint(player.last.get(run), checkpoint_id=name)
+        following = checkpoint(
+            player.last.get(run), checkpoint_id=name, timestamp=f"2026-01-01T00:00:00.{self.names:06}+00:00"
+        )
         with self._answers_may_be_lost(player):
             try:
                 await run.save(following)
@@ -346,15 +398,15 @@ class ClaimMachine(Machine):
         self.play(self._save_without(player, self._name()))
 
     async def _save_without(self, player: Player, name: str) -> None:
-        document, head = await self._document(), (await log_of(self.engine))[-1]
+        document, in_force = await self._document(), self._in_force()
         is_saved = await self._save(player, await self._resumed(player, player.kept), name)
         if is_saved is None:
             return
-        if document is None or not head.claim or player.knows_as_left(document):
+        if document is None or not in_force or player.knows_as_left(document):
             assert is_saved, "nobody holds it"
         elif not player.may_know_as_left(document):
             assert not is_saved, f"{document['owner']} holds it"
-        if head.claim and document is not None and (player.saw is None or player.saw[0] != document["_etag"]):
+        if in_force and document is not None and (player.saw is None or player.saw[0] != document["_etag"]):
             player.saw = (document["_etag"], player.clock.now)
 
     @precondition(lambda self: self._awake())
@@ -372,7 +424,8 @@ class ClaimMachine(Machine):
         player = self._someone(data)
         runs = [player.run(), player.kept, *([player.holding.run] if player.holding else [])]
         run = data.draw(st.sampled_from(runs), "through")
-        name = data.draw(st.sampled_from(["", "root", *(name for at, name in sorted(self.acknowledged))]), "what")
+        names = ["", "", "root", *sorted(name for _, name in self.acknowledged)]
+        name = names[data.draw(st.integers(0, 99), "what") % len(names)]
         self.play(self._annotate_or_delete(player, run, name))
 
     async def _annotate_or_delete(self, player: Player, run: RunCheckpointStorage, name: str) -> None:
@@ -382,9 +435,11 @@ class ClaimMachine(Machine):
         assert run.forked_to == before
 
     @rule(data=st.data())
-    def is_forked(self, data: st.DataObject) -> None:
+    def is_forked_by_an_audit(self, data: st.DataObject) -> None:
         headers = [each for each in self.play(log_of(self.engine)) if each.type == "checkpoint"]
-        origin = data.draw(st.sampled_from(headers), "origin")
+        if not headers:
+            return  # all were deleted, and pruned
+        origin = headers[data.draw(st.integers(0, 99), "origin") % len(headers)]
         [event] = self.play(self.store.read(STREAM, origin.seq))
         self.play(self.audit.fork(event, f"fork-{self._name()}"))
 
@@ -405,7 +460,7 @@ class ClaimMachine(Machine):
     def loses_the_next_answer(self, data: st.DataObject, what: str) -> None:
         player = self._someone(data)
         player.door.loses.add(what)
-        player.may_miss_renewals |= what == "replace document"
+        player.may_be_over |= what == "replace document"
 
     # What holds after each step
 
@@ -416,11 +471,15 @@ class ClaimMachine(Machine):
             self.play(self._check())
 
     async def _check(self) -> None:
-        in_force = 0
-        for event in await log_of(self.engine):
-            in_force = max(in_force, event.claim or 0)
-            if event.type == "checkpoint":
-                assert event.claim in (None, in_force), f"{event.checkpoint_id} is under the claim of {event.claim}"
+        newest = in_force = 0
+        for event in self.seen.values():
+            if event.is_claim:
+                newest = in_force = event.seq
+            elif event.type == "checkpoint":
+                assert event.claim in (None, newest), f"{event.checkpoint_id} is under the claim of {event.claim}"
+                in_force = event.claim or 0
+            else:
+                assert (event.claim or 0) >= in_force, f"seq {event.seq} hides the claim of {in_force}"
         assert self.acknowledged <= {*await self._found(), *self.removed}
 
     async def _found(self) -> list[tuple[str, str]]:

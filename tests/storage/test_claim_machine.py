@@ -17,9 +17,9 @@ def test_one_holder_at_a_time_is_acknowledged_in_memory() -> None:
 
 @pytest.mark.slow
 def test_one_holder_at_a_time_is_acknowledged_on_sqlite(tmp_path: Path) -> None:
-    play_on_sqlite(tmp_path, ClaimMachine, 5_000 if LONG else 1_000)
+    play_on_sqlite(tmp_path, ClaimMachine, 10_000 if LONG else 1_000)
 
 
 @pytest.mark.slow
 def test_one_holder_at_a_time_is_acknowledged_on_cosmos() -> None:
-    play_on_cosmos(ClaimMachine, 2_000 if LONG else 200)
+    play_on_cosmos(ClaimMachine, 2_000 if LONG else 300)

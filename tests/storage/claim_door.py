@@ -45,6 +45,8 @@ class Door(EventStore):
         self.hangs_at: tuple[int, Cut] | None = None
         """Which request, counted from here on, never has an answer: it is not done, or it is."""
         self.hanging = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        """Set by a test: what hangs is answered after all."""
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
         self._under_way += 1
@@ -77,7 +79,7 @@ class Door(EventStore):
     async def _hang(self, name: str) -> None:
         self.hung.add(name)
         self.hanging.set()
-        await asyncio.Event().wait()
+        await self.goes_on.wait()
 
     async def append(self, event: CheckpointEvent) -> None:
         await self.ask("append", lambda: self._store.append(event))

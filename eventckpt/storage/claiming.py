@@ -193,8 +193,8 @@ class Claims:
                     raise lost(hold.stream, 0, _by(holder))
             is_first = False
             self._check_time(hold)
-            stands = await in_force(self._store, hold.stream)
-            return claim_after(hold.stream, max(seen, stands.head), _carried(stands), stands.pruned, actor)
+            stands = await in_force(self._store, hold.stream, seen)
+            return claim_after(hold.stream, stands.head, _carried(stands), stands.pruned, actor)
 
         event = await append_behind(self._store, head, after)
         if event is None:

@@ -17,6 +17,7 @@ from typing import Final, NamedTuple
 from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
+from ..storage.claiming import Holder, holder_at
 from ..stores import AuditStore, gaps_behind
 from ..threads import off_the_loop
 from .archive import RunTotals, event_line, portable, read_event
@@ -65,6 +66,8 @@ class RunImport:
         self._shared = shared
         self._head: CheckpointEvent | None = None
         """The store's head when the run began."""
+        self._holder: Holder | None = None
+        """Who has the claim on the run then."""
         self._all: list[CheckpointEvent] | None = None
         """All headers that the store had then, if they are few: so that it is asked once for a short run."""
         self._gone = NOTHING
@@ -104,6 +107,7 @@ class RunImport:
         if not latest:
             return
         self._head = latest[0]
+        self._holder = await holder_at(self._store, self._head)
         if len(latest) <= _KNOWN:
             self._all = latest[::-1]
             record = next((header for header in latest if header.pruned), None)
@@ -195,6 +199,11 @@ class RunImport:
                 for event in batch:
                     size = event.payload.stored_size if event.payload else 0
                     await self._early.add(0, await off_the_loop(size, event_line, event))
+                return
+            if self._holder is not None and self._head is not None and batch[-1].seq > self._head.seq:
+                self._refuse(
+                    f"it is {self._holder.named()}, and goes on by its holder only. Import it when that is over."
+                )
                 return
             await self._put_early()
             await self._put(batch)

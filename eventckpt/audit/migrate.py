@@ -28,11 +28,12 @@ from ..errors import (
 )
 from ..events import MAX_SEQ, SCHEMA_OF_MIGRATIONS, CheckpointEvent, ForkPoint, Migration, StreamId, check_run_id
 from ..runs import counted, live
+from ..storage.claiming import holder_at
 from ..storage.compose import event_at, header_of, now
 from ..storage.memory import EMPTY, Head, Tip
 from ..storage.payloads import BaseCache, Payloads
 from ..storage.questions import asked_since
-from ..stores import AuditStore
+from ..stores import AuditStore, head_of
 from ..stores.walks import headers_of
 from ..text import described, safe
 from ..threads import off_the_loop
@@ -107,6 +108,8 @@ async def plan_for(
     if headers[-1].seq >= MAX_SEQ:
         return plan._replace(refused="no event can follow its last one; see verify")
     target = stream if run_id is None else StreamId(stream.workflow_name, check_run_id(run_id))
+    if target == stream and (holder := await holder_at(store, headers[-1])) is not None:
+        return plan._replace(refused=f"it is {holder.named()}; migrate it when that is over")
     checkpoint_id = _checkpoint_id(origin, name, run_id)
     try:
         if seq := await _applied(store, headers, origin, name):
@@ -131,11 +134,13 @@ async def carry_out(store: AuditStore, plan: MigrationPlan) -> CheckpointEvent:
 
     Raises:
         ValueError: the plan has none.
-        CheckpointConflictError: the run was written to since, or the new run is there by now. Nothing was written.
+        CheckpointConflictError: the run was written to since or is claimed, or the new run is there by now. Nothing was
+            written.
     """
     event = plan.event
     if event is None:
         raise ValueError(f"Run {plan.stream.run_id!r} is not to be migrated: {plan.refused or plan.done}.")
+    await _refuse_claimed(store, event)
     try:
         await store.append(event)
     except StreamConflict as conflict:
@@ -151,6 +156,21 @@ async def carry_out(store: AuditStore, plan: MigrationPlan) -> CheckpointEvent:
             head=conflict.head,
         ) from conflict
     return event.header()
+
+
+async def _refuse_claimed(store: AuditStore, event: CheckpointEvent) -> None:
+    head = await head_of(store, event.stream)
+    if head is None or head.seq >= event.seq:  # it is there already, or another one: the append tells
+        return
+    holder = await holder_at(store, head)
+    if holder is not None:
+        raise CheckpointConflictError(
+            f"Run {event.run_id!r} of workflow {event.workflow_name!r} is {holder.named()}: nothing was migrated. Plan "
+            "again when that is over.",
+            stream=event.stream,
+            expected_seq=event.seq,
+            head=head,
+        )
 
 
 def _checkpoint_id(origin: CheckpointEvent, name: str, run_id: str | None) -> str:
@@ -283,7 +303,7 @@ async def _event(
     payloads = Payloads(store, BaseCache(0))
     if target == origin.stream:
         payload = await payloads.encode(raw, target, origin.seq, origin.payload)
-        return event_at(header, target, Head.of(head), payload, None, head.claim)
+        return event_at(header, target, Head.of(head), payload, None)
     fork = ForkPoint(
         workflow_name=origin.workflow_name, run_id=origin.run_id, seq=origin.seq, checkpoint_id=origin.checkpoint_id
     )

@@ -4,7 +4,7 @@ is, and conflicts with nobody.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, cast, get_args
 
 from .. import settings
@@ -78,7 +78,13 @@ def change_of(
 
 
 async def annotate(
-    store: EventStore, stream: StreamId, change: Change, *, head: Head = EMPTY, actor: str | None
+    store: EventStore,
+    stream: StreamId,
+    change: Change,
+    *,
+    head: Head = EMPTY,
+    actor: str | None,
+    check: Callable[[Head], None] | None = None,
 ) -> CheckpointEvent:
     """Append an annotation, behind whatever the head is.
 
@@ -90,6 +96,7 @@ async def annotate(
         change: what is said.
         head: the last event that was seen of the run.
         actor: who says so.
+        check: is told each head that it would follow, as far as that is known; what it raises is raised.
 
     Raises:
         RunNotFoundError: the run has no events; nothing was written.
@@ -105,6 +112,8 @@ async def annotate(
                 raise _no_run(stream)
             seen = Head.of(last)
         stands = await in_force(store, stream, seen)
+        if check is not None:
+            check(stands.head)
         return annotation_after(stream, stands.head, change.of(stands.said), stands.pruned, actor)
 
     event = await append_behind(store, head, after)

@@ -27,7 +27,7 @@ from ..stores import EventStore
 from ..text import is_name, safe
 from . import telemetry, tracing
 from .annotations import change_of, place_of
-from .claiming import LONGEST_CLAIM, Claims
+from .claiming import LONGEST_CLAIM, MOST_WATCHED, Claims
 from .claims import RunClaim
 from .load import Reader
 from .memory import Bound, Memory
@@ -263,8 +263,9 @@ class RunCheckpointStorage(_Checkpoints):
     async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
         """Around work on the run: how it ends is annotated. Where it raises an `Exception`, that is `failed`, with its
         type and the module, function and line that raised it; where it ends otherwise and the run waits for no
-        answer, `done`. A cancellation says nothing of the run, nor do a `CheckpointConflictError`, a lost claim and
-        one that somebody else has: then others go on with it. Of a run without events there is nothing to say.
+        answer, `done`. A cancellation says nothing of the run, nor do a `CheckpointConflictError` and a claim that
+        somebody else has: then others go on with it. So they do where a claim was lost through this handle, inside or
+        outside of this, whatever is raised. Of a run without events there is nothing to say.
 
         Args:
             messages: also keep what the exception says, which may be of anybody's data.
@@ -287,7 +288,9 @@ class RunCheckpointStorage(_Checkpoints):
         await self._record("done", None)
 
     async def _record(self, outcome: Outcome, reason: str | None) -> None:
-        name = self._known_workflow()
+        if self._own.has_lost_claim:
+            return
+        change, name = change_of(outcome, reason, None, None), self._known_workflow()
         if name is None:
             logger.warning("How work on run %r ended is not annotated: no checkpoint told its workflow", self.run_id)
             return
@@ -296,8 +299,8 @@ class RunCheckpointStorage(_Checkpoints):
             latest, _ = await self._core.reader.newest_live(name, run_id)
             if latest is not None and latest.summary.pending_requests:
                 return
-        with suppress(RunNotFoundError):
-            await self.annotate(outcome=outcome, reason=reason)
+        with suppress(RunNotFoundError, ClaimLostError):
+            await self._core.writer.annotate(change, self._own.execution(name), self._own, as_holder=True)
 
     def _known_workflow(self) -> str | None:
         return self.workflow_name or self._own.workflow_name
@@ -313,7 +316,9 @@ class RunCheckpointStorage(_Checkpoints):
         Args:
             ttl: seconds, up to a day, for which it lasts without being renewed: after so long, others may take over
                 from a holder that died.
-            wait: seconds, up to a day, to wait for a claim that somebody else has.
+            wait: seconds, up to a day, to wait for a claim that somebody else has. From a holder that died a process
+                takes over that has seen its claim unchanged for that claim's ttl: one that waits so long, or lives on
+                and tries again.
 
         Raises, on entering:
             RunClaimedError: somebody else has it.
@@ -391,6 +396,8 @@ class EventCheckpointStorage(_Checkpoints):
 
     clock: Clock = SYSTEM_CLOCK
     """What claims are measured by; a test has another one."""
+    watched_claims: int = MOST_WATCHED
+    """Of how many claims of others, at most, it is remembered since when they are not renewed."""
 
     def __init__(
         self,
@@ -424,7 +431,7 @@ class EventCheckpointStorage(_Checkpoints):
             on_drift=on_drift,
             upcasters=upcasters,
         )
-        claims = Claims(store, self.clock)
+        claims = Claims(store, self.clock, watched=self.watched_claims)
         self._core = _Core(
             memory=memory,
             writer=Writer(store, codec, memory, payloads, claims, on_conflict=on_conflict, actor=actor),
@@ -432,6 +439,11 @@ class EventCheckpointStorage(_Checkpoints):
             claims=claims,
             on_save_error=on_save_error,
         )
+
+    async def close(self) -> None:
+        """Let go of what this storage opened, once claims that are being given back were; what was passed in stays
+        open. May be called more than once."""
+        await self._core.claims.close()
 
     @property
     def store(self) -> EventStore:

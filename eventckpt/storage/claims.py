@@ -28,6 +28,8 @@ logger: Final = logger_of("eventckpt")
 _RENEWALS: Final = 3
 """In the time that a claim lasts: two may fail."""
 
+_NOT_RENEWED: Final = "it was not renewed within its ttl"
+
 
 class RunClaim:
     """The right to be the only one who resumes a run: an `async with` that `RunCheckpointStorage.claim` gives.
@@ -56,6 +58,14 @@ class RunClaim:
         self._cancelling = 0
         self._has_cancelled = False
         self._keepers: list[asyncio.Task[None]] = []
+        self._has_ended = False
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is known to be lost, or must be: it was not renewed for so long."""
+        if self._lost is None and self._hold is not None and self._clock.monotonic() >= self._hold.until:
+            self.lose(_NOT_RENEWED)
+        return self._lost is not None
 
     async def __aenter__(self) -> Self:
         if self._hold is not None:
@@ -68,7 +78,7 @@ class RunClaim:
         try:
             taken = await self._claims.append(self._hold, head, self._actor)
         except BaseException:
-            await self._release(self._hold)
+            await asyncio.shield(self._claims.give_back(self._hold))
             raise
         self.epoch = taken.seq
         self._bound.claimed(self, taken)
@@ -79,12 +89,19 @@ class RunClaim:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        cancelled_by_others = await self._body_ended(error)
-        for keeper in self._keepers:
-            keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
-        if self._lost is None and self._hold is not None:
-            await self._release(self._hold)
+        if self._hold is None:
+            return
+        # Nothing of it is left behind by whatever raises in here: that comes first, and waits for nothing.
+        self._has_ended = True
+        self._stop_keeping()
+        self._bound.let_go(self, is_lost=self._lost is not None)
+        kept = asyncio.gather(*self._keepers, return_exceptions=True)
+        given_back = self._claims.give_back(self._hold, after=kept)
+        try:
+            cancelled_by_others = await self._body_ended()
+        finally:
+            if not await asyncio.shield(given_back):
+                self.lose("somebody else has taken it")
         if self._lost is None or cancelled_by_others:
             return
         if error is None or (isinstance(error, asyncio.CancelledError) and self._has_cancelled):
@@ -97,40 +114,48 @@ class RunClaim:
         """To be asked before something is written in its name.
 
         Raises:
-            ClaimLostError: it is lost.
+            ClaimLostError: it is lost, or has ended.
+            RuntimeError: it was not taken yet.
         """
-        if self._lost is None and self._hold is not None and self._clock.monotonic() >= self._hold.until:
-            self.lose("it was not renewed within its ttl")
-        if self._lost is not None:
-            raise self._lost()
+        if not self.epoch:
+            raise RuntimeError(
+                f"The claim on run {self.stream.run_id!r} of workflow {self.stream.workflow_name!r} was not taken: "
+                "it is held in the body of `async with run.claim():`."
+            )
+        if self._has_ended and self._lost is None:
+            raise lost(self.stream, self.epoch, "its body has ended, and it was given back")
+        if self.is_lost:
+            raise self.lose(_NOT_RENEWED)
 
     def lose(self, why: str, *, expected_seq: int = 0, head: CheckpointEvent | None = None) -> ClaimLostError:
         """Note that it is another's by now, or may be: the body ends. The error to raise."""
         if self._lost is None:
             self._lost = partial(lost, self.stream, self.epoch, why, expected_seq=expected_seq, head=head)
+            self._stop_keeping()  # from here on it is not to be renewed: others wait until it expires
+            self._bound.lost(self)
             if self._body is not None:
                 self._has_cancelled = self._body.cancel()
         return self._lost()
 
-    async def _body_ended(self, error: BaseException | None) -> bool:
+    async def _body_ended(self) -> bool:
         """Take back the cancellation of the body, if there was one; whether others have cancelled it, too."""
         body, self._body = self._body, None
-        self._bound.claim = None
         if body is None or not self._has_cancelled:
             return False
-        by_others = body.uncancel() > self._cancelling
-        if not isinstance(error, asyncio.CancelledError):
-            try:
-                await asyncio.sleep(0)  # it ended before the cancellation reached it, which is on its way
-            except asyncio.CancelledError:
-                if by_others:
-                    raise
-        return by_others
+        body.uncancel()
+        try:
+            await asyncio.sleep(0)  # it may have ended before the cancellation reached it, which is on its way then
+        except asyncio.CancelledError:
+            if body.cancelling() > self._cancelling:
+                raise
+        return body.cancelling() > self._cancelling
 
     async def _renew(self) -> None:
         pause, run_id = self._ttl / _RENEWALS, self.stream.run_id
         while self._hold is not None:
             await self._clock.sleep(pause)
+            if self.is_lost:
+                return
             before, pause = self._hold, self._ttl / _RENEWALS
             try:
                 renewed = await self._claims.renew(before)
@@ -153,18 +178,8 @@ class RunClaim:
         """Whatever becomes of the renewals: without one, the claim is over."""
         while self._hold is not None and (left := self._hold.until - self._clock.monotonic()) > 0:
             await self._clock.sleep(left)
-        self.lose("it was not renewed within its ttl")
+        self.lose(_NOT_RENEWED)
 
-    async def _release(self, hold: Hold) -> None:
-        """Give it back. Where that fails it expires by itself, which is said in the log."""
-        try:
-            if not await self._claims.release(hold) and self.epoch:
-                self.lose("somebody else has taken it")
-        except CheckpointStoreError as error:
-            logger.warning(
-                "The claim on run %r of workflow %r could not be given back, and expires in %g s: %s",
-                self.stream.run_id,
-                self.stream.workflow_name,
-                hold.ttl,
-                error,
-            )
+    def _stop_keeping(self) -> None:
+        for keeper in self._keepers:
+            keeper.cancel()

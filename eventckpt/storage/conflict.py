@@ -49,7 +49,7 @@ class Diverged(NamedTuple):
     """Another writer has continued the run."""
 
     claim: int = 0
-    """The epoch of the last claim that was taken meanwhile; 0: none was."""
+    """The epoch of the last claim that was in force meanwhile; 0: none was."""
 
 
 Answer: TypeAlias = Repeated | Behind | Diverged
@@ -62,7 +62,11 @@ async def answer_to(
     since = [header async for header in store.headers(place.stream, gt=place.head.seq)]
     if not since or since[-1].seq <= place.head.seq:  # a damaged event may say anything: nothing to go on behind
         return Diverged()
-    behind = Behind(Head.of(since[-1]), tuple(removed for header in since for removed in header.pruned))
+    claim = max(header.claim or 0 for header in since)  # the event that took it may be removed
+    head = Head.of(since[-1])
+    behind = Behind(
+        head._replace(claim=max(claim, head.claim)), tuple(removed for header in since for removed in header.pruned)
+    )
 
     def is_own(header: CheckpointEvent) -> bool:
         return execution.has_sent(header) or memory.is_in_doubt(header)
@@ -79,7 +83,7 @@ async def answer_to(
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
     if located is not None and event.payload and holds(located.event, event.payload):
         return Repeated(located.event)
-    return Diverged(max((header.seq for header in since if header.is_claim), default=0))
+    return Diverged(claim)
 
 
 async def append_behind(

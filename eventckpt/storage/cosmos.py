@@ -74,4 +74,7 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
 
     async def close(self) -> None:
         """Finish what is under way and close the client, unless it was passed in."""
-        await self._engine.close()
+        try:
+            await super().close()
+        finally:
+            await self._engine.close()

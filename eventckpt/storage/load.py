@@ -115,7 +115,7 @@ class Reader:
             for each, head in zip(read, heads, strict=True):
                 each.saw(head, since=versions.get(each.streams[0].workflow_name, 0))
             bound.loaded(tip)
-            bound.goes_on(execution)
+            bound.was_read(execution)
         self._memory.note(tip)
         self._memory.has_answer(event)
         return Loaded(checkpoint, event)
@@ -196,7 +196,7 @@ class Reader:
             if header is None or event is not None:
                 if bound is not None and execution is not None:
                     execution.saw(head, since=since)
-                    bound.goes_on(execution)
+                    bound.was_read(execution)
                 return loaded
             # Removed since it was listed, or a replica that lags was asked: the listing tells, and an older one is not
             # given for it.

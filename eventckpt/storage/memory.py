@@ -233,6 +233,7 @@ class Bound:
         self.actor = actor
         self.claim: RunClaim | None = None
         """The claim that is held through the handle."""
+        self._has_lost_claim = False
         self.answers: dict[str, None] = {}
         """Ids of the requests that the next event answers."""
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
@@ -262,8 +263,24 @@ class Bound:
 
     def claimed(self, claim: RunClaim, event: CheckpointEvent) -> None:
         """`event` took a claim for the handle. That is no read: what came before it and was not seen, is not seen."""
-        self.claim = claim
+        self.claim, self._has_lost_claim = claim, False
         self.execution(event.workflow_name).deleted(event)
+
+    def let_go(self, claim: RunClaim, *, is_lost: bool) -> None:
+        """A claim has ended; another one may have been taken through the handle since."""
+        if self.claim is claim:
+            self.claim, self._has_lost_claim = None, is_lost
+
+    def lost(self, claim: RunClaim) -> None:
+        """A claim is known to be lost."""
+        if self.claim in (None, claim):
+            self._has_lost_claim = True
+
+    @property
+    def has_lost_claim(self) -> bool:
+        """Whether a claim was lost through the handle, which has neither read nor claimed since: how the run goes on is
+        others' business."""
+        return self._has_lost_claim or (self.claim is not None and self.claim.is_lost)
 
     def epoch(self, stream: StreamId) -> int:
         """That of the claim on a run that is held through the handle; 0: none is."""
@@ -276,6 +293,11 @@ class Bound:
     def goes_on(self, execution: Execution) -> None:
         """A save or a read went through the handle."""
         self._last = execution
+
+    def was_read(self, execution: Execution) -> None:
+        """Its run was read through the handle."""
+        self._has_lost_claim = False
+        self.goes_on(execution)
 
     def others(self, workflow_name: str, known_as: str | None) -> list[Execution]:
         """The executions of its run in other workflows than this one: a load reads theirs as well."""

@@ -48,6 +48,9 @@ OnConflict: TypeAlias = Literal["fork", "raise"]
 Outcome: TypeAlias = Literal["saved", "repeated", "forked"]
 
 
+_TAKEN: Final = "somebody else has taken it since"
+
+
 class Saved(NamedTuple):
     """What became of a checkpoint."""
 
@@ -147,6 +150,8 @@ class Writer:
                 seen = place.head.claim
                 if (holder := await self._met(save, place)) is not None:
                     return await self._diverged(save, place, packed, holder)
+            elif place.head.claim < epoch < place.head.seq:  # what came last was saved without a claim
+                await self._check_since(save, place, epoch)
             event = event_at(save.draft, place.stream, place.head, packed, place.forked_from, epoch or None)
             self._memory.sends(event)
             save.execution.sends(event)
@@ -187,6 +192,17 @@ class Writer:
         if save.claim is not None and save.claim.stream == place.stream:
             raise _lost(save.claim, place, None)
         return await self._claims.holder(place.stream)
+
+    async def _check_since(self, save: _Save, place: Place, epoch: int) -> None:
+        """What was saved without a claim hides whether one was taken before it: the events since that of our own tell.
+
+        Raises:
+            ClaimLostError: one was, or may have been: some of them are removed.
+        """
+        since = [header async for header in self._store.headers(place.stream, gt=epoch)]
+        is_whole = [header.seq for header in since[:1]] == [epoch + 1] and len(since) == since[-1].seq - epoch
+        if save.claim is not None and (not is_whole or any((header.claim or 0) > epoch for header in since)):
+            raise _lost(save.claim, place, None)
 
     async def _packed(self, save: _Save, place: Place) -> Packed:
         """A delta against what the lineage's last event rests on, if that is known to be there still; a snapshot."""
@@ -241,10 +257,26 @@ class Writer:
             execution.deleted(tombstone)
         return True
 
-    async def annotate(self, change: Change, execution: Execution, bound: Bound) -> CheckpointEvent:
-        """Say something about the run that the saves of an execution go to; see `annotations.annotate`."""
+    async def annotate(
+        self, change: Change, execution: Execution, bound: Bound, *, as_holder: bool = False
+    ) -> CheckpointEvent:
+        """Say something about the run that the saves of an execution go to; see `annotations.annotate`.
+
+        Args:
+            change, execution, bound: what is said, of what and through which handle.
+            as_holder: whether it is said of what was done under the claim that is held, if one is.
+
+        Raises:
+            ClaimLostError: as the holder only: another has taken the claim since.
+        """
         head, actor = execution.head or EMPTY, self.actor_of(bound)
-        event = await annotate(self._store, execution.stream, change, head=head, actor=actor)
+        claim = bound.claim if as_holder and bound.epoch(execution.stream) else None
+
+        def check(head: Head) -> None:
+            if claim is not None and head.claim > claim.epoch:
+                raise claim.lose(_TAKEN)
+
+        event = await annotate(self._store, execution.stream, change, head=head, actor=actor, check=check)
         execution.deleted(event)
         return event
 
@@ -321,7 +353,7 @@ class Writer:
 
 
 def _lost(claim: RunClaim, place: Place, head: CheckpointEvent | None) -> ClaimLostError:
-    return claim.lose("somebody else has taken it since", expected_seq=place.head.seq + 1, head=head)
+    return claim.lose(_TAKEN, expected_seq=place.head.seq + 1, head=head)
 
 
 def _warn_of_its_parent(event: CheckpointEvent) -> None:

@@ -59,4 +59,7 @@ class SqliteCheckpointStorage(EventCheckpointStorage):
 
     async def close(self) -> None:
         """Finish what is under way and close the file. May be called more than once."""
-        await self._engine.close()
+        try:
+            await super().close()
+        finally:
+            await self._engine.close()

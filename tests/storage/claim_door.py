@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Literal, TypeVar
 
 from eventckpt import CheckpointEvent, EventStore, StoreUnavailableError, StreamId
 from eventckpt.stores import FoundEvent
 from eventckpt.stores.documents import Document, DocumentStore
+
+from .lost_store import Gate
 
 T = TypeVar("T")
 
@@ -17,12 +20,22 @@ Cut = Literal["before", "after"]
 
 
 class Door(EventStore):
-    """In front of another store."""
+    """In front of another store.
 
-    def __init__(self, store: EventStore) -> None:
+    Args:
+        store: that one.
+        gate: lets one request after the other go on, in an order of its own; None: all go on at once.
+    """
+
+    def __init__(self, store: EventStore, gate: Gate | None = None) -> None:
         self._store = store
+        self._gate = gate or nullcontext()
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.is_idle = asyncio.Event()
+        """Set while no request is under way."""
+        self.is_idle.set()
+        self._under_way = 0
         self.hung: set[str] = set()
         """Requests that had no answer."""
         self.is_shut: set[str] = set()
@@ -32,8 +45,20 @@ class Door(EventStore):
         self.hangs_at: tuple[int, Cut] | None = None
         """Which request, counted from here on, never has an answer: it is not done, or it is."""
         self.hanging = asyncio.Event()
+        self.goes_on = asyncio.Event()
+        """Set by a test: what hangs is answered after all."""
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
+        self._under_way += 1
+        self.is_idle.clear()
+        try:
+            return await self._ask(name, request)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.is_idle.set()
+
+    async def _ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
         self.asked[name] += 1
         number, cut = self.hangs_at or (-1, "before")
         self.hangs_at = (number - 1, cut) if number > 0 else None
@@ -41,7 +66,8 @@ class Door(EventStore):
             await self._hang(name)
         if name in self.is_shut:
             raise StoreUnavailableError("nobody answers")
-        result = await request()
+        async with self._gate:
+            result = await request()
         if number == 0:
             await self._hang(name)
         if name in self.loses:
@@ -53,7 +79,7 @@ class Door(EventStore):
     async def _hang(self, name: str) -> None:
         self.hung.add(name)
         self.hanging.set()
-        await asyncio.Event().wait()
+        await self.goes_on.wait()
 
     async def append(self, event: CheckpointEvent) -> None:
         await self.ask("append", lambda: self._store.append(event))

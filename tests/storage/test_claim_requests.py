@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 
 import pytest
 
@@ -212,3 +213,98 @@ async def _renewed_once(server: Server, door: Door) -> None:
 
 async def _root(engine: Engine) -> object:
     return await engine.storage().load("root")
+
+
+@pytest.mark.parametrize("cut", ["before", "after"])
+async def test_whoever_gives_up_while_a_claim_is_taken_or_given_back_leaves_none_once_the_store_answers(
+    engine: Engine, cut: Cut
+) -> None:
+    await begun(engine)
+    engine.settle()
+    hung = set[str]()
+    for number in range(5):
+        door = Door(engine.open())
+        door.hangs_at = (number, cut)
+        ann = Server(engine, "ann", door)
+        task, hanging = asyncio.create_task(_taken_and_given_back(ann)), asyncio.create_task(door.hanging.wait())
+        await asyncio.wait([task, hanging], return_when=asyncio.FIRST_COMPLETED)
+        hanging.cancel()
+        task.cancel()
+        await asyncio.sleep(0)
+        door.goes_on.set()
+        assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+        await ann.storage.close()
+        await _is_free(engine)
+        hung |= door.hung
+    assert hung == {"headers", "create document", "find", "append", "delete document"}
+
+
+async def _taken_and_given_back(server: Server) -> None:
+    async with server.run().claim():
+        pass
+
+
+async def _is_free(engine: Engine) -> None:
+    engine.settle()
+    assert await engine.open().document_store().list_documents("claim-") == []
+
+
+async def test_a_claim_that_is_not_given_back_before_the_event_loop_ends_is_said_to_expire(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+) -> None:
+    await begun(engine)
+    engine.settle()
+    for number in (1, 4):  # the document is created, and removed
+        door = Door(engine.open())
+        door.hangs_at = (number, "before")
+        others = asyncio.all_tasks()
+        task = asyncio.create_task(_taken_and_given_back(Server(engine, "ann", door)))
+        await door.hanging.wait()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert "could not be given back" not in caplog.text
+        left = asyncio.all_tasks() - others
+        for each in left:  # as the end of `asyncio.run` does it
+            each.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        assert "could not be given back, and expires in 60 s: its event loop has ended" in caplog.text
+        caplog.clear()
+
+
+async def test_what_is_lost_is_renewed_no_more_however_long_its_body_lasts(engine: Engine) -> None:
+    ann, door = await behind_a_door(engine)
+
+    async def work() -> None:
+        async with ann.run().claim() as claim:
+            ann.clock.now += LATER
+            with suppress(ClaimLostError):
+                claim.check()
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+            door.asked.clear()
+            await ann.clock.passes(3 * LATER)
+            assert not door.asked
+
+    with pytest.raises(ClaimLostError, match="not renewed within its ttl"):
+        await work()
+    await _is_free(engine)
+
+
+@pytest.mark.parametrize(
+    ("number", "request_name", "events"), [(1, "create document", 1), (2, "find", 1), (3, "append", 2)]
+)
+async def test_a_claim_that_is_over_before_it_is_taken_says_so_and_is_given_back(
+    engine: Engine, number: int, request_name: str, events: int
+) -> None:
+    ann, door = await behind_a_door(engine)
+    door.hangs_at = (number, "after")
+    taking = asyncio.create_task(_taken_and_given_back(ann))
+    await door.hanging.wait()
+    assert door.hung == {request_name}
+    ann.clock.now += LATER
+    door.goes_on.set()
+    with pytest.raises(ClaimLostError, match="was not claimed: it took longer than the 60 s that it lasts") as error:
+        await taking
+    assert error.value.epoch == 0
+    assert len(await log_of(engine)) == events
+    await _is_free(engine)

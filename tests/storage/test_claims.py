@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from eventckpt import (
     CheckpointAudit,
     CheckpointConflictError,
+    CheckpointEvent,
     CheckpointStoreError,
     ClaimLostError,
     RunCheckpointStorage,
@@ -18,12 +20,15 @@ from eventckpt import (
     RunNotFoundError,
     StreamId,
 )
+from eventckpt.storage.compose import tombstone_after
+from eventckpt.storage.memory import Head
 from eventckpt.stores import AuditStore
+from eventckpt.testing import make_event
 
 from ..engine_of_0_1_0 import OldEventStore
 from ..engines import Engine
 from .checkpoints import WORKFLOW, checkpoint
-from .claimants import RUN, Holding, Server, begun, held, log_of, saved_in
+from .claimants import RUN, DrivenStorage, Holding, Server, begun, held, log_of, saved_in
 
 pytestmark = pytest.mark.parametrize("engine", ["memory", "sqlite", "cosmos"], indirect=True)
 
@@ -245,6 +250,85 @@ async def test_whoever_waits_in_vain_is_refused_in_the_end(engine: Engine) -> No
     assert await holding.ended() is None
 
 
+async def test_whoever_waits_as_long_as_a_dead_holders_claim_lasts_takes_over(engine: Engine) -> None:
+    await begun(engine)
+    dead = await held(Server(engine, "ann").run(), ttl=30)
+    bob = Server(engine, "bob")
+    assert "waits so long (wait=30, --wait 30)" in str(await refused(Server(engine, "carl").run()))
+    waiting = Holding(bob.run(), wait=30)
+    await bob.clock.until(lambda: bob.clock.now >= 1000 + 29)
+    assert not await log_is_claimed_by(engine, "bob")
+    await bob.clock.until(lambda: log_is_claimed_by(engine, "bob"))
+    assert await (await waiting.entered()).ended() is None
+    assert isinstance(await dead.ended(), ClaimLostError | None)
+
+
+class Narrow(DrivenStorage):
+    watched_claims = 3
+
+
+async def test_of_more_dead_claims_than_are_remembered_each_sweep_takes_some_up(engine: Engine) -> None:
+    ann, bob = Server(engine, "ann"), Server(engine, "bob")
+    bob.storage = Narrow(engine.open(), bob.clock, actor="bob")
+    runs = [f"r{number}" for number in range(8)]
+    dead: list[Holding] = []
+    for run_id in runs:
+        await engine.storage().for_run(run_id).save(checkpoint(checkpoint_id=f"root of {run_id}"))
+        engine.settle()
+        dead.append(await held(ann.storage.for_run(run_id, workflow_name=WORKFLOW)))
+    taken: list[int] = []
+    while len(runs) > 0:
+        left: list[str] = []
+        for run_id in runs:
+            engine.settle()
+            try:
+                async with bob.storage.for_run(run_id, workflow_name=WORKFLOW).claim():
+                    pass
+            except RunClaimedError:
+                left.append(run_id)
+        taken.append(len(runs) - len(left))
+        runs = left
+        bob.clock.advance(LATER)
+        assert len(taken) < 20
+    assert taken == [0, 3, 3, 2]
+    for each in dead:
+        await each.ended()
+
+
+async def test_claims_that_are_kept_by_their_holders_keep_no_dead_one_from_being_remembered(engine: Engine) -> None:
+    ann, bob = Server(engine, "ann"), Server(engine, "bob")
+    bob.storage = Narrow(engine.open(), bob.clock, actor="bob")
+    runs = [f"r{number}" for number in range(5)]
+    holdings: list[Holding] = []
+    for run_id in runs:
+        await engine.storage().for_run(run_id).save(checkpoint(checkpoint_id=f"root of {run_id}"))
+        engine.settle()
+        server = ann if run_id != runs[-1] else Server(engine, "dead")
+        holdings.append(await held(server.storage.for_run(run_id, workflow_name=WORKFLOW)))
+    taken = set[str]()
+    for _ in range(6):
+        for run_id in runs:
+            engine.settle()
+            with suppress(RunClaimedError):
+                async with bob.storage.for_run(run_id, workflow_name=WORKFLOW).claim():
+                    taken.add(run_id)
+        await ann.clock.until(partial(all_renewed, engine, await etags_of_anns(engine)))
+        bob.clock.advance(LATER)
+    assert taken == {runs[-1]}
+    for each in holdings:
+        await each.ended()
+
+
+async def etags_of_anns(engine: Engine) -> set[str]:
+    engine.settle()
+    documents = await engine.open().document_store().list_documents("claim-")
+    return {each["_etag"] for each in documents if each["owner"] == "ann"}
+
+
+async def all_renewed(engine: Engine, before: set[str]) -> bool:
+    return not before.intersection(await etags_of_anns(engine))
+
+
 async def test_one_that_is_renewed_lasts_as_long_as_its_body(engine: Engine) -> None:
     await begun(engine)
     ann, bob = Server(engine, "ann"), Server(engine, "bob")
@@ -330,6 +414,45 @@ async def test_whoever_reads_after_the_loss_saves_nothing_through_the_claim_eith
         await holding.run.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="a1"))
     assert isinstance(await holding.ended(), ClaimLostError)
     assert await other.ended() is None
+
+
+@pytest.mark.parametrize("is_pruned", [False, True])
+async def test_whoever_reads_what_was_saved_without_a_claim_after_the_loss_is_told_of_it_too(
+    engine: Engine, is_pruned: bool
+) -> None:
+    await begun(engine)
+    holding = await held(await Server(engine, "ann").resumed())
+    _, other = await taken_over(engine)
+    assert await other.ended() is None
+    await (await Server(engine, "carl").resumed()).save(
+        checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="c1")
+    )
+    if is_pruned:
+        store = engine.open()
+        assert isinstance(store, AuditStore)
+        audit = CheckpointAudit(store)
+        [plan] = [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, RUN)], keep=1, force=True)]
+        await audit.prune(plan)
+    engine.settle()
+    latest = await holding.run.get_latest(workflow_name=WORKFLOW)
+    with pytest.raises(ClaimLostError):
+        await holding.run.save(checkpoint(latest, checkpoint_id="a1"))
+    assert isinstance(await holding.ended(), ClaimLostError)
+    assert [each for each, _ in await saved_in(engine)] == ["root", "c1"]
+    assert any(each.is_claim for each in await log_of(engine)) is not is_pruned
+
+
+async def test_a_holder_that_reads_what_a_writer_without_claims_has_saved_goes_on_behind_it(engine: Engine) -> None:
+    await begun(engine)
+    run = await Server(engine, "ann").resumed()
+    async with run.claim():
+        *_, taken = await log_of(engine)
+        event = make_event(StreamId(WORKFLOW, RUN), 3, checkpoint_id="old", previous=taken)
+        await engine.open().append(event)
+        engine.settle()
+        await run.load("root")
+        await run.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="a1"))
+    assert await saved_in(engine) == [("root", None), ("old", None), ("a1", 2)]
 
 
 async def test_one_whose_holder_died_keeps_nobody_from_saving_who_has_seen_it_for_long_enough(engine: Engine) -> None:
@@ -464,6 +587,183 @@ async def test_a_claim_is_taken_once(engine: Engine) -> None:
     with pytest.raises(RuntimeError, match="once"):
         async with claim:
             pass
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises", "is cancelled"])
+@pytest.mark.parametrize("is_lost", [False, True], ids=["kept", "lost"])
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["", "cancelled by others"])
+async def test_however_a_body_ends_nothing_of_its_claim_is_left(
+    engine: Engine, is_cancelled: bool, is_lost: bool, ends: str
+) -> None:
+    await begun(engine)
+    ann, bob = Server(engine, "ann"), Server(engine, "bob")
+    others = asyncio.all_tasks()
+    is_inside = asyncio.Event()
+
+    async def work() -> None:
+        async with ann.run().claim() as claim:
+            is_inside.set()
+            if is_cancelled:
+                with suppress(asyncio.CancelledError):
+                    await asyncio.Event().wait()
+            if is_lost:
+                ann.clock.now += LATER
+                with suppress(ClaimLostError):
+                    claim.check()
+            if ends == "raises":
+                raise ZeroDivisionError
+            if ends == "is cancelled":
+                raise asyncio.CancelledError
+
+    task = asyncio.create_task(work())
+    await is_inside.wait()
+    if is_cancelled:
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert not {each for each in asyncio.all_tasks() - others if "laim" in str(each.get_coro())}
+    assert await (await held(bob.run())).ended() is None
+
+
+async def test_a_claim_that_ends_takes_no_other_one_off_its_handle(engine: Engine) -> None:
+    await begun(engine)
+    ann = Server(engine, "ann")
+    run, root = await ann.resumed(), checkpoint(checkpoint_id="root")
+    first = await held(run)
+    await freed_by_hand(engine)
+    async with run.claim() as claim:
+        assert isinstance(await first.ended(), ClaimLostError)
+        await run.save(checkpoint(root, checkpoint_id="a1"))
+        claim.check()
+    assert await saved_in(engine) == [("root", None), ("a1", claim.epoch)]
+
+
+async def freed_by_hand(engine: Engine) -> None:
+    engine.settle()
+    documents = engine.open().document_store()
+    [document] = await documents.list_documents("claim-")
+    assert await documents.delete(document["id"], document["_etag"])
+    engine.settle()
+
+
+async def test_a_claim_that_was_not_taken_or_has_ended_is_none_to_write_by(engine: Engine) -> None:
+    await begun(engine)
+    run = await Server(engine, "ann").resumed()
+    claim = run.claim()
+    with pytest.raises(RuntimeError, match="was not taken"):
+        claim.check()
+    async with claim:
+        claim.check()
+    with pytest.raises(ClaimLostError, match="its body has ended"):
+        claim.check()
+    await run.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="a1"))
+    async with run.claim(), run.recording():
+        with pytest.raises(ClaimLostError):
+            claim.check()
+    assert (await log_of(engine))[-1].is_annotation
+
+
+# What is recorded of work under a claim that is lost
+
+
+@pytest.mark.parametrize("found", ["by a save", "by its clock", "by nobody"])
+@pytest.mark.parametrize("raised", [None, ConnectionResetError, ClaimLostError], ids=str)
+@pytest.mark.parametrize("is_outside", [False, True], ids=["inside", "outside"])
+async def test_whose_claim_is_lost_says_nothing_of_how_the_run_ended(
+    engine: Engine, is_outside: bool, raised: type[Exception] | None, found: str
+) -> None:
+    await begun(engine)
+    ann, root = Server(engine, "ann"), checkpoint(checkpoint_id="root")
+    run = await ann.resumed()
+
+    async def work() -> None:
+        async with AsyncExitStack() as stack:
+            if is_outside:
+                await stack.enter_async_context(run.recording())
+            claim = await stack.enter_async_context(run.claim())
+            if not is_outside:
+                await stack.enter_async_context(run.recording())
+            if found == "by its clock":
+                ann.clock.now += LATER
+                with suppress(ClaimLostError):
+                    claim.check()
+            else:
+                _, other = await taken_over(engine)
+                others.append(other)
+            if found == "by a save":
+                with suppress(asyncio.CancelledError):
+                    await run.save(checkpoint(root, checkpoint_id="a1"))
+            if raised is ClaimLostError:
+                raise ClaimLostError("of this", stream=StreamId(WORKFLOW, RUN), epoch=2)
+            if raised is not None:
+                raise raised
+
+    others = list[Holding]()
+    with suppress(ClaimLostError, ConnectionResetError):
+        await work()
+    assert not [each for each in await log_of(engine) if each.is_annotation]
+    for other in others:
+        assert await other.ended() is None
+
+
+async def test_after_a_loss_a_handle_that_has_read_or_claimed_records_again(engine: Engine) -> None:
+    await begun(engine)
+    for again in ("read", "claimed"):
+        ann = Server(engine, "ann")
+        run = await ann.resumed()
+        holding = await held(run)
+        ann.clock.now += LATER
+        with pytest.raises(ClaimLostError):
+            await run.save(checkpoint(checkpoint(checkpoint_id="root")))
+        assert isinstance(await holding.ended(), ClaimLostError)
+        async with run.recording():
+            pass
+        before = len(await log_of(engine))
+        if again == "read":
+            await run.get_latest(workflow_name=WORKFLOW)
+        else:
+            async with run.claim():
+                before += 1
+        async with run.recording():
+            pass
+        *log, last = await log_of(engine)
+        assert (len(log), last.is_annotation) == (before, True)
+
+
+# Where the event that took a later claim cannot be seen
+
+
+@pytest.mark.parametrize("hidden", ["by nothing", "by a prune", "by a deletion of 0.1.0"])
+async def test_a_later_claim_is_met_by_whatever_was_written_under_it(engine: Engine, hidden: str) -> None:
+    await begun(engine)
+    run = await Server(engine, "ann").resumed()
+    root = checkpoint(checkpoint_id="root")
+    holding = await held(run)
+    await run.save(a1 := checkpoint(root, checkpoint_id="a1"))
+    await freed_by_hand(engine)
+    other = await held(await Server(engine, "bob").resumed())
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    if hidden == "by a deletion of 0.1.0":
+        *_, last = await log_of(engine)
+        await store.append(tombstone_after(a1_event(await log_of(engine)), Head(last.seq, last.digest), None))
+    else:
+        await other.run.save(checkpoint(a1, checkpoint_id="b1"))
+    if hidden == "by a prune":
+        engine.settle()
+        audit = CheckpointAudit(store)
+        [plan] = [each async for each in audit.plan_prune([StreamId(WORKFLOW, RUN)], keep=1, force=True)]
+        await audit.prune(plan)
+        assert not any(each.is_claim for each in await log_of(engine))
+    engine.settle()
+    with pytest.raises(ClaimLostError, match="somebody else has taken it"):
+        await run.save(checkpoint(a1, checkpoint_id="a2"))
+    assert run.forked_to is None
+    assert isinstance(await holding.ended(), ClaimLostError)
+    assert await other.ended() is None
+
+
+def a1_event(log: list[CheckpointEvent]) -> CheckpointEvent:
+    return next(each for each in log if each.checkpoint_id == "a1")
 
 
 # What is refused

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 from agent_framework import CheckpointStorage, Workflow, WorkflowCheckpointException, WorkflowEvent, WorkflowRunResult
@@ -35,6 +36,7 @@ async def answer(
     actor: str | None = None,
     ttl: float = 60.0,
     wait: float = 0.0,
+    recording: bool = False,
 ) -> WorkflowRunResult:
     """Answer what a run asks, and go on with it: once, whoever else tries at the same time.
 
@@ -52,6 +54,8 @@ async def answer(
         actor: who answers, kept on what is written; None: that of the storage.
         ttl: seconds for which the claim is held without a sign of life; see `RunCheckpointStorage.claim`.
         wait: seconds to wait for a claim that somebody else holds.
+        recording: whether how the run goes on is annotated while it is claimed, as `RunCheckpointStorage.recording`
+            does it, so that whoever goes on with runs leaves one alone that failed.
 
     Returns:
         What the workflow gives: its outputs, and what it asks next.
@@ -68,7 +72,7 @@ async def answer(
         Exception: what the workflow raises. The claim is released.
     """
     answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 async def answer_from_json(
@@ -81,13 +85,14 @@ async def answer_from_json(
     actor: str | None = None,
     ttl: float = 60.0,
     wait: float = 0.0,
+    recording: bool = False,
 ) -> WorkflowRunResult:
     """`answer`, with responses that were read from JSON: each is made into the type that its request asks for.
 
     To a request for the approval of a tool call, `true` and `false` are answers.
     """
     answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 class _Ready(NamedTuple):
@@ -126,16 +131,19 @@ class _Answering:
         self._convert = convert
         self._requests = Requests(storage, self._stream)
 
-    async def carry_out(self, *, actor: str | None, ttl: float, wait: float) -> WorkflowRunResult:
+    async def carry_out(self, *, actor: str | None, ttl: float, wait: float, recording: bool) -> WorkflowRunResult:
+        settings.flag("recording", recording)
         self._refuse_running()
         await self._ready()
         handle = self._storage.for_run(self._stream.run_id, workflow_name=self._stream.workflow_name, actor=actor)
         async with handle.claim(ttl=ttl, wait=wait):
             ready = await self._ready()
             handle.answers(*ready.pending)
+            outcome = handle.recording() if recording else nullcontext()
             if not isinstance(self._workflow, Workflow):  # a functional one fails with its saves
-                return await self._resumed(ready, handle)
-            async with OnRecord(handle) as storage:
+                async with outcome:
+                    return await self._resumed(ready, handle)
+            async with OnRecord(handle) as storage, outcome:  # in this order: what is not on record has not failed
                 return await self._resumed(ready, storage)
         raise AssertionError("A claim ends with what its body gives.")
 

@@ -22,7 +22,8 @@ test-pythons: .venv/ready
 # removal, on each engine.
 soak: .venv/ready
 	EVENTCKPT_TEST_STEPS=long $(BIN)/python -m pytest \
-		tests/storage/test_placement_machine.py tests/storage/test_reading_beside_removals.py
+		tests/storage/test_placement_machine.py tests/storage/test_claim_machine.py \
+		tests/storage/test_reading_beside_removals.py
 
 # Writers, prunes, deletions, imports, forks, rebuilds, backups and readers beside each other, at random, for minutes:
 # CAMPAIGNS of them on each engine, drawn from SEED and the numbers behind it, each of LENGTH turns for everybody. A

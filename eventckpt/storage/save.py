@@ -147,6 +147,8 @@ class Writer:
                 seen = place.head.claim
                 if (holder := await self._met(save, place)) is not None:
                     return await self._diverged(save, place, packed, holder)
+            elif place.head.claim < epoch < place.head.seq:  # what came last was saved without a claim
+                await self._check_since(save, place, epoch)
             event = event_at(save.draft, place.stream, place.head, packed, place.forked_from, epoch or None)
             self._memory.sends(event)
             save.execution.sends(event)
@@ -187,6 +189,17 @@ class Writer:
         if save.claim is not None and save.claim.stream == place.stream:
             raise _lost(save.claim, place, None)
         return await self._claims.holder(place.stream)
+
+    async def _check_since(self, save: _Save, place: Place, epoch: int) -> None:
+        """What was saved without a claim hides whether one was taken before it: the events since that of our own tell.
+
+        Raises:
+            ClaimLostError: one was, or may have been: some of them are removed.
+        """
+        since = [header async for header in self._store.headers(place.stream, gt=epoch)]
+        is_whole = [header.seq for header in since[:1]] == [epoch + 1] and len(since) == since[-1].seq - epoch
+        if save.claim is not None and (not is_whole or any(header.is_claim for header in since)):
+            raise _lost(save.claim, place, None)
 
     async def _packed(self, save: _Save, place: Place) -> Packed:
         """A delta against what the lineage's last event rests on, if that is known to be there still; a snapshot."""

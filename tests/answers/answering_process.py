@@ -8,18 +8,15 @@ on at a line of its input. At its end it prints what became of its answer.
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from pathlib import Path
 
 from agent_framework import WorkflowCheckpointException
 
-from eventckpt import CosmosEventStore, EventCheckpointStorage, EventStore, SqliteEventStore, answer
+from eventckpt import EventCheckpointStorage, answer
 
+from ..holders import TTL, is_told, opened, says
 from .workflows import ALLOWED, RUN, Pay, refund
-
-TTL = 3.0
-"""Seconds for which this process holds a claim without a sign of life."""
 
 
 def paying_into(paid: Path, who: str) -> Pay:
@@ -32,24 +29,20 @@ def paying_into(paid: Path, who: str) -> Pay:
     return pay
 
 
-def opened(where: str | dict[str, str]) -> EventStore:
-    return SqliteEventStore(where) if isinstance(where, str) else CosmosEventStore(**where)
-
-
-async def answered(where: str | dict[str, str], paid: Path, at: str) -> str:
+async def answered(where: str, paid: Path, at: str) -> str:
     """What becomes of the answer."""
     into = paying_into(paid, "ann")
 
     def pay(item: str, approved: bool) -> None:
         if at == "on record":
-            print(at, flush=True)
-            sys.stdin.readline()
+            says(at)
+            is_told()
         into(item, approved)
 
     async def restored() -> None:
         if at == "claimed":
-            print(at, flush=True)
-            await asyncio.to_thread(sys.stdin.readline)
+            says(at)
+            await asyncio.to_thread(is_told)
 
     async with opened(where) as store:
         storage = EventCheckpointStorage(store, allowed_checkpoint_types=ALLOWED)
@@ -61,4 +54,4 @@ async def answered(where: str | dict[str, str], paid: Path, at: str) -> str:
 
 
 if __name__ == "__main__":
-    print(asyncio.run(answered(json.loads(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])), flush=True)
+    says(asyncio.run(answered(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))

@@ -2,70 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import signal
-import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from eventckpt import RequestNotPendingError, answer
 
-from ..engines import CosmosEngine, Engine, SqliteEngine
+from ..engines import Engine
+from ..holders import PATIENCE, Holder, started
 from .answering_process import paying_into
 from .workflows import NAME, RUN, asked, log, refund, storage_on
 
 pytestmark = [pytest.mark.slow, pytest.mark.calm]  # a process for each, and the time that a claim lasts
 
-PATIENCE = 120
-"""Seconds for which nothing is waited longer: on a machine that does other things, too."""
-
-
-class Holder:
-    """A process that answers, and stops where it was told to."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self.process = process
-
-    async def said(self) -> str:
-        """Its next line."""
-        assert self.process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
-            return (await self.process.stdout.readline()).decode().strip()
-
-    async def kill(self) -> None:
-        with suppress(ProcessLookupError):
-            self.process.kill()
-        await self.process.wait()
-
-    def freeze(self) -> None:
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """It goes on, as far as it may."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(b"\n")
-        self.process.send_signal(signal.SIGCONT)
-
 
 @asynccontextmanager
 async def holder(engine: Engine, paid: Path, at: str) -> AsyncGenerator[Holder, None]:
-    assert isinstance(engine, (SqliteEngine, CosmosEngine))
-    where = str(engine.path) if isinstance(engine, SqliteEngine) else engine.settings
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.answers.answering_process", json.dumps(where), str(paid), at),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    made = Holder(process)
-    try:
+    async with started("tests.answers.answering_process", engine, str(paid), at) as made:
         assert await made.said() == at
         yield made
-    finally:
-        await made.kill()
 
 
 async def answered_by_bob(engine: Engine, paid: Path) -> None:

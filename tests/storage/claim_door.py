@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import nullcontext
 from typing import Literal, TypeVar
 
 from eventckpt import CheckpointEvent, EventStore, StoreUnavailableError, StreamId
 from eventckpt.stores import FoundEvent
 from eventckpt.stores.documents import Document, DocumentStore
+
+from .lost_store import Gate
 
 T = TypeVar("T")
 
@@ -17,12 +20,22 @@ Cut = Literal["before", "after"]
 
 
 class Door(EventStore):
-    """In front of another store."""
+    """In front of another store.
 
-    def __init__(self, store: EventStore) -> None:
+    Args:
+        store: that one.
+        gate: lets one request after the other go on, in an order of its own; None: all go on at once.
+    """
+
+    def __init__(self, store: EventStore, gate: Gate | None = None) -> None:
         self._store = store
+        self._gate = gate or nullcontext()
         self.asked: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
+        self.is_idle = asyncio.Event()
+        """Set while no request is under way."""
+        self.is_idle.set()
+        self._under_way = 0
         self.hung: set[str] = set()
         """Requests that had no answer."""
         self.is_shut: set[str] = set()
@@ -34,6 +47,16 @@ class Door(EventStore):
         self.hanging = asyncio.Event()
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
+        self._under_way += 1
+        self.is_idle.clear()
+        try:
+            return await self._ask(name, request)
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self.is_idle.set()
+
+    async def _ask(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
         self.asked[name] += 1
         number, cut = self.hangs_at or (-1, "before")
         self.hangs_at = (number - 1, cut) if number > 0 else None
@@ -41,7 +64,8 @@ class Door(EventStore):
             await self._hang(name)
         if name in self.is_shut:
             raise StoreUnavailableError("nobody answers")
-        result = await request()
+        async with self._gate:
+            result = await request()
         if number == 0:
             await self._hang(name)
         if name in self.loses:

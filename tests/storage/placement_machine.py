@@ -17,7 +17,7 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from eventckpt import (
     CheckpointConflictError,
@@ -33,10 +33,10 @@ from eventckpt.chain import flaw_of
 from eventckpt.storage.memory import Memory
 from eventckpt.stores import AuditStore
 
-from ..engines import Engine
 from .lost_store import Gate, LostStore
 from .placement_log import drawn, drawn_log, entry_of, listed, loaded_by, logged, places, read_as, shown
 from .placement_model import At, Checkpoint, Cut, Entry, Outcome, Reader, Saves, World, side_by_side
+from .playing import Machine
 
 T = TypeVar("T")
 
@@ -61,14 +61,10 @@ class Process:
         return "forgets" if self.forgetful else f"{self.on_conflict}s"
 
 
-class PlacementMachine(RuleBasedStateMachine):
+class PlacementMachine(Machine):
     """The steps. `self.worlds` are the worlds that all of them so far may have led to."""
 
-    runner: ClassVar[asyncio.Runner]
-    new_engine: ClassVar[Callable[[], Engine]]
     by_commit: ClassVar[bool] = True
-    taken: ClassVar[int] = 0
-    """Steps so far, over all plays."""
 
     def __init__(self) -> None:
         super().__init__()

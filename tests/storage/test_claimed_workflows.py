@@ -3,60 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from itertools import pairwise
 
 import pytest
-from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler
 
-from eventckpt import ClaimLostError, RunCheckpointStorage
+from eventckpt import ClaimLostError
 
 from ..engines import Engine
 from .claim_door import Door
 from .claimants import RUN, Server, log_of
+from .steps import NAME, STEPS, begin, resume
 
 pytestmark = pytest.mark.parametrize("engine", ["memory", "sqlite", "cosmos"], indirect=True)
-
-NAME = "orders"
-STEPS = 5
-
-
-class Step(Executor):
-    """Does something that cannot be taken back, and hands on."""
-
-    def __init__(self, number: int, effect: Callable[[int], Awaitable[None]]) -> None:
-        super().__init__(id=f"step-{number}")
-        self._number = number
-        self._effect = effect
-
-    @handler
-    async def take(self, message: str, context: WorkflowContext[str]) -> None:
-        await self._effect(self._number)
-        await context.send_message(message)
-
-
-def built(effect: Callable[[int], Awaitable[None]]) -> Workflow:
-    steps = [Step(number, effect) for number in range(STEPS)]
-    builder = WorkflowBuilder(start_executor=steps[0], name=NAME)
-    for one, other in pairwise(steps):
-        builder = builder.add_edge(one, other)
-    return builder.build()
-
-
-async def begin(run: RunCheckpointStorage) -> None:
-    """A run that waits in front of its first step."""
-
-    async def stops(number: int) -> None:
-        raise ConnectionError("the process ends here")
-
-    with pytest.raises(ConnectionError):
-        await built(stops).run("begin", checkpoint_storage=run)
-
-
-async def resume(run: RunCheckpointStorage, effect: Callable[[int], Awaitable[None]]) -> None:
-    latest = await run.get_latest(workflow_name=NAME)
-    assert latest is not None
-    await built(effect).run(checkpoint_id=latest.checkpoint_id, checkpoint_storage=run)
 
 
 @pytest.mark.parametrize("in_a_task", [False, True])

@@ -19,6 +19,7 @@ from eventckpt import (
     StreamId,
 )
 from eventckpt.stores import AuditStore
+from eventckpt.testing import make_event
 
 from ..engine_of_0_1_0 import OldEventStore
 from ..engines import Engine
@@ -330,6 +331,45 @@ async def test_whoever_reads_after_the_loss_saves_nothing_through_the_claim_eith
         await holding.run.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="a1"))
     assert isinstance(await holding.ended(), ClaimLostError)
     assert await other.ended() is None
+
+
+@pytest.mark.parametrize("is_pruned", [False, True])
+async def test_whoever_reads_what_was_saved_without_a_claim_after_the_loss_is_told_of_it_too(
+    engine: Engine, is_pruned: bool
+) -> None:
+    await begun(engine)
+    holding = await held(await Server(engine, "ann").resumed())
+    _, other = await taken_over(engine)
+    assert await other.ended() is None
+    await (await Server(engine, "carl").resumed()).save(
+        checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="c1")
+    )
+    if is_pruned:
+        store = engine.open()
+        assert isinstance(store, AuditStore)
+        audit = CheckpointAudit(store)
+        [plan] = [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, RUN)], keep=1, force=True)]
+        await audit.prune(plan)
+    engine.settle()
+    latest = await holding.run.get_latest(workflow_name=WORKFLOW)
+    with pytest.raises(ClaimLostError):
+        await holding.run.save(checkpoint(latest, checkpoint_id="a1"))
+    assert isinstance(await holding.ended(), ClaimLostError)
+    assert [each for each, _ in await saved_in(engine)] == ["root", "c1"]
+    assert any(each.is_claim for each in await log_of(engine)) is not is_pruned
+
+
+async def test_a_holder_that_reads_what_a_writer_without_claims_has_saved_goes_on_behind_it(engine: Engine) -> None:
+    await begun(engine)
+    run = await Server(engine, "ann").resumed()
+    async with run.claim():
+        *_, taken = await log_of(engine)
+        event = make_event(StreamId(WORKFLOW, RUN), 3, checkpoint_id="old", previous=taken)
+        await engine.open().append(event)
+        engine.settle()
+        await run.load("root")
+        await run.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="a1"))
+    assert await saved_in(engine) == [("root", None), ("old", None), ("a1", 2)]
 
 
 async def test_one_whose_holder_died_keeps_nobody_from_saving_who_has_seen_it_for_long_enough(engine: Engine) -> None:

@@ -11,6 +11,8 @@ from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
 
 from ..cosmos_emulator import CosmosEmulator
+from ..projections.driven_clock import DrivenClock
+from ..storage.claimants import DrivenStorage
 from .chains import STREAM, append_chain
 from .cosmos_stores import WORKFLOW, Settings, asked, checkpoint, costs, saves
 
@@ -94,3 +96,37 @@ async def test_the_newest_of_a_workflow_is_found_without_reading_the_rest(
     assert sum(asked(emulator).values()) <= 8  # of 30 runs with 10 checkpoints each
     assert emulator.charges.total <= 13  # 11.18
     assert max(record.response_bytes for record in emulator.requests) < 10_000  # 6,100: ten headers
+
+
+async def test_a_claim_is_an_event_and_a_small_document_and_a_run_that_was_never_claimed_pays_nothing(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    clock = DrivenClock()
+    storage = DrivenStorage(store, clock)
+    run = storage.for_run("r", workflow_name=WORKFLOW)
+    [*_, last] = await saves(run, 2)
+    requests, unclaimed = await costs(emulator, run.save(last := checkpoint(last)))
+    assert requests == {"create_item": 1}
+    async with run.claim():
+        pass  # opens the container of documents
+
+    claim = run.claim(ttl=60)
+    requests, charge = await costs(emulator, claim.__aenter__())
+    assert requests == {"create_item": 2, "query": 3}  # where the run ends, and what it carries on
+    assert charge <= 22  # 19.45
+    emulator.reset()
+    await clock.until(lambda: asked(emulator) != {})
+    assert asked(emulator) == {"replace_item": 1}
+    assert emulator.charges.total <= 11  # 9.9
+    requests, charge = await costs(emulator, run.save(last := checkpoint(last)))
+    assert requests == {"create_item": 1}
+    assert charge == pytest.approx(unclaimed, abs=0.1)
+    requests, charge = await costs(emulator, claim.__aexit__(None, None, None))
+    assert requests == {"delete_item": 1}
+    assert charge <= 5.5  # 4.95
+
+    await run.get_latest(workflow_name=WORKFLOW)
+    for looks in (1, 0):  # behind a claim one look, and none behind that save
+        requests, charge = await costs(emulator, run.save(last := checkpoint(last)))
+        assert requests == {"create_item": 1, **({"read_item": 1} if looks else {})}
+        assert charge == pytest.approx(unclaimed + looks, abs=0.4)

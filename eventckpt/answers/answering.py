@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -37,6 +37,7 @@ async def answer(
     actor: str | None = None,
     ttl: float = 60.0,
     wait: float = 0.0,
+    recording: bool = False,
 ) -> WorkflowRunResult:
     """Answer what a run asks, and go on with it: once, whoever else tries at the same time.
 
@@ -54,6 +55,8 @@ async def answer(
         actor: who answers, kept on what is written; None: that of the storage.
         ttl: seconds for which the claim is held without a sign of life; see `RunCheckpointStorage.claim`.
         wait: seconds to wait for a claim that somebody else holds.
+        recording: whether how the run goes on is annotated while it is claimed, as `RunCheckpointStorage.recording`
+            does it, so that whoever goes on with runs leaves one alone that failed.
 
     Returns:
         What the workflow gives: its outputs, and what it asks next.
@@ -73,7 +76,7 @@ async def answer(
         Exception: what the workflow raises. The claim is released.
     """
     answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 async def answer_from_json(
@@ -86,13 +89,14 @@ async def answer_from_json(
     actor: str | None = None,
     ttl: float = 60.0,
     wait: float = 0.0,
+    recording: bool = False,
 ) -> WorkflowRunResult:
     """`answer`, with responses that were read from JSON: each is made into the type that its request asks for.
 
     To a request for the approval of a tool call, `true` and `false` are answers.
     """
     answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 _in_use: Final[set[int]] = set()
@@ -134,23 +138,31 @@ class _Answering:
         self._convert = convert
         self._requests = Requests(storage, self._stream)
 
-    async def carry_out(self, *, actor: str | None, ttl: float, wait: float) -> WorkflowRunResult:
+    async def carry_out(self, *, actor: str | None, ttl: float, wait: float, recording: bool) -> WorkflowRunResult:
+        settings.flag("recording", recording)
         with self._alone():
             await self._ready()
             handle = self._storage.for_run(self._stream.run_id, workflow_name=self._stream.workflow_name, actor=actor)
             async with handle.claim(ttl=ttl, wait=wait):
-                return await self._resumed(await self._ready(), handle)
+                return await self._resumed(
+                    await self._ready(), handle, handle.recording() if recording else nullcontext()
+                )
         raise AssertionError("A claim ends with what its body gives.")
 
-    async def _resumed(self, ready: _Ready, handle: RunCheckpointStorage) -> WorkflowRunResult:
+    async def _resumed(
+        self, ready: _Ready, handle: RunCheckpointStorage, recording: AbstractAsyncContextManager[None]
+    ) -> WorkflowRunResult:
         self._refuse_running()
         if self._is_graph:
             handle.answers(*ready.responses)
-            async with OnRecord(handle) as storage:
+            async with OnRecord(handle) as storage, recording:  # in this order: what is not on record has not failed
                 return await self._run(ready, storage)
         checkpoint = ready.standing.checkpoint  # a functional workflow fails with its saves
         before = partial(self._requests.answered_before, checkpoint.checkpoint_id)
-        return await self._run(ready, Reached(handle, ready.responses, checkpoint.pending_request_info_events, before))
+        async with recording:
+            reached = Reached(handle, ready.responses, checkpoint.pending_request_info_events, before)
+            return await self._run(ready, reached)
+        raise AssertionError("A recording hides no error.")
 
     async def _run(self, ready: _Ready, storage: CheckpointStorage) -> WorkflowRunResult:
         checkpoint_id = ready.standing.checkpoint.checkpoint_id

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from eventckpt import (
     answer,
     answer_from_json,
 )
+from eventckpt.runs import fold
 
 from ..engines import Engine, SqliteEngine
 from .workflows import ALLOWED, NAME, RUN, Broken, Clerk, Paid, asked, functional, log, nested, refund, storage_on
@@ -276,6 +278,35 @@ async def test_what_the_workflow_raises_is_raised_and_the_run_is_free_again(engi
         pass
 
 
+@every_kind
+@by_value_and_by_json
+async def test_how_a_run_goes_on_is_annotated_where_that_is_asked_for(
+    engine: Engine, build: Build, answering: Any
+) -> None:
+    for pay, outcome, reason in [(Broken(), "failed", "ZeroDivisionError at tests.answers"), (Paid(), "done", "")]:
+        await asked(engine, build=build, run_id=outcome)
+        with suppress(ZeroDivisionError):
+            await answering(
+                storage_on(engine), outcome, {"may-shoes": True}, workflow=build(pay), actor="ann", recording=True
+            )
+        engine.settle()
+        storage = storage_on(engine)
+        info = fold(events := await log(storage, outcome))
+        assert info is not None
+        assert (info.outcome, (info.reason or "").startswith(reason)) == (outcome, True)
+        assert (events[-1].actor, events[-1].claim is not None) == ("ann", True), "said while it is claimed"
+
+
+async def test_of_a_run_that_asks_more_or_whose_answer_was_refused_nothing_is_annotated(engine: Engine) -> None:
+    await asked(engine, "shoes hat")
+    storage = storage_on(engine)
+    await answer(storage, RUN, {"may-shoes": True}, workflow=refund(Paid()), recording=True)
+    for request_id, response in [("may-shoes", True), ("may-hat", "yes"), ("may-coat", True)]:
+        with pytest.raises((RequestNotPendingError, ResponseTypeError)):
+            await answer(storage, RUN, {request_id: response}, workflow=refund(Paid()), recording=True)
+    assert not any(event.annotation for event in await log(storage))
+
+
 def another_graph(pay: Callable[[str, bool], object]) -> Workflow:
     clerk = Clerk(pay)
     return WorkflowBuilder(start_executor=clerk, name=NAME).add_edge(clerk, nested_executor()).build()
@@ -337,6 +368,7 @@ async def test_a_workflow_that_is_running_is_left_alone(engine: Engine, build: B
         ({"ttl": 0}, "ttl"),
         ({"wait": -1}, "wait"),
         ({"actor": ""}, "actor"),
+        ({"recording": 1}, "recording"),
     ],
 )
 async def test_an_argument_of_another_kind_is_named_and_nothing_is_done(
@@ -384,9 +416,10 @@ class FullStore(SqliteEventStore):
         await super().append(event)
 
 
+@pytest.mark.parametrize("recording", [False, True])
 @pytest.mark.parametrize("build", [refund, nested], ids=lambda build: build.__name__)
 async def test_an_answer_that_cannot_be_recorded_is_not_acted_on_and_the_question_stays_open(
-    tmp_path: Path, build: Build
+    tmp_path: Path, build: Build, recording: bool
 ) -> None:
     engine = SqliteEngine(tmp_path / "store.db")
     await asked(engine, build=build)
@@ -394,8 +427,9 @@ async def test_an_answer_that_cannot_be_recorded_is_not_acted_on_and_the_questio
     async with FullStore(engine.path) as full:
         storage = EventCheckpointStorage(full, allowed_checkpoint_types=ALLOWED)
         with pytest.raises(StoreFullError):
-            await answer(storage, RUN, {"may-shoes": True}, workflow=build(paid))
+            await answer(storage, RUN, {"may-shoes": True}, workflow=build(paid), recording=recording)
     assert paid == []
+    assert not any(event.annotation for event in await log(storage_on(engine))), "it did not fail: it goes on to ask"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0

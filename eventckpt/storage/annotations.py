@@ -106,16 +106,15 @@ async def annotate(
     """
 
     async def after(seen: Head) -> CheckpointEvent:
-        stands = await in_force(store, stream)
-        at = max(seen, stands.head)
-        if at == EMPTY:
+        if seen == EMPTY:
             last = await head_of(store, stream)
             if last is None:
                 raise _no_run(stream)
-            at = Head.of(last)
+            seen = Head.of(last)
+        stands = await in_force(store, stream, seen)
         if check is not None:
-            check(at)
-        return annotation_after(stream, at, change.of(stands.said), stands.pruned, actor)
+            check(stands.head)
+        return annotation_after(stream, stands.head, change.of(stands.said), stands.pruned, actor)
 
     event = await append_behind(store, head, after)
     if event is None:
@@ -130,14 +129,19 @@ class InForce(NamedTuple):
     pruned: tuple[Pruned, ...]
     """What is recorded as removed."""
     head: Head
-    """Where the run ends; empty: nothing was said or recorded, and that is not known."""
+    """As of which that is so. What repeats it goes right behind this head, or not at all."""
     knows_outcome: bool = True
     """Whether the outcome that was said is in force; otherwise a checkpoint may have ended it since."""
 
 
-async def in_force(store: EventStore, stream: StreamId) -> InForce:
+async def in_force(store: EventStore, stream: StreamId, seen: Head) -> InForce:
     """What was said about a run and is recorded as removed from it, by the newest event without checkpoint id, which
     repeats all of that. Only 0.1.0 wrote records that do not: then all headers tell.
+
+    Args:
+        store: the engine.
+        stream: the run.
+        seen: its head, read before this is asked: where nothing was said by now, nothing was said up to there.
 
     Raises:
         StoreCorruptError, StoreFormatError: that event cannot be read.
@@ -145,7 +149,7 @@ async def in_force(store: EventStore, stream: StreamId) -> InForce:
     """
     located = await store.find("", stream=stream)
     if located is None:
-        return InForce(_NOTHING, (), EMPTY)
+        return InForce(_NOTHING, (), seen)
     event, head = located.event, Head.of(located.head)
     if flaw := flaw_of(event):
         raise (StoreFormatError if is_newer(event) else StoreCorruptError)(

@@ -223,9 +223,9 @@ class Claims:
                 if holder is None or holder.token != hold.token:
                     raise _not_taken(hold, _by(holder))
             is_first = False
-            stands = await in_force(self._store, hold.stream)
+            stands = await in_force(self._store, hold.stream, seen)
             self._check_time(hold)
-            return claim_after(hold.stream, max(seen, stands.head), _carried(stands), stands.pruned, actor)
+            return claim_after(hold.stream, stands.head, _carried(stands), stands.pruned, actor)
 
         event = await append_behind(self._store, head, after)
         if event is None:

@@ -96,6 +96,9 @@ class EventStore(ABC):
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         """The newest event of `checkpoint_id` in `stream`; None if there is none.
 
+        Of the empty id, as records, annotations and claims have it, `event` is the newest up to `head`: what it says
+        is repeated right behind that head.
+
         Without a stream, several runs may have the id. Of those in which the checkpoint is live, that is, in which the
         newest event of the id is no tombstone, it is the run whose newest event of the id was written last; only where
         it is live in none, the one whose tombstone was. An engine without an order of commits over several runs goes

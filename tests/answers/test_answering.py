@@ -11,6 +11,7 @@ import pytest
 from agent_framework import Workflow, WorkflowBuilder, WorkflowCheckpointException, WorkflowRunState
 
 from eventckpt import (
+    AnswerMissingError,
     CheckpointEvent,
     EventCheckpointStorage,
     RequestNotPendingError,
@@ -19,6 +20,7 @@ from eventckpt import (
     RunNotFoundError,
     SqliteEventStore,
     StoreFullError,
+    WorkflowRunningError,
     answer,
     answer_from_json,
 )
@@ -143,7 +145,99 @@ async def test_a_functional_workflow_is_given_its_earlier_answers_again_and_each
     assert result.get_final_state() is WorkflowRunState.IDLE
     assert paid == [("shoes", True), ("hat", False)]
     answers = [(event.actor, event.summary.answered_requests) for event in await log(storage_on(engine))]
-    assert [each for each in answers if each[1]] == [("ann", ("may-shoes",)), ("bob", ("may-hat",))]
+    assert [each for each in answers if each[1]] == [("ann", ("may-shoes",)), ("bob", ("may-shoes", "may-hat"))]
+    with pytest.raises(RequestNotPendingError, match="answered by 'ann'"):
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(paid))
+
+
+ITEMS = ("shoes", "hat", "boots")
+
+
+@pytest.mark.parametrize("left_out", [ITEMS[:1], ITEMS[1:2], ITEMS[:2]], ids="+".join)
+async def test_an_answer_that_did_not_reach_the_function_is_not_on_record_and_its_question_stays_open(
+    engine: Engine, left_out: tuple[str, ...]
+) -> None:
+    await asked(engine, " ".join(ITEMS), functional)
+    given: dict[str, bool] = {}
+    for item in ITEMS[:2]:
+        given[f"may-{item}"] = True
+        await answer(storage_on(engine), RUN, given, workflow=functional(Paid()), actor="ann")
+    before, again = await log(storage_on(engine)), Paid()
+
+    some = {key: value for key, value in given.items() if key.removeprefix("may-") not in left_out}
+    with pytest.raises(AnswerMissingError, match=f"asks again for 'may-{left_out[0]}'") as refused:
+        await answer(storage_on(engine), RUN, {**some, "may-boots": True}, workflow=functional(again), actor="bob")
+
+    assert refused.value.request_ids == (f"may-{left_out[0]}",)
+    after = await log(storage_on(engine))
+    assert [event for event in after[len(before) :] if not event.is_claim] == []
+    assert again == []
+    result = await answer(storage_on(engine), RUN, {**given, "may-boots": True}, workflow=functional(again))
+    assert result.get_final_state() is WorkflowRunState.IDLE
+    assert again == [("boots", True)]
+
+
+async def test_a_function_that_is_given_new_input_asks_all_over_again(engine: Engine) -> None:
+    """What was answered of the input of before says nothing."""
+    for _ in range(2):
+        storage = storage_on(engine)
+        run = storage.for_run(RUN)
+        await run.get_latest(workflow_name=NAME)
+        await functional(Paid()).run("shoes hat", checkpoint_storage=run)
+        engine.settle()
+        paid = Paid()
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(paid))
+        await answer(storage_on(engine), RUN, {"may-shoes": True, "may-hat": True}, workflow=functional(paid))
+        assert paid == [("shoes", True), ("hat", True)]
+
+
+async def test_one_workflow_object_goes_on_with_one_run_at_a_time(engine: Engine) -> None:
+    runs = ("order-1", "order-2")
+    for run_id in runs:
+        await asked(engine, run_id=run_id)
+    storage, paid = storage_on(engine), Paid()
+    before = [len(await log(storage, run_id)) for run_id in runs]
+    shared = refund(paid)
+    results = await asyncio.gather(
+        *(answer(storage, run_id, {"may-shoes": True}, workflow=shared) for run_id in runs), return_exceptions=True
+    )
+    assert isinstance(results[1], WorkflowRunningError)
+    assert paid == [("shoes", True)]
+    assert len(await log(storage, runs[0])) > before[0]
+    assert len(await log(storage, runs[1])) == before[1]
+    await answer(storage, runs[1], {"may-shoes": True}, workflow=shared)
+    assert paid == [("shoes", True)] * 2
+
+
+async def test_a_workflow_that_begins_to_run_while_the_run_is_claimed_is_left_alone(engine: Engine) -> None:
+    await asked(engine)
+    busy = refund(Paid(), restored=lambda: asyncio.sleep(0))
+    running = busy.run("hat", stream=True)
+
+    class Starting(EventCheckpointStorage):
+        """Begins to run the workflow at the second look, which is under the claim."""
+
+        looks = 0
+
+        def for_run(self, *args: Any, **options: Any) -> Any:
+            handle = super().for_run(*args, **options)
+            get_latest = handle.get_latest
+
+            async def starting(**names: Any) -> Any:
+                self.looks += 1
+                if self.looks == 2:
+                    await anext(running)
+                return await get_latest(**names)
+
+            handle.get_latest = starting
+            return handle
+
+    storage = Starting(storage_on(engine).store, allowed_checkpoint_types=ALLOWED)
+    with pytest.raises(WorkflowRunningError):
+        await answer(storage, RUN, {"may-shoes": True}, workflow=busy)
+    assert [event for event in await log(storage) if event.summary.answered_requests] == []
+    async for _ in running:
+        pass
 
 
 async def test_an_answer_of_before_answers_nothing_by_itself_and_in_a_graph_nothing_at_all(engine: Engine) -> None:
@@ -224,7 +318,7 @@ async def test_a_workflow_that_is_running_is_left_alone(engine: Engine, build: B
     )
     await began.wait()
     before = await log(storage)
-    with pytest.raises(WorkflowCheckpointException, match="is running"):
+    with pytest.raises(WorkflowRunningError, match="is running"):
         await answer(storage, RUN, {"may-shoes": True}, workflow=busy)
     assert await log(storage) == before
     go_on.set()

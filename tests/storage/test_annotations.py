@@ -4,6 +4,7 @@ engine."""
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from agent_framework import WorkflowCheckpoint
 
 from eventckpt import (
     CheckpointAudit,
+    CheckpointConflictError,
     CheckpointStoreError,
+    CosmosEventStore,
     EventCheckpointStorage,
     EventStore,
     RunCheckpointStorage,
@@ -22,7 +25,10 @@ from eventckpt import (
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
 
+from ..cosmos_emulator import CosmosEmulator
+from ..cosmos_emulator.switches import Switches
 from ..engines import Engine
+from ..engines import where as cosmos
 from .checkpoints import WORKFLOW, chain_of, checkpoint, history
 from .lost_store import Gate, LostStore
 from .placement_model import Cut
@@ -147,7 +153,7 @@ async def test_what_is_said_through_a_handle_that_forked_is_said_about_the_fork(
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["known", "not known"])
-async def test_an_annotation_is_one_append_and_one_look(
+async def test_an_annotation_is_one_append_and_one_look_and_one_more_where_the_head_is_not_known(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, known: bool
 ) -> None:
     made = engine.storage().for_run("r")
@@ -159,7 +165,7 @@ async def test_an_annotation_is_one_append_and_one_look(
     run = made if known else EventCheckpointStorage(store).for_run("r", workflow_name=WORKFLOW)
     asked = calls_of(monkeypatch, type(store))
     await run.annotate(outcome="done")
-    assert asked == ["find", "append"]
+    assert asked == [*([] if known else ["headers"]), "find", "append"]
 
 
 async def test_the_handles_own_next_save_goes_right_on(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,3 +320,104 @@ async def test_two_writers_still_meet_each_other_across_an_annotation(engine: En
     await annotates(engine, 2)
     await writers[1].save(checkpoint(root, checkpoint_id="b"))
     assert [writer.forked_to for writer in writers] == [None, "r~b"]
+
+
+# Beside others, on Cosmos DB
+
+
+async def annotates_known(storage: EventCheckpointStorage) -> Any:
+    run = storage.for_run("r", workflow_name=WORKFLOW)
+    await run.get_latest(workflow_name=WORKFLOW)
+    return run.annotate(tags={"by": "other"})
+
+
+async def annotates_unknown(storage: EventCheckpointStorage) -> Any:
+    return storage.for_run("r", workflow_name=WORKFLOW).annotate(tags={"by": "other"})
+
+
+async def claims(storage: EventCheckpointStorage) -> Any:
+    async def taken() -> None:
+        async with storage.for_run("r", workflow_name=WORKFLOW).claim():
+            pass
+
+    return taken()
+
+
+async def prunes(storage: EventCheckpointStorage) -> Any:
+    assert isinstance(storage.store, AuditStore)
+    audit = CheckpointAudit(storage.store)
+    [plan] = [plan async for plan in audit.plan_prune([RUN], keep=1)]
+
+    async def pruned() -> None:
+        with suppress(CheckpointConflictError):
+            await audit.prune(plan)
+
+    return pruned()
+
+
+BESIDE = [annotates_known, annotates_unknown, claims, prunes]
+
+
+async def survives(emulator: CosmosEmulator, acts: Any, *, said_before: bool, at: int = 0) -> bool:
+    """Whether what one process said of a run is in force after another acted, which has seen the run as it was before:
+    its request number `at` is held until then; False where it asks for no more than that."""
+    held, go, asked = asyncio.Event(), asyncio.Event(), 0
+
+    def is_it(call: object) -> bool:
+        nonlocal asked
+        asked += 1
+        if asked == at:
+            held.set()
+        return asked == at
+
+    one, two, three = (CosmosEventStore(**cosmos(emulator)) for _ in range(3))
+    async with one, two, three:
+        says = EventCheckpointStorage(one).for_run("r")
+        await chain_of(says, 3)
+        if said_before:
+            await says.annotate(tags={"by": "nobody"})
+        emulator.catch_up()
+        act = await acts(EventCheckpointStorage(two))
+        if at:
+            with emulator.faults.delay(until=go, where=is_it):
+                acting = asyncio.ensure_future(act)
+                holding = asyncio.ensure_future(held.wait())
+                await asyncio.wait({acting, holding}, return_when=asyncio.FIRST_COMPLETED)
+                holding.cancel()
+                if held.is_set():
+                    await says.annotate(tags={"customer": "c-17"}, hold=True)
+                go.set()
+                await acting
+        else:
+            await says.annotate(tags={"customer": "c-17"}, hold=True)
+            await act
+        emulator.catch_up()
+        if at and not held.is_set():
+            return False
+        info = await info_of(three)
+        assert info.hold
+        assert info.tags["customer"] == "c-17"
+        await EventCheckpointStorage(three).for_run("r", workflow_name=WORKFLOW).annotate(tags={"and": "then"})
+        assert (await info_of(three)).tags.items() >= {"customer": "c-17", "and": "then"}.items()
+    return True
+
+
+@pytest.mark.parametrize("said_before", [True, False], ids=["said before", "not said before"])
+@pytest.mark.parametrize("acts", BESIDE)
+async def test_what_is_said_between_any_two_requests_of_another_stays_in_force(acts: Any, said_before: bool) -> None:
+    at = 1
+    while True:
+        async with CosmosEmulator() as emulator:
+            if not await survives(emulator, acts, said_before=said_before, at=at):
+                break
+        at += 1
+    assert at > 3
+
+
+@pytest.mark.parametrize("said_before", [True, False], ids=["said before", "not said before"])
+@pytest.mark.parametrize("acts", BESIDE)
+async def test_what_was_said_a_moment_ago_stays_in_force_where_replicas_lag(acts: Any, said_before: bool) -> None:
+    for seed in range(10):
+        switches = Switches(lag=0.5, lag_seconds=3600, seed=seed, clients_wait=True)
+        async with CosmosEmulator(switches=switches) as emulator:
+            await survives(emulator, acts, said_before=said_before)

@@ -110,8 +110,14 @@ async def whole_events(
 
 
 async def find_in_run(container: Container, key: str, checkpoint_id: str) -> FoundEvent | None:
-    """The newest event of a checkpoint id in a run, and the run's head."""
-    return await _located(container, key, partial(_newest_in, container, key, checkpoint_id))
+    """The newest event of a checkpoint id in a run, and the run's head: asked for side by side, unless it is the event
+    that others repeat right behind that head, which must not miss a later one. The session has the event come from a
+    replica that is no older than the head."""
+    newest = partial(_newest_in, container, key, checkpoint_id)
+    if checkpoint_id:
+        return await _located(container, key, newest)
+    head = await head_of(container, key)
+    return await _found(container, await newest(), head)
 
 
 async def find_anywhere(
@@ -134,7 +140,10 @@ async def _located(
     container: Container, key: str, event_item: Callable[[], Awaitable[Item | None]]
 ) -> FoundEvent | None:
     """An event of a run, whole, and the run's head; asked for side by side."""
-    found, head = await together(event_item, partial(head_of, container, key))
+    return await _found(container, *await together(event_item, partial(head_of, container, key)))
+
+
+async def _found(container: Container, found: Item | None, head: Item | None) -> FoundEvent | None:
     if found is None or not is_event(found):
         return None
     event = await whole(container, found)

@@ -33,6 +33,7 @@ SPECIAL: dict[str, Callable[[], Exception]] = {
         "late", stream=StreamId("source", "s"), expected_seq=1, head=None
     ),
     "ClaimLostError": lambda: errors.ClaimLostError("lost", stream=StreamId("w", "r"), epoch=2),
+    "AnswerMissingError": lambda: errors.AnswerMissingError("missing", request_ids=("q",)),
     "RequestNotPendingError": lambda: errors.RequestNotPendingError("gone", request_id="q", state="expired"),
     "ResponseTypeError": lambda: errors.ResponseTypeError("no bool", request_id="q"),
     "RunClaimedError": lambda: errors.RunClaimedError(

@@ -38,7 +38,12 @@ async def answer(
         list[str] | None,
         typer.Option("--also", help="The answer to another request as well, REQUEST=JSON. Repeat it."),
     ] = None,
-    wait: Annotated[float, typer.Option(help="Seconds to wait where somebody else has the run; at least its ttl, where that one may be dead.", min=0)] = 0.0,
+    wait: Annotated[
+        float,
+        typer.Option(
+            help="Seconds to wait where somebody else has the run; at least its ttl, where that one may be dead.", min=0
+        ),
+    ] = 0.0,
     ttl: Annotated[float, typer.Option(help="Seconds after which others may take the run from a dead process.")] = 60.0,
     actor: Actor = None,
     allow: Annotated[

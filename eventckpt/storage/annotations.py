@@ -72,6 +72,10 @@ def change_of(
         settings.text("The name of a tag", name, longest=MAX_TAG)
         if value is not None:
             settings.text("The value of a tag", value, longest=MAX_TAG)
+            if "=" in name:
+                raise ValueError(
+                    f"The name of a tag has no '=', which ends it where tags are asked for: {described(name)}."
+                )
     if outcome is None and hold is None and not given:
         raise ValueError("Nothing is said about the run: give an outcome, tags, or hold.")
     return Change(outcome, reason, given, hold)

@@ -246,7 +246,7 @@ class RunCheckpointStorage(_Checkpoints):
             outcome: how the run ended: "done", "failed" or "cancelled". It counts until the run's next checkpoint.
             reason: why, 1 to 1,000 characters; with an outcome only.
             tags: set those that are given, and take away those whose value is None; a run has at most 20, a name and a
-                value 1 to 256 characters each.
+                value 1 to 256 characters each, and a name no "=".
             hold: whether nothing of the run may be removed from here on.
 
         Raises:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from .codec import CheckpointCodec, Upcaster, register_upcaster
 from .errors import (
     AmbiguousNameError,
+    AnswerMissingError,
     CheckpointConflictError,
     CheckpointDecodeError,
     CheckpointEncodeError,
@@ -28,6 +29,7 @@ from .errors import (
     StoreReplacedError,
     StoreUnavailableError,
     UnsupportedFrameworkError,
+    WorkflowRunningError,
 )
 from .events import Answer, CheckpointEvent, RunInfo, StreamId
 from .storage import (
@@ -56,6 +58,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AmbiguousNameError",
     "Answer",
+    "AnswerMissingError",
     "CheckpointAudit",
     "CheckpointCodec",
     "CheckpointConflictError",
@@ -99,6 +102,7 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "WorkflowRunningError",
     "answer",
     "answer_from_json",
     "describe_request",

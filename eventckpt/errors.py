@@ -17,6 +17,8 @@ checkpoint errors handles these too:
         RunClaimedError
         RequestNotPendingError
         ResponseTypeError
+        AnswerMissingError
+        WorkflowRunningError
         UnsupportedFrameworkError
         CheckpointStoreError
             StoreLockedError
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AmbiguousNameError",
+    "AnswerMissingError",
     "CheckpointConflictError",
     "CheckpointDecodeError",
     "CheckpointEncodeError",
@@ -74,6 +77,7 @@ __all__ = [
     "StoreUnavailableError",
     "StreamConflict",
     "UnsupportedFrameworkError",
+    "WorkflowRunningError",
 ]
 
 
@@ -215,6 +219,22 @@ class ResponseTypeError(WorkflowCheckpointException, TypeError):
     def __init__(self, message: str, *, request_id: str) -> None:
         super().__init__(message)
         self.request_id = request_id
+
+
+class AnswerMissingError(WorkflowCheckpointException):
+    """A functional workflow asks again what was answered before, so that the answer that was given did not reach it.
+    Nothing was recorded: give the earlier answers beside the new one.
+
+    `request_ids` are those that it asks again.
+    """
+
+    def __init__(self, message: str, *, request_ids: tuple[str, ...]) -> None:
+        super().__init__(message)
+        self.request_ids = request_ids
+
+
+class WorkflowRunningError(WorkflowCheckpointException):
+    """The workflow object is in use, and cannot go on with another run meanwhile. Nothing was done."""
 
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):

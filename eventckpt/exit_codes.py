@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Collection, Generator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TextIO
 
 from agent_framework import WorkflowCheckpointException
 from agent_framework.exceptions import AgentFrameworkException
 
 from .errors import (
     AmbiguousNameError,
+    AnswerMissingError,
     CheckpointDecodeError,
     CheckpointNotFoundError,
     CheckpointStoreError,
@@ -23,7 +24,7 @@ from .errors import (
     RunNotFoundError,
 )
 from .location import ApplicationError, LocationError
-from .text import described
+from .text import described, safe
 
 __all__ = [
     "FOUND_WRONG",
@@ -37,6 +38,8 @@ __all__ = [
     "Failure",
     "ending",
     "exit_code",
+    "nowhere",
+    "printing",
     "without_extra",
 ]
 
@@ -61,6 +64,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (AmbiguousNameError, NO_SUCH_NAME),
     (RunNotFoundError, NO_SUCH_NAME),
     (ResponseTypeError, USAGE),
+    (AnswerMissingError, USAGE),
     (RequestNotPendingError, TAKEN),
     (RunClaimedError, TAKEN),
     (CheckpointNotFoundError, NO_SUCH_NAME),
@@ -111,23 +115,47 @@ def ending(tell: Callable[[int, BaseException], object]) -> Generator[None, None
     """
     try:
         yield
+        if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] - it is, where it was closed
+            with printing():
+                sys.stdout.flush()
     except BrokenPipeError:  # the reader of the pipe has seen enough
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - so that exiting does not flush into it
+        sys.stdout = nowhere()
         raise SystemExit(0) from None
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
-    except SystemExit as error:  # commands end by a Failure: with code 0 this would say that all is well
-        tell(
-            STORE,
-            ApplicationError(f"Code of the application ended the program: SystemExit: {described(error.code)}."),
-        )
-        raise SystemExit(STORE) from error
     except Exception as error:
         code = exit_code(error)
         if code is None:
             raise
         tell(code, error)
         raise SystemExit(code) from error
+    except BaseException as error:  # commands end by a Failure: a SystemExit(0) would say that all is well
+        what = described(error.code) if isinstance(error, SystemExit) else safe(error)
+        text = f"Code of the application ended the program: {type(error).__name__}: {what or '-'}."
+        tell(STORE, ApplicationError(text))
+        raise SystemExit(STORE) from error
+
+
+@contextmanager
+def printing() -> Generator[None]:
+    """Around what is printed.
+
+    Raises:
+        Failure: it cannot be written: a disk is full, for one.
+        BrokenPipeError: nobody reads it any more.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        sys.stdout = nowhere()
+        raise Failure(STORE, f"What there is to print cannot be written: {safe(error)}.") from error
+
+
+def nowhere() -> TextIO:
+    """An output in place of one that is closed, or takes no more, so that nothing writes into that on exiting."""
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123
 
 
 def exit_code(error: BaseException) -> int | None:

@@ -6,13 +6,16 @@ The sample is found in the server's process only, by its PYTHONPATH.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
 
-PROVIDER, TTL = "TEST_PROVIDER_PORT", "TEST_TTL"
+PROVIDER = "TEST_PROVIDER_PORT"
+SETTINGS = ("ttl", "patience", "most")
+"""What a test sets, in the environment."""
 
 
 class RefusedError(Exception):
@@ -34,4 +37,5 @@ def create_app() -> Starlette:
     from web_service.app import create_app as service
     from web_service.runs import Settings
 
-    return service(Settings(pay=pay, ttl=float(os.environ[TTL]), poll=0.1, patience=5.0))
+    given: dict[str, Any] = {name: json.loads(os.environ[name]) for name in SETTINGS if name in os.environ}
+    return service(Settings(pay=pay, poll=0.1, **given))

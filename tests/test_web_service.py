@@ -6,126 +6,22 @@ The payment provider is the test itself, which so sees each effect, and can keep
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import signal
-import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
-
-from eventckpt import CheckpointEvent, StreamId
+from agent_framework import Executor, WorkflowBuilder, WorkflowContext, handler
 
 from .engines import Engine, SqliteEngine
-from .paying_service import PROVIDER, TTL
-from .projections.commands import PATIENCE, Worker, place
-from .projections.rig import Rig
+from .projections.commands import PATIENCE
 from .test_samples import SAMPLES
+from .web_servers import LIMITS, LOOK, Provider, Server, events, locked, sent, served, statuses
 
 pytestmark = pytest.mark.slow  # a process for each server
-
-LIND = {"X-User": "ms-lind"}
-LIMITS = ("--limit-concurrency", "200", "--timeout-graceful-shutdown", "20")
-LOOK = 0.02
-"""Seconds between two looks at another process, which has no event to wait for."""
-
-
-class Provider:
-    """Pays once for each id, and counts how often it was asked to."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.paid: dict[str, int] = {}
-        self.refuses = False
-        self.open = asyncio.Event()
-        self.open.set()
-        self._more = asyncio.Condition()
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        refund = (await reader.readline()).decode().strip()
-        async with self._more:
-            self.asked.append(refund)
-            self._more.notify_all()
-        gone = asyncio.ensure_future(reader.read())
-        held = asyncio.ensure_future(self.open.wait())
-        await asyncio.wait({gone, held}, return_when=asyncio.FIRST_COMPLETED)
-        if held.done() and not self.refuses:
-            self.paid[refund] = self.paid.get(refund, 0) + 1
-            writer.write(b"paid\n")
-        for each in (gone, held):
-            each.cancel()
-        writer.close()
-
-    async def was_asked(self, times: int) -> None:
-        async with asyncio.timeout(PATIENCE), self._more:
-            await self._more.wait_for(lambda: len(self.asked) >= times)
-
-
-class Server(Worker):
-    """The service in a process of its own."""
-
-    client: httpx.AsyncClient
-
-    async def get(self, path: str, **options: Any) -> httpx.Response:
-        return await self.client.get(path, headers=LIND, **options)
-
-    async def start(self, run_id: str | None = None, *, euros: int = 180, customer: str = "c-17") -> httpx.Response:
-        named = {} if run_id is None else {"id": run_id}
-        return await self.client.post("/runs", json={"customer": customer, "euros": euros, **named}, headers=LIND)
-
-    async def becomes(self, path: str, holds: Callable[[Any], bool], **options: Any) -> Any:
-        """What the service says, once it is as a test waits for."""
-        async with asyncio.timeout(PATIENCE):
-            while not holds(found := (await self.get(path, **options)).json()):  # noqa: ASYNC110 - another process
-                await asyncio.sleep(LOOK)
-        return found
-
-    async def asked(self, *, times: int = 1, **which: str) -> list[dict[str, Any]]:
-        """The inbox, once so many questions are in it."""
-        page = await self.becomes("/questions", lambda page: len(page["questions"]) == times, params=which)
-        return page["questions"]
-
-    async def stands(self, run_id: str, status: str) -> dict[str, Any]:
-        """The run, once it stands so."""
-        return await self.becomes(f"/runs/{run_id}", lambda run: run.get("status") == status)
-
-    async def answer(self, question: dict[str, Any], body: object = True, user: str = "mr-okafor") -> httpx.Response:
-        path = f"/runs/{question['run']}/answers/{question['request']}"
-        return await self.client.post(path, json=body, headers={"X-User": user})
-
-
-@asynccontextmanager
-async def served(engine: Engine, provider: Provider, *, ttl: float = 60) -> AsyncGenerator[Server]:
-    """A server over the engine's store, which a test may kill."""
-    listening = await asyncio.start_server(provider.serve, "127.0.0.1", 0)
-    store, settings = place(Rig(engine))
-    python_path = os.pathsep.join([str(SAMPLES), str(SAMPLES.parent), os.environ.get("PYTHONPATH", "")])
-    environment = {
-        "EVENTCKPT_STORE": store,
-        "PYTHONPATH": python_path,
-        PROVIDER: str(listening.sockets[0].getsockname()[1]),
-        TTL: str(ttl),
-    }
-    command = ("uvicorn", "--factory", "tests.paying_service:create_app", "--port", "0", *LIMITS)
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", *command, env={**os.environ, **settings, **environment}, stderr=asyncio.subprocess.PIPE
-    )
-    server = Server(process)
-    try:
-        said = await server.said("running on")
-        address = re.search(r"http://[\d.]+:\d+", said)
-        assert address, said
-        server.address = address[0]
-        async with httpx.AsyncClient(base_url=server.address, timeout=PATIENCE) as server.client, listening:
-            yield server
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await server.ended()
 
 
 @pytest.fixture
@@ -255,8 +151,87 @@ async def test_what_fails_is_noted_in_the_run_without_what_it_says_of_the_custom
     assert provider.asked == ["r-1", "r-2"]
 
 
+async def test_what_fails_after_an_answer_is_told_to_who_answered_and_is_not_tried_again(
+    engine: Engine, provider: Provider
+) -> None:
+    provider.refuses = True
+    async with served(engine, provider) as one, served(engine, provider) as other:
+        await one.start("r-1")
+        [question] = await one.asked()
+        said = await one.answer(question)
+        assert (said.status_code, said.json()["status"]) == (200, "failed")
+        assert said.json()["reason"].startswith("RefusedError at tests.paying_service:pay, line ")
+        assert (await other.answer(question)).status_code == 409, "the answer counts"
+
+        provider.refuses = False
+        await other.start("r-2", euros=20)
+        await one.stands("r-2", "done")
+        assert provider.asked == ["r-1", "r-2"]
+
+
+async def test_no_more_goes_on_at_once_than_may_whatever_it_is_that_goes_on(
+    sqlite_engine: Engine, provider: Provider
+) -> None:
+    runs = ["r-0", "r-1", "r-2"]
+    async with served(sqlite_engine, provider, most=2, patience=0.5) as server:
+        for run_id in runs:
+            await server.start(run_id)
+        first, second, third = [(await server.stands(run_id, "waiting"))["questions"][0] for run_id in runs]
+        provider.open.clear()
+        for number, question in enumerate((first, second), start=1):
+            assert (await server.heard(question)).status_code == 202
+            await provider.was_asked(number)
+
+        refused = await server.answer(third)
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+        assert (await server.start("small", euros=20)).status_code == 201, "it goes on when there is room"
+        assert (await server.get("/runs/r-2")).json()["questions"] == [third]
+        assert provider.asked == ["r-0", "r-1"]
+
+        provider.open.set()
+        assert (await server.heard(third)).status_code == 200
+        for run_id in (*runs, "small"):
+            await server.stands(run_id, "done")
+    assert provider.paid == dict.fromkeys((*runs, "small"), 1)
+
+
+async def test_what_is_not_on_record_is_never_said_to_be(
+    sqlite_engine: Engine, provider: Provider, tmp_path: Path
+) -> None:
+    async with served(sqlite_engine, provider, patience=0.5) as server:
+        await server.start("r-1")
+        [question] = await server.asked()
+        with locked(tmp_path / "checkpoints.db"):
+            for said in (await server.answer(question), await server.start("named"), await server.start()):
+                assert (said.status_code, said.headers["Retry-After"]) == (503, "1")
+            made: str = said.json()["id"]
+
+        for run_id in ("named", made):
+            assert (await server.start(run_id)).status_code in (200, 201), "by the id that it was told"
+        assert "is on record" in await server.said("The answer to")
+        assert (await server.answer(question)).status_code == 409
+        await server.stands("r-1", "done")
+    assert provider.paid == {"r-1": 1}
+
+
+async def test_an_answer_that_was_not_on_record_when_its_server_was_killed_may_be_given_again(
+    sqlite_engine: Engine, provider: Provider, tmp_path: Path
+) -> None:
+    async with served(sqlite_engine, provider, patience=0.5) as server:
+        await server.start("r-1")
+        [question] = await server.asked()
+        with locked(tmp_path / "checkpoints.db"):
+            assert (await server.answer(question)).status_code == 503
+            await server.killed()
+    async with served(sqlite_engine, provider) as again:
+        assert (await again.answer(question, body=False)).json()["result"] == "refused"
+    assert provider.asked == []
+
+
 # What is refused
 
+NO_TEXT = [b"\xff", b"\x80", b"c\xc3", b"\xc0\xaf", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", "é".encode("latin-1")]
+"""What is no UTF-8."""
 STARTS_NOTHING = [
     b"",
     b"not json",
@@ -267,6 +242,8 @@ STARTS_NOTHING = [
     b'{"customer": "", "euros": 20}',
     b'{"customer": " \\u2003", "euros": 20}',
     b'{"customer": "\\ud800", "euros": 20}',
+    *(b'{"customer": "%b", "euros": 20}' % text for text in NO_TEXT),
+    *(b'{"%b": "c-17"}' % text for text in NO_TEXT),
     b'{"customer": "' + b"c" * 101 + b'", "euros": 20}',
     b'{"customer": "c-17", "euros": "20"}',
     b'{"customer": "c-17", "euros": 0}',
@@ -277,11 +254,18 @@ STARTS_NOTHING = [
     b'{"customer": "c-17", "euros": 20, "id": "r-1\\n"}',
     b'{"customer": "c-17", "euros": 20, "id": ""}',
 ]
-ANSWERS_NOTHING = [b"", b"not json", b"null", b'"yes"', b"1", b"[true]", b'{"granted": true}', b"[" * 10_000]
-
-
-async def statuses(server: Server, path: str, bodies: list[bytes]) -> dict[bytes, int]:
-    return {body: (await server.client.post(path, content=body, headers=LIND)).status_code for body in bodies}
+ANSWERS_NOTHING = [
+    b"",
+    b"not json",
+    b"null",
+    b'"yes"',
+    b"1",
+    b"[true]",
+    b'{"granted": true}',
+    b"[" * 10_000,
+    b"9" * 10_000,
+]
+ANSWERS_NOTHING += [form % text for text in NO_TEXT for form in (b'"%b"', b'{"%b": true}', b'["%b"]', b"%b")]
 
 
 async def test_a_body_of_the_wrong_form_is_refused_before_anything_runs(
@@ -313,23 +297,22 @@ async def test_a_client_that_sends_no_more_is_told_so_while_others_are_served(se
     assert (await slow).startswith(b"HTTP/1.1 408 ")
 
 
-async def sent(server: Server, *, length: int, begins: bytes) -> bytes:
-    """All that is said to a client that begins a body, and only waits then, until it is no longer listened to."""
-    address = httpx.URL(server.address)
-    reader, writer = await asyncio.open_connection(address.host, address.port)
-    head = f"POST /runs HTTP/1.1\r\nHost: here\r\nX-User: slow\r\nContent-Length: {length}\r\n\r\n"
-    writer.write(head.encode() + begins)
-    async with asyncio.timeout(PATIENCE):
-        said = await reader.read()
-    writer.close()
-    return said
-
-
 async def test_who_does_not_say_who_they_are_gets_nothing(server: Server) -> None:
     for method, path in [("POST", "/runs"), ("GET", "/runs/r-1"), ("GET", "/questions"), ("POST", "/runs/r/answers/q")]:
-        for who in (b"", b"\xa0", b"u" * 101):
-            refused = await server.client.request(method, path, content=b"true", headers=[(b"X-User", who)])
-            assert refused.status_code == 401, (path, who)
+        for who, status in [("", 401), ("\xa0", 401), ("ü" * 101, 401), *((text, 400) for text in NO_TEXT)]:
+            name = who.encode() if isinstance(who, str) else who
+            refused = await server.client.request(method, path, content=b"true", headers=[(b"X-User", name)])
+            assert refused.status_code == status, (path, who)
+
+
+async def test_who_answered_is_kept_as_it_is_written_anywhere(server: Server) -> None:
+    for number, who in enumerate(("Jürgen", "李小龙", "Ω" * 100)):
+        await server.start(f"r-{number}")
+        run = await server.stands(f"r-{number}", "waiting")
+        for status in (200, 409):
+            said = await server.answer(run["questions"][0], user=who)
+            assert said.status_code == status
+        assert said.json()["first"]["by"] == who
 
 
 async def test_what_is_not_there_is_not_found(server: Server) -> None:
@@ -358,9 +341,36 @@ async def test_a_question_of_a_cancelled_run_counts_no_more(
     assert provider.asked == []
 
 
-async def events(engine: Engine, run_id: str) -> list[CheckpointEvent]:
-    """The run's log."""
-    return [header async for header in engine.open().headers(StreamId("refund", run_id))]
+@dataclass
+class Unknown:
+    """What the service has no class for."""
+
+
+class Elder(Executor):
+    """Asks as the clerk does, in a version of the workflow that the service was before."""
+
+    @handler
+    async def asks(self, about: str, ctx: WorkflowContext) -> None:
+        await ctx.request_info(about if about == "text" else Unknown(), bool, request_id="q")
+
+
+@pytest.mark.parametrize(("about", "status"), [("text", 200), ("what is not known", 503)])
+async def test_a_run_that_this_version_cannot_read_or_go_on_with_is_left_alone_and_says_so(
+    server: Server, sqlite_engine: Engine, about: str, status: int
+) -> None:
+    storage = sqlite_engine.storage(allowed_checkpoint_types=[f"{__name__}:Unknown"])
+    elder = WorkflowBuilder(start_executor=Elder(id="clerk"), name="refund").build()
+    await elder.run(about, checkpoint_storage=storage.for_run("r-1"))
+    [question] = await server.asked()
+    before = await events(sqlite_engine, "r-1")
+
+    refused = await server.answer(question)
+
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
+    assert "this version of the service" in refused.json()["error"]
+    assert (await server.get("/runs/r-1")).status_code == status
+    assert await events(sqlite_engine, "r-1") == before
+    await server.said(f"/runs/r-1/answers/{question['request']}: ")
 
 
 # Two servers, and servers that die
@@ -463,7 +473,6 @@ async def test_a_server_that_is_told_to_stop_lets_runs_end_and_leaves_nothing_to
         await server.said("Waiting for application shutdown")
         provider.open.set()
         assert await server.ended() in (0, -signal.SIGTERM)
-        assert not any("Traceback" in line for line in server.lines)
     async with served(engine, provider) as again:
         assert (await again.get("/runs/r-1")).json()["status"] == "done"
         await again.start("asks")

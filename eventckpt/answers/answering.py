@@ -7,18 +7,20 @@ what was answered in between is not answered again.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Generator, Mapping
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from agent_framework import CheckpointStorage, Workflow, WorkflowCheckpointException, WorkflowEvent, WorkflowRunResult
 
 from .. import settings
 from ..audit.preflight import built_workflow
-from ..errors import ResponseTypeError
+from ..errors import ResponseTypeError, WorkflowRunningError
 from ..events import MAX_RUN_ID, StreamId
-from ..storage import EventCheckpointStorage
+from ..storage import EventCheckpointStorage, RunCheckpointStorage
 from ..text import described, safe
-from .recording import OnRecord
+from .recording import OnRecord, Reached
 from .requests import Requests, Standing
 from .responses import Convert, WrongTypeError, checked, made_of_json
 
@@ -35,6 +37,7 @@ async def answer(
     actor: str | None = None,
     ttl: float = 60.0,
     wait: float = 0.0,
+    recording: bool = False,
 ) -> WorkflowRunResult:
     """Answer what a run asks, and go on with it: once, whoever else tries at the same time.
 
@@ -52,6 +55,8 @@ async def answer(
         actor: who answers, kept on what is written; None: that of the storage.
         ttl: seconds for which the claim is held without a sign of life; see `RunCheckpointStorage.claim`.
         wait: seconds to wait for a claim that somebody else holds.
+        recording: whether how the run goes on is annotated while it is claimed, as `RunCheckpointStorage.recording`
+            does it, so that whoever goes on with runs leaves one alone that failed.
 
     Returns:
         What the workflow gives: its outputs, and what it asks next.
@@ -62,13 +67,16 @@ async def answer(
         RunClaimedError: somebody else has the run; nothing was done.
         ClaimLostError: the claim was lost while the workflow ran, which was cancelled.
         RunNotFoundError: the workflow has no such run.
-        WorkflowCheckpointException: the workflow is running, or has another graph than the run.
+        AnswerMissingError: a functional workflow asks again what was answered before; nothing was recorded.
+        WorkflowRunningError: the workflow is running already; nothing was done.
+        WorkflowCheckpointException: the workflow has another graph than the run.
+        CheckpointEncodeError: a graph workflow's checkpoints cannot hold a response; nothing was done.
         CheckpointDecodeError, CheckpointStoreError: the run cannot be read.
         TypeError, ValueError: an argument is not of this kind.
         Exception: what the workflow raises. The claim is released.
     """
     answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 async def answer_from_json(
@@ -81,22 +89,25 @@ async def answer_from_json(
     actor: str | None = None,
     ttl: float = 60.0,
     wait: float = 0.0,
+    recording: bool = False,
 ) -> WorkflowRunResult:
     """`answer`, with responses that were read from JSON: each is made into the type that its request asks for.
 
     To a request for the approval of a tool call, `true` and `false` are answers.
     """
     answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
+
+
+_in_use: Final[set[int]] = set()
+"""By `id`, the workflows that answers are going on with in this process."""
 
 
 class _Ready(NamedTuple):
     """What the workflow is to be resumed with."""
 
-    checkpoint_id: str
+    standing: Standing
     responses: dict[str, Any]
-    pending: tuple[str, ...]
-    """Those that the run waits for; the others are answers of before."""
 
 
 class _Answering:
@@ -121,39 +132,56 @@ class _Answering:
                 f"workflow_name is {described(workflow_name)}, and the workflow's own name is {name!r}: another one "
                 f"cannot go on with run {run_id!r}. Nothing was done."
             )
+        self._is_graph = isinstance(self._workflow, Workflow)
         self._storage = storage
         self._stream = StreamId(name, run_id)
         self._convert = convert
         self._requests = Requests(storage, self._stream)
 
-    async def carry_out(self, *, actor: str | None, ttl: float, wait: float) -> WorkflowRunResult:
-        self._refuse_running()
-        await self._ready()
-        handle = self._storage.for_run(self._stream.run_id, workflow_name=self._stream.workflow_name, actor=actor)
-        async with handle.claim(ttl=ttl, wait=wait):
-            ready = await self._ready()
-            handle.answers(*ready.pending)
-            if not isinstance(self._workflow, Workflow):  # a functional one fails with its saves
-                return await self._resumed(ready, handle)
-            async with OnRecord(handle) as storage:
-                return await self._resumed(ready, storage)
+    async def carry_out(self, *, actor: str | None, ttl: float, wait: float, recording: bool) -> WorkflowRunResult:
+        settings.flag("recording", recording)
+        with self._alone():
+            await self._ready()
+            handle = self._storage.for_run(self._stream.run_id, workflow_name=self._stream.workflow_name, actor=actor)
+            async with handle.claim(ttl=ttl, wait=wait):
+                return await self._resumed(
+                    await self._ready(), handle, handle.recording() if recording else nullcontext()
+                )
         raise AssertionError("A claim ends with what its body gives.")
 
-    async def _resumed(self, ready: _Ready, storage: CheckpointStorage) -> WorkflowRunResult:
+    async def _resumed(
+        self, ready: _Ready, handle: RunCheckpointStorage, recording: AbstractAsyncContextManager[None]
+    ) -> WorkflowRunResult:
+        self._refuse_running()
+        if self._is_graph:
+            handle.answers(*ready.responses)
+            async with OnRecord(handle) as storage, recording:  # in this order: what is not on record has not failed
+                return await self._run(ready, storage)
+        checkpoint = ready.standing.checkpoint  # a functional workflow fails with its saves
+        before = partial(self._requests.answered_before, checkpoint.checkpoint_id)
+        async with recording:
+            reached = Reached(handle, ready.responses, checkpoint.pending_request_info_events, before)
+            return await self._run(ready, reached)
+        raise AssertionError("A recording hides no error.")
+
+    async def _run(self, ready: _Ready, storage: CheckpointStorage) -> WorkflowRunResult:
+        checkpoint_id = ready.standing.checkpoint.checkpoint_id
         return await self._workflow.run(
-            checkpoint_id=ready.checkpoint_id, checkpoint_storage=storage, responses=ready.responses
+            checkpoint_id=checkpoint_id, checkpoint_storage=storage, responses=ready.responses
         )
 
     async def _ready(self) -> _Ready:
         """What to resume with, as the run stands now."""
         standing = await self._requests.standing()
         self._refuse_another_graph(standing)
-        pending = tuple(request_id for request_id in self._responses if standing.pending(request_id) is not None)
+        has_pending = any(standing.pending(request_id) is not None for request_id in self._responses)
         made = {
-            request_id: self._made(request_id, response, await self._request(request_id, standing, bool(pending)))
+            request_id: self._made(request_id, response, await self._request(request_id, standing, has_pending))
             for request_id, response in self._responses.items()
         }
-        return _Ready(standing.checkpoint.checkpoint_id, made, pending)
+        if self._is_graph:
+            self._requests.refuse_unsaveable(standing, made)
+        return _Ready(standing, made)
 
     async def _request(self, request_id: str, standing: Standing, has_pending: bool) -> WorkflowEvent[Any] | None:
         """A request that may be answered; None where it is one of before, and what it asks for cannot be told.
@@ -165,8 +193,7 @@ class _Answering:
         if request is not None:
             return request
         asked = await self._requests.asked(request_id)
-        is_functional = not isinstance(self._workflow, Workflow)
-        if is_functional and has_pending and asked.asked_at is not None:
+        if not self._is_graph and has_pending and asked.asked_at is not None:
             return await self._requests.request(request_id, asked.asked_at)
         raise self._requests.refusal(request_id, asked, standing)
 
@@ -182,12 +209,23 @@ class _Answering:
                 request_id=request_id,
             ) from error
 
-    def _refuse_running(self) -> None:
+    @contextmanager
+    def _alone(self) -> Generator[None]:
+        """Around an answer: no other one goes on with the same workflow object meanwhile."""
+        key = id(self._workflow)
+        self._refuse_running(is_answering=key in _in_use)
+        _in_use.add(key)
+        try:
+            yield
+        finally:
+            _in_use.remove(key)
+
+    def _refuse_running(self, *, is_answering: bool = False) -> None:
         """The framework refuses a workflow that is running, too, but only when the run is claimed already."""
         is_active: Any = getattr(self._workflow, "_is_run_active", None)
         running: object = is_active() if callable(is_active) else getattr(self._workflow, "_is_running", False)
-        if running:
-            raise WorkflowCheckpointException(
+        if running or is_answering:
+            raise WorkflowRunningError(
                 f"Workflow {self._stream.workflow_name!r} is running, and cannot go on with run "
                 f"{self._stream.run_id!r} before that is over: build one for each run. Nothing was done."
             )

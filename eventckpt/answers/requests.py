@@ -7,10 +7,12 @@ a look at its end; only of a request that it does not wait for are its headers r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException, WorkflowEvent
+from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException, WorkflowEvent, WorkflowMessage
 
 from ..errors import RequestNotPendingError, RunNotFoundError
 from ..events import Answer, CheckpointEvent, RunInfo, StreamId
@@ -97,10 +99,28 @@ class Requests:
             if any(request.request_id == request_id for request in header.summary.pending_requests):
                 asked_at, answered = header, None
             if request_id in header.summary.answered_requests:
-                answered = header
+                answered = answered or header
         if answered is not None:
             return Asked("answered", await self._answer(request_id, answered), asked_at)
         return Asked("unknown" if asked_at is None else "expired", None, asked_at)
+
+    async def answered_before(self, checkpoint_id: str) -> set[str]:
+        """The requests that were answered on the way to a checkpoint, since the run began or was given new input."""
+        headers = {header.checkpoint_id: header for header in await headers_of(self._store, self._stream)}
+        answered: set[str] = set()
+        while (header := headers.pop(checkpoint_id, None)) is not None:
+            answered.update(header.summary.answered_requests)
+            checkpoint_id = header.previous_checkpoint_id or ""
+        return answered
+
+    def refuse_unsaveable(self, standing: Standing, responses: Mapping[str, Any]) -> None:
+        """Refuse responses that a checkpoint could not hold, in which they are saved before anything gets them.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointEncodeError: one is of this kind.
+        """
+        messages = {key: [WorkflowMessage(data=each, source_id=key)] for key, each in responses.items()}
+        self._looking.check(replace(standing.checkpoint, state={}, pending_request_info_events={}, messages=messages))
 
     async def request(self, request_id: str, asked_at: CheckpointEvent) -> WorkflowEvent[Any] | None:
         """A request as the run asked it; None where that checkpoint is gone, or cannot be read."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from collections.abc import Sequence
@@ -11,10 +12,14 @@ import msgspec
 import typer
 from agent_framework import WorkflowCheckpointException
 
+from .. import settings
 from ..answers import answer_from_json
-from ..audit import ANY_TYPE
+from ..audit import ANY_TYPE, CheckpointAudit
+from ..errors import CheckpointTypeNotAllowedError, RequestNotPendingError, ResponseTypeError, RunClaimedError
 from ..events import RunInfo, StreamId
+from ..exit_codes import exit_code
 from ..storage import EventCheckpointStorage
+from ..storage.claiming import LONGEST_CLAIM
 from ..text import cell, described, safe
 from .options import Actor, App, RunName, built
 from .render import standing
@@ -58,26 +63,62 @@ async def answer(
     """
     if ANY_TYPE in (allow or ()):
         raise Failure(USAGE, "--allow: no application allows all types; name those that its storages allow.")
-    if ttl <= 0:
-        raise Failure(USAGE, f"--ttl is a number of seconds, more than 0, not {ttl}.")
     responses = _responses(request, response, also or ())
+    _check(run, responses, ttl, wait)
     workflow = await built(app)
     audit = await session.audit(allow=allow, actor=actor, writes=True)
     stream = await audit.run(run, workflow_name=workflow.name)
     storage = EventCheckpointStorage(audit.store, allowed_checkpoint_types=allow, actor=actor)
     try:
         await answer_from_json(storage, stream.run_id, responses, workflow=workflow, ttl=ttl, wait=wait)
-    except WorkflowCheckpointException:
+    except (KeyboardInterrupt, RequestNotPendingError, ResponseTypeError, RunClaimedError):
         raise
-    except Exception as error:
-        raise Failure(FOUND_WRONG, f"The workflow failed: {type(error).__name__}: {safe(error)}") from error
-    _report(session, stream, list(responses), await audit.info(stream))
+    except BaseException as error:  # an executor may raise any
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise await _failure(error, audit, stream, responses) from error
+    try:
+        _report(session, stream, list(responses), await audit.info(stream))
+        session.out.flush()
+    except Failure as error:
+        raise Failure(error.code, f"The answer was given. {error}") from error
     return 0
+
+
+def _check(run: str, responses: dict[str, Any], ttl: float, wait: float) -> None:
+    """Whether the command line is right, before anything is opened."""
+    try:
+        settings.text("The run's id", run)
+        for request_id in responses:
+            settings.text("A request's id", request_id)
+        settings.number("--ttl", ttl, most=LONGEST_CLAIM)
+        settings.number("--wait", wait, most=LONGEST_CLAIM, zero=True)
+    except ValueError as error:
+        raise Failure(USAGE, str(error)) from error
+
+
+async def _failure(
+    error: BaseException, audit: CheckpointAudit, stream: StreamId, responses: dict[str, Any]
+) -> BaseException:
+    """What ends the command where the workflow did not go on to its end: it says whether the answer is on record."""
+    text = f"The workflow failed: {type(error).__name__}: {safe(error) or '-'}"
+    if isinstance(error, WorkflowCheckpointException):
+        text = str(error)
+    if isinstance(error, CheckpointTypeNotAllowedError):
+        text += f" Here that is --allow {error.type_key}."
+    try:
+        info = await audit.info(stream)
+    except WorkflowCheckpointException:
+        info = None
+    if info is not None and not any(each.request_id in responses for each in info.pending_requests):
+        text += f"{'' if text.endswith('.') else '.'} The answer is on record, and the run is {info.status}."
+    return Failure(exit_code(error) or FOUND_WRONG, text)
 
 
 def _responses(request: str, response: str, also: Sequence[str]) -> dict[str, Any]:
     """The answers that were given, by the request."""
-    given = {request: _parsed(sys.stdin.read() if response == "-" else response, "--json")}
+    given = {request: _parsed(_read() if response == "-" else response, "--json")}
     for text in also:
         other, equals, value = text.partition("=")
         if not equals:
@@ -85,9 +126,16 @@ def _responses(request: str, response: str, also: Sequence[str]) -> dict[str, An
         if other in given:
             raise Failure(USAGE, f"--also: request {described(other)} is answered twice.")
         given[other] = _parsed(value, "--also")
-    if not all(map(str.strip, given)):
-        raise Failure(USAGE, "A request has an id, and a blank one was given.")
     return given
+
+
+def _read() -> str:
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - it is, where it was closed
+        raise Failure(USAGE, "--json -: standard input is closed.")
+    try:
+        return sys.stdin.read()
+    except (OSError, ValueError) as error:
+        raise Failure(USAGE, f"--json -: standard input cannot be read: {safe(error)}.") from error
 
 
 def _parsed(text: str, option: str) -> Any:

@@ -23,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
+from ..exit_codes import Failure, nowhere, printing
 from ..text import cell, safe, safe_json, shortened
 
 __all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
@@ -50,12 +51,12 @@ class Output:
 
     def __init__(self, *, as_json: bool) -> None:
         self.as_json = as_json
-        self._out: TextIO = sys.stdout
+        self._out: TextIO = sys.stdout or nowhere()
         self._bytes: BinaryIO | None = getattr(self._out, "buffer", None)
         if hasattr(self._out, "reconfigure"):  # it may be of any encoding, and be given what that has no letters for
             cast(Any, self._out).reconfigure(errors="backslashreplace")
         self._console = Console(file=self._out, markup=False, highlight=False, emoji=False)
-        self._errors = Console(file=sys.stderr, markup=False, highlight=False, emoji=False)
+        self._errors = Console(file=sys.stderr or nowhere(), markup=False, highlight=False, emoji=False)
 
     @property
     def is_terminal(self) -> bool:
@@ -65,8 +66,9 @@ class Output:
         """A JSON object, where JSON was asked for."""
         if self.as_json:
             builtins = msgspec.to_builtins({"kind": kind, **fields})
-            self._out.write(safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)) + "\n")
-            self._out.flush()
+            with printing():
+                self._out.write(safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)) + "\n")
+                self._out.flush()
 
     def line(self, text: str = "", *, style: str = "") -> None:
         """A line of text, where text was asked for."""
@@ -83,9 +85,21 @@ class Output:
         self._errors.print(Text(f"eventckpt: {safe(text)}", style="red"), soft_wrap=True)
 
     def error(self, code: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
-        self.record("error", {"code": code, "message": text, **(fields or {})})
+        try:
+            self.record("error", {"code": code, "message": text, **(fields or {})})
+        except (Failure, BrokenPipeError):
+            self.complaint(text)
         if not self.as_json:
             self.complaint(text)
+
+    def flush(self) -> None:
+        """Have all that was printed written.
+
+        Raises:
+            Failure: it cannot be.
+        """
+        with printing():
+            self._out.flush()
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
         """Rows in columns: a table on a terminal, aligned text in a pipe."""
@@ -111,11 +125,12 @@ class Output:
         """Lines of JSON, in UTF-8 whatever the encoding of the output: they are to be read again."""
         for line in lines:
             text = safe_json(line.decode()) + "\n"
-            if self._bytes is None:
-                self._out.write(text)
-            else:
-                self._out.flush()
-                self._bytes.write(text.encode())
+            with printing():
+                if self._bytes is None:
+                    self._out.write(text)
+                else:
+                    self._out.flush()
+                    self._bytes.write(text.encode())
 
     @contextmanager
     def progress(self, what: str) -> Generator[Callable[[int], None], None, None]:
@@ -129,10 +144,11 @@ class Output:
             yield lambda count: progress.update(task, completed=count)
 
     def _write(self, text: str, style: str) -> None:
-        if self._console.is_terminal:
-            self._console.print(Text(safe(text), style=style), soft_wrap=True)
-        else:
-            self._out.write(safe(text) + "\n")
+        with printing():
+            if self._console.is_terminal:
+                self._console.print(Text(safe(text), style=style), soft_wrap=True)
+            else:
+                self._out.write(safe(text) + "\n")
 
 
 class Listing:

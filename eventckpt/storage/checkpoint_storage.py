@@ -113,6 +113,14 @@ class _Checkpoints:
         self._learn(workflow_name)
         return checkpoint_id
 
+    def check(self, checkpoint: WorkflowCheckpoint) -> None:
+        """Whether a checkpoint could be saved, as far as what it holds goes. Nothing is written.
+
+        Raises:
+            CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`.
+        """
+        self._core.writer.check(checkpoint)
+
     async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
         """The checkpoint with this id.
 

@@ -101,6 +101,10 @@ class Writer:
         """Who writes through a handle."""
         return self._actor if bound is None or bound.actor is None else bound.actor
 
+    def check(self, checkpoint: WorkflowCheckpoint) -> None:
+        """See `RunCheckpointStorage.check`."""
+        self._codec.encode(checkpoint)
+
     async def save(
         self, checkpoint: WorkflowCheckpoint, bound: Bound | None, *, traceparent: str | None = None
     ) -> Saved:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import asynccontextmanager, suppress
 from typing import Annotated, Any, Final, TypeVar
 from uuid import uuid4
 
 import msgspec
+from agent_framework import WorkflowCheckpointException
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -24,13 +26,16 @@ from eventckpt.errors import (
     ResponseTypeError,
     RunClaimedError,
     RunNotFoundError,
+    StoreUnavailableError,
 )
 from eventckpt.stores import ForeignPageError
 
-from .runs import IdTakenError, Runs, Settings, open_runs
+from .runs import BusyError, IdTakenError, Runs, Settings, open_runs
 from .workflows import Refund
 
 __all__ = ["create_app"]
+
+logger: Final = logging.getLogger("web_service")
 
 MOST_BYTES: Final = 16 * 1024
 """Of a body."""
@@ -79,7 +84,10 @@ async def start(request: Request) -> Response:
     user = user_of(request)
     asked = parsed(await body_of(request), Start)
     refund = Refund(asked.id or uuid4().hex, asked.customer, asked.euros)
-    info, is_new = await runs_of(request).start(refund, user=user)
+    try:
+        info, is_new = await in_time(request, runs_of(request).start(refund, user=user))
+    except CheckpointStoreError:
+        return refused(503, "whether it was begun is not known; try again, by this id", id=refund.id)
     return said(201 if is_new else 200, shown(info), Location=f"/runs/{refund.id}")
 
 
@@ -90,14 +98,21 @@ async def run(request: Request) -> Response:
 
 
 async def answered(request: Request) -> Response:
-    """Answer a question: 200 where the run has come to its end or to its next question, 202 where it goes on still."""
+    """Answer a question: 200 where the run has come to its end or to its next question; 202 where the answer is on
+    record, and the run goes on still."""
     user = user_of(request)
     response = parsed(await body_of(request), object)
     run_id, request_id = run_id_of(request), request.path_params["request_id"]
     if not request_id.strip():
         raise HTTPException(404, "there is no such request")
-    is_over = await runs_of(request).answer(run_id, request_id, response, user=user)
-    return said(200 if is_over else 202, await standing(request))
+    runs = runs_of(request)
+    is_over = await runs.answer(run_id, request_id, response, user=user)
+    if is_over:
+        return said(200, await standing(request))
+    with suppress(StoreUnavailableError):
+        if await in_time(request, runs.is_answered(run_id, request_id, user)):
+            return said(202, await standing(request))
+    raise HTTPException(503, "the answer is not on record as far as is known, and may still come to be; try again")
 
 
 async def questions(request: Request) -> Response:
@@ -110,7 +125,8 @@ async def questions(request: Request) -> Response:
     customer = given.get("customer")
     if customer is not None and not 1 <= len(customer.strip()) <= 100:
         raise HTTPException(400, "customer names one")
-    page = await runs_of(request).waiting(customer=customer, after=given.get("after"), limit=int(limit))
+    asked = runs_of(request).waiting(customer=customer, after=given.get("after"), limit=int(limit))
+    page = await in_time(request, asked)
     return said(200, {"questions": [each for info in page.runs for each in asked_by(info)], "after": page.after})
 
 
@@ -121,10 +137,10 @@ async def health(request: Request) -> Response:
 
 async def standing(request: Request) -> dict[str, object]:
     run_id, runs = run_id_of(request), runs_of(request)
-    info = await runs.info(run_id)
+    info = await in_time(request, runs.info(run_id))
     if info is None:
         raise HTTPException(404, "there is no such run")
-    return {**shown(info), "result": await runs.result(run_id)}
+    return {**shown(info), "result": await in_time(request, runs.result(run_id))}
 
 
 # What clients send
@@ -132,7 +148,10 @@ async def standing(request: Request) -> dict[str, object]:
 
 def user_of(request: Request) -> str:
     """Who asks. PUT REAL AUTHENTICATION HERE: anybody can send this header. What comes of it is kept in the log."""
-    user = request.headers.get("x-user", "").strip()
+    try:
+        user = request.headers.get("x-user", "").encode("latin-1").decode("utf-8").strip()  # ASGI tells it in latin-1
+    except UnicodeDecodeError:
+        raise HTTPException(400, "the header X-User is text in UTF-8") from None
     if not 1 <= len(user) <= 100:
         raise HTTPException(401, "the header X-User says who asks")
     return user
@@ -166,8 +185,21 @@ async def body_of(request: Request) -> bytes:
 def parsed(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise HTTPException(400, str(error)) from None
+
+
+async def in_time(request: Request, work: Awaitable[T]) -> T:
+    """What is asked of the store, unless it takes longer than a client is to wait.
+
+    Raises:
+        StoreUnavailableError: it does.
+    """
+    try:
+        async with asyncio.timeout(request.state.settings.patience):
+            return await work
+    except TimeoutError:
+        raise StoreUnavailableError("The store did not answer in time.") from None
 
 
 # What they get
@@ -248,6 +280,16 @@ async def unfit(_: Request, error: ResponseTypeError | ForeignPageError) -> Resp
     return refused(400, str(error))
 
 
+async def busy(_: Request, error: BusyError) -> Response:
+    return refused(503, "too many runs go on here; nothing was done; try again")
+
+
+async def unusable(request: Request, error: WorkflowCheckpointException) -> Response:
+    """Such as a run of another graph, or a state that is not to be read: another server's version may do."""
+    logger.warning("%s: %s: %s", request.url.path, type(error).__name__, error)
+    return refused(503, "this version of the service cannot go on with the run as it is stored")
+
+
 async def unavailable(_: Request, error: CheckpointStoreError) -> Response:
     """Without what it says: paths and endpoints are nobody's but the operator's."""
     return refused(503, "the store does not answer; try again")
@@ -267,5 +309,7 @@ REFUSALS: Final[dict[Any, Any]] = {
     RunNotFoundError: unknown,
     IdTakenError: taken,
     CheckpointStoreError: unavailable,
+    WorkflowCheckpointException: unusable,
+    BusyError: busy,
     ClientDisconnect: gone,
 }

@@ -11,8 +11,9 @@ import logging
 import os
 import socket
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from agent_framework import WorkflowCheckpointException
@@ -26,7 +27,7 @@ from projections import ChangeFeedProcessor, LatestProjection, ProcessorOptions,
 
 from .workflows import ALLOWED, NAME, Pay, Refund, build, pay_on_paper
 
-__all__ = ["IdTakenError", "Runs", "Settings", "open_runs"]
+__all__ = ["BusyError", "IdTakenError", "Runs", "Settings", "open_runs"]
 
 logger: Final = logging.getLogger("web_service")
 
@@ -45,13 +46,17 @@ class Settings:
     patience: float = 5.0
     """How long an answer waits for whoever has the run, and a client for what becomes of its answer."""
     most: int = 100
-    """Runs that go on at once in this process."""
+    """Runs that go on at once in this process, answered ones among them."""
     grace: float = 10.0
     """How long runs may go on when the service is told to stop."""
 
 
 class IdTakenError(Exception):
     """The id is that of another refund."""
+
+
+class BusyError(Exception):
+    """As many runs go on in this process as may. Nothing was done."""
 
 
 def tags_of(refund: Refund) -> dict[str, str]:
@@ -95,7 +100,7 @@ class Runs:
             actor=f"server {socket.gethostname()}-{os.getpid()}",
         )
         self._going_on: dict[str, asyncio.Task[None]] = {}
-        self._answering: set[asyncio.Task[None]] = set()
+        self._answering: dict[asyncio.Task[None], str] = {}
         self._watching = asyncio.create_task(self._watch())
 
     @property
@@ -136,20 +141,37 @@ class Runs:
         return await self._documents.page(RunFilter(NAME, tags=tags, waiting=True), after=after, limit=limit)
 
     async def answer(self, run_id: str, request_id: str, response: object, *, user: str) -> bool:
-        """Answer a question, and go on; whether that has come to its end, or to the next question, already.
+        """Answer a question, and go on; whether that has come to its end, or to the next question, already. Otherwise
+        `is_answered` tells whether the answer is on record by now.
 
         Raises:
-            RunNotFoundError, RequestNotPendingError, ResponseTypeError, RunClaimedError, ClaimLostError: see
-                `eventckpt.answer`.
+            BusyError: see there.
+            WorkflowCheckpointException: see `eventckpt.answer`.
         """
+        if self._is_full:
+            raise BusyError
         # In a task of its own: what was answered goes on, also where the client does not wait.
         task = asyncio.create_task(self._answer(run_id, request_id, response, user))
-        self._answering.add(task)
-        task.add_done_callback(self._has_answered)
-        done, _ = await asyncio.wait({task}, timeout=2 * self._settings.patience)
+        self._answering[task] = run_id
+        task.add_done_callback(self._answering.pop)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=2 * self._settings.patience)
+        finally:
+            if not task.done():
+                task.add_done_callback(partial(_tell, run_id, request_id))
         for each in done:
             each.result()
         return bool(done)
+
+    async def is_answered(self, run_id: str, request_id: str, user: str) -> bool:
+        """Whether the log has this user's answer."""
+        async with aclosing(self._audit.history(StreamId(NAME, run_id), desc=True)) as events:
+            async for event in events:
+                if request_id in event.summary.answered_requests:
+                    return event.actor == user
+                if any(request_id == each.request_id for each in event.summary.pending_requests):
+                    return False
+        return False
 
     # What goes on
 
@@ -189,20 +211,23 @@ class Runs:
                 actor=user,
                 ttl=settings.ttl,
                 wait=settings.patience,
+                recording=True,
             )
         except WorkflowCheckpointException:
             raise
-        except Exception as error:  # noqa: BLE001 - the workflow's own; the answer is there, and the run goes on with it
+        except Exception as error:
+            if not await self.is_answered(run_id, request_id, user):
+                raise
+            # The workflow's own: it is noted in the run, whose answer counts.
             logger.warning("Run %r failed with the answer to %r: %s", run_id, request_id, type(error).__name__)
 
-    def _has_answered(self, task: asyncio.Task[None]) -> None:
-        self._answering.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.info("An answer was refused, or another server goes on with it: %s", type(error).__name__)
+    @property
+    def _is_full(self) -> bool:
+        return len(self._going_on) + len(self._answering) >= self._settings.most
 
     def _go_on(self, run_id: str) -> None:
         """Go on with a run in the background, unless this process does already, or has enough to do."""
-        if run_id in self._going_on or len(self._going_on) >= self._settings.most:
+        if self._is_full or run_id in self._going_on or run_id in self._answering.values():
             return
         task = asyncio.create_task(self._resumed(run_id))
         self._going_on[run_id] = task
@@ -245,7 +270,7 @@ class Runs:
 
     async def _look(self) -> None:
         after: str | None = None
-        while len(self._going_on) < self._settings.most:
+        while not self._is_full:
             page = await self._documents.page(RunFilter(NAME, ["running"]), after=after)
             for each in page.runs:
                 self._go_on(each.run_id)
@@ -266,3 +291,14 @@ class Runs:
         for task in going_on:
             task.cancel()
         await asyncio.gather(self._watching, *going_on, return_exceptions=True)
+
+
+def _tell(run_id: str, request_id: str, task: asyncio.Task[None]) -> None:
+    """Say in the log what became of an answer that no client waited for."""
+    if task.cancelled():
+        became = "was interrupted: the log of the run tells whether it is on record"
+    elif error := task.exception():
+        became = f"was not given, or another server goes on with it: {type(error).__name__}"
+    else:
+        became = "is on record, and what it led to is over"
+    logger.warning("The answer to %r of run %r, which took long, %s", request_id, run_id, became)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from agent_framework import Workflow, WorkflowBuilder, WorkflowCheckpointException, WorkflowRunState
 
 from eventckpt import (
+    AnswerMissingError,
     CheckpointEvent,
     EventCheckpointStorage,
     RequestNotPendingError,
@@ -19,9 +21,11 @@ from eventckpt import (
     RunNotFoundError,
     SqliteEventStore,
     StoreFullError,
+    WorkflowRunningError,
     answer,
     answer_from_json,
 )
+from eventckpt.runs import fold
 
 from ..engines import Engine, SqliteEngine
 from .workflows import ALLOWED, NAME, RUN, Broken, Clerk, Paid, asked, functional, log, nested, refund, storage_on
@@ -143,7 +147,99 @@ async def test_a_functional_workflow_is_given_its_earlier_answers_again_and_each
     assert result.get_final_state() is WorkflowRunState.IDLE
     assert paid == [("shoes", True), ("hat", False)]
     answers = [(event.actor, event.summary.answered_requests) for event in await log(storage_on(engine))]
-    assert [each for each in answers if each[1]] == [("ann", ("may-shoes",)), ("bob", ("may-hat",))]
+    assert [each for each in answers if each[1]] == [("ann", ("may-shoes",)), ("bob", ("may-shoes", "may-hat"))]
+    with pytest.raises(RequestNotPendingError, match="answered by 'ann'"):
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(paid))
+
+
+ITEMS = ("shoes", "hat", "boots")
+
+
+@pytest.mark.parametrize("left_out", [ITEMS[:1], ITEMS[1:2], ITEMS[:2]], ids="+".join)
+async def test_an_answer_that_did_not_reach_the_function_is_not_on_record_and_its_question_stays_open(
+    engine: Engine, left_out: tuple[str, ...]
+) -> None:
+    await asked(engine, " ".join(ITEMS), functional)
+    given: dict[str, bool] = {}
+    for item in ITEMS[:2]:
+        given[f"may-{item}"] = True
+        await answer(storage_on(engine), RUN, given, workflow=functional(Paid()), actor="ann")
+    before, again = await log(storage_on(engine)), Paid()
+
+    some = {key: value for key, value in given.items() if key.removeprefix("may-") not in left_out}
+    with pytest.raises(AnswerMissingError, match=f"asks again for 'may-{left_out[0]}'") as refused:
+        await answer(storage_on(engine), RUN, {**some, "may-boots": True}, workflow=functional(again), actor="bob")
+
+    assert refused.value.request_ids == (f"may-{left_out[0]}",)
+    after = await log(storage_on(engine))
+    assert [event for event in after[len(before) :] if not event.is_claim] == []
+    assert again == []
+    result = await answer(storage_on(engine), RUN, {**given, "may-boots": True}, workflow=functional(again))
+    assert result.get_final_state() is WorkflowRunState.IDLE
+    assert again == [("boots", True)]
+
+
+async def test_a_function_that_is_given_new_input_asks_all_over_again(engine: Engine) -> None:
+    """What was answered of the input of before says nothing."""
+    for _ in range(2):
+        storage = storage_on(engine)
+        run = storage.for_run(RUN)
+        await run.get_latest(workflow_name=NAME)
+        await functional(Paid()).run("shoes hat", checkpoint_storage=run)
+        engine.settle()
+        paid = Paid()
+        await answer(storage_on(engine), RUN, {"may-shoes": True}, workflow=functional(paid))
+        await answer(storage_on(engine), RUN, {"may-shoes": True, "may-hat": True}, workflow=functional(paid))
+        assert paid == [("shoes", True), ("hat", True)]
+
+
+async def test_one_workflow_object_goes_on_with_one_run_at_a_time(engine: Engine) -> None:
+    runs = ("order-1", "order-2")
+    for run_id in runs:
+        await asked(engine, run_id=run_id)
+    storage, paid = storage_on(engine), Paid()
+    before = [len(await log(storage, run_id)) for run_id in runs]
+    shared = refund(paid)
+    results = await asyncio.gather(
+        *(answer(storage, run_id, {"may-shoes": True}, workflow=shared) for run_id in runs), return_exceptions=True
+    )
+    assert isinstance(results[1], WorkflowRunningError)
+    assert paid == [("shoes", True)]
+    assert len(await log(storage, runs[0])) > before[0]
+    assert len(await log(storage, runs[1])) == before[1]
+    await answer(storage, runs[1], {"may-shoes": True}, workflow=shared)
+    assert paid == [("shoes", True)] * 2
+
+
+async def test_a_workflow_that_begins_to_run_while_the_run_is_claimed_is_left_alone(engine: Engine) -> None:
+    await asked(engine)
+    busy = refund(Paid(), restored=lambda: asyncio.sleep(0))
+    running = busy.run("hat", stream=True)
+
+    class Starting(EventCheckpointStorage):
+        """Begins to run the workflow at the second look, which is under the claim."""
+
+        looks = 0
+
+        def for_run(self, *args: Any, **options: Any) -> Any:
+            handle = super().for_run(*args, **options)
+            get_latest = handle.get_latest
+
+            async def starting(**names: Any) -> Any:
+                self.looks += 1
+                if self.looks == 2:
+                    await anext(running)
+                return await get_latest(**names)
+
+            handle.get_latest = starting
+            return handle
+
+    storage = Starting(storage_on(engine).store, allowed_checkpoint_types=ALLOWED)
+    with pytest.raises(WorkflowRunningError):
+        await answer(storage, RUN, {"may-shoes": True}, workflow=busy)
+    assert [event for event in await log(storage) if event.summary.answered_requests] == []
+    async for _ in running:
+        pass
 
 
 async def test_an_answer_of_before_answers_nothing_by_itself_and_in_a_graph_nothing_at_all(engine: Engine) -> None:
@@ -180,6 +276,35 @@ async def test_what_the_workflow_raises_is_raised_and_the_run_is_free_again(engi
     engine.settle()
     async with storage_on(engine).for_run(RUN, workflow_name=NAME).claim():
         pass
+
+
+@every_kind
+@by_value_and_by_json
+async def test_how_a_run_goes_on_is_annotated_where_that_is_asked_for(
+    engine: Engine, build: Build, answering: Any
+) -> None:
+    for pay, outcome, reason in [(Broken(), "failed", "ZeroDivisionError at tests.answers"), (Paid(), "done", "")]:
+        await asked(engine, build=build, run_id=outcome)
+        with suppress(ZeroDivisionError):
+            await answering(
+                storage_on(engine), outcome, {"may-shoes": True}, workflow=build(pay), actor="ann", recording=True
+            )
+        engine.settle()
+        storage = storage_on(engine)
+        info = fold(events := await log(storage, outcome))
+        assert info is not None
+        assert (info.outcome, (info.reason or "").startswith(reason)) == (outcome, True)
+        assert (events[-1].actor, events[-1].claim is not None) == ("ann", True), "said while it is claimed"
+
+
+async def test_of_a_run_that_asks_more_or_whose_answer_was_refused_nothing_is_annotated(engine: Engine) -> None:
+    await asked(engine, "shoes hat")
+    storage = storage_on(engine)
+    await answer(storage, RUN, {"may-shoes": True}, workflow=refund(Paid()), recording=True)
+    for request_id, response in [("may-shoes", True), ("may-hat", "yes"), ("may-coat", True)]:
+        with pytest.raises((RequestNotPendingError, ResponseTypeError)):
+            await answer(storage, RUN, {request_id: response}, workflow=refund(Paid()), recording=True)
+    assert not any(event.annotation for event in await log(storage))
 
 
 def another_graph(pay: Callable[[str, bool], object]) -> Workflow:
@@ -224,7 +349,7 @@ async def test_a_workflow_that_is_running_is_left_alone(engine: Engine, build: B
     )
     await began.wait()
     before = await log(storage)
-    with pytest.raises(WorkflowCheckpointException, match="is running"):
+    with pytest.raises(WorkflowRunningError, match="is running"):
         await answer(storage, RUN, {"may-shoes": True}, workflow=busy)
     assert await log(storage) == before
     go_on.set()
@@ -243,6 +368,7 @@ async def test_a_workflow_that_is_running_is_left_alone(engine: Engine, build: B
         ({"ttl": 0}, "ttl"),
         ({"wait": -1}, "wait"),
         ({"actor": ""}, "actor"),
+        ({"recording": 1}, "recording"),
     ],
 )
 async def test_an_argument_of_another_kind_is_named_and_nothing_is_done(
@@ -290,9 +416,10 @@ class FullStore(SqliteEventStore):
         await super().append(event)
 
 
+@pytest.mark.parametrize("recording", [False, True])
 @pytest.mark.parametrize("build", [refund, nested], ids=lambda build: build.__name__)
 async def test_an_answer_that_cannot_be_recorded_is_not_acted_on_and_the_question_stays_open(
-    tmp_path: Path, build: Build
+    tmp_path: Path, build: Build, recording: bool
 ) -> None:
     engine = SqliteEngine(tmp_path / "store.db")
     await asked(engine, build=build)
@@ -300,8 +427,9 @@ async def test_an_answer_that_cannot_be_recorded_is_not_acted_on_and_the_questio
     async with FullStore(engine.path) as full:
         storage = EventCheckpointStorage(full, allowed_checkpoint_types=ALLOWED)
         with pytest.raises(StoreFullError):
-            await answer(storage, RUN, {"may-shoes": True}, workflow=build(paid))
+            await answer(storage, RUN, {"may-shoes": True}, workflow=build(paid), recording=recording)
     assert paid == []
+    assert not any(event.annotation for event in await log(storage_on(engine))), "it did not fail: it goes on to ask"
     task = asyncio.current_task()
     assert task is not None
     assert task.cancelling() == 0

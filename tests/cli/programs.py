@@ -36,6 +36,7 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["runs", "--count"]),
     ("eventckpt", ["runs", "--latest", "projection"]),
     ("eventckpt", ["info", "order-1"]),
+    ("eventckpt", ["inbox"]),
     ("eventckpt", ["history", "order-1"]),
     ("eventckpt", ["history", "order-1", "-o", "wide"]),
     ("eventckpt", ["show", "order-1@1"]),

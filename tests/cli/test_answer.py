@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler, response_handler
 
 from eventckpt import CheckpointEvent, EventCheckpointStorage, StreamId
 
-from ..engines import Engine
+from ..engines import Engine, SqliteEngine
 from .conftest import Cli
 
 HERE = __name__
+ROOT = Path(__file__).parents[2]
 WORKFLOW = "refund"
 paid: list[tuple[str, bool]] = []
+
+
+class Odd(BaseException):
+    """No `Exception`."""
+
+
+RAISES: dict[str, type[BaseException]] = {
+    "bomb": ZeroDivisionError,
+    "cancelled": asyncio.CancelledError,
+    "odd": Odd,
+}
 
 
 class Clerk(Executor):
@@ -28,8 +44,8 @@ class Clerk(Executor):
 
     @response_handler
     async def decided(self, item: str, approved: bool, ctx: WorkflowContext) -> None:
-        if item == "bomb":
-            raise ZeroDivisionError(item)
+        if item in RAISES:
+            raise RAISES[item](item)
         paid.append((item, approved))
         if item == "shoes":
             await ctx.request_info(7, str, request_id="remark")
@@ -94,6 +110,17 @@ REFUSED: list[tuple[str, list[str], int, str]] = [
     ("one twice", ["order-1", "may-hat", "--json", "true", "--also", "may-hat=true"], 2, "answered twice"),
     ("a blank request", ["order-1", " ", "--json", "true"], 2, "blank"),
     ("no ttl", ["order-1", "may-hat", "--json", "true", "--ttl", "0"], 2, "--ttl"),
+    ("a ttl that is no number", ["order-1", "may-hat", "--json", "true", "--ttl", "nan"], 2, "--ttl"),
+    ("a ttl of more than a day", ["order-1", "may-hat", "--json", "true", "--ttl", "100000"], 2, "--ttl"),
+    ("an endless wait", ["order-1", "may-hat", "--json", "true", "--wait", "inf"], 2, "--wait"),
+    ("a run of no Unicode", ["\udcff", "may-hat", "--json", "true"], 2, "not valid Unicode"),
+    ("a request of no Unicode", ["order-1", "\udcff", "--json", "true"], 2, "not valid Unicode"),
+    (
+        "another of no Unicode",
+        ["order-1", "may-hat", "--json", "true", "--also", "\udcff=true"],
+        2,
+        "not valid Unicode",
+    ),
     ("all types", ["order-1", "may-hat", "--json", "true", "--allow", "*"], 2, "--allow"),
     ("sessions", ["order-1", "may-hat", "--json", "true", "--turns"], 2, "--turns"),
     ("no such run", ["cart-1", "may-hat", "--json", "true"], 3, "No run of workflow 'refund' is called 'cart-1'"),
@@ -153,10 +180,57 @@ async def test_a_run_that_somebody_else_has_gets_code_6(engine: Engine, cli: Cli
         assert (paid, await log(engine)) == ([], before)
 
 
-async def test_a_workflow_that_fails_is_told_in_a_line_with_code_1(engine: Engine, cli: Cli) -> None:
-    await asked(engine, "bomb")
-    printed = await cli(*words("order-1", "may-bomb", "--json", "true"), code=1)
-    assert printed.err.splitlines() == ["eventckpt: The workflow failed: ZeroDivisionError: bomb"]
+@pytest.mark.parametrize("item", RAISES)
+async def test_whatever_a_workflow_raises_is_told_in_a_line_with_code_1_and_that_the_answer_is_on_record(
+    engine: Engine, cli: Cli, item: str
+) -> None:
+    await asked(engine, item)
+    printed = await cli(*words("order-1", f"may-{item}", "--json", "true"), code=1)
+    assert printed.err.splitlines() == [
+        f"eventckpt: The workflow failed: {RAISES[item].__name__}: {item}. The answer is on record, and the run is "
+        "running."
+    ]
+
+
+def build_nothing() -> Workflow:
+    raise Odd("no workflow")
+
+
+async def test_code_that_ends_the_program_while_it_builds_is_told_with_code_4(engine: Engine, cli: Cli) -> None:
+    await asked(engine, "hat")
+    printed = await cli(*words("order-1", "may-hat", "--json", "true", app="build_nothing"), code=4)
+    assert printed.err.splitlines() == ["eventckpt: Code of the application ended the program: Odd: no workflow."]
+    assert paid == []
+
+
+CLOSED: list[tuple[str, str, int, str, bool]] = [
+    ("standard input", "--json - <&-", 2, "standard input is closed", False),
+    ("standard input that is no text", "--json - <<< $'\\xff'", 2, "--json", False),
+    ("output", "--json true >&-", 0, "", True),
+    ("errors", "--json true 2>&-", 0, "", True),
+    ("full output", "--json true >/dev/full", 4, "The answer was given. What there is to print", True),
+    ("full output of JSON", "--json true --json-output >/dev/full", 4, "The answer was given. What there is", True),
+]
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "says", "is_given"), [row[1:] for row in CLOSED], ids=[row[0] for row in CLOSED]
+)
+async def test_an_input_or_output_that_is_closed_or_full_is_no_traceback(
+    tmp_path: Path, redirected: str, code: int, says: str, is_given: bool
+) -> None:
+    engine = SqliteEngine(tmp_path / "store.db")
+    await asked(engine, "hat")
+    command = f"{sys.executable} -m eventckpt.cli {' '.join(words('order-1', 'may-hat'))} {redirected}"
+    env = {**os.environ, "EVENTCKPT_STORE": str(engine.path), "PYTHONWARNINGS": "ignore"}
+    ended = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", command], env=env, capture_output=True, text=True, check=False, cwd=ROOT
+    )
+    assert ended.returncode == code
+    assert says in ended.stderr
+    assert len(ended.stderr.splitlines()) == (1 if says else 0)
+    assert any(event.summary.answered_requests for event in await log(engine)) is is_given
+    await engine.close()
 
 
 async def test_types_of_the_application_are_named_as_its_storages_name_them(engine: Engine, cli: Cli) -> None:

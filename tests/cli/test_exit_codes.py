@@ -99,6 +99,8 @@ def test_every_error_has_the_code_of_its_kind() -> None:
         "RunClaimedError": TAKEN,
         "RequestNotPendingError": TAKEN,
         "ResponseTypeError": USAGE,
+        "AnswerMissingError": USAGE,
+        "WorkflowRunningError": FOUND_WRONG,
         "UnsupportedFrameworkError": FOUND_WRONG,
         "StreamConflict": None,  # no command shows it: a fact that a storage turns into a conflict
     }

@@ -48,7 +48,7 @@ async def test_info_says_what_was_said_about_a_run_and_asks_nothing_of_one_that_
     engine.settle()
     shown = told((await cli("info", "order-1")).out)
     assert (shown["status"], "waits for" in shown) == ("cancelled", False)
-    assert shown["annotations"] == "cancelled: twice, customer=c-17, on hold"
+    assert shown["annotations"] == "cancelled (twice, customer=c-17, on hold)"
     assert shown["events"] == "3 of checkpoints, 1 others"
 
 

@@ -21,6 +21,7 @@ from eventckpt import (
     SqliteEventStore,
     StreamId,
 )
+from eventckpt.moments import order_of
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore, head_of
 from projections import ChangeFeedProcessor, LatestProjection, open_engine
@@ -52,9 +53,14 @@ async def test_runs_in_json_are_whole_run_documents(engine: Engine, cli: Cli) ->
         3,
         0,
     )
-    assert run["pending_requests"] == [
-        {"request_id": "q1", "source_executor_id": "clerk", "request_type": "builtins:str"}
-    ]
+    [asked] = run["pending_requests"]
+    assert order_of(asked.pop("asked_at")) == order_of(run["recorded_at"])
+    assert asked == {
+        "request_id": "q1",
+        "source_executor_id": "clerk",
+        "request_type": "builtins:str",
+        "response_type": "builtins:bool",
+    }
 
 
 async def test_runs_are_filtered_by_workflow_status_request_actor_and_time(engine: Engine, cli: Cli) -> None:

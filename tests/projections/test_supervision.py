@@ -33,6 +33,8 @@ SPECIAL: dict[str, Callable[[], Exception]] = {
         "late", stream=StreamId("source", "s"), expected_seq=1, head=None
     ),
     "ClaimLostError": lambda: errors.ClaimLostError("lost", stream=StreamId("w", "r"), epoch=2),
+    "RequestNotPendingError": lambda: errors.RequestNotPendingError("gone", request_id="q", state="expired"),
+    "ResponseTypeError": lambda: errors.ResponseTypeError("no bool", request_id="q"),
     "RunClaimedError": lambda: errors.RunClaimedError(
         "held", stream=StreamId("w", "r"), owner="me", expires_at="2026-01-01T00:00:00+00:00"
     ),

@@ -28,6 +28,7 @@ from eventckpt.testing import make_event
 from ..engine_of_0_1_0 import OldEventStore
 from ..engines import Engine
 from .checkpoints import WORKFLOW, checkpoint
+from .claim_door import Door
 from .claimants import RUN, DrivenStorage, Holding, Server, begun, held, log_of, saved_in
 
 pytestmark = pytest.mark.parametrize("engine", ["memory", "sqlite", "cosmos"], indirect=True)
@@ -253,10 +254,15 @@ async def test_whoever_waits_in_vain_is_refused_in_the_end(engine: Engine) -> No
 async def test_whoever_waits_as_long_as_a_dead_holders_claim_lasts_takes_over(engine: Engine) -> None:
     await begun(engine)
     dead = await held(Server(engine, "ann").run(), ttl=30)
-    bob = Server(engine, "bob")
+    door = Door(engine.open())
+    door.hangs_at = (1, "before")  # it is found to be held
+    bob = Server(engine, "bob", door)
     assert "waits so long (wait=30, --wait 30)" in str(await refused(Server(engine, "carl").run()))
     waiting = Holding(bob.run(), wait=30)
-    await bob.clock.until(lambda: bob.clock.now >= 1000 + 29)
+    await door.hanging.wait()
+    bob.clock.now += 5
+    door.goes_on.set()
+    await bob.clock.until(lambda: bob.clock.now >= 1000 + 34)
     assert not await log_is_claimed_by(engine, "bob")
     await bob.clock.until(lambda: log_is_claimed_by(engine, "bob"))
     assert await (await waiting.entered()).ended() is None
@@ -760,6 +766,21 @@ async def test_a_later_claim_is_met_by_whatever_was_written_under_it(engine: Eng
     assert run.forked_to is None
     assert isinstance(await holding.ended(), ClaimLostError)
     assert await other.ended() is None
+
+
+async def test_who_has_no_claim_meets_one_behind_which_0_1_0_has_deleted_something(engine: Engine) -> None:
+    await begun(engine)
+    other = await Server(engine, "bob").resumed()
+    run = await Server(engine, "ann").resumed()
+    async with run.claim() as claim:
+        root, last = await log_of(engine)
+        await engine.open().append(tombstone_after(root, Head(last.seq, last.digest), None))
+        engine.settle()
+        await other.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="b1"))
+        assert other.forked_to == "r~b1"
+        await run.save(checkpoint(checkpoint(checkpoint_id="root"), checkpoint_id="a1"))
+        claim.check()
+    assert run.forked_to is None
 
 
 def a1_event(log: list[CheckpointEvent]) -> CheckpointEvent:

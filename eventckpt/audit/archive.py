@@ -244,6 +244,8 @@ def _flaw_of_annotation(event: CheckpointEvent) -> str:
         return f"gives its run {len(said.tags)} tags, and a run has at most {MAX_TAGS}"
     if not all(1 <= len(text) <= MAX_TAG for tag in said.tags.items() for text in tag):
         return f"gives its run a tag that has not 1 to {MAX_TAG} characters"
+    if any("=" in name for name in said.tags):
+        return "gives its run a tag that has a '=' in its name"
     if said.reason is not None and (said.outcome is None or not 1 <= len(said.reason) <= MAX_REASON):
         return f"has a reason without an outcome, or one that has not 1 to {MAX_REASON:,} characters"
     return ""

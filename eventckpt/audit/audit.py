@@ -146,10 +146,10 @@ class CheckpointAudit:
         tag: tuple[str, str] | str | None = None,
         after: Question | None = None,
     ) -> AsyncGenerator[Question, None]:
-        """The questions that wait for an answer, the longest waiting first: of every run that is not cancelled, or of
-        those of a workflow, or with a `tag`; asked longer ago than `older_than`; with data of a `type`,
-        `"module:qualname"`; behind the question `after`. From the projection, which may be late; where that has no
-        document at all, from the log.
+        """The questions that wait for an answer, run by run, the run that waits longest first: of every run that is not
+        cancelled, or of those of a workflow, or with a `tag`; asked longer ago than `older_than`; with data of a
+        `type`, `"module:qualname"`; behind the question `after`. From the projection, which may be late; where that
+        has no document at all, from the log. Each comes once, whatever is answered meanwhile.
 
         Raises:
             TypeError, ValueError: an argument is not of its form.

@@ -1,4 +1,4 @@
-"""Which questions wait for an answer: those of all runs, the longest waiting first.
+"""Which questions wait for an answer: those of all runs, run by run, the run that waits longest first.
 
 From the projection, page by page: so many documents are read as questions are asked for. Where nothing ever filled one,
 as in an application that keeps its store to itself, from the log.
@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from heapq import heappop, heappush
-from itertools import count
-from typing import Final, NamedTuple, TypeAlias
+from itertools import islice
+from typing import Final, NamedTuple
 
 from .. import settings
 from ..errors import StoreNotFoundError
-from ..events import PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import MAX_TAG, MAX_TAGS, PendingRequest, RunInfo, RunStatus, StreamId
 from ..moments import NEVER, order_of
 from ..stores import AuditStore, RunFilter, RunPage, RunStore
-from ..text import described
+from ..stores.run_pages import Place, place_of
+from ..text import described, shortened
 from .runs import Filter, list_runs
 
 __all__ = ["Question", "inbox_of", "runs_asking"]
@@ -26,7 +26,8 @@ __all__ = ["Question", "inbox_of", "runs_asking"]
 _PAGE: Final = 100
 """Runs of a page: more than a screen shows."""
 
-_Order: TypeAlias = tuple[datetime, StreamId, int, int]
+_LONGEST: Final = 1_000
+"""Characters of a checkpoint's id, and of a time: more than the framework's have."""
 
 
 class Question(NamedTuple):
@@ -44,6 +45,8 @@ class Question(NamedTuple):
     """The checkpoint that waits."""
     asked_at: str
     """ISO 8601."""
+    waiting_since: str
+    """Since when the run waits, by its oldest question, in UTC: what the list is in the order of."""
 
 
 def runs_asking(
@@ -78,28 +81,41 @@ def _tags(tag: tuple[str, str] | str | None) -> dict[str, str]:
 
 
 async def inbox_of(store: AuditStore, which: RunFilter, after: Question | None) -> AsyncGenerator[Question, None]:
-    """The questions of the runs that fit, the longest waiting first; with `after`, those behind that one.
-
-    A run is in the order of its oldest question: a later one waits here until no run can come before it.
-    """
-    later: list[tuple[_Order, Question]] = []
-    met = count()  # a run that is written to meanwhile may come twice
-    async with aclosing(_runs(store, which)) as infos:
+    """The questions of the runs that fit, run by run, the one that waits longest first; with `after`, those behind that
+    one. Each is listed once: a run that is answered or written to meanwhile may be met again."""
+    met = {_key(after)} if after is not None else set()
+    async with aclosing(_runs(store, which, after)) as infos:
         async for info in infos:
-            reached = order_of(info.waiting_since), info.stream, -1, 0
-            while later and later[0][0] < reached:
-                yield heappop(later)[1]
-            for number, request in enumerate(info.pending_requests):
-                question = _question(info, request)
-                if _is_meant(which, question) and (after is None or _is_behind(info, number, after)):
-                    heappush(later, ((order_of(question.asked_at), info.stream, number, next(met)), question))
-    while later:
-        yield heappop(later)[1]
+            for question in _questions(info, after):
+                if _key(question) not in met and _is_meant(which, question):
+                    met.add(_key(question))
+                    yield question
 
 
-def _question(info: RunInfo, request: PendingRequest) -> Question:
-    at = info.asked_at(request)
-    return Question(info.stream, request, info.status, info.tags, info.seq, info.checkpoint_id or "", at)
+def _key(question: Question) -> tuple[StreamId, str]:
+    return question.stream, question.request.request_id
+
+
+def _questions(info: RunInfo, after: Question | None) -> list[Question]:
+    """Those of a run, the longest waiting first; of the run that `after` is of, the ones behind it.
+
+    What each repeats of its run is no more than a writer says of one, whatever a document has: they multiply it.
+    """
+    fits = (tag for tag in info.tags.items() if all(len(text) <= MAX_TAG for text in tag))
+    tags, since = dict(islice(fits, MAX_TAGS)), place_of(info, waiting=True).at
+    checkpoint_id = shortened(info.checkpoint_id or "", _LONGEST)
+    found = [
+        Question(info.stream, request, info.status, tags, info.seq, checkpoint_id, at, since)
+        for request in info.pending_requests
+        for at in [shortened(info.asked_at(request), _LONGEST)]
+    ]
+    found.sort(key=lambda question: order_of(question.asked_at))
+    if after is None or (info.stream, since) != (after.stream, after.waiting_since):
+        return found
+    ids = [question.request.request_id for question in found]
+    if after.request.request_id in ids:
+        return found[ids.index(after.request.request_id) + 1 :]
+    return [question for question in found if order_of(question.asked_at) >= order_of(after.asked_at)]
 
 
 def _is_meant(which: RunFilter, question: Question) -> bool:
@@ -108,22 +124,18 @@ def _is_meant(which: RunFilter, question: Question) -> bool:
     return which.asked_before is None or order_of(question.asked_at) < which.asked_before
 
 
-def _is_behind(info: RunInfo, number: int, after: Question) -> bool:
-    """Whether a question comes after one that was given; in its own run they are in order of their places."""
-    at, last = order_of(info.asked_at(info.pending_requests[number])), order_of(after.asked_at)
-    if (at, info.stream) != (last, after.stream):
-        return (at, info.stream) > (last, after.stream)
-    ids = [request.request_id for request in info.pending_requests]
-    return after.request.request_id not in ids or number > ids.index(after.request.request_id)
-
-
-async def _runs(store: AuditStore, which: RunFilter) -> AsyncGenerator[RunInfo, None]:
-    """The runs that fit, the longest waiting first."""
+async def _runs(store: AuditStore, which: RunFilter, after: Question | None) -> AsyncGenerator[RunInfo, None]:
+    """The runs that fit, the longest waiting first; with `after`, from its run on, if that waits as it did."""
     documents = store.run_store()
-    page = await _page(documents, which, None)
-    if not page.runs and page.after is None and await _is_empty(documents):
+    place = Place(after.waiting_since, after.stream, waiting=True) if after is not None else None
+    own = (await _documents(documents, after.stream)).get(after.stream) if after is not None else None
+    if own is not None and which.fits(own) and place_of(own, waiting=True) == place:
+        yield own
+    page = await _page(documents, which, place.token if place is not None else None)
+    if not page.runs and page.after is None and own is None and await _is_empty(documents):
         for info in await _of_the_log(store, which):
-            yield info
+            if place is None or place_of(info, waiting=True).order >= place.order:
+                yield info
         return
     while True:
         for info in page.runs:
@@ -136,10 +148,17 @@ async def _runs(store: AuditStore, which: RunFilter) -> AsyncGenerator[RunInfo, 
 async def _of_the_log(store: AuditStore, which: RunFilter) -> list[RunInfo]:
     async with aclosing(list_runs(store, None, Filter(which.workflow_name), None)) as infos:
         found = [info async for info in infos if which.fits(info)]
-    return sorted(found, key=lambda info: (order_of(info.waiting_since), info.stream))
+    return sorted(found, key=lambda info: place_of(info, waiting=True).order)
 
 
 # A store that is only looked at makes no place for documents: where there is none, no projector ever ran.
+
+
+async def _documents(documents: RunStore, stream: StreamId) -> dict[StreamId, RunInfo]:
+    try:
+        return await documents.get(stream)
+    except StoreNotFoundError:
+        return {}
 
 
 async def _page(documents: RunStore, which: RunFilter, after: str | None) -> RunPage:

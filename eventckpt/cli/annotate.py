@@ -25,9 +25,8 @@ async def annotate(
     reason: Annotated[str | None, typer.Option(help="Why, with --outcome only.")] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Set this tag, name=value. Repeat it.")] = None,
     untag: Annotated[list[str] | None, typer.Option(help="Take the tag of this name away. Repeat it.")] = None,
-    hold: Annotated[
-        bool | None, typer.Option("--hold/--no-hold", help="Whether nothing of it may be removed from here on.")
-    ] = None,
+    hold: Annotated[bool, typer.Option("--hold", help="Nothing of it may be removed from here on.")] = False,
+    no_hold: Annotated[bool, typer.Option("--no-hold", help="Lift that.")] = False,
     workflow: Workflow = None,
     actor: Actor = None,
 ) -> None:
@@ -35,13 +34,15 @@ async def annotate(
     tags: dict[str, Any] = tags_in(tag)
     if both := sorted(tags.keys() & set(untag or ())):
         raise Failure(USAGE, f"--tag and --untag of {both[0]!r}: give one of them.")
+    if hold and no_hold:
+        raise Failure(USAGE, "--hold and --no-hold: give one of them.")
     audit = await session.audit(actor=actor, writes=True)
     stream = await audit.run(run, workflow_name=workflow)
     said: dict[str, Any] = {
         "outcome": outcome,
         "reason": reason,
         "tags": tags | dict.fromkeys(untag or ()),
-        "hold": hold,
+        "hold": hold if hold or no_hold else None,
     }
     try:
         event = await audit.annotate(stream, **said)

@@ -27,6 +27,7 @@ _WIDE_COLUMNS: Final = [
     *map(Column, ("answer", "workflow", "executor", "status", "tags", "asked at", "checkpoint")),
 ]
 _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_LONGEST: Final = timedelta.max // timedelta(seconds=1)
 _OF_RUNS: Final = "Only runs ask questions; sessions have turns."
 
 
@@ -46,7 +47,7 @@ async def inbox(
         str | None, typer.Option("--output", "-o", help="wide: also what an answer must be, and of which run.")
     ] = None,
 ) -> None:
-    """List the questions that wait for an answer, the longest waiting first: of every run, whatever its status."""
+    """List the questions that wait for an answer, of any run: the run that waits longest first."""
     if output not in (None, "wide"):
         raise Failure(USAGE, f"--output is wide, not {output!r}.")
     tags = tags_in([tag] if tag is not None else None)
@@ -72,7 +73,7 @@ def _span(text: str | None) -> timedelta | None:
     found = re.fullmatch(r"([0-9]{1,9})([wdhms])", text)
     if found is None:
         raise Failure(USAGE, f"--older-than takes a span such as 30m, 12h, 7d or 2w, not {text!r}.")
-    return timedelta(seconds=int(found[1]) * _UNITS[found[2]])
+    return timedelta(seconds=min(int(found[1]) * _UNITS[found[2]], _LONGEST))
 
 
 def _fields(question: Question) -> dict[str, Any]:

@@ -68,13 +68,15 @@ def tags_in(given: list[str] | None) -> dict[str, str]:
     """Tags, each as name=value; the first = ends the name.
 
     Raises:
-        Failure: one has no name, or no value.
+        Failure: one has no name, or no value, or a name is given twice.
     """
     tags: dict[str, str] = {}
     for text in given or ():
         name, _, value = text.partition("=")
         if not name or not value:
             raise Failure(USAGE, f"--tag takes name=value, not {described(text)}.")
+        if name in tags:
+            raise Failure(USAGE, f"--tag gives {described(name)} twice: a run has one value of it.")
         tags[name] = value
     return tags
 

@@ -5,7 +5,7 @@ is, and conflicts with nobody.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, NamedTuple, cast, get_args
+from typing import Final, NamedTuple, get_args
 
 from .. import settings
 from ..chain import flaw_of, is_newer
@@ -14,12 +14,12 @@ from ..events import MAX_REASON, MAX_TAG, MAX_TAGS, Annotation, CheckpointEvent,
 from ..runs import carried, fold
 from ..stores import EventStore, head_of
 from ..stores.walks import headers_of
-from ..text import described, safe, shortened
+from ..text import described
 from .compose import annotation_after
 from .conflict import append_behind
 from .memory import EMPTY, Head
 
-__all__ = ["Change", "InForce", "annotate", "change_of", "in_force", "place_of"]
+__all__ = ["Change", "InForce", "annotate", "change_of", "in_force"]
 
 _NOTHING: Final = Annotation()
 
@@ -72,6 +72,10 @@ def change_of(
         settings.text("The name of a tag", name, longest=MAX_TAG)
         if value is not None:
             settings.text("The value of a tag", value, longest=MAX_TAG)
+            if "=" in name:
+                raise ValueError(
+                    f"The name of a tag has no '=', which ends it where tags are asked for: {described(name)}."
+                )
     if outcome is None and hold is None and not given:
         raise ValueError("Nothing is said about the run: give an outcome, tags, or hold.")
     return Change(outcome, reason, given, hold)
@@ -159,20 +163,6 @@ async def in_force(store: EventStore, stream: StreamId, seen: Head) -> InForce:
     if event.annotation is None and event.is_removal:
         return InForce(carried(fold(await headers_of(store, stream))) or _NOTHING, event.pruned, head)
     return InForce(event.annotation or _NOTHING, event.pruned, head, knows_outcome=event.seq == head.seq)
-
-
-def place_of(error: Exception, *, message: bool) -> str:
-    """What an exception is and where it was raised, without the path of any file: `ValueError at shop.workflows:charge,
-    line 41`; and what it says, if asked for."""
-    text = type(error).__qualname__
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is not None:
-        frame = trace.tb_frame
-        module = cast("object", frame.f_globals.get("__name__"))
-        text += f" at {module}:{frame.f_code.co_qualname}, line {trace.tb_lineno}"
-    return shortened(safe(f"{text}: {safe(error)}" if message else text), MAX_REASON)
 
 
 def _no_run(stream: StreamId) -> RunNotFoundError:

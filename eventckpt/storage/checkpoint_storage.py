@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Final, Literal, NamedTuple, Self, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
@@ -20,18 +20,19 @@ from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
 from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..errors import CheckpointConflictError, ClaimLostError, RunClaimedError, RunNotFoundError
+from ..errors import ClaimLostError
 from ..events import MAX_RUN_ID, Outcome, StreamId
 from ..log import logger_of
 from ..stores import EventStore
 from ..text import is_name, safe
 from . import telemetry, tracing
-from .annotations import change_of, place_of
+from .annotations import change_of
 from .claiming import LONGEST_CLAIM, MOST_WATCHED, Claims
 from .claims import RunClaim
 from .load import Reader
 from .memory import Bound, Memory
 from .payloads import BaseCache, Payloads
+from .recording import done, failed
 from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict, Writer
 from .summary import MAX_NAME, check_answers
@@ -96,6 +97,8 @@ class _Checkpoints:
                 span.saved(*saved)
             outcome = saved.outcome
         except Exception as error:
+            if self._bound is not None:
+                self._bound.refused = error
             self._report(checkpoint, error)
             if isinstance(error, ClaimLostError):
                 # The body of the claim is being cancelled. Here it is to end, if this is its task: a graph workflow
@@ -105,6 +108,8 @@ class _Checkpoints:
         finally:
             telemetry.saves.add(1, {"outcome": outcome})
             telemetry.save_duration.record(time.perf_counter() - started, {"outcome": outcome})
+        if self._bound is not None:
+            self._bound.refused = None
         self._learn(workflow_name)
         return checkpoint_id
 
@@ -249,7 +254,7 @@ class RunCheckpointStorage(_Checkpoints):
             outcome: how the run ended: "done", "failed" or "cancelled". It counts until the run's next checkpoint.
             reason: why, 1 to 1,000 characters; with an outcome only.
             tags: set those that are given, and take away those whose value is None; a run has at most 20, a name and a
-                value 1 to 256 characters each.
+                value 1 to 256 characters each, and a name no "=".
             hold: whether nothing of the run may be removed from here on.
 
         Raises:
@@ -271,9 +276,13 @@ class RunCheckpointStorage(_Checkpoints):
     async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
         """Around work on the run: how it ends is annotated. Where it raises an `Exception`, that is `failed`, with its
         type and the module, function and line that raised it; where it ends otherwise and the run waits for no
-        answer, `done`. A cancellation says nothing of the run, nor do a `CheckpointConflictError` and a claim that
-        somebody else has: then others go on with it. So they do where a claim was lost through this handle, inside or
-        outside of this, whatever is raised. Of a run without events there is nothing to say.
+        answer, `done`.
+
+        Nothing is said where others go on with the run: where this handle has lost a claim, or was refused its last
+        save or claim for another's sake, also if the work went on after that, as graph workflows do; or where a
+        `CheckpointConflictError` or `RunClaimedError` is raised, alone or among others. Nor where the work was
+        cancelled, or ended well and its last checkpoint was not saved, so that nobody knows what it asks. Of a run
+        without events there is nothing to say.
 
         Args:
             messages: also keep what the exception says, which may be of anybody's data.
@@ -285,30 +294,10 @@ class RunCheckpointStorage(_Checkpoints):
         settings.flag("messages", messages)
         try:
             yield
-        except (CheckpointConflictError, RunClaimedError):
-            raise
         except Exception as error:
-            try:
-                await self._record("failed", place_of(error, message=messages))
-            except Exception:
-                logger.exception("That work on run %r failed could not be annotated; it is raised", self.run_id)
+            await failed(self._core.writer, self._own, self._known_workflow(), error, message=messages)
             raise
-        await self._record("done", None)
-
-    async def _record(self, outcome: Outcome, reason: str | None) -> None:
-        if self._own.has_lost_claim:
-            return
-        change, name = change_of(outcome, reason, None, None), self._known_workflow()
-        if name is None:
-            logger.warning("How work on run %r ended is not annotated: no checkpoint told its workflow", self.run_id)
-            return
-        if outcome == "done":
-            run_id = self._own.execution(name).stream.run_id
-            latest, _ = await self._core.reader.newest_live(name, run_id)
-            if latest is not None and latest.summary.pending_requests:
-                return
-        with suppress(RunNotFoundError, ClaimLostError):
-            await self._core.writer.annotate(change, self._own.execution(name), self._own, as_holder=True)
+        await done(self._core.writer, self._core.reader, self._own, self._known_workflow())
 
     def _known_workflow(self) -> str | None:
         return self.workflow_name or self._own.workflow_name

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from ..clock import Clock
-from ..errors import CheckpointStoreError, ClaimLostError
+from ..errors import CheckpointStoreError, ClaimLostError, RunClaimedError
 from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
 from ..text import safe
@@ -74,7 +74,11 @@ class RunClaim:
         if body is None:
             raise RuntimeError("A claim is taken inside of a task.")
         head = await self._claims.head(self.stream)
-        self._hold = await self._claims.enter(self.stream, owner=self.owner, ttl=self._ttl, wait=self._wait)
+        try:
+            self._hold = await self._claims.enter(self.stream, owner=self.owner, ttl=self._ttl, wait=self._wait)
+        except RunClaimedError as error:
+            self._bound.refused = error
+            raise
         try:
             taken = await self._claims.append(self._hold, head, self._actor)
         except BaseException:

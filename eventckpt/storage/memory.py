@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakValueDictionary
 
-from ..errors import CheckpointStoreError
+from ..errors import CheckpointConflictError, CheckpointStoreError, RunClaimedError
 from ..events import CheckpointEvent, ForkPoint, Payload, StreamId
 from ..lru import Lru
 from .attempts import Attempts
@@ -234,6 +234,8 @@ class Bound:
         self.claim: RunClaim | None = None
         """The claim that is held through the handle."""
         self._has_lost_claim = False
+        self.refused: Exception | None = None
+        """Why the last save, or claim, was not made through the handle, which has not read since; None: it was."""
         self.answers: dict[str, None] = {}
         """Ids of the requests that the next event answers."""
         self._executions: Lru[str, Execution] = Lru(_WORKFLOWS)
@@ -263,7 +265,7 @@ class Bound:
 
     def claimed(self, claim: RunClaim, event: CheckpointEvent) -> None:
         """`event` took a claim for the handle. That is no read: what came before it and was not seen, is not seen."""
-        self.claim, self._has_lost_claim = claim, False
+        self.claim, self._has_lost_claim, self.refused = claim, False, None
         self.execution(event.workflow_name).deleted(event)
 
     def let_go(self, claim: RunClaim, *, is_lost: bool) -> None:
@@ -277,10 +279,11 @@ class Bound:
             self._has_lost_claim = True
 
     @property
-    def has_lost_claim(self) -> bool:
-        """Whether a claim was lost through the handle, which has neither read nor claimed since: how the run goes on is
-        others' business."""
-        return self._has_lost_claim or (self.claim is not None and self.claim.is_lost)
+    def is_others(self) -> bool:
+        """Whether the handle knows that others have gone on with the run, and has neither read nor claimed it since: a
+        claim was lost through it, or the last save or claim was refused for another's sake."""
+        has_lost_claim = self._has_lost_claim or (self.claim is not None and self.claim.is_lost)
+        return has_lost_claim or isinstance(self.refused, (CheckpointConflictError, RunClaimedError))
 
     def epoch(self, stream: StreamId) -> int:
         """That of the claim on a run that is held through the handle; 0: none is."""
@@ -296,7 +299,7 @@ class Bound:
 
     def was_read(self, execution: Execution) -> None:
         """Its run was read through the handle."""
-        self._has_lost_claim = False
+        self._has_lost_claim, self.refused = False, None
         self.goes_on(execution)
 
     def others(self, workflow_name: str, known_as: str | None) -> list[Execution]:

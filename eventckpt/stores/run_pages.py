@@ -34,6 +34,7 @@ __all__ = [
     "moment_at",
     "place_in",
     "place_of",
+    "text_at",
 ]
 
 MOST_RUNS: Final = 1000
@@ -214,14 +215,20 @@ def moment_at(since: int) -> datetime:
     return NEVER + timedelta(microseconds=min(max(0, since), _LAST))
 
 
+def text_at(moment: datetime) -> str:
+    """A time as a text that is in the order of times."""
+    return moment_at(microseconds(moment)).isoformat(timespec="microseconds")
+
+
 def mark_of(of: str | tuple[str, str]) -> str:
     """The line of text by which an engine finds runs with a tag, or with a question of a type. No text is in two."""
     return msgspec.json.encode(of).decode()
 
 
 def place_of(info: RunInfo, *, waiting: bool) -> Place:
-    """Where a run stands; with `waiting`, among those that wait."""
-    return Place(info.waiting_since if waiting else info.recorded_at, info.stream, waiting)
+    """Where a run stands; with `waiting`, among those that wait, by a text that is in the order of times."""
+    at = text_at(order_of(info.waiting_since)) if waiting else info.recorded_at
+    return Place(at, info.stream, waiting)
 
 
 def place_in(token: str | None, *, waiting: bool) -> Place | None:

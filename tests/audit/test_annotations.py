@@ -382,6 +382,7 @@ HOSTILE = {
     "an empty value": (Annotation(tags={"x": ""}), "a tag that has not"),
     "a long reason": (Annotation(outcome="done", reason="x" * 1_001), "a reason"),
     "an empty reason": (Annotation(outcome="done", reason=""), "a reason"),
+    "a tag whose name ends early": (Annotation(tags={"a=b": "c"}), "a '=' in its name"),
     "a reason for nothing": (Annotation(reason="why"), "a reason without an outcome"),
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, TypeAlias, cast
 
@@ -59,6 +61,14 @@ async def filled(engine: Engine, source: Source, *events: CheckpointEvent, **sai
     return CheckpointAudit(cast(AuditStore, engine.open()))
 
 
+async def islice_of(found: AsyncGenerator[Question, None], count: int) -> AsyncGenerator[Question, None]:
+    """So many, and no look at what comes then."""
+    for _ in range(count):
+        if (each := await anext(found, None)) is None:
+            return
+        yield each
+
+
 async def ids(audit: CheckpointAudit, **which: Any) -> list[str]:
     return [asked.request.request_id async for asked in audit.inbox(**which)]
 
@@ -68,7 +78,7 @@ def source(request: pytest.FixtureRequest) -> Source:
     return request.param
 
 
-async def test_every_question_is_listed_the_longest_waiting_first_whichever_run_asks_it(
+async def test_every_question_is_listed_run_by_run_the_run_that_waits_longest_first(
     engine: Engine, source: Source
 ) -> None:
     audit = await filled(
@@ -83,7 +93,7 @@ async def test_every_question_is_listed_the_longest_waiting_first_whichever_run_
         e=Annotation(outcome="cancelled"),
         f=Annotation(outcome="failed"),
     )
-    assert await ids(audit) == ["f1", "a1", "c1", "b1", "c2", "a2"]
+    assert await ids(audit) == ["f1", "a1", "a2", "c1", "c2", "b1"]
 
 
 async def test_a_question_says_what_is_known_of_it_and_of_its_run(engine: Engine, source: Source) -> None:
@@ -91,7 +101,9 @@ async def test_a_question_says_what_is_known_of_it_and_of_its_run(engine: Engine
     event = event_of("a", asked, running=True)
     audit = await filled(engine, source, event, a=Annotation(tags={"customer": "c-17"}))
     assert [each async for each in audit.inbox()] == [
-        Question(event.stream, asked, "running", {"customer": "c-17"}, 2, event.checkpoint_id, asked.asked_at)
+        Question(
+            event.stream, asked, "running", {"customer": "c-17"}, 2, event.checkpoint_id, asked.asked_at, asked.asked_at
+        )
     ]
 
 
@@ -104,7 +116,7 @@ async def test_only_the_questions_that_are_meant_are_listed(engine: Engine, sour
         event_of("c", question("c1", 2, "app:Choice")),
         c=Annotation(tags={"customer": "c-17", "a=b": "c=d"}),
     )
-    assert await ids(audit, workflow="orders") == ["a1", "a2", "c1", "a3"]
+    assert await ids(audit, workflow="orders") == ["a1", "a2", "a3", "c1"]
     assert await ids(audit, type="app:Choice") == ["a2", "c1"]
     assert await ids(audit, older_than=timedelta(days=4)) == ["a1", "a2", "b1"]
     assert await ids(audit, older_than=timedelta(days=4), type="app:Choice") == ["a2"]
@@ -138,6 +150,87 @@ async def test_many_runs_come_page_by_page(engine: Engine) -> None:
     engine.settle()
     audit = CheckpointAudit(cast(AuditStore, engine.open()))
     assert await ids(audit) == sorted(map(str, range(count)), key=lambda name: -(int(name) * 37 % count))
+
+
+async def test_to_go_on_behind_a_question_is_one_document_and_one_query_a_page_however_deep(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count = 450
+    store = cast(AuditStore, engine.open())
+    events = [event_of(f"run {each:03}", question(f"{each:03}", count - each)) for each in range(count)]
+    await store.append(events[0])
+    await store.run_store().put(*(cast(RunInfo, fold([event])) for event in events))
+    engine.settle()
+    store = cast(AuditStore, engine.open())
+    audit, asked = CheckpointAudit(store), list[str]()
+    for name in ("page", "get", "all", "is_empty"):
+        method = getattr(documents := type(store.run_store()), name)
+
+        def counted(self: object, *args: Any, _name: str = name, _method: Any = method, **options: Any) -> Any:
+            asked.append(_name)
+            return _method(self, *args, **options)
+
+        monkeypatch.setattr(documents, name, counted)
+    last: Question | None = None
+    listed: list[str] = []
+    while True:
+        asked.clear()
+        async with aclosing(audit.inbox(after=last)) as found:
+            page = [each async for each in islice_of(found, 40)]
+        assert asked == [*([] if last is None else ["get"]), "page"]
+        if not page:
+            break
+        last = page[-1]
+        listed += [each.request.request_id for each in page]
+    assert listed == [f"{each:03}" for each in range(count)]
+
+
+async def test_a_question_is_listed_once_however_its_run_is_answered_meanwhile(engine: Engine) -> None:
+    count = 230
+    store = cast(AuditStore, engine.open())
+    first = {each: question(f"{each} first", 900 - each) for each in range(count)}
+    later = {each: question(f"{each} later", 800 - each) for each in range(count)}
+    await store.append(event_of("run 0", first[0]))
+    documents = store.run_store()
+    infos = [cast(RunInfo, fold([event_of(f"run {each}", first[each], later[each])])) for each in range(count)]
+    await documents.put(*infos)
+    listed: list[Question] = []
+    async with aclosing(CheckpointAudit(store).inbox()) as found:
+        async for each in found:
+            listed.append(each)
+            if len(listed) == 50:
+                await documents.put(
+                    *(
+                        msgspec.structs.replace(info, seq=2, digest="2", pending_requests=(later[each],))
+                        for each, info in enumerate(infos)
+                        if each % 3 == 0
+                    )
+                )
+    ids = [each.request.request_id for each in listed]
+    assert len(ids) == len(set(ids))
+    assert {f"{each} later" for each in range(count)} <= set(ids), "who waited all the time is listed"
+    last = [each.request.request_id async for each in CheckpointAudit(store).inbox(after=listed[-1])]
+    assert last == []
+    behind = [each async for each in CheckpointAudit(store).inbox(after=listed[0])]
+    assert listed[0] not in behind, "its run waits since later by now"
+
+
+async def test_what_questions_repeat_of_their_run_is_bounded_whatever_its_document_says(engine: Engine) -> None:
+    asked = [question(f"{each}", 1) for each in range(2_000)]
+    info = msgspec.structs.replace(
+        cast(RunInfo, fold([event_of("a", *asked)])),
+        tags={f"{each}": "x" * 200 for each in range(50)} | {"huge": "x" * 100_000},
+        checkpoint_id="c" * 100_000,
+        timestamp="9" * 100_000,
+        pending_requests=tuple(msgspec.structs.replace(each, asked_at="") for each in asked),
+    )
+    store = cast(AuditStore, engine.open())
+    await store.append(event_of("a", *asked))
+    await store.run_store().put(info)
+    listed = [each async for each in CheckpointAudit(store).inbox()]
+    assert len(listed) == len(asked)
+    assert all(len(msgspec.json.encode(each)) < 10_000 for each in listed)
+    assert len(listed[0].tags) == 20
 
 
 async def test_a_projection_with_a_document_is_believed_and_an_empty_store_asks_nothing(engine: Engine) -> None:

@@ -81,6 +81,8 @@ async def test_runs_are_found_by_tag_and_by_several_statuses(engine: Engine, cli
         (["--tag", "=c-17"], "--tag takes name=value"),
         (["--tag", f"customer={'x' * 257}"], "1 to 256 characters"),
         (["--tag", "a=b", "--untag", "a"], "give one of them"),
+        (["--tag", "a=b", "--tag", "a=c"], "--tag gives 'a' twice"),
+        (["--hold", "--no-hold"], "--hold and --no-hold: give one of them"),
         (["--outcome", "done", "--turns"], "nothing is said about a session"),
     ],
 )
@@ -102,6 +104,7 @@ async def test_a_run_that_is_not_there_ends_with_3(engine: Engine, cli: Cli) -> 
 async def test_a_bad_tag_in_a_listing_ends_with_2(engine: Engine, cli: Cli) -> None:
     await graph_run(engine)
     assert "--tag takes name=value" in (await cli("runs", "--tag", "customer", code=2)).err
+    assert "--tag gives 'a' twice" in (await cli("runs", "--tag", "a=1", "--tag", "a=2", code=2)).err
 
 
 async def test_what_is_said_is_hostile_on_its_way_out(engine: Engine, cli: Cli) -> None:

@@ -100,6 +100,14 @@ async def test_what_is_no_option_of_it_is_refused_in_one_sentence(cli: Cli, word
     assert (await cli("inbox", *words, code=2)).out == ""
 
 
+@pytest.mark.parametrize("unit", "smhdw")
+async def test_no_span_is_too_long_to_be_asked_for(engine: Engine, cli: Cli, unit: str) -> None:
+    event = make_event(StreamId("orders", "asks nothing"), 1)
+    await engine.open().append(event)
+    engine.settle()
+    assert (await cli("inbox", "--older-than", f"999999999{unit}")).err.strip() == "No question waits so long."
+
+
 async def test_without_any_question_it_says_so(engine: Engine, cli: Cli) -> None:
     event = make_event(StreamId("orders", "asks nothing"), 1)
     await engine.open().append(sealed(msgspec.structs.replace(event, summary=Summary(), digest="")))

@@ -91,6 +91,7 @@ async def test_two_that_annotate_at_once_lose_nothing_of_each_other(engine: Engi
         ({"tags": {"a" * 257: "a"}}, "name of a tag has 1 to 256"),
         ({"tags": {"a": "a" * 257}}, "value of a tag has 1 to 256"),
         ({"tags": {"a": "\udfff"}}, "value of a tag is not valid Unicode"),
+        ({"tags": {"a=b": "a"}}, "name of a tag has no '='"),
         ({"tags": {1: "a"}}, "name of a tag is text"),
         ({"tags": {"a": 1}}, "value of a tag is text"),
         ({"tags": {f"t{n}": "a" for n in range(20)}}, "at most 20 tags, and would have 21"),

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import warnings
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Never
 
 import pytest
@@ -20,7 +22,16 @@ from agent_framework import (
     workflow,
 )
 
-from eventckpt import CheckpointConflictError, ClaimLostError, RunClaimedError, RunInfo, StoreUnavailableError, StreamId
+from eventckpt import (
+    CheckpointConflictError,
+    CheckpointEncodeError,
+    ClaimLostError,
+    RunCheckpointStorage,
+    RunClaimedError,
+    RunInfo,
+    StoreUnavailableError,
+    StreamId,
+)
 from eventckpt.runs import fold
 
 from ..engines import Engine
@@ -181,6 +192,94 @@ async def test_what_says_nothing_of_the_run_is_not_annotated(engine: Engine, err
     assert len(await history(engine.open(), "r")) == 1
 
 
+async def is_refused(engine: Engine, run: RunCheckpointStorage, how: str) -> None:
+    """Another one has gone on with the run, or claimed it, and a handle meets that."""
+    other = engine.storage().for_run("r")
+    theirs = await other.get_latest(workflow_name=WORKFLOW)
+    assert theirs is not None
+    mine = checkpoint(theirs, checkpoint_id="mine")
+    async with AsyncExitStack() as theirs_for_now:
+        if how.startswith("claimed"):
+            await theirs_for_now.enter_async_context(other.claim())
+        else:
+            await other.save(checkpoint(theirs, checkpoint_id="theirs"))
+        engine.settle()
+        if how == "claimed, and claims":
+            async with run.claim():
+                raise AssertionError("it is claimed")
+        await run.save(mine)
+
+
+@pytest.mark.parametrize("ends", ["well", "by itself", "in a group", "by another error"])
+@pytest.mark.parametrize("how", ["gone on with", "claimed, and saves", "claimed, and claims"])
+async def test_nothing_is_said_of_a_run_that_others_go_on_with_however_the_work_ends(
+    engine: Engine, how: str, ends: str
+) -> None:
+    run = engine.storage(on_conflict="raise").for_run("r")
+    await chain_of(run, 1)
+    engine.settle()
+    with suppress(CheckpointConflictError, RunClaimedError, ExceptionGroup, KeyError):
+        async with run.recording():
+            if ends == "in a group":
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(is_refused(engine, run, how))
+            with suppress(*([] if ends == "by itself" else [CheckpointConflictError, RunClaimedError])):
+                await is_refused(engine, run, how)
+                raise AssertionError("it is refused")
+            if ends == "by another error":
+                raise KeyError("of the application")
+    assert (await info_of(engine)).outcome is None
+
+
+async def test_a_group_of_errors_of_other_handles_says_nothing_and_one_without_them_that_it_failed(
+    engine: Engine,
+) -> None:
+    conflict = CheckpointConflictError("other", stream=StreamId(WORKFLOW, "r"), expected_seq=2, head=None)
+    run = engine.storage().for_run("r")
+    await chain_of(run, 1)
+    for errors in ([KeyError("k"), ExceptionGroup("inner", [conflict])], [KeyError("k"), ValueError("v")]):
+        assert (await info_of(engine)).outcome is None
+        with pytest.raises(ExceptionGroup):
+            async with run.recording():
+                raise ExceptionGroup("outer", errors)
+    assert (await info_of(engine)).outcome == "failed"
+
+
+async def test_a_handle_that_has_read_the_run_again_speaks_of_it_again(engine: Engine) -> None:
+    run = engine.storage(on_conflict="raise").for_run("r")
+    await chain_of(run, 1)
+    engine.settle()
+    async with run.recording():
+        with pytest.raises(CheckpointConflictError):
+            await is_refused(engine, run, "gone on with")
+        latest = await run.get_latest(workflow_name=WORKFLOW)
+        assert latest is not None
+        assert latest.checkpoint_id == "theirs"
+    assert (await info_of(engine)).outcome == "done"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+async def test_work_whose_last_checkpoint_was_not_saved_is_not_called_done_and_failed_where_it_failed(
+    engine: Engine, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = engine.storage().for_run("r")
+    [first] = await chain_of(run, 1)
+    last = checkpoint(first, state={"lock": threading.Lock()})
+    with caplog.at_level(logging.WARNING, "eventckpt"), suppress(KeyError):
+        async with run.recording():
+            with pytest.raises(CheckpointEncodeError):
+                await run.save(last)
+            if fails:
+                raise KeyError("k")
+    assert (await info_of(engine)).outcome == ("failed" if fails else None)
+    assert ("its last checkpoint was not saved" in caplog.text) is not fails
+    last.state.clear()
+    await run.save(last)
+    async with run.recording():
+        pass
+    assert (await info_of(engine)).outcome == "done"
+
+
 @pytest.mark.parametrize("workflow_name", [WORKFLOW, None])
 async def test_work_without_a_checkpoint_leaves_no_run_behind(engine: Engine, workflow_name: str | None) -> None:
     run = engine.storage().for_run("r", workflow_name=workflow_name)
@@ -203,10 +302,12 @@ async def test_a_store_that_fails_does_not_hide_why_the_work_failed(
         raise StoreUnavailableError("out of reach")
 
     monkeypatch.setattr(type(storage.store), "append", out_of_reach)
-    with caplog.at_level(logging.ERROR, "eventckpt"), pytest.raises(KeyError, match="the work"):
+    with caplog.at_level(logging.ERROR, "eventckpt"), pytest.raises(KeyError, match=PRIVATE):
         async with run.recording():
-            raise KeyError("the work")
-    assert "could not be annotated" in caplog.text
+            raise KeyError(PRIVATE)
+    assert "is not annotated: StoreUnavailableError at " in caplog.text
+    assert "out of reach" in caplog.text
+    assert PRIVATE not in caplog.text, "what the application says is nobody's but its own"
     with pytest.raises(StoreUnavailableError, match="out of reach"):
         async with run.recording():
             pass

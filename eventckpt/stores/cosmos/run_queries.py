@@ -14,9 +14,8 @@ from typing import Final, cast
 import msgspec
 
 from ...events import RunInfo, StreamId
-from ...moments import order_of
 from ..run_documents import counting
-from ..run_pages import Place, RunFilter, RunPage, aware, mark_of, microseconds, moment_at, place_of
+from ..run_pages import Place, RunFilter, RunPage, aware, mark_of, place_of, text_at
 from .container import Container
 from .items import Item
 
@@ -181,7 +180,7 @@ def _waiting_condition(name: str, which: RunFilter) -> tuple[str, dict[str, obje
     condition += f" AND LENGTH(c.waiting_since) = {_WRITTEN}"  # of any other length, somebody has written it
     if which.asked_before is not None:
         condition += " AND c.waiting_since < @before"
-        values["@before"] = _text_at(which.asked_before)
+        values["@before"] = text_at(which.asked_before)
     return condition, values
 
 
@@ -201,11 +200,7 @@ def found_by(document: Item) -> dict[str, object]:
 
 def _since(info: RunInfo) -> str:
     """When a run has begun to wait, as it stands beside its document."""
-    return _text_at(order_of(info.waiting_since))
-
-
-def _text_at(moment: datetime) -> str:
-    return moment_at(microseconds(moment)).isoformat(timespec="microseconds")
+    return place_of(info, waiting=True).at
 
 
 def _day(moment: datetime, further: timedelta) -> str:

@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from .. import settings
 from ..errors import StoreNotFoundError
 from ..events import MAX_TAG, MAX_TAGS, PendingRequest, RunInfo, RunStatus, StreamId
+from ..lru import Lru
 from ..moments import NEVER, order_of
 from ..stores import AuditStore, RunFilter, RunPage, RunStore
 from ..stores.run_pages import Place, place_of
@@ -25,6 +26,7 @@ __all__ = ["Question", "inbox_of", "runs_asking"]
 
 _PAGE: Final = 100
 """Runs of a page: more than a screen shows."""
+_MET: Final = 100_000  # questions of a walk that are remembered, so that none is listed again
 
 _LONGEST: Final = 1_000
 """Characters of a checkpoint's id, and of a time: more than the framework's have."""
@@ -83,12 +85,14 @@ def _tags(tag: tuple[str, str] | str | None) -> dict[str, str]:
 async def inbox_of(store: AuditStore, which: RunFilter, after: Question | None) -> AsyncGenerator[Question, None]:
     """The questions of the runs that fit, run by run, the one that waits longest first; with `after`, those behind that
     one. Each is listed once: a run that is answered or written to meanwhile may be met again."""
-    met = {_key(after)} if after is not None else set()
+    met: Lru[tuple[StreamId, str], bool] = Lru(_MET)
+    if after is not None:
+        met.put(_key(after), True)
     async with aclosing(_runs(store, which, after)) as infos:
         async for info in infos:
             for question in _questions(info, after):
-                if _key(question) not in met and _is_meant(which, question):
-                    met.add(_key(question))
+                if met.get(_key(question)) is None and _is_meant(which, question):
+                    met.put(_key(question), True)
                     yield question
 
 

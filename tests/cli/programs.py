@@ -35,6 +35,8 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["runs"]),
     ("eventckpt", ["runs", "--count"]),
     ("eventckpt", ["runs", "--latest", "projection"]),
+    ("eventckpt", ["inbox"]),
+    ("eventckpt", ["inbox", "-o", "wide", "--older-than", "1d"]),
     ("eventckpt", ["info", "order-1"]),
     ("eventckpt", ["inbox"]),
     ("eventckpt", ["history", "order-1"]),

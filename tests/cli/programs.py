@@ -38,7 +38,6 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["inbox"]),
     ("eventckpt", ["inbox", "-o", "wide", "--older-than", "1d"]),
     ("eventckpt", ["info", "order-1"]),
-    ("eventckpt", ["inbox"]),
     ("eventckpt", ["history", "order-1"]),
     ("eventckpt", ["history", "order-1", "-o", "wide"]),
     ("eventckpt", ["show", "order-1@1"]),

@@ -83,7 +83,7 @@ def _tags(tag: tuple[str, str] | str | None) -> dict[str, str]:
 async def inbox_of(store: AuditStore, which: RunFilter, after: Question | None) -> AsyncGenerator[Question, None]:
     """The questions of the runs that fit, run by run, the one that waits longest first; with `after`, those behind that
     one. Each is listed once: a run that is answered or written to meanwhile may be met again."""
-    met = {_key(after)} if after is not None else set()
+    met: set[tuple[StreamId, str]] = {_key(after)} if after is not None else set()
     async with aclosing(_runs(store, which, after)) as infos:
         async for info in infos:
             for question in _questions(info, after):

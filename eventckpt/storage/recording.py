@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import cast
+from typing import Final, cast
 
 from ..errors import CheckpointConflictError, ClaimLostError, RunClaimedError, RunNotFoundError
 from ..events import MAX_REASON
@@ -16,9 +16,9 @@ from .save import Writer
 
 __all__ = ["done", "failed"]
 
-logger = logger_of(__name__)
+logger: Final = logger_of("eventckpt")
 
-_ENDED = "How work on run %r ended is not annotated: %s"
+_ENDED: Final = "How work on run %r ended is not annotated: %s"
 
 
 async def failed(writer: Writer, own: Bound, workflow_name: str | None, error: Exception, *, message: bool) -> None:

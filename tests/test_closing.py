@@ -115,7 +115,7 @@ ROOT = Path(__file__).parent.parent
 SOURCES = [*ROOT.glob("eventckpt/**/*.py"), *ROOT.glob("projections/**/*.py")]
 
 
-CANCELLING = {"claims", "recording"}
+CANCELLING = {"claims", "on_record"}
 """These hold nothing that closes: they take back the cancellation of their body that they asked for. That an error of
 the body goes first is held by `tests/storage/test_claims.py` and `tests/answers/test_holders.py`."""
 

@@ -20,7 +20,7 @@ from ..errors import ResponseTypeError, WorkflowRunningError
 from ..events import MAX_RUN_ID, StreamId
 from ..storage import EventCheckpointStorage, RunCheckpointStorage
 from ..text import described, safe
-from .recording import OnRecord, Reached
+from .on_record import OnRecord, Reached
 from .requests import Requests, Standing
 from .responses import Convert, WrongTypeError, checked, made_of_json
 

@@ -16,7 +16,7 @@ from .engines import CosmosEngine, Engine, SqliteEngine
 
 PATIENCE: Final = 120
 """Seconds for which nothing is waited longer: on a machine that does other things, too."""
-TTL: Final = 3.0
+TTL: Final = 4.0
 """Seconds for which such a process holds a claim without a sign of life."""
 
 

@@ -429,7 +429,7 @@ async def test_a_run_whose_server_is_killed_in_the_middle_of_a_step_goes_on_when
     engine: Engine, provider: Provider
 ) -> None:
     provider.open.clear()
-    async with served(engine, provider, ttl=2) as server:
+    async with served(engine, provider, ttl=4) as server:
         await server.start("asks")
         [question] = await server.asked()
         answering = asyncio.create_task(server.answer(question))
@@ -440,7 +440,7 @@ async def test_a_run_whose_server_is_killed_in_the_middle_of_a_step_goes_on_when
             await answering
     provider.open.set()
 
-    async with served(engine, provider, ttl=2) as again:
+    async with served(engine, provider, ttl=4) as again:
         for run_id in ("asks", "pays"):
             assert (await again.stands(run_id, "done"))["result"] == "paid"
         assert (await again.answer(question)).status_code == 409, "that it was answered outlived the server"
@@ -449,7 +449,7 @@ async def test_a_run_whose_server_is_killed_in_the_middle_of_a_step_goes_on_when
 
 async def test_a_run_whose_server_is_killed_goes_on_at_another_one(engine: Engine, provider: Provider) -> None:
     provider.open.clear()
-    async with served(engine, provider, ttl=2) as one, served(engine, provider, ttl=2) as other:
+    async with served(engine, provider, ttl=4) as one, served(engine, provider, ttl=4) as other:
         await one.start("r-1", euros=20)
         await one.start("waits")
         await provider.was_asked(1)

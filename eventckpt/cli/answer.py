@@ -70,7 +70,7 @@ async def answer(
     stream = await audit.run(run, workflow_name=workflow.name)
     storage = EventCheckpointStorage(audit.store, allowed_checkpoint_types=allow, actor=actor)
     try:
-        await answer_from_json(storage, stream.run_id, responses, workflow=workflow, ttl=ttl, wait=wait)
+        await answer_from_json(storage, stream.run_id, responses, workflow=workflow, ttl=ttl, wait=wait, recording=True)
     except (KeyboardInterrupt, RequestNotPendingError, ResponseTypeError, RunClaimedError):
         raise
     except BaseException as error:  # an executor may raise any

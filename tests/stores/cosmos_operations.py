@@ -170,4 +170,4 @@ async def fill(emulator: CosmosEmulator) -> None:
 
 def hurry(store: CosmosEventStore, seconds: float) -> None:
     """Give the operations of a store that was opened with more another `timeout`: opening is not to be hurried."""
-    store._connections.timeout = seconds
+    store._connections.timeout = store._sessions._connections.timeout = seconds

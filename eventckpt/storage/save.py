@@ -121,7 +121,8 @@ class Writer:
             if execution.outage is not None and execution.outage is not outage:
                 raise _not_tried(draft, execution.outage)
             answers = tuple(bound.answers) if bound is not None else ()
-            draft = msgspec.structs.replace(draft, summary=answering(draft.summary, answers))
+            if answers:
+                draft = msgspec.structs.replace(draft, summary=answering(draft.summary, answers))
             save = _Save(draft, raw, execution, bound)
             if save.claim is not None:
                 save.claim.check()

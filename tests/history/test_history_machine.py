@@ -3,43 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 import uuid
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, Phase, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from eventckpt import CosmosEventStore, SqliteEventStore
 
 from ..conftest import cosmos_account
 from ..cosmos_emulator import Switches
 from ..engines import COSMOS_DATABASE
+from ..storage.playing import LONG, play_all
 from .history_machine import HistoryMachine
 
 pytestmark = pytest.mark.slow  # thousands of calls
 
-LONG = os.environ.get("EVENTCKPT_TEST_STEPS") == "long"
-"""Set by `make soak`."""
-
 
 def play(machine: type[HistoryMachine], plays: int) -> None:
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=plays * (10 if LONG else 1),
-            stateful_step_count=25,
-            deadline=None,
-            derandomize=not LONG,
-            database=None,
-            phases=[Phase.generate],
-            report_multiple_bugs=False,
-            print_blob=True,
-            suppress_health_check=list(HealthCheck),
-        ),
-    )
+    play_all(machine, plays=plays * (10 if LONG else 1), steps=25)
     assert machine.steps > 20 * plays
 
 

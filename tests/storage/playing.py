@@ -33,20 +33,27 @@ class Machine(RuleBasedStateMachine):
     """Steps so far, over all plays."""
 
 
-def play(machine: type[Machine], steps: int) -> None:
-    """At least so many steps, the same ones each time unless it is the long form."""
-    plays = settings(
-        max_examples=steps // 30,  # some plays are shorter than they may be
-        stateful_step_count=STEPS,
-        deadline=None,
-        derandomize=not LONG,
-        database=None,
-        phases=[Phase.generate],
-        report_multiple_bugs=False,
-        print_blob=True,
-        suppress_health_check=list(HealthCheck),
+def play_all(machine: type[RuleBasedStateMachine], *, plays: int, steps: int) -> None:
+    """So many plays of so many steps each, the same ones each time unless it is the long form."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=plays,
+            stateful_step_count=steps,
+            deadline=None,
+            derandomize=not LONG,
+            database=None,
+            phases=[Phase.generate],
+            report_multiple_bugs=False,
+            print_blob=True,
+            suppress_health_check=list(HealthCheck),
+        ),
     )
-    run_state_machine_as_test(machine, settings=plays)
+
+
+def play(machine: type[Machine], steps: int) -> None:
+    """At least so many steps."""
+    play_all(machine, plays=steps // 30, steps=STEPS)  # some plays are shorter than they may be
     assert machine.taken >= steps
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -39,3 +40,13 @@ def ids(items: list[dict[str, Any]]) -> list[str]:
 
 def last(emulator: CosmosEmulator, kind: str) -> Any:
     return [record for record in emulator.requests if record.kind == kind][-1]
+
+
+async def checks_of_the_account() -> None:
+    """Until the SDK has looked at the account's addresses, which it does in the background of the first requests.
+
+    Only then is nothing under way whose token could end by a clock that a test moves.
+    """
+    names = {"_refresh_database_account_and_health", "_endpoints_health_check"}
+    tasks = [task for task in asyncio.all_tasks() if getattr(task.get_coro(), "__name__", "") in names]
+    await asyncio.gather(*tasks)

@@ -39,6 +39,7 @@ from tests.cosmos_emulator.roles import (
     Role,
     Scope,
 )
+from tests.emulator.sdk import checks_of_the_account
 
 WHO = "7e1a6f0c-0000-4000-8000-000000000001"
 PLACE = "/dbs/shop/colls/one"
@@ -208,6 +209,7 @@ async def test_the_sdk_asks_for_a_token_of_the_account_and_keeps_it_until_it_end
         await container.create_item({"id": "1", "pk": "a"})
         host = emulator.endpoint.removeprefix("https://").rpartition(":")[0].strip("[]")
         assert credential.inner.asked == [f"https://{host}/.default"]
+        await checks_of_the_account()
         clock.now += 600
         await container.read_item("1", "a")
     assert len(credential.inner.asked) == 2

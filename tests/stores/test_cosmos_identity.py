@@ -27,6 +27,7 @@ from projections import open_engine
 
 from ..cosmos_emulator.clock import Clock
 from ..cosmos_emulator.roles import CONTRIBUTOR, CREATE, READ_METADATA, READER
+from ..emulator.sdk import checks_of_the_account
 from . import test_cosmos_conformance
 from .identities import DATABASE, EVENTS, LEASES, PROJECTIONS, IdentityAccount, identity_account, role
 
@@ -137,6 +138,7 @@ async def test_a_token_is_asked_for_once_an_hour_and_never_on_the_event_loop(
                 event = make_event(STREAM, 3 * hour + minute + 1, previous=previous)
                 await store.append(event)
                 previous = event
+            await checks_of_the_account()
             clock.now += HOUR
         assert len([header async for header in store.headers(STREAM)]) == 9
     assert len(threads) == 4
@@ -160,6 +162,7 @@ async def test_a_token_that_ends_between_the_parts_and_the_event_is_replaced_in_
     account.emulator.faults.delay(until=go_on, applied=True, kind="upsert_item", where=is_last)
     append = asyncio.create_task(store.append(event))
     await done.wait()
+    await checks_of_the_account()
     tokens = len(account.identity.directory.minted)
     clock.now += HOUR
     go_on.set()

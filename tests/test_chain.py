@@ -9,7 +9,18 @@ import pytest
 
 from eventckpt import CheckpointEvent
 from eventckpt.chain import digest_of, sealed
-from eventckpt.events import Annotation, ForkPoint, Migration, Payload, PendingRequest, Pruned, Summary, Turn
+from eventckpt.events import (
+    Annotation,
+    ForkPoint,
+    Migration,
+    Payload,
+    PendingRequest,
+    Pruned,
+    Removal,
+    RemovedRun,
+    Summary,
+    Turn,
+)
 
 OLDEST = CheckpointEvent(
     type="checkpoint",
@@ -70,6 +81,13 @@ EVENT = msgspec.structs.replace(
     annotation=Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True, carried=True),
     claim=7,
     traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+    closes=True,
+    removal=Removal(
+        runs=(RemovedRun(run_id="r9", seq=8, digest="fe"),),
+        reason="done for 30 days",
+        archive="a.jsonl",
+        archive_sha256="dc",
+    ),
 )
 """The same, with the fields that were added since."""
 

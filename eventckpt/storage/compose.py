@@ -17,12 +17,14 @@ from ..chain import sealed
 from ..errors import CheckpointEncodeError
 from ..events import (
     FIRST_SCHEMA,
+    REMOVALS,
     SCHEMA_OF_SECOND_DELTAS,
     SCHEMA_OF_SESSIONS,
     Annotation,
     CheckpointEvent,
     ForkPoint,
     Pruned,
+    Removal,
     StreamId,
 )
 from ..text import described, is_unicode
@@ -39,6 +41,7 @@ __all__ = [
     "header_of",
     "now",
     "removal_after",
+    "removal_of_runs_after",
     "tombstone_after",
 ]
 
@@ -148,12 +151,23 @@ def tombstone_after(event: CheckpointEvent, head: Head, actor: str | None) -> Ch
 
 
 def removal_after(
-    head: CheckpointEvent, pruned: tuple[Pruned, ...], actor: str | None, *, stays: Annotation | None = None
+    head: CheckpointEvent,
+    pruned: tuple[Pruned, ...],
+    actor: str | None,
+    *,
+    stays: Annotation | None = None,
+    closes: bool = False,
 ) -> CheckpointEvent:
-    """The event that records a removal, right after `head`, the last event of its stream; and what stays in force of
-    what was said about the run."""
+    """The event that records a removal, right after `head`, the last event of its stream; what stays in force of what
+    was said about the run; and whether it `closes` the run."""
     tombstone = _tombstone(head.stream, Head.of(head), actor)
-    return sealed(msgspec.structs.replace(tombstone, pruned=pruned, annotation=stays))
+    return sealed(msgspec.structs.replace(tombstone, pruned=pruned, annotation=stays, closes=closes))
+
+
+def removal_of_runs_after(workflow_name: str, head: Head, removal: Removal, actor: str | None) -> CheckpointEvent:
+    """The event that records a removal of whole runs, right after `head` in the stream of a workflow's removals."""
+    tombstone = _tombstone(StreamId(workflow_name, REMOVALS), head, actor)
+    return sealed(msgspec.structs.replace(tombstone, removal=removal))
 
 
 def annotation_after(

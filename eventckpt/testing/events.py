@@ -25,6 +25,8 @@ from ..events import (
     Payload,
     PendingRequest,
     Pruned,
+    Removal,
+    RemovedRun,
     StreamId,
     Summary,
     Turn,
@@ -229,4 +231,12 @@ def of_every_kind(stream: StreamId, origin: CheckpointEvent) -> list[CheckpointE
         claim=8,
         annotation=Annotation(outcome="failed", reason="why", tags={"customer": "c-17"}, hold=True, carried=True),
     )
-    return [*map(sealed, (first, second, removal, migrated, turn, clearing, asking, claim))]
+    removed = RemovedRun(run_id="gone", seq=5, digest=first.digest)
+    closing = msgspec.structs.replace(
+        make_event(stream, 9, previous=sealed(claim), type="tombstone"),
+        checkpoint_id="",
+        pruned=(stretch,),
+        closes=True,
+        removal=Removal(runs=(removed,), reason="why", archive="runs.jsonl", archive_sha256=first.digest),
+    )
+    return [*map(sealed, (first, second, removal, migrated, turn, clearing, asking, claim, closing))]

@@ -20,6 +20,7 @@ checkpoint errors handles these too:
         AnswerMissingError
         WorkflowRunningError
         UnsupportedFrameworkError
+        RetentionPolicyError
         CheckpointStoreError
             StoreLockedError
             StoreUnavailableError
@@ -34,6 +35,8 @@ checkpoint errors handles these too:
         SessionConflictError
     TypeError
         ResponseTypeError
+    ValueError
+        RetentionPolicyError
     Exception
         StreamConflict
 
@@ -63,6 +66,7 @@ __all__ = [
     "ClaimLostError",
     "RequestNotPendingError",
     "ResponseTypeError",
+    "RetentionPolicyError",
     "RunClaimedError",
     "RunNotFoundError",
     "SessionConflictError",
@@ -239,6 +243,10 @@ class WorkflowRunningError(WorkflowCheckpointException):
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):
     """The installed agent_framework lacks, or has changed, something that eventckpt needs."""
+
+
+class RetentionPolicyError(WorkflowCheckpointException, ValueError):
+    """A retention policy cannot be carried out as it is written. Nothing was removed."""
 
 
 class CheckpointStoreError(WorkflowCheckpointException):

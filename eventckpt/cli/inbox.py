@@ -10,12 +10,12 @@ import msgspec
 import typer
 
 from ..audit.inbox import Question
-from ..moments import moment_of
+from ..moments import UNITS, moment_of
 from .options import tags_in
 from .output import Column, Listing
 from .render import tag_texts, time_text
 from .session import USAGE, Failure, Session, Workflow, command
-from .times import TIME, UNITS, moment
+from .times import TIME, moment
 
 __all__ = ["commands", "inbox"]
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
-from ..moments import NEVER
+from ..moments import NEVER, span_of
 from ..text import described
 from .session import USAGE, Failure
 
-__all__ = ["TIME", "UNITS", "moment"]
+__all__ = ["TIME", "moment"]
 
 TIME: Final = "a time such as 2026-05-31, or how long ago it was: 90m, 12h, 7d, 2w"
 """What an option that takes a time says of it."""
-UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-"""Seconds of each unit, the longest first."""
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -30,16 +27,11 @@ def moment(text: str | None, option: str) -> datetime | None:
     """
     if text is None:
         return None
-    if ago := re.fullmatch(r"([0-9]{1,9})([wdhms])", text):
-        return _ago(int(ago[1]) * UNITS[ago[2]])
+    if (ago := span_of(text)) is not None:
+        now = datetime.now(UTC)
+        return now - min(ago, now - NEVER)
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
         raise Failure(USAGE, f"{option} takes {TIME}; not {described(text)}.") from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
-
-
-def _ago(seconds: int) -> datetime:
-    """So long ago, or the first time there is."""
-    now = datetime.now(UTC)
-    return now - timedelta(seconds=min(seconds, int((now - NEVER).total_seconds())))

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from datetime import UTC, datetime
 
 from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
 from ..errors import RetentionPolicyError
-from ..moments import moment_of
+from ..moments import NEVER, moment_of
 from ..storage import Latest
+from ..storage.claiming import Claims
 from ..stores import AuditStore
 from ..text import described
+from .retention_archive import Archive
 from .retention_plan import Planner
 from .retention_policy import EVERY_WORKFLOW, RetentionPolicy, RetentionRule
 from .retention_report import RetentionPlan, RetentionReport, RuleReport
+from .retention_work import Batches, RetentionWork
 
 __all__ = ["Retention"]
 
@@ -58,6 +60,7 @@ class Retention:
         self._actor = actor
         self._latest = latest
         self._clock = clock
+        self._claims = Claims(store, clock)
 
     async def check(self) -> None:
         """See whether the policy names what the store has; `plan` and `carry_out` begin with this.
@@ -90,10 +93,12 @@ class Retention:
         began = self._clock.monotonic()
         report.rules = {rule.name: RuleReport() for rule in self.policy.rules}
         await self.check()
-        async with aclosing(self._plans(report)) as plans:
-            async for plan in plans:
-                report.add(plan)
-                yield plan
+        for turns in self._kinds():
+            store, claims = (self._store.sessions(), None) if turns else (self._store, self._claims)
+            async with aclosing(self._plans(store, report, claims)) as plans:
+                async for plan in plans:
+                    report.add(plan)
+                    yield plan
         report.seconds = self._clock.monotonic() - began
 
     async def carry_out(
@@ -112,23 +117,76 @@ class Retention:
             RetentionPolicyError: see `check`. Nothing was removed.
             CheckpointStoreError: the store failed. What `so_far` was told of is done; another pass goes on.
         """
-        raise NotImplementedError
+        report, began = RetentionReport(), self._clock.monotonic()
+        report.rules = {rule.name: RuleReport() for rule in self.policy.rules}
 
-    async def _plans(self, report: RetentionReport) -> AsyncGenerator[RetentionPlan, None]:
-        now = moment_of(self._clock.timestamp()) or datetime.now(UTC)
-        for turns in sorted({rule.turns for rule in self.policy.rules}):
-            store = self._store.sessions() if turns else self._store
-            documents = store.run_store() if self._latest == "projection" else None
-            if documents is not None and await documents.is_empty():
-                documents = None
+        def done(plan: RetentionPlan) -> None:
+            report.add(plan)
+            if told is not None:
+                told(plan)
 
-            def looked_at() -> None:
-                report.looked_at += 1
+        def counted() -> None:
+            report.seconds = self._clock.monotonic() - began
+            if so_far is not None:
+                so_far(report)
 
-            planner = Planner(store, self.policy, now, turns=turns, documents=documents, looked_at=looked_at)
-            async with aclosing(planner.plans()) as plans:
-                async for plan in plans:
-                    yield plan
+        try:
+            await self.check()
+            for turns in self._kinds():
+                await self._carry_out(turns, report, done, counted)
+            if report.total.events and (space := await self._store.give_back()) is not None:
+                report.given_back = max(0, space.before - space.after)
+        finally:
+            counted()
+        return report
+
+    async def _carry_out(
+        self,
+        turns: bool,
+        report: RetentionReport,
+        done: Callable[[RetentionPlan], None],
+        counted: Callable[[], None],
+    ) -> None:
+        """A pass over the runs, or over the sessions."""
+
+        def archived(_: Archive) -> None:
+            report.archives += 1
+
+        claims = None if turns else self._claims
+        store = self._store.sessions() if turns else self._store
+        work = RetentionWork(store, actor=self._actor, claims=claims, done=done, archived=archived)
+        batches = Batches()
+        async with aclosing(self._plans(store, report, claims)) as plans:
+            async for plan in plans:
+                if plan.does not in ("prune", "remove"):
+                    done(plan)
+                    continue
+                for batch in batches.add(plan):
+                    await work.carry_out(batch)
+                    counted()
+        for batch in batches.rest():
+            await work.carry_out(batch)
+            counted()
+
+    async def _plans(
+        self, store: AuditStore, report: RetentionReport, claims: Claims | None
+    ) -> AsyncGenerator[RetentionPlan, None]:
+        documents = store.run_store() if self._latest == "projection" else None
+        if documents is not None and await documents.is_empty():
+            documents = None
+
+        def looked_at() -> None:
+            report.looked_at += 1
+
+        now = moment_of(self._clock.timestamp()) or NEVER
+        planner = Planner(store, self.policy, now, claims=claims, documents=documents, looked_at=looked_at)
+        async with aclosing(planner.plans()) as plans:
+            async for plan in plans:
+                yield plan
+
+    def _kinds(self) -> list[bool]:
+        """False: the policy has rules for runs; True: it has rules for sessions."""
+        return sorted({rule.turns for rule in self.policy.rules})
 
     def _store_of(self, rule: RetentionRule) -> AuditStore:
         return self._store.sessions() if rule.turns else self._store

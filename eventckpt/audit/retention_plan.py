@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Final
 
 from ..events import CheckpointEvent, RunInfo, StreamId
 from ..moments import moment_of
 from ..runs import counted, fold
-from ..storage.claiming import holder_at
+from ..storage.claiming import Claims
+from ..storage.removing import closing_record, refusal_of
 from ..stores import AuditStore, RunStore
 from ..stores.walks import runs_of
 from .prune import plan_for
@@ -20,8 +20,6 @@ from .retention_report import RetentionPlan
 
 __all__ = ["Planner"]
 
-_HELD: Final = "is on hold, which nothing overrides: annotate it with hold=False first"
-
 
 class Planner:
     """Plans a pass over the runs of a store, or over its sessions.
@@ -30,7 +28,7 @@ class Planner:
         store: that of the runs, or of the sessions.
         policy: what it says.
         now: what ages are counted up to.
-        turns: the store is that of the sessions.
+        claims: what has seen the claims on the runs; None: of sessions, which have none.
         documents: where candidates are looked for; None: every run of the log is one.
         looked_at: called for each run.
     """
@@ -41,14 +39,15 @@ class Planner:
         policy: RetentionPolicy,
         now: datetime,
         *,
-        turns: bool,
+        claims: Claims | None,
         documents: RunStore | None,
         looked_at: Callable[[], None],
     ) -> None:
         self._store = store
         self._policy = policy
         self._now = now
-        self._turns = turns
+        self._claims = claims
+        self._turns = claims is None
         self._documents = documents
         self._looked_at = looked_at
         self._rests = Rests(store)
@@ -91,7 +90,7 @@ class Planner:
             return info.status == "idle"  # of 0.1.0, which does not tell
         return rule.keep is not None or info.removed > 0 or self._is_old(rule, info.recorded_at)
 
-    async def _planned(self, headers: Sequence[CheckpointEvent]) -> RetentionPlan | None:
+    async def _planned(self, headers: list[CheckpointEvent]) -> RetentionPlan | None:
         info = fold(headers)
         if info is None:
             return None  # it went since it was listed
@@ -104,32 +103,32 @@ class Planner:
             return await self._removed(rule, info, headers)
         return _plan(rule, headers) if rule.keep is None else await self._pruned(rule, rule.keep, info, headers)
 
-    def _finished(self, headers: Sequence[CheckpointEvent]) -> RetentionPlan | None:
+    def _finished(self, headers: list[CheckpointEvent]) -> RetentionPlan | None:
         """Of a run of which nothing counts any more, what a removal that was cut off has left."""
+        if len(headers) == 1 or closing_record(headers) is None:
+            return None
         rule = self._policy.finishing(headers[-1].workflow_name, turns=self._turns)
-        return None if rule is None or len(headers) == 1 else _removing(rule, headers)
+        return None if rule is None else _removing(rule, headers)
 
-    async def _removed(self, rule: RetentionRule, info: RunInfo, headers: Sequence[CheckpointEvent]) -> RetentionPlan:
+    async def _removed(self, rule: RetentionRule, info: RunInfo, headers: list[CheckpointEvent]) -> RetentionPlan:
         plan = _removing(rule, headers)
-        if info.hold:
-            return plan.refuse("hold", _HELD)
-        if damage := plan_for(list(headers), keep=1, force=True).refused:
-            return plan.refuse("damaged", damage)
+        if (refusal := refusal_of(headers, force=True)) is not None:
+            return plan.refuse(refusal.kind, refusal.why)
         if await self._rest(info.stream):
-            return plan.refuse("rested on", "branches or forks rest on it: it goes when they are gone")
-        if (holder := await holder_at(self._store, headers[-1])) is not None:
-            return plan.refuse("claimed", f"is {holder.named()}")
+            return plan.refuse("rested on", "is what branches or forks rest on; it goes when they are gone")
+        if self._claims is not None and headers[-1].claim:
+            holder = await self._claims.holder(info.stream)
+            if holder is not None:
+                return plan.refuse("claimed", f"is {holder.named()}")
         return plan
 
     async def _pruned(
-        self, rule: RetentionRule, keep: int, info: RunInfo, headers: Sequence[CheckpointEvent]
+        self, rule: RetentionRule, keep: int, info: RunInfo, headers: list[CheckpointEvent]
     ) -> RetentionPlan:
-        prune = plan_for(list(headers), keep=keep, force=True, rests=await self._rest(info.stream))
         plan = _plan(rule, headers)
-        if info.hold:
-            return plan.refuse("hold", _HELD)
-        if prune.refused:
-            return plan.refuse("damaged", prune.refused)
+        if (refusal := refusal_of(headers, force=True)) is not None:
+            return plan.refuse(refusal.kind, refusal.why)
+        prune = plan_for(headers, keep=keep, force=True, rests=await self._rest(info.stream))
         if not prune.seqs:
             return plan
         return plan._replace(does="prune", events=len(prune.seqs), size=prune.stored_size, prune=prune)
@@ -144,18 +143,18 @@ class Planner:
         return rule.remove_after is not None and moment is not None and self._now - moment >= rule.remove_after
 
 
-def _last_written(headers: Sequence[CheckpointEvent]) -> str:
+def _last_written(headers: list[CheckpointEvent]) -> str:
     """When a run was last written to. The record of a removal makes it no younger: a rule that shortens runs day by day
     would keep them for good."""
     written = (header for header in reversed(counted(headers)) if not header.is_removal)
     return next(written, headers[-1]).recorded_at
 
 
-def _plan(rule: RetentionRule, headers: Sequence[CheckpointEvent]) -> RetentionPlan:
+def _plan(rule: RetentionRule, headers: list[CheckpointEvent]) -> RetentionPlan:
     head = headers[-1]
     return RetentionPlan(rule, head.stream, "keep", head_seq=head.seq, head_digest=head.digest)
 
 
-def _removing(rule: RetentionRule, headers: Sequence[CheckpointEvent]) -> RetentionPlan:
+def _removing(rule: RetentionRule, headers: list[CheckpointEvent]) -> RetentionPlan:
     size = sum(header.payload.stored_size for header in headers if header.payload)
     return _plan(rule, headers)._replace(does="remove", events=len(headers), size=size)

@@ -7,16 +7,16 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ..events import StreamId
+from ..storage.removing import Why
 from .prune import Plan
 from .retention_policy import RetentionRule
 
-__all__ = ["Refusal", "RetentionPlan", "RetentionReport", "RuleReport"]
+__all__ = ["Left", "RetentionPlan", "RetentionReport", "RuleReport"]
 
 Does: TypeAlias = Literal["keep", "prune", "remove", "refuse"]
-Refusal: TypeAlias = Literal["", "hold", "claimed", "damaged", "rested on", "written", "archive"]
-"""Why a run is left alone that a rule would have shortened or removed: it is on hold; somebody has a claim on it; it is
-damaged, or of a newer version; other sessions rest on it; it was written to since it was looked at; what was to go
-could not be archived."""
+Left: TypeAlias = Why | Literal["rested on", "archive"]
+"""Why a run is left alone that a rule would have shortened or removed: as a removal has it; or, rested on: branches or
+forks of a session rest on it; archive: what was to go could not be archived."""
 
 
 class RetentionPlan(NamedTuple):
@@ -32,7 +32,7 @@ class RetentionPlan(NamedTuple):
     head_seq: int = 0
     """The run's head when it was looked at; anything behind it, and the run is left alone."""
     head_digest: str = ""
-    refused: Refusal = ""
+    refused: Left | None = None
     why: str = ""
     """In words, where it is refused."""
     archive: str | None = None
@@ -40,7 +40,7 @@ class RetentionPlan(NamedTuple):
     prune: Plan | None = None
     """How a part of it goes."""
 
-    def refuse(self, refused: Refusal, why: str) -> RetentionPlan:
+    def refuse(self, refused: Left, why: str) -> RetentionPlan:
         """The same run, left alone."""
         return self._replace(does="refuse", events=0, size=0, refused=refused, why=why, archive=None)
 
@@ -53,7 +53,7 @@ class RuleReport(msgspec.Struct, kw_only=True):
     kept: int = 0
     pruned: int = 0
     removed: int = 0
-    refused: dict[Refusal, int] = {}
+    refused: dict[Left, int] = {}
     """Left alone, by the reason."""
     events: int = 0
     """That went."""
@@ -105,4 +105,5 @@ class RetentionReport(msgspec.Struct, kw_only=True):
             case "remove":
                 rule.removed += 1
             case "refuse":
-                rule.refused[plan.refused] = rule.refused.get(plan.refused, 0) + 1
+                reason = plan.refused or "moved"
+                rule.refused[reason] = rule.refused.get(reason, 0) + 1

@@ -54,6 +54,7 @@ __all__ = [
     "not_removed",
     "refusal_of",
     "remove_runs",
+    "side_by_side",
 ]
 
 _T = TypeVar("_T")
@@ -239,11 +240,11 @@ class _Removing:
         """Remove runs of one workflow: all are closed, then it is recorded, then their events go."""
         wanted = {each.stream: each for each in batch}
         looks = [await self._looked(wanted[stream], headers) async for stream, headers in self._all_of(wanted)]
-        closed = await _each(lambda look: self._closed(wanted[look.stream], look), looks)
+        closed = await side_by_side(lambda look: self._closed(wanted[look.stream], look), looks)
         going = [look for look in closed if look.record is not None and look.seqs]
         if going:
             await self._record(going)
-        counts = await _each(lambda look: self._store.remove(look.stream, look.seqs), going)
+        counts = await side_by_side(lambda look: self._store.remove(look.stream, look.seqs), going)
         if going:
             await self._store.remove_orphaned_parts()
         removed = dict(zip((look.stream for look in going), counts, strict=True))
@@ -341,7 +342,7 @@ def _whole(headers: Sequence[CheckpointEvent]) -> Pruned:
     return Pruned(first=first, last=headers[-1].seq, previous_digest=before, digest=headers[-1].digest)
 
 
-async def _each(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
+async def side_by_side(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
     """What `one` gives of each, some at a time. If one fails, none goes on behind the caller's back."""
     turns = asyncio.Semaphore(_AT_ONCE)
 

@@ -164,7 +164,7 @@ def test_rules_that_no_run_can_be_in_doubt_between_go_together(one: RetentionRul
     ],
 )
 def test_rules_that_both_fit_a_run_contradict_each_other(one: RetentionRule, other: RetentionRule) -> None:
-    with pytest.raises(RetentionPolicyError, match="contradict|are called"):
+    with pytest.raises(RetentionPolicyError, match=r"contradict|are called"):
         RetentionPolicy([one, other])
 
 
@@ -194,7 +194,7 @@ async def test_a_rule_for_a_workflow_that_the_store_does_not_have_is_refused_bef
         await store.sessions().append(make_event(StreamId("chats", "s"), 1))
         misspelt = RetentionPolicy([rule("all", "*"), rule("r", "ordres", turns=turns)])
         retention = Retention(store, misspelt)
-        with pytest.raises(RetentionPolicyError, match="'r' is for .* 'ordres', and the store has none"):
+        with pytest.raises(RetentionPolicyError, match=r"'r' is for .* 'ordres', and the store has none"):
             await retention.carry_out()
         with pytest.raises(RetentionPolicyError, match="optional = true"):
             [plan async for plan in retention.plan()]

@@ -133,8 +133,8 @@ class Planner:
         if (refusal := refusal_of(headers, force=True)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         prune = plan_for(headers, keep=keep, force=True, rests=await self._rest(info.stream))
-        if not prune.seqs:
-            return plan
+        if not prune.stored_size:
+            return plan  # what would go holds nothing, such as annotations that the record repeats
         return plan._replace(does="prune", events=len(prune.seqs), size=prune.stored_size, prune=prune)
 
     async def _rest(self, stream: StreamId) -> int:

@@ -12,11 +12,11 @@ from contextlib import aclosing
 
 from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
-from ..errors import RetentionPolicyError
+from ..errors import RetentionPolicyError, StoreNotFoundError
 from ..moments import NEVER, moment_of
 from ..storage import Latest
 from ..storage.claiming import Claims
-from ..stores import AuditStore
+from ..stores import AuditStore, RunStore
 from ..text import described
 from .retention_archive import Archive
 from .retention_plan import Planner
@@ -35,7 +35,7 @@ class Retention:
         policy: which runs go.
         actor: who does this, kept on what is written.
         latest: where runs are looked for that may go: in the "log", or in the "projection", which is quicker where most
-            stay; each is looked at in the log before anything is removed. What an earlier pass left when it was cut off
+            stay, unless that has no document at all; each is looked at in the log before anything is removed. What an earlier pass left when it was cut off
             is found in the log alone.
         clock: the time that ages are counted up to.
 
@@ -171,9 +171,7 @@ class Retention:
     async def _plans(
         self, store: AuditStore, report: RetentionReport, claims: Claims | None
     ) -> AsyncGenerator[RetentionPlan, None]:
-        documents = store.run_store() if self._latest == "projection" else None
-        if documents is not None and await documents.is_empty():
-            documents = None
+        documents = await _documents(store) if self._latest == "projection" else None
 
         def looked_at() -> None:
             report.looked_at += 1
@@ -190,3 +188,12 @@ class Retention:
 
     def _store_of(self, rule: RetentionRule) -> AuditStore:
         return self._store.sessions() if rule.turns else self._store
+
+
+async def _documents(store: AuditStore) -> RunStore | None:
+    """Those of the projection in use; None: there are none, as where no projector ever ran."""
+    documents = store.run_store()
+    try:
+        return None if await documents.is_empty() else documents
+    except StoreNotFoundError:
+        return None

@@ -35,8 +35,8 @@ class Retention:
         policy: which runs go.
         actor: who does this, kept on what is written.
         latest: where runs are looked for that may go: in the "log", or in the "projection", which is quicker where most
-            stay, unless that has no document at all; each is looked at in the log before anything is removed. What an earlier pass left when it was cut off
-            is found in the log alone.
+            stay, unless that has no document at all. Each is looked at in the log before anything is removed. What an
+            earlier pass left when it was cut off is found in the log alone.
         clock: the time that ages are counted up to.
 
     Raises:

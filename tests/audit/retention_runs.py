@@ -55,12 +55,14 @@ async def save(
     tags: dict[str, str | None] | None = None,
     hold: bool = False,
     workflow: str = "orders",
+    noise: int = 70_000,
 ) -> None:
-    """Further checkpoints of a run, which stands so after them. None of them is a delta: each state is noise."""
+    """Further checkpoints of a run, which stands so after them. Where each state is much noise, a delta is soon found
+    to be in vain."""
     run = storage.for_run(run_id, workflow_name=workflow)
     previous = await run.get_latest(workflow_name=workflow)
     for _ in range(checkpoints):
-        state = {"noise": os.urandom(70_000), **({} if status == "open" else GRAPH)}
+        state = {"noise": os.urandom(noise), **({} if status == "open" else GRAPH)}
         previous = checkpoint(
             previous,
             workflow_name=workflow,

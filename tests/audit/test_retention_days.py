@@ -89,7 +89,7 @@ class Shop:
         known = self.runs.get(name)
         self.runs[name] = known = known if known and not known.gone else Known(status, self._calendar.now, 0)
         known.status, known.written, known.checkpoints = status, self._calendar.now, known.checkpoints + count
-        await save(self._storage, name, status, checkpoints=count)
+        await save(self._storage, name, status, checkpoints=count, noise=100)
 
     async def _hold(self, name: str) -> None:
         known = self.runs[name]

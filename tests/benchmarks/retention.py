@@ -26,7 +26,7 @@ _DONE = Summary(executor_ids=("clerk",))
 _LONG_AGO, _BEFORE = ((datetime.now(UTC) - timedelta(days=days)).isoformat() for days in (60, 1))
 
 
-async def passes(runs: int = 10_000, events: int = 20, rounds: int = 3) -> list[Figure]:
+async def passes(runs: int = 10_000, events: int = 20, rounds: int = 2) -> list[Figure]:
     """Processor time of a whole pass, which plans too, beside the plan alone, over the same store before it; and the
     memory of a pass, beside one over fewer runs."""
     daily = [await _measured(runs, events, every=30) for _ in range(rounds)]

@@ -206,6 +206,7 @@ class HistoryMachine(RuleBasedStateMachine):
             for turn in (*stream.base, *stream.turns):
                 turn.hidden_in.add(session)
         self.sessions[session].cleared_at = len(self.sessions[session].turns)
+        self.sessions[session].erased_at = -1
 
     @rule(who=st.integers(0, 1), session=st.sampled_from(["a", "b"]))
     def a_session_is_erased(self, who: int, session: str) -> None:

@@ -8,10 +8,15 @@ from datetime import datetime
 from typing import Any
 
 from ..errors import CheckpointConflictError, StreamConflict
-from ..events import REMOVALS, StreamId
+from ..events import REMOVALS, CheckpointEvent, StreamId
+from ..history.branches import streams_of
+from ..moments import moment_of
 from ..removals import Removals
+from ..runs import counted
+from ..storage.removing import RunRemoval, ToRemove, remove_runs
 from ..stores import AuditStore, head_of
 from ..stores.walks import headers_of, runs_of
+from .deletion import Deletion, deletion_of
 from .kinds import TURNS, LogKind
 from .prune import Plan, carry_out, plan_for
 from .removed import RecordedRemovals, Removed, closing_of
@@ -80,8 +85,75 @@ class Deleting:
     async def removed(self, stream: StreamId) -> Removed | None:
         """Who removed a run as a whole, when and why, the last time that somebody did; None: nobody has. It may have
         been begun again since, which `info` tells."""
-        closing = closing_of(await headers_of(self.store, stream))
-        return None if closing is None else await RecordedRemovals(self.store).of(closing)
+        headers = await headers_of(self.store, stream)
+        if (closing := closing_of(headers)) is None:
+            return None
+        return await RecordedRemovals(self.store).of(closing, len(headers) - len(counted(headers)))
+
+    async def plan_delete(
+        self, streams: Iterable[StreamId] | None = None, *, before: datetime | None = None, force: bool = False
+    ) -> AsyncGenerator[Deletion, None]:
+        """What a removal of these runs as a whole, or of all, would remove. A session goes with its branches.
+
+        Args:
+            streams: the runs; None: all.
+            before: pass over runs that were last written to at this time or later.
+            force: also remove a run that has not ended, and a session that forks rest on.
+        """
+        async with aclosing(self._each(streams)) as each:
+            chosen = None if streams is None else [stream async for stream in each]
+        if chosen is not None and self.kind is TURNS:
+            chosen = list(dict.fromkeys([each for one in chosen for each in await streams_of(self.store, one)]))
+        others, going = Rests(self.store), frozenset(chosen or ())
+        async with aclosing(self._each(chosen)) as each, aclosing(runs_of(self.store, each)) as runs:
+            async for stream, headers in runs:
+                if not headers or not _is_older(headers[-1], before):
+                    continue
+                plan = await deletion_of(self.store, headers, force=force or self.kind is TURNS)
+                if self.kind is TURNS and chosen is not None and not force and not plan.refused:
+                    plan = plan._replace(refused=_rested_on([*await others.upon(stream) - going]))
+                yield plan
+
+    async def delete(
+        self,
+        plans: Iterable[Deletion],
+        *,
+        reason: str | None = None,
+        archive: str | None = None,
+        archive_sha256: str | None = None,
+    ) -> AsyncGenerator[RunRemoval, None]:
+        """Remove what plans say; what became of each run, in their order, of those that no plan refuses. A run that was
+        written to since its plan is left alone. Go through all of it: what is not asked for is not removed.
+
+        Args:
+            plans: what `plan_delete` gave; those of one workflow next to each other are recorded by one event.
+            reason: why, 1 to 1,000 characters, kept on the record.
+            archive: the name of the file that has what is removed, kept on the record.
+            archive_sha256: of that file, hexadecimal.
+
+        Raises:
+            TypeError, ValueError: an argument is not of this form.
+            CheckpointStoreError: the engine failed. Nothing is removed that is not recorded; do it again.
+        """
+
+        async def wanted() -> AsyncGenerator[ToRemove, None]:
+            for plan in plans:
+                if not plan.refused:
+                    yield ToRemove(plan.stream, plan.head_digest)
+
+        # Forced, since the plan has said what it says of the run with this very head.
+        removals = remove_runs(
+            self.store,
+            wanted(),
+            actor=self._actor,
+            reason=reason,
+            archive=archive,
+            archive_sha256=archive_sha256,
+            force=True,
+        )
+        async with aclosing(removals):
+            async for removal in removals:
+                yield removal
 
     async def _each(self, streams: Iterable[StreamId] | None) -> AsyncGenerator[StreamId, None]:
         if streams is not None:
@@ -106,3 +178,17 @@ class Deleting:
         async with aclosing(self.store.streams(workflow_name=workflow_name)) as found:
             async for stream in found:
                 yield stream
+
+
+def _is_older(head: CheckpointEvent, before: datetime | None) -> bool:
+    """Whether a run was last written to before a time; one of which that cannot be told was not."""
+    moment = moment_of(head.recorded_at)
+    return before is None or (moment is not None and moment < before)
+
+
+def _rested_on(others: list[StreamId]) -> str:
+    """Why a session is left alone on which others rest; empty: none does."""
+    if not others:
+        return ""
+    more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+    return f"is what {min(others).run_id!r}{more} went off from; force removes it all the same"

@@ -65,8 +65,8 @@ def plan_for(
     base that one of them needs, every tombstone whose checkpoint still has an event that stays, the record of a removal
     behind which the run was begun again, and what was recorded at `before` or later. Of a session besides: the first
     event of a branch or a fork, which says what it rests on, all that others rest on, each clear, and the whole of a
-    turn of which a part stays. Goes in any case, also from a run that is otherwise left alone: what an earlier prune has
-    recorded as removed and did not come to remove. A run that was removed as a whole is none to prune.
+    turn of which a part stays. Goes in any case, also from a run that is otherwise left alone: what an earlier prune
+    has recorded as removed and did not come to remove. A run that was removed as a whole is none to prune.
 
     What is said about the run stays in force, whatever goes: the record repeats it. A run on hold is left alone, and so
     is what an earlier prune did not come to remove of it.

@@ -1,8 +1,7 @@
 """What became of a run that was removed as a whole: its own closing record says when and by whom, and its workflow's
 removals say why, and where what was removed lies. Each is held against the other.
 
-A removal closes the run first, and tells of it then. So a run that is closed and told of nowhere was cut off half way:
-deleting it again finishes it.
+`eventckpt.storage.removing` has the steps in which a removal goes.
 """
 
 from __future__ import annotations
@@ -31,16 +30,15 @@ class Removed(NamedTuple):
     recorded_at: str
     """When, ISO 8601."""
     told_at: int = 0
-    """The seq of the event among the workflow's removals that tells of it; 0: none does, the removal was cut off."""
+    """The seq of the event among the workflow's removals that tells of it; 0: none does. The removal was cut off, or
+    the run came by itself, by an import."""
     reason: str | None = None
     archive: str | None = None
     """The name of the file that has what was removed."""
     archive_sha256: str | None = None
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether its workflow's removals tell of it."""
-        return self.told_at > 0
+    left: int = 0
+    """How many of the events that were removed are still there: it was cut off, and deleting the run again finishes
+    it."""
 
 
 class Flaw(NamedTuple):
@@ -78,9 +76,9 @@ class RecordedRemovals:
         self._told: dict[str, dict[tuple[str, int], _Telling]] = {}
         """By workflow, then by run id and seq of the closing record."""
 
-    async def of(self, closing: CheckpointEvent) -> Removed:
-        """What is known of a removal, by the record that closed the run."""
-        removed = Removed(closing.stream, closing.seq, closing.actor, closing.recorded_at)
+    async def of(self, closing: CheckpointEvent, left: int) -> Removed:
+        """What is known of a removal, by the record that closed the run, and how many events are left."""
+        removed = Removed(closing.stream, closing.seq, closing.actor, closing.recorded_at, left=left)
         told = self._told.setdefault(closing.workflow_name, {})
         key = closing.run_id, closing.seq
         if key not in told:

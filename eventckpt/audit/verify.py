@@ -130,8 +130,11 @@ async def _verified(
                     await run.decode(event, decode)
             if stretch.ends:
                 await run.close()
-                closing = run.closing
-                yield run.verdict(None if closing is None else await recorded.of(closing))
+                verdict = run.verdict()
+                if run.closing is not None:
+                    removed = await recorded.of(run.closing, verdict.not_gone_yet)
+                    verdict = verdict._replace(removed=removed)
+                yield verdict
                 run = None
 
 
@@ -259,7 +262,7 @@ class _Run:
         for removed in located.event.pruned:
             self._records.setdefault(removed, located.event.seq)
 
-    def verdict(self, removed: Removed | None) -> Verdict:
+    def verdict(self) -> Verdict:
         head = self._chain.head
         there = sum(self._removed.covers(seq) for seq in self._chain.seqs()) if self._removed else 0
         return Verdict(
@@ -270,7 +273,6 @@ class _Run:
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),
             not_gone_yet=there,
-            removed=removed,
         )
 
     def _check_gap(self, first: int, last: int) -> None:

@@ -105,8 +105,9 @@ def _is_only_newer(verdict: Verdict) -> bool:
 
 def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
     stream = verdict.stream
-    removed, is_cut_off = verdict.removed, verdict.removed is not None and not verdict.removed.is_finished
-    if out.as_json and (each or is_cut_off or verdict.not_gone_yet or not verdict.ok):
+    removed = verdict.removed
+    is_closed = removed is not None and removed.seq == verdict.head_seq
+    if out.as_json and (each or verdict.not_gone_yet or not verdict.ok):
         out.record(
             "verdict",
             {
@@ -127,11 +128,10 @@ def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
             f"{stream_text(stream, what)}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}",
             style="red",
         )
-    if removed is not None and (each or is_cut_off):
+    if removed is not None and (each or (is_closed and removed.left)):
         out.line(removed_text(removed, what, head_seq=verdict.head_seq))
-    if verdict.not_gone_yet:
-        closed = removed is not None and removed.seq == verdict.head_seq
-        out.line(not_gone_yet(stream, verdict.not_gone_yet, what, closed=closed))
+    if verdict.not_gone_yet and not is_closed:
+        out.line(not_gone_yet(stream, verdict.not_gone_yet, what))
     if each and verdict.ok:
         pruned = f", {verdict.pruned:,} removed on record" if verdict.pruned else ""
         out.line(f"{stream_text(stream, what)}: {verdict.events:,} events{pruned}")

@@ -131,11 +131,11 @@ async def history(
         columns, row = TURN_COLUMNS, turn_row
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
-    closing: CheckpointEvent | None = None
+    is_closed = False
 
     def show(header: CheckpointEvent) -> None:
-        nonlocal closing
-        closing = header if header.closes else closing
+        nonlocal is_closed
+        is_closed = header.closes
         removals.add(header)
         seqs.append(header.seq)
         listing.add(event_fields(header), row(header))
@@ -153,11 +153,10 @@ async def history(
         async for header in audit.history(stream):
             show(header)
     listing.flush()
-    if closing is not None and (gone := await audit.removed(stream)) is not None:
-        session.out.note(removed_text(gone, audit.kind.stream, head_seq=seqs[-1]))
-    if removals and (count := sum(map(removals.covers, seqs))):
-        closed = closing is not None and closing.seq == seqs[-1]
-        session.out.note(not_gone_yet(stream, count, audit.kind.stream, closed=closed))
+    if is_closed and (gone := await audit.removed(stream)) is not None:
+        session.out.note(removed_text(gone, audit.kind.stream, head_seq=gone.seq))
+    elif removals and (count := sum(map(removals.covers, seqs))):
+        session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 
 
 @command(commands, "show")

@@ -9,7 +9,17 @@ import msgspec
 
 from ..audit.removed import Removed
 from ..codec.tree import Tree
-from ..events import Annotation, CheckpointEvent, Migration, PendingRequest, Removal, RunInfo, RunStatus, StreamId
+from ..events import (
+    REMOVALS,
+    Annotation,
+    CheckpointEvent,
+    Migration,
+    PendingRequest,
+    Removal,
+    RunInfo,
+    RunStatus,
+    StreamId,
+)
 from ..runs import status as status_of
 from ..text import cell
 from ..traceparent import trace_id_in
@@ -223,8 +233,10 @@ def removed_text(removed: Removed, what: str, *, head_seq: int) -> str:
     by = f" by {removed.actor}" if removed.actor else ""
     text = f"{stream_text(removed.stream, what)} was removed {time_text(removed.recorded_at)}{by}{_why_text(removed)}"
     is_begun = head_seq > removed.seq
-    if not removed.is_finished:
-        text += ". That was cut off" + ("" if is_begun else f": delete the {what} again to finish it")
+    if removed.left and not is_begun:
+        text += f". {removed.left:,} events of it are still there: delete the {what} again to finish that"
+    elif not removed.told_at:
+        text += f", of which {stream_text(StreamId(removed.stream.workflow_name, REMOVALS), what)} do not tell"
     return f"{text}. It was begun again at seq {removed.seq + 1}" if is_begun else text
 
 
@@ -255,11 +267,9 @@ def time_text(text: str) -> str:
     return safe(text[:19].replace("T", " "))
 
 
-def not_gone_yet(stream: StreamId, count: int, what: str, *, closed: bool = False) -> str:
-    """What is said of a run, or of another stream (`what`), whose prune was cut off or, where it is `closed`, whose
-    removal as a whole."""
-    next_one = f"deleting the {what} again" if closed else f"the next prune of the {what}"
+def not_gone_yet(stream: StreamId, count: int, what: str) -> str:
+    """What is said of a run, or of another stream (`what`), whose prune was cut off."""
     return (
         f"{what} {stream.run_id} of {stream.workflow_name}: {count:,} events are recorded as removed and still there; "
-        f"they count no more, and {next_one} removes them"
+        f"they count no more, and the next prune of the {what} removes them"
     )

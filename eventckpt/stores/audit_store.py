@@ -62,11 +62,6 @@ class AuditStore(EventStore):
         found to have been written to in the meantime may come last.
         """
 
-    async def removal_streams(self) -> AsyncGenerator[StreamId, None]:
-        """The streams of removals."""
-        for stream in ():
-            yield stream
-
     @abstractmethod
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """Up to `limit` of the checkpoint ids that begin with `prefix`, sorted."""

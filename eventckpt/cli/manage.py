@@ -131,7 +131,7 @@ async def delete(
         raise Failure(USAGE, str(error)) from error
     audit = await session.audit(actor=actor, writes=execute)
     streams = await chosen_runs(audit, runs, workflow)
-    told, going = _Told(session.out, audit.kind.stream, execute=execute), list[Deletion]()
+    told, going = _Told(session.out, audit.kind.stream, execute=execute, named=bool(runs)), list[Deletion]()
     async with aclosing(audit.plan_delete(streams, before=_before(older_than), force=force)) as plans:
         async for plan in plans:
             if told.plan(plan):
@@ -157,10 +157,11 @@ async def delete(
 
 
 class _Told:
-    """What is told of a removal of runs, run by run, and counted."""
+    """What is told of a removal of runs, run by run, and counted. Of those that were removed before, only if they were
+    `named`."""
 
-    def __init__(self, out: Output, what: str, *, execute: bool) -> None:
-        self._out, self._what, self._execute = out, what, execute
+    def __init__(self, out: Output, what: str, *, execute: bool, named: bool) -> None:
+        self._out, self._what, self._execute, self._named = out, what, execute, named
         self.runs = self.events = self.size = 0
         self.left = 0
         """Runs that are left alone."""
@@ -175,9 +176,10 @@ class _Told:
             self._record(plan.stream, "refused", 0, 0, plan.refused)
             self._out.line(f"{name}: left alone: {plan.refused}")
             return False
-        if not plan.events:
+        if not plan.events and self._named:
             self._record(plan.stream, "removed before", 0, 0, None)
             self._out.line(f"{name}: was removed before")
+        if not plan.events:
             return False
         self._count(plan.events, plan.stored_size)
         if not self._execute:

@@ -103,7 +103,8 @@ class Deleting:
         async with aclosing(self._each(streams)) as each:
             chosen = None if streams is None else [stream async for stream in each]
         if chosen is not None and self.kind is TURNS:
-            chosen = list(dict.fromkeys([each for one in chosen for each in await streams_of(self.store, one)]))
+            chosen = [each for one in chosen for each in await streams_of(self.store, one)]
+        chosen = None if chosen is None else list(dict.fromkeys(chosen))
         others, going = Rests(self.store), frozenset(chosen or ())
         async with aclosing(self._each(chosen)) as each, aclosing(runs_of(self.store, each)) as runs:
             async for stream, headers in runs:

@@ -274,7 +274,8 @@ class _Removing:
             refusal = Refusal("claimed", f"is {holder.named()}", holder)
         if refusal is not None:
             return _Look(stream, refusal=refusal)
-        record = removal_after(head, (_whole(headers),), self._actor, stays=_NOTHING, closes=True)
+        stays = _NOTHING if any(header.annotation for header in headers) else None  # of a session nothing is said
+        record = removal_after(head, (_whole(headers),), self._actor, stays=stays, closes=True)
         return _look(stream, record, headers)
 
     async def _closed(self, wanted: ToRemove, look: _Look) -> _Look:

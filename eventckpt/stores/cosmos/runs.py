@@ -31,7 +31,7 @@ from .container import Container
 from .items import Item, is_in, key_of, order_of_key, partition_key_of
 from .layout import Layout, indexes, names
 from .query import together
-from .run_queries import FIELDS, RunPages, condition_of, found_by
+from .run_queries import FIELDS, LISTED, RunPages, condition_of, found_by
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
 
@@ -155,18 +155,19 @@ class CosmosRunStore(RunStore):
 
         return max(self._all_but(without, name, rows), key=order, default=one)
 
-    async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+    async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
         async with self._container.in_use():
             name = await self._in_use()
         values: dict[str, object] = {"@id": name}
-        only = ""
+        only = "" if emptied else f" AND {LISTED}"
         if workflow_name is not None:
-            only, values["@workflow"] = " AND c.workflow_name = @workflow", workflow_name
+            only, values["@workflow"] = f"{only} AND c.workflow_name = @workflow", workflow_name
         cursor = self._container.query(f"SELECT {FIELDS} FROM c WHERE c.id = @id{only}", values)
         async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
-                if (info := self._counting(name, row)) is not None:
+                info = self._counting(name, row)
+                if info is not None and (emptied or not info.is_emptied):
                     yield info
 
     async def idle(self) -> AsyncGenerator[RunInfo, None]:
@@ -174,7 +175,7 @@ class CosmosRunStore(RunStore):
         async with self._container.in_use():
             name = await self._in_use()
         cursor = self._container.query(
-            f"SELECT {FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
+            f"SELECT {FIELDS} FROM c WHERE c.id = @id AND {LISTED} AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
             {"@id": name},
         )
         async with aclosing(self._container.rows_of(cursor)) as rows:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 
@@ -185,10 +186,11 @@ async def test_what_is_written_to_meanwhile_stays_and_is_told(
     engine: Engine, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await saved(engine, "a", "b")
-    planned = CheckpointAudit.delete
+    planned, loop = CheckpointAudit.delete, asyncio.get_running_loop()
 
     async def written_to(self: CheckpointAudit, *plans: object, **said: object) -> object:
-        await saved(engine, "a", first=3, steps=1)
+        meanwhile = asyncio.run_coroutine_threadsafe(saved(engine, "a", first=3, steps=1), loop)
+        await asyncio.wrap_future(meanwhile)
         async for removal in planned(self, *plans, **said):  # pyright: ignore[reportArgumentType]
             yield removal
 

@@ -34,16 +34,16 @@ _DIGITS: Final = 100  # of a seq that is read as a number
 async def run_named(
     store: AuditStore, name: str, workflow_name: str | None = None, *, kind: LogKind = RUNS
 ) -> StreamId:
-    """The run whose id is `name`, or the only one whose id begins with it.
+    """The run whose id is `name`, or the only one whose id begins with it. One that was removed is meant by its whole
+    id only, and where no other has it.
 
     Raises:
         RunNotFoundError, AmbiguousNameError: none, or several.
     """
-    found: list[StreamId] = []
-    if name:
-        async with aclosing(store.streams(workflow_name=workflow_name, prefix=name)) as streams:
-            found += [stream async for stream in streams]
+    found = await _beginning(store, name, workflow_name) if name else []
     exact = [stream for stream in found if stream.run_id == name]
+    if name and not exact:
+        exact = [each for each in await _beginning(store, name, workflow_name, emptied=True) if each.run_id == name]
     for choice in (exact, found):
         if len(choice) == 1:
             return choice[0]
@@ -53,6 +53,14 @@ async def run_named(
     where = f" of {kind.group} {workflow_name!r}" if workflow_name is not None else ""
     hint = f" Did you mean {' or '.join(near)}?" if near else f" `{kind.listing}` lists those there are."
     raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
+
+
+async def _beginning(
+    store: AuditStore, name: str, workflow_name: str | None, *, emptied: bool = False
+) -> list[StreamId]:
+    """The runs whose ids begin with a name."""
+    async with aclosing(store.streams(workflow_name=workflow_name, prefix=name, emptied=emptied)) as streams:
+        return [stream async for stream in streams]
 
 
 async def checkpoint_named(
@@ -172,7 +180,7 @@ def _ambiguous(what: str, name: str, candidates: Sequence[str], further: str = "
 async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
     by_id: dict[str, StreamId] = {}
     wanted, work = name[:_COMPARED], 0
-    async with aclosing(store.streams(workflow_name=workflow_name)) as streams:
+    async with aclosing(store.streams(workflow_name=workflow_name, emptied=False)) as streams:
         async for stream in streams:
             by_id.setdefault(stream.run_id[:_COMPARED], stream)
             work += len(wanted) * min(len(stream.run_id), _COMPARED)

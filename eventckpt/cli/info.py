@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+import msgspec
 import typer
 
 from ..errors import RunNotFoundError
 from ..events import PendingRequest, RunInfo
 from ..traceparent import trace_id_in
 from .options import RunName
-from .render import run_fields, said_text, standing, time_text
+from .render import removed_fields, removed_text, run_fields, said_text, standing, time_text
 from .session import Session, Workflow, command
 
 __all__ = ["commands", "info"]
@@ -30,10 +31,14 @@ async def info(session: Session, run: RunName, workflow: Workflow = None) -> Non
     found = await audit.info(stream)
     if found is None:
         raise RunNotFoundError(f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was removed meanwhile.")
+    gone = await audit.removed(stream) if found.removed else None
     session.out.record("run", run_fields(found))
     session.out.line(f"run {found.run_id} of {found.workflow_name}", style="bold")
     for name, text in _said(found):
         session.out.line(f"  {name:<{_WIDTH}}{text}")
+    if gone is not None:
+        session.out.record("removed", msgspec.structs.asdict(stream) | removed_fields(gone))
+        session.out.line(removed_text(gone, audit.kind.stream, head_seq=found.seq))
 
 
 def _said(info: RunInfo) -> Iterator[tuple[str, str]]:

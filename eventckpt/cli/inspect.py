@@ -25,9 +25,11 @@ from .render import (
     event_fields,
     event_row,
     not_gone_yet,
+    removed_text,
     run_fields,
     run_row,
     standing_of,
+    stream_text,
     time_text,
     what_of,
     wide_event_row,
@@ -129,8 +131,11 @@ async def history(
         columns, row = TURN_COLUMNS, turn_row
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
+    is_closed = False
 
     def show(header: CheckpointEvent) -> None:
+        nonlocal is_closed
+        is_closed = header.closes
         removals.add(header)
         seqs.append(header.seq)
         listing.add(event_fields(header), row(header))
@@ -148,7 +153,9 @@ async def history(
         async for header in audit.history(stream):
             show(header)
     listing.flush()
-    if removals and (count := sum(map(removals.covers, seqs))):
+    if is_closed and (gone := await audit.removed(stream)) is not None:
+        session.out.note(removed_text(gone, audit.kind.stream, head_seq=gone.seq))
+    elif removals and (count := sum(map(removals.covers, seqs))):
         session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 
 
@@ -206,6 +213,8 @@ async def lineage(
     stream = await audit.run(run, workflow_name=workflow)
     roots = await audit.lineage(stream, forks=forks)
     await _origin_line(session.out, audit, stream)
+    if not roots and (gone := await audit.removed(stream)) is not None:
+        session.out.note(removed_text(gone, audit.kind.stream, head_seq=gone.seq))
     for depth, branch, node in walk(roots):
         session.out.record(
             "node",
@@ -238,7 +247,7 @@ async def tail(
         async for header in headers:
             session.out.record("event", event_fields(header))
             session.out.line(
-                f"{time_text(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
+                f"{time_text(header.recorded_at)}  {stream_text(header.stream, '').lstrip()}  seq {header.seq}  "
                 f"{_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
             )
             seen += 1
@@ -273,13 +282,17 @@ async def holds_snapshots(audit: CheckpointAudit, stream: StreamId) -> bool:
 async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) -> None:
     info = await audit.info(stream)
     origin = info.forked_from if info else None
-    if origin is not None:
-        kind = audit.kind
-        out.line(f"forked from seq {origin.seq} of {kind.stream} {origin.run_id}, {kind.entry} {origin.checkpoint_id}")
+    if origin is None:
+        return
+    kind = audit.kind
+    out.line(f"forked from seq {origin.seq} of {kind.stream} {origin.run_id}, {kind.entry} {origin.checkpoint_id}")
+    gone = await audit.removed(StreamId(origin.workflow_name, origin.run_id))
+    if gone is not None and gone.seq > origin.seq:
+        out.line(f"  which was removed {time_text(gone.recorded_at)}{f' by {gone.actor}' if gone.actor else ''}")
 
 
 def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
-    if kind is TURNS:
+    if kind is TURNS and header.removal is None:
         return f"{type_text(header)}  {roles_text(header)}".rstrip()
     if not header.checkpoint_id:
         return f"{what_of(header)}  {about_text(header)}".rstrip()

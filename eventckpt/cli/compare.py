@@ -91,7 +91,7 @@ async def changes(
             value = leaf_text(change.after) if change.exists else "(gone)"
             session.out.line(f"seq {change.event.seq}{_superstep(change.event)}: {value}")
     if not found:
-        session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
+        session.out.nothing(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
 
 
 @command(commands, "replay")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -14,17 +14,26 @@ from ..audit.inbox import Question
 from ..moments import moment_of
 from .options import tags_in
 from .output import Column, Listing
-from .render import tag_texts, time_text
+from .render import status_style, tag_texts
 from .session import USAGE, Failure, Session, Workflow, command
 
 __all__ = ["commands", "inbox"]
 
 commands: Final = typer.Typer()
 
-_COLUMNS: Final = [Column("run"), Column("request"), Column("type"), Column("asked", right=True), Column("prompt")]
-_WIDE_COLUMNS: Final = [
-    *_COLUMNS,
-    *map(Column, ("answer", "workflow", "executor", "status", "tags", "asked at", "checkpoint")),
+_COLUMNS: Final = [
+    Column("run", holds="id"),
+    Column("request", holds="id", rank=3),
+    Column("type", holds="text", rank=2),
+    Column("asked", right=True),
+    Column("prompt", holds="text", rank=1),
+    Column("answer", wide=True),
+    Column("workflow", wide=True),
+    Column("executor", wide=True),
+    Column("status", wide=True, style=status_style),
+    Column("tags", wide=True),
+    Column("asked at", holds="time", wide=True),
+    Column("checkpoint", wide=True),
 ]
 _UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
 _LONGEST: Final = timedelta.max // timedelta(seconds=1)
@@ -43,28 +52,23 @@ async def inbox(
     ] = None,
     tag: Annotated[str | None, typer.Option(help="Only of runs with this tag, name=value.")] = None,
     limit: Annotated[int, typer.Option(help="How many to list; 0 for all.", min=0)] = 50,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="wide: also what an answer must be, and of which run.")
-    ] = None,
 ) -> None:
     """List the questions that wait for an answer, of any run: the run that waits longest first."""
-    if output not in (None, "wide"):
-        raise Failure(USAGE, f"--output is wide, not {output!r}.")
     tags = tags_in([tag] if tag is not None else None)
     span = _span(older_than)
     audit = await session.audit()
     questions = audit.inbox(workflow=workflow, older_than=span, type=request_type, tag=next(iter(tags.items()), None))
-    listing, now = Listing(session.out, "question", _WIDE_COLUMNS if output else _COLUMNS), datetime.now(UTC)
+    listing, now = Listing(session.out, "question", _COLUMNS), session.out.now()
     async with aclosing(questions) as found:
         async for question in found:
             if limit and listing.count == limit:
                 session.out.record("more", {})
                 session.out.note("There are more: --limit 0 for all.")
                 break
-            listing.add(_fields(question), _row(question, now) + (_wide(question) if output else []))
+            listing.add(_fields(question), _row(question, now))
     listing.flush()
     if not listing.count:
-        session.out.note("No question waits for an answer." if older_than is None else "No question waits so long.")
+        session.out.nothing("No question waits for an answer." if older_than is None else "No question waits so long.")
 
 
 def _span(text: str | None) -> timedelta | None:
@@ -89,18 +93,12 @@ def _row(question: Question, now: datetime) -> list[str]:
         request.request_type,
         _age(question.asked_at, now),
         request.prompt or "",
-    ]
-
-
-def _wide(question: Question) -> list[str]:
-    request = question.request
-    return [
         request.response_type,
         question.stream.workflow_name,
         request.source_executor_id,
         question.status,
         ", ".join(tag_texts(question.tags)),
-        time_text(question.asked_at),
+        question.asked_at,
         question.checkpoint_id,
     ]
 

@@ -17,6 +17,7 @@ from ..codec import OnDrift, Upcaster
 from ..errors import AmbiguousNameError, RequestNotPendingError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
+from . import completion
 from .output import Output
 
 __all__ = [
@@ -34,7 +35,12 @@ _P = ParamSpec("_P")
 
 Workflow = Annotated[
     str | None,
-    typer.Option("--workflow", "-w", help="Only runs of this workflow; with --turns, sessions of this source."),
+    typer.Option(
+        "--workflow",
+        "-w",
+        help="Only runs of this workflow; with --turns, sessions of this source.",
+        autocompletion=completion.workflows,
+    ),
 ]
 Allow = Annotated[
     list[str] | None,

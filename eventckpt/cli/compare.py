@@ -13,6 +13,7 @@ from ..audit.conversation import Point
 from ..audit.diff import Difference, Kind
 from ..audit.resolve import seq_of
 from ..events import CheckpointEvent, StreamId
+from . import completion
 from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
 from .output import Output, leaf_text, plain_tree, safe, tree_lines
@@ -31,7 +32,12 @@ _STYLES: Final[dict[Kind, str]] = {"added": "green", "removed": "red", "changed"
 @command(commands, "diff")
 async def diff(
     session: Session,
-    names: Annotated[list[str], typer.Argument(help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.", autocompletion=completion.checkpoints
+        ),
+    ],
     seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
     workflow: Workflow = None,
     allow: Allow = None,

@@ -1,17 +1,42 @@
-"""Times as people read them: how long ago, or where in time, in UTC."""
+"""Times as people write and read them: a moment, or how long ago it was."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from ..moments import moment_of
-from ..text import safe
+from ..exit_codes import USAGE, Failure
+from ..moments import NEVER, moment_of
+from ..text import described, safe
 
-__all__ = ["SECONDS_OF", "ago", "in_utc", "stored"]
+__all__ = ["TIME", "UNITS", "ago", "in_utc", "moment", "stored"]
 
-SECONDS_OF: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "min": 60, "s": 1}
-"""The seconds of each unit that times are told in, the longest first."""
+TIME: Final = "a time such as 2026-05-31, or how long ago it was: 90m, 12h, 7d, 2w"
+"""What an option that takes a time says of it."""
+UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+"""Seconds of each unit, the longest first."""
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A time as people write it: ISO 8601, in UTC where it does not say, or how long ago it was.
+
+    Args:
+        text: what was given; None: nothing.
+        option: what for, such as "--since".
+
+    Raises:
+        Failure: it is neither.
+    """
+    if text is None:
+        return None
+    if span := re.fullmatch(r"([0-9]{1,9})([wdhms])", text):
+        return _before_now(int(span[1]) * UNITS[span[2]])
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure(USAGE, f"{option} takes {TIME}; not {described(text)}.") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def ago(text: str, now: datetime) -> str:
@@ -28,9 +53,9 @@ def ago(text: str, now: datetime) -> str:
     seconds = int((now - moment).total_seconds())
     if abs(seconds) < 2:
         return "now"
-    unit, size = next((unit, size) for unit, size in SECONDS_OF.items() if abs(seconds) >= 2 * size)
-    count = abs(seconds) // size
-    return f"{count} {unit} ago" if seconds > 0 else f"in {count} {unit}"
+    unit, size = next((unit, size) for unit, size in UNITS.items() if abs(seconds) >= 2 * size)
+    span = f"{abs(seconds) // size} {'min' if unit == 'm' else unit}"
+    return f"{span} ago" if seconds > 0 else f"in {span}"
 
 
 def in_utc(text: str) -> str:
@@ -42,3 +67,9 @@ def in_utc(text: str) -> str:
 def stored(text: str) -> str:
     """A time to the second, as it is stored: with its own offset, which is UTC for all that this package wrote."""
     return safe(text[:19].replace("T", " "))
+
+
+def _before_now(seconds: int) -> datetime:
+    """So long ago, or the first time there is."""
+    now = datetime.now(UTC)
+    return now - timedelta(seconds=min(seconds, int((now - NEVER).total_seconds())))

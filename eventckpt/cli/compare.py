@@ -48,9 +48,9 @@ async def diff(
     upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show what differs between two checkpoints, by path; of one, from the one that it follows; of a run, between its
-    last two. With --upcast and one checkpoint: what that changes in it. With --turns: which messages the session held at
-    the one point and not at the other."""
+    """Show what differs between two checkpoints, by path; of one, from the one that it follows; of a run, between
+    that one and its last. With --upcast and one checkpoint: what that changes in it. With --turns: which messages the
+    session held at the one point and not at the other."""
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     if session.turns and (points := await _two_points(audit, names, seq, workflow)) is not None:
         session.not_of_turns(upcast=upcast or None)

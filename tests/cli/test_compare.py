@@ -104,7 +104,7 @@ async def test_where_there_is_no_checkpoint_before_it_is_said_why(engine: Engine
     assert "follows no other checkpoint" in (await cli("diff", "order-1@1", code=3)).err
     await cli("prune", "order-1", "--keep", "1", "--force", "--execute", "--yes")
     said = (await cli("diff", "order-1", code=3)).err
-    assert f"follows checkpoint {made[1].checkpoint_id}, which is not there any more" in said
+    assert f"follows checkpoint {made[1].checkpoint_id}, which was removed, or deleted" in said
     assert "Did you mean 'order-1'" in (await cli("diff", "oder-1", code=3)).err
     assert "has no event at seq 9" in (await cli("diff", "order-1@9", code=3)).err
 
@@ -178,7 +178,12 @@ async def test_a_key_of_any_letters_is_found_where_it_is_written_as_python_or_js
 
 @pytest.mark.parametrize(
     ("path", "near"),
-    [("state.totl", "state.total"), ("/state/totol", "state.total"), ("total", "state.total"), ("state.x.total", "")],
+    [
+        ("state.totl", "state.total"),
+        ("/state/totol", "state.total"),
+        ("total", "state.total"),
+        ("state.x.total", "state.total"),
+    ],
 )
 async def test_a_path_that_nothing_has_is_said_with_those_that_are_near(
     engine: Engine, cli: Cli, path: str, near: str

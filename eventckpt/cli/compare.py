@@ -104,7 +104,7 @@ async def changes(
             value = leaf_text(change.after) if change.exists else "(gone)"
             session.out.line(f"seq {change.event.seq}{_superstep(change.event)}: {value}")
     if not found:
-        session.out.note(await _nothing_at(audit, stream, path, upcast=bool(upcast)))
+        session.out.nothing(await _nothing_at(audit, stream, path, upcast=bool(upcast)))
 
 
 @command(commands, "replay")

@@ -21,7 +21,7 @@ from ..stores.walks import WALKS, removals_of
 from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
 
-__all__ = ["checkpoint_at", "checkpoint_named", "run_named", "seq_of", "shown"]
+__all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
@@ -122,6 +122,48 @@ async def checkpoint_at(
             f"{kind.entry} at that point."
         )
     return events[0]
+
+
+async def checkpoint_before(store: AuditStore, event: CheckpointEvent, *, kind: LogKind = RUNS) -> CheckpointEvent:
+    """The whole event of the checkpoint that one follows, in its run or in the one that this began from; of what is
+    none of a run, the last before it.
+
+    Raises:
+        CheckpointNotFoundError: it follows none, or that one is there no more.
+    """
+    if event.type != "checkpoint":
+        return await checkpoint_at(store, event.stream, event.seq - 1, None, None, kind=kind)
+    parent = event.previous_checkpoint_id
+    if parent is None:
+        raise CheckpointNotFoundError(f"{event.named()} is the first of its lineage: it follows no other checkpoint.")
+    found = await _behind(store, event, parent) or await _elsewhere(store, event, parent)
+    if found is None:
+        raise CheckpointNotFoundError(
+            f"{event.named()} follows checkpoint {safe(parent)}, which was removed, or deleted."
+        )
+    return found
+
+
+async def _behind(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
+    """The newest event of a checkpoint in the run of an event, before that."""
+    removals = await removals_of(store, event.stream)
+    async with aclosing(store.headers(event.stream, lte=event.seq - 1, desc=True)) as headers:
+        async for header in headers:
+            is_it = header.checkpoint_id == checkpoint_id and header.type == "checkpoint"
+            if is_it and not removals.covers(header.seq):
+                return next(iter(await store.read(event.stream, header.seq)), None)
+    return None
+
+
+async def _elsewhere(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
+    """A checkpoint of another run: of the one that a fork began from, or of whichever of the workflow has it."""
+    origin = event.forked_from
+    if origin is not None:
+        events = await store.read(StreamId(origin.workflow_name, origin.run_id), origin.seq)
+        if events and events[0].checkpoint_id == checkpoint_id:
+            return events[0]
+    located = await store.find_in(event.workflow_name, checkpoint_id)
+    return None if located is None or located.event.type != "checkpoint" else located.event
 
 
 async def _last_live(

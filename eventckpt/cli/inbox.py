@@ -6,13 +6,12 @@ from contextlib import aclosing
 from datetime import timedelta
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from ..audit.inbox import Question
 from .options import tags_in
 from .output import Column, Listing
-from .render import status_style, tag_texts
+from .render import fields_of, status_style, tag_texts
 from .session import Session, Workflow, command
 from .times import TIME, moment
 
@@ -67,8 +66,8 @@ async def inbox(
 
 
 def _fields(question: Question) -> dict[str, Any]:
-    fields = question._asdict()
-    return {**msgspec.structs.asdict(fields.pop("stream")), **fields}
+    fields = question._asdict() | {"request": fields_of(question.request)}
+    return {**fields_of(fields.pop("stream")), **fields}
 
 
 def _row(question: Question) -> list[str]:

@@ -24,6 +24,7 @@ try:
         manage,
         migrate,
         preflight,
+        schema,
         sessions,
     )
 except ModuleNotFoundError as _gone:
@@ -39,7 +40,7 @@ app: Final = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight)
+_ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
 _ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
 for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15

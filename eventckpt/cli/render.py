@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from ..codec.tree import Tree
-from ..events import Annotation, CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import Annotation, CheckpointEvent, Migration, Payload, PendingRequest, RunInfo, RunStatus, StreamId
 from ..runs import status as status_of
 from ..traceparent import trace_id_in
 from .output import Column, Output, plain_tree, tree_lines
@@ -19,6 +19,7 @@ __all__ = [
     "about_text",
     "event_fields",
     "event_row",
+    "fields_of",
     "held_fields",
     "kind_style",
     "not_gone_yet",
@@ -117,11 +118,22 @@ def _graph_change(event: CheckpointEvent, migration: Migration) -> str:
 
 def event_fields(event: CheckpointEvent) -> dict[str, Any]:
     """The header of an event as JSON, and in a word what it is. What is deleted says nothing of how the run stands."""
-    return msgspec.structs.asdict(event.header()) | {
+    return fields_of(event.header()) | {
         "what": what_of(event),
         "status": status_of(event) if event.type == "checkpoint" else None,
         "trace_id": trace_id_in(event.traceparent),
     }
+
+
+def fields_of(value: Any) -> Any:
+    """A record as JSON has it, and all in it: with each of its fields, also where it says nothing. The data of a
+    payload is no part of it."""
+    if isinstance(value, msgspec.Struct):
+        without = "data" if isinstance(value, Payload) else ""
+        return {name: fields_of(getattr(value, name)) for name in value.__struct_fields__ if name != without}
+    if isinstance(value, tuple):
+        return list(map(fields_of, cast("tuple[object, ...]", value)))
+    return value
 
 
 def standing(status: RunStatus, asked: Sequence[PendingRequest]) -> str:
@@ -140,7 +152,7 @@ def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
 
 def run_fields(info: RunInfo) -> dict[str, Any]:
     """A run as JSON."""
-    return msgspec.structs.asdict(info) | {"trace_id": trace_id_in(info.traceparent)}
+    return fields_of(info) | {"trace_id": trace_id_in(info.traceparent)}
 
 
 def run_row(info: RunInfo) -> list[str]:

@@ -210,10 +210,10 @@ def _run(
 
 def _told(error: BaseException) -> dict[str, Any]:
     """What an error tells beside its message."""
-    if isinstance(error, AmbiguousNameError):
-        return {"candidates": error.candidates}
+    candidates = error.candidates if isinstance(error, AmbiguousNameError) else ()
+    told: dict[str, Any] = {"candidates": candidates, "request_id": None, "state": None, "answer": None}
     if isinstance(error, RequestNotPendingError):
         first = error.answer
         answer = None if first is None else {"actor": first.actor, "recorded_at": first.recorded_at, "seq": first.seq}
-        return {"request_id": error.request_id, "state": error.state, "answer": answer}
-    return {}
+        told |= {"request_id": error.request_id, "state": error.state, "answer": answer}
+    return told

@@ -23,7 +23,14 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 from .. import settings
 from ..chain import is_newer
 from ..clock import SYSTEM_CLOCK
-from ..errors import RunClaimedError, RunNotRemovedError, StoreCorruptError, StreamConflict
+from ..errors import (
+    AmbiguousNameError,
+    CheckpointStoreError,
+    RunClaimedError,
+    RunNotRemovedError,
+    StoreCorruptError,
+    StreamConflict,
+)
 from ..events import (
     MAX_REASON,
     MAX_SEQ,
@@ -37,8 +44,9 @@ from ..events import (
 )
 from ..moments import moment_of
 from ..runs import ENDED, counted, fold
-from ..stores import AuditStore, head_of
+from ..stores import AuditStore, EventStore, head_of
 from ..stores.walks import headers_of, in_pages, runs_of
+from ..text import described
 from .claiming import Claims, Holder, claimed
 from .compose import removal_after, removal_of_runs_after
 from .conflict import append_behind
@@ -53,7 +61,9 @@ __all__ = [
     "each_of",
     "not_removed",
     "refusal_of",
+    "remove_run",
     "remove_runs",
+    "run_called",
 ]
 
 _T = TypeVar("_T")
@@ -82,9 +92,14 @@ class Refusal(NamedTuple):
     """held: it is on hold; claimed: a holder who lives has the claim on it; unfinished: it has not ended; damaged: it
     cannot be read whole by this version; moved: it was written to since it was looked at."""
     why: str
-    """The end of a sentence that begins with the run."""
+    """For a line that begins with the run, as those of a prune."""
     holder: Holder | None = None
     """Of one that is claimed."""
+
+    @property
+    def sentence(self) -> str:
+        """Why, as a sentence without its full stop."""
+        return self.why if self.kind == "damaged" else f"it {self.why}"
 
 
 class RunRemoval(NamedTuple):
@@ -97,6 +112,8 @@ class RunRemoval(NamedTuple):
     stored_size: int = 0
     """Bytes of payload that this freed."""
     refusal: Refusal | None = None
+    record: CheckpointEvent | None = None
+    """What closes it, where it was removed, now or before."""
 
 
 class _Look(NamedTuple):
@@ -155,6 +172,54 @@ async def remove_runs(
                     yield removal
 
 
+async def remove_run(
+    store: EventStore, stream: StreamId, *, actor: str | None, force: bool, claims: Claims | None = None
+) -> RunRemoval:
+    """Remove one run; what became of it.
+
+    Args:
+        store: the engine.
+        stream: the run.
+        actor, force, claims: as for `remove_runs`.
+
+    Raises:
+        RunNotRemovedError, RunClaimedError: it was left alone.
+        CheckpointStoreError: the engine failed, or cannot remove events.
+    """
+    runs = remove_runs(_removable(store), each_of([stream]), actor=actor, force=force, claims=claims)
+    [removal] = [each async for each in runs]
+    if (error := not_removed(removal)) is not None:
+        raise error
+    return removal
+
+
+async def run_called(store: EventStore, run_id: str) -> StreamId | None:
+    """The only run with this id, of whichever workflow; None: there is none.
+
+    Raises:
+        AmbiguousNameError: several workflows have one.
+        CheckpointStoreError: the engine failed, or cannot remove events.
+    """
+    async with aclosing(_removable(store).streams(prefix=run_id)) as streams:
+        found = sorted([stream async for stream in streams if stream.run_id == run_id])
+    if len(found) > 1:
+        workflows = [stream.workflow_name for stream in found]
+        raise AmbiguousNameError(
+            f"Run {run_id!r} is one of {len(found)} workflows, such as {described(workflows[0])} and "
+            f"{described(workflows[1])}: give workflow_name. Nothing was removed.",
+            candidates=workflows,
+        )
+    return found[0] if found else None
+
+
+def _removable(store: EventStore) -> AuditStore:
+    if isinstance(store, AuditStore):
+        return store
+    raise CheckpointStoreError(
+        f"{type(store).__name__} cannot remove events, so that no run can be removed from it: it is no AuditStore."
+    )
+
+
 async def each_of(streams: Iterable[StreamId]) -> AsyncGenerator[ToRemove, None]:
     """These runs, for `remove_runs`."""
     for stream in streams:
@@ -169,7 +234,7 @@ def not_removed(removal: RunRemoval) -> RunNotRemovedError | RunClaimedError | N
     if refusal.kind == "claimed":
         return claimed(stream, refusal.holder)
     return RunNotRemovedError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was not removed: it {refusal.why}.",
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was not removed: {refusal.sentence}.",
         stream=stream,
         kind=refusal.kind,
     )
@@ -190,11 +255,11 @@ def closing_record(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None
 def damage_in(headers: Sequence[CheckpointEvent]) -> str:
     """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
     if headers[-1].seq >= MAX_SEQ:
-        return "cannot be followed by a record: no event can follow its last one; see verify"
+        return "no event can follow its last one; see verify"
     if any(is_newer(header) for header in headers):
-        return "was written to by a newer version of eventckpt, which knows what its events need: do it with that"
+        return "a newer version of eventckpt wrote in it, and knows what its events need: do it with that"
     if any(moment_of(header.recorded_at) is None for header in headers):
-        return "has a damaged header; see verify"
+        return "a header is damaged; see verify"
     return ""
 
 
@@ -274,7 +339,7 @@ class _Removing:
             refusal = Refusal("claimed", f"is {holder.named()}", holder)
         if refusal is not None:
             return _Look(stream, refusal=refusal)
-        stays = _NOTHING if any(header.annotation for header in headers) else None  # of a session nothing is said
+        stays = _NOTHING if any(header.annotation for header in headers) else None
         record = removal_after(head, (_whole(headers),), self._actor, stays=stays, closes=True)
         return _look(stream, record, headers)
 
@@ -326,8 +391,8 @@ def _outcome(look: _Look, events: int) -> RunRemoval:
     if look.record is None:
         return RunRemoval(look.stream, "missing")
     if not look.seqs:
-        return RunRemoval(look.stream, "removed before")
-    return RunRemoval(look.stream, "removed", events, look.stored_size)
+        return RunRemoval(look.stream, "removed before", record=look.record)
+    return RunRemoval(look.stream, "removed", events, look.stored_size, record=look.record)
 
 
 def _moved(head: CheckpointEvent) -> Refusal:

@@ -61,12 +61,8 @@ async def is_explained(engine: Engine, run_ids: Iterable[str]) -> bool:
 
 def _is_explained(headers: list[CheckpointEvent], named: set[tuple[str, int, str]]) -> bool:
     there = {header.seq for header in headers}
-    gone = [seq for seq in range(1, headers[-1].seq) if seq not in there]
-    if not gone:
-        return True
-    [record] = [header for header in headers if header.closes]
-    covers = all(Removals([record]).covers(seq) for seq in gone)
-    return covers and (record.run_id, record.seq, record.digest) in named
+    told = Removals([each for each in headers if each.closes and (each.run_id, each.seq, each.digest) in named])
+    return all(told.covers(seq) for seq in range(1, headers[-1].seq) if seq not in there)
 
 
 async def is_finished(engine: Engine, run_ids: Iterable[str]) -> bool:

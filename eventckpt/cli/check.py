@@ -11,6 +11,7 @@ import typer
 from ..audit import Verdict
 from ..location import ENVIRONMENT
 from ..text import may_hold_a_key
+from .options import MaybeRunName
 from .output import Output
 from .render import not_gone_yet, removed_fields, removed_text, stream_text
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
@@ -23,7 +24,7 @@ commands: Final = typer.Typer()
 @command(commands, "verify")
 async def verify(
     session: Session,
-    run: Annotated[str | None, typer.Argument(help="A run's id, or the beginning of one.")] = None,
+    run: MaybeRunName = None,
     everything: Annotated[bool, typer.Option("--all", help="Every run of the store, or of a workflow.")] = False,
     workflow: Workflow = None,
     decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,
@@ -129,7 +130,7 @@ def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
             style="red",
         )
     if removed is not None and (each or (is_closed and removed.left)):
-        out.line(removed_text(removed, what, head_seq=verdict.head_seq))
+        out.line(removed_text(out, removed, what, head_seq=verdict.head_seq))
     if verdict.not_gone_yet and not is_closed:
         out.line(not_gone_yet(stream, verdict.not_gone_yet, what))
     if each and verdict.ok:

@@ -339,7 +339,7 @@ class _Removing:
             refusal = Refusal("claimed", f"is {holder.named()}", holder)
         if refusal is not None:
             return _Look(stream, refusal=refusal)
-        stays = _NOTHING if any(header.annotation for header in headers) else None
+        stays = _NOTHING if any(header.annotation for header in headers) else None  # of a session nothing is said
         record = removal_after(head, (_whole(headers),), self._actor, stays=stays, closes=True)
         return _look(stream, record, headers)
 

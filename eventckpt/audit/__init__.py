@@ -10,6 +10,7 @@ from ..storage import Latest
 from .archive import Exported
 from .audit import CheckpointAudit
 from .conversation import Point
+from .deletion import Deletion
 from .diff import Difference
 from .draft import Draft
 from .import_report import Imported
@@ -19,6 +20,7 @@ from .lineage import Node
 from .migrate import MigrationPlan
 from .preflight import Preflight
 from .prune import Plan
+from .removed import Removed
 from .replay import Replayed
 from .retention import Retention
 from .retention_policy import RetentionPolicy, RetentionRule
@@ -35,6 +37,7 @@ __all__ = [
     "Change",
     "CheckpointAudit",
     "CheckpointSummary",
+    "Deletion",
     "Difference",
     "Draft",
     "Exported",
@@ -49,6 +52,7 @@ __all__ = [
     "Preflight",
     "Problem",
     "Question",
+    "Removed",
     "Replayed",
     "Retention",
     "RetentionPlan",

@@ -64,9 +64,10 @@ def plan_for(
     Stays: the last `keep` live checkpoints, those that a migration made, so that it is known not to be due again, every
     base that one of them needs, every tombstone whose checkpoint still has an event that stays, the record of a removal
     of the run as a whole, so that whoever remembers it from before meets a conflict, and what was recorded at `before`
-    or later. Of a session besides: the first event of a branch or a fork, which says what it rests on, all
-    that others rest on, each clear, and the whole of a turn of which a part stays. Goes in any case, also from a run
-    that is otherwise left alone: what an earlier prune has recorded as removed and did not come to remove.
+    or later. Of a session besides: the first event of a branch or a fork, which says what it rests on, all that others
+    rest on, each clear, and the whole of a turn of which a part stays. Goes in any case, also from a run that is
+    otherwise left alone: what an earlier prune has recorded as removed and did not come to remove. A run that was
+    removed as a whole is none to prune.
 
     What is said about the run stays in force, whatever goes: the record repeats it. A run on hold is left alone, and so
     is what an earlier prune did not come to remove of it.
@@ -83,6 +84,8 @@ def plan_for(
     if damage := damage_in(headers):
         return _plan(headers, [], refused=damage)
     left = _left(headers, counting)
+    if counting[-1].closes:
+        return _plan(headers, [], refused="was removed, and some of it is still there: delete it again" if left else "")
     info = fold(headers)
     if info is not None and info.hold:
         return _plan(headers, [], refused="is on hold, which nothing overrides: annotate it with hold=False first")

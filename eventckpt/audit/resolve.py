@@ -1,7 +1,7 @@
 """What people call things: a run by the beginning of its id, a checkpoint likewise, as RUN@SEQ, or by run and point.
 
 A whole name always wins over the beginning of another. A name that fits several says which; one that fits none says
-what comes close.
+what comes close. What a listing has shortened, `beginning…` or `beginning…end`, means what it was made from.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from ..moments import moment_of
 from ..runs import counted, live
 from ..stores import AuditStore, FoundEvent
 from ..stores.walks import WALKS, removals_of
-from ..text import safe
+from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
 
-__all__ = ["checkpoint_at", "checkpoint_named", "run_named", "seq_of", "shown"]
+__all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
@@ -34,16 +34,22 @@ _DIGITS: Final = 100  # of a seq that is read as a number
 async def run_named(
     store: AuditStore, name: str, workflow_name: str | None = None, *, kind: LogKind = RUNS
 ) -> StreamId:
-    """The run whose id is `name`, or the only one whose id begins with it.
+    """The run whose id is `name`, or the only one whose id begins with it. One that was removed is meant by its whole
+    id only, and where no other has it.
 
     Raises:
         RunNotFoundError, AmbiguousNameError: none, or several.
     """
     found: list[StreamId] = []
     if name:
-        async with aclosing(store.streams(workflow_name=workflow_name, prefix=name)) as streams:
-            found += [stream async for stream in streams]
+        found += await _runs_like(store, name, "", workflow_name)
+        begin, shortened, end = name.partition(SHORTENED)
+        if shortened and begin and not found:
+            found += await _runs_like(store, begin, end, workflow_name)
     exact = [stream for stream in found if stream.run_id == name]
+    if name and not exact:
+        all_of_them = await _runs_like(store, name, "", workflow_name, emptied=True)
+        exact = [stream for stream in all_of_them if stream.run_id == name]
     for choice in (exact, found):
         if len(choice) == 1:
             return choice[0]
@@ -53,6 +59,13 @@ async def run_named(
     where = f" of {kind.group} {workflow_name!r}" if workflow_name is not None else ""
     hint = f" Did you mean {' or '.join(near)}?" if near else f" `{kind.listing}` lists those there are."
     raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
+
+
+async def _runs_like(
+    store: AuditStore, begin: str, end: str, workflow_name: str | None, *, emptied: bool = False
+) -> list[StreamId]:
+    async with aclosing(store.streams(workflow_name=workflow_name, prefix=begin, emptied=emptied)) as streams:
+        return [stream async for stream in streams if stream.run_id.endswith(end)]
 
 
 async def checkpoint_named(
@@ -76,7 +89,7 @@ async def checkpoint_named(
             f"{kind.stream.capitalize()} {stream.run_id!r} of {kind.group} {stream.workflow_name!r} has no event at "
             f"seq {seq}; `eventckpt history` lists those there are."
         )
-    ids = await _ids_with(store, name, workflow_name) if name else []
+    ids = await _ids_like(store, name, workflow_name) if name else []
     if len(ids) > 1:
         raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids])
     located = await _found(store, ids[0], workflow_name) if ids else None
@@ -117,6 +130,48 @@ async def checkpoint_at(
     return events[0]
 
 
+async def checkpoint_before(store: AuditStore, event: CheckpointEvent, *, kind: LogKind = RUNS) -> CheckpointEvent:
+    """The whole event of the checkpoint that one follows, in its run or in the one that this began from; of what is
+    none of a run, the last before it.
+
+    Raises:
+        CheckpointNotFoundError: it follows none, or that one is there no more.
+    """
+    if event.type != "checkpoint":
+        return await checkpoint_at(store, event.stream, event.seq - 1, None, None, kind=kind)
+    parent = event.previous_checkpoint_id
+    if parent is None:
+        raise CheckpointNotFoundError(f"{event.named()} is the first of its lineage: it follows no other checkpoint.")
+    found = await _behind(store, event, parent) or await _elsewhere(store, event, parent)
+    if found is None:
+        raise CheckpointNotFoundError(
+            f"{event.named()} follows checkpoint {safe(parent)}, which was removed, or deleted."
+        )
+    return found
+
+
+async def _behind(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
+    """The newest event of a checkpoint in the run of an event, before that."""
+    removals = await removals_of(store, event.stream)
+    async with aclosing(store.headers(event.stream, lte=event.seq - 1, desc=True)) as headers:
+        async for header in headers:
+            is_it = header.checkpoint_id == checkpoint_id and header.type == "checkpoint"
+            if is_it and not removals.covers(header.seq):
+                return next(iter(await store.read(event.stream, header.seq)), None)
+    return None
+
+
+async def _elsewhere(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
+    """A checkpoint of another run: of the one that a fork began from, or of whichever of the workflow has it."""
+    origin = event.forked_from
+    if origin is not None:
+        events = await store.read(StreamId(origin.workflow_name, origin.run_id), origin.seq)
+        if events and events[0].checkpoint_id == checkpoint_id:
+            return events[0]
+    located = await store.find_in(event.workflow_name, checkpoint_id)
+    return None if located is None or located.event.type != "checkpoint" else located.event
+
+
 async def _last_live(
     store: AuditStore, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
 ) -> CheckpointEvent | None:
@@ -139,8 +194,16 @@ async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | Non
     return await store.find_in(workflow_name, checkpoint_id)
 
 
-async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None) -> list[str]:
-    ids = await store.checkpoint_ids(prefix, limit=_CANDIDATES + 1)
+async def _ids_like(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
+    ids = await _ids_with(store, name, workflow_name, _CANDIDATES + 1)
+    begin, shortened, end = name.partition(SHORTENED)
+    if shortened and begin and not ids:
+        ids = [each for each in await _ids_with(store, begin, workflow_name, _NEIGHBOURS) if each.endswith(end)]
+    return ids
+
+
+async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None, limit: int) -> list[str]:
+    ids = await store.checkpoint_ids(prefix, limit=limit)
     if workflow_name is None or not ids:
         return ids
     found: set[str] = set()
@@ -148,7 +211,7 @@ async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None) -
         async for header in headers:
             if header.checkpoint_id.startswith(prefix):
                 found.add(header.checkpoint_id)
-            if len(found) > _CANDIDATES:
+            if len(found) == limit:
                 break
     return sorted(found)
 
@@ -172,7 +235,7 @@ def _ambiguous(what: str, name: str, candidates: Sequence[str], further: str = "
 async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
     by_id: dict[str, StreamId] = {}
     wanted, work = name[:_COMPARED], 0
-    async with aclosing(store.streams(workflow_name=workflow_name)) as streams:
+    async with aclosing(store.streams(workflow_name=workflow_name, emptied=False)) as streams:
         async for stream in streams:
             by_id.setdefault(stream.run_id[:_COMPARED], stream)
             work += len(wanted) * min(len(stream.run_id), _COMPARED)

@@ -5,18 +5,21 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from ..audit import CheckpointAudit
 from ..audit.conversation import Point
 from ..audit.diff import Difference, Kind
-from ..audit.resolve import seq_of
+from ..audit.paths import near_paths
+from ..audit.resolve import checkpoint_before, seq_of
+from ..errors import CheckpointNotFoundError, RunNotFoundError
 from ..events import CheckpointEvent, StreamId
+from ..text import described
+from . import completion
 from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
 from .output import Output, leaf_text, plain_tree, safe, tree_lines
-from .render import event_fields, standing
+from .render import event_fields, run_fields, standing
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 from .turns import message_lines, roles_text
 
@@ -31,15 +34,22 @@ _STYLES: Final[dict[Kind, str]] = {"added": "green", "removed": "red", "changed"
 @command(commands, "diff")
 async def diff(
     session: Session,
-    names: Annotated[list[str], typer.Argument(help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="One or two checkpoints (ids or RUN@SEQ), or a run, alone or with --seq.",
+            autocompletion=completion.checkpoints,
+        ),
+    ],
     seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
     workflow: Workflow = None,
     allow: Allow = None,
     upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show what differs between two checkpoints, by path. With --upcast and one checkpoint: what that changes in it.
-    With --turns: which messages the session held at the one point and not at the other."""
+    """Show what differs between two checkpoints, by path; of one, from the one that it follows; of a run, between
+    that one and its last. With --upcast and one checkpoint: what that changes in it. With --turns: which messages the
+    session held at the one point and not at the other."""
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     if session.turns and (points := await _two_points(audit, names, seq, workflow)) is not None:
         session.not_of_turns(upcast=upcast or None)
@@ -65,7 +75,9 @@ async def diff(
 async def changes(
     session: Session,
     run: RunName,
-    path: Annotated[str, typer.Option("--path", help="Where the value is, such as state.total.")],
+    path: Annotated[
+        str, typer.Option("--path", help="Where the value is: state.total, /state/total, $.state['total'].")
+    ],
     workflow: Workflow = None,
     allow: Allow = None,
     upcast: Upcast = None,
@@ -91,7 +103,7 @@ async def changes(
             value = leaf_text(change.after) if change.exists else "(gone)"
             session.out.line(f"seq {change.event.seq}{_superstep(change.event)}: {value}")
     if not found:
-        session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
+        session.out.nothing(await _nothing_at(audit, stream, path, upcast=bool(upcast)))
 
 
 @command(commands, "replay")
@@ -115,7 +127,7 @@ async def replay(
                 "step",
                 {
                     "event": event_fields(step.event),
-                    "run": msgspec.structs.asdict(info),
+                    "run": run_fields(info),
                     "problem": step.problem or None,
                     "newer": step.newer,
                 },
@@ -136,6 +148,18 @@ async def replay(
     return FOUND_WRONG if wrong or newer else 0
 
 
+async def _nothing_at(audit: CheckpointAudit, stream: StreamId, path: str, *, upcast: bool) -> str:
+    """What is said where no state of a run has a path: which ones of the last state come close."""
+    said = f"Nothing is ever at {described(path)}."
+    try:
+        last = await audit.at(stream)
+    except CheckpointNotFoundError:
+        return said
+    near = near_paths(await audit.tree(last, upcast=upcast), path)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`eventckpt show` prints the paths that there are."
+    return f"{said} {hint}"
+
+
 def _superstep(event: CheckpointEvent) -> str:
     return f", superstep {event.iteration_count}" if event.type == "checkpoint" else ""
 
@@ -144,12 +168,26 @@ async def _two_events(
     audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
 ) -> tuple[CheckpointEvent, CheckpointEvent]:
     if seq is None:
+        if len(names) == 1:
+            return await _last_two(audit, names[0], workflow)
         if len(names) != 2:
-            raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST.")
+            raise Failure(USAGE, "diff takes one or two checkpoints, or one run, alone or with --seq FIRST..LAST.")
         first, last = names
         return await audit.event(first, workflow_name=workflow), await audit.event(last, workflow_name=workflow)
     stream, before, after = await _stretch(audit, names, seq, workflow)
     return await _at(audit, stream, before), await _at(audit, stream, after)
+
+
+async def _last_two(audit: CheckpointAudit, name: str, workflow: str | None) -> tuple[CheckpointEvent, CheckpointEvent]:
+    """A checkpoint, or the last one of a run, behind the one that it follows."""
+    try:
+        after = await audit.at(await audit.run(name, workflow_name=workflow))
+    except RunNotFoundError as no_run:
+        try:
+            after = await audit.event(name, workflow_name=workflow)
+        except CheckpointNotFoundError as none:
+            raise (none if "@" in name else no_run) from None
+    return await checkpoint_before(audit.store, after, kind=audit.kind), after
 
 
 async def _stretch(
@@ -158,7 +196,7 @@ async def _stretch(
     """The run, and the two seqs, of `--seq FIRST..LAST`."""
     ends = seq.split("..")
     if len(names) != 1 or len(ends) != 2 or not all(end.isdecimal() for end in ends):
-        raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST, such as --seq 3..7.")
+        raise Failure(USAGE, "--seq takes FIRST..LAST, such as --seq 3..7, with one run.")
     before, after = map(seq_of, ends)
     return await audit.run(names[0], workflow_name=workflow), before, after
 
@@ -186,7 +224,7 @@ async def _diff_turns(out: Output, audit: CheckpointAudit, before: Point, after:
             message = difference.after if difference.kind == "added" else difference.before
             for line in message_lines(message, full=full):
                 out.line(f"{_SIGNS[difference.kind]} {line}", style=_STYLES[difference.kind])
-    out.record("summary", counts)
+    out.record("summary", {"before": None, "after": None, **counts, "changed": 0})
     out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
@@ -200,12 +238,12 @@ async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointE
 
 def difference_fields(difference: Difference) -> dict[str, object]:
     """A difference as JSON."""
-    fields: dict[str, object] = {"change": difference.kind, "path": difference.path}
-    if difference.kind != "added":
-        fields["before"] = plain_tree(difference.before)
-    if difference.kind != "removed":
-        fields["after"] = plain_tree(difference.after)
-    return fields
+    return {
+        "change": difference.kind,
+        "path": difference.path,
+        "before": None if difference.kind == "added" else plain_tree(difference.before),
+        "after": None if difference.kind == "removed" else plain_tree(difference.after),
+    }
 
 
 def print_difference(session: Session, difference: Difference, *, full: bool) -> None:

@@ -1,15 +1,15 @@
-"""Times as people write them: a moment, or how long ago it was."""
+"""Times as people write and read them: a moment, or how long ago it was."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 from typing import Final
 
-from ..moments import NEVER, span_of
-from ..text import described
-from .session import USAGE, Failure
+from ..exit_codes import USAGE, Failure
+from ..moments import NEVER, UNITS, moment_of, span_of
+from ..text import described, safe
 
-__all__ = ["TIME", "moment"]
+__all__ = ["TIME", "ago", "in_utc", "moment", "stored"]
 
 TIME: Final = "a time such as 2026-05-31, or how long ago it was: 90m, 12h, 7d, 2w"
 """What an option that takes a time says of it."""
@@ -27,11 +27,41 @@ def moment(text: str | None, option: str) -> datetime | None:
     """
     if text is None:
         return None
-    if (ago := span_of(text)) is not None:
+    if (span := span_of(text)) is not None:
         now = datetime.now(UTC)
-        return now - min(ago, now - NEVER)
+        return now - min(span, now - NEVER)
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
         raise Failure(USAGE, f"{option} takes {TIME}; not {described(text)}.") from None
     return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def ago(text: str, now: datetime) -> str:
+    """How long ago a time was, or how long it is until then, in the largest unit that it has two of. What is no time
+    stays as it is stored.
+
+    Args:
+        text: a time as events have it.
+        now: the time now.
+    """
+    moment = moment_of(text)
+    if moment is None:
+        return stored(text)
+    seconds = int((now - moment).total_seconds())
+    if abs(seconds) < 2:
+        return "now"
+    unit, size = next((unit, size) for unit, size in UNITS.items() if abs(seconds) >= 2 * size)
+    span = f"{abs(seconds) // size} {'min' if unit == 'm' else unit}"
+    return f"{span} ago" if seconds > 0 else f"in {span}"
+
+
+def in_utc(text: str) -> str:
+    """A time to the second, with its zone, which is UTC. What is no time stays as it is stored."""
+    moment = moment_of(text)
+    return stored(text) if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def stored(text: str) -> str:
+    """A time to the second, as it is stored: with its own offset, which is UTC for all that this package wrote."""
+    return safe(text[:19].replace("T", " "))

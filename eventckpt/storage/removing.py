@@ -368,7 +368,7 @@ class _Removing:
         return self._closing(seen_in(headers))
 
     def _closing(self, seen: Seen) -> _Look:
-        stays = _NOTHING if seen.says else None
+        stays = _NOTHING if seen.says else None  # of a session nothing is said
         record = removal_after(seen.head, (seen.whole,), self._actor, stays=stays, closes=True)
         return _Look(seen.head.stream, record, seqs=seen.seqs, stored_size=seen.stored_size)
 

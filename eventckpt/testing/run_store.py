@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ..chain import sealed
-from ..events import RunStatus, StreamId
+from ..events import REMOVALS, RunStatus, StreamId
 from ..stores import RunFilter, RunPage
 from .events import MANY, STREAM, make_event
 from .run_pages import RunPagesConformance, document_of, stored_document
@@ -81,6 +81,16 @@ class RunStoreConformance(RunPagesConformance):
         assert await runs.page() == RunPage([], None)
         assert [info async for info in runs.all()] == [info async for info in runs.idle()] == []
         assert len([info async for info in runs.all(emptied=True)]) == MANY
+
+    async def test_what_a_worker_of_0_1_0_makes_of_a_stream_of_removals_is_in_no_list(self) -> None:
+        runs = (await self.open_store()).run_store()
+        await runs.put(document_of(2, run=REMOVALS, status="idle", tombstones=2), document_of(1, checkpoints=1))
+        await self.settle()
+        for emptied in (False, True):
+            assert [info.run_id async for info in runs.all(emptied=emptied)] == [STREAM.run_id]
+        assert [info async for info in runs.idle()] == []
+        assert [info.run_id for info in (await runs.page()).runs] == [STREAM.run_id]
+        assert await runs.counts() == {"open": 1}
 
     async def test_a_run_that_begins_again_behind_its_record_is_listed_again(self) -> None:
         runs = (await self.open_store()).run_store()

@@ -37,7 +37,7 @@ class RunPages:
 
     Args:
         name: of the projection.
-        counting: gives the document in an item; None where it does not count.
+        counting: gives the document in an item; None where it does not count, or stands in no listing.
     """
 
     def __init__(

@@ -125,7 +125,7 @@ def _short_id(full: str, width: int, sorted_ids: Sequence[str]) -> str:
         return f"{safe(head)}{SHORTENED}"
     head = _beginning(full, max((width - 1) // 2, 1))
     tail = _beginning(full[len(head) :][::-1], max(width - 1 - cell_len(safe(head)), 0))[::-1]
-    return f"{safe(head)}{SHORTENED}{safe(tail)}"
+    return f"{safe(head)}{SHORTENED}{safe(tail.rpartition(SHORTENED)[2])}"  # the last mark is the one that counts
 
 
 def _beginning(text: str, width: int) -> str:

@@ -69,7 +69,7 @@ def test_a_shortened_id_fits_and_is_the_beginning_and_the_end_of_what_it_was_mad
 ) -> None:
     for name, text in zip(names, short_ids(names, width), strict=True):
         assert cell_len(text) <= width
-        begin, _, end = text.partition("…")
+        begin, _, end = text.rpartition("…")
         if name.isprintable():  # what is spelled out is for looking at
             assert text == name or (name.startswith(begin) and name.endswith(end))
         if name.isprintable() and text != name and not end:

@@ -15,6 +15,8 @@ from ..audit.preflight import UNFINISHED
 from ..events import CheckpointEvent, RunStatus, StreamId
 from ..removals import Removals
 from ..runs import ENDED
+from . import completion
+from .following import followed
 from .options import CheckpointName, Full, RunName, Upcast, statuses_in, tags_in, upcasters_in
 from .output import Listing, Output
 from .render import (
@@ -217,14 +219,31 @@ async def lineage(
 @command(commands, "tail")
 async def tail(
     session: Session,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this run, by id or the beginning of one. Repeat it.", autocompletion=completion.runs),
+    ] = None,
+    workflow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--workflow",
+            "-w",
+            help="Only runs of this workflow. Repeat it; with --run, one, which the run is of.",
+            autocompletion=completion.workflows,
+        ),
+    ] = None,
     last: Annotated[int, typer.Option("--last", help="Begin with so many of the newest events.", min=0)] = 10,
     limit: Annotated[int, typer.Option(help="End after so many events; 0 for never.", min=0)] = 0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.05)] = 0.5,
 ) -> None:
-    """Follow the events of all runs as they are committed, until interrupted."""
+    """Follow events as they are committed, of all runs or of some, until interrupted."""
+    if run and len(workflow or ()) > 1:
+        raise Failure(USAGE, "--run takes one --workflow, which the runs are of.")
     audit = await session.audit()
+    of = workflow[0] if run and workflow else None
+    streams = {await audit.run(name, workflow_name=of) for name in run or ()}
     seen = 0
-    async with aclosing(audit.store.follow(last=last, poll=poll)) as headers:
+    async with aclosing(followed(audit.store, streams, workflow or (), last=last, poll=poll)) as headers:
         async for header in headers:
             session.out.record("event", event_fields(header))
             out = session.out

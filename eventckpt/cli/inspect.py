@@ -254,9 +254,10 @@ async def tail(
     seen = 0
     async with aclosing(followed(audit.store, streams, workflow or (), last=last, poll=poll)) as headers:
         async for header in headers:
-            session.out.record("event", event_fields(header))
-            session.out.line(
-                f"{session.out.time(header.recorded_at)}  {stream_text(header.stream, '').lstrip()}  seq {header.seq}  "
+            out = session.out
+            out.record("event", event_fields(header))
+            out.brief(
+                f"{out.time(header.recorded_at)}  {_named(out, header.stream)}  seq {header.seq}  "
                 f"{_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
             )
             seen += 1
@@ -298,6 +299,13 @@ async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) ->
     gone = await audit.removed(StreamId(origin.workflow_name, origin.run_id))
     if gone is not None and gone.seq > origin.seq:
         out.line(f"  which was removed {out.time(gone.recorded_at)}{f' by {gone.actor}' if gone.actor else ''}")
+
+
+def _named(out: Output, stream: StreamId) -> str:
+    """A stream, in a line that is brief."""
+    if not stream.is_run:
+        return stream_text(stream, "")
+    return f"{out.name(stream.run_id)} of {out.name(stream.workflow_name)}"
 
 
 def _what_came(header: CheckpointEvent, kind: LogKind) -> str:

@@ -138,7 +138,7 @@ async def test_only_what_is_old_enough(engine: Engine, cli: Cli) -> None:
     assert "Would remove 0 runs" in (await cli("delete", "--all", "--older-than", "30d")).out
     assert "Would remove 2 runs" in (await cli("delete", "--all", "--older-than", "0m")).out
     assert "Would remove 0 runs" in (await cli("delete", "a", "--older-than", "2020-01-01")).out
-    assert "takes 30d, 12h" in (await cli("delete", "--all", "--older-than", "soon", code=2)).err
+    assert "takes a time such as" in (await cli("delete", "--all", "--older-than", "soon", code=2)).err
 
 
 async def test_all_of_a_workflow(engine: Engine, cli: Cli) -> None:

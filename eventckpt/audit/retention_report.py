@@ -11,7 +11,7 @@ from ..storage.removing import Seen, Why
 from .prune import Plan
 from .retention_policy import RetentionRule
 
-__all__ = ["Left", "RetentionPlan", "RetentionReport", "RuleReport"]
+__all__ = ["Does", "Left", "RetentionPlan", "RetentionReport", "RuleReport"]
 
 Does: TypeAlias = Literal["keep", "prune", "remove", "refuse"]
 Left: TypeAlias = Why | Literal["rested on", "archive"]

@@ -16,6 +16,7 @@ from ..audit.diff import Kind
 from ..audit.graph_changes import GraphChange
 from ..audit.import_report import Imported
 from ..audit.inbox import Question
+from ..audit.retention_report import Does, Left, RuleReport
 from ..codec.drift import Drift
 from ..events import CheckpointEvent, ForkPoint, Payload, PendingRequest, RunInfo, RunStatus, StreamId
 from ..history.listing import SessionInfo
@@ -291,6 +292,33 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             file=str,
             store=str,
             set_aside=list[str],
+            seconds=float,
+        ),
+    ),
+    "retain": (
+        _line(
+            "Retention",
+            "retention",
+            _STREAM,
+            turns=bool,
+            rule=str,
+            does=Does,
+            events=int,
+            bytes=int,
+            head_seq=int,
+            refused=Left | None,
+            why=str | None,
+            archive=str | None,
+        ),
+        _line("Rule", "rule", _fields(RuleReport), rule=str, workflow_name=str),
+        _line(
+            "RetentionSummary",
+            "summary",
+            _fields(RuleReport),
+            executed=bool,
+            looked_at=int,
+            archives=int,
+            given_back=int,
             seconds=float,
         ),
     ),

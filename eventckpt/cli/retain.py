@@ -21,10 +21,13 @@ __all__ = ["commands", "retain"]
 commands: Final = typer.Typer()
 
 _COLUMNS: Final = [
-    Column("rule"),
-    Column("of"),
-    *(Column(head, right=True) for head in ("looked at", "stay", "shortened", "removed", "left alone")),
-    *(Column(head, right=True) for head in ("events", "bytes")),
+    Column("rule", holds="id"),
+    Column("of", holds="id", rank=1),
+    *(
+        Column(head, right=True, rank=rank)
+        for head, rank in (("looked at", 2), ("stay", 2), ("shortened", 0), ("removed", 0), ("left alone", 0))
+    ),
+    *(Column(head, right=True, rank=3) for head in ("events", "bytes")),
 ]
 
 

@@ -22,8 +22,8 @@ from eventckpt.chain import sealed
 from eventckpt.cli import app
 from eventckpt.cli.output import Screen
 from eventckpt.events import PendingRequest
-from eventckpt.stores import AuditStore
 from eventckpt.storage import EventCheckpointStorage
+from eventckpt.stores import AuditStore
 
 from ..conversations import branched, session, talked
 from .conftest import GRAPH, message

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Final
 
 __all__ = [
+    "SHORTENED",
     "cell",
     "described",
     "is_connection_string",
@@ -22,6 +23,9 @@ __all__ = [
     "safe_json",
     "shortened",
 ]
+
+SHORTENED: Final = "…"
+"""Stands where the rest of a text is left out."""
 
 _CELL: Final = 300  # characters of a cell; a run id has 255
 _WIDTH: Final = 120  # characters of a value in an error message
@@ -56,7 +60,7 @@ def safe(value: object) -> str:
 
 def shortened(text: str, width: int) -> str:
     """`text`, its end left out where it has more characters than `width`."""
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+    return text if len(text) <= width else f"{text[: width - 1]}{SHORTENED}"
 
 
 def cell(value: object) -> str:
@@ -91,7 +95,7 @@ def described(value: object) -> str:
     if may_hold_a_key(text):
         return "a value that is not shown, as it may hold a key"
     text = safe(_text_of(value[:_WIDTH], repr) if type(value) is str else text)
-    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}…"
+    return text if len(text) <= _WIDTH else f"{text[: _WIDTH - 1]}{SHORTENED}"
 
 
 def may_hold_a_key(text: str) -> bool:

@@ -1,7 +1,7 @@
 """What people call things: a run by the beginning of its id, a checkpoint likewise, as RUN@SEQ, or by run and point.
 
 A whole name always wins over the beginning of another. A name that fits several says which; one that fits none says
-what comes close.
+what comes close. What a listing has shortened, `beginning…` or `beginning…end`, means what it was made from.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..moments import moment_of
 from ..runs import counted, live
 from ..stores import AuditStore, FoundEvent
 from ..stores.walks import WALKS, removals_of
-from ..text import safe
+from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
 
 __all__ = ["checkpoint_at", "checkpoint_named", "run_named", "seq_of", "shown"]
@@ -41,8 +41,10 @@ async def run_named(
     """
     found: list[StreamId] = []
     if name:
-        async with aclosing(store.streams(workflow_name=workflow_name, prefix=name)) as streams:
-            found += [stream async for stream in streams]
+        found += await _runs_like(store, name, "", workflow_name)
+        begin, shortened, end = name.partition(SHORTENED)
+        if shortened and begin and not found:
+            found += await _runs_like(store, begin, end, workflow_name)
     exact = [stream for stream in found if stream.run_id == name]
     for choice in (exact, found):
         if len(choice) == 1:
@@ -53,6 +55,11 @@ async def run_named(
     where = f" of {kind.group} {workflow_name!r}" if workflow_name is not None else ""
     hint = f" Did you mean {' or '.join(near)}?" if near else f" `{kind.listing}` lists those there are."
     raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
+
+
+async def _runs_like(store: AuditStore, begin: str, end: str, workflow_name: str | None) -> list[StreamId]:
+    async with aclosing(store.streams(workflow_name=workflow_name, prefix=begin)) as streams:
+        return [stream async for stream in streams if stream.run_id.endswith(end)]
 
 
 async def checkpoint_named(
@@ -76,7 +83,7 @@ async def checkpoint_named(
             f"{kind.stream.capitalize()} {stream.run_id!r} of {kind.group} {stream.workflow_name!r} has no event at "
             f"seq {seq}; `eventckpt history` lists those there are."
         )
-    ids = await _ids_with(store, name, workflow_name) if name else []
+    ids = await _ids_like(store, name, workflow_name) if name else []
     if len(ids) > 1:
         raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids])
     located = await _found(store, ids[0], workflow_name) if ids else None
@@ -139,8 +146,16 @@ async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | Non
     return await store.find_in(workflow_name, checkpoint_id)
 
 
-async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None) -> list[str]:
-    ids = await store.checkpoint_ids(prefix, limit=_CANDIDATES + 1)
+async def _ids_like(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
+    ids = await _ids_with(store, name, workflow_name, _CANDIDATES + 1)
+    begin, shortened, end = name.partition(SHORTENED)
+    if shortened and begin and not ids:
+        ids = [each for each in await _ids_with(store, begin, workflow_name, _NEIGHBOURS) if each.endswith(end)]
+    return ids
+
+
+async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None, limit: int) -> list[str]:
+    ids = await store.checkpoint_ids(prefix, limit=limit)
     if workflow_name is None or not ids:
         return ids
     found: set[str] = set()
@@ -148,7 +163,7 @@ async def _ids_with(store: AuditStore, prefix: str, workflow_name: str | None) -
         async for header in headers:
             if header.checkpoint_id.startswith(prefix):
                 found.add(header.checkpoint_id)
-            if len(found) > _CANDIDATES:
+            if len(found) == limit:
                 break
     return sorted(found)
 

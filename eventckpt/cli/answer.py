@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 from agent_framework import WorkflowCheckpointException
 
@@ -22,7 +21,7 @@ from ..storage import EventCheckpointStorage
 from ..storage.claiming import LONGEST_CLAIM
 from ..text import cell, described, safe
 from .options import Actor, App, RunName, built
-from .render import standing
+from .render import fields_of, standing
 from .session import FOUND_WRONG, USAGE, Failure, Session, command
 
 __all__ = ["answer", "commands"]
@@ -155,7 +154,7 @@ def _report(session: Session, stream: StreamId, answered: list[str], info: RunIn
             "run_id": stream.run_id,
             "requests": answered,
             "status": status,
-            "pending_requests": [msgspec.structs.asdict(each) for each in asked],
+            "pending_requests": [fields_of(each) for each in asked],
         },
     )
     session.out.line(f"Answered. Run {cell(stream.run_id)} of {cell(stream.workflow_name)}: {standing(status, asked)}")

@@ -30,7 +30,7 @@ commands: Final = typer.Typer()
 _BUFFER = 1024 * 1024  # bytes that are written at once
 
 
-@command(commands, "export")
+@command(commands, "export", view=False)
 async def export(
     session: Session,
     runs: RunNames = None,

@@ -11,6 +11,7 @@ import typer
 from ..audit import Verdict
 from ..location import ENVIRONMENT
 from ..text import cell, may_hold_a_key
+from .options import MaybeRunName
 from .output import Output
 from .render import not_gone_yet
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
@@ -23,7 +24,7 @@ commands: Final = typer.Typer()
 @command(commands, "verify")
 async def verify(
     session: Session,
-    run: Annotated[str | None, typer.Argument(help="A run's id, or the beginning of one.")] = None,
+    run: MaybeRunName = None,
     everything: Annotated[bool, typer.Option("--all", help="Every run of the store, or of a workflow.")] = False,
     workflow: Workflow = None,
     decode: Annotated[bool, typer.Option("--decode", help="Also read every state.")] = False,

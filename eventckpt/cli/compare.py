@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import aclosing
 from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from ..audit import CheckpointAudit
@@ -13,10 +12,11 @@ from ..audit.conversation import Point
 from ..audit.diff import Difference, Kind
 from ..audit.resolve import seq_of
 from ..events import CheckpointEvent, StreamId
+from . import completion
 from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
 from .output import Output, leaf_text, plain_tree, safe, tree_lines
-from .render import event_fields, standing
+from .render import event_fields, run_fields, standing
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 from .turns import message_lines, roles_text
 
@@ -31,7 +31,12 @@ _STYLES: Final[dict[Kind, str]] = {"added": "green", "removed": "red", "changed"
 @command(commands, "diff")
 async def diff(
     session: Session,
-    names: Annotated[list[str], typer.Argument(help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.", autocompletion=completion.checkpoints
+        ),
+    ],
     seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
     workflow: Workflow = None,
     allow: Allow = None,
@@ -91,7 +96,7 @@ async def changes(
             value = leaf_text(change.after) if change.exists else "(gone)"
             session.out.line(f"seq {change.event.seq}{_superstep(change.event)}: {value}")
     if not found:
-        session.out.note(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
+        session.out.nothing(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
 
 
 @command(commands, "replay")
@@ -115,7 +120,7 @@ async def replay(
                 "step",
                 {
                     "event": event_fields(step.event),
-                    "run": msgspec.structs.asdict(info),
+                    "run": run_fields(info),
                     "problem": step.problem or None,
                     "newer": step.newer,
                 },
@@ -186,7 +191,7 @@ async def _diff_turns(out: Output, audit: CheckpointAudit, before: Point, after:
             message = difference.after if difference.kind == "added" else difference.before
             for line in message_lines(message, full=full):
                 out.line(f"{_SIGNS[difference.kind]} {line}", style=_STYLES[difference.kind])
-    out.record("summary", counts)
+    out.record("summary", {"before": None, "after": None, **counts, "changed": 0})
     out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
 
 
@@ -200,12 +205,12 @@ async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointE
 
 def difference_fields(difference: Difference) -> dict[str, object]:
     """A difference as JSON."""
-    fields: dict[str, object] = {"change": difference.kind, "path": difference.path}
-    if difference.kind != "added":
-        fields["before"] = plain_tree(difference.before)
-    if difference.kind != "removed":
-        fields["after"] = plain_tree(difference.after)
-    return fields
+    return {
+        "change": difference.kind,
+        "path": difference.path,
+        "before": None if difference.kind == "added" else plain_tree(difference.before),
+        "after": None if difference.kind == "removed" else plain_tree(difference.after),
+    }
 
 
 def print_difference(session: Session, difference: Difference, *, full: bool) -> None:

@@ -65,12 +65,13 @@ async def _import(session: Session, source: HistorySource, actor: str | None) ->
 
 def _report(out: Output, imported: ImportedHistory) -> None:
     for left in imported.left_out:
-        out.record("left_out", left._asdict())
+        out.record("left_out", {"checkpoint_id": None, "type_key": None, **left._asdict()})
         out.line(f"left out {_named(left)}: {left.why}", style="red")
     if more := imported.left_out_count - len(imported.left_out):
         out.line(f"left out {more:,} more", style="red")
     sessions, messages, added, _, left_out = imported
-    out.record("summary", {"sessions": sessions, "messages": messages, "added": added, "left_out": left_out})
+    read = {"sessions": sessions, "messages": messages, "added": added, "left_out": left_out}
+    out.record("summary", {"found": None, "saved": None, "runs": [], **read})
     out.line(f"{messages:,} messages of {sessions:,} sessions were read, and {added:,} were not here yet.")
 
 

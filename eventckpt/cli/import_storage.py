@@ -122,9 +122,11 @@ async def _outlines(source: Documents, workflows: Sequence[str]) -> AsyncGenerat
 
 def _report_adopted(out: Output, adopted: Adopted) -> None:
     for left in adopted.left_out:
-        out.record("left_out", left._asdict())
+        out.record("left_out", {"source_id": None, "session_id": None, "name": None, **left._asdict()})
         out.line(f"left out {left.checkpoint_id}: {_why_left_out(left)}", style="red")
-    out.record("summary", {"found": adopted.found, "saved": adopted.saved, "runs": adopted.runs})
+    of_runs = {"found": adopted.found, "saved": adopted.saved, "runs": adopted.runs}
+    of_sessions = dict.fromkeys(("sessions", "messages", "added"))
+    out.record("summary", {**of_runs, **of_sessions, "left_out": len(adopted.left_out)})
     out.line(f"{adopted.saved:,} of {adopted.found:,} checkpoints are in {len(adopted.runs):,} runs now:")
     for run in adopted.runs:
         out.line(f"  {run}")

@@ -11,7 +11,8 @@ from ..errors import RunNotFoundError
 from ..events import PendingRequest, RunInfo
 from ..traceparent import trace_id_in
 from .options import RunName
-from .render import run_fields, said_text, standing, time_text
+from .output import Output
+from .render import run_fields, said_text, standing
 from .session import Session, Workflow, command
 
 __all__ = ["commands", "info"]
@@ -32,16 +33,16 @@ async def info(session: Session, run: RunName, workflow: Workflow = None) -> Non
         raise RunNotFoundError(f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was removed meanwhile.")
     session.out.record("run", run_fields(found))
     session.out.line(f"run {found.run_id} of {found.workflow_name}", style="bold")
-    for name, text in _said(found):
+    for name, text in _said(session.out, found):
         session.out.line(f"  {name:<{_WIDTH}}{text}")
 
 
-def _said(info: RunInfo) -> Iterator[tuple[str, str]]:
+def _said(out: Output, info: RunInfo) -> Iterator[tuple[str, str]]:
     """What there is to say, each with its name."""
     pending = info.pending_requests if info.waiting_since else ()
     yield "status", standing(info.status, pending)
     for asked in pending:
-        yield "waits for", _question(asked)
+        yield "waits for", _question(out, asked)
     if said := said_text(info):
         yield "annotations", said
     if info.checkpoint_id is not None:
@@ -51,12 +52,12 @@ def _said(info: RunInfo) -> Iterator[tuple[str, str]]:
     removed = f", {info.removed:,} removed" if info.removed else ""
     yield "events", f"{info.checkpoints:,} of checkpoints, {info.tombstones:,} others{removed}"
     yield "stored", f"{info.stored_size:,} bytes"
-    yield "began", time_text(info.started_at)
+    yield "began", out.time(info.started_at)
     if (origin := info.forked_from) is not None:
         yield "forked from", f"seq {origin.seq} of run {origin.run_id}"
-    yield "last written", time_text(info.recorded_at) + (f" by {info.actor}" if info.actor else "")
+    yield "last written", out.time(info.recorded_at) + (f" by {info.actor}" if info.actor else "")
 
 
-def _question(asked: PendingRequest) -> str:
-    since = f", since {time_text(asked.asked_at)}" if asked.asked_at else ""
+def _question(out: Output, asked: PendingRequest) -> str:
+    since = f", since {out.time(asked.asked_at)}" if asked.asked_at else ""
     return f"{asked.request_id} from {asked.source_executor_id}{since}: {asked.prompt or asked.request_type}"

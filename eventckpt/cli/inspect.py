@@ -20,7 +20,6 @@ from .output import Listing, Output
 from .render import (
     EVENT_COLUMNS,
     RUN_COLUMNS,
-    WIDE_EVENT_COLUMNS,
     about_text,
     event_fields,
     event_row,
@@ -28,12 +27,11 @@ from .render import (
     run_fields,
     run_row,
     standing_of,
-    time_text,
     what_of,
-    wide_event_row,
 )
-from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
+from .session import USAGE, Allow, Failure, Session, Workflow, command
 from .sessions import latest_of, list_sessions
+from .times import TIME, moment
 from .turns import TURN_COLUMNS, roles_text, show_held, turn_row, type_text
 
 __all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "show", "tail"]
@@ -55,8 +53,8 @@ async def runs(
         ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag, name=value. Repeat it.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs written to at this time or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only runs last written to before this time.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only runs written to since {TIME}.")] = None,
+    until: Annotated[str | None, typer.Option(help=f"Only runs last written to before {TIME}.")] = None,
     pending: Annotated[bool, typer.Option(help="Only runs that wait for an answer.")] = False,
     request: Annotated[
         str | None, typer.Option(help="Only runs that wait for a request whose id, type or executor begins so.")
@@ -104,7 +102,7 @@ async def runs(
         session.out.record("more", {"after": last})
         session.out.note(f"There are more: --after {last}, or --limit 0 for all.")
     elif not found:
-        session.out.note("No runs fit." if behind is None else "No more runs fit.")
+        session.out.nothing("No runs fit." if behind is None else "No more runs fit.")
 
 
 @command(commands, "history")
@@ -113,20 +111,12 @@ async def history(
     run: RunName,
     workflow: Workflow = None,
     newest: Annotated[int, typer.Option("--last", help="Only so many of the newest; 0 for all.", min=0)] = 0,
-    output: Annotated[
-        str | None, typer.Option("--output", "-o", help="wide: also the claim and the id of the trace of each event.")
-    ] = None,
 ) -> None:
     """List every event of a run: what was in flight, who wrote it, who answered which request. With --turns: which
     messages, where it branched, and what was cleared."""
-    session.not_of_turns(output=output)
-    if output not in (None, "wide"):
-        raise Failure(USAGE, f"--output is wide, not {output!r}.")
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
-    columns, row = (WIDE_EVENT_COLUMNS, wide_event_row) if output else (EVENT_COLUMNS, event_row)
-    if session.turns:
-        columns, row = TURN_COLUMNS, turn_row
+    columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
 
@@ -174,7 +164,7 @@ async def at(
     run: RunName,
     workflow: Workflow = None,
     seq: Annotated[int | None, typer.Option(help="As of this event.")] = None,
-    time: Annotated[str | None, typer.Option(help="As of this time.")] = None,
+    time: Annotated[str | None, typer.Option(help=f"As of {TIME}.")] = None,
     iteration: Annotated[int | None, typer.Option(help="As of this superstep.")] = None,
     allow: Allow = None,
     upcast: Upcast = None,
@@ -238,7 +228,7 @@ async def tail(
         async for header in headers:
             session.out.record("event", event_fields(header))
             session.out.line(
-                f"{time_text(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
+                f"{session.out.time(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
                 f"{_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
             )
             seen += 1
@@ -258,7 +248,7 @@ async def _show_each(
             show_held(out, turn, await audit.tree(turn, upcast=upcast), full=full)
             shown += 1
     if not shown:
-        out.note("The session held no turn at that point.")
+        out.nothing("The session held no turn at that point.")
 
 
 async def holds_snapshots(audit: CheckpointAudit, stream: StreamId) -> bool:

@@ -13,14 +13,13 @@ from ..errors import CheckpointConflictError
 from ..events import StreamId, check_run_id
 from ..location import LocationError, load_app
 from .compare import difference_fields, print_difference
-from .options import Actor, Full
+from .options import Actor, EachRunName, Full
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, Workflow, command
 
 __all__ = ["commands", "migrate"]
 
 commands: Final = typer.Typer()
 
-_Runs = Annotated[list[str], typer.Argument(help="Runs, by id or the beginning of one.")]
 _Types = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,7 +31,7 @@ _Types = Annotated[
 @command(commands, "migrate", of_runs="a session has no graph that it was saved under; only runs are migrated.")
 async def migrate(
     session: Session,
-    runs: _Runs,
+    runs: EachRunName,
     function: Annotated[str, typer.Option("--with", help="What edits each checkpoint, module:function.")],
     new_run: Annotated[
         str | None, typer.Option("--as", help="Begin this new run with the result, instead of going on in the same.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -14,13 +14,16 @@ from ..codec import Upcaster
 from ..events import RunStatus, StreamId
 from ..location import load_app, load_named
 from ..text import described, safe
+from . import completion
 from .session import STORE, USAGE, Failure
 
 __all__ = [
     "Actor",
     "App",
     "CheckpointName",
+    "EachRunName",
     "Full",
+    "MaybeRunName",
     "RunName",
     "RunNames",
     "Upcast",
@@ -32,9 +35,16 @@ __all__ = [
     "upcasters_in",
 ]
 
-RunName = Annotated[str, typer.Argument(help="A run's id, or the beginning of one.")]
-RunNames = Annotated[list[str] | None, typer.Argument(help="Runs, by id or the beginning of one.")]
-CheckpointName = Annotated[str, typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.")]
+_RUN: Final[Any] = typer.Argument(help="A run's id, or the beginning of one.", autocompletion=completion.runs)
+_RUNS: Final[Any] = typer.Argument(help="Runs, by id or the beginning of one.", autocompletion=completion.runs)
+RunName = Annotated[str, _RUN]
+MaybeRunName = Annotated[str | None, _RUN]
+RunNames = Annotated[list[str] | None, _RUNS]
+EachRunName = Annotated[list[str], _RUNS]
+CheckpointName = Annotated[
+    str,
+    typer.Argument(help="A checkpoint's id, the beginning of one, or RUN@SEQ.", autocompletion=completion.checkpoints),
+]
 Full = Annotated[bool, typer.Option("--full", help="Do not shorten anything.")]
 Actor = Annotated[str | None, typer.Option(help="Who does this, kept on what is written.")]
 App = Annotated[str, typer.Option("--app", help="What builds the workflow: module:callable, without arguments.")]

@@ -12,77 +12,119 @@ import math
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from types import NoneType
-from typing import Any, BinaryIO, Final, TextIO, TypeVar, cast
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, TextIO, TypeAlias, TypeVar, cast
 
 import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
 from ..exit_codes import Failure, nowhere, printing
-from ..text import cell, safe, safe_json, shortened
+from ..text import safe, safe_json, shortened
+from .tables import Column, aligned, fitted, fitting
+from .times import ago, in_utc, stored
 
-__all__ = ["Column", "Listing", "Output", "leaf_text", "plain_tree", "safe", "shortened", "tree_lines"]
+__all__ = [
+    "VIEWS",
+    "Column",
+    "Listing",
+    "Output",
+    "Screen",
+    "View",
+    "leaf_text",
+    "plain_tree",
+    "safe",
+    "shortened",
+    "tree_lines",
+]
 
+View: TypeAlias = Literal["table", "wide", "json"]
+VIEWS: Final[dict[str, View]] = {"table": "table", "wide": "wide", "json": "json"}
+
+Shown: TypeAlias = tuple[str, ...]
+"""The heads of the columns of a table that were shown."""
+
+_AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "highlight": False, "emoji": False}
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
 
 
-class Column:
-    """A column of a listing."""
+class Screen(NamedTuple):
+    """What a command prints on. Who calls `app` with another one as `obj` has the commands print for that."""
 
-    def __init__(self, head: str, *, right: bool = False) -> None:
-        self.head = head
-        self.right = right
+    width: int | None = None
+    """Of a terminal, in cells; None: as the output of the process is."""
+    now: Callable[[], datetime] = partial(datetime.now, UTC)
 
 
 class Output:
     """Where a command prints.
 
     Args:
-        as_json: one JSON object a line, each with its `kind`, instead of text.
+        view: table: as much of each row as fits on a line of the terminal, all of it into a pipe; wide: all of it, and
+            columns that are not shown otherwise; json: one JSON object a line, each with its `kind`.
+        utc: whether times are told in UTC, and not how long ago they were.
+        screen: what is printed on.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        self.as_json = as_json
+    def __init__(self, view: View = "table", *, utc: bool = False, screen: Screen | None = None) -> None:
+        self.as_json: Final = view == "json"
+        self.is_wide: Final = view == "wide"
+        self._utc = utc
+        self._screen = screen or Screen()
         self._out: TextIO = sys.stdout or nowhere()
         self._bytes: BinaryIO | None = getattr(self._out, "buffer", None)
         if hasattr(self._out, "reconfigure"):  # it may be of any encoding, and be given what that has no letters for
             cast(Any, self._out).reconfigure(errors="backslashreplace")
-        self._console = Console(file=self._out, markup=False, highlight=False, emoji=False)
-        self._errors = Console(file=sys.stderr or nowhere(), markup=False, highlight=False, emoji=False)
+        self._console = Console(file=self._out, width=self._screen.width, **_AS_IT_IS)
+        self._errors = Console(file=sys.stderr or nowhere(), **_AS_IT_IS)
 
     @property
     def is_terminal(self) -> bool:
-        return self._console.is_terminal
+        """Whether somebody reads along. Colours alone, as FORCE_COLOR has them, make no terminal."""
+        return self._screen.width is not None or self._out.isatty()
+
+    def now(self) -> datetime:
+        """The time that others are told from."""
+        return self._screen.now()
+
+    def time(self, text: str) -> str:
+        """A time, as it is told here: how long ago on a terminal, and elsewhere as it is stored."""
+        if self._utc:
+            return in_utc(text)
+        return ago(text, self.now()) if self.is_terminal and not self.is_wide else stored(text)
 
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
         """A JSON object, where JSON was asked for."""
         if self.as_json:
             builtins = msgspec.to_builtins({"kind": kind, **fields})
-            with printing():
-                self._out.write(safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)) + "\n")
-                self._out.flush()
+            self._print(safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)))
+            self.flush()
 
     def line(self, text: str = "", *, style: str = "") -> None:
         """A line of text, where text was asked for."""
         if not self.as_json:
-            self._write(text, style)
+            self._styled(Text(safe(text), style=style))
 
     def note(self, text: str) -> None:
         """A line for the person at the terminal, kept out of what is piped on."""
         if self._errors.is_terminal or not self.as_json:
-            self._errors.print(Text(safe(text)), soft_wrap=True)
+            self._tell(Text(safe(text)))
+
+    def nothing(self, text: str) -> None:
+        """That an answer is empty, and of what: no JSON is an answer in itself."""
+        self.note(text)
 
     def complaint(self, text: str) -> None:
         """A line that says what is wrong, kept out of what is piped on, whatever that is."""
-        self._errors.print(Text(f"eventckpt: {safe(text)}", style="red"), soft_wrap=True)
+        self._tell(Text(f"eventckpt: {safe(text)}", style="red"))
 
     def error(self, code: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
         try:
@@ -101,25 +143,33 @@ class Output:
         with printing():
             self._out.flush()
 
-    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, heads: bool = True) -> None:
-        """Rows in columns: a table on a terminal, aligned text in a pipe."""
-        cells = [list(map(cell, row)) for row in rows]
-        if self._console.is_terminal:
-            table = Table(box=None, show_header=heads, pad_edge=False, header_style="bold")
-            for column in columns:
-                table.add_column(column.head, justify="right" if column.right else "left", overflow="fold")
-            for row in cells:
-                table.add_row(*map(Text, row))
-            self._console.print(table)
-            return
-        lines = [[column.head for column in columns], *cells] if heads else cells
-        widths = [max(map(len, texts), default=0) for texts in zip(*lines, strict=True)]
-        for line in lines:
-            aligned = (
-                text.rjust(width) if column.right else text.ljust(width)
-                for text, width, column in zip(line, widths, columns, strict=True)
-            )
-            self._write("  ".join(aligned).rstrip(), "")
+    def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, before: Shown = ()) -> Shown:
+        """Rows in columns: a line each on a terminal, as far as it is wide enough; aligned text in a pipe.
+
+        Args:
+            columns: all that there are.
+            rows: the texts of their cells; those of times as they are stored.
+            before: what this gave for the rows before, whose heads stand there already.
+
+        Returns:
+            The heads that were shown.
+        """
+        told = [
+            [self.time(text) if column.holds == "time" else text for column, text in zip(columns, row, strict=True)]
+            for row in rows
+        ]
+        kept = [place for place, column in enumerate(columns) if self.is_wide or not column.wide]
+        columns, told = [columns[place] for place in kept], [[row[place] for place in kept] for row in told]
+        if self.is_wide or not self.is_terminal:
+            for line in aligned(columns, told, heads=not before):
+                self._styled(line)
+            return tuple(column.head for column in columns)
+        widths = fitting(columns, told, self._console.width)
+        columns, told = [columns[place] for place in widths], [[row[place] for place in widths] for row in told]
+        heads = tuple(column.head for column in columns)
+        for line in fitted(columns, list(widths.values()), told, heads=heads != before):
+            self._styled(line)
+        return heads
 
     def bytes_lines(self, lines: Iterable[bytes]) -> None:
         """Lines of JSON, in UTF-8 whatever the encoding of the output: they are to be read again."""
@@ -143,12 +193,26 @@ class Output:
             task = progress.add_task(what, total=None)
             yield lambda count: progress.update(task, completed=count)
 
-    def _write(self, text: str, style: str) -> None:
+    def _styled(self, text: Text) -> None:
+        if self._console.color_system is None:
+            self._print(text.plain)
+            return
+        with self._console.capture() as captured:  # it does not write by itself: a pipe that is closed would end us
+            self._console.print(text, soft_wrap=True, end="")
+        self._print(captured.get())
+
+    def _print(self, line: str) -> None:
         with printing():
-            if self._console.is_terminal:
-                self._console.print(Text(safe(text), style=style), soft_wrap=True)
-            else:
-                self._out.write(safe(text) + "\n")
+            self._out.write(line + "\n")
+
+    def _tell(self, text: Text) -> None:
+        with self._errors.capture() as captured:
+            self._errors.print(text, soft_wrap=True)
+        try:
+            self._errors.file.write(captured.get())
+            self._errors.file.flush()
+        except OSError:  # nobody reads it: the exit code says the same
+            sys.stderr = nowhere()
 
 
 class Listing:
@@ -159,7 +223,7 @@ class Listing:
         self._kind = kind
         self._columns = columns
         self._rows: list[Sequence[str]] = []
-        self._begun = False
+        self._shown: Shown = ()
         self.count: int = 0
 
     def add(self, fields: Mapping[str, Any], row: Sequence[str]) -> None:
@@ -173,8 +237,7 @@ class Listing:
 
     def flush(self) -> None:
         if self._rows:
-            self._out.table(self._columns, self._rows, heads=not self._begun)
-            self._begun = True
+            self._shown = self._out.table(self._columns, self._rows, before=self._shown)
             self._rows = []
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Annotated, Final
 
 from ..exit_codes import MEANINGS, without_extra
+from ..version import said
 
 try:
     import typer
@@ -23,6 +24,7 @@ try:
         manage,
         migrate,
         preflight,
+        schema,
         sessions,
     )
 except ModuleNotFoundError as _gone:
@@ -35,14 +37,28 @@ app: Final = typer.Typer(
     help="Ask a store of checkpoints: which runs there are, what happened in them, whether the record is whole.",
     epilog=MEANINGS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-_ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight)
+_ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
 _ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
 for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(said("eventckpt"))
+        raise typer.Exit
+
+
+@app.callback()
+def _before_a_command(  # pyright: ignore[reportUnusedFunction] - typer calls it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """What may stand before a command."""
 
 
 def main() -> None:

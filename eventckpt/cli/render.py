@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 
 from ..codec.tree import Tree
-from ..events import Annotation, CheckpointEvent, Migration, PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import Annotation, CheckpointEvent, Migration, Payload, PendingRequest, RunInfo, RunStatus, StreamId
 from ..runs import status as status_of
 from ..traceparent import trace_id_in
-from .output import Column, Output, plain_tree, safe, tree_lines
+from .output import Column, Output, plain_tree, tree_lines
 
 __all__ = [
     "EVENT_COLUMNS",
     "RUN_COLUMNS",
-    "WIDE_EVENT_COLUMNS",
     "about_text",
     "event_fields",
     "event_row",
+    "fields_of",
     "held_fields",
+    "kind_style",
     "not_gone_yet",
     "pruned_text",
     "run_fields",
@@ -29,38 +30,57 @@ __all__ = [
     "show_event",
     "standing",
     "standing_of",
+    "status_style",
     "tag_texts",
-    "time_text",
     "what_of",
-    "wide_event_row",
 ]
 
+_STATUS_STYLES: Final = {
+    "running": "cyan",
+    "waiting": "yellow",
+    "done": "green",
+    "failed": "red",
+    "cancelled": "magenta",
+}
+
+
+def status_style(text: str) -> str:
+    """The style of a text that begins with how a run stands."""
+    return _STATUS_STYLES.get(text.partition(" ")[0].rstrip(","), "")
+
+
+def kind_style(text: str) -> str:
+    """The style of what kind of event something is: what holds no state steps back."""
+    return "" if text in ("checkpoint", "migration", "turn", "session") else "dim"
+
+
 RUN_COLUMNS: Final = [
-    Column("run"),
-    Column("workflow"),
-    Column("status"),
-    Column("events", right=True),
-    Column("iteration", right=True),
-    Column("stored", right=True),
-    Column("last written"),
-    Column("actor"),
-    Column("waits for"),
+    Column("run", holds="id"),
+    Column("workflow", holds="text", rank=2),
+    Column("status", holds="text", style=status_style),
+    Column("events", right=True, rank=3),
+    Column("iteration", right=True, rank=5),
+    Column("stored", right=True, rank=6),
+    Column("last written", holds="time"),
+    Column("actor", holds="text", rank=4),
+    Column("waits for", holds="text", rank=1),
 ]
 EVENT_COLUMNS: Final = [
     Column("seq", right=True),
-    Column("recorded"),
-    Column("type"),
-    Column("iteration", right=True),
-    Column("checkpoint"),
-    Column("messages"),
-    Column("pending"),
-    Column("answered"),
-    Column("raw", right=True),
-    Column("stored", right=True),
-    Column("as"),
-    Column("actor"),
+    Column("recorded", holds="time"),
+    Column("type", style=kind_style),
+    Column("iteration", right=True, rank=5),
+    Column("checkpoint", holds="id"),
+    Column("messages", holds="text", rank=3),
+    Column("pending", holds="text", rank=1),
+    Column("answered", holds="text", rank=6),
+    Column("raw", right=True, rank=8),
+    Column("stored", right=True, rank=7),
+    Column("as", holds="text", rank=2),
+    Column("actor", holds="text", rank=4),
+    Column("claim", right=True, wide=True),
+    Column("trace", wide=True),
 ]
-WIDE_EVENT_COLUMNS: Final = [*EVENT_COLUMNS, Column("claim", right=True), Column("trace")]
 
 
 _HASH: Final = 12  # digits of a graph's hash that are shown
@@ -73,7 +93,7 @@ def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, ful
         return
     out.line(f"checkpoint {event.checkpoint_id}", style="bold")
     out.line(f"  seq {event.seq} of run {event.run_id}, workflow {event.workflow_name}")
-    out.line(f"  superstep {event.iteration_count}{standing_of(event)}, recorded {time_text(event.recorded_at)}")
+    out.line(f"  superstep {event.iteration_count}{standing_of(event)}, recorded {out.time(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
     if trace_id := trace_id_in(event.traceparent):
@@ -98,11 +118,22 @@ def _graph_change(event: CheckpointEvent, migration: Migration) -> str:
 
 def event_fields(event: CheckpointEvent) -> dict[str, Any]:
     """The header of an event as JSON, and in a word what it is. What is deleted says nothing of how the run stands."""
-    return msgspec.structs.asdict(event.header()) | {
+    return fields_of(event.header()) | {
         "what": what_of(event),
         "status": status_of(event) if event.type == "checkpoint" else None,
         "trace_id": trace_id_in(event.traceparent),
     }
+
+
+def fields_of(value: Any) -> Any:
+    """A record as JSON has it, and all in it: with each of its fields, also where it says nothing. The data of a
+    payload is no part of it."""
+    if isinstance(value, msgspec.Struct):
+        without = "data" if isinstance(value, Payload) else ""
+        return {name: fields_of(getattr(value, name)) for name in value.__struct_fields__ if name != without}
+    if isinstance(value, tuple):
+        return list(map(fields_of, cast("tuple[object, ...]", value)))
+    return value
 
 
 def standing(status: RunStatus, asked: Sequence[PendingRequest]) -> str:
@@ -121,7 +152,7 @@ def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
 
 def run_fields(info: RunInfo) -> dict[str, Any]:
     """A run as JSON."""
-    return msgspec.structs.asdict(info) | {"trace_id": trace_id_in(info.traceparent)}
+    return fields_of(info) | {"trace_id": trace_id_in(info.traceparent)}
 
 
 def run_row(info: RunInfo) -> list[str]:
@@ -134,7 +165,7 @@ def run_row(info: RunInfo) -> list[str]:
         str(info.checkpoints + info.tombstones),
         str(info.iteration_count),
         f"{info.stored_size:,}",
-        time_text(info.recorded_at),
+        info.recorded_at,
         info.actor or "",
         waits,
     ]
@@ -149,7 +180,7 @@ def event_row(event: CheckpointEvent) -> list[str]:
     )
     return [
         str(event.seq),
-        time_text(event.recorded_at),
+        event.recorded_at,
         what_of(event),
         str(event.iteration_count),
         event.checkpoint_id,
@@ -160,13 +191,9 @@ def event_row(event: CheckpointEvent) -> list[str]:
         f"{payload.stored_size:,}" if payload else "",
         stored_as or about_text(event),
         event.actor or "",
+        "" if event.claim is None else str(event.claim),
+        trace_id_in(event.traceparent) or "",
     ]
-
-
-def wide_event_row(event: CheckpointEvent) -> list[str]:
-    """An event in the cells of `WIDE_EVENT_COLUMNS`: also the claim that was in force, and the trace of its span."""
-    claim = "" if event.claim is None else str(event.claim)
-    return [*event_row(event), claim, trace_id_in(event.traceparent) or ""]
 
 
 def what_of(event: CheckpointEvent) -> str:
@@ -201,11 +228,6 @@ def pruned_text(event: CheckpointEvent) -> str:
 def tag_texts(tags: Mapping[str, str]) -> list[str]:
     """Tags as they are given."""
     return [f"{name}={value}" for name, value in tags.items()]
-
-
-def time_text(text: str) -> str:
-    """To the second, as stored: with its own offset."""
-    return safe(text[:19].replace("T", " "))
 
 
 def not_gone_yet(stream: StreamId, count: int, what: str) -> str:

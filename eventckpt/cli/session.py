@@ -7,7 +7,6 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
@@ -18,7 +17,8 @@ from ..codec import OnDrift, Upcaster
 from ..errors import AmbiguousNameError, RequestNotPendingError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
-from .output import Output
+from . import completion
+from .output import VIEWS, Output, Screen
 
 __all__ = [
     "FOUND_WRONG",
@@ -29,14 +29,18 @@ __all__ = [
     "Session",
     "Workflow",
     "command",
-    "moment",
 ]
 
 _P = ParamSpec("_P")
 
 Workflow = Annotated[
     str | None,
-    typer.Option("--workflow", "-w", help="Only runs of this workflow; with --turns, sessions of this source."),
+    typer.Option(
+        "--workflow",
+        "-w",
+        help="Only runs of this workflow; with --turns, sessions of this source.",
+        autocompletion=completion.workflows,
+    ),
 ]
 Allow = Annotated[
     list[str] | None,
@@ -55,6 +59,10 @@ _Turns = Annotated[
 ]
 _NoTurns = Annotated[bool, typer.Option("--turns", hidden=True)]
 _AS_JSON = "One JSON object a line, each with its kind."
+_View = Annotated[
+    str, typer.Option("--output", "-o", help="table; wide: nothing is left out for want of room; json: as --json.")
+]
+_Utc = Annotated[bool, typer.Option("--utc", help="Times in UTC, in place of how long ago they were.")]
 
 
 class Session:
@@ -124,7 +132,7 @@ class Session:
 
 
 def command(
-    app: typer.Typer, name: str, *, of_runs: str = "", as_json: str = "--json"
+    app: typer.Typer, name: str, *, of_runs: str = "", as_json: str = "--json", view: bool = True
 ) -> Callable[[Callable[Concatenate[Session, _P], Awaitable[int | None]]], Callable[..., None]]:
     """Make an async function of a session a command, with the options that all commands have. What it returns is
     the exit code.
@@ -134,6 +142,7 @@ def command(
         name: what it is called.
         of_runs: why it has no --turns, as a sentence; empty: it has.
         as_json: the option that asks for JSON, where `--json` is given some.
+        view: whether it has `-o` for how it prints; not where that is its own.
     """
     json_option = Annotated[bool, typer.Option(as_json, help=_AS_JSON)]
 
@@ -144,26 +153,29 @@ def command(
             for parameter in list(inspect.signature(work).parameters.values())[1:]
         ]
         shared = [
-            inspect.Parameter("store", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_Store),
-            inspect.Parameter(
-                "turns",
-                inspect.Parameter.KEYWORD_ONLY,
-                default=False,
-                annotation=_NoTurns if of_runs else _Turns,
-            ),
-            inspect.Parameter("as_json", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=json_option),
+            _option("store", None, _Store),
+            _option("turns", False, _NoTurns if of_runs else _Turns),
+            _option("as_json", False, json_option),
+            *([_option("output", "table", _View)] if view else []),
+            _option("utc", False, _Utc),
         ]
 
         @functools.wraps(work)
-        def run(*args: Any, store: str | None, turns: bool, as_json: bool, **options: Any) -> None:
-            out = Output(as_json=as_json)
-            called = functools.partial(work, *args, **options)
-            code = _run(called, store, out, turns=turns, refusal=of_runs if turns else "")
+        def run(
+            context: typer.Context, *args: Any, store: str | None, turns: bool, as_json: bool, utc: bool, **options: Any
+        ) -> None:
+            wanted: str = options.pop("output") if view else "table"
+            out = Output("json" if as_json else VIEWS.get(wanted, "table"), utc=utc, screen=_screen_of(context))
+            refusal = f"--turns: {of_runs}" if turns and of_runs else ""
+            if wanted not in VIEWS:
+                refusal = f"--output is {', '.join(VIEWS)}, not {wanted!r}."
+            code = _run(functools.partial(work, *args, **options), store, out, turns=turns, refusal=refusal)
             if code:
                 raise typer.Exit(code)
 
         del run.__wrapped__  # pyright: ignore[reportAttributeAccessIssue] - the signature is the one made here
-        signature = inspect.Signature([*own, *shared])
+        context = inspect.Parameter("context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+        signature = inspect.Signature([context, *own, *shared])
         run.__signature__ = signature  # pyright: ignore[reportAttributeAccessIssue] - what typer reads
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in signature.parameters.values()}
         app.command(name)(run)
@@ -172,12 +184,20 @@ def command(
     return decorate
 
 
+def _option(name: str, default: object, annotation: object) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
+def _screen_of(context: typer.Context) -> Screen | None:
+    return context.obj if isinstance(context.obj, Screen) else None
+
+
 def _run(
     work: Callable[[Session], Awaitable[int | None]], location: str | None, out: Output, *, turns: bool, refusal: str
 ) -> int:
     async def inside() -> int | None:
         if refusal:
-            raise Failure(USAGE, f"--turns: {refusal}")
+            raise Failure(USAGE, refusal)
         async with AsyncExitStack() as resources:
             return await work(Session(location, out, resources, turns=turns))
 
@@ -190,27 +210,10 @@ def _run(
 
 def _told(error: BaseException) -> dict[str, Any]:
     """What an error tells beside its message."""
-    if isinstance(error, AmbiguousNameError):
-        return {"candidates": error.candidates}
+    candidates = error.candidates if isinstance(error, AmbiguousNameError) else ()
+    told: dict[str, Any] = {"candidates": candidates, "request_id": None, "state": None, "answer": None}
     if isinstance(error, RequestNotPendingError):
         first = error.answer
         answer = None if first is None else {"actor": first.actor, "recorded_at": first.recorded_at, "seq": first.seq}
-        return {"request_id": error.request_id, "state": error.state, "answer": answer}
-    return {}
-
-
-def moment(text: str | None, option: str) -> datetime | None:
-    """A time as people write it: ISO 8601, in UTC where it does not say.
-
-    Raises:
-        Failure: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failure(
-            USAGE, f"{option} takes a time such as 2026-05-31 or 2026-05-31T14:00+02:00, not {text!r}."
-        ) from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+        told |= {"request_id": error.request_id, "state": error.state, "answer": answer}
+    return told

@@ -12,7 +12,6 @@ from ..history.listing import SessionInfo, sessions_of
 from ..history.snapshots import is_reserved
 from ..moments import order_of
 from .output import Column, Listing
-from .render import time_text
 from .session import USAGE, Failure, Session, command
 
 __all__ = ["commands", "latest_of", "list_sessions", "sessions"]
@@ -20,11 +19,11 @@ __all__ = ["commands", "latest_of", "list_sessions", "sessions"]
 commands: Final = typer.Typer()
 
 _COLUMNS: Final = [
-    Column("session"),
-    Column("source"),
-    Column("turns", right=True),
-    Column("branches", right=True),
-    Column("last activity"),
+    Column("session", holds="id"),
+    Column("source", holds="text", rank=1),
+    Column("turns", right=True, rank=2),
+    Column("branches", right=True, rank=3),
+    Column("last activity", holds="time"),
 ]
 _LATEST: Final[dict[str, Latest]] = {"log": "log", "projection": "projection"}
 
@@ -59,7 +58,7 @@ async def list_sessions(session: Session, source: str | None, prefix: str, limit
     if limit and len(infos) > limit:
         session.out.note(f"There are {len(infos) - limit:,} more: --limit 0 for all.")
     elif not infos:
-        session.out.note("No sessions fit.")
+        session.out.nothing("No sessions fit.")
 
 
 def latest_of(name: str) -> Latest:
@@ -82,4 +81,4 @@ async def _sources(audit: CheckpointAudit, prefix: str) -> list[str]:
 
 def _row(info: SessionInfo) -> list[str]:
     turns = "" if info.turns is None else str(info.turns)
-    return [info.session_id, info.source_id, turns, str(info.branches), time_text(info.last_activity)]
+    return [info.session_id, info.source_id, turns, str(info.branches), info.last_activity]

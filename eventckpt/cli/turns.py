@@ -11,19 +11,19 @@ from ..audit.conversation import messages_of
 from ..codec.tree import Tree
 from ..events import CheckpointEvent
 from .output import Column, Output, leaf_text, safe, tree_lines
-from .render import held_fields, pruned_text, show_event, time_text
+from .render import held_fields, kind_style, pruned_text, show_event
 
 __all__ = ["TURN_COLUMNS", "message_lines", "roles_text", "show_held", "turn_row", "type_text"]
 
 TURN_COLUMNS: Final = [
     Column("seq", right=True),
-    Column("recorded"),
-    Column("type"),
-    Column("turn"),
-    Column("messages"),
-    Column("stored", right=True),
-    Column("about"),
-    Column("actor"),
+    Column("recorded", holds="time"),
+    Column("type", style=kind_style),
+    Column("turn", holds="id"),
+    Column("messages", holds="text", rank=1),
+    Column("stored", right=True, rank=4),
+    Column("about", holds="text", rank=2),
+    Column("actor", holds="text", rank=3),
 ]
 
 
@@ -31,7 +31,7 @@ def turn_row(event: CheckpointEvent) -> list[str]:
     """An event of a session in the cells of `TURN_COLUMNS`."""
     return [
         str(event.seq),
-        time_text(event.recorded_at),
+        event.recorded_at,
         type_text(event),
         event.checkpoint_id,
         roles_text(event),
@@ -82,7 +82,7 @@ def _show_turn(out: Output, event: CheckpointEvent, tree: Mapping[str, Tree], *,
         return
     out.line(f"{event.type} {event.checkpoint_id}", style="bold")
     out.line(f"  seq {event.seq} of session {event.run_id}, source {event.workflow_name}")
-    out.line(f"  {roles_text(event) or 'no messages'}, recorded {time_text(event.recorded_at)}")
+    out.line(f"  {roles_text(event) or 'no messages'}, recorded {out.time(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
     if about := _about(event):

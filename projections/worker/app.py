@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from eventckpt.exit_codes import FOUND_WRONG, MEANINGS
+from eventckpt.version import said
 
 from ..options import ProcessorOptions
 from . import commands
@@ -24,10 +25,25 @@ app: typer.Typer = typer.Typer(
     help="Keeps the latest-state projection of a checkpoint store up to date. Run as many workers as you like.",
     epilog=MEANINGS,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+
+def _say_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(said("eventckpt-projector"))
+        raise typer.Exit
+
+
+@app.callback()
+def _before_a_command(  # pyright: ignore[reportUnusedFunction] - typer calls it
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """What may stand before a command."""
+
 
 Store = Annotated[
     str | None,

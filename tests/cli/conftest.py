@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from eventckpt import EventCheckpointStorage, RunCheckpointStorage, StreamId
 from eventckpt.cli import app
+from eventckpt.cli.output import Screen
 
 from ..engines import CosmosEngine, Engine, SqliteEngine
 
@@ -56,11 +57,18 @@ class Cli:
     def __init__(self, engine: Engine) -> None:
         self.env = environment(engine)
 
-    async def __call__(self, *words: str, code: int = 0, stdin: str | bytes | None = None, store: str = "") -> Printed:
+    async def __call__(
+        self,
+        *words: str,
+        code: int = 0,
+        stdin: str | bytes | None = None,
+        store: str = "",
+        screen: Screen | None = None,
+    ) -> Printed:
         env: dict[str, str | None] = dict(self.env)
         if store:
             env["EVENTCKPT_STORE"] = store
-        result = await asyncio.to_thread(CliRunner().invoke, app, list(words), stdin, env, False)
+        result = await asyncio.to_thread(CliRunner().invoke, app, list(words), stdin, env, False, obj=screen)
         assert result.exit_code == code, f"{result.exit_code}: {result.stdout}{result.stderr}"
         return Printed(result.exit_code, result.stdout, result.stderr)
 

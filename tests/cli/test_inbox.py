@@ -10,6 +10,7 @@ import pytest
 
 from eventckpt import RunInfo, StreamId
 from eventckpt.chain import sealed
+from eventckpt.cli.output import Screen
 from eventckpt.events import PendingRequest, Summary
 from eventckpt.runs import fold
 from eventckpt.testing import make_event
@@ -50,12 +51,12 @@ async def test_the_questions_are_listed_with_their_age_and_what_they_say(engine:
         question(2, ago={"days": 9}),
         question(3, ago={"seconds": 1}),
     )
-    lines = (await cli("inbox")).out.splitlines()
-    assert [line.split()[:4] for line in lines] == [
-        ["run", "request", "type", "asked"],
-        ["order-1", "q2", "app:Approval", "9d"],
-        ["order-0", "q1", "app:Approval", "5h"],
-        ["order-2", "q3", "app:Approval", lines[3].split()[3]],
+    lines = (await cli("inbox", screen=Screen(width=120))).out.splitlines()
+    assert [line.split()[:6] for line in lines] == [
+        ["run", "request", "type", "asked", "prompt"],
+        ["order-1", "q2", "app:Approval", "9", "d", "ago"],
+        ["order-0", "q1", "app:Approval", "5", "h", "ago"],
+        ["order-2", "q3", "app:Approval", *lines[3].split()[3:]],
     ]
     assert lines[2].endswith("May it be 7?")
     assert len((await cli("inbox", "--older-than", "2d")).out.splitlines()) == 2

@@ -124,7 +124,7 @@ async def test_what_is_stored_and_names_no_trace_is_not_shown_as_one(engine: Eng
     assert shown["trace_id"] is None
 
 
-@pytest.mark.parametrize("words", [["-o", "json"], ["--output", ""], ["-o", "wide", "--turns"]])
+@pytest.mark.parametrize("words", [["-o", "yaml"], ["--output", ""], ["-o", "WIDE"]])
 async def test_an_output_that_there_is_not_is_refused(engine: Engine, cli: Cli, words: list[str]) -> None:
     await order_run(engine, steps=1)
     assert "--output" in (await cli("history", "order-1", *words, code=2)).err

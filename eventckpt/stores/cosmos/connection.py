@@ -13,7 +13,6 @@ import os
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from importlib import metadata
 from typing import Any, Final, NamedTuple, TypedDict, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -27,6 +26,7 @@ from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ... import settings as check
 from ...text import described, may_hold_a_key, safe
+from ...version import version
 
 __all__ = ["CosmosCredential", "Target", "target"]
 
@@ -205,10 +205,8 @@ def _transport(scheme: str) -> AsyncHttpTransport[Any, Any]:
 
 
 def _user_agent() -> str:
-    try:
-        return f"eventckpt/{metadata.version('eventckpt')}"
-    except metadata.PackageNotFoundError:  # used from a copy of its files
-        return "eventckpt"
+    installed = version()
+    return f"eventckpt/{installed}" if installed else "eventckpt"
 
 
 def _as_async(credential: TokenCredential | AsyncTokenCredential) -> AsyncTokenCredential:

@@ -1,0 +1,75 @@
+"""Times as people write and read them: a moment, or how long ago it was."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from ..exit_codes import USAGE, Failure
+from ..moments import NEVER, moment_of
+from ..text import described, safe
+
+__all__ = ["TIME", "UNITS", "ago", "in_utc", "moment", "stored"]
+
+TIME: Final = "a time such as 2026-05-31, or how long ago it was: 90m, 12h, 7d, 2w"
+"""What an option that takes a time says of it."""
+UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+"""Seconds of each unit, the longest first."""
+
+
+def moment(text: str | None, option: str) -> datetime | None:
+    """A time as people write it: ISO 8601, in UTC where it does not say, or how long ago it was.
+
+    Args:
+        text: what was given; None: nothing.
+        option: what for, such as "--since".
+
+    Raises:
+        Failure: it is neither.
+    """
+    if text is None:
+        return None
+    if span := re.fullmatch(r"([0-9]{1,9})([wdhms])", text):
+        return _before_now(int(span[1]) * UNITS[span[2]])
+    try:
+        parsed = datetime.fromisoformat(text)
+    except ValueError:
+        raise Failure(USAGE, f"{option} takes {TIME}; not {described(text)}.") from None
+    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
+
+
+def ago(text: str, now: datetime) -> str:
+    """How long ago a time was, or how long it is until then, in the largest unit that it has two of. What is no time
+    stays as it is stored.
+
+    Args:
+        text: a time as events have it.
+        now: the time now.
+    """
+    moment = moment_of(text)
+    if moment is None:
+        return stored(text)
+    seconds = int((now - moment).total_seconds())
+    if abs(seconds) < 2:
+        return "now"
+    unit, size = next((unit, size) for unit, size in UNITS.items() if abs(seconds) >= 2 * size)
+    span = f"{abs(seconds) // size} {'min' if unit == 'm' else unit}"
+    return f"{span} ago" if seconds > 0 else f"in {span}"
+
+
+def in_utc(text: str) -> str:
+    """A time to the second, with its zone, which is UTC. What is no time stays as it is stored."""
+    moment = moment_of(text)
+    return stored(text) if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
+def stored(text: str) -> str:
+    """A time to the second, as it is stored: with its own offset, which is UTC for all that this package wrote."""
+    return safe(text[:19].replace("T", " "))
+
+
+def _before_now(seconds: int) -> datetime:
+    """So long ago, or the first time there is."""
+    now = datetime.now(UTC)
+    return now - timedelta(seconds=min(seconds, int((now - NEVER).total_seconds())))

@@ -26,6 +26,7 @@ try:
         preflight,
         schema,
         sessions,
+        space,
     )
 except ModuleNotFoundError as _gone:
     raise without_extra("eventckpt", "cli", ("rich", "typer"), _gone) from _gone
@@ -41,7 +42,7 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
 )
 _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
-_ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
+_ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup, space)
 for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 

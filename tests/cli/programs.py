@@ -78,7 +78,6 @@ CHANGING: list[tuple[str, list[str]]] = [
         "eventckpt",
         ["migrate", "order-1", "--with", f"{__name__}:change_the_state", "--allow", ORDER, "--execute"],
     ),
-    ("eventckpt", ["compact"]),
     ("eventckpt", ["doctor", "--write"]),
     ("eventckpt", ["prune", "--all", "--keep", "1", "--turns", "--execute", "--yes"]),
     ("eventckpt", ["doctor", "--turns", "--write"]),

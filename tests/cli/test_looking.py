@@ -23,8 +23,8 @@ pytestmark = pytest.mark.slow  # every command, each in a process
 
 MAKING = {"import", "import-from", "restore", "run"}
 """The commands that may begin a store."""
-OF_FILES = {"backup"}
-"""The commands that look at a SQLite file only."""
+OF_FILES = {"backup", "compact"}
+"""The commands that are about a SQLite file only, and make none where there is none."""
 
 
 def in_words(command: tuple[str, list[str]]) -> str:

@@ -147,9 +147,7 @@ _HELD: Final = tuple(
     for name, kind in (("Checkpoint", "checkpoint"), ("Turn", "turn"), ("State", "state"))
 )
 _DIFFERENCE: Final = _line("Difference", "difference", _fields(_Difference))
-_SPACE: Final = _line(
-    "Space", "space", before=int | None, after=int | None, free=int | None, advice=str
-)
+_SPACE: Final = _line("Space", "space", before=int | None, after=int | None, free=int | None, advice=str)
 _SESSION: Final = _line("Session", "session", _fields(SessionInfo))
 _LEFT_OUT: Final = _line(
     "NotTaken",

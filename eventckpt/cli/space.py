@@ -64,8 +64,7 @@ def _size(count: int) -> str:
     if count < 1000:
         return f"{count} bytes"
     size, unit = count / 1000, "KB"
-    for unit in ("KB", "MB", "GB", "TB"):
-        if size < 999.95:
-            break
-        size /= 1000
+    for larger in ("MB", "GB", "TB"):
+        if size >= 999.95:  # else it would be told as 1000.0
+            size, unit = size / 1000, larger
     return f"{size:.1f} {unit}"

@@ -1,4 +1,5 @@
 """The room that a SQLite file gives back to the disk once most of what was in it is removed."""
+# ruff: noqa: ASYNC240 - nothing else runs in the loop meanwhile
 
 from __future__ import annotations
 
@@ -19,8 +20,8 @@ __all__ = ["given_back"]
 
 
 async def given_back(runs: int = 1_000, each: int = 200, kept: int = 39) -> list[Figure]:
-    """The file of so many runs, of each of which only the last events are kept, beside what it was and what VACUUM makes
-    of it."""
+    """The file of so many runs, of each of which only the last events are kept, beside what it was, and beside what
+    VACUUM makes of it."""
     with tempfile.TemporaryDirectory() as folder:
         path, copy = Path(folder, "store.db"), Path(folder, "copy.db")
         streams = [StreamId("chat", f"run-{number:06}") for number in range(runs)]

@@ -113,11 +113,11 @@ class Opening:
             migrate(connection, self._path)
 
     def _enter_wal(self, connection: sqlite3.Connection, *, is_new: bool) -> None:
-        # So that a file can get shorter, which has to be said before anything is in it: see `space`. SQLite does not wait for its busy timeout here when two processes create the file at once.
+        # SQLite does not wait for its busy timeout here when two processes create the file at once.
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
-                if is_new:
+                if is_new:  # has to be said before anything is in it; see `space`
                     connection.execute("PRAGMA auto_vacuum = INCREMENTAL").close()
                 mode = pragma(connection, "journal_mode = WAL")
                 break

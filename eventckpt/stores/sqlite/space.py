@@ -1,8 +1,8 @@
 """How a SQLite file gives the room of what was removed back to the disk.
 
-A new file is made with pointers to the page before (`auto_vacuum = INCREMENTAL`), so that a page at its end can take the
-place of a free one. That is done in steps, each a short transaction among the writer's others. A file of a version
-before has no such pointers: it is written anew, once, while nobody has it open.
+A new file is made with a pointer to whatever leads to each page (`auto_vacuum = INCREMENTAL`), so that a page at its
+end can take the place of a free one. That is done in steps, each a short transaction among the writer's others. A file
+of a version before has no such pointers: it is written anew, once, while nobody has it open.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Room(NamedTuple):
     free: int
     page_size: int
     gets_shorter: bool
-    """Whether it has pointers to the page before."""
+    """Whether it has the pointers for that."""
 
     @property
     def free_bytes(self) -> int:
@@ -111,8 +111,8 @@ def _step(log: Log) -> int:
 
 
 def _count_the_schema_up(log: Log) -> None:
-    """Tell who has the file open that it may get shorter, as VACUUM does: see `StoreConnection`. To set the number itself
-    is refused where SQLite is in its defensive mode."""
+    """Tell who has the file open that it may get shorter, as VACUUM does: see `StoreConnection`. To set the number
+    itself is refused where SQLite is in its defensive mode."""
     log.execute("CREATE VIEW eventckpt_gave_back AS SELECT 0")
     log.execute("DROP VIEW eventckpt_gave_back")
 
@@ -154,8 +154,8 @@ def _refuse_without_room(path: Path, room: Room) -> None:
     there = shutil.disk_usage(path.parent).free
     if there < needed:
         raise StoreFullError(
-            f"To write the store {path} anew takes {needed:,} bytes beside it, and {there:,} are free in {path.parent}. "
-            "Nothing was changed. Free some space there; then try again."
+            f"To write the store {path} anew takes {needed:,} bytes beside it, and {there:,} are free in "
+            f"{path.parent}. Nothing was changed. Free some space there; then try again."
         )
 
 

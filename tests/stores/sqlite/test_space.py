@@ -17,7 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from eventckpt import CheckpointEvent, SqliteEventStore, StreamId
-from eventckpt.errors import StoreFullError, StoreLockedError, StoreNotFoundError, StoreReadOnlyError
+from eventckpt.errors import StoreFullError, StoreLockedError, StoreNotFoundError, StoreReadOnlyError, StoreReplacedError
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import space
 from eventckpt.stores.sqlite.space import rewrite, room_of
@@ -235,6 +235,17 @@ class TestReaders:
             assert path.stat().st_size < size - 30 * LARGE, "it is in the log"
             assert await all_of(store) == kept
             await store.append(make_event(OTHER, 4, previous=written[-1]))
+
+    async def test_a_file_that_something_else_cuts_is_noticed_also_after_it_got_shorter(
+        self, store: SqliteEventStore, path: Path
+    ) -> None:
+        kept = await emptied(store)
+        await store.give_back()
+        assert await all_of(store) == kept
+        await append_chain(store, 1, stream=OTHER)  # what is in the log says how long the file is to be
+        os.truncate(path, path.stat().st_size // 2)
+        with pytest.raises(StoreReplacedError, match="shorter than what was in it"):
+            await all_of(store, OTHER)
 
     @pytest.mark.parametrize("seed", range(6))
     async def test_a_file_that_gets_shorter_and_longer_stays_the_same_store_for_all_who_have_it_open(

@@ -17,7 +17,13 @@ from types import SimpleNamespace
 import pytest
 
 from eventckpt import CheckpointEvent, SqliteEventStore, StreamId
-from eventckpt.errors import StoreFullError, StoreLockedError, StoreNotFoundError, StoreReadOnlyError, StoreReplacedError
+from eventckpt.errors import (
+    StoreFullError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReadOnlyError,
+    StoreReplacedError,
+)
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite import space
 from eventckpt.stores.sqlite.space import rewrite, room_of

@@ -10,6 +10,7 @@ checkpoint errors handles these too:
             CheckpointTypeNotAllowedError
         CheckpointNotFoundError
         RunNotFoundError
+        RunNotRemovedError
         AmbiguousNameError
         CheckpointConflictError
             SessionConflictError
@@ -65,6 +66,7 @@ __all__ = [
     "ResponseTypeError",
     "RunClaimedError",
     "RunNotFoundError",
+    "RunNotRemovedError",
     "SessionConflictError",
     "StoreCorruptError",
     "StoreFormatError",
@@ -125,6 +127,21 @@ class CheckpointNotFoundError(WorkflowCheckpointException):
 
 class RunNotFoundError(WorkflowCheckpointException):
     """No run has this name, or begins with it."""
+
+
+class RunNotRemovedError(WorkflowCheckpointException):
+    """A run was to be removed as a whole, and was left alone. Nothing of it was removed.
+
+    `stream` is the run. `kind` says why: "held": it is on hold; "unfinished": it has not ended; "damaged": it cannot be
+    read whole by this version; "moved": it was written to meanwhile.
+    """
+
+    def __init__(
+        self, message: str, *, stream: StreamId, kind: Literal["held", "unfinished", "damaged", "moved"]
+    ) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.kind: Literal["held", "unfinished", "damaged", "moved"] = kind
 
 
 class AmbiguousNameError(WorkflowCheckpointException):

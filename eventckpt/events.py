@@ -35,6 +35,7 @@ from .text import described, is_unicode, safe
 __all__ = [
     "FIRST_SCHEMA",
     "MAX_REASON",
+    "MAX_REMOVED",
     "MAX_RUN_ID",
     "MAX_SEQ",
     "MAX_TAG",
@@ -84,6 +85,9 @@ MAX_TAG: Final = 256
 
 MAX_REASON: Final = 1_000
 """Characters in the reason of an outcome."""
+
+MAX_REMOVED: Final = 256
+"""Runs that one event tells of as removed."""
 
 MAX_SEQ: Final = (1 << 63) - 1
 """No event has a later seq. What a header claims may be any number: beyond this one, there is no such event."""

@@ -10,6 +10,7 @@ from ..storage import Latest
 from .archive import Exported
 from .audit import CheckpointAudit
 from .conversation import Point
+from .deletion import Deletion
 from .diff import Difference
 from .draft import Draft
 from .import_report import Imported
@@ -19,6 +20,7 @@ from .lineage import Node
 from .migrate import MigrationPlan
 from .preflight import Preflight
 from .prune import Plan
+from .removed import Removed
 from .replay import Replayed
 from .runs import Filter
 from .states import ANY_TYPE, Change
@@ -32,6 +34,7 @@ __all__ = [
     "Change",
     "CheckpointAudit",
     "CheckpointSummary",
+    "Deletion",
     "Difference",
     "Draft",
     "Exported",
@@ -46,6 +49,7 @@ __all__ = [
     "Preflight",
     "Problem",
     "Question",
+    "Removed",
     "Replayed",
     "TypeUse",
     "Verdict",

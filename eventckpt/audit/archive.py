@@ -18,6 +18,8 @@ from ..chain import is_newer, is_whole
 from ..codec import MAX_RAW_SIZE
 from ..events import (
     MAX_REASON,
+    MAX_REMOVED,
+    MAX_RUN_ID,
     MAX_SEQ,
     MAX_TAG,
     MAX_TAGS,
@@ -27,6 +29,7 @@ from ..events import (
     ForkPoint,
     Payload,
     Pruned,
+    Removal,
     StreamId,
     check_run_id,
 )
@@ -194,7 +197,8 @@ def flaw_of(event: CheckpointEvent, kind: LogKind = RUNS) -> str:
     if not 1 <= event.seq <= MAX_SEQ:
         return "has a seq that no event has"
     try:
-        check_run_id(event.run_id)
+        if event.stream.is_run:
+            check_run_id(event.run_id)
         if not is_whole(event):
             return _CHANGED
     except UnicodeEncodeError:
@@ -207,6 +211,7 @@ def flaw_of(event: CheckpointEvent, kind: LogKind = RUNS) -> str:
 def _flaw_of_fields(event: CheckpointEvent) -> str:
     """What is wrong with an event that lies where it belongs."""
     says = event.is_removal or event.is_annotation or event.is_claim or event.cleared is not None
+    says = says or event.removal is not None
     if not event.checkpoint_id and not says:
         return "is of no checkpoint, and records nothing"  # what has no id is looked for as a record
     if (event.turn is not None) != (event.type == "turn"):
@@ -221,17 +226,34 @@ def _flaw_of_fields(event: CheckpointEvent) -> str:
         return "is a tombstone with a payload" if event.payload is not None else _flaw_of_tombstone(event)
     if event.payload is None:
         return f"is a {event.type} without a payload"
-    if event.pruned or (event.cleared is not None and event.forked_from is None):
+    if event.pruned or event.closes or (event.cleared is not None and event.forked_from is None):
         return f"is a {event.type} that records a removal"
     return _flaw_of_payload(event.payload, event.seq) or _flaw_of_fork(event)
 
 
 def _flaw_of_tombstone(event: CheckpointEvent) -> str:
+    if event.removal is not None:
+        return _flaw_of_removal(event, event.removal)
+    if event.closes and not Removals([event]).covers(1, event.seq - 1):
+        return "closes its run, and does not record all that was before it as removed"
     if (event.pruned or event.cleared is not None) and event.checkpoint_id:
         return "records a removal and deletes a checkpoint, which no event does"
     if event.pruned and event.cleared is not None:
         return "records a removal and clears a session, which no event does"
     return _flaw_of_stretches(event.pruned, event.seq) or _flaw_of_fork(event)
+
+
+def _flaw_of_removal(event: CheckpointEvent, removal: Removal) -> str:
+    if event.checkpoint_id or event.pruned or event.annotation is not None or event.forked_from is not None:
+        return "tells of runs that were removed, and of something else, which no event does"
+    if not 1 <= len(removal.runs) <= MAX_REMOVED:
+        return f"tells of {len(removal.runs)} runs that were removed, and one event tells of 1 to {MAX_REMOVED}"
+    for run in removal.runs:
+        if not 1 <= len(run.run_id) <= MAX_RUN_ID or not is_unicode(run.run_id) or not 1 <= run.seq <= MAX_SEQ:
+            return "tells that a run was removed that can be none"
+    if removal.reason is not None and not 1 <= len(removal.reason) <= MAX_REASON:
+        return f"has a reason that has not 1 to {MAX_REASON:,} characters"
+    return ""
 
 
 def _flaw_of_annotation(event: CheckpointEvent) -> str:

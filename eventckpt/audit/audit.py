@@ -11,29 +11,26 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import Any, Literal
+from typing import Literal
 
 from agent_framework import Message, WorkflowCheckpoint
 
 from .. import settings
 from ..codec import OnDrift, Upcaster
 from ..codec.tree import Tree
-from ..errors import (
-    CheckpointConflictError,
-    StreamConflict,
-)
+from ..errors import CheckpointConflictError, StreamConflict
 from ..events import CheckpointEvent, Outcome, RunInfo, RunStatus, StreamId
 from ..history.past import in_order
-from ..removals import Removals
 from ..runs import fold
 from ..storage import Latest
 from ..storage.annotations import annotate, change_of
 from ..stores import AuditStore, Check
-from ..stores.walks import headers_of, runs_of
+from ..stores.walks import headers_of
 from ..threads import off_the_loop
 from . import migrate
 from .archive import Exported, export_lines
 from .conversation import Point, differences_of_turns, seq_at, turns_at, whole
+from .deleting import Deleting
 from .diff import Difference, compared
 from .draft import Draft
 from .fork import fork_event
@@ -41,15 +38,13 @@ from .import_archive import import_archive
 from .import_report import Imported
 from .import_storage import Adopted, Outline, Source, import_checkpoints
 from .inbox import Question, inbox_of, runs_asking
-from .kinds import RUNS, TURNS, LogKind
+from .kinds import RUNS, TURNS
 from .lineage import Node, lineage_of
 from .migrate import MigrationPlan
 from .preflight import UNFINISHED, Application, Preflight, preflight_runs
 from .projection import LatestDocuments
-from .prune import Plan, carry_out, plan_for
 from .replay import Replayed, replay_run
 from .resolve import checkpoint_at, checkpoint_named, run_named
-from .rests import Rests
 from .runs import Filter, list_runs
 from .states import ANY_TYPE, Change, States
 from .types import TypeUse, types_used
@@ -58,7 +53,7 @@ from .verify import Verdict, verify_run, verify_runs
 __all__ = ["CheckpointAudit"]
 
 
-class CheckpointAudit:
+class CheckpointAudit(Deleting):
     """Asks a store, and takes care of it.
 
     Args:
@@ -97,12 +92,10 @@ class CheckpointAudit:
             settings.text("actor", actor)
         allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
         settings.flag("turns", turns)
-        self.kind: LogKind = TURNS if turns else RUNS
-        self.store: AuditStore = store.sessions() if turns else store
+        super().__init__(store.sessions() if turns else store, TURNS if turns else RUNS, actor)
         self._projection = self.store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
         self._states = States(self.store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
-        self._actor = actor
 
     # Names
 
@@ -274,12 +267,13 @@ class CheckpointAudit:
     async def verify_all(
         self, *, workflow_name: str | None = None, decode: bool = False, projection: bool = False
     ) -> AsyncGenerator[Verdict, None]:
-        """`verify` for every run, the last written to first; with `projection`, then for each run that has a "latest"
-        document and no events. Where no run has a document, the first verdict says so, and the others do not."""
+        """`verify` for every run, first for what tells of those that were removed, then the last written to first; with
+        `projection`, then for each run that has a "latest" document and no events. Where no run has a document, the
+        first verdict says so, and the others do not."""
         documents = LatestDocuments(self.store) if projection else None
         seen: set[StreamId] = set()
         async with (
-            aclosing(self.store.streams(workflow_name=workflow_name)) as streams,
+            aclosing(self._logs(workflow_name)) as streams,
             aclosing(
                 verify_runs(self.store, streams, self._states.readable if decode else None, kind=self.kind)
             ) as verdicts,
@@ -287,7 +281,7 @@ class CheckpointAudit:
             async for verdict in verdicts:
                 if documents is not None:
                     seen.add(verdict.stream)
-                yield await _with_documents(verdict, documents)
+                yield await _with_documents(verdict, documents if verdict.stream.is_run else None)
         if documents is not None:
             async with aclosing(documents.of_no_run(seen, workflow_name)) as verdicts:
                 async for verdict in verdicts:
@@ -408,10 +402,11 @@ class CheckpointAudit:
         """The lines of an export of these runs, or of all, without their ends.
 
         Args:
-            streams: the runs; None: all.
+            streams: the runs; None: all, and what tells of those that were removed.
             told: called with what became of each run. A damaged one is exported as it is, and told of.
         """
-        return export_lines(self.store, self._each(streams), told=told, kind=self.kind)
+        logs = self._logs() if streams is None else self._each(streams)
+        return export_lines(self.store, logs, told=told, kind=self.kind)
 
     async def import_lines(
         self,
@@ -441,58 +436,6 @@ class CheckpointAudit:
         """
         allowed = [name for name in self._allowed if name != ANY_TYPE]
         return await import_checkpoints(self.store, source, checkpoint_ids, allowed_types=allowed, actor=self._actor)
-
-    async def plan_prune(
-        self,
-        streams: Iterable[StreamId] | None = None,
-        *,
-        keep: int,
-        before: datetime | None = None,
-        only_finished: bool = False,
-        force: bool = False,
-    ) -> AsyncGenerator[Plan, None]:
-        """What a prune of these runs, or of all, would remove; see `eventckpt.audit.prune`."""
-        limits: dict[str, Any] = {"keep": keep, "before": before, "only_finished": only_finished, "force": force}
-        others = Rests(self.store)
-        async with aclosing(self._each(streams)) as each, aclosing(runs_of(self.store, each)) as runs:
-            async for stream, headers in runs:
-                if headers:
-                    plan = plan_for(headers, **limits, rests=await others.up_to(stream) if self.kind is TURNS else 0)
-                    unmarked = [] if plan.refused else await self.store.unmarked(stream, Removals(headers))
-                    yield plan._replace(unmarked=tuple(unmarked))
-
-    async def prune(self, plan: Plan) -> int:
-        """Record and remove what a plan says; how many events were removed.
-
-        Raises:
-            CheckpointConflictError: the run was written to since. Nothing was removed.
-        """
-        try:
-            return await carry_out(self.store, plan, actor=self._actor)
-        except StreamConflict as conflict:
-            stays = conflict.head is not None and conflict.head.seq == plan.head_seq
-            raise CheckpointConflictError(
-                f"Run {plan.stream.run_id!r} of workflow {plan.stream.workflow_name!r} "
-                + (
-                    f"takes no event at seq {plan.head_seq + 1}, and none is seen there; nothing of it was removed. "
-                    "Plan again in a moment. If that does not help, its import was cut off, or its newest events are "
-                    "gone: import it again."
-                    if stays
-                    else "was written to meanwhile; nothing of it was removed. Plan again."
-                ),
-                stream=plan.stream,
-                expected_seq=plan.head_seq + 1,
-                head=conflict.head,
-            ) from conflict
-
-    async def _each(self, streams: Iterable[StreamId] | None) -> AsyncGenerator[StreamId, None]:
-        if streams is not None:
-            for stream in streams:
-                yield stream
-            return
-        async with aclosing(self.store.streams()) as found:
-            async for stream in found:
-                yield stream
 
 
 async def _with_documents(verdict: Verdict, documents: LatestDocuments | None) -> Verdict:

@@ -80,4 +80,6 @@ class Report:
 
 def named(stream: StreamId) -> str:
     """A run as a problem names it; what is in a file may be of any length."""
+    if not stream.is_run:
+        return f"the removals of workflow {described(stream.workflow_name)}"
     return f"run {described(stream.run_id)} of workflow {described(stream.workflow_name)}"

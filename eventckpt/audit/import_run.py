@@ -19,9 +19,11 @@ from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.claiming import Holder, holder_at
 from ..stores import AuditStore, gaps_behind
+from ..text import described
 from ..threads import off_the_loop
 from .archive import RunTotals, event_line, portable, read_event
 from .import_report import Report, named
+from .removed import closing_of
 from .shared_ids import SharedIds
 from .spool import Spool
 
@@ -72,6 +74,10 @@ class RunImport:
         """All headers that the store had then, if they are few: so that it is asked once for a short run."""
         self._gone = NOTHING
         """What the store's own record says was removed."""
+        self._closing: CheckpointEvent | None = None
+        """What closed the run, where it was removed as a whole, as far as that is among its newest events."""
+        self._not_put_back = 0
+        """Events that were not put back, since they were removed."""
         self._removals = Removals()
         """The same, and what the records say that were kept."""
         self._promised = Removals()
@@ -107,6 +113,7 @@ class RunImport:
         if not latest:
             return
         self._head = latest[0]
+        self._closing = closing_of(reversed(latest))
         self._holder = await holder_at(self._store, self._head)
         if len(latest) <= _KNOWN:
             self._all = latest[::-1]
@@ -175,6 +182,12 @@ class RunImport:
         await self.flush()
         await self._leave_out_early()
         await self._leave_out_behind()
+        if self._not_put_back and self._closing is not None:
+            by = f" by {described(self._closing.actor)}" if self._closing.actor else ""
+            self._report.note(
+                f"{named(self.stream)} was removed here{by} ({self._closing.recorded_at}), and stays so: "
+                f"{self._not_put_back} events were not put back."
+            )
         if totals is not None and (totals.events, totals.seq) != (self._events, self._last.seq):
             self._report.problem(
                 f"line {number}: {named(self.stream)} had {totals.events} events up to seq {totals.seq} when it was "
@@ -327,6 +340,7 @@ class RunImport:
                 self._refuse_diverged(event.seq)
             else:
                 self._report.removed += 1
+                self._not_put_back += 1
             return
         self._batch.append(portable(event))
         self._size += event.payload.stored_size if event.payload else 0

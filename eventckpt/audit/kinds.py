@@ -42,6 +42,10 @@ def misplaced(event: CheckpointEvent, kind: LogKind) -> str:
     """Why an event does not belong where it lies, as the rest of a sentence; empty: it does."""
     if event.type not in kind.types:
         return _WHAT[event.type]
+    if event.removal is not None and event.stream.is_run:
+        return f"tells of {kind.stream}s that were removed, and lies in a {kind.stream}"
+    if event.removal is None and not event.stream.is_run:
+        return f"tells of no {kind.stream} that was removed, and lies among the removals"
     if kind is RUNS:
         return "clears a session, and lies among runs" if event.cleared is not None else ""
     is_of_a_run = event.annotation is not None or event.claim is not None

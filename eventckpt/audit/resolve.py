@@ -21,7 +21,7 @@ from ..stores.walks import WALKS, removals_of
 from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
 
-__all__ = ["checkpoint_at", "checkpoint_named", "run_named", "seq_of", "shown"]
+__all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
@@ -34,7 +34,8 @@ _DIGITS: Final = 100  # of a seq that is read as a number
 async def run_named(
     store: AuditStore, name: str, workflow_name: str | None = None, *, kind: LogKind = RUNS
 ) -> StreamId:
-    """The run whose id is `name`, or the only one whose id begins with it.
+    """The run whose id is `name`, or the only one whose id begins with it. One that was removed is meant by its whole
+    id only, and where no other has it.
 
     Raises:
         RunNotFoundError, AmbiguousNameError: none, or several.
@@ -46,6 +47,9 @@ async def run_named(
         if shortened and begin and not found:
             found += await _runs_like(store, begin, end, workflow_name)
     exact = [stream for stream in found if stream.run_id == name]
+    if name and not exact:
+        all_of_them = await _runs_like(store, name, "", workflow_name, emptied=True)
+        exact = [stream for stream in all_of_them if stream.run_id == name]
     for choice in (exact, found):
         if len(choice) == 1:
             return choice[0]
@@ -57,8 +61,10 @@ async def run_named(
     raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
 
 
-async def _runs_like(store: AuditStore, begin: str, end: str, workflow_name: str | None) -> list[StreamId]:
-    async with aclosing(store.streams(workflow_name=workflow_name, prefix=begin)) as streams:
+async def _runs_like(
+    store: AuditStore, begin: str, end: str, workflow_name: str | None, *, emptied: bool = False
+) -> list[StreamId]:
+    async with aclosing(store.streams(workflow_name=workflow_name, prefix=begin, emptied=emptied)) as streams:
         return [stream async for stream in streams if stream.run_id.endswith(end)]
 
 
@@ -124,6 +130,48 @@ async def checkpoint_at(
     return events[0]
 
 
+async def checkpoint_before(store: AuditStore, event: CheckpointEvent, *, kind: LogKind = RUNS) -> CheckpointEvent:
+    """The whole event of the checkpoint that one follows, in its run or in the one that this began from; of what is
+    none of a run, the last before it.
+
+    Raises:
+        CheckpointNotFoundError: it follows none, or that one is there no more.
+    """
+    if event.type != "checkpoint":
+        return await checkpoint_at(store, event.stream, event.seq - 1, None, None, kind=kind)
+    parent = event.previous_checkpoint_id
+    if parent is None:
+        raise CheckpointNotFoundError(f"{event.named()} is the first of its lineage: it follows no other checkpoint.")
+    found = await _behind(store, event, parent) or await _elsewhere(store, event, parent)
+    if found is None:
+        raise CheckpointNotFoundError(
+            f"{event.named()} follows checkpoint {safe(parent)}, which was removed, or deleted."
+        )
+    return found
+
+
+async def _behind(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
+    """The newest event of a checkpoint in the run of an event, before that."""
+    removals = await removals_of(store, event.stream)
+    async with aclosing(store.headers(event.stream, lte=event.seq - 1, desc=True)) as headers:
+        async for header in headers:
+            is_it = header.checkpoint_id == checkpoint_id and header.type == "checkpoint"
+            if is_it and not removals.covers(header.seq):
+                return next(iter(await store.read(event.stream, header.seq)), None)
+    return None
+
+
+async def _elsewhere(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
+    """A checkpoint of another run: of the one that a fork began from, or of whichever of the workflow has it."""
+    origin = event.forked_from
+    if origin is not None:
+        events = await store.read(StreamId(origin.workflow_name, origin.run_id), origin.seq)
+        if events and events[0].checkpoint_id == checkpoint_id:
+            return events[0]
+    located = await store.find_in(event.workflow_name, checkpoint_id)
+    return None if located is None or located.event.type != "checkpoint" else located.event
+
+
 async def _last_live(
     store: AuditStore, stream: StreamId, seq: int | None, time: datetime | None, iteration: int | None
 ) -> CheckpointEvent | None:
@@ -187,7 +235,7 @@ def _ambiguous(what: str, name: str, candidates: Sequence[str], further: str = "
 async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
     by_id: dict[str, StreamId] = {}
     wanted, work = name[:_COMPARED], 0
-    async with aclosing(store.streams(workflow_name=workflow_name)) as streams:
+    async with aclosing(store.streams(workflow_name=workflow_name, emptied=False)) as streams:
         async for stream in streams:
             by_id.setdefault(stream.run_id[:_COMPARED], stream)
             work += len(wanted) * min(len(stream.run_id), _COMPARED)

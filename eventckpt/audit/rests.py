@@ -22,24 +22,32 @@ class Rests:
 
     def __init__(self, store: AuditStore) -> None:
         self._store = store
-        self._up_to: dict[str, dict[StreamId, int]] = {}
+        self._resting: dict[str, dict[StreamId, dict[StreamId, int]]] = {}
+        """By source and stream, who rests on it, and up to which seq."""
 
     async def up_to(self, stream: StreamId) -> int:
         """The last seq of a stream that another one rests on; 0: none does."""
-        source = stream.workflow_name
-        if source not in self._up_to:
-            self._up_to[source] = await self._of_source(source)
-        return self._up_to[source].get(stream, 0)
+        return max((await self._on(stream)).values(), default=0)
 
-    async def _of_source(self, source: str) -> dict[StreamId, int]:
-        found: dict[StreamId, int] = {}
+    async def upon(self, stream: StreamId) -> set[StreamId]:
+        """The streams that rest on a stream."""
+        return set(await self._on(stream))
+
+    async def _on(self, stream: StreamId) -> dict[StreamId, int]:
+        source = stream.workflow_name
+        if source not in self._resting:
+            self._resting[source] = await self._of_source(source)
+        return self._resting[source].get(stream, {})
+
+    async def _of_source(self, source: str) -> dict[StreamId, dict[StreamId, int]]:
+        found: dict[StreamId, dict[StreamId, int]] = {}
         async with aclosing(self._store.run_ids(source)) as run_ids:
             async for run_id in run_ids:
                 async with aclosing(self._store.headers(StreamId(source, run_id), lte=1)) as firsts:
                     first = await anext(firsts, None)
                 if first is not None and (origin := first.forked_from) is not None:
                     stream = StreamId(origin.workflow_name, origin.run_id)
-                    found[stream] = max(found.get(stream, 0), origin.seq)
+                    found.setdefault(stream, {})[first.stream] = origin.seq
         return found
 
 

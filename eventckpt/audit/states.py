@@ -10,7 +10,7 @@ from agent_framework import Message, WorkflowCheckpoint
 
 from ..allowlist import is_admitted_by_name
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..codec.tree import Tree, parts_at, same
+from ..codec.tree import Tree, same
 from ..codec.tree_reader import read_forms, read_tree, read_trees, types_in
 from ..delta import Base
 from ..errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointTypeNotAllowedError
@@ -21,6 +21,7 @@ from ..stores import AuditStore
 from ..stores.walks import removals_of
 from ..text import safe
 from ..threads import off_the_loop
+from .paths import value_at
 
 __all__ = ["ANY_TYPE", "Change", "States"]
 
@@ -163,11 +164,12 @@ class States:
         return self._each(stream, gt, lte, self._upcast_tree if upcast else self._tree)
 
     async def changes(self, stream: StreamId, path: str, *, upcast: bool = False) -> AsyncGenerator[Change, None]:
-        """Where the value at a path, such as `state.total`, appears, becomes another one, or disappears."""
+        """Where the value at a path, such as `state.total`, appears, becomes another one, or disappears; a path may
+        be written in other ways, too (`eventckpt.audit.paths`)."""
         existed, before = False, None
         async with aclosing(self.trees(stream, upcast=upcast)) as trees:
             async for header, tree in trees:
-                found = list(parts_at(tree, path))
+                found = value_at(tree, path)
                 exists, after = bool(found), found[0] if found else None
                 if exists != existed or not same(after, before):
                     yield Change(header, existed, before, exists, after)

@@ -1,8 +1,8 @@
 """Whether a log is what its writers wrote: every digest, every link between them, no gap that nobody recorded.
 
-Nothing is decoded unless asked for. A removal by `prune` is recorded by an event of the same run, with the digests
-on both sides of each stretch that is gone, so that the chain closes over it: what is missing without such a record
-is missing.
+Nothing is decoded unless asked for. A removal is recorded by an event of the same run, with the digests on both sides
+of each stretch that is gone, so that the chain closes over it: what is missing without such a record is missing. Of
+whole runs the removals of their workflow tell as well, and are held against what each run's own record says.
 """
 
 from __future__ import annotations
@@ -21,18 +21,29 @@ from ..stores import AuditStore
 from ..stores.walks import in_pages
 from .kinds import RUNS, LogKind, misplaced
 from .links import Bases, Chain
+from .removed import RecordedRemovals, Removed, flaws_of_removal
 
 __all__ = ["Problem", "Verdict", "identity_flaw", "verify_run", "verify_runs"]
 
 Why: TypeAlias = Literal[
-    "changed", "missing", "reordered", "undecodable", "stray", "base", "fork", "payload", "projection", "newer"
+    "changed",
+    "missing",
+    "reordered",
+    "undecodable",
+    "stray",
+    "base",
+    "fork",
+    "payload",
+    "projection",
+    "newer",
+    "removal",
 ]
 """changed: the event is not the one that was written. missing: there is a gap. reordered: the event is whole, and
 follows another one than it says. base: what a delta needs is not there. fork: a fork does not follow the event that it
 says it came from. stray: an event lies in a run that it does not belong to, or a turn of a session among runs, or the
 other way round. payload: the payload is another one than the header describes. projection: the run has no "latest"
 document, or one that says another thing than the log did when it was written. newer: a later version of eventckpt wrote
-the event, and this one cannot judge it."""
+the event, and this one cannot judge it. removal: a removal of runs tells of one what the run's own log does not."""
 
 Decode: TypeAlias = Callable[[CheckpointEvent], Awaitable[Mapping[str, Tree]]]
 
@@ -62,6 +73,8 @@ class Verdict(NamedTuple):
     not_gone_yet: int = 0
     """How many of the events that are there are recorded as removed: a prune was cut off, and the next one goes on with
     it. No problem: they count no more."""
+    removed: Removed | None = None
+    """Who removed the run as a whole, the last time that somebody did. It may have been begun again since."""
 
     @property
     def ok(self) -> bool:
@@ -80,7 +93,7 @@ async def verify_run(
             is a state of which the header says something else.
         kind: what the log is of.
     """
-    async with aclosing(_verified(store, [stream], decode, kind)) as verdicts:
+    async with aclosing(_verified(store, [stream], decode, kind, RecordedRemovals(store))) as verdicts:
         return await anext(verdicts)
 
 
@@ -88,15 +101,20 @@ async def verify_runs(
     store: AuditStore, streams: AsyncIterable[StreamId], decode: Decode | None = None, *, kind: LogKind = RUNS
 ) -> AsyncGenerator[Verdict, None]:
     """`verify_run` for each of these runs, in their order: read a page of runs at a time."""
+    recorded = RecordedRemovals(store)
     async with aclosing(in_pages(streams)) as pages:
         async for page in pages:
-            async with aclosing(_verified(store, page, decode, kind)) as verdicts:
+            async with aclosing(_verified(store, page, decode, kind, recorded)) as verdicts:
                 async for verdict in verdicts:
                     yield verdict
 
 
 async def _verified(
-    store: AuditStore, streams: Sequence[StreamId], decode: Decode | None, kind: LogKind
+    store: AuditStore,
+    streams: Sequence[StreamId],
+    decode: Decode | None,
+    kind: LogKind,
+    recorded: RecordedRemovals,
 ) -> AsyncGenerator[Verdict, None]:
     run: _Run | None = None
     async with aclosing(store.events_of_runs(streams)) as stretches:
@@ -104,11 +122,19 @@ async def _verified(
             run = run or _Run(store, stretch.stream, kind)
             for event in stretch.events:
                 run.take(event)
-                if decode is not None and event.type != "tombstone" and event.seq not in run.bad:
+                if event.seq in run.bad:
+                    continue
+                if event.removal is not None:
+                    await run.check_removal(event)
+                elif decode is not None and event.type != "tombstone":
                     await run.decode(event, decode)
             if stretch.ends:
                 await run.close()
-                yield run.verdict()
+                verdict = run.verdict()
+                if run.closing is not None:
+                    removed = await recorded.of(run.closing, verdict.not_gone_yet)
+                    verdict = verdict._replace(removed=removed)
+                yield verdict
                 run = None
 
 
@@ -136,6 +162,8 @@ class _Run:
         """The seq of the last event of a later schema, which may hold a record that cannot be read here."""
         self._problems: list[Problem] = []
         self.bad: set[int] = set()
+        self.closing: CheckpointEvent | None = None
+        """The newest record that closes the run."""
 
     def take(self, event: CheckpointEvent) -> None:
         """Look at the next event by itself and beside the one before, and note what the whole walk needs of it."""
@@ -166,6 +194,8 @@ class _Run:
             self._removed.add(event)
             for removed in event.pruned:
                 self._records.setdefault(removed, event.seq)
+            if event.closes:
+                self._close(event)
             payload = event.payload
             if payload is None:
                 return
@@ -175,6 +205,16 @@ class _Run:
             if not self._bases.serve(event.seq, payload.bases):
                 self._needs.append((event.seq, payload.bases))
             self._bases.add(event.seq, payload.bases)
+
+    def _close(self, event: CheckpointEvent) -> None:
+        self.closing = event
+        if not Removals([event]).covers(1, event.seq - 1):
+            self._report(event.seq, "removal", "it closes the run, and does not record all before it as removed")
+
+    async def check_removal(self, event: CheckpointEvent) -> None:
+        """Hold what an event among the removals tells against the runs that it names."""
+        for flaw in await flaws_of_removal(self._store, event):
+            self._report(event.seq, flaw.why, flaw.detail)
 
     async def decode(self, event: CheckpointEvent, decode: Decode) -> None:
         try:

@@ -17,7 +17,7 @@ import typer
 
 from ..audit import CheckpointAudit, Exported, Imported
 from ..errors import CheckpointStoreError
-from ..events import StreamId
+from ..events import REMOVALS, StreamId
 from .line_reader import lines_of
 from .options import RunNames, chosen_runs
 from .output import Output
@@ -42,7 +42,10 @@ async def export(
     if bool(runs) == everything:
         raise Failure(USAGE, "Export what? Give runs, or --all.")
     audit = await session.audit()
-    return await _export_to(session.out, audit, await chosen_runs(audit, runs, workflow), output)
+    streams = await chosen_runs(audit, runs, workflow)
+    if not runs and workflow is not None:
+        streams = [StreamId(workflow, REMOVALS), *(streams or ())]
+    return await _export_to(session.out, audit, streams, output)
 
 
 @command(commands, "import")

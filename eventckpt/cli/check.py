@@ -10,10 +10,10 @@ import typer
 
 from ..audit import Verdict
 from ..location import ENVIRONMENT
-from ..text import cell, may_hold_a_key
+from ..text import may_hold_a_key
 from .options import MaybeRunName
 from .output import Output
-from .render import not_gone_yet
+from .render import not_gone_yet, removed_fields, removed_text, stream_text
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
 __all__ = ["commands", "doctor", "verify"]
@@ -49,7 +49,11 @@ async def verify(
             verdicts = audit.verify_all(workflow_name=workflow, decode=decode, projection=projection)
             async with aclosing(verdicts):
                 async for verdict in verdicts:
-                    runs, events, bad = runs + 1, events + verdict.events, bad + (not verdict.ok)
+                    runs, events, bad = (
+                        runs + verdict.stream.is_run,
+                        events + verdict.events,
+                        bad + (not verdict.ok),
+                    )
                     newer += _is_only_newer(verdict)
                     _report(session.out, verdict, what, each=False)
                     done(events)
@@ -102,6 +106,8 @@ def _is_only_newer(verdict: Verdict) -> bool:
 
 def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
     stream = verdict.stream
+    removed = verdict.removed
+    is_closed = removed is not None and removed.seq == verdict.head_seq
     if out.as_json and (each or verdict.not_gone_yet or not verdict.ok):
         out.record(
             "verdict",
@@ -114,18 +120,20 @@ def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
                 "head_seq": verdict.head_seq,
                 "head_digest": verdict.head_digest,
                 "not_gone_yet": verdict.not_gone_yet,
+                "removed": None if removed is None else removed_fields(removed),
                 "problems": [{"seq": bad.seq, "why": bad.why, "detail": bad.detail} for bad in verdict.problems],
             },
         )
     for problem in verdict.problems:
         out.line(
-            f"{what} {cell(stream.run_id)} of {cell(stream.workflow_name)}, seq {problem.seq}: "
-            f"{problem.why.upper()}: {problem.detail}",
+            f"{stream_text(stream, what)}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}",
             style="red",
         )
-    if verdict.not_gone_yet:
+    if removed is not None and (each or (is_closed and removed.left)):
+        out.line(removed_text(out, removed, what, head_seq=verdict.head_seq))
+    if verdict.not_gone_yet and not is_closed:
         out.line(not_gone_yet(stream, verdict.not_gone_yet, what))
     if each and verdict.ok:
         pruned = f", {verdict.pruned:,} removed on record" if verdict.pruned else ""
-        out.line(f"{what} {cell(stream.run_id)} of {cell(stream.workflow_name)}: {verdict.events:,} events{pruned}")
+        out.line(f"{stream_text(stream, what)}: {verdict.events:,} events{pruned}")
         out.line(f"head: seq {verdict.head_seq}, {verdict.head_digest}")

@@ -10,8 +10,11 @@ import typer
 from ..audit import CheckpointAudit
 from ..audit.conversation import Point
 from ..audit.diff import Difference, Kind
-from ..audit.resolve import seq_of
+from ..audit.paths import near_paths
+from ..audit.resolve import checkpoint_before, seq_of
+from ..errors import CheckpointNotFoundError, RunNotFoundError
 from ..events import CheckpointEvent, StreamId
+from ..text import described
 from . import completion
 from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
@@ -34,7 +37,8 @@ async def diff(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="Two checkpoints (ids or RUN@SEQ), or a run with --seq.", autocompletion=completion.checkpoints
+            help="One or two checkpoints (ids or RUN@SEQ), or a run, alone or with --seq.",
+            autocompletion=completion.checkpoints,
         ),
     ],
     seq: Annotated[str | None, typer.Option(help="The events of a run to compare, as FIRST..LAST.")] = None,
@@ -43,8 +47,9 @@ async def diff(
     upcast: Upcast = None,
     full: Full = False,
 ) -> None:
-    """Show what differs between two checkpoints, by path. With --upcast and one checkpoint: what that changes in it.
-    With --turns: which messages the session held at the one point and not at the other."""
+    """Show what differs between two checkpoints, by path; of one, from the one that it follows; of a run, between
+    that one and its last. With --upcast and one checkpoint: what that changes in it. With --turns: which messages the
+    session held at the one point and not at the other."""
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     if session.turns and (points := await _two_points(audit, names, seq, workflow)) is not None:
         session.not_of_turns(upcast=upcast or None)
@@ -70,7 +75,9 @@ async def diff(
 async def changes(
     session: Session,
     run: RunName,
-    path: Annotated[str, typer.Option("--path", help="Where the value is, such as state.total.")],
+    path: Annotated[
+        str, typer.Option("--path", help="Where the value is: state.total, /state/total, $.state['total'].")
+    ],
     workflow: Workflow = None,
     allow: Allow = None,
     upcast: Upcast = None,
@@ -96,7 +103,7 @@ async def changes(
             value = leaf_text(change.after) if change.exists else "(gone)"
             session.out.line(f"seq {change.event.seq}{_superstep(change.event)}: {value}")
     if not found:
-        session.out.nothing(f"Nothing is ever at {path!r}. `eventckpt show` prints the paths that there are.")
+        session.out.nothing(await _nothing_at(audit, stream, path, upcast=bool(upcast)))
 
 
 @command(commands, "replay")
@@ -141,6 +148,18 @@ async def replay(
     return FOUND_WRONG if wrong or newer else 0
 
 
+async def _nothing_at(audit: CheckpointAudit, stream: StreamId, path: str, *, upcast: bool) -> str:
+    """What is said where no state of a run has a path: which ones of the last state come close."""
+    said = f"Nothing is ever at {described(path)}."
+    try:
+        last = await audit.at(stream)
+    except CheckpointNotFoundError:
+        return said
+    near = near_paths(await audit.tree(last, upcast=upcast), path)
+    hint = f"Did you mean {' or '.join(near)}?" if near else "`eventckpt show` prints the paths that there are."
+    return f"{said} {hint}"
+
+
 def _superstep(event: CheckpointEvent) -> str:
     return f", superstep {event.iteration_count}" if event.type == "checkpoint" else ""
 
@@ -149,12 +168,26 @@ async def _two_events(
     audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
 ) -> tuple[CheckpointEvent, CheckpointEvent]:
     if seq is None:
+        if len(names) == 1:
+            return await _last_two(audit, names[0], workflow)
         if len(names) != 2:
-            raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST.")
+            raise Failure(USAGE, "diff takes one or two checkpoints, or one run, alone or with --seq FIRST..LAST.")
         first, last = names
         return await audit.event(first, workflow_name=workflow), await audit.event(last, workflow_name=workflow)
     stream, before, after = await _stretch(audit, names, seq, workflow)
     return await _at(audit, stream, before), await _at(audit, stream, after)
+
+
+async def _last_two(audit: CheckpointAudit, name: str, workflow: str | None) -> tuple[CheckpointEvent, CheckpointEvent]:
+    """A checkpoint, or the last one of a run, behind the one that it follows."""
+    try:
+        after = await audit.at(await audit.run(name, workflow_name=workflow))
+    except RunNotFoundError as no_run:
+        try:
+            after = await audit.event(name, workflow_name=workflow)
+        except CheckpointNotFoundError as none:
+            raise (none if "@" in name else no_run) from None
+    return await checkpoint_before(audit.store, after, kind=audit.kind), after
 
 
 async def _stretch(
@@ -163,7 +196,7 @@ async def _stretch(
     """The run, and the two seqs, of `--seq FIRST..LAST`."""
     ends = seq.split("..")
     if len(names) != 1 or len(ends) != 2 or not all(end.isdecimal() for end in ends):
-        raise Failure(USAGE, "diff takes two checkpoints, or one run and --seq FIRST..LAST, such as --seq 3..7.")
+        raise Failure(USAGE, "--seq takes FIRST..LAST, such as --seq 3..7, with one run.")
     before, after = map(seq_of, ends)
     return await audit.run(names[0], workflow_name=workflow), before, after
 

@@ -15,6 +15,8 @@ from ..audit.preflight import UNFINISHED
 from ..events import CheckpointEvent, RunStatus, StreamId
 from ..removals import Removals
 from ..runs import ENDED
+from . import completion
+from .following import followed
 from .options import CheckpointName, Full, RunName, Upcast, statuses_in, tags_in, upcasters_in
 from .output import Listing, Output
 from .render import (
@@ -24,9 +26,11 @@ from .render import (
     event_fields,
     event_row,
     not_gone_yet,
+    removed_text,
     run_fields,
     run_row,
     standing_of,
+    stream_text,
     what_of,
 )
 from .session import USAGE, Allow, Failure, Session, Workflow, command
@@ -119,8 +123,11 @@ async def history(
     columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
+    is_closed = False
 
     def show(header: CheckpointEvent) -> None:
+        nonlocal is_closed
+        is_closed = header.closes
         removals.add(header)
         seqs.append(header.seq)
         listing.add(event_fields(header), row(header))
@@ -138,7 +145,9 @@ async def history(
         async for header in audit.history(stream):
             show(header)
     listing.flush()
-    if removals and (count := sum(map(removals.covers, seqs))):
+    if is_closed and (gone := await audit.removed(stream)) is not None:
+        session.out.note(removed_text(session.out, gone, audit.kind.stream, head_seq=gone.seq))
+    elif removals and (count := sum(map(removals.covers, seqs))):
         session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 
 
@@ -196,6 +205,8 @@ async def lineage(
     stream = await audit.run(run, workflow_name=workflow)
     roots = await audit.lineage(stream, forks=forks)
     await _origin_line(session.out, audit, stream)
+    if not roots and (gone := await audit.removed(stream)) is not None:
+        session.out.note(removed_text(session.out, gone, audit.kind.stream, head_seq=gone.seq))
     for depth, branch, node in walk(roots):
         session.out.record(
             "node",
@@ -217,18 +228,35 @@ async def lineage(
 @command(commands, "tail")
 async def tail(
     session: Session,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this run, by id or the beginning of one. Repeat it.", autocompletion=completion.runs),
+    ] = None,
+    workflow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--workflow",
+            "-w",
+            help="Only runs of this workflow. Repeat it; with --run, one, which the run is of.",
+            autocompletion=completion.workflows,
+        ),
+    ] = None,
     last: Annotated[int, typer.Option("--last", help="Begin with so many of the newest events.", min=0)] = 10,
     limit: Annotated[int, typer.Option(help="End after so many events; 0 for never.", min=0)] = 0,
     poll: Annotated[float, typer.Option(help="Seconds between two looks.", min=0.05)] = 0.5,
 ) -> None:
-    """Follow the events of all runs as they are committed, until interrupted."""
+    """Follow events as they are committed, of all runs or of some, until interrupted."""
+    if run and len(workflow or ()) > 1:
+        raise Failure(USAGE, "--run takes one --workflow, which the runs are of.")
     audit = await session.audit()
+    of = workflow[0] if run and workflow else None
+    streams = {await audit.run(name, workflow_name=of) for name in run or ()}
     seen = 0
-    async with aclosing(audit.store.follow(last=last, poll=poll)) as headers:
+    async with aclosing(followed(audit.store, streams, workflow or (), last=last, poll=poll)) as headers:
         async for header in headers:
             session.out.record("event", event_fields(header))
             session.out.line(
-                f"{session.out.time(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
+                f"{session.out.time(header.recorded_at)}  {stream_text(header.stream, '').lstrip()}  seq {header.seq}  "
                 f"{_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
             )
             seen += 1
@@ -263,13 +291,17 @@ async def holds_snapshots(audit: CheckpointAudit, stream: StreamId) -> bool:
 async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) -> None:
     info = await audit.info(stream)
     origin = info.forked_from if info else None
-    if origin is not None:
-        kind = audit.kind
-        out.line(f"forked from seq {origin.seq} of {kind.stream} {origin.run_id}, {kind.entry} {origin.checkpoint_id}")
+    if origin is None:
+        return
+    kind = audit.kind
+    out.line(f"forked from seq {origin.seq} of {kind.stream} {origin.run_id}, {kind.entry} {origin.checkpoint_id}")
+    gone = await audit.removed(StreamId(origin.workflow_name, origin.run_id))
+    if gone is not None and gone.seq > origin.seq:
+        out.line(f"  which was removed {out.time(gone.recorded_at)}{f' by {gone.actor}' if gone.actor else ''}")
 
 
 def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
-    if kind is TURNS:
+    if kind is TURNS and header.removal is None:
         return f"{type_text(header)}  {roles_text(header)}".rstrip()
     if not header.checkpoint_id:
         return f"{what_of(header)}  {about_text(header)}".rstrip()

@@ -17,7 +17,7 @@ from ..audit.graph_changes import GraphChange
 from ..audit.import_report import Imported
 from ..audit.inbox import Question
 from ..codec.drift import Drift
-from ..events import CheckpointEvent, Payload, PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import CheckpointEvent, ForkPoint, Payload, PendingRequest, RunInfo, RunStatus, StreamId
 from ..history.listing import SessionInfo
 from ..stores import Check
 from ..stores.sqlite.backup import StoreContent
@@ -212,7 +212,13 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
         ),
     ),
     "inbox": (_line("Question", "question", [*_STREAM, *_fields(Question)[1:]]), _line("MoreQuestions", "more")),
-    "info": (_RUN_LINE,),
+    "info": (
+        _RUN_LINE,
+        _SESSION,
+        _EVENT_LINE,
+        _line("Claim", "claim", _STREAM, owner=str, expires_at=str, ttl=float),
+        _line("ForkedRun", "fork", _STREAM, forked_from=ForkPoint),
+    ),
     "lineage": (
         _line(
             "Node",

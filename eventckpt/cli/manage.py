@@ -1,4 +1,4 @@
-"""Commands that change what a store holds: fork, prune."""
+"""Commands that change what a store holds: fork, prune, delete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .session import FOUND_WRONG, USAGE, Failure, Session, Workflow, command
 from .space import say_given_back
 from .times import TIME, moment
 
-__all__ = ["commands", "fork", "prune"]
+__all__ = ["commands", "confirm", "fork", "prune"]
 
 commands: Final = typer.Typer()
 
@@ -90,7 +90,7 @@ async def prune(
         session.out.line(f"Would remove {text}." + (" Add --execute to do it." if count else ""))
         return 0
     if not yes:
-        _confirm(session.out, text)
+        confirm(session.out, text)
     removed, failed = await _carry_out(session.out, audit, planned)
     session.out.record("summary", {"executed": True, "runs": len(planned), "events": removed, "bytes": size})
     session.out.line(f"Removed {removed:,} events of {len(planned) - failed:,} {audit.kind.stream}s.")
@@ -122,7 +122,7 @@ def _report_plan(out: Output, plan: Plan, what: str) -> None:
         out.line(f"{name}: {len(plan.unmarked):,} seqs of events removed earlier are to be closed to old writers")
 
 
-def _confirm(out: Output, what: str) -> None:
+def confirm(out: Output, what: str) -> None:
     if not sys.stdin.isatty() or out.as_json:
         raise Failure(USAGE, f"This removes {what} for good. Add --yes to do it without being asked.")
     typer.confirm(f"Remove {what} for good?", abort=True)

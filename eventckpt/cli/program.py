@@ -17,6 +17,7 @@ try:
         backup,
         check,
         compare,
+        delete,
         import_storage,
         inbox,
         info,
@@ -42,7 +43,7 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
 )
 _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
-_ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup, space)
+_ACT: Final = (answer, annotate, manage, delete, migrate, archive, import_storage, backup, space)
 for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 

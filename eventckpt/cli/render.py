@@ -7,9 +7,22 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from ..audit.removed import Removed
 from ..codec.tree import Tree
-from ..events import Annotation, CheckpointEvent, Migration, Payload, PendingRequest, RunInfo, RunStatus, StreamId
+from ..events import (
+    REMOVALS,
+    Annotation,
+    CheckpointEvent,
+    Migration,
+    Payload,
+    PendingRequest,
+    Removal,
+    RunInfo,
+    RunStatus,
+    StreamId,
+)
 from ..runs import status as status_of
+from ..text import cell
 from ..traceparent import trace_id_in
 from .output import Column, Output, plain_tree, tree_lines
 
@@ -24,6 +37,9 @@ __all__ = [
     "kind_style",
     "not_gone_yet",
     "pruned_text",
+    "removal_text",
+    "removed_fields",
+    "removed_text",
     "run_fields",
     "run_row",
     "said_text",
@@ -31,6 +47,7 @@ __all__ = [
     "standing",
     "standing_of",
     "status_style",
+    "stream_text",
     "tag_texts",
     "what_of",
 ]
@@ -84,6 +101,7 @@ EVENT_COLUMNS: Final = [
 
 
 _HASH: Final = 12  # digits of a graph's hash that are shown
+_NAMED: Final = 3  # of the runs that were removed at once
 
 
 def show_event(out: Output, event: CheckpointEvent, tree: dict[str, Any], *, full: bool) -> None:
@@ -202,6 +220,10 @@ def what_of(event: CheckpointEvent) -> str:
         return "claim"
     if event.is_annotation:
         return "annotation"
+    if event.removal is not None:
+        return "removal"
+    if event.closes:
+        return "closing record"
     return "prune record" if event.is_removal else "migration" if event.migration else event.type
 
 
@@ -209,6 +231,8 @@ def about_text(event: CheckpointEvent) -> str:
     """What an event that holds no checkpoint says."""
     if event.is_annotation and event.annotation is not None:
         return said_text(event.annotation) or "no tags, not on hold"
+    if event.removal is not None:
+        return removal_text(event.removal)
     return pruned_text(event) if event.is_removal else ""
 
 
@@ -223,6 +247,42 @@ def said_text(said: Annotation | RunInfo, status: str = "") -> str:
 def pruned_text(event: CheckpointEvent) -> str:
     """What a record of a removal says is gone."""
     return ", ".join(f"gone: {removed.first} to {removed.last}" for removed in event.pruned)
+
+
+def removal_text(removal: Removal) -> str:
+    """What a removal of runs tells: which, why, and where they are."""
+    some = ", ".join(run.run_id for run in removal.runs[:_NAMED])
+    more = f" and {len(removal.runs) - _NAMED:,} more" if len(removal.runs) > _NAMED else ""
+    return f"gone: {some}{more}{_why_text(removal)}"
+
+
+def removed_text(out: Output, removed: Removed, what: str, *, head_seq: int) -> str:
+    """What is said of a run, or of a session (`what`), that was removed as a whole, and has a head at `head_seq`."""
+    by = f" by {removed.actor}" if removed.actor else ""
+    text = f"{stream_text(removed.stream, what)} was removed {out.time(removed.recorded_at)}{by}{_why_text(removed)}"
+    is_begun = head_seq > removed.seq
+    if removed.left and not is_begun:
+        text += f". {removed.left:,} events of it are still there: delete the {what} again to finish that"
+    elif not removed.told_at:
+        text += f", of which {stream_text(StreamId(removed.stream.workflow_name, REMOVALS), what)} do not tell"
+    return f"{text}. It was begun again at seq {removed.seq + 1}" if is_begun else text
+
+
+def removed_fields(removed: Removed) -> dict[str, Any]:
+    """The same as JSON, of a run that is named beside it."""
+    return {name: value for name, value in removed._asdict().items() if name != "stream"}
+
+
+def _why_text(of: Removal | Removed) -> str:
+    why = f", {of.reason}" if of.reason else ""
+    return f"{why}, kept in {of.archive}" if of.archive else why
+
+
+def stream_text(stream: StreamId, what: str) -> str:
+    """A run, or another log (`what`), as a line names it; or what tells of those that were removed."""
+    if not stream.is_run:
+        return f"the removals of {cell(stream.workflow_name)}"
+    return f"{what} {cell(stream.run_id)} of {cell(stream.workflow_name)}"
 
 
 def tag_texts(tags: Mapping[str, str]) -> list[str]:

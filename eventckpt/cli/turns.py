@@ -44,6 +44,8 @@ def turn_row(event: CheckpointEvent) -> list[str]:
 def type_text(event: CheckpointEvent) -> str:
     """What kind of event of a session it is."""
     if event.type == "tombstone":
+        if event.closes:
+            return "closing record"
         return "prune record" if event.pruned else "clear" if event.cleared is not None else event.type
     if event.forked_from is None:
         return event.type

@@ -43,7 +43,7 @@ from .conflict import append_behind
 from .memory import Head
 from .sightings import Sightings
 
-__all__ = ["LONGEST_CLAIM", "MOST_WATCHED", "Claims", "Hold", "Holder", "holder_at", "lost"]
+__all__ = ["LONGEST_CLAIM", "MOST_WATCHED", "Claims", "Hold", "Holder", "claimed", "holder_at", "lost"]
 
 logger: Final = logger_of("eventckpt")
 
@@ -142,10 +142,10 @@ class Claims:
         """Where a run ends.
 
         Raises:
-            RunNotFoundError: it has no events.
+            RunNotFoundError: it has no events, or was removed.
         """
         head = await head_of(self._store, stream)
-        if head is None:
+        if head is None or head.closes:
             raise _no_run(stream)
         return Head.of(head)
 
@@ -181,7 +181,7 @@ class Claims:
             deadline = self.clock.monotonic() + wait if deadline is None else deadline
             left = deadline - self.clock.monotonic()
             if left <= 0:
-                raise _claimed(stream, holder)
+                raise claimed(stream, holder)
             await self.clock.sleep(min(left, _pause(holder)))
             holder, tries = await self._look(documents, stream, holder), _TRIES
 
@@ -210,7 +210,7 @@ class Claims:
             actor: who takes the claim.
 
         Raises:
-            RunNotFoundError: the run has no events by now.
+            RunNotFoundError: the run has no events by now, or was removed.
             ClaimLostError: it took longer than the claim lasts, or somebody else has it by now.
             CheckpointStoreError: the engine failed.
         """
@@ -224,6 +224,8 @@ class Claims:
                     raise _not_taken(hold, _by(holder))
             is_first = False
             stands = await in_force(self._store, hold.stream, seen)
+            if stands.is_closed:
+                raise _no_run(hold.stream)
             self._check_time(hold)
             return claim_after(hold.stream, stands.head, _carried(stands), stands.pruned, actor)
 
@@ -394,7 +396,8 @@ def _pause(holder: Holder | None) -> float:
     return _SOONEST if holder is None else min(max(holder.ttl / 10, _SOONEST), _LATEST)
 
 
-def _claimed(stream: StreamId, holder: Holder | None) -> RunClaimedError:
+def claimed(stream: StreamId, holder: Holder | None) -> RunClaimedError:
+    """The error of who finds that somebody else has the claim on a run; None: others are about to take it."""
     how = "being claimed by others at this moment" if holder is None else holder.named()
     ttl = LONGEST_CLAIM if holder is None else holder.ttl
     return RunClaimedError(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from eventckpt import (
     CheckpointAudit,
@@ -55,10 +57,56 @@ async def test_diff_tells_that_a_type_that_is_not_allowed_changed_without_lookin
     assert (same["added"], same["removed"], same["changed"]) == (0, 0, 0)
 
 
-async def test_diff_wants_two_checkpoints(engine: Engine, cli: Cli) -> None:
+async def test_diff_wants_one_or_two_checkpoints_or_a_run(engine: Engine, cli: Cli) -> None:
     await order_run(engine, steps=1)
-    for words in (["order-1"], ["order-1", "--seq", "1"], ["a", "b", "--seq", "1..2"], ["order-1", "--seq", "x..y"]):
-        assert "diff takes two checkpoints, or one run" in (await cli("diff", *words, code=2)).err
+    assert "diff takes one or two checkpoints" in (await cli("diff", "a", "b", "c", code=2)).err
+    for words in (["order-1", "--seq", "1"], ["a", "b", "--seq", "1..2"], ["order-1", "--seq", "x..y"]):
+        assert "--seq takes FIRST..LAST" in (await cli("diff", *words, code=2)).err
+
+
+async def compared_seqs(cli: Cli, *words: str) -> tuple[int, int]:
+    [found] = (await cli.json("diff", *words)).of("summary")
+    return found["before"]["seq"], found["after"]["seq"]
+
+
+@pytest.mark.parametrize(
+    ("name", "seqs"), [("order-1", (3, 4)), ("ord", (3, 4)), ("order-1@3", (2, 3)), ("order-1-cp1", (1, 2))]
+)
+async def test_diff_of_one_name_compares_with_the_checkpoint_before(
+    engine: Engine, cli: Cli, name: str, seqs: tuple[int, int]
+) -> None:
+    await order_run(engine, steps=4)
+    assert await compared_seqs(cli, name) == seqs
+
+
+async def test_the_checkpoint_before_is_the_one_that_it_follows_and_not_its_neighbour(engine: Engine, cli: Cli) -> None:
+    made = await order_run(engine, steps=3)
+    storage: EventCheckpointStorage = engine.storage(allowed_checkpoint_types=[ORDER])
+    await storage.for_run("order-1", workflow_name=WORKFLOW).load(made[0].checkpoint_id)
+    await storage.for_run("order-1").save(checkpoint(made[0], checkpoint_id="branch"))
+    engine.settle()
+    assert await compared_seqs(cli, "order-1") == (1, 4)
+    assert await compared_seqs(cli, "order-1@3") == (2, 3)
+
+
+async def test_the_checkpoint_before_the_first_of_a_fork_is_the_one_that_it_began_from(
+    engine: Engine, cli: Cli
+) -> None:
+    await order_run(engine, steps=3)
+    await cli("fork", "order-1@2", "--as", "again")
+    [found] = (await cli.json("diff", "again")).of("summary")
+    assert (found["before"]["run_id"], found["before"]["seq"]) == ("order-1", 2)
+    assert found["added"] + found["removed"] + found["changed"] == 0
+
+
+async def test_where_there_is_no_checkpoint_before_it_is_said_why(engine: Engine, cli: Cli) -> None:
+    made = await order_run(engine, steps=3)
+    assert "follows no other checkpoint" in (await cli("diff", "order-1@1", code=3)).err
+    await cli("prune", "order-1", "--keep", "1", "--force", "--execute", "--yes")
+    said = (await cli("diff", "order-1", code=3)).err
+    assert f"follows checkpoint {made[1].checkpoint_id}, which was removed, or deleted" in said
+    assert "Did you mean 'order-1'" in (await cli("diff", "oder-1", code=3)).err
+    assert "has no event at seq 9" in (await cli("diff", "order-1@9", code=3)).err
 
 
 async def test_changes_says_at_which_superstep_a_value_changed_and_to_what(engine: Engine, cli: Cli) -> None:
@@ -84,6 +132,75 @@ async def test_changes_says_at_which_superstep_a_value_changed_and_to_what(engin
         (True, False),
     ]
     assert "Nothing is ever at 'state.nowhere'" in (await cli("changes", "order-1", "--path", "state.nowhere")).err
+
+
+WRITTEN = [
+    "state.order.lines",
+    "$.state.order.lines",
+    '$["state"]["order"]["lines"]',
+    "state['order'].lines",
+    'state["order"]["lines"]',
+    ".state.order.lines",
+    "/state/order/lines",
+    "state/order/lines",
+    '"state.order.lines"',
+    'state."order".lines',
+    "state[order][lines]",
+    " state.order.lines ",
+]
+
+
+@pytest.mark.parametrize("path", WRITTEN)
+async def test_a_path_may_be_written_in_any_of_the_usual_ways(engine: Engine, cli: Cli, path: str) -> None:
+    await order_run(engine, steps=3)
+    found = (await cli.json("changes", "order-1", "--allow", ORDER, "--path", path)).of("change")
+    assert [change["event"]["seq"] for change in found] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("path", ["state.notes[0]", "state.notes.0", "/state/notes/0", "$.state.notes[ 0 ]"])
+async def test_an_item_of_a_list_may_be_named_in_any_of_the_usual_ways(engine: Engine, cli: Cli, path: str) -> None:
+    await order_run(engine, steps=3)
+    assert (await cli("changes", "order-1", "--path", path)).out == 'seq 2, superstep 1: "note 0"\n'
+
+
+KEYS = ["a b", "a.b", "a/b", "a~b", 'a"b', "a'b", "a[0]", "0", "$", "", "\\", "a]b"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+async def test_a_key_of_any_letters_is_found_where_it_is_written_as_python_or_json_or_a_pointer_would(
+    engine: Engine, cli: Cli, key: str
+) -> None:
+    await engine.storage().for_run("order-1").save(checkpoint(state={key: "here", "another": "there"}))
+    pointer = key.replace("~", "~0").replace("/", "~1")
+    for path in (f"state[{key!r}]", f"state[{json.dumps(key)}]", f"/state/{pointer}"):
+        assert '"here"' in (await cli("changes", "order-1", "--path", path)).out, path
+
+
+@pytest.mark.parametrize(
+    ("path", "near"),
+    [
+        ("state.totl", "state.total"),
+        ("/state/totol", "state.total"),
+        ("total", "state.total"),
+        ("state.x.total", "state.total"),
+    ],
+)
+async def test_a_path_that_nothing_has_is_said_with_those_that_are_near(
+    engine: Engine, cli: Cli, path: str, near: str
+) -> None:
+    await engine.storage().for_run("order-1").save(checkpoint(state={"total": 1, "x": {"y": 2}}))
+    printed = await cli("changes", "order-1", "--path", path)
+    assert printed.out == ""
+    assert f"Nothing is ever at '{path}'." in printed.err
+    assert f"Did you mean {near}" in printed.err
+
+
+@pytest.mark.parametrize("path", ["", "$", "[", "state[", "///", "." * 5000, "[" * 5000, "state" + "['x']" * 2000])
+async def test_what_is_no_path_is_at_nothing(engine: Engine, cli: Cli, path: str) -> None:
+    await order_run(engine, steps=1)
+    printed = await cli("changes", "order-1", "--path", path)
+    assert path in ("", "$") or "Nothing is ever at" in printed.err
+    assert len(printed.err) < 1_000
 
 
 async def test_replay_folds_the_log_and_finds_it_equal_to_what_is_stored(engine: Engine, cli: Cli) -> None:

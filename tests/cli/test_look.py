@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import sys
+from contextlib import aclosing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from eventckpt import (
     SqliteEventStore,
     StreamId,
 )
+from eventckpt.cli.following import followed
 from eventckpt.moments import order_of
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore, head_of
@@ -28,7 +30,19 @@ from projections import ChangeFeedProcessor, LatestProjection, open_engine
 
 from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine
-from .conftest import GRAPH, ORDER, WORKFLOW, Cli, checkpoint, environment, message, order_run, question, stream
+from .conftest import (
+    GRAPH,
+    ORDER,
+    WORKFLOW,
+    Cli,
+    Printed,
+    checkpoint,
+    environment,
+    message,
+    order_run,
+    question,
+    stream,
+)
 
 
 async def test_runs_lists_the_last_written_first_with_what_each_waits_for(engine: Engine, cli: Cli) -> None:
@@ -391,6 +405,50 @@ async def test_tail_begins_with_the_last_events_and_follows_new_ones(engine: Eng
     rest = [json.loads(line)["checkpoint_id"] for line in (await tail.stdout.read()).splitlines()]
     assert rest == ["third", "fourth"]
     assert await tail.wait() == 0
+
+
+def tailed(printed: Printed) -> list[tuple[str, int]]:
+    return [(event["run_id"], event["seq"]) for event in printed.of("event")]
+
+
+async def test_tail_follows_some_runs_or_workflows_only(engine: Engine, cli: Cli) -> None:
+    for run_id in ("order-1", "order-2"):
+        await order_run(engine, run_id, steps=3)
+    await engine.storage().for_run("other").save(checkpoint(workflow_name="refunds"))
+    await engine.storage().for_run("third").save(checkpoint(workflow_name="claims"))
+
+    async def tail(*words: str, limit: int) -> list[tuple[str, int]]:
+        return tailed(await cli.json("tail", "--limit", str(limit), *words))
+
+    assert await tail("--run", "order-1", limit=3) == [("order-1", 1), ("order-1", 2), ("order-1", 3)]
+    assert await tail("--run", "order-1", "--last", "2", limit=2) == [("order-1", 2), ("order-1", 3)]
+    assert await tail("--workflow", "refunds", limit=1) == [("other", 1)]
+    assert await tail("-w", "refunds", "-w", "claims", limit=2) == [("other", 1), ("third", 1)]
+    both = await tail("--run", "order-1", "--run", "order-2", "-w", WORKFLOW, limit=6)
+    assert sorted(both) == [(run, seq) for run in ("order-1", "order-2") for seq in (1, 2, 3)]
+    assert "--run takes one --workflow" in (await cli("tail", "--run", "o", "-w", "a", "-w", "b", code=2)).err
+    assert "Did you mean 'order-1'" in (await cli("tail", "--run", "oder-1", code=3)).err
+
+
+@pytest.mark.parametrize("words", [["--run", "order-1"], ["--workflow", WORKFLOW]], ids=" ".join)
+@pytest.mark.parametrize("last", [1, 5])
+async def test_what_is_written_while_some_runs_are_followed_is_told_once_and_nothing_else(
+    engine: Engine, words: list[str], last: int
+) -> None:
+    made = await order_run(engine, steps=2)
+    store = engine.open()
+    assert isinstance(store, AuditStore)
+    runs, workflows = ({stream()}, ()) if "--run" in words else ((), {WORKFLOW})
+    seen: list[int] = []
+    async with aclosing(followed(store, runs, workflows, last=last, poll=0.05)) as headers:
+        seen += [(await anext(headers)).seq for _ in range(min(last, 2))]
+        await engine.storage().for_run("unrelated").save(checkpoint(workflow_name="refunds"))
+        run = engine.storage(allowed_checkpoint_types=[ORDER]).for_run("order-1", workflow_name=WORKFLOW)
+        third = checkpoint(made[-1], checkpoint_id="third")
+        await run.save(third)
+        await run.save(checkpoint(third, checkpoint_id="fourth"))
+        seen += [(await anext(headers)).seq for _ in range(2)]
+    assert seen == [*([2] if last == 1 else [1, 2]), 3, 4]
 
 
 # Names

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
-from .. import Claim, RunStore, gives_way
+from .. import Claim, RunStore, gives_way, is_listed
 from ..names import can_be_projection, check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
@@ -94,7 +94,7 @@ class SqliteRunStore(RunStore):
         rows = await self._connections.reading(fetch)
         return next(filter(None, map(self._counting, rows)), None)
 
-    async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+    async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
         after = ("", "") if workflow_name is None else (workflow_name, "")
         only = "" if workflow_name is None else "AND workflow_name = ?"
@@ -111,7 +111,8 @@ class SqliteRunStore(RunStore):
 
             rows = await self._connections.reading(fetch)
             for row in rows:
-                if (info := self._counting(row)) is not None:
+                info = self._counting(row)
+                if info is not None and is_listed(info, emptied=emptied):
                     yield info
             if len(rows) < _PAGE:
                 return

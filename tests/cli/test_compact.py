@@ -101,10 +101,13 @@ async def test_where_there_is_no_store_none_is_made(path: Path, words: list[str]
     assert not path.exists()
 
 
-async def test_a_prune_that_is_carried_out_gives_back_what_it_removed(engine: Engine, cli: Cli) -> None:
+@pytest.mark.parametrize("removing", [["prune", "--keep", "1"], ["delete"]], ids=" ".join)
+async def test_what_is_removed_is_given_back_once_it_is_carried_out(
+    engine: Engine, cli: Cli, removing: list[str]
+) -> None:
     await order_run(engine, steps=12, text="x" * 3_000)
     await engine.close()
-    words = ["prune", "--all", "--keep", "1", "--force", "-w", WORKFLOW]
+    words = [*removing, "--all", "--force", "-w", WORKFLOW]
     assert (await cli.json(*words)).of("space") == []
     printed = await cli.json(*words, "--execute", "--yes")
     assert [each["events"] > 5 for each in printed.of("summary")] == [True]

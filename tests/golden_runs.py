@@ -1,6 +1,7 @@
 """What the runs in `tests/golden/runs` are, and how the files of a version are made: `python -m
 tests.golden_runs VERSION`, run with that version, writes them. They hold what can be said of a run beside its states:
-annotations, claims, what its questions ask, and which spans wrote its events.
+annotations, claims, what its questions ask, and which spans wrote its events; and what is left of runs that were
+removed.
 
 The events are put together as the storage does it, and appended one by one: so that each field has a value that a test
 can name.
@@ -31,7 +32,10 @@ from tests.golden_files import FOLDER
 __all__ = [
     "ACTOR",
     "ANSWERED",
+    "ARCHIVE",
+    "ARCHIVE_SHA256",
     "QUESTION",
+    "REMOVED_RUNS",
     "RUNS",
     "RUNS_FOLDER",
     "TAGS",
@@ -47,6 +51,8 @@ ACTOR: Final = "Ada"
 TAGS: Final = {"customer": "c-17", "größe": "groß"}
 TRACES: Final = ["0af7651916cd43dd8448eb211c80319c", "4bf92f3577b34da6a3ce929d0e0e4736"]
 """Of the process that began a run, and of the one that went on with it."""
+ARCHIVE: Final = "2026-11-27.jsonl"
+ARCHIVE_SHA256: Final = "ab" * 32
 QUESTION: Final = PendingRequest(
     request_id="q-1",
     source_executor_id="clerk",
@@ -113,6 +119,14 @@ class _Run:
             await CheckpointAudit(self.store, actor=ACTOR).prune(plan)
         self._written = [header async for header in self.store.headers(self.stream)]
 
+    async def remove(self, reason: str) -> None:
+        """Remove the whole run."""
+        audit = CheckpointAudit(self.store, actor=ACTOR)
+        plans = [plan async for plan in audit.plan_delete([self.stream])]
+        async for removal in audit.delete(plans, reason=reason, archive=ARCHIVE, archive_sha256=ARCHIVE_SHA256):
+            assert removal.state == "removed"
+        self._written = [header async for header in self.store.headers(self.stream)]
+
     @property
     def _pruned(self) -> tuple[Pruned, ...]:
         return next((event.pruned for event in reversed(self._written) if not event.checkpoint_id), ())
@@ -159,10 +173,30 @@ RUNS: Final[dict[str, Callable[[_Run], Awaitable[None]]]] = {
 }
 
 
+async def _removed(run: _Run) -> None:
+    """Seq 5, which closes the run: what was said of it is gone with the rest."""
+    for number in (1, 2, 3):
+        await run.save(number, ENDED, 0)
+    await run.say("done")
+    await run.remove("done for 30 days")
+
+
+async def _begun_again(run: _Run) -> None:
+    """Seqs 3 to 5, the first of which closes what was there before."""
+    for number in (1, 2):
+        await run.save(number, ENDED, 0)
+    await run.remove("a try")
+    for number in (1, 2):
+        await run.save(number, ENDED, 1)
+
+
+REMOVED_RUNS: Final[dict[str, Callable[[_Run], Awaitable[None]]]] = {"removed": _removed, "begun again": _begun_again}
+
+
 async def write_runs(version: str, path: Path) -> None:
     """The files of this version."""
     async with SqliteEventStore(path / "runs.db") as store:
-        for run_id, make in RUNS.items():
+        for run_id, make in {**RUNS, **REMOVED_RUNS}.items():
             await make(_Run(store, run_id))
         lines = [line async for line in CheckpointAudit(store).export()]
     (RUNS_FOLDER / f"{version}.db.gz").write_bytes(gzip.compress((path / "runs.db").read_bytes(), mtime=0))

@@ -40,6 +40,14 @@ class Process:
         await handle.save(_checkpoint(run_id, number))
         return (await handle.load(latest.checkpoint_id)).checkpoint_id, handle.forked_to
 
+    async def latest(self, run_id: str) -> str | None:
+        """The checkpoint that a handle would resume from which knows nothing yet."""
+        latest: Any = await self._storage.for_run(run_id).get_latest(workflow_name=WORKFLOW)
+        return None if latest is None else latest.checkpoint_id
+
+    async def runs(self) -> list[str]:
+        return sorted([info.run_id async for info in self._audit.runs()])
+
     async def delete(self, run_id: str, number: int) -> bool:
         return await self._storage.for_run(run_id, workflow_name=WORKFLOW).delete(f"{run_id}-{number}")
 

@@ -1,5 +1,6 @@
-"""Processes of 0.1.0 go on with a file in which this version says something of runs, claims them and names spans; what
-they cannot do with it, docs/event-format.md says. It is the code of then, out of the repository's history."""
+"""Processes of 0.1.0 go on with a file in which this version says something of runs, claims them, names spans and
+removes runs; what they cannot do with it, docs/event-format.md says. It is the code of then, out of the repository's
+history."""
 
 from __future__ import annotations
 
@@ -233,4 +234,58 @@ async def test_its_writers_go_on_in_a_file_that_gets_shorter_under_them(
     assert await old.ask("prune", "run", 1) > 0
     assert (await store.give_back()).free == 0
     assert await old.ask("save", "run", 41) is None
-    assert all(verdict.ok for verdict in await verified(storage))
+    assert await verified(storage) == []
+
+
+async def remove(storage: SqliteCheckpointStorage, run_id: str) -> None:
+    audit = CheckpointAudit(storage.store)
+    plans = [plan async for plan in audit.plan_delete([StreamId(WORKFLOW, run_id)], force=True)]
+    assert [removal.state async for removal in audit.delete(plans)] == ["removed"]
+
+
+async def test_its_writers_go_on_behind_a_removal_also_those_that_remember_the_run(
+    old: Old, storage: SqliteCheckpointStorage
+) -> None:
+    for number in (1, 2):
+        await old.ask("save", "remembered", number)
+    await storage.for_run("unknown").save(WorkflowCheckpoint(WORKFLOW, "graph", checkpoint_id="unknown-1"))
+    for run_id in ("remembered", "unknown"):
+        await remove(storage, run_id)
+        assert await old.ask("latest", run_id) is None
+        assert await old.ask("listed", run_id) == []
+        assert await old.ask("save", run_id, 3) is None, "it forks nowhere"
+        assert await kinds(storage, run_id) == ["record", "checkpoint"]
+    assert await verified(storage) == []
+
+
+async def test_to_it_a_removed_run_was_pruned_and_the_removals_are_a_run_without_a_name(
+    old: Old, storage: SqliteCheckpointStorage
+) -> None:
+    for run_id in ("gone", "stays"):
+        await old.ask("save", run_id, 1)
+    await remove(storage, "gone")
+    assert await old.ask("runs") == ["", "gone", "stays"]
+    assert await old.ask("verify") == {
+        "gone": [[1, "missing"], [2, "changed"]],
+        "": [[1, "changed"]],
+        "stays": [],
+    }
+    assert await old.ask("prune", "gone", 1) == 0
+    assert await kinds(storage, "gone") == ["record"]
+    assert set(await old.ask("project")) == {"", "gone", "stays"}
+    runs = CheckpointAudit(storage.store, latest="projection").runs()
+    assert [info.run_id async for info in runs] == ["stays"], "no list of this version has such documents"
+    assert await verified(storage) == []
+
+
+async def test_what_tells_of_a_removal_does_not_go_through_its_exports(
+    old: Old, storage: SqliteCheckpointStorage, tmp_path: Path
+) -> None:
+    for run_id in ("gone", "stays"):
+        await old.ask("save", run_id, 1)
+    await remove(storage, "gone")
+    theirs = await old.ask("export")
+    assert "removal" not in "".join(theirs)
+    async with SqliteCheckpointStorage(tmp_path / "ours.db") as copy:
+        imported = await CheckpointAudit(copy.store).import_lines([line.encode() for line in theirs])
+        assert (imported.added, imported.whole) == (1, False)

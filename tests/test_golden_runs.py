@@ -11,12 +11,24 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 
 from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage, RunInfo, SqliteEventStore, StreamId
-from eventckpt.events import FIRST_SCHEMA
+from eventckpt.events import FIRST_SCHEMA, REMOVALS
 from eventckpt.runs import Folding, fold
 from eventckpt.traceparent import trace_id_in
 from projections import LatestProjection, compare, open_engine
 from tests.golden_files import unpacked
-from tests.golden_runs import ACTOR, QUESTION, RUNS, RUNS_FOLDER, TAGS, TRACES, WORKFLOW, state_of
+from tests.golden_runs import (
+    ACTOR,
+    ARCHIVE,
+    ARCHIVE_SHA256,
+    QUESTION,
+    REMOVED_RUNS,
+    RUNS,
+    RUNS_FOLDER,
+    TAGS,
+    TRACES,
+    WORKFLOW,
+    state_of,
+)
 
 FILES = sorted(RUNS_FOLDER.glob("*"))
 
@@ -89,8 +101,8 @@ async def headers_of(store: SqliteEventStore, run_id: str) -> list[CheckpointEve
 async def test_every_event_is_as_it_was_written(store: SqliteEventStore) -> None:
     verdicts = [verdict async for verdict in CheckpointAudit(store).verify_all(decode=True)]
     assert [verdict for verdict in verdicts if not verdict.ok] == []
-    assert {verdict.stream.run_id for verdict in verdicts} == set(RUNS)
-    assert sum(verdict.events for verdict in verdicts) == sum(map(len, SEQS.values()))
+    assert {verdict.stream.run_id for verdict in verdicts} == {*RUNS, *REMOVED_RUNS, REMOVALS}
+    assert sum(verdict.events for verdict in verdicts) == sum(map(len, SEQS.values())) + 6
 
 
 @pytest.mark.parametrize("run_id", RUNS)
@@ -173,6 +185,34 @@ async def test_it_is_exported_and_imported_event_for_event(store: SqliteEventSto
     async with SqliteEventStore(tmp_path / "copy.db") as copy:
         imported = await CheckpointAudit(copy).import_lines(lines)
         assert imported.problems == ()
-        for run_id in RUNS:
+        for run_id in (*RUNS, *REMOVED_RUNS, REMOVALS):
             theirs = [event async for event in copy.events(StreamId(WORKFLOW, run_id))]
             assert theirs == [event async for event in store.events(StreamId(WORKFLOW, run_id))]
+
+
+async def test_what_is_left_of_removed_runs_tells_of_it(store: SqliteEventStore) -> None:
+    audit = CheckpointAudit(store)
+    seqs = {run_id: [header.seq for header in await headers_of(store, run_id)] for run_id in (*REMOVED_RUNS, REMOVALS)}
+    assert seqs == {"removed": [5], "begun again": [3, 4, 5], REMOVALS: [1, 2]}
+    for number, (run_id, reason) in enumerate([("removed", "done for 30 days"), ("begun again", "a try")], 1):
+        closing = (await headers_of(store, run_id))[0]
+        removed = await audit.removed(StreamId(WORKFLOW, run_id))
+        assert closing.closes
+        assert removed is not None
+        assert (removed.seq, removed.actor, removed.told_at, removed.reason) == (closing.seq, ACTOR, number, reason)
+        assert (removed.archive, removed.archive_sha256, removed.left) == (ARCHIVE, ARCHIVE_SHA256, 0)
+    assert {header.schema for header in await headers_of(store, REMOVALS)} == {FIRST_SCHEMA}
+    assert {info.run_id async for info in audit.runs()} == {*RUNS, "begun again"}
+
+
+async def test_a_removed_run_may_be_begun_and_what_was_begun_again_goes_on(store: SqliteEventStore) -> None:
+    for run_id, latest_id in (("removed", None), ("begun again", "c-2")):
+        run = EventCheckpointStorage(store).for_run(run_id)
+        latest = await run.get_latest(workflow_name=WORKFLOW)
+        assert (latest and latest.checkpoint_id) == latest_id
+        await run.save(WorkflowCheckpoint(WORKFLOW, "graph", previous_checkpoint_id=latest_id, state=state_of(3)))
+        assert run.forked_to is None
+        assert (await CheckpointAudit(store).verify(StreamId(WORKFLOW, run_id), decode=True)).ok
+    for each in (await headers_of(store, REMOVALS), await headers_of(store, "begun again")):
+        await LatestProjection(store).apply(each)
+    assert await document(store, "begun again") == fold(await headers_of(store, "begun again"))

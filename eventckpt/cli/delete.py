@@ -119,10 +119,12 @@ class _Told:
         self._record(removal.stream, removal.state, removal.events, removal.stored_size, why)
         if removal.state == "removed":
             self._count(removal.events, removal.stored_size)
-        elif why is not None:
+        elif removal.refusal is not None:
             self.failed += 1
             self.left += 1
-            self._out.line(f"{self._what} {removal.stream.run_id} was left alone: it {why}", style="red")
+            self._out.line(
+                f"{self._what} {removal.stream.run_id} was left alone: {removal.refusal.sentence}", style="red"
+            )
 
     def summary(self) -> None:
         """Tell the counts, as JSON."""

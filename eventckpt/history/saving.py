@@ -296,9 +296,11 @@ def _same(conflict: Sequence[CheckpointEvent], payload: Payload) -> CheckpointEv
 
 
 def _was_erased(conflict: Sequence[CheckpointEvent], standing: Standing) -> bool:
-    """Whether what a lineage has seen was removed as a whole since."""
+    """Whether what a lineage has seen was removed as a whole since, and not cleared behind that: whoever has seen what
+    was cleared goes on behind it."""
     seen = 0 if standing.appends or standing.seq is None else standing.seq
-    return seen > 0 and any(event.closes and event.seq > seen for event in conflict)
+    last = next((event for event in conflict if event.closes or event.cleared is not None), None)
+    return seen > 0 and last is not None and last.closes and last.seq > seen
 
 
 def _continues(event: CheckpointEvent, turn: str | None) -> bool:

@@ -88,9 +88,9 @@ class AuditStore(EventStore):
         Args:
             workflow_name: the workflow; None: all of them.
             prefix: how the run ids begin.
-            emptied: False: for who lists runs for people. A run that was closed, and of which nothing else is left, is
-                left out, without a read of its own. Others of which nothing counts may still come: who lists them
-                looks at `RunInfo.is_emptied`.
+            emptied: False: for who lists runs for people. A run of which only the record that closed it is left is left
+                out, without a read of its own. Others of which nothing counts may still come: who lists them looks at
+                `RunInfo.is_emptied`.
         """
 
     async def removal_streams(self) -> AsyncGenerator[StreamId, None]:

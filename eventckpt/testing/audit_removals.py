@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from ..chain import sealed
-from ..events import REMOVALS, CheckpointEvent, Pruned, Removal, RemovedRun, StreamId
+from ..events import REMOVALS, Annotation, CheckpointEvent, Pruned, Removal, RemovedRun, StreamId
 from ..stores import AuditStore, FoundEvent
 from .events import RUNS, append_chain, headers_of, make_event, record_of, workflow_headers_of
 
@@ -118,13 +118,17 @@ class AuditRemovalsConformance:
         going = await append_chain(store, StreamId("a", "run that goes on"), 2)
         await store.append(record := record_of(going[-1], going[:1]))
         await store.remove(record.stream, [1])
-        await store.append(make_event(StreamId("a", "run claimed"), 1, type="tombstone", checkpoint_id=""))
+        said = make_event(StreamId("a", "run of which much is said"), 1, type="tombstone")
+        text = Annotation(
+            outcome="done", reason="closes", tags={"closes": "closes", "a": "\u00a6closes\u00e6digest\u0640"}
+        )
+        await store.append(sealed(msgspec.structs.replace(said, checkpoint_id="", annotation=text)))
         again = closed[1]
         await store.append(make_event(again.stream, again.seq + 1, previous=again))
         await self.settle()
         emptied = {closed[number].stream for number in (0, 2, 3)}
         everything = [stream async for stream in store.streams(**asked)]
-        assert {*everything} == emptied | {going[0].stream, StreamId("a", "run claimed"), again.stream}
+        assert {*everything} == emptied | {going[0].stream, said.stream, again.stream}
         listed = [stream async for stream in store.streams(**asked, emptied=False)]
         assert listed == [stream for stream in everything if stream not in emptied]
         assert listed[0] == again.stream

@@ -14,6 +14,7 @@ from eventckpt.audit import Removed
 from eventckpt.chain import sealed
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.stores import AuditStore
+from projections import LatestProjection
 
 from ..engines import Engine, SqliteEngine
 from .deleting import REMOVALS_OF, CutOff, Logs, changed, delete, logs, opened, problems, saved, stream
@@ -316,3 +317,20 @@ async def test_a_fork_of_a_removed_run_is_whole(engine: Engine) -> None:
     assert await problems(opened(engine)) == []
     forked = await audit.at(stream("fork"))
     assert (await audit.checkpoint(forked)).state["step"] == 1
+
+
+async def test_the_documents_of_removed_runs_are_held_against_what_is_left_of_them(engine: Engine) -> None:
+    await saved(engine, "a", "b")
+    store = opened(engine)
+    for log in (await logs(store)).values():
+        await LatestProjection(store).apply(log)
+    await delete(store, "a")
+
+    async def said() -> dict[str, list[str]]:
+        verdicts = [each async for each in CheckpointAudit(store).verify_all(projection=True)]
+        return {each.stream.run_id: [bad.detail for bad in each.problems] for each in verdicts}
+
+    assert await said() == {"": [], "a": [], "b": []}, "one that lags is no problem"
+    for log in (await logs(store)).values():
+        await LatestProjection(store).apply(log)
+    assert await said() == {"": [], "a": [], "b": []}

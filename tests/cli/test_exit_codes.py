@@ -96,6 +96,7 @@ def test_every_error_has_the_code_of_its_kind() -> None:
         "CheckpointConflictError": FOUND_WRONG,
         "SessionConflictError": FOUND_WRONG,
         "ClaimLostError": FOUND_WRONG,
+        "RunNotRemovedError": FOUND_WRONG,
         "RunClaimedError": TAKEN,
         "RequestNotPendingError": TAKEN,
         "ResponseTypeError": USAGE,

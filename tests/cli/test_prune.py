@@ -253,10 +253,11 @@ async def test_a_record_that_does_not_fit_its_neighbours_is_caught(engine: Engin
     assert "MISSING" in (await cli("verify", "order-1", code=1)).out
 
 
-async def test_runs_and_history_show_a_pruned_run(engine: Engine, cli: Cli) -> None:
+async def test_a_run_that_was_pruned_to_its_record_is_in_no_list_and_found_by_its_id(engine: Engine, cli: Cli) -> None:
     await continued(engine.storage(allowed_checkpoint_types=["tests.cli.conftest:Order"]), "order-1", steps=1)
     await cli("prune", "order-1", "--keep", "0", "--execute", "--yes")
-    [run] = (await cli.json("runs")).of("run")
+    assert (await cli.json("runs")).of("run") == []
+    [run] = (await cli.json("info", "order-1")).of("run")
     assert (run["run_id"], run["checkpoint_id"], run["seq"]) == ("order-1", None, 2)
     assert "prune record" in (await cli("history", "order-1")).out
     assert "gone: 1 to 1" in (await cli("history", "order-1")).out

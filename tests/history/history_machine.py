@@ -47,6 +47,8 @@ class Stream:
     turns: list[Turn] = field(default_factory=list[Turn])
     cleared_at: int = 0
     """How many turns it had when it was last cleared or erased: a lineage that had seen fewer has seen these."""
+    erased_at: int = -1
+    """How many it had when it was last erased: a lineage that had seen fewer, and does not read, begins a branch."""
     is_gone: bool = False
     """A branch that was erased: nobody goes on in it."""
 
@@ -148,7 +150,9 @@ class HistoryMachine(RuleBasedStateMachine):
         messages = self.messages()
         self.save(who, lineage.session, messages, state)
         stream, seen = self.stands(lineage)
-        if len(stream.turns) > seen or stream.is_gone:
+        if not reads and lineage.state["seq"] > 0 and lineage.seen <= stream.erased_at and not stream.is_gone:
+            stream, seen = self.stream(stream.session, []), 0
+        elif len(stream.turns) > seen or stream.is_gone:
             stream, seen = self.stream(stream.session, [*stream.base, *stream.turns[:seen]]), 0
         self.added(stream, messages)
         after = Lineage(lineage.session, copy.deepcopy(state), stream, seen + 1)
@@ -202,6 +206,7 @@ class HistoryMachine(RuleBasedStateMachine):
             for turn in (*stream.base, *stream.turns):
                 turn.hidden_in.add(session)
         self.sessions[session].cleared_at = len(self.sessions[session].turns)
+        self.sessions[session].erased_at = -1
 
     @rule(who=st.integers(0, 1), session=st.sampled_from(["a", "b"]))
     def a_session_is_erased(self, who: int, session: str) -> None:
@@ -210,6 +215,7 @@ class HistoryMachine(RuleBasedStateMachine):
         assert removed >= sum(not turn.erased for _, turn in gone)
         for stream, turn in gone:
             turn.erased, stream.cleared_at = True, len(stream.turns)
+            stream.erased_at = len(stream.turns)
             stream.is_gone = stream is not self.sessions[session]
 
     @rule(target=lineages, who=st.integers(0, 1), lineage=lineages)

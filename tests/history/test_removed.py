@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from agent_framework import AgentSession
 
-from eventckpt import CheckpointAudit, EventHistoryProvider
+from eventckpt import CheckpointAudit, EventHistoryProvider, SessionConflictError, StreamId
+from eventckpt.events import REMOVALS
 from eventckpt.stores import AuditStore
 
 from ..engines import Engine
@@ -126,3 +129,51 @@ async def test_a_branch_that_goes_on_after_an_erasure_is_one_of_its_session(
     histories.settle()
     assert await seen(histories.open(), other) == []
     assert await is_whole(engine)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize("on_conflict", ["branch", "append", "raise"])
+async def test_who_remembers_an_erased_session_meets_another_writer_until_it_reads(
+    histories: Histories, engine: Engine, on_conflict: Any, knows: bool
+) -> None:
+    history = histories.open(on_conflict=on_conflict)
+    session = await begun(history, "one", "two")
+    histories.settle()
+    assert await histories.open().erase("s") == 2
+    histories.settle()
+    stale = copy_of(session)
+    saver = history if knows else histories.open(on_conflict=on_conflict)
+    state = stale.state[history.source_id]
+    if on_conflict == "raise":
+        with pytest.raises(SessionConflictError, match="was erased"):
+            await saver.save_messages("s", question_and_answer("three"), state=state)
+    else:
+        await saver.save_messages("s", question_and_answer("three"), state=state)
+    histories.settle()
+    there = [] if on_conflict != "append" else turn_of("three")
+    for each in (saver, histories.open()):
+        assert await stored(each) == there
+        assert await seen(each, stale) == ([] if on_conflict == "raise" else turn_of("three"))
+    await ask(histories.open(on_conflict=on_conflict), session, "four")  # which reads first
+    histories.settle()
+    assert await stored(histories.open()) == [*there, *turn_of("four")]
+    assert await is_whole(engine)
+
+
+async def test_one_event_tells_that_a_session_and_its_branches_were_erased(
+    histories: Histories, engine: Engine
+) -> None:
+    history = histories.open()
+    session = await begun(history, "one")
+    other = copy_of(session)
+    await ask(history, session, "two")
+    await ask(history, other, "three")
+    histories.settle()
+    branch = other.state[history.source_id]["branch"]
+    assert await history.erase("s") == 3
+    histories.settle()
+    sessions = opened(engine).sessions()
+    headers = [header async for header in sessions.headers(StreamId(history.source_id, REMOVALS))]
+    assert [[run.run_id for run in each.removal.runs] for each in headers if each.removal] == [["s", branch]]
+    assert await history.erase("s") == 0
+    assert await history.list_sessions() == []

@@ -31,6 +31,7 @@ from eventckpt import (
 from eventckpt.audit import CheckpointAudit
 from eventckpt.chain import flaw_of
 from eventckpt.storage.memory import Memory
+from eventckpt.storage.removing import each_of, remove_runs
 from eventckpt.stores import AuditStore
 
 from .lost_store import Gate, LostStore
@@ -428,6 +429,20 @@ class PlacementMachine(Machine):
 
     @precondition(lambda self: self.seen)
     @rule(data=st.data())
+    def is_removed(self, data: st.DataObject) -> None:
+        """As a whole, by somebody else. Who begins it again may have seen it before."""
+        stream = data.draw(st.sampled_from(list(self.seen)), "run")
+        [state] = self.run(self._remove(stream))
+        assert state == ("removed before" if self.worlds[0].is_closed(stream) else "removed")
+        if state == "removed":
+            self._follow(f"{stream} is removed", (world.removed(stream) for world in self.worlds))
+
+    async def _remove(self, stream: StreamId) -> list[str]:
+        runs = remove_runs(self.store, each_of([stream]), actor=None, force=True)
+        return [each.state async for each in runs]
+
+    @precondition(lambda self: self.seen)
+    @rule(data=st.data())
     def is_annotated(self, data: st.DataObject) -> None:
         """Something is said about a run: by somebody else, or through a handle on it or on a fork of it."""
         handles = [who for who, reader in self.worlds[0].readers.items() if reader.home is not None]
@@ -435,13 +450,17 @@ class PlacementMachine(Machine):
         changes = data.draw(st.sampled_from([{"outcome": "failed"}, {"tags": {"customer": "c-17"}}]), "what")
         if who == "somebody else":
             run = data.draw(st.sampled_from(list(self.seen)), "run")
+            if self.worlds[0].is_closed(run):
+                with pytest.raises(RunNotFoundError):
+                    self.run(self.audit.annotate(run, **changes))
+                return
             self.run(self.audit.annotate(run, **changes))
             self._follow(f"{run} is annotated", (world.annotated(None, run) for world in self.worlds))
             return
         through = self._readers()[who][1]
         assert isinstance(through, RunCheckpointStorage)
         run = StreamId(through.workflow_name or "", through.forked_to or through.run_id)
-        if run in self.seen:
+        if run in self.seen and not self.worlds[0].is_closed(run):
             self.run(through.annotate(**changes))
             self._follow(f"{who} annotates {run}", (world.annotated(who, run) for world in self.worlds))
         else:
@@ -515,10 +534,13 @@ class PlacementMachine(Machine):
         if not self.by_commit:
             self.stamps |= {at: (self.seen[at[0]][at[1]].recorded_at, at[0].run_id, at[0].workflow_name) for at in new}
         elif new:
-            async with aclosing(self.store.follow(last=len(new))) as headers:
-                for _ in new:
+            unmet = set(new)
+            async with aclosing(self.store.follow(last=len(new) + 1)) as headers:  # one may tell of a removal
+                while unmet:
                     header = await anext(headers)
-                    self.stamps[header.stream, header.seq] = (f"{len(self.stamps):09}",)
+                    if (at := (header.stream, header.seq)) in unmet:
+                        unmet.remove(at)
+                        self.stamps[at] = (f"{len(self.stamps):09}",)
 
     async def _check_new(self, before: dict[StreamId, dict[int, CheckpointEvent]]) -> None:
         """No event that was there is another one now, and each new one is whole and follows the one before."""

@@ -176,7 +176,9 @@ class World:
 
     log: dict[StreamId, tuple[Entry, ...]] = field(default_factory=dict)
     gone: frozenset[At] = frozenset()
-    """Events that were pruned."""
+    """Events that were pruned, or went with their run."""
+    closed: frozenset[At] = frozenset()
+    """The records of the removal of a whole run."""
     stamps: dict[At, tuple[str, ...]] = field(default_factory=dict)
     """What orders events over all runs."""
     readers: dict[str, Reader] = field(default_factory=dict)
@@ -199,6 +201,10 @@ class World:
 
     def entry(self, at: At) -> Entry:
         return self.log[at[0]][at[1] - 1]
+
+    def is_closed(self, stream: StreamId) -> bool:
+        """Whether a run was removed as a whole, and nobody has begun it again."""
+        return (stream, self.head(stream)) in self.closed
 
     def append(self, stream: StreamId, entry: Entry) -> At:
         self.log[stream] = (*self.log.get(stream, ()), entry)
@@ -406,14 +412,15 @@ class World:
         again = next(
             (at for at in reversed(since) if self.entry(at).name == checkpoint.name and at not in self.gone), None
         )
-        if self.holds(again, checkpoint):
+        was_removed = self._was_removed(execution)
+        if self.holds(again, checkpoint) and not was_removed:
             assert again is not None
             world = self.copy(who)
             world.readers[who].executions[plan.execution].reads(again[1])
             world._answered(who, checkpoint, plan, again, again[1])
             return [(world, "saved")]
-        if self._diverges(again, since, reader.process, execution):
-            there = self.newest(run, checkpoint.name)
+        if was_removed or self._diverges(again, since, reader.process, execution):
+            there = None if was_removed else self.newest(run, checkpoint.name)
             if self.holds(there, checkpoint):
                 assert there is not None
                 world = self.copy(who)
@@ -430,7 +437,13 @@ class World:
         execution = self.readers[who].executions[plan.execution]
         run, process = execution.run, self.readers[who].process
         there = self.newest(run, checkpoint.name)
-        if plan.has_retried or there is None or there[1] <= execution.seen or self.holds(there, checkpoint):
+        if (
+            self._was_removed(execution)
+            or plan.has_retried
+            or there is None
+            or there[1] <= execution.seen
+            or self.holds(there, checkpoint)
+        ):
             return None
         if self._diverges(
             there, [(run, seq) for seq in range(execution.seen + 1, self.head(run) + 1)], process, execution
@@ -439,6 +452,13 @@ class World:
         world = self.copy(who)
         world.readers[who].executions[plan.execution].reads(self.head(execution.run))
         return world
+
+    def _was_removed(self, execution: Position) -> bool:
+        """Whether a run of which something was seen was removed as a whole since, whatever lies there now."""
+        seen = execution.seen
+        return seen > 0 and any(
+            (execution.run, seq) in self.closed for seq in range(seen + 1, self.head(execution.run) + 1)
+        )
 
     def _diverges(self, again: At | None, since: list[At], process: int, execution: Position) -> bool:
         """Whether others have gone on with the run: `again` is the newest event of the checkpoint that is saved. What
@@ -523,7 +543,7 @@ class World:
     def known(self) -> object:
         """Everything that a later step may depend on, the same for worlds that cannot be told apart."""
         readers = frozenset((who, reader.known()) for who, reader in self.readers.items())
-        return frozenset(self.log.items()), readers, frozenset(self.notes.items()), self.unanswered
+        return frozenset(self.log.items()), self.closed, readers, frozenset(self.notes.items()), self.unanswered
 
     def tidy(self) -> None:
         """Drop executions that nobody can go on with, and number the others alike in worlds that are alike."""
@@ -557,6 +577,14 @@ class World:
             execution = reader.executions[number]
             if (execution.run, execution.seen) == (at[0], written[1] - 1):
                 execution.seen = written[1]
+        return world
+
+    def removed(self, run: StreamId) -> World:
+        """A run was removed as a whole by somebody else."""
+        world = self.copy()
+        at = world.append(run, Entry("tombstone", ""))
+        world.closed |= {at}
+        world.gone |= {(run, seq) for seq in range(1, at[1])}
         return world
 
     def annotated(self, who: str | None, run: StreamId) -> World:

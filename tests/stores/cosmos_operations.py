@@ -75,6 +75,7 @@ LOOKS: dict[str, tuple[str, Operation]] = {
     "EventStore.headers_of_runs": ("events", every(lambda store: store.headers_of_runs([STREAM]))),
     "AuditStore.events_of_runs": ("events", every(lambda store: store.events_of_runs([STREAM]))),
     "AuditStore.streams": ("events", every(lambda store: store.streams())),
+    "AuditStore.removal_streams": ("events", every(lambda store: store.removal_streams())),
     "AuditStore.checkpoint_ids": ("events", lambda store: store.checkpoint_ids("", limit=9)),
     "AuditStore.runs_with": ("events", lambda store: store.runs_with("workflow", [EVENT.checkpoint_id])),
     "AuditStore.events": ("events", every(lambda store: store.events(STREAM))),

@@ -8,6 +8,7 @@ import pytest
 
 from eventckpt import CosmosEventStore, EventCheckpointStorage, StreamId
 from eventckpt.errors import StreamConflict
+from eventckpt.storage.removing import each_of, remove_runs
 from eventckpt.stores.conformance import make_event
 
 from ..cosmos_emulator import CosmosEmulator
@@ -130,3 +131,29 @@ async def test_a_claim_is_an_event_and_a_small_document_and_a_run_that_was_never
         requests, charge = await costs(emulator, run.save(last := checkpoint(last)))
         assert requests == {"create_item": 1, **({"read_item": 1} if looks else {})}
         assert charge == pytest.approx(unclaimed + looks, abs=0.4)
+
+
+async def test_removing_runs_is_a_record_for_each_and_one_event_for_all_beside_the_markers(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    storage = EventCheckpointStorage(store)
+    for run_id in ("a", "b", "c"):
+        await saves(storage.for_run(run_id), 4)
+    streams = [StreamId(WORKFLOW, run_id) for run_id in ("a", "b", "c")]
+
+    async def remove() -> None:
+        removals = [each async for each in remove_runs(store, each_of(streams), actor=None, force=True)]
+        assert {each.state for each in removals} == {"removed"}
+
+    async def again() -> None:
+        removals = [each async for each in remove_runs(store, each_of(streams), actor=None)]
+        assert {each.state for each in removals} == {"removed before"}
+
+    requests, charge = await costs(emulator, remove())
+    assert requests["create_item"] == 3 + 1  # the records, and the event that tells of them
+    assert requests["replace_item"] == 3 * 4  # the markers
+    assert requests["query"] <= 11  # the runs, at once; where each ends, and what goes; the last such event; parts
+    assert charge <= 215  # 196.95
+    requests, charge = await costs(emulator, again())
+    assert requests == {"query": 3}
+    assert charge <= 10

@@ -53,6 +53,10 @@ IN_ORDER: Final = "typeof(seq) = 'integer'"
 OF_RUNS: Final = f"AND run_id != '{REMOVALS}'"
 """Of an event that stands in a run: not in the stream of a workflow's removals."""
 OF_WORKFLOW: Final = f"AND workflow_name = ? {OF_RUNS}"
+_CLOSES: Final = "head.type = 'tombstone' AND instr(head.header, x'a6636c6f736573c3a6646967657374d940')"
+"""Of the record that closes a run: in its header `closes` is true, and the digest comes next, a text of 64 characters.
+No text in a header has these bytes: the last two are no UTF-8. Wherever the record is not the last of its run, another
+row is, so that nothing has to be looked up to leave out the closed runs."""
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 WHOLE: Final = f"{COLUMNS}, data"
@@ -245,7 +249,7 @@ def streams_between(
     earlier; and `top`, which is the last position where None is given."""
     only, key = (OF_RUNS, ()) if workflow_name is None else (OF_WORKFLOW, (workflow_name,))
     if not emptied:
-        only = f"{only} AND NOT ({_emptied(log)})"
+        only = f"AND NOT ({_CLOSES}) {only}"
     top = _last_position(log) if top is None else top
     rows = log.execute(
         f"SELECT position, workflow_name, run_id FROM {log.events} AS head WHERE position > ? AND position <= ? {only}"
@@ -255,16 +259,6 @@ def streams_between(
         (since, min(before, top), *key, top),
     )
     return top, [(row[0], *_names(*row)) for row in rows]
-
-
-def _emptied(log: Log) -> str:
-    """Of the row `head`, the last of its stream: whether it records a removal, and is all there is. A header names what
-    it records only where it does."""
-    return (
-        "head.type = 'tombstone' AND head.checkpoint_id = '' AND instr(head.header, CAST('pruned' AS BLOB))"
-        f" AND NOT EXISTS (SELECT 1 FROM {log.events} AS earlier WHERE earlier.workflow_name = head.workflow_name"
-        " AND earlier.run_id = head.run_id AND earlier.seq < head.seq)"
-    )
 
 
 def _workflows(log: Log) -> str:
@@ -286,7 +280,7 @@ def streams_named(log: Log, workflow_name: str | None, prefix: str, *, emptied: 
     if not emptied:
         named = (
             f"SELECT head.workflow_name, head.run_id, latest FROM ({named}) AS named"
-            f" CROSS JOIN {log.events} AS head ON head.position = named.latest WHERE NOT ({_emptied(log)})"
+            f" CROSS JOIN {log.events} AS head ON head.position = named.latest WHERE NOT ({_CLOSES})"
         )
     rows = log.execute(
         f"{_workflows(log)} {named} ORDER BY latest DESC", (workflow_name, prefix, prefix + _LAST_CHARACTERS)

@@ -82,12 +82,8 @@ class TestQueries:
         ]
         with plain(path) as connection:
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}")]
-        assert (
-            "SEARCH earlier USING COVERING INDEX sqlite_autoindex_events_1 (workflow_name=? AND run_id=? AND seq<?)"
-            in plan
-        )
-        whole = {"SCAN head", "SCAN events"}  # along the order of commits, as far as a page goes
-        assert not whole & {*plan}, plan
+        assert [step for step in plan if step.startswith(("SEARCH head", "SEARCH events"))]
+        assert not [step for step in plan if step.startswith(("SCAN head", "SCAN events"))], plan
 
     async def test_the_streams_of_removals_are_found_by_an_index(
         self, path: Path, connections: list[sqlite3.Connection]

@@ -147,6 +147,7 @@ _HELD: Final = tuple(
     for name, kind in (("Checkpoint", "checkpoint"), ("Turn", "turn"), ("State", "state"))
 )
 _DIFFERENCE: Final = _line("Difference", "difference", _fields(_Difference))
+_SPACE: Final = _line("Space", "space", before=int | None, after=int | None, free=int | None, advice=str)
 _SESSION: Final = _line("Session", "session", _fields(SessionInfo))
 _MORE: Final = _line("More", "more", after=str)
 _LEFT_OUT: Final = _line(
@@ -175,6 +176,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
     "at": _HELD,
     "backup": (_line("Backup", "backup", _fields(StoreContent), file=str, seconds=float),),
     "changes": (_line("Change", "change", event=_Event, path=str, existed=bool, before=Any, exists=bool, after=Any),),
+    "compact": (_SPACE,),
     "diff": (
         _DIFFERENCE,
         _line(
@@ -279,6 +281,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             unmarked=list[int],
         ),
         _line("PruneSummary", "summary", executed=bool, runs=int, events=int, bytes=int),
+        _SPACE,
     ),
     "replay": (
         _line("Step", "step", event=_Event, run=_Run, problem=str | None, newer=bool),

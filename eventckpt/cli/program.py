@@ -27,6 +27,7 @@ try:
         preflight,
         schema,
         sessions,
+        space,
     )
     from .examples import EXAMPLES
 except ModuleNotFoundError as _gone:
@@ -43,7 +44,7 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
 )
 _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
-_ACT: Final = (answer, annotate, manage, delete, migrate, archive, import_storage, backup)
+_ACT: Final = (answer, annotate, manage, delete, migrate, archive, import_storage, backup, space)
 for _module in (*_ASK, *_ACT):
     for _command in _module.commands.registered_commands:
         _command.epilog = f"For example: eventckpt {EXAMPLES[_command.name or '']}"

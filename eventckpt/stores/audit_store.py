@@ -15,7 +15,7 @@ from ..removals import Removals
 from .event_store import EventStore, Stretch, head_of
 from .released import adapt, wrap
 
-__all__ = ["AuditStore", "Check", "gaps_behind", "head_stays"]
+__all__ = ["AuditStore", "Check", "Space", "gaps_behind", "head_stays"]
 
 
 def gaps_behind(after: int, events: Iterable[CheckpointEvent]) -> list[tuple[int, int]]:
@@ -46,6 +46,19 @@ class Check(NamedTuple):
     """What was found."""
     advice: str = ""
     """What to do, where something is wrong."""
+
+
+class Space(NamedTuple):
+    """How much room a store takes on its disk, for `AuditStore.give_back`. All sizes are in bytes."""
+
+    before: int
+    """When it was asked to give back what is free."""
+    after: int
+    """Now."""
+    free: int = 0
+    """What is free inside the store and was not given back; the store uses it for what is written next."""
+    advice: str = ""
+    """Why something stays, and what to do, as sentences; empty where nothing does."""
 
 
 class AuditStore(EventStore):
@@ -223,6 +236,18 @@ class AuditStore(EventStore):
             last: how many events to begin with.
             poll: seconds between two looks at the store.
         """
+
+    async def give_back(self) -> Space | None:
+        """Give the room of what was removed back to the disk, in steps none of which keeps a writer waiting for longer
+        than a save does, and say how much that was. None: this engine has nothing to give back; its service does it.
+
+        Everything that is in the store stays as it is, whatever becomes of the process meanwhile. Who is cancelled has
+        given back what the steps before did; others may do the same at once, write and read.
+
+        Raises:
+            CheckpointStoreError: the store cannot be written.
+        """
+        return None
 
     @abstractmethod
     async def checks(self) -> list[Check]:

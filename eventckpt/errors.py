@@ -21,6 +21,7 @@ checkpoint errors handles these too:
         AnswerMissingError
         WorkflowRunningError
         UnsupportedFrameworkError
+        RetentionPolicyError
         CheckpointStoreError
             StoreLockedError
             StoreUnavailableError
@@ -35,6 +36,8 @@ checkpoint errors handles these too:
         SessionConflictError
     TypeError
         ResponseTypeError
+    ValueError
+        RetentionPolicyError
     Exception
         StreamConflict
 
@@ -64,6 +67,7 @@ __all__ = [
     "ClaimLostError",
     "RequestNotPendingError",
     "ResponseTypeError",
+    "RetentionPolicyError",
     "RunClaimedError",
     "RunNotFoundError",
     "RunNotRemovedError",
@@ -256,6 +260,10 @@ class WorkflowRunningError(WorkflowCheckpointException):
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):
     """The installed agent_framework lacks, or has changed, something that eventckpt needs."""
+
+
+class RetentionPolicyError(WorkflowCheckpointException, ValueError):
+    """A retention policy cannot be carried out as it is written. Nothing was removed."""
 
 
 class CheckpointStoreError(WorkflowCheckpointException):

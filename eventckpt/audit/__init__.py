@@ -22,6 +22,9 @@ from .preflight import Preflight
 from .prune import Plan
 from .removed import Removed
 from .replay import Replayed
+from .retention import Retention
+from .retention_policy import RetentionPolicy, RetentionRule
+from .retention_report import RetentionPlan, RetentionReport, RuleReport
 from .runs import Filter
 from .states import ANY_TYPE, Change
 from .summary import CheckpointSummary, get_checkpoint_summary
@@ -51,6 +54,12 @@ __all__ = [
     "Question",
     "Removed",
     "Replayed",
+    "Retention",
+    "RetentionPlan",
+    "RetentionPolicy",
+    "RetentionReport",
+    "RetentionRule",
+    "RuleReport",
     "TypeUse",
     "Verdict",
     "get_checkpoint_summary",

@@ -25,6 +25,7 @@ try:
         manage,
         migrate,
         preflight,
+        retain,
         schema,
         sessions,
         space,
@@ -44,7 +45,7 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
 )
 _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
-_ACT: Final = (answer, annotate, manage, delete, migrate, archive, import_storage, backup, space)
+_ACT: Final = (answer, annotate, manage, delete, migrate, retain, archive, import_storage, backup, space)
 for _module in (*_ASK, *_ACT):
     for _command in _module.commands.registered_commands:
         _command.epilog = f"For example: eventckpt {EXAMPLES[_command.name or '']}"

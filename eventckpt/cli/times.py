@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 from ..exit_codes import USAGE, Failure
-from ..moments import NEVER, moment_of
+from ..moments import NEVER, UNITS, moment_of, span_of
 from ..text import described, safe
 
-__all__ = ["TIME", "UNITS", "ago", "in_utc", "moment", "stored"]
+__all__ = ["TIME", "ago", "in_utc", "moment", "stored"]
 
 TIME: Final = "a time such as 2026-05-31, or how long ago it was: 90m, 12h, 7d, 2w"
 """What an option that takes a time says of it."""
-UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-"""Seconds of each unit, the longest first."""
 
 
 def moment(text: str | None, option: str) -> datetime | None:
@@ -30,8 +27,9 @@ def moment(text: str | None, option: str) -> datetime | None:
     """
     if text is None:
         return None
-    if span := re.fullmatch(r"([0-9]{1,9})([wdhms])", text):
-        return _before_now(int(span[1]) * UNITS[span[2]])
+    if (span := span_of(text)) is not None:
+        now = datetime.now(UTC)
+        return now - min(span, now - NEVER)
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:
@@ -67,9 +65,3 @@ def in_utc(text: str) -> str:
 def stored(text: str) -> str:
     """A time to the second, as it is stored: with its own offset, which is UTC for all that this package wrote."""
     return safe(text[:19].replace("T", " "))
-
-
-def _before_now(seconds: int) -> datetime:
-    """So long ago, or the first time there is."""
-    now = datetime.now(UTC)
-    return now - timedelta(seconds=min(seconds, int((now - NEVER).total_seconds())))

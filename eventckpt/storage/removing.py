@@ -55,6 +55,7 @@ from .memory import EMPTY, Head
 __all__ = [
     "Refusal",
     "RunRemoval",
+    "Seen",
     "ToRemove",
     "closing_record",
     "damage_in",
@@ -64,6 +65,8 @@ __all__ = [
     "remove_run",
     "remove_runs",
     "run_called",
+    "seen_in",
+    "side_by_side",
 ]
 
 _T = TypeVar("_T")
@@ -76,6 +79,19 @@ _TRIES: Final = 100  # of closing one run that is written to meanwhile
 Why: TypeAlias = Literal["held", "claimed", "unfinished", "damaged", "moved"]
 
 
+class Seen(NamedTuple):
+    """What of a run is to go, as it was when somebody looked."""
+
+    head: CheckpointEvent
+    seqs: tuple[int, ...]
+    stored_size: int
+    """Bytes of payload."""
+    whole: Pruned
+    """All of it as one stretch, with what an earlier record says of its beginning."""
+    says: bool
+    """Whether an event says something about the run."""
+
+
 class ToRemove(NamedTuple):
     """A run that is to be removed."""
 
@@ -83,6 +99,9 @@ class ToRemove(NamedTuple):
     digest: str = ""
     """Of its head, when whoever removes it looked: a run that has another head by then is left alone. Empty: as long as
     it has ended, it is removed whatever came meanwhile."""
+    seen: Seen | None = None
+    """By whoever found with `refusal_of` and the claims that it may go, and gives its `digest`: it is not looked at
+    again."""
 
 
 class Refusal(NamedTuple):
@@ -303,12 +322,18 @@ class _Removing:
     async def remove(self, batch: Sequence[ToRemove]) -> list[RunRemoval]:
         """Remove runs of one workflow: all are closed, then it is recorded, then their events go."""
         wanted = {each.stream: each for each in batch}
-        looks = [await self._looked(wanted[stream], headers) async for stream, headers in self._all_of(wanted)]
-        closed = await _each(lambda look: self._closed(wanted[look.stream], look), looks)
+        looks = {each.stream: self._closing(each.seen) for each in batch if each.seen is not None}
+        unseen = [stream for stream in wanted if stream not in looks]
+        async with aclosing(self._all_of(unseen)) as found:
+            async for stream, headers in found:
+                looks[stream] = await self._looked(wanted[stream], headers)
+        closed = await side_by_side(
+            lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
+        )
         going = [look for look in closed if look.record is not None and look.seqs]
         if going:
             await self._record(going)
-        counts = await _each(lambda look: self._store.remove(look.stream, look.seqs), going)
+        counts = await side_by_side(lambda look: self._store.remove(look.stream, look.seqs), going)
         if going:
             await self._store.remove_orphaned_parts()
         removed = dict(zip((look.stream for look in going), counts, strict=True))
@@ -331,7 +356,8 @@ class _Removing:
         record = closing_record(headers)
         if record is not None:
             counts = frozenset(header.seq for header in counted(headers)) | {head.seq}
-            return _look(stream, record, [header for header in headers if header.seq not in counts], is_closed=True)
+            going = [header for header in headers if header.seq not in counts]
+            return _Look(stream, record, True, tuple(header.seq for header in going), _size(going))
         if wanted.digest not in ("", head.digest):
             return _Look(stream, refusal=_moved(head))
         refusal = refusal_of(headers, force=self._force)
@@ -339,9 +365,12 @@ class _Removing:
             refusal = Refusal("claimed", f"is {holder.named()}", holder)
         if refusal is not None:
             return _Look(stream, refusal=refusal)
-        stays = _NOTHING if any(header.annotation for header in headers) else None  # of a session nothing is said
-        record = removal_after(head, (_whole(headers),), self._actor, stays=stays, closes=True)
-        return _look(stream, record, headers)
+        return self._closing(seen_in(headers))
+
+    def _closing(self, seen: Seen) -> _Look:
+        stays = _NOTHING if seen.says else None  # of a session nothing is said
+        record = removal_after(seen.head, (seen.whole,), self._actor, stays=stays, closes=True)
+        return _Look(seen.head.stream, record, seqs=seen.seqs, stored_size=seen.stored_size)
 
     async def _closed(self, wanted: ToRemove, look: _Look) -> _Look:
         """The run once it is closed: the first step. Who finds that it was written to meanwhile looks again."""
@@ -378,13 +407,6 @@ class _Removing:
             )
 
 
-def _look(
-    stream: StreamId, record: CheckpointEvent, going: Sequence[CheckpointEvent], *, is_closed: bool = False
-) -> _Look:
-    size = sum(header.payload.stored_size for header in going if header.payload)
-    return _Look(stream, record, is_closed, tuple(header.seq for header in going), size)
-
-
 def _outcome(look: _Look, events: int) -> RunRemoval:
     if look.refusal is not None:
         return RunRemoval(look.stream, "refused", refusal=look.refusal)
@@ -399,15 +421,25 @@ def _moved(head: CheckpointEvent) -> Refusal:
     return Refusal("moved", f"was written to since it was looked at, and ends with seq {head.seq} now; do it again")
 
 
-def _whole(headers: Sequence[CheckpointEvent]) -> Pruned:
-    """The whole of a run as one stretch, with what an earlier record says of its beginning."""
+def seen_in(headers: Sequence[CheckpointEvent]) -> Seen:
+    """All of a run, to go.
+
+    Args:
+        headers: all of it, in order of seq; at least one.
+    """
     gaps = [gap for header in headers for gap in header.pruned]
     first = min([headers[0].seq, *[gap.first for gap in gaps]])
     before = next((gap.previous_digest for gap in gaps if gap.first == first), headers[0].previous_digest)
-    return Pruned(first=first, last=headers[-1].seq, previous_digest=before, digest=headers[-1].digest)
+    whole = Pruned(first=first, last=headers[-1].seq, previous_digest=before, digest=headers[-1].digest)
+    says = any(header.annotation for header in headers)
+    return Seen(headers[-1], tuple(header.seq for header in headers), _size(headers), whole, says)
 
 
-async def _each(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
+def _size(headers: Iterable[CheckpointEvent]) -> int:
+    return sum(header.payload.stored_size for header in headers if header.payload)
+
+
+async def side_by_side(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
     """What `one` gives of each, some at a time. If one fails, none goes on behind the caller's back."""
     turns = asyncio.Semaphore(_AT_ONCE)
 

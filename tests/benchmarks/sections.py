@@ -16,6 +16,7 @@ from . import (
     loop_hold,
     main_job,
     projector,
+    retention,
     saves,
     space,
     start_up,
@@ -324,5 +325,14 @@ SECTIONS: Final[list[Section]] = [
             "documents are written."
         },
         small={"events": 500, "rounds": 1, "seconds": 0.5, "minutes": 1, "trials": 2},
+    ),
+    Section(
+        "retention",
+        "A policy carried out",
+        retention.passes,
+        "Runs that have ended long ago, on SQLite, without waiting for the disk (`synchronous=OFF`). A pass plans each "
+        "run from its headers, records its removal, and removes its events; the plan alone reads the same headers. "
+        "A day's pass is over a store in which one run of thirty is old enough.",
+        small={"runs": 60, "events": 3, "rounds": 1},
     ),
 ]

@@ -10,6 +10,7 @@ checkpoint errors handles these too:
             CheckpointTypeNotAllowedError
         CheckpointNotFoundError
         RunNotFoundError
+        RunNotRemovedError
         AmbiguousNameError
         CheckpointConflictError
             SessionConflictError
@@ -20,6 +21,7 @@ checkpoint errors handles these too:
         AnswerMissingError
         WorkflowRunningError
         UnsupportedFrameworkError
+        RetentionPolicyError
         CheckpointStoreError
             StoreLockedError
             StoreUnavailableError
@@ -34,6 +36,8 @@ checkpoint errors handles these too:
         SessionConflictError
     TypeError
         ResponseTypeError
+    ValueError
+        RetentionPolicyError
     Exception
         StreamConflict
 
@@ -63,8 +67,10 @@ __all__ = [
     "ClaimLostError",
     "RequestNotPendingError",
     "ResponseTypeError",
+    "RetentionPolicyError",
     "RunClaimedError",
     "RunNotFoundError",
+    "RunNotRemovedError",
     "SessionConflictError",
     "StoreCorruptError",
     "StoreFormatError",
@@ -125,6 +131,21 @@ class CheckpointNotFoundError(WorkflowCheckpointException):
 
 class RunNotFoundError(WorkflowCheckpointException):
     """No run has this name, or begins with it."""
+
+
+class RunNotRemovedError(WorkflowCheckpointException):
+    """A run was to be removed as a whole, and was left alone. Nothing of it was removed.
+
+    `stream` is the run. `kind` says why: "held": it is on hold; "unfinished": it has not ended; "damaged": it cannot be
+    read whole by this version; "moved": it was written to meanwhile.
+    """
+
+    def __init__(
+        self, message: str, *, stream: StreamId, kind: Literal["held", "unfinished", "damaged", "moved"]
+    ) -> None:
+        super().__init__(message)
+        self.stream = stream
+        self.kind: Literal["held", "unfinished", "damaged", "moved"] = kind
 
 
 class AmbiguousNameError(WorkflowCheckpointException):
@@ -239,6 +260,10 @@ class WorkflowRunningError(WorkflowCheckpointException):
 
 class UnsupportedFrameworkError(WorkflowCheckpointException):
     """The installed agent_framework lacks, or has changed, something that eventckpt needs."""
+
+
+class RetentionPolicyError(WorkflowCheckpointException, ValueError):
+    """A retention policy cannot be carried out as it is written. Nothing was removed."""
 
 
 class CheckpointStoreError(WorkflowCheckpointException):

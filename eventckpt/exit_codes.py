@@ -20,6 +20,7 @@ from .errors import (
     CheckpointTypeNotAllowedError,
     RequestNotPendingError,
     ResponseTypeError,
+    RetentionPolicyError,
     RunClaimedError,
     RunNotFoundError,
 )
@@ -65,6 +66,7 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
     (RunNotFoundError, NO_SUCH_NAME),
     (ResponseTypeError, USAGE),
     (AnswerMissingError, USAGE),
+    (RetentionPolicyError, USAGE),
     (RequestNotPendingError, TAKEN),
     (RunClaimedError, TAKEN),
     (CheckpointNotFoundError, NO_SUCH_NAME),

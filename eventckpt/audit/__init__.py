@@ -20,6 +20,9 @@ from .migrate import MigrationPlan
 from .preflight import Preflight
 from .prune import Plan
 from .replay import Replayed
+from .retention import Retention
+from .retention_policy import RetentionPolicy, RetentionRule
+from .retention_report import RetentionPlan, RetentionReport, RuleReport
 from .runs import Filter
 from .states import ANY_TYPE, Change
 from .summary import CheckpointSummary, get_checkpoint_summary
@@ -47,6 +50,12 @@ __all__ = [
     "Problem",
     "Question",
     "Replayed",
+    "Retention",
+    "RetentionPlan",
+    "RetentionPolicy",
+    "RetentionReport",
+    "RetentionRule",
+    "RuleReport",
     "TypeUse",
     "Verdict",
     "get_checkpoint_summary",

@@ -27,7 +27,7 @@ from ..stores import AuditStore
 from .kinds import RUNS
 from .rests import turn_of
 
-__all__ = ["Plan", "carry_out", "plan_for"]
+__all__ = ["Plan", "carry_out", "plan_for", "shorten"]
 
 _NOTHING: Final = Annotation(carried=True)
 
@@ -97,7 +97,15 @@ def plan_for(
 
 
 async def carry_out(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
-    """Record the removal, unless it is on record already, then remove; how many events were there to remove.
+    """`shorten` a run, and remove what of its events lay beside them."""
+    removed = await shorten(store, plan, actor=actor)
+    await store.remove_orphaned_parts()
+    return removed
+
+
+async def shorten(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
+    """Record the removal, unless it is on record already, then remove; how many events were there to remove. Whoever
+    shortened some runs asks for `AuditStore.remove_orphaned_parts` then.
 
     Raises:
         StreamConflict: the run was written to in the meantime. Nothing was recorded or removed; plan again.
@@ -109,9 +117,7 @@ async def carry_out(store: AuditStore, plan: Plan, *, actor: str | None) -> int:
     now = [header for header in headers if header.seq in frozenset(plan.seqs) and not removals.covers(header.seq)]
     if now:
         await store.append(_record(headers, now, actor))
-    removed = await store.remove(plan.stream, (*plan.seqs, *plan.unmarked))
-    await store.remove_orphaned_parts()
-    return removed
+    return await store.remove(plan.stream, (*plan.seqs, *plan.unmarked))
 
 
 def _plan(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], *, refused: str = "") -> Plan:

@@ -6,16 +6,15 @@ Files are written off the event loop and read to their end, and what was done is
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from functools import partial
 from pathlib import Path
-from typing import Annotated, BinaryIO, Final
+from typing import Annotated, Final
 
 import typer
 
 from ..audit import CheckpointAudit, Exported, Imported
+from ..audit.export_file import new_file, write_lines
 from ..errors import CheckpointStoreError
 from ..events import StreamId
 from .line_reader import lines_of
@@ -26,8 +25,6 @@ from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, Workflow, comm
 __all__ = ["commands", "export", "import_"]
 
 commands: Final = typer.Typer()
-
-_BUFFER = 1024 * 1024  # bytes that are written at once
 
 
 @command(commands, "export")
@@ -108,34 +105,16 @@ async def _import_from_file(out: Output, audit: CheckpointAudit, name: str) -> i
 
 async def _write(path: Path, lines: AsyncGenerator[bytes, None], written: Callable[[], None]) -> None:
     try:
-        file = await asyncio.to_thread(_made_for_its_owner, path)
+        file = await new_file(path)
     except OSError as error:
         raise Failure(STORE, f"{path} cannot be made ({error}). An export never replaces a file.") from error
-    buffer = bytearray()
     try:
         with file:
-            async for line in lines:
-                buffer += line
-                buffer += b"\n"
-                if len(buffer) >= _BUFFER:
-                    await asyncio.to_thread(_write_all, file.write, bytes(buffer))
-                    buffer.clear()
-                    written()
-            await asyncio.to_thread(_write_all, file.write, bytes(buffer))
+            await write_lines(file, lines, written=written)
     except OSError as error:
         raise Failure(
             STORE, f"{path} cannot be written to its end ({error}). What is there is no whole export."
         ) from error
-
-
-def _made_for_its_owner(path: Path) -> BinaryIO:
-    """A new file that nobody else can read: what runs know is in it."""
-    return open(path, "xb", buffering=0, opener=partial(os.open, mode=0o600))
-
-
-def _write_all(write: Callable[[bytes], int | None], data: bytes) -> None:
-    while data:
-        data = data[write(data) or 0 :]
 
 
 def _stopped(out: Output, latest: list[Imported]) -> None:

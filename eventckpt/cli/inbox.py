@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
@@ -11,11 +10,12 @@ import msgspec
 import typer
 
 from ..audit.inbox import Question
-from ..moments import moment_of
+from ..moments import UNITS, moment_of
 from .options import tags_in
 from .output import Column, Listing
 from .render import tag_texts, time_text
 from .session import USAGE, Failure, Session, Workflow, command
+from .times import TIME, moment
 
 __all__ = ["commands", "inbox"]
 
@@ -26,8 +26,6 @@ _WIDE_COLUMNS: Final = [
     *_COLUMNS,
     *map(Column, ("answer", "workflow", "executor", "status", "tags", "asked at", "checkpoint")),
 ]
-_UNITS: Final = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
-_LONGEST: Final = timedelta.max // timedelta(seconds=1)
 _OF_RUNS: Final = "Only runs ask questions; sessions have turns."
 
 
@@ -35,9 +33,7 @@ _OF_RUNS: Final = "Only runs ask questions; sessions have turns."
 async def inbox(
     session: Session,
     workflow: Workflow = None,
-    older_than: Annotated[
-        str | None, typer.Option(help="Only questions that wait for longer than this: 30m, 12h, 7d, 2w.")
-    ] = None,
+    older_than: Annotated[str | None, typer.Option(help=f"Only questions asked before {TIME}.")] = None,
     request_type: Annotated[
         str | None, typer.Option("--type", help="Only questions of this type, module:qualname.")
     ] = None,
@@ -51,8 +47,9 @@ async def inbox(
     if output not in (None, "wide"):
         raise Failure(USAGE, f"--output is wide, not {output!r}.")
     tags = tags_in([tag] if tag is not None else None)
-    span = _span(older_than)
+    before = moment(older_than, "--older-than")
     audit = await session.audit()
+    span = None if before is None else max(timedelta(), datetime.now(UTC) - before)
     questions = audit.inbox(workflow=workflow, older_than=span, type=request_type, tag=next(iter(tags.items()), None))
     listing, now = Listing(session.out, "question", _WIDE_COLUMNS if output else _COLUMNS), datetime.now(UTC)
     async with aclosing(questions) as found:
@@ -65,15 +62,6 @@ async def inbox(
     listing.flush()
     if not listing.count:
         session.out.note("No question waits for an answer." if older_than is None else "No question waits so long.")
-
-
-def _span(text: str | None) -> timedelta | None:
-    if text is None:
-        return None
-    found = re.fullmatch(r"([0-9]{1,9})([wdhms])", text)
-    if found is None:
-        raise Failure(USAGE, f"--older-than takes a span such as 30m, 12h, 7d or 2w, not {text!r}.")
-    return timedelta(seconds=min(int(found[1]) * _UNITS[found[2]], _LONGEST))
 
 
 def _fields(question: Question) -> dict[str, Any]:
@@ -107,9 +95,9 @@ def _wide(question: Question) -> list[str]:
 
 def _age(asked_at: str, now: datetime) -> str:
     """How long ago that was, in the largest unit that it has two of."""
-    moment = moment_of(asked_at)
-    if moment is None:
+    asked = moment_of(asked_at)
+    if asked is None:
         return "?"
-    seconds = max(0, int((now - moment).total_seconds()))
-    unit, size = next(((unit, size) for unit, size in _UNITS.items() if seconds >= 2 * size), ("s", 1))
+    seconds = max(0, int((now - asked).total_seconds()))
+    unit, size = next(((unit, size) for unit, size in UNITS.items() if seconds >= 2 * size), ("s", 1))
     return f"{seconds // size}{unit}"

@@ -32,8 +32,9 @@ from .render import (
     what_of,
     wide_event_row,
 )
-from .session import USAGE, Allow, Failure, Session, Workflow, command, moment
+from .session import USAGE, Allow, Failure, Session, Workflow, command
 from .sessions import latest_of, list_sessions
+from .times import TIME, moment
 from .turns import TURN_COLUMNS, roles_text, show_held, turn_row, type_text
 
 __all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "show", "tail"]
@@ -55,8 +56,8 @@ async def runs(
         ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Only runs with this tag, name=value. Repeat it.")] = None,
-    since: Annotated[str | None, typer.Option(help="Only runs written to at this time or later.")] = None,
-    until: Annotated[str | None, typer.Option(help="Only runs last written to before this time.")] = None,
+    since: Annotated[str | None, typer.Option(help=f"Only runs written to since {TIME}.")] = None,
+    until: Annotated[str | None, typer.Option(help=f"Only runs last written to before {TIME}.")] = None,
     pending: Annotated[bool, typer.Option(help="Only runs that wait for an answer.")] = False,
     request: Annotated[
         str | None, typer.Option(help="Only runs that wait for a request whose id, type or executor begins so.")
@@ -174,7 +175,7 @@ async def at(
     run: RunName,
     workflow: Workflow = None,
     seq: Annotated[int | None, typer.Option(help="As of this event.")] = None,
-    time: Annotated[str | None, typer.Option(help="As of this time.")] = None,
+    time: Annotated[str | None, typer.Option(help=f"As of {TIME}.")] = None,
     iteration: Annotated[int | None, typer.Option(help="As of this superstep.")] = None,
     allow: Allow = None,
     upcast: Upcast = None,

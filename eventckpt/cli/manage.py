@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from contextlib import aclosing
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,11 +11,11 @@ import typer
 from ..audit import CheckpointAudit, Plan
 from ..errors import CheckpointConflictError
 from ..events import check_run_id
-from ..text import described
 from .options import Actor, CheckpointName, RunNames, Yes, chosen_runs
 from .output import Output
 from .render import event_fields
 from .session import FOUND_WRONG, USAGE, Failure, Session, Workflow, command
+from .times import TIME, moment
 
 __all__ = ["commands", "fork", "prune"]
 
@@ -52,9 +51,7 @@ async def prune(
     runs: RunNames = None,
     everything: Annotated[bool, typer.Option("--all", help="Every run, or every run of a workflow.")] = False,
     keep: Annotated[int | None, typer.Option(help="How many live checkpoints of each run stay.", min=0)] = None,
-    older_than: Annotated[
-        str | None, typer.Option(help="Only events recorded before this time, or so long ago: 30d, 12h.")
-    ] = None,
+    older_than: Annotated[str | None, typer.Option(help=f"Only events recorded before {TIME}.")] = None,
     finished: Annotated[bool, typer.Option("--finished", help="Only runs that are done.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Also runs that wait for an answer.")] = False,
     execute: Annotated[bool, typer.Option("--execute", help="Remove; without it, only say what would go.")] = False,
@@ -73,7 +70,7 @@ async def prune(
     streams = await chosen_runs(audit, runs, workflow)
     options: dict[str, Any] = {
         "keep": 1 if keep is None else keep,
-        "before": _before(older_than),
+        "before": moment(older_than, "--older-than"),
         "only_finished": finished,
         "force": force,
     }
@@ -97,22 +94,6 @@ async def prune(
     session.out.record("summary", {"executed": True, "runs": len(planned), "events": removed, "bytes": size})
     session.out.line(f"Removed {removed:,} events of {len(planned) - failed:,} {audit.kind.stream}s.")
     return FOUND_WRONG if failed else 0
-
-
-def _before(text: str | None) -> datetime | None:
-    """A time, or how long ago it was."""
-    if text is None:
-        return None
-    units = {"d": "days", "h": "hours", "m": "minutes"}
-    try:
-        if text[:-1].isdecimal() and text[-1:] in units:
-            return datetime.now(UTC) - timedelta(**{units[text[-1]]: int(text[:-1])})
-        parsed = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise Failure(
-            USAGE, f"--older-than takes 30d, 12h, 90m or a time such as 2026-05-31, not {described(text)}."
-        ) from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)
 
 
 def _report_plan(out: Output, plan: Plan, what: str) -> None:

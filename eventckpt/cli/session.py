@@ -7,7 +7,6 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
@@ -29,7 +28,6 @@ __all__ = [
     "Session",
     "Workflow",
     "command",
-    "moment",
 ]
 
 _P = ParamSpec("_P")
@@ -197,20 +195,3 @@ def _told(error: BaseException) -> dict[str, Any]:
         answer = None if first is None else {"actor": first.actor, "recorded_at": first.recorded_at, "seq": first.seq}
         return {"request_id": error.request_id, "state": error.state, "answer": answer}
     return {}
-
-
-def moment(text: str | None, option: str) -> datetime | None:
-    """A time as people write it: ISO 8601, in UTC where it does not say.
-
-    Raises:
-        Failure: it is none.
-    """
-    if text is None:
-        return None
-    try:
-        parsed = datetime.fromisoformat(text)
-    except ValueError:
-        raise Failure(
-            USAGE, f"{option} takes a time such as 2026-05-31 or 2026-05-31T14:00+02:00, not {text!r}."
-        ) from None
-    return parsed if parsed.tzinfo else parsed.replace(tzinfo=UTC)

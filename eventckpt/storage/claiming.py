@@ -43,7 +43,7 @@ from .conflict import append_behind
 from .memory import Head
 from .sightings import Sightings
 
-__all__ = ["LONGEST_CLAIM", "MOST_WATCHED", "Claims", "Hold", "Holder", "holder_at", "lost"]
+__all__ = ["LONGEST_CLAIM", "MOST_WATCHED", "Claims", "Hold", "Holder", "claimed", "holder_at", "lost"]
 
 logger: Final = logger_of("eventckpt")
 
@@ -181,7 +181,7 @@ class Claims:
             deadline = self.clock.monotonic() + wait if deadline is None else deadline
             left = deadline - self.clock.monotonic()
             if left <= 0:
-                raise _claimed(stream, holder)
+                raise claimed(stream, holder)
             await self.clock.sleep(min(left, _pause(holder)))
             holder, tries = await self._look(documents, stream, holder), _TRIES
 
@@ -394,7 +394,8 @@ def _pause(holder: Holder | None) -> float:
     return _SOONEST if holder is None else min(max(holder.ttl / 10, _SOONEST), _LATEST)
 
 
-def _claimed(stream: StreamId, holder: Holder | None) -> RunClaimedError:
+def claimed(stream: StreamId, holder: Holder | None) -> RunClaimedError:
+    """The error of who finds that somebody else has the claim on a run; None: others are about to take it."""
     how = "being claimed by others at this moment" if holder is None else holder.named()
     ttl = LONGEST_CLAIM if holder is None else holder.ttl
     return RunClaimedError(

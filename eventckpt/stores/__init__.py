@@ -1,6 +1,6 @@
 """The ports between eventckpt and an engine, one module each: what every engine must do, and nothing about how."""
 
-from .audit_store import AuditStore, Check, gaps_behind, head_stays
+from .audit_store import AuditStore, Check, Space, gaps_behind, head_stays
 from .event_store import EventStore, FoundEvent, Stretch, can_exist, head_of
 from .run_pages import ForeignPageError, RunFilter, RunPage
 from .run_store import Claim, RunStore, gives_way
@@ -18,6 +18,7 @@ __all__ = [
     "RunFilter",
     "RunPage",
     "RunStore",
+    "Space",
     "Stretch",
     "can_exist",
     "gaps_behind",

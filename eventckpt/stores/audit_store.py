@@ -5,7 +5,7 @@ from which events are removed for good.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -13,8 +13,9 @@ from ..errors import CheckpointStoreError, StreamConflict
 from ..events import CheckpointEvent, StreamId
 from ..removals import Removals
 from .event_store import EventStore, Stretch, head_of
+from .released import adapt, wrap
 
-__all__ = ["AuditStore", "Check", "gaps_behind", "head_stays"]
+__all__ = ["AuditStore", "Check", "Space", "gaps_behind", "head_stays"]
 
 
 def gaps_behind(after: int, events: Iterable[CheckpointEvent]) -> list[tuple[int, int]]:
@@ -47,24 +48,62 @@ class Check(NamedTuple):
     """What to do, where something is wrong."""
 
 
+class Space(NamedTuple):
+    """How much room a store takes on its disk, for `AuditStore.give_back`. All sizes are in bytes."""
+
+    before: int
+    """When it was asked to give back what is free."""
+    after: int
+    """Now."""
+    free: int = 0
+    """What is free inside the store and was not given back; the store uses it for what is written next."""
+    advice: str = ""
+    """Why something stays, and what to do, as sentences; empty where nothing does."""
+
+
 class AuditStore(EventStore):
     """An event store that can also be asked as a whole: what `eventckpt.audit` needs beyond the storages' port.
 
     Both engines are one. Verbs that change what is there (`put`, `remove`) are for imports and retention; neither
     ever changes an event.
+
+    A subclass whose `streams` takes what that of 0.1.0 took is one, too: what it lists of streams of removals is left
+    out.
     """
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if adapt(cls, "streams", "emptied", _streams_of_0_1_0):
+            wrap(cls, "workflow_headers", _workflow_headers_of_0_1_0)
+
     @abstractmethod
-    def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
-        """The streams, of one workflow or of all, whose run id begins with `prefix`; the last written to first.
+    def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
+        """The streams of runs, of one workflow or of all, whose run id begins with `prefix`; the last written to first.
 
         Each that is there all the time is given once, whatever is appended and removed meanwhile; those that are only
         found to have been written to in the meantime may come last.
+
+        Args:
+            workflow_name: the workflow; None: all of them.
+            prefix: how the run ids begin.
+            emptied: False: for who lists runs for people. A run that was closed, and of which nothing else is left, is
+                left out, without a read of its own. Others of which nothing counts may still come: who lists them
+                looks at `RunInfo.is_emptied`.
         """
+
+    async def removal_streams(self) -> AsyncGenerator[StreamId, None]:
+        """The streams of removals, each once, in no order: those of the workflows of which whole runs were removed.
+
+        An engine should override this: here, none is known.
+        """
+        for stream in list[StreamId]():
+            yield stream
 
     @abstractmethod
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
-        """Up to `limit` of the checkpoint ids that begin with `prefix`, sorted."""
+        """Up to `limit` of the checkpoint ids that begin with `prefix`, sorted; the empty one is none."""
 
     async def runs_with(self, workflow_name: str, checkpoint_ids: Sequence[str]) -> list[tuple[str, str]]:
         """Which runs of a workflow have events of these checkpoint ids: pairs of checkpoint id and run id, each once.
@@ -198,6 +237,46 @@ class AuditStore(EventStore):
             poll: seconds between two looks at the store.
         """
 
+    async def give_back(self) -> Space | None:
+        """Give the room of what was removed back to the disk, in steps none of which keeps a writer waiting for longer
+        than a save does, and say how much that was. None: this engine has nothing to give back; its service does it.
+
+        Everything that is in the store stays as it is, whatever becomes of the process meanwhile. Who is cancelled has
+        given back what the steps before did; others may do the same at once, write and read.
+
+        Raises:
+            CheckpointStoreError: the store cannot be written.
+        """
+        return None
+
     @abstractmethod
     async def checks(self) -> list[Check]:
         """What the engine finds of its settings, rights and layout. Raises nothing for what it can report."""
+
+
+def _streams_of_0_1_0(streams: Callable[..., AsyncGenerator[StreamId, None]]) -> Callable[..., object]:
+    """It tells no stream of removals from a run, and leaves out no run."""
+
+    async def adapted(
+        self: AuditStore, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
+        async with aclosing(streams(self, workflow_name=workflow_name, prefix=prefix)) as found:
+            async for stream in found:
+                if stream.is_run:
+                    yield stream
+
+    return adapted
+
+
+def _workflow_headers_of_0_1_0(headers: Callable[..., AsyncGenerator[CheckpointEvent, None]]) -> Callable[..., object]:
+    """It gives the events of a stream of removals with those of the runs."""
+
+    async def adapted(
+        self: AuditStore, workflow_name: str, *, desc: bool = False
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        async with aclosing(headers(self, workflow_name, desc=desc)) as found:
+            async for header in found:
+                if header.stream.is_run:
+                    yield header
+
+    return adapted

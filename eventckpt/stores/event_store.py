@@ -52,6 +52,9 @@ class Stretch(NamedTuple):
 class EventStore(ABC):
     """An append-only store of checkpoint events, grouped in streams.
 
+    A stream of removals (`events.REMOVALS`) is one as any other by its own key. What asks for events or runs of a
+    workflow, or of all of them, without naming a stream, leaves it out.
+
     Reads see every append that was acknowledged before they began, by this store object. An event whose header
     cannot be read is still given, with what its key says and without a payload, so that one damaged event hides
     no other. What is asked for may come out of a damaged event too: of a seq outside 64 bits, and of a name that is no

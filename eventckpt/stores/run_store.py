@@ -45,11 +45,15 @@ class RunStore(ABC):
     A document that is not whole, or of another run or seq than there can be under its key, is as if there were none: it
     is left out, which is said once in a warning, and written over. `run_documents` has the rule.
 
-    A subclass whose `newest`, `active` and `activate` take what those of 0.1.0 took is one, too.
+    The document of an emptied run (`RunInfo.is_emptied`) stays, so that no older one comes back: `get`, `put` and
+    `is_empty` know it, and no listing has it, but for `all` where it is asked for.
+
+    A subclass whose `all`, `newest`, `active` and `activate` take what those of 0.1.0 took is one, too.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        adapt(cls, "all", "emptied", _all_of_0_1_0)
         adapt(cls, "newest", "without", _newest_of_0_1_0)
         adapt(cls, "active", "certain", _active_of_0_1_0)
         adapt(cls, "activate", "claim", _activate_of_0_1_0)
@@ -79,8 +83,13 @@ class RunStore(ABC):
         """
 
     @abstractmethod
-    def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
-        """The documents of a workflow, or of all workflows, in no particular order."""
+    def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
+        """The documents of a workflow, or of all workflows, in no particular order.
+
+        Args:
+            workflow_name: the workflow; None: all of them.
+            emptied: those of emptied runs, too: for who compares them with the log.
+        """
 
     async def idle(self) -> AsyncGenerator[RunInfo, None]:
         """The documents that say `idle`, as 0.1.0 wrote them.
@@ -171,12 +180,26 @@ class RunStore(ABC):
         """
 
     async def is_empty(self) -> bool:
-        """Whether this projection has no document at all.
+        """Whether this projection has no document at all, not even of an emptied run: then nothing ever filled it.
 
         An engine that can tell without reading a page of them should override this.
         """
-        async with aclosing(self.all()) as infos:
+        async with aclosing(self.all(emptied=True)) as infos:
             return await anext(infos, None) is None
+
+
+def _all_of_0_1_0(all_of: Callable[..., AsyncGenerator[RunInfo, None]]) -> Callable[..., object]:
+    """It gives the documents of emptied runs with the others."""
+
+    async def adapted(
+        self: RunStore, workflow_name: str | None = None, *, emptied: bool = False
+    ) -> AsyncGenerator[RunInfo, None]:
+        async with aclosing(all_of(self, workflow_name)) as infos:
+            async for info in infos:
+                if emptied or not info.is_emptied:
+                    yield info
+
+    return adapted
 
 
 def _newest_of_0_1_0(newest: Callable[[RunStore, str], Awaitable[RunInfo | None]]) -> Callable[..., object]:

@@ -133,7 +133,7 @@ async def test_only_finished_runs_and_only_what_is_old_enough(engine: Engine, cl
     assert "Would remove 0 events" in (await cli("prune", "--all", "--older-than", "30d")).out
     assert "Would remove 0 events" in (await cli("prune", "--all", "--keep", "0", "--older-than", "2020-01-01")).out
     assert "Would remove 6 events of 2 runs" in (await cli("prune", "--all", "--keep", "0", "--older-than", "0m")).out
-    assert "takes 30d, 12h" in (await cli("prune", "--all", "--older-than", "soon", code=2)).err
+    assert "takes a time such as" in (await cli("prune", "--all", "--older-than", "soon", code=2)).err
 
 
 async def test_a_run_of_which_nothing_says_that_it_ended_is_not_finished(engine: Engine, cli: Cli) -> None:

@@ -49,13 +49,13 @@ class MemoryEventStore(AuditStore):
     async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
         if run_id is not None:
             return self._door.data.head(StreamId(workflow_name, run_id))
-        return next((each for each in reversed(self._listed()) if each.workflow_name == workflow_name), None)
+        return next((each for each in reversed(self._of_runs()) if each.workflow_name == workflow_name), None)
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
-        return self._found([each for each in self._listed() if stream in (None, each.stream)], checkpoint_id)
+        return self._found(self._of_runs() if stream is None else self._door.data.of(stream), checkpoint_id)
 
     async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
-        return self._found([each for each in self._listed() if each.workflow_name == workflow_name], checkpoint_id)
+        return self._found([each for each in self._of_runs() if each.workflow_name == workflow_name], checkpoint_id)
 
     def _found(self, events: Sequence[CheckpointEvent], checkpoint_id: str) -> FoundEvent | None:
         newest: dict[StreamId, CheckpointEvent] = {}
@@ -81,25 +81,33 @@ class MemoryEventStore(AuditStore):
     async def workflow_headers(
         self, workflow_name: str, *, desc: bool = False
     ) -> AsyncGenerator[CheckpointEvent, None]:
-        events = [event for event in self._listed() if event.workflow_name == workflow_name]
+        events = [event for event in self._of_runs() if event.workflow_name == workflow_name]
         for event in events[:: -1 if desc else 1]:
             yield event.header()
 
     async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
-        places = [*self._door.data.log.items()]
+        places = [each for each in self._door.data.log.items() if each[1].stream.is_run]
         if run_id is not None:
             places = [*enumerate(self._door.data.of(StreamId(workflow_name, run_id)))]
         keys = [EventKey.of(event, place) for place, event in places if event.workflow_name == workflow_name]
         if keys:
             yield EventKeys.of(keys)
 
-    async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
-        for stream in dict.fromkeys(event.stream for event in reversed(self._listed())):
-            if workflow_name in (None, stream.workflow_name) and stream.run_id.startswith(prefix):
+    async def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
+        for stream in dict.fromkeys(event.stream for event in reversed(self._of_runs())):
+            is_wanted = workflow_name in (None, stream.workflow_name) and stream.run_id.startswith(prefix)
+            if is_wanted and (emptied or not all(event.pruned for event in self._door.data.of(stream))):
                 yield stream
 
+    async def removal_streams(self) -> AsyncGenerator[StreamId, None]:
+        for stream in {event.stream for event in self._listed() if not event.stream.is_run}:
+            yield stream
+
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
-        return sorted({each.checkpoint_id for each in self._listed() if each.checkpoint_id.startswith(prefix)})[:limit]
+        names = {each.checkpoint_id for each in self._of_runs()} - {""}
+        return sorted(name for name in names if name.startswith(prefix))[:limit]
 
     async def events(
         self, stream: StreamId, *, gt: int = 0, lte: int | None = None
@@ -114,7 +122,7 @@ class MemoryEventStore(AuditStore):
                 yield event
 
     async def run_ids(self, workflow_name: str) -> AsyncGenerator[str, None]:
-        for run_id in {event.run_id for event in self._listed() if event.workflow_name == workflow_name}:
+        for run_id in {event.run_id for event in self._of_runs() if event.workflow_name == workflow_name}:
             yield run_id
 
     async def put(self, stream: StreamId, events: Sequence[CheckpointEvent]) -> int:
@@ -173,6 +181,10 @@ class MemoryEventStore(AuditStore):
     def _listed(self) -> list[CheckpointEvent]:
         """In the order of commits; within a run by seq, for copies may be put late."""
         return list(self._door.data.log.values())
+
+    def _of_runs(self) -> list[CheckpointEvent]:
+        """The same without those that tell of removals."""
+        return [event for event in self._listed() if event.stream.is_run]
 
     def _removals(self, stream: StreamId) -> Removals:
         records = [event for event in self._door.data.of(stream) if event.pruned]

@@ -58,9 +58,10 @@ class MemoryRunStore(RunStore):
         ]
         return max(found, key=lambda info: positions[info.stream][info.checkpoint_seq], default=None)
 
-    async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+    async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
         for stream in list(self._documents):
-            if workflow_name in (None, stream.workflow_name) and (info := self._get(stream)) is not None:
+            info = self._get(stream) if workflow_name in (None, stream.workflow_name) else None
+            if info is not None and (emptied or not info.is_emptied):
                 yield info
 
     async def clear(self) -> None:

@@ -39,6 +39,7 @@ SPECIAL: dict[str, Callable[[], Exception]] = {
     "RunClaimedError": lambda: errors.RunClaimedError(
         "held", stream=StreamId("w", "r"), owner="me", expires_at="2026-01-01T00:00:00+00:00"
     ),
+    "RunNotRemovedError": lambda: errors.RunNotRemovedError("held", stream=StreamId("w", "r"), kind="held"),
     "StreamConflict": lambda: errors.StreamConflict(StreamId("w", "r"), 1, None),
 }
 

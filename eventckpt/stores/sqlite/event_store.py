@@ -16,7 +16,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from ...errors import CheckpointStoreError
 from ...event_keys import EventKeys
-from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...events import MAX_SEQ, REMOVALS, CheckpointEvent, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
 from .. import AuditStore, Check, FoundEvent, RunStore, Stretch, can_exist
@@ -33,6 +33,8 @@ from .documents import SqliteDocumentStore
 from .queries import (
     COLUMNS,
     MIN_SEQ,
+    OF_RUNS,
+    OF_WORKFLOW,
     WHOLE,
     bounds_of,
     committed,
@@ -45,6 +47,7 @@ from .queries import (
     newest_up_to,
     page_of,
     position_before_last,
+    removal_streams,
     run_ids_behind,
     runs_with,
     streams_between,
@@ -128,14 +131,14 @@ class SqliteEventStore(AuditStore):
         """See `EventStore.find`."""
         if not is_unicode(checkpoint_id) or not (stream is None or can_exist(stream)):
             return None
-        only, key = ("", ()) if stream is None else where(stream)
+        only, key = (OF_RUNS, ()) if stream is None else where(stream)
         return await self._connections.reading(lambda log: newest_of(log, checkpoint_id, only, key))
 
     async def find_in(self, workflow_name: str, checkpoint_id: str) -> FoundEvent | None:
         """See `EventStore.find_in`."""
         if not is_unicode(workflow_name) or not is_unicode(checkpoint_id):
             return None
-        only, key = "AND workflow_name = ?", (workflow_name,)
+        only, key = OF_WORKFLOW, (workflow_name,)
         return await self._connections.reading(lambda log: newest_of(log, checkpoint_id, only, key))
 
     async def headers(
@@ -155,7 +158,7 @@ class SqliteEventStore(AuditStore):
         """See `EventStore.workflow_headers`; the order is that of commits."""
         if not is_unicode(workflow_name):
             return
-        async with aclosing(self._pages("AND workflow_name = ?", (workflow_name,), "position", 0, None, desc)) as rows:
+        async with aclosing(self._pages(OF_WORKFLOW, (workflow_name,), "position", 0, None, desc)) as rows:
             async for row in rows:
                 yield event_of(row)
 
@@ -164,7 +167,7 @@ class SqliteEventStore(AuditStore):
         stream = StreamId(workflow_name, run_id or "")
         if not can_exist(stream):
             return
-        fetch = partial(keys_behind, only="AND workflow_name = ?", key=(workflow_name,), column="position")
+        fetch = partial(keys_behind, only=OF_WORKFLOW, key=(workflow_name,), column="position")
         if run_id is not None:
             only, key = where(stream)
             fetch = partial(keys_behind, only=only, key=key, column="seq")
@@ -178,23 +181,25 @@ class SqliteEventStore(AuditStore):
         """See `EventStore.headers_of_runs`."""
         return self._stretches(streams, COLUMNS)
 
-    async def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
+    async def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
         """See `AuditStore.streams`."""
         if not can_exist(StreamId(workflow_name or "", prefix)):
             return
         if prefix:
-            for row in await self._connections.reading(lambda log: streams_named(log, workflow_name, prefix)):
+            named = partial(streams_named, workflow_name=workflow_name, prefix=prefix, emptied=emptied)
+            for row in await self._connections.reading(named):
                 yield StreamId(*row)
             return
         seen: set[StreamId] = set()
+        fetch = partial(streams_between, workflow_name=workflow_name, emptied=emptied)
         since = MIN_SEQ
         for _ in range(_WALKS):
             top: int | None = None
             before, pages = MAX_SEQ, 0
             while True:
-                top, rows = await self._connections.reading(
-                    partial(streams_between, workflow_name=workflow_name, since=since, before=before, top=top)
-                )
+                top, rows = await self._connections.reading(partial(fetch, since=since, before=before, top=top))
                 pages += 1
                 for position, *names in rows:
                     if (stream := StreamId(*names)) not in seen:
@@ -208,6 +213,11 @@ class SqliteEventStore(AuditStore):
             # Of a run that was written to meanwhile, all that lay before may have been removed before the walk came to
             # it: so what was written since is walked along, too.
             since = top
+
+    async def removal_streams(self) -> AsyncGenerator[StreamId, None]:
+        """See `AuditStore.removal_streams`."""
+        for stream in await self._connections.reading(removal_streams):
+            yield stream
 
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """See `AuditStore.checkpoint_ids`."""
@@ -247,7 +257,7 @@ class SqliteEventStore(AuditStore):
 
     async def run_ids(self, workflow_name: str) -> AsyncGenerator[str, None]:
         """See `AuditStore.run_ids`."""
-        after: object = None
+        after: object = REMOVALS
         while is_unicode(workflow_name):
             names, after = await self._connections.reading(
                 partial(run_ids_behind, workflow_name=workflow_name, after=after)

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, TypeVar, get_args
 import msgspec
 
 from ...event_keys import EventKey, EventKeys
-from ...events import FIRST_SCHEMA, MAX_SEQ, CheckpointEvent, EventSchema, EventType, StreamId
+from ...events import FIRST_SCHEMA, MAX_SEQ, REMOVALS, CheckpointEvent, EventSchema, EventType, StreamId
 from ...text import described
 from .. import FoundEvent, Stretch, can_exist
 from .schema import bound
@@ -20,6 +20,8 @@ __all__ = [
     "COLUMNS",
     "IN_ORDER",
     "MIN_SEQ",
+    "OF_RUNS",
+    "OF_WORKFLOW",
     "PAGE",
     "WHOLE",
     "bounds_of",
@@ -34,6 +36,7 @@ __all__ = [
     "newest_up_to",
     "page_of",
     "position_before_last",
+    "removal_streams",
     "run_ids_behind",
     "runs_with",
     "streams_between",
@@ -47,6 +50,9 @@ _T = TypeVar("_T")
 PAGE: Final = 256  # rows that one query fetches
 IN_ORDER: Final = "typeof(seq) = 'integer'"
 """Of an event that stands in the order of its run: whatever else is in the column, nobody can follow it."""
+OF_RUNS: Final = f"AND run_id != '{REMOVALS}'"
+"""Of an event that stands in a run: not in the stream of a workflow's removals."""
+OF_WORKFLOW: Final = f"AND workflow_name = ? {OF_RUNS}"
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 WHOLE: Final = f"{COLUMNS}, data"
@@ -185,7 +191,7 @@ def ids_beginning_with(log: Log, prefix: str, limit: int) -> list[str]:
     """Checkpoint ids that begin with `prefix`, in their order."""
     rows = log.execute(
         f"SELECT DISTINCT checkpoint_id FROM {log.events} INDEXED BY {log.events}_by_checkpoint"
-        " WHERE checkpoint_id >= ? AND checkpoint_id <= ? ORDER BY checkpoint_id LIMIT ?",
+        " WHERE checkpoint_id >= ? AND checkpoint_id <= ? AND checkpoint_id > '' ORDER BY checkpoint_id LIMIT ?",
         (prefix, prefix + _LAST_CHARACTERS, limit),
     )
     return [str(row[0]) for row in rows]
@@ -196,7 +202,7 @@ def runs_with(log: Log, workflow_name: str, checkpoint_ids: Sequence[str]) -> se
     marks = ", ".join("?" * len(checkpoint_ids))
     rows = log.execute(
         f"SELECT checkpoint_id, run_id, position FROM {log.events} INDEXED BY {log.events}_by_checkpoint"
-        f" WHERE checkpoint_id IN ({marks}) AND workflow_name = ?",
+        f" WHERE checkpoint_id IN ({marks}) {OF_WORKFLOW}",
         (*checkpoint_ids, workflow_name),
     )
     return {(str(name), _name(run_id, position)) for name, run_id, position in rows}
@@ -207,7 +213,7 @@ def last_of(log: Log, workflow_name: str, run_id: str | None) -> CheckpointEvent
     if run_id is not None:
         return head_of(log, StreamId(workflow_name, run_id), WHOLE)
     row = log.execute(
-        f"SELECT {WHOLE} FROM {log.events} WHERE workflow_name = ? ORDER BY position DESC LIMIT 1", (workflow_name,)
+        f"SELECT {WHOLE} FROM {log.events} WHERE true {OF_WORKFLOW} ORDER BY position DESC LIMIT 1", (workflow_name,)
     ).fetchone()
     return event_of(row) if row else None
 
@@ -233,11 +239,13 @@ def position_before_last(log: Log, last: int) -> int:
 
 
 def streams_between(
-    log: Log, *, workflow_name: str | None, since: int, before: int, top: int | None
+    log: Log, *, workflow_name: str | None, emptied: bool, since: int, before: int, top: int | None
 ) -> tuple[int, list[tuple[int, str, str]]]:
     """A page of the streams whose head, among the events up to position `top`, lies behind `since` and at `before` or
     earlier; and `top`, which is the last position where None is given."""
-    only, key = ("", ()) if workflow_name is None else ("AND workflow_name = ?", (workflow_name,))
+    only, key = (OF_RUNS, ()) if workflow_name is None else (OF_WORKFLOW, (workflow_name,))
+    if not emptied:
+        only = f"{only} AND NOT ({_emptied(log)})"
     top = _last_position(log) if top is None else top
     rows = log.execute(
         f"SELECT position, workflow_name, run_id FROM {log.events} AS head WHERE position > ? AND position <= ? {only}"
@@ -249,18 +257,51 @@ def streams_between(
     return top, [(row[0], *_names(*row)) for row in rows]
 
 
-def streams_named(log: Log, workflow_name: str | None, prefix: str) -> list[tuple[str, str]]:
-    # The names of workflows are few: each is found from the one before, and the index does the rest.
-    rows = log.execute(
+def _emptied(log: Log) -> str:
+    """Of the row `head`, the last of its stream: whether it records a removal, and is all there is. A header names what
+    it records only where it does."""
+    return (
+        "head.type = 'tombstone' AND head.checkpoint_id = '' AND instr(head.header, CAST('pruned' AS BLOB))"
+        f" AND NOT EXISTS (SELECT 1 FROM {log.events} AS earlier WHERE earlier.workflow_name = head.workflow_name"
+        " AND earlier.run_id = head.run_id AND earlier.seq < head.seq)"
+    )
+
+
+def _workflows(log: Log) -> str:
+    """The names of all workflows, as the table `workflows`. They are few: each is found from the one before."""
+    return (
         f"WITH RECURSIVE workflows (name) AS (SELECT min(workflow_name) FROM {log.events} UNION ALL"
         f" SELECT (SELECT min(workflow_name) FROM {log.events} WHERE workflow_name > name) FROM workflows"
         " WHERE name IS NOT NULL)"
-        f" SELECT workflow_name, run_id, max(position) AS latest FROM {log.events}"
+    )
+
+
+def streams_named(log: Log, workflow_name: str | None, prefix: str, *, emptied: bool) -> list[tuple[str, str]]:
+    """The streams of a workflow, or of all, whose run id begins with some text; the last written to first."""
+    named = (
+        f"SELECT workflow_name, run_id, max(position) AS latest FROM {log.events}"
         " WHERE workflow_name IN (SELECT name FROM workflows WHERE name IS NOT NULL AND name = ifnull(?, name))"
-        " AND run_id >= ? AND run_id <= ? GROUP BY workflow_name, run_id ORDER BY latest DESC",
-        (workflow_name, prefix, prefix + _LAST_CHARACTERS),
+        " AND run_id >= ? AND run_id <= ? GROUP BY workflow_name, run_id"
+    )
+    if not emptied:
+        named = (
+            f"SELECT head.workflow_name, head.run_id, latest FROM ({named}) AS named"
+            f" CROSS JOIN {log.events} AS head ON head.position = named.latest WHERE NOT ({_emptied(log)})"
+        )
+    rows = log.execute(
+        f"{_workflows(log)} {named} ORDER BY latest DESC", (workflow_name, prefix, prefix + _LAST_CHARACTERS)
     )
     return [_names(latest, *names) for *names, latest in rows]
+
+
+def removal_streams(log: Log) -> list[StreamId]:
+    """The streams of removals."""
+    rows = log.execute(
+        f"{_workflows(log)} SELECT name FROM workflows WHERE name IS NOT NULL AND EXISTS"
+        f" (SELECT 1 FROM {log.events} WHERE workflow_name = name AND run_id = ?)",
+        (REMOVALS,),
+    )
+    return [StreamId(str(name), REMOVALS) for (name,) in rows]
 
 
 def stretches_of(log: Log, streams: Sequence[StreamId], low: int, high: int, columns: str) -> tuple[list[Stretch], int]:
@@ -326,10 +367,11 @@ def _before(seq: object) -> int:
 
 
 def run_ids_behind(log: Log, workflow_name: str, after: object) -> tuple[list[str], object]:
-    """A page of the run ids of a workflow, behind one of them if there is one; and what to go on behind, None at the
-    end. Each is found from the one before by the index, whatever the number of events."""
-    mark, value = bound("" if after is None else after)
-    behind = f"{'>=' if after is None else '>'} {mark.replace('?', ':after')}"
+    """A page of the run ids of a workflow behind one of them, at first behind `REMOVALS`, which is before every run;
+    and what to go on behind, None at the end. Each is found from the one before by the index, whatever the number of
+    events."""
+    mark, value = bound(after)
+    behind = f"> {mark.replace('?', ':after')}"
     least = f"SELECT min(run_id) FROM {log.events} WHERE workflow_name = :workflow AND run_id"
     rows = log.execute(
         f"WITH RECURSIVE found (id) AS ({least} {behind} UNION ALL"

@@ -4,7 +4,8 @@ waits for an answer, and by which tags and questions it is asked for.
 What a document says is in a form that SQLite cannot read, so who writes one writes beside it how it is listed, and for
 which seq. 0.1.0 does not: in the rows that it wrote the two seqs differ. What came after the first listing has a seq of
 its own, which is told apart in the same way. Their documents are read when a page is asked
-for, and each write lists some of them. A document that does not count has a status that no run has, and is in no page.
+for, and each write lists some of them. A document that does not count, and that of an emptied run, has a status that
+no run has, and is in no page.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from .tables import Log
 __all__ = ["KIND", "RunRow", "can_list", "counted", "list_unread", "packed", "rows_behind", "unread"]
 
 KIND: Final = "latest"
-_DAMAGED: Final = ""
+_UNLISTED: Final = ""
+"""The status of what is in no page."""
 _SOME: Final = 200
 """Rows of older versions that a write lists beside its own."""
 _MOST: Final = microseconds(datetime.max) + 1
@@ -71,9 +73,9 @@ class RunRow(NamedTuple):
 
 
 class _Listed(NamedTuple):
-    """What a document is listed by; as it is: one that does not count."""
+    """What a document is listed by; as it is: one that is in no page."""
 
-    status: str = _DAMAGED
+    status: str = _UNLISTED
     moment: int | None = None
     asked: int | None = None
     """Since when it waits; None: it does not."""
@@ -82,7 +84,7 @@ class _Listed(NamedTuple):
 
     @classmethod
     def of(cls, info: RunInfo | None) -> _Listed:
-        if info is None:
+        if info is None or info.is_emptied:
             return cls()
         asked = _moment(info.waiting_since) if info.waiting_since else None
         marks = {_mark(tag) for tag in info.tags.items()} | {_mark(each.request_type) for each in info.pending_requests}
@@ -133,9 +135,9 @@ def _by_marks(which: RunFilter) -> bool:
 
 def unread(log: Log, name: str, which: RunFilter, behind: Place | None, most: int) -> list[RunInfo]:
     """Of what is not listed yet, the documents that come next, up to so many."""
-    infos = filter(None, (row.counting() for row in _unread_rows(log, name, marked=_by_marks(which))))
+    infos = _unlisted(log, name, which)
     place = partial(place_of, waiting=which.waiting)
-    fitting = (info for info in infos if which.fits(info) and (behind is None or place(info).order > behind.order))
+    fitting = (info for info in infos if behind is None or place(info).order > behind.order)
     return nsmallest(most, fitting, key=lambda info: place(info).order)
 
 
@@ -166,10 +168,15 @@ def counted(log: Log, name: str, which: RunFilter) -> dict[RunStatus, int]:
         (name, *values),
     )
     found: Counter[RunStatus] = Counter(dict(cast("list[tuple[RunStatus, int]]", cursor.fetchall())))
-    for row in _unread_rows(log, name, marked=_by_marks(which)):
-        if (info := row.counting()) is not None and which.fits(info):
-            found[info.status] += 1
+    for info in _unlisted(log, name, which):
+        found[info.status] += 1
     return dict(found)
+
+
+def _unlisted(log: Log, name: str, which: RunFilter) -> Iterator[RunInfo]:
+    """Of what is not listed yet, the documents that fit."""
+    infos = (row.counting() for row in _unread_rows(log, name, marked=_by_marks(which)))
+    return (info for info in infos if info is not None and not info.is_emptied and which.fits(info))
 
 
 def _condition(which: RunFilter) -> tuple[str, list[Any]]:

@@ -94,7 +94,7 @@ class SqliteRunStore(RunStore):
         rows = await self._connections.reading(fetch)
         return next(filter(None, map(self._counting, rows)), None)
 
-    async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+    async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
         after = ("", "") if workflow_name is None else (workflow_name, "")
         only = "" if workflow_name is None else "AND workflow_name = ?"
@@ -111,7 +111,8 @@ class SqliteRunStore(RunStore):
 
             rows = await self._connections.reading(fetch)
             for row in rows:
-                if (info := self._counting(row)) is not None:
+                info = self._counting(row)
+                if info is not None and (emptied or not info.is_emptied):
                     yield info
             if len(rows) < _PAGE:
                 return

@@ -1,0 +1,164 @@
+"""Carrying out the plans of a retention policy: a batch at a time, archived, recorded, and then removed."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from typing import Final
+
+from ..errors import StreamConflict
+from ..storage.claiming import Claims
+from ..storage.removing import RunRemoval, ToRemove, remove_runs, side_by_side
+from ..stores import AuditStore
+from ..stores.walks import RUNS_AT_ONCE
+from .kinds import RUNS, TURNS
+from .prune import shorten
+from .retention_archive import Archive, ArchiveError, archive_runs
+from .retention_report import RetentionPlan
+
+__all__ = ["Batches", "RetentionWork"]
+
+_WAITING: Final = 8 * RUNS_AT_ONCE  # plans that wait for their batch to fill, over all of them
+
+
+class Batches:
+    """Plans as they come, put together."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[tuple[str, str, str], list[RetentionPlan]] = {}
+        self._count = 0
+
+    def add(self, plan: RetentionPlan) -> list[list[RetentionPlan]]:
+        """Take in a plan that removes something; the batches that are to be carried out now, each of one rule and one
+        workflow."""
+        key = (plan.rule.name, plan.stream.workflow_name, plan.does)
+        batch = self._waiting.setdefault(key, [])
+        batch.append(plan)
+        self._count += 1
+        if len(batch) == RUNS_AT_ONCE:
+            self._count -= len(batch)
+            return [self._waiting.pop(key)]
+        return self.rest() if self._count == _WAITING else []
+
+    def rest(self) -> list[list[RetentionPlan]]:
+        """All that wait."""
+        batches = list(self._waiting.values())
+        self._waiting, self._count = {}, 0
+        return batches
+
+
+class RetentionWork:
+    """Carries out the batches of a pass over a store.
+
+    Args:
+        store: that of the runs, or of the sessions.
+        actor: who does it.
+        claims: what has seen the claims on the runs; None: of sessions, which have none.
+        done: called with what became of each run.
+        archived: called with each archive that was made.
+    """
+
+    def __init__(
+        self,
+        store: AuditStore,
+        *,
+        actor: str | None,
+        claims: Claims | None,
+        done: Callable[[RetentionPlan], None],
+        archived: Callable[[Archive], None],
+    ) -> None:
+        self._store = store
+        self._actor = actor
+        self._claims = claims
+        self._done = done
+        self._archived = archived
+        self._refusing: dict[Path, str] = {}
+        """Directories that an archive could not be written to, and why: they are not tried again in this pass."""
+
+    async def carry_out(self, plans: Sequence[RetentionPlan]) -> None:
+        """Carry out a batch.
+
+        Raises:
+            CheckpointStoreError: the store failed. Nothing is removed that is not archived and recorded.
+        """
+        rule, archive = plans[0].rule, None
+        if rule.archive is not None:
+            try:
+                archive = await self._archive(plans, rule.archive)
+            except ArchiveError as error:
+                self._refusing[rule.archive] = str(error)
+                for plan in plans:
+                    self._done(plan.refuse("archive", str(error)))
+                return
+            plans = self._in(archive, plans)
+        if plans and plans[0].does == "remove":
+            await self._remove(plans, archive)
+        elif plans:
+            await self._prune(plans, archive)
+
+    async def _archive(self, plans: Sequence[RetentionPlan], directory: Path) -> Archive:
+        if why := self._refusing.get(directory):
+            raise ArchiveError(why)
+        kind = TURNS if plans[0].rule.turns else RUNS
+        streams = [plan.stream for plan in plans]
+        archive = await archive_runs(self._store, streams, directory, label=plans[0].stream.workflow_name, kind=kind)
+        self._archived(archive)
+        return archive
+
+    def _in(self, archive: Archive, plans: Sequence[RetentionPlan]) -> list[RetentionPlan]:
+        """Those of the plans whose runs are in an archive, whole, as they were when they were planned."""
+        there: list[RetentionPlan] = []
+        for plan in plans:
+            if archive.heads.get(plan.stream) != plan.head_digest:
+                self._done(plan.refuse("moved", "was written to since it was looked at"))
+            elif damage := archive.damaged.get(plan.stream):
+                self._done(plan.refuse("damaged", damage))
+            else:
+                there.append(plan)
+        return there
+
+    async def _remove(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> None:
+        by_stream = {plan.stream: plan for plan in plans}
+
+        async def wanted() -> AsyncGenerator[ToRemove, None]:
+            for plan in plans:
+                yield ToRemove(plan.stream, plan.head_digest)
+
+        removing = remove_runs(
+            self._store,
+            wanted(),
+            actor=self._actor,
+            reason=f"retention: {plans[0].rule.name}",
+            archive=archive.name if archive else None,
+            archive_sha256=archive.sha256 if archive else None,
+            force=True,
+            claims=self._claims,
+        )
+        async with aclosing(removing) as removals:
+            async for removal in removals:
+                self._done(_removed(by_stream[removal.stream], removal, archive))
+
+    async def _prune(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> None:
+        for plan in await side_by_side(self._shortened, plans):
+            self._done(plan._replace(archive=archive.name if archive and plan.does == "prune" else None))
+        await self._store.remove_orphaned_parts()
+
+    async def _shortened(self, plan: RetentionPlan) -> RetentionPlan:
+        if plan.prune is None:
+            return plan
+        try:
+            return plan._replace(events=await shorten(self._store, plan.prune, actor=self._actor))
+        except StreamConflict:
+            return plan.refuse("moved", "was written to since it was looked at")
+
+
+def _removed(plan: RetentionPlan, removal: RunRemoval, archive: Archive | None) -> RetentionPlan:
+    """What became of a run that was to go."""
+    if removal.refusal is not None:
+        return plan.refuse(removal.refusal.kind, removal.refusal.why)
+    if removal.state != "removed":
+        return plan.refuse("moved", "was removed by somebody else meanwhile")
+    return plan._replace(
+        events=removal.events, size=removal.stored_size, archive=archive.name if archive is not None else None
+    )

@@ -1,0 +1,358 @@
+"""How runs are removed as a whole, for good.
+
+Three steps, and after each of them a process may die: the store then tells the truth, and doing it again finishes it.
+
+1. Each run is closed: a record at its head says that all of it is removed. It is appended behind what was looked at, so
+   that of a removal and a save one finds that the other was faster. From then on nothing of the run counts, and whoever
+   remembers the run meets a conflict.
+2. The removals are recorded: one event for all of them, in the stream of the workflow's removals, with the digests of
+   the records that close them. So it can be told of an older view of the store what became of a run in it.
+3. The events go, all but the record. It stays, so that no seq is ever free again.
+
+Sessions are runs here: those of one `source_id` are those of one workflow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
+
+from .. import settings
+from ..chain import is_newer
+from ..clock import SYSTEM_CLOCK
+from ..errors import RunClaimedError, RunNotRemovedError, StoreCorruptError, StreamConflict
+from ..events import (
+    MAX_REASON,
+    MAX_SEQ,
+    REMOVALS,
+    Annotation,
+    CheckpointEvent,
+    Pruned,
+    Removal,
+    RemovedRun,
+    StreamId,
+)
+from ..moments import moment_of
+from ..runs import ENDED, counted, fold
+from ..stores import AuditStore, head_of
+from ..stores.walks import headers_of, in_pages, runs_of
+from .claiming import Claims, Holder, claimed
+from .compose import removal_after, removal_of_runs_after
+from .conflict import append_behind
+from .memory import EMPTY, Head
+
+__all__ = [
+    "Refusal",
+    "RunRemoval",
+    "ToRemove",
+    "closing_record",
+    "damage_in",
+    "each_of",
+    "not_removed",
+    "refusal_of",
+    "remove_runs",
+    "side_by_side",
+]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+_NOTHING: Final = Annotation(carried=True)
+_AT_ONCE: Final = 16  # runs that are written to side by side
+_TRIES: Final = 100  # of closing one run that is written to meanwhile
+
+Why: TypeAlias = Literal["held", "claimed", "unfinished", "damaged", "moved"]
+
+
+class ToRemove(NamedTuple):
+    """A run that is to be removed."""
+
+    stream: StreamId
+    digest: str = ""
+    """Of its head, when whoever removes it looked: a run that has another head by then is left alone. Empty: as long as
+    it has ended, it is removed whatever came meanwhile."""
+
+
+class Refusal(NamedTuple):
+    """Why a run is left alone."""
+
+    kind: Why
+    """held: it is on hold; claimed: a holder who lives has the claim on it; unfinished: it has not ended; damaged: it
+    cannot be read whole by this version; moved: it was written to since it was looked at."""
+    why: str
+    """The end of a sentence that begins with the run."""
+    holder: Holder | None = None
+    """Of one that is claimed."""
+
+
+class RunRemoval(NamedTuple):
+    """What became of a run that was to be removed."""
+
+    stream: StreamId
+    state: Literal["removed", "refused", "missing", "removed before"]
+    events: int = 0
+    """How many were removed now."""
+    stored_size: int = 0
+    """Bytes of payload that this freed."""
+    refusal: Refusal | None = None
+
+
+class _Look(NamedTuple):
+    """A run as it was found."""
+
+    stream: StreamId
+    record: CheckpointEvent | None = None
+    """What closes it: to be appended, or there already; None: there is nothing to close."""
+    is_closed: bool = False
+    seqs: tuple[int, ...] = ()
+    """Of the events that go."""
+    stored_size: int = 0
+    refusal: Refusal | None = None
+
+
+async def remove_runs(
+    store: AuditStore,
+    runs: AsyncIterable[ToRemove],
+    *,
+    actor: str | None,
+    reason: str | None = None,
+    archive: str | None = None,
+    archive_sha256: str | None = None,
+    force: bool = False,
+    claims: Claims | None = None,
+) -> AsyncGenerator[RunRemoval, None]:
+    """Remove runs; what became of each, in their order, a batch of up to 256 runs at a time. Go through all of it: what
+    is not asked for is not removed.
+
+    A run on hold, one that is claimed by a holder who lives, one that is damaged or that a later version wrote in, and
+    one that has not ended is left alone. What an earlier removal did not come to remove is removed.
+
+    Args:
+        store: the engine; of sessions, what `sessions` gives.
+        runs: which. Those of one workflow next to each other are a batch; of each of these one event tells.
+        actor: who removes them.
+        reason: why, 1 to 1,000 characters.
+        archive: the name of the file that has what is removed. It must have been written and read back.
+        archive_sha256: of that file, hexadecimal.
+        force: also remove what has not ended.
+        claims: what has seen the claims of others; see `Claims`. None: nothing has, so that every claim whose document
+            is there counts as its holder's.
+
+    Raises:
+        TypeError, ValueError: an argument is not of this form.
+        CheckpointStoreError: the engine failed. Nothing is removed that is not recorded; do it again.
+    """
+    if reason is not None:
+        settings.text("reason", reason, longest=MAX_REASON)
+    of_all = Removal(runs=(), reason=reason, archive=archive, archive_sha256=archive_sha256)
+    removing = _Removing(store, actor, of_all, force, claims or Claims(store, SYSTEM_CLOCK))
+    async with aclosing(in_pages(runs)) as pages:
+        async for page in pages:
+            for _, batch in groupby(page, key=lambda each: each.stream.workflow_name):
+                for removal in await removing.remove(list(batch)):
+                    yield removal
+
+
+async def each_of(streams: Iterable[StreamId]) -> AsyncGenerator[ToRemove, None]:
+    """These runs, for `remove_runs`."""
+    for stream in streams:
+        yield ToRemove(stream)
+
+
+def not_removed(removal: RunRemoval) -> RunNotRemovedError | RunClaimedError | None:
+    """The error of a run that was left alone; None: it was not."""
+    stream, refusal = removal.stream, removal.refusal
+    if refusal is None:
+        return None
+    if refusal.kind == "claimed":
+        return claimed(stream, refusal.holder)
+    return RunNotRemovedError(
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was not removed: it {refusal.why}.",
+        stream=stream,
+        kind=refusal.kind,
+    )
+
+
+def closing_record(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None:
+    """What closed a run that nobody began again since; None: nothing did.
+
+    Args:
+        headers: all of the run, in order of seq.
+    """
+    record = next((header for header in reversed(headers) if header.closes), None)
+    if record is None or any(header.type != "tombstone" for header in counted(headers)):
+        return None
+    return record
+
+
+def damage_in(headers: Sequence[CheckpointEvent]) -> str:
+    """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
+    if headers[-1].seq >= MAX_SEQ:
+        return "cannot be followed by a record: no event can follow its last one; see verify"
+    if any(is_newer(header) for header in headers):
+        return "was written to by a newer version of eventckpt, which knows what its events need: do it with that"
+    if any(moment_of(header.recorded_at) is None for header in headers):
+        return "has a damaged header; see verify"
+    return ""
+
+
+def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
+    """Why a run is to be left alone as it stands, whoever has the claim on it; None: it is not.
+
+    Args:
+        headers: all of the run, in order of seq; at least one.
+        force: whether it is to be removed also where it has not ended.
+    """
+    if damage := damage_in(headers):
+        return Refusal("damaged", damage)
+    info = fold(headers)
+    if info is None or info.is_emptied:
+        return None
+    if info.hold:
+        return Refusal("held", "is on hold, which nothing overrides: annotate it with hold=False first")
+    if force or info.status in ENDED:
+        return None
+    if info.pending_requests:
+        return Refusal("unfinished", f"waits for {len(info.pending_requests)} answers; force removes it all the same")
+    nothing_says = ", and nothing says that it ended" if info.status == "open" else ""
+    return Refusal("unfinished", f"is {info.status}{nothing_says}; force removes it all the same")
+
+
+class _Removing:
+    """Removes runs of one store.
+
+    Args:
+        store, actor, force, claims: see `remove_runs`.
+        of_all: what its events say beside the runs.
+    """
+
+    def __init__(self, store: AuditStore, actor: str | None, of_all: Removal, force: bool, claims: Claims) -> None:
+        self._store = store
+        self._actor = actor
+        self._of_all = of_all
+        self._force = force
+        self._claims = claims
+
+    async def remove(self, batch: Sequence[ToRemove]) -> list[RunRemoval]:
+        """Remove runs of one workflow: all are closed, then it is recorded, then their events go."""
+        wanted = {each.stream: each for each in batch}
+        looks = [await self._looked(wanted[stream], headers) async for stream, headers in self._all_of(wanted)]
+        closed = await side_by_side(lambda look: self._closed(wanted[look.stream], look), looks)
+        going = [look for look in closed if look.record is not None and look.seqs]
+        if going:
+            await self._record(going)
+        counts = await side_by_side(lambda look: self._store.remove(look.stream, look.seqs), going)
+        if going:
+            await self._store.remove_orphaned_parts()
+        removed = dict(zip((look.stream for look in going), counts, strict=True))
+        return [_outcome(look, removed.get(look.stream, 0)) for look in closed]
+
+    async def _all_of(self, wanted: Iterable[StreamId]) -> AsyncGenerator[tuple[StreamId, list[CheckpointEvent]], None]:
+        async def streams() -> AsyncGenerator[StreamId, None]:
+            for stream in wanted:
+                yield stream
+
+        async with aclosing(streams()) as each, aclosing(runs_of(self._store, each)) as found:
+            async for run in found:
+                yield run
+
+    async def _looked(self, wanted: ToRemove, headers: list[CheckpointEvent]) -> _Look:
+        stream = wanted.stream
+        if not headers:
+            return _Look(stream)
+        head = headers[-1]
+        record = closing_record(headers)
+        if record is not None:
+            counts = frozenset(header.seq for header in counted(headers)) | {head.seq}
+            return _look(stream, record, [header for header in headers if header.seq not in counts], is_closed=True)
+        if wanted.digest not in ("", head.digest):
+            return _Look(stream, refusal=_moved(head))
+        refusal = refusal_of(headers, force=self._force)
+        if refusal is None and head.claim and (holder := await self._claims.holder(stream)) is not None:
+            refusal = Refusal("claimed", f"is {holder.named()}", holder)
+        if refusal is not None:
+            return _Look(stream, refusal=refusal)
+        record = removal_after(head, (_whole(headers),), self._actor, stays=_NOTHING, closes=True)
+        return _look(stream, record, headers)
+
+    async def _closed(self, wanted: ToRemove, look: _Look) -> _Look:
+        """The run once it is closed: the first step. Who finds that it was written to meanwhile looks again."""
+        for _ in range(_TRIES):
+            if look.record is None or look.is_closed:
+                return look
+            try:
+                await self._store.append(look.record)
+            except StreamConflict:
+                look = await self._looked(wanted, await headers_of(self._store, look.stream))
+            else:
+                return look
+        return _Look(look.stream, refusal=Refusal("moved", f"was written to {_TRIES} times meanwhile; do it again"))
+
+    async def _record(self, closed: Sequence[_Look]) -> None:
+        """Append the event that tells of the removal: the second step."""
+        name = closed[0].stream.workflow_name
+        records = [look.record for look in closed if look.record is not None]
+        removal = Removal(
+            runs=tuple(RemovedRun(run_id=each.run_id, seq=each.seq, digest=each.digest) for each in records),
+            reason=self._of_all.reason,
+            archive=self._of_all.archive,
+            archive_sha256=self._of_all.archive_sha256,
+        )
+
+        async def after(head: Head) -> CheckpointEvent:
+            return removal_of_runs_after(name, head, removal, self._actor)
+
+        last = await head_of(self._store, StreamId(name, REMOVALS))
+        if await append_behind(self._store, EMPTY if last is None else Head.of(last), after) is None:
+            raise StoreCorruptError(
+                f"The removal of {len(records)} runs of workflow {name!r} was not recorded: the store takes no event "
+                "into the stream of its removals, and gives none of it. Nothing was removed; see `eventckpt doctor`."
+            )
+
+
+def _look(
+    stream: StreamId, record: CheckpointEvent, going: Sequence[CheckpointEvent], *, is_closed: bool = False
+) -> _Look:
+    size = sum(header.payload.stored_size for header in going if header.payload)
+    return _Look(stream, record, is_closed, tuple(header.seq for header in going), size)
+
+
+def _outcome(look: _Look, events: int) -> RunRemoval:
+    if look.refusal is not None:
+        return RunRemoval(look.stream, "refused", refusal=look.refusal)
+    if look.record is None:
+        return RunRemoval(look.stream, "missing")
+    if not look.seqs:
+        return RunRemoval(look.stream, "removed before")
+    return RunRemoval(look.stream, "removed", events, look.stored_size)
+
+
+def _moved(head: CheckpointEvent) -> Refusal:
+    return Refusal("moved", f"was written to since it was looked at, and ends with seq {head.seq} now; do it again")
+
+
+def _whole(headers: Sequence[CheckpointEvent]) -> Pruned:
+    """The whole of a run as one stretch, with what an earlier record says of its beginning."""
+    gaps = [gap for header in headers for gap in header.pruned]
+    first = min([headers[0].seq, *[gap.first for gap in gaps]])
+    before = next((gap.previous_digest for gap in gaps if gap.first == first), headers[0].previous_digest)
+    return Pruned(first=first, last=headers[-1].seq, previous_digest=before, digest=headers[-1].digest)
+
+
+async def side_by_side(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
+    """What `one` gives of each, some at a time. If one fails, none goes on behind the caller's back."""
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def in_turn(thing: _T) -> _R:
+        async with turns:
+            return await one(thing)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(in_turn(thing)) for thing in things]
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0]  # noqa: B904 - it has its own cause
+    return [task.result() for task in tasks]

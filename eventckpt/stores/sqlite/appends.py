@@ -1,4 +1,5 @@
-"""Group commit: appends that wait at the same time are committed together, in one transaction with one flush.
+"""Group commit: appends, and removals of events, that wait at the same time are committed together, in one transaction
+with one flush.
 
 That is where the throughput of parallel runs comes from. The writer is handed what one turn of the event loop has
 brought, not the first of it: of runs that wake up together, it would commit one by itself, and then the two that came
@@ -10,30 +11,37 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from ...errors import CheckpointStoreError, StoreFormatError, StoreLockedError, StoreReplacedError
-from ...events import CheckpointEvent
-from .changes import append_one
+from ...events import CheckpointEvent, StreamId
+from .changes import append_one, remove
 from .connection import Connections
+from .tables import Log
 
 __all__ = ["Appends"]
 
-_GROUP: Final = 512  # appends in one transaction: bounds how long other processes wait for the write lock
+_GROUP: Final = 512  # rows changed in one transaction: bounds how long other processes wait for the write lock
+
+_Change: TypeAlias = Callable[[Log], object]
+"""What is done in a transaction. What it gives, or raises, is what its caller gets; an exception that it gives is
+raised there, and does not end the transaction."""
 
 
 class _Waiting(NamedTuple):
-    """An append that has not been committed, and who waits for it."""
+    """A change that has not been committed, and who waits for it."""
 
-    event: CheckpointEvent
+    change: _Change
+    rows: int
     loop: asyncio.AbstractEventLoop
-    done: asyncio.Future[None]
+    done: asyncio.Future[Any]
 
 
 class Appends:
-    """The appends of one store object, of whichever tasks and threads."""
+    """The appends, and removals, of one store object, of whichever tasks and threads."""
 
     def __init__(self, connections: Connections) -> None:
         self._connections = connections
@@ -48,16 +56,24 @@ class Appends:
 
     async def append(self, event: CheckpointEvent) -> None:
         """See `EventStore.append`."""
+        await self._committed(partial(append_one, event=event), 1)
+
+    async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
+        """See `AuditStore.remove`."""
+        return await self._committed(partial(remove, stream=stream, seqs=seqs), len(seqs))
+
+    async def _committed(self, change: _Change, rows: int) -> Any:
+        """What a change gives that changes so many rows, once it is committed."""
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
+        done: asyncio.Future[Any] = loop.create_future()
         with self._connections.lock:
             self._connections.refuse_if_unusable(writes=True)
-            self._waiting.append(_Waiting(event, loop, done))
+            self._waiting.append(_Waiting(change, rows, loop, done))
             if self._in_turn is not loop:
                 loop.call_soon(self.hand_over)
                 self._in_turn = loop
         try:
-            await done
+            return await done
         except asyncio.CancelledError:
             self._connections.owe()
             raise
@@ -80,42 +96,51 @@ class Appends:
 
     def _append_waiting(self) -> None:
         while group := self._take_waiting():
-            _settle(group, self._append([waiting.event for waiting in group]))
+            _settle(group, self._change([waiting.change for waiting in group]))
             with suppress(CheckpointStoreError):  # the store is closing, and no job comes after this one
                 # Behind the writer's other jobs, which get their turn.
                 self._connections.hand_to_writer(self._append_waiting)
                 return
 
-    def _append(self, events: list[CheckpointEvent]) -> Sequence[Exception | None]:
-        """What became of each event. What fails one of them does not fail the others."""
+    def _change(self, changes: list[_Change]) -> Sequence[object]:
+        """What became of each change. What fails one of them does not fail the others."""
         try:
             with self._connections.changing() as log:
-                return [append_one(log, event) for event in events]
+                return [change(log) for change in changes]
         except CheckpointStoreError as error:
             # Each by itself would wait for the lock again, or find the same file, or run into the same trigger.
-            if len(events) == 1 or isinstance(error, StoreLockedError | StoreReplacedError | StoreFormatError):
-                return [error] * len(events)
-        return [outcome for event in events for outcome in self._append([event])]
+            if len(changes) == 1 or isinstance(error, StoreLockedError | StoreReplacedError | StoreFormatError):
+                return [error] * len(changes)
+        return [outcome for change in changes for outcome in self._change([change])]
 
     def _take_waiting(self) -> list[_Waiting]:
         """The next group that is due; where there is none, the writer's job is over."""
         with self._connections.lock:
             group: list[_Waiting] = []
             while self._due and not group:
-                group = self._take(min(self._due, _GROUP))
+                group = self._take(self._fitting())
             self._appending = bool(group)
         return group
 
+    def _fitting(self) -> int:
+        """How many of the changes that are due fit into a transaction; at least one."""
+        rows = 0
+        for count in range(self._due):
+            rows += self._waiting[count].rows
+            if rows > _GROUP:
+                return max(1, count)
+        return self._due
+
     def _take(self, count: int) -> list[_Waiting]:
-        """So many appends that are due, without those whose callers wait no longer; to be called with the lock held."""
+        """So many changes that are due, without those whose callers wait no longer; to be called with the lock held."""
         self._due -= count
         taken = [self._waiting.popleft() for _ in range(count)]
         return [waiting for waiting in taken if not waiting.done.cancelled()]
 
 
-def _settle(group: list[_Waiting], outcomes: Sequence[Exception | None]) -> None:
+def _settle(group: list[_Waiting], outcomes: Sequence[object]) -> None:
     """Tell each caller, waking each event loop once for the whole group."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[None], Exception | None]]] = {}
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[Any], object]]] = {}
     for waiting, outcome in zip(group, outcomes, strict=True):
         by_loop.setdefault(waiting.loop, []).append((waiting.done, outcome))
     for loop, settled in by_loop.items():
@@ -123,11 +148,11 @@ def _settle(group: list[_Waiting], outcomes: Sequence[Exception | None]) -> None
             loop.call_soon_threadsafe(_tell, settled)
 
 
-def _tell(settled: list[tuple[asyncio.Future[None], Exception | None]]) -> None:
+def _tell(settled: list[tuple[asyncio.Future[Any], object]]) -> None:
     for done, outcome in settled:
         if done.done():  # cancelled meanwhile
             continue
-        if outcome is None:
-            done.set_result(None)
-        else:
+        if isinstance(outcome, Exception):
             done.set_exception(outcome)
+        else:
+            done.set_result(outcome)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from typing import Final
 
@@ -81,9 +81,23 @@ def remove(log: Log, stream: StreamId, seqs: Sequence[int]) -> int:
     head = head_of(log, stream)
     if head is not None and head.seq in seqs:
         raise head_stays(stream, head.seq)
-    return log.executemany(
-        f"DELETE FROM {log.events} WHERE seq = ? {only}", [(seq, *key) for seq in seqs if MIN_SEQ <= seq <= MAX_SEQ]
-    ).rowcount
+    removed = 0
+    for first, last in _stretches(seq for seq in seqs if MIN_SEQ <= seq <= MAX_SEQ):
+        removed += log.execute(
+            f"DELETE FROM {log.events} WHERE seq BETWEEN ? AND ? {only}", (first, last, *key)
+        ).rowcount
+    return removed
+
+
+def _stretches(seqs: Iterable[int]) -> list[tuple[int, int]]:
+    """First and last of each stretch of seqs without a gap."""
+    stretches: list[tuple[int, int]] = []
+    for seq in sorted(seqs):
+        if stretches and seq <= stretches[-1][1] + 1:
+            stretches[-1] = stretches[-1][0], seq
+        else:
+            stretches.append((seq, seq))
+    return stretches
 
 
 def _insert(log: Log, event: CheckpointEvent) -> None:

@@ -26,7 +26,7 @@ from ..names import check_projection
 from . import queries
 from .appends import Appends
 from .change_feed import SqliteChangeFeed
-from .changes import put_all, put_over, remove
+from .changes import put_all, put_over
 from .checks import checks_of
 from .connection import Connections, Threads
 from .documents import SqliteDocumentStore
@@ -277,7 +277,7 @@ class SqliteEventStore(AuditStore):
 
     async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
         """See `AuditStore.remove`."""
-        return max(0, await self._connections.writing(lambda log: remove(log, stream, seqs))) if seqs else 0
+        return await self._appends.remove(stream, seqs) if seqs else 0
 
     async def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
         """See `AuditStore.follow`; the order is that of commits."""

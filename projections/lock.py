@@ -166,9 +166,8 @@ class Lock(ABC, Generic[StateT]):
 
     def _read(self, document: Document | None) -> StateT:
         """What a document says; what is none says nothing."""
-        said = cast(Any, document or {}).get(self.KEPT) or {}
         try:
-            return msgspec.convert(said, type(self._nothing))
+            return msgspec.convert(cast(Any, document or {}).get(self.KEPT) or {}, type(self._nothing))
         except msgspec.ValidationError:
             return self._nothing
 

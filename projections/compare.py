@@ -52,7 +52,7 @@ async def compare(
     async with aclosing(_streams(feed)) as streams:
         async for stream in streams:
             seen.add(stream)
-    async with aclosing(runs.all()) as infos:
+    async with aclosing(runs.all(emptied=True)) as infos:
         seen |= {info.stream async for info in infos}  # the feed may lag, too, and not show a run that the log has
     doubtful = await _compared(store, runs, sorted(seen))
     for pause in _PAUSES:
@@ -77,7 +77,7 @@ async def _compared(store: EventStore, runs: RunStore, streams: Sequence[StreamI
 
 
 async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:
-    """The streams of a feed, each at least once, from the beginning to the end that it has when it is reached."""
+    """The runs of a feed, each at least once, from the beginning to the end that it has when it is reached."""
     waiting: list[tuple[FeedRange, str | None]] = [(each, None) for each in EVERYTHING.cut(await feed.ranges())]
     splits = 0
     while waiting:
@@ -93,6 +93,7 @@ async def _streams(feed: ChangeFeed) -> AsyncGenerator[StreamId, None]:
             waiting += [(part, continuation) for part in feed_range.cut(gone.ranges)]
             continue
         for event in page.events:
-            yield event.stream
+            if event.stream.is_run:
+                yield event.stream
         if page.behind or page.continuation != continuation:
             waiting.append((feed_range, page.continuation))

@@ -133,7 +133,7 @@ class Doubts:
         are compared with the log, which costs a query and as many reads.
         """
         found = False
-        async with aclosing(self._runs.all()) as infos:
+        async with aclosing(self._runs.all(emptied=True)) as infos:
             number = 0
             async for info in infos:
                 found = True
@@ -183,8 +183,8 @@ class Doubts:
         return False
 
     async def _first(self, feed_range: FeedRange) -> tuple[StreamId, str] | None:
-        """The run of the first event of a range, and a position behind that, unless much that is no event lies before
-        it: parts, or what was removed. An event is read whole, so it is asked for once."""
+        """The run of the first event of a range, and a position behind that, unless much that is no event of a run lies
+        before it: parts, what was removed, and what tells of that. An event is read whole, so it is asked for once."""
         if feed_range in self._firsts:
             return self._firsts[feed_range]
         position: str | None = None
@@ -194,8 +194,9 @@ class Doubts:
                 page = await self._engine.feed.read(feed_range, position, start="beginning", limit=limit)
             except FeedRangeGoneError:
                 return None  # there is a next look
-            if page.events:
-                return self._firsts.setdefault(feed_range, (page.events[0].stream, page.continuation))
+            first = next((event.stream for event in page.events if event.stream.is_run), None)
+            if first is not None:
+                return self._firsts.setdefault(feed_range, (first, page.continuation))
             if not page.behind:
                 return None
             position, limit = page.continuation, 100

@@ -16,6 +16,7 @@ from eventckpt.chain import is_newer
 from eventckpt.errors import CheckpointStoreError, StoreCorruptError, StoreUnavailableError
 from eventckpt.log import logger_of
 from eventckpt.lru import Lru
+from eventckpt.removals import Removals
 from eventckpt.runs import advance, fold
 from eventckpt.stores import RunStore, head_of
 
@@ -46,7 +47,8 @@ class LatestProjection:
         if runs is not None:
             settings.instance("runs", runs, RunStore, what="a RunStore")
         self.gaps: int = 0
-        """Events that did not follow what was known of their run, even after looking; their runs were read anew."""
+        """Events that did not follow what was known of their run, even after looking, nor record that what lies between
+        was removed; their runs were read anew."""
         self.applied: int = 0
         """Documents written."""
         self._store = store
@@ -65,7 +67,8 @@ class LatestProjection:
         """Bring the runs of these events up to date; how many documents were written.
 
         Takes events in any number, repeated or known already, and those that come after later ones of their run, such
-        as by an import. A run is written once, however many of its events there are.
+        as by an import. A run is written once, however many of its events there are. What tells of removals of whole
+        runs is passed over: each of these says so itself.
 
         Raises:
             CheckpointStoreError: the engine failed, or does not show yet what the events say there is. Some runs may
@@ -83,7 +86,8 @@ class LatestProjection:
                     event.workflow_name,
                 )
                 continue
-            by_stream.setdefault(event.stream, []).append(event)
+            if event.stream.is_run:
+                by_stream.setdefault(event.stream, []).append(event)
         infos = {stream: known for stream in by_stream if (known := self._known.get(stream))}
         stale = [stream for stream, new in by_stream.items() if not _follow(infos.get(stream), new)]
         infos.update(await self._runs.get(*stale) if stale else {})
@@ -124,15 +128,8 @@ class LatestProjection:
                 beyond.append(event)
                 break
             if event.seq != seq + 1 or (digest is not None and event.previous_digest != digest):
-                self.gaps += 1
-                logger.warning(
-                    "Run %r of workflow %r: seq %d came after seq %d%s; the run is read from the log",
-                    stream.run_id,
-                    stream.workflow_name,
-                    event.seq,
-                    seq,
-                    "" if event.seq != seq + 1 else ", and does not follow it",
-                )
+                if event.seq == seq + 1 or not Removals([event]).covers(seq + 1, event.seq - 1):
+                    self._say_that_it_does_not_follow(event, seq)
                 return await self._folded(stream, events, beyond)
             seq, digest = event.seq, event.digest
             unseen.append(event)
@@ -140,6 +137,17 @@ class LatestProjection:
             return info
         # Where the latest was deleted, or something was removed, only the log knows what is left.
         return advance(info, *unseen) or await self._folded(stream, unseen, beyond)
+
+    def _say_that_it_does_not_follow(self, event: CheckpointEvent, seq: int) -> None:
+        self.gaps += 1
+        logger.warning(
+            "Run %r of workflow %r: seq %d came after seq %d%s; the run is read from the log",
+            event.run_id,
+            event.workflow_name,
+            event.seq,
+            seq,
+            "" if event.seq != seq + 1 else ", and does not follow it",
+        )
 
     async def _folded(
         self, stream: StreamId, events: Sequence[CheckpointEvent], beyond: list[CheckpointEvent]

@@ -53,7 +53,7 @@ class Wanted:
     async def look(self) -> bool:
         """Note what is there now; whether any of it was not known."""
         before = dict(self._seqs)
-        async with aclosing(self._runs.all()) as infos:
+        async with aclosing(self._runs.all(emptied=True)) as infos:
             async for info in infos:
                 if info.seq > self._seqs.get(info.stream, 0):
                     self._seqs[info.stream] = info.seq
@@ -138,5 +138,5 @@ async def is_of(store: EventStore, info: RunInfo) -> bool:
 
 
 async def _seqs_of(runs: RunStore) -> dict[StreamId, int]:
-    async with aclosing(runs.all()) as infos:
+    async with aclosing(runs.all(emptied=True)) as infos:
         return {info.stream: info.seq async for info in infos}

@@ -6,15 +6,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointAudit, CheckpointStoreError, EventCheckpointStorage, RunInfo, SqliteEventStore, StreamId
+from eventckpt import (
+    CheckpointAudit,
+    CheckpointEvent,
+    CheckpointStoreError,
+    EventCheckpointStorage,
+    RunInfo,
+    SqliteEventStore,
+    StreamId,
+)
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore, Claim, RunFilter, RunStore
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed
+from eventckpt.testing.audit_removals import closing, removal_of
 from eventckpt.testing.events import append_chain
 from projections import (
     ChangeFeedProcessor,
@@ -213,6 +223,44 @@ async def test_what_overrides_runs_of_an_engine_of_today_is_what_everything_goes
         assert await store.runs("other").get(StreamId("w", "a")) == {}
         await store.run_store().put(fold([header async for header in store.headers(StreamId("w", "a"))]))
     assert asked == [None, "other", None]
+
+
+async def test_a_stream_of_removals_stands_in_none_of_its_lists_and_an_emptied_document_in_none(
+    data: Data, store: OldEventStore
+) -> None:
+    class ListsAll(MemoryEventStore):
+        """What an engine of 0.1.0 lists: every stream there is."""
+
+        def _of_runs(self) -> list[CheckpointEvent]:
+            return self._listed()
+
+    old = OldEventStore(ListsAll(data))
+    [first] = await append_chain(store, StreamId("w", "gone"), 1)
+    kept = await append_chain(store, StreamId("w", "kept"), 2)
+    await old.append(closed := closing(first))
+    await old.append(told := removal_of(closed))
+    await old.remove(closed.stream, [1])
+    assert {stream async for stream in old.streams()} == {kept[0].stream, closed.stream}
+    assert told not in [header async for header in old.workflow_headers("w")]
+    assert [header async for header in old.headers(told.stream)] == [told]
+    assert sorted([run_id async for run_id in old.run_ids("w")]) == ["gone", "kept"]
+    assert [stream async for stream in old.removal_streams()] == []
+    assert [info.run_id async for info in CheckpointAudit(old).runs()] == ["kept"]
+    await projected(data, old)
+    assert [info.run_id async for info in CheckpointAudit(old, latest="projection").runs()] == ["kept"]
+    runs = EveryDocument(MemoryEventStore(data).run_store())
+    assert [info.run_id async for info in runs.all()] == ["kept"]
+    assert {info.run_id async for info in runs.all(emptied=True)} == {"gone", "kept"}
+    assert (await runs.counts(), [info.run_id for info in (await runs.page()).runs]) == ({"running": 1}, ["kept"])
+    assert not await runs.is_empty()
+
+
+class EveryDocument(OldRunStore):
+    """What one of 0.1.0 gives: every document there is."""
+
+    async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+        async for info in self._inner.all(workflow_name, emptied=True):
+            yield info
 
 
 async def test_it_keeps_no_sessions_and_says_so(store: OldEventStore) -> None:

@@ -97,7 +97,7 @@ def walk(roots: list[Node]) -> Iterator[tuple[int, bool, Node]]:
 
 async def _forks_of(store: AuditStore, stream: StreamId) -> list[CheckpointEvent]:
     found: list[CheckpointEvent] = []
-    async with aclosing(store.streams(workflow_name=stream.workflow_name)) as streams:
+    async with aclosing(store.streams(workflow_name=stream.workflow_name, emptied=False)) as streams:
         async for other in streams:
             async with aclosing(store.headers(other, lte=1)) as firsts:
                 async for first in firsts:

@@ -52,7 +52,7 @@ class LatestDocuments:
         """
         if await self._is_empty():
             return
-        async with aclosing(self._runs.all(workflow_name)) as infos:
+        async with aclosing(self._runs.all(workflow_name, emptied=True)) as infos:
             async for info in infos:
                 if info.stream not in known and (problem := await self.problem(info.stream)) is not None:
                     yield Verdict(info.stream, 0, 0, 0, "", (problem,))

@@ -75,17 +75,18 @@ async def list_runs(
     if projection is not None:
         for info in await _projected(store, projection, which, after):
             known = await told(store, info) or info if info.status == "idle" else info
-            if which.fits(known):
+            if which.fits(known) and not known.is_emptied:
                 yield known
         return
     async with (
-        aclosing(store.streams(workflow_name=which.workflow_name)) as streams,
+        # The run to go on behind may be emptied by now.
+        aclosing(store.streams(workflow_name=which.workflow_name, emptied=after is not None)) as streams,
         aclosing(_behind(after, streams)) as wanted,
         aclosing(runs_of(store, wanted)) as runs,
     ):
         async for _, headers in runs:
             info = fold(headers)
-            if info is not None and which.fits(info):
+            if info is not None and which.fits(info) and not info.is_emptied:
                 yield info
 
 
@@ -99,7 +100,7 @@ async def _behind(after: StreamId | None, streams: AsyncIterable[StreamId]) -> A
 
 
 async def _projected(store: AuditStore, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
-    async with aclosing(runs.all(which.workflow_name)) as infos:
+    async with aclosing(runs.all(which.workflow_name, emptied=after is not None)) as infos:
         found = [info async for info in infos if info.stream == after or _may_fit(which, info)]
     if not found:
         await _check_projected(store, runs)
@@ -117,8 +118,8 @@ async def _projected(store: AuditStore, runs: RunStore, which: Filter, after: St
 
 
 async def _check_projected(store: AuditStore, runs: RunStore) -> None:
-    async with aclosing(runs.all()) as infos, aclosing(store.streams()) as streams:
-        if await anext(infos, None) is None and await anext(streams, None) is not None:
+    async with aclosing(store.streams(emptied=False)) as streams:
+        if await runs.is_empty() and await anext(streams, None) is not None:
             raise CheckpointStoreError(
                 "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
                 "keeps it up to date, or ask the log."

@@ -28,7 +28,7 @@ async def types_used(store: AuditStore, states: States, runs: int | None) -> lis
     """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
     used: dict[str, tuple[int, StreamId]] = {}
     seen = 0
-    async with aclosing(store.streams()) as streams:
+    async with aclosing(store.streams(emptied=False)) as streams:
         async for stream in streams:
             if runs is not None and seen == runs:
                 break

@@ -122,7 +122,7 @@ async def _infos(store: AuditStore, source_id: str, streams: Iterable[_Stream]) 
 async def _documents(store: AuditStore, source_id: str) -> dict[str, RunInfo]:
     """The documents of a source, by run id. A store that is only looked at may have no place for any."""
     try:
-        async with aclosing(store.run_store().all(source_id)) as infos:
+        async with aclosing(store.run_store().all(source_id, emptied=True)) as infos:
             return {info.run_id: info async for info in infos}
     except StoreNotFoundError:
         return {}

@@ -3,7 +3,7 @@
 from .audit_store import AuditStore, Check, Space, gaps_behind, head_stays
 from .event_store import EventStore, FoundEvent, Stretch, can_exist, head_of
 from .run_pages import ForeignPageError, RunFilter, RunPage
-from .run_store import Claim, RunStore, gives_way
+from .run_store import Claim, RunStore, gives_way, is_listed
 
 Located = FoundEvent  # its name in 0.1.0
 
@@ -25,4 +25,5 @@ __all__ = [
     "gives_way",
     "head_of",
     "head_stays",
+    "is_listed",
 ]

@@ -14,7 +14,7 @@ from ..events import RunInfo, RunStatus, StreamId
 from .released import adapt
 from .run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
 
-__all__ = ["Claim", "RunStore", "gives_way"]
+__all__ = ["Claim", "RunStore", "gives_way", "is_listed"]
 
 
 def gives_way(stored: RunInfo, info: RunInfo) -> bool:
@@ -26,6 +26,12 @@ def gives_way(stored: RunInfo, info: RunInfo) -> bool:
     if (stored.status == "idle") != (info.status == "idle"):
         return stored.status == "idle"
     return stored.seqs_known < info.seqs_known
+
+
+def is_listed(info: RunInfo, *, emptied: bool = False) -> bool:
+    """Whether a document stands in a listing: not that of an emptied run, unless these are asked for, too; nor one that
+    a worker of 0.1.0 made of a stream of removals."""
+    return info.stream.is_run and (emptied or not info.is_emptied)
 
 
 class Claim(NamedTuple):
@@ -196,7 +202,7 @@ def _all_of_0_1_0(all_of: Callable[..., AsyncGenerator[RunInfo, None]]) -> Calla
     ) -> AsyncGenerator[RunInfo, None]:
         async with aclosing(all_of(self, workflow_name)) as infos:
             async for info in infos:
-                if emptied or not info.is_emptied:
+                if is_listed(info, emptied=emptied):
                     yield info
 
     return adapted

@@ -15,6 +15,7 @@ from ..events import CheckpointEvent, Pruned, StreamId
 from ..removals import Removals
 from ..stores import AuditStore, FoundEvent
 from .audit_reading import AuditReadingConformance
+from .audit_removals import AuditRemovalsConformance
 from .events import (
     MANY,
     RUNS,
@@ -35,7 +36,7 @@ FOLLOWS_WITHIN: Final = 60.0
 """Seconds after which a follower that gives nothing will give nothing."""
 
 
-class AuditStoreConformance(AuditReadingConformance):
+class AuditStoreConformance(AuditReadingConformance, AuditRemovalsConformance):
     """The cases for `AuditStore`, what an engine does beyond `EventStore`. Used like `EventStoreConformance`."""
 
     async def open_store(self) -> AuditStore:

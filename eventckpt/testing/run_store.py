@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from ..chain import sealed
-from ..events import RunStatus, StreamId
+from ..events import REMOVALS, RunStatus, StreamId
+from ..stores import RunFilter, RunPage
 from .events import MANY, STREAM, make_event
 from .run_pages import RunPagesConformance, document_of, stored_document
 
@@ -47,6 +48,58 @@ class RunStoreConformance(RunPagesConformance):
         for stays in (document_of(2, status=status), document_of(2, status="waiting"), document_of(2, status="idle")):
             assert await runs.put(stays) == 0
         assert await stored_document(runs) == document_of(2, status=status)
+
+    async def test_the_document_of_an_emptied_run_is_in_no_list_and_no_older_one_comes_back(self) -> None:
+        runs, other = (await self.open_store()).run_store(), (await self.open_store()).run_store()
+        assert await runs.is_empty()
+        tags: dict[str, Any] = {"tags": {"customer": "c-17"}, "timestamp": "2026-01-01T00:00:00+00:00"}
+        going = document_of(2, run="going", checkpoints=1, tombstones=1, **tags)
+        counted = document_of(2, checkpoints=2, checkpoint_id="c", checkpoint_seq=2, **tags)
+        emptied = document_of(3, status="done", tombstones=1, removed=2, tags={"customer": "c-17"})
+        assert await runs.put(counted, going) == 2
+        await self.settle()
+        assert await other.put(emptied) == 1
+        await self.settle()
+        for reader in (runs, other):
+            assert await reader.get(STREAM) == {STREAM: emptied}
+            assert await reader.put(counted, msgspec.structs.replace(emptied, checkpoints=2, removed=0)) == 0
+            assert [info async for info in reader.all()] == [info async for info in reader.all("workflow")] == [going]
+            assert {info.run_id async for info in reader.all(emptied=True)} == {"run", "going"}
+            assert {info.run_id async for info in reader.all("workflow", emptied=True)} == {"run", "going"}
+            for which in (None, RunFilter("workflow"), RunFilter(tags={"customer": "c-17"})):
+                assert (await reader.page(which)).runs == [going]
+                assert await reader.counts(which) == {"open": 1}
+            assert await reader.counts(RunFilter(statuses=["done"])) == {}
+            assert await reader.newest("workflow") in (None, going)
+            assert not await reader.is_empty()
+
+    async def test_a_projection_of_emptied_runs_alone_was_filled_and_lists_none(self) -> None:
+        runs = (await self.open_store()).run_store()
+        await runs.put(*(document_of(3, run=f"run {number}", tombstones=1, removed=2) for number in range(MANY)))
+        await self.settle()
+        assert not await runs.is_empty()
+        assert await runs.page() == RunPage([], None)
+        assert [info async for info in runs.all()] == [info async for info in runs.idle()] == []
+        assert len([info async for info in runs.all(emptied=True)]) == MANY
+
+    async def test_what_a_worker_of_0_1_0_makes_of_a_stream_of_removals_is_in_no_list(self) -> None:
+        runs = (await self.open_store()).run_store()
+        await runs.put(document_of(2, run=REMOVALS, status="idle", tombstones=2), document_of(1, checkpoints=1))
+        await self.settle()
+        for emptied in (False, True):
+            assert [info.run_id async for info in runs.all(emptied=emptied)] == [STREAM.run_id]
+        assert [info async for info in runs.idle()] == []
+        assert [info.run_id for info in (await runs.page()).runs] == [STREAM.run_id]
+        assert await runs.counts() == {"open": 1}
+
+    async def test_a_run_that_begins_again_behind_its_record_is_listed_again(self) -> None:
+        runs = (await self.open_store()).run_store()
+        assert await runs.put(document_of(3, tombstones=1, removed=2)) == 1
+        again = document_of(4, checkpoints=1, tombstones=1, removed=2)
+        assert await runs.put(again) == 1
+        await self.settle()
+        assert (await runs.page()).runs == [info async for info in runs.all()] == [again]
+        assert await runs.counts() == {"open": 1}
 
     async def test_one_that_says_idle_never_gives_way_once_its_run_has_moved_on(self) -> None:
         runs, other = (await self.open_store()).run_store(), (await self.open_store()).run_store()

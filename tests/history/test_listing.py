@@ -6,7 +6,9 @@ import pytest
 
 from eventckpt import EventHistoryProvider
 from eventckpt.history import SessionInfo, sessions_of
+from eventckpt.history.listing import ids_of
 from eventckpt.stores import AuditStore
+from eventckpt.testing.audit_removals import closing, removal_of
 from projections import LatestProjection
 
 from ..conversations import SOURCE, branched, clear_event, session, talked, turn_event
@@ -62,6 +64,28 @@ async def test_what_was_cleared_or_erased_is_no_session_until_it_goes_on(whole: 
     assert [(each.session_id, each.branches) for each in await listed()] == [("cleared", 1)]
     await store.append(turn_event(session("cleared"), 4, [], previous=clear))
     assert [(each.session_id, each.branches) for each in await listed()] == [("cleared", 1)]
+
+
+@pytest.mark.parametrize("is_projected", [True, False])
+async def test_a_session_that_was_removed_is_in_no_list_until_it_begins_again(
+    whole: AuditStore, is_projected: bool
+) -> None:
+    store = whole.sessions()
+    _, last = await talked(store, session("removed"), "one", "two")
+    await talked(store, session("kept"), "one")
+    await store.append(closed := closing(last))
+    await store.append(removal_of(closed))
+
+    async def listed() -> list[str]:
+        if is_projected:
+            await project(store)
+        return [each.session_id for each in await sessions_of(store, SOURCE)]
+
+    assert await listed() == await ids_of(store, SOURCE) == ["kept"]
+    await store.remove(closed.stream, [1, 2])
+    assert await listed() == await ids_of(store, SOURCE) == ["kept"]
+    await store.append(turn_event(closed.stream, closed.seq + 1, [], previous=closed))
+    assert await listed() == await ids_of(store, SOURCE) == ["kept", "removed"]
 
 
 async def test_a_session_may_be_called_like_a_branch(whole: AuditStore) -> None:

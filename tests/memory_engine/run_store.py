@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Collection
 import msgspec
 
 from eventckpt import RunInfo, StreamId
-from eventckpt.stores import Claim, RunStore, gives_way
+from eventckpt.stores import Claim, RunStore, gives_way, is_listed
 from eventckpt.stores.names import check_projection
 from eventckpt.stores.run_documents import LeftOut, counting
 
@@ -61,7 +61,7 @@ class MemoryRunStore(RunStore):
     async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
         for stream in list(self._documents):
             info = self._get(stream) if workflow_name in (None, stream.workflow_name) else None
-            if info is not None and (emptied or not info.is_emptied):
+            if info is not None and is_listed(info, emptied=emptied):
                 yield info
 
     async def clear(self) -> None:

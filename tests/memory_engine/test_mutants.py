@@ -98,6 +98,43 @@ class TakesAnyPlace(MemoryRunStore):
             return await super().page(which, limit=limit)
 
 
+class ListsWhatIsEmptied(MemoryRunStore):
+    async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
+        async for info in super().all(workflow_name, emptied=True):
+            yield info
+
+
+class ForgetsWhatIsEmptied(MemoryRunStore):
+    async def put(self, *infos: RunInfo) -> int:
+        written = await super().put(*infos)
+        for info in infos:
+            if info.is_emptied:
+                self._documents.pop(info.stream, None)
+        return written
+
+
+class ListsRemovals(MemoryEventStore):
+    def _of_runs(self) -> list[CheckpointEvent]:
+        return self._listed()
+
+
+class ListsWhatWasClosed(MemoryEventStore):
+    async def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
+        async for stream in super().streams(workflow_name=workflow_name, prefix=prefix):
+            yield stream
+
+
+class HidesWhatWasEverClosed(MemoryEventStore):
+    async def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
+        async for stream in super().streams(workflow_name=workflow_name, prefix=prefix):
+            if emptied or not any(event.closes for event in self._door.data.of(stream)):
+                yield stream
+
+
 class HandsOutItsOwn(MemoryDocumentStore):
     async def read(self, name: str) -> Document | None:
         return self._door.data.documents.get(name)
@@ -155,6 +192,7 @@ class Mutant(NamedTuple):
 
 
 _RUNS, _DOCUMENTS = testing.RunStoreConformance, testing.DocumentStoreConformance
+_LISTED = "a_run_of_which_only_the_record_that_closed_it_is_left_can_be_left_out"
 _CHANGED = "what_was_given_or_got_can_be_changed_without_changing_what_is_stored"
 MUTANTS = {
     "clear wipes every projection": Mutant(
@@ -188,6 +226,24 @@ MUTANTS = {
         _RUNS,
         "of_runs_that_wait_those_that_have_waited_longest_come_first_whatever_their_status",
         runs=OrdersWhatWaitsByItsHead,
+    ),
+    "emptied documents are listed": Mutant(
+        _RUNS, "the_document_of_an_emptied_run_is_in_no_list_and_no_older_one_comes_back", runs=ListsWhatIsEmptied
+    ),
+    "emptied documents are not kept": Mutant(
+        _RUNS, "the_document_of_an_emptied_run_is_in_no_list_and_no_older_one_comes_back", runs=ForgetsWhatIsEmptied
+    ),
+    "removals are listed": Mutant(
+        testing.AuditStoreConformance,
+        "a_stream_of_removals_is_in_no_list_and_in_no_search",
+        store=ListsRemovals,
+        arguments=("workflow",),
+    ),
+    "closed runs are listed": Mutant(
+        testing.AuditStoreConformance, _LISTED, store=ListsWhatWasClosed, arguments=({"prefix": "r"},)
+    ),
+    "what began again is not listed": Mutant(
+        testing.AuditStoreConformance, _LISTED, store=HidesWhatWasEverClosed, arguments=({"prefix": "r"},)
     ),
     "any place is read on from": Mutant(_RUNS, "the_place_of_one_order_is_none_of_the_other", runs=TakesAnyPlace),
     "read hands out what is stored": Mutant(_DOCUMENTS, _CHANGED, documents=HandsOutItsOwn),
@@ -243,7 +299,8 @@ async def test_a_suite_finds_the_fault(mutant: Mutant) -> None:
 
 
 @pytest.mark.parametrize(
-    ("suite", "case", "arguments"), {(each.suite, each.case, each.arguments) for each in MUTANTS.values()}
+    ("suite", "case", "arguments"),
+    {str(where): where for each in MUTANTS.values() for where in [(each.suite, each.case, each.arguments)]}.values(),
 )
 async def test_and_nothing_where_there_is_none(suite: type, case: str, arguments: tuple[Any, ...]) -> None:
     """The control."""

@@ -18,11 +18,20 @@ from hypothesis import strategies as st
 from eventckpt import CheckpointAudit, CheckpointEvent, RunInfo, SqliteEventStore, StreamId
 from eventckpt.chain import sealed
 from eventckpt.errors import StoreUnavailableError
-from eventckpt.events import Annotation, ForkPoint, PendingRequest, Pruned, RunStatus
+from eventckpt.events import (
+    REMOVALS,
+    Annotation,
+    ForkPoint,
+    PendingRequest,
+    Pruned,
+    Removal,
+    RemovedRun,
+    RunStatus,
+)
 from eventckpt.runs import carried, fold
-from eventckpt.storage.compose import annotation_after, claim_after
-from eventckpt.storage.memory import Head
-from eventckpt.stores import AuditStore
+from eventckpt.storage.compose import annotation_after, claim_after, removal_after, removal_of_runs_after
+from eventckpt.storage.memory import EMPTY, Head
+from eventckpt.stores import AuditStore, head_of
 from eventckpt.stores.change_feed import EVERYTHING
 from eventckpt.stores.run_documents import difference
 from projections import LatestProjection, compare, open_engine
@@ -32,6 +41,7 @@ from ..engines import CosmosEngine
 from .rig import WORKFLOW, Rig, event
 
 STREAM = StreamId(WORKFLOW, "r")
+REMOVED = StreamId(WORKFLOW, REMOVALS)
 NAMES = st.sampled_from("abc")
 STEP = st.one_of(
     st.tuples(st.just("save"), NAMES),
@@ -40,6 +50,7 @@ STEP = st.one_of(
     st.tuples(st.just("bring"), st.integers(0, 3)),
     st.tuples(st.just("prune"), st.integers(0, 3)),
     st.tuples(st.just("die pruning"), st.integers(0, 3)),
+    st.tuples(st.just("remove"), st.integers(1, 3)),
     st.tuples(
         st.just("annotate"),
         st.builds(
@@ -150,13 +161,29 @@ class Play:
         finally:
             self.store.remove = remove
 
+    async def remove(self, steps: int) -> None:
+        """Remove the run as a whole, up to one of the three steps."""
+        if self._head is None:
+            return
+        last = self._head.seq
+        gone = Pruned(first=1, last=last, previous_digest="", digest=self._head.digest)
+        closed = removal_after(self._head, (gone,), None, closes=True)
+        await self._put(closed)
+        if steps > 1:
+            removal = Removal(runs=(RemovedRun(run_id="r", seq=closed.seq, digest=closed.digest),))
+            before = await head_of(self.store, REMOVED)
+            told = removal_of_runs_after(WORKFLOW, Head.of(before) if before else EMPTY, removal, None)
+            await self.store.append(told)
+        if steps > 2:
+            await self.store.remove(STREAM, range(1, last + 1))
+
     async def deliver(self, count: int) -> bool:
         """Give the projection the next events, if there are any."""
         [piece] = EVERYTHING.cut(await self.engine.feed.ranges())
         page = await self.engine.feed.read(piece, self._positions[-1], start="beginning", limit=count)
         await self.projection.apply(page.events)
         self._positions.append(page.continuation)
-        assert not page.events or await self.document() is not None
+        assert not any(each.stream.is_run for each in page.events) or await self.document() is not None
         return bool(page.events or page.behind)  # a page may have nothing but markers
 
     async def begin_anew(self, back: int) -> None:
@@ -194,7 +221,10 @@ async def played(store: AuditStore, steps: Sequence[Step]) -> None:
         pass
     assert await play.differences() == []
     assert await play.denials() == []
-    assert await play.document() == fold(await play.headers())
+    assert (document := await play.document()) == fold(await play.headers())
+    listed = [info async for info in store.run_store().all()]
+    assert listed == ([document] if document is not None and not document.is_emptied else [])
+    assert [info async for info in play.audit.runs()] == listed
 
 
 LATE: list[Step] = [("save", "a"), ("withhold", "b"), ("deliver", 9), ("bring", 0)]
@@ -210,6 +240,9 @@ FAILED = Annotation(outcome="failed", reason="because", tags={"customer": "c-17"
 @example([*LATE[:3], ("die pruning", 1), ("deliver", 9), *LATE[3:], ("prune", 1)])
 @example([("save", "a"), ("annotate", FAILED), ("deliver", 9), ("save", "b"), ("claim", 0), ("prune", 1), ("claim", 0)])
 @example([("save", "a"), ("save", "b"), ("prune", 1), ("annotate", FAILED), ("deliver", 1), ("claim", 0), *LATE])
+@example([("save", "a"), ("save", "b"), ("remove", 3), ("deliver", 9), ("begin anew", 1), ("deliver", 9)])
+@example([("save", "a"), ("deliver", 1), ("remove", 2), ("deliver", 1), ("save", "b"), ("remove", 3), ("save", "a")])
+@example([*LATE[:3], ("remove", 3), ("bring", 0), ("deliver", 9), ("annotate", FAILED), ("deliver", 9)])
 @example([*LATE[:3], ("prune", 0), *LATE[1:3], ("bring", 1), ("deliver", 9), ("delete", "b"), ("bring", 0)])
 def test_whatever_happens_to_a_run_its_document_lags_and_then_agrees(steps: list[Step]) -> None:
     async def play() -> None:

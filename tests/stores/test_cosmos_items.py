@@ -11,7 +11,7 @@ from azure.cosmos.aio import ContainerProxy
 
 from eventckpt import CheckpointStoreError, CosmosEventStore, StreamId
 from eventckpt.chain import sealed
-from eventckpt.events import Summary
+from eventckpt.events import REMOVALS, Summary
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import partition_key_of
 
@@ -75,3 +75,15 @@ def test_names_that_differ_never_make_one_key() -> None:
     cut = partition_key_of(StreamId("w" * 1900, long))
     workflow_name, run_id = cut.split("|")
     assert partition_key_of(StreamId(workflow_name, run_id)) != cut
+
+
+@pytest.mark.parametrize(
+    "workflow", ["orders", "", "a|", "|", "🚀" * 255, *("w" * length for length in (1_934, 1_999, 2_000, 9_000))]
+)
+def test_the_key_of_a_stream_of_removals_is_told_from_that_of_any_run(workflow: str) -> None:
+    key = partition_key_of(StreamId(workflow, REMOVALS))
+    assert key.endswith("|")
+    assert len(key) <= 2_000
+    assert key != partition_key_of(StreamId(workflow + "x", REMOVALS))
+    for run_id in ("|", "a|", "%7C", " ", "*", "\n", "🚀" * 255, "r" * 255):
+        assert not partition_key_of(StreamId(workflow, run_id)).endswith("|")

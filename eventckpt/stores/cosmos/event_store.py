@@ -160,9 +160,15 @@ class CosmosLog(AuditStore):
         self._container.check_writable()
         return await parts.remove_orphaned(self._container, older_than)
 
-    def streams(self, *, workflow_name: str | None = None, prefix: str = "") -> AsyncGenerator[StreamId, None]:
+    def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
         """See `AuditStore.streams`."""
-        return streams.streams(self._container, workflow_name, prefix)
+        return streams.streams(self._container, workflow_name, prefix, emptied=emptied)
+
+    def removal_streams(self) -> AsyncGenerator[StreamId, None]:
+        """See `AuditStore.removal_streams`; one query."""
+        return streams.removal_streams(self._container)
 
     async def checkpoint_ids(self, prefix: str, *, limit: int) -> list[str]:
         """See `AuditStore.checkpoint_ids`."""

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote
 
 import msgspec
 
-from ...events import MAX_SEQ, CheckpointEvent, StreamId
+from ...events import MAX_SEQ, REMOVALS, CheckpointEvent, StreamId
 from ...moments import order_of
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "KIND",
     "PART",
     "PARTITION_KEY",
+    "REMOVALS_KEY",
     "Item",
     "as_text",
     "damaged",
@@ -40,6 +41,7 @@ __all__ = [
     "is_in",
     "is_marker",
     "is_part",
+    "is_run_event",
     "item_id",
     "items_of",
     "key_of",
@@ -94,6 +96,10 @@ size."""
 AFTER_EVENTS: Final = ":"
 """Sorts after the id of every event, and before the id of every part."""
 
+REMOVALS_KEY: Final = f"|{REMOVALS}"
+"""What the key of a stream of removals ends with, also where it was cut, and that of no run: a run's ends with its id,
+in which `quote` leaves no such character, or with a hash."""
+
 _MAX_INLINE: Final = 512 * 1024
 """Bytes of an item above which its data goes into parts. The service takes 2 MB, but above 512 KB a write costs more
 for each KB: 185 RU for 512 KB, 625 RU for 1 MB (https://learn.microsoft.com/azure/cosmos-db/key-value-store-cost)."""
@@ -113,8 +119,9 @@ def partition_key_of(stream: StreamId) -> str:
     key = f"{quote(stream.workflow_name, safe='')}|{quote(stream.run_id, safe='')}"
     if len(key) <= _MAX_KEY:
         return key
+    end = "" if stream.is_run else REMOVALS_KEY
     digest = hashlib.sha256(key.encode()).hexdigest()
-    return f"{key[: _MAX_KEY - _CUT]}{_HASHED}{digest}"
+    return f"{key[: _MAX_KEY - _CUT - len(end)]}{_HASHED}{digest}{end}"
 
 
 def key_prefix_of(workflow_name: str) -> str | None:
@@ -162,6 +169,12 @@ def is_event(item: Mapping[str, Any]) -> bool:
     """Whether an item, whole or a row that has its id, its partition key and its `type`, lies where an event does, and
     is no marker. What it holds may be damaged; what lies elsewhere is not ours."""
     return _is_placed(item) and item.get("type") != _REMOVED
+
+
+def is_run_event(item: Mapping[str, Any]) -> bool:
+    """Whether it lies where an event of a run does, and not among those that tell of removals: these are few, one for
+    very many runs, so that no query is made dearer to leave them out."""
+    return is_event(item) and not (key_of(item) or "").endswith(REMOVALS_KEY)
 
 
 def is_marker(item: Mapping[str, Any]) -> bool:

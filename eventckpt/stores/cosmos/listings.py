@@ -25,6 +25,7 @@ from .items import (
     damaged,
     header_of,
     is_event,
+    is_run_event,
     item_id,
     name_of,
     order_of_key,
@@ -154,7 +155,7 @@ async def _oldest_first(container: Container, workflow_name: str, columns: str) 
     runs: dict[str, dict[int, Item]] = {}
     async with aclosing(container.rows_of(cursor)) as rows:
         async for row in rows:
-            if is_event(row):
+            if is_run_event(row):
                 key, seq = _place(row)
                 runs.setdefault(key, {})[seq] = row
     return [row for _, row in sorted(_by_time(runs), key=lambda pair: pair[0])]
@@ -220,7 +221,7 @@ async def _of_one_timestamp(
     timestamp = ""
     async with aclosing(_by_falling_timestamp(container, workflow_name)) as rows:
         async for row in rows:
-            if not is_event(row):
+            if not is_run_event(row):
                 continue
             place = key, seq = _place(row)
             if place in group or seq >= lowest.get(key, seq + 1):
@@ -237,7 +238,7 @@ async def _of_one_timestamp(
     others = container.query(f"{_OF_WORKFLOW} NOT IS_STRING(c.timestamp)", {"@name": workflow_name})
     async with aclosing(container.rows_of(others)) as rows:
         async for row in rows:
-            if is_event(row):
+            if is_run_event(row):
                 group[_place(row)] = row
     yield list(group.values())
 

@@ -30,6 +30,7 @@ from .items import (
     is_event,
     is_marker,
     is_part,
+    is_run_event,
     order_of_key,
     recorded_of,
     seq_of,
@@ -167,7 +168,7 @@ async def _newest_of_all(
     )
     newest: dict[str, Item] = {}
     while (page := await cursor.page()) is not None:
-        for row in filter(is_event, page):
+        for row in filter(is_run_event, page):
             known = newest.setdefault(str(row["stream"]), row)
             if str(row["id"]) > str(known["id"]):
                 newest[str(row["stream"])] = row

@@ -19,11 +19,13 @@ from ..run_pages import Place, RunFilter, RunPage, aware, mark_of, place_of, tex
 from .container import Container
 from .items import Item
 
-__all__ = ["FIELDS", "RunPages", "condition_of", "found_by"]
+__all__ = ["FIELDS", "LISTED", "RunPages", "condition_of", "found_by"]
 
 FIELDS: Final = ", ".join(
     f"c.{name}" for name in ("stream", *(field.encode_name for field in msgspec.structs.fields(RunInfo)))
 )
+LISTED: Final = "(IS_DEFINED(c.checkpoints) OR NOT IS_DEFINED(c.removed))"
+"""Has the service leave out the documents of emptied runs: what is 0 is not written."""
 _DAY: Final = timedelta(days=1)
 _WRITTEN: Final = 32  # characters of a `waiting_since`
 _FIRST: Final = StreamId("", "")
@@ -35,7 +37,7 @@ class RunPages:
 
     Args:
         name: of the projection.
-        counting: gives the document in an item; None where it does not count.
+        counting: gives the document in an item; None where it does not count, or stands in no listing.
     """
 
     def __init__(
@@ -146,7 +148,7 @@ def _in_order(infos: Iterable[RunInfo]) -> list[RunInfo]:
 def condition_of(name: str, which: RunFilter) -> tuple[str, dict[str, object]]:
     """What the documents of a projection that fit have in common, as far as the service can tell; a time that is
     written for another zone is within a day of what it says."""
-    terms, values = ["c.id = @id"], cast("dict[str, object]", {"@id": name})
+    terms, values = ["c.id = @id", LISTED], cast("dict[str, object]", {"@id": name})
     if which.workflow_name is not None:
         terms.append("c.workflow_name = @workflow")
         values["@workflow"] = which.workflow_name

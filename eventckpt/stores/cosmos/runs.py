@@ -22,7 +22,7 @@ from ...events import RunInfo, RunStatus, StreamId
 from ...lru import Lru
 from ...moments import NEVER
 from ...text import safe
-from .. import Claim, RunStore, gives_way
+from .. import Claim, RunStore, gives_way, is_listed
 from ..names import check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, counting, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, place_in
@@ -31,7 +31,7 @@ from .container import Container
 from .items import Item, is_in, key_of, order_of_key, partition_key_of
 from .layout import Layout, indexes, names
 from .query import together
-from .run_queries import FIELDS, RunPages, condition_of, found_by
+from .run_queries import FIELDS, LISTED, RunPages, condition_of, found_by
 
 __all__ = ["PROJECTION_INDEXING", "CosmosRunStore"]
 
@@ -155,18 +155,18 @@ class CosmosRunStore(RunStore):
 
         return max(self._all_but(without, name, rows), key=order, default=one)
 
-    async def all(self, workflow_name: str | None = None) -> AsyncGenerator[RunInfo, None]:
+    async def all(self, workflow_name: str | None = None, *, emptied: bool = False) -> AsyncGenerator[RunInfo, None]:
         """See `RunStore.all`."""
         async with self._container.in_use():
             name = await self._in_use()
         values: dict[str, object] = {"@id": name}
-        only = ""
+        only = "" if emptied else f" AND {LISTED}"
         if workflow_name is not None:
-            only, values["@workflow"] = " AND c.workflow_name = @workflow", workflow_name
+            only, values["@workflow"] = f"{only} AND c.workflow_name = @workflow", workflow_name
         cursor = self._container.query(f"SELECT {FIELDS} FROM c WHERE c.id = @id{only}", values)
         async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
-                if (info := self._counting(name, row)) is not None:
+                if (info := self._listed(name, row, emptied=emptied)) is not None:
                     yield info
 
     async def idle(self) -> AsyncGenerator[RunInfo, None]:
@@ -174,12 +174,12 @@ class CosmosRunStore(RunStore):
         async with self._container.in_use():
             name = await self._in_use()
         cursor = self._container.query(
-            f"SELECT {FIELDS} FROM c WHERE c.id = @id AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
+            f"SELECT {FIELDS} FROM c WHERE c.id = @id AND {LISTED} AND (NOT IS_DEFINED(c.status) OR c.status = 'idle')",
             {"@id": name},
         )
         async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
-                if (info := self._counting(name, row)) is not None:
+                if (info := self._listed(name, row)) is not None:
                     yield info
 
     async def page(self, which: RunFilter | None = None, *, after: str | None = None, limit: int = 100) -> RunPage:
@@ -192,7 +192,7 @@ class CosmosRunStore(RunStore):
             return RunPage([], None)
         async with self._container.in_use(many=True):
             name = await self._in_use()
-            pages = RunPages(self._container, name, wanted, partial(self._counting, name))
+            pages = RunPages(self._container, name, wanted, partial(self._listed, name))
             if wanted.waiting and names(self._container.policy, "/waiting_since/?"):
                 return await pages.of_waiting(behind, limit)
             if not wanted.waiting and indexes(self._container.policy, "/recorded_at/?"):
@@ -211,7 +211,7 @@ class CosmosRunStore(RunStore):
         counted: Counter[RunStatus] = Counter()
         async with aclosing(self._container.rows_of(cursor)) as rows:
             async for row in rows:
-                if (info := self._counting(name, row)) is not None and wanted.fits(info):
+                if (info := self._listed(name, row)) is not None and wanted.fits(info):
                     counted[info.status] += 1
         return dict(counted)
 
@@ -304,6 +304,11 @@ class CosmosRunStore(RunStore):
         if info is None:
             self._left_out.say(name, key_of(item) or "")
         return info
+
+    def _listed(self, name: str, item: Item, *, emptied: bool = False) -> RunInfo | None:
+        """The document in an item, where it stands in a listing."""
+        info = self._counting(name, item)
+        return info if info is not None and is_listed(info, emptied=emptied) else None
 
     async def _put(self, name: str, info: RunInfo) -> bool:
         """Create or replace under the condition that nobody else has written since; then look, and try again."""

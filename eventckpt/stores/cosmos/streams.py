@@ -19,9 +19,11 @@ from .items import (
     AFTER_EVENTS,
     EVENTS_ONLY,
     KIND,
+    REMOVALS_KEY,
     Item,
     is_cut,
     is_event,
+    is_run_event,
     item_id,
     key_of,
     key_prefix_of,
@@ -32,7 +34,7 @@ from .items import (
     stream_of,
 )
 
-__all__ = ["LATE", "checkpoint_ids", "run_ids", "runs_with", "streams"]
+__all__ = ["LATE", "checkpoint_ids", "removal_streams", "run_ids", "runs_with", "streams"]
 
 LATE: Final = 10
 """Seconds by which an event of another physical partition may come to light after one with a later time."""
@@ -42,9 +44,12 @@ _WALKS: Final = 4
 """How often the streams are walked along at most, beside removals."""
 
 
-async def streams(container: Container, workflow_name: str | None, prefix: str) -> AsyncGenerator[StreamId, None]:
+async def streams(
+    container: Container, workflow_name: str | None, prefix: str, *, emptied: bool
+) -> AsyncGenerator[StreamId, None]:
     """See `AuditStore.streams`. The order is that of the service's clock, and within a second by when the newest event
-    of each run was recorded, and then by name."""
+    of each run was recorded, and then by name. Where a run was closed and is begun again, it is found by what came
+    since."""
     if not can_exist(StreamId(workflow_name or "", prefix)):
         return
     only, values = "", {"@end": AFTER_EVENTS}
@@ -54,6 +59,8 @@ async def streams(container: Container, workflow_name: str | None, prefix: str) 
         # The key is indexed and the run id is not; a key that was cut may lack the run id.
         only += " AND (CONTAINS(c.stream, @key) OR CONTAINS(c.stream, '*')) AND STARTSWITH(c.run_id, @prefix)"
         values |= {"@prefix": prefix, "@key": f"|{quote(prefix, safe='')[:_KEY_PREFIX]}"}
+    if not emptied:
+        only += " AND NOT IS_DEFINED(c.closes)"
     seen: set[str] = set()
     since = 0
     for _ in range(_WALKS):
@@ -95,7 +102,7 @@ async def _unseen(rows: AsyncIterable[Item], seen: set[str]) -> AsyncGenerator[S
     """Of each run that was last written to in one second, the newest row."""
     async for row in rows:
         key = key_of(row)
-        if key is None or key in seen or not is_event(row):
+        if key is None or key in seen or not is_run_event(row):
             continue
         if second and moment_of(row) != moment_of(next(iter(second.values()))):
             for each in _last_recorded_first(second):
@@ -113,6 +120,21 @@ def _last_recorded_first(runs: dict[str, Item]) -> list[Item]:
     return sorted(runs.values(), key=lambda row: (recorded_of(row), order_of_key(str(row["stream"]))), reverse=True)
 
 
+async def removal_streams(container: Container) -> AsyncGenerator[StreamId, None]:
+    """See `AuditStore.removal_streams`; the index of keys is looked through."""
+    cursor = container.query(
+        f"SELECT c.id, c.stream, {KIND}, c.workflow_name, c.run_id FROM c WHERE ENDSWITH(c.stream, @end)",
+        {"@end": REMOVALS_KEY},
+    )
+    seen: set[str] = set()
+    async with aclosing(container.rows_of(cursor)) as rows:
+        async for row in rows:
+            key = key_of(row)
+            if key is not None and key not in seen and is_event(row):
+                seen.add(key)
+                yield stream_of(row)
+
+
 async def checkpoint_ids(container: Container, prefix: str, limit: int) -> list[str]:
     """See `AuditStore.checkpoint_ids`."""
     cursor = container.query(
@@ -122,7 +144,7 @@ async def checkpoint_ids(container: Container, prefix: str, limit: int) -> list[
     found: set[str] = set()
     async with aclosing(container.rows_of(cursor)) as rows:
         async for row in rows:
-            if is_event(row):
+            if is_run_event(row) and row["checkpoint_id"]:
                 found.add(str(row["checkpoint_id"]))
             if len(found) == limit:
                 break
@@ -137,7 +159,7 @@ async def runs_with(container: Container, workflow_name: str, names: list[str]) 
         {"@workflow": workflow_name, "@names": names},
     )
     async with aclosing(container.rows_of(cursor)) as rows:
-        return sorted({(str(row["checkpoint_id"]), str(row["run_id"])) async for row in rows if is_event(row)})
+        return sorted({(str(row["checkpoint_id"]), str(row["run_id"])) async for row in rows if is_run_event(row)})
 
 
 async def run_ids(container: Container, workflow_name: str) -> AsyncGenerator[str, None]:
@@ -154,7 +176,7 @@ async def run_ids(container: Container, workflow_name: str) -> AsyncGenerator[st
     async with aclosing(container.rows_of(cursor)) as rows:
         async for row in rows:
             key = key_of(row)
-            if key is None or key in seen:
+            if key is None or key in seen or key.endswith(REMOVALS_KEY):
                 continue
             seen.add(key)
             stream = await _stream_in(container, row)

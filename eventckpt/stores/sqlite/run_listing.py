@@ -21,6 +21,7 @@ import msgspec
 
 from ...events import RunInfo, RunStatus, StreamId
 from ...moments import order_of
+from .. import is_listed
 from ..run_documents import counting
 from ..run_pages import Place, RunFilter, mark_of, microseconds, moment_at, place_of
 from .schema import NoUnicode, has_run_listing, has_run_marks
@@ -84,7 +85,7 @@ class _Listed(NamedTuple):
 
     @classmethod
     def of(cls, info: RunInfo | None) -> _Listed:
-        if info is None or info.is_emptied:
+        if info is None or not is_listed(info):
             return cls()
         asked = _moment(info.waiting_since) if info.waiting_since else None
         marks = {_mark(tag) for tag in info.tags.items()} | {_mark(each.request_type) for each in info.pending_requests}
@@ -176,7 +177,7 @@ def counted(log: Log, name: str, which: RunFilter) -> dict[RunStatus, int]:
 def _unlisted(log: Log, name: str, which: RunFilter) -> Iterator[RunInfo]:
     """Of what is not listed yet, the documents that fit."""
     infos = (row.counting() for row in _unread_rows(log, name, marked=_by_marks(which)))
-    return (info for info in infos if info is not None and not info.is_emptied and which.fits(info))
+    return (info for info in infos if info is not None and is_listed(info) and which.fits(info))
 
 
 def _condition(which: RunFilter) -> tuple[str, list[Any]]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ...errors import StoreCorruptError
 from ...events import RunInfo, RunStatus, StreamId
-from .. import Claim, RunStore, gives_way
+from .. import Claim, RunStore, gives_way, is_listed
 from ..names import can_be_projection, check_projection
 from ..run_documents import FIRST_PROJECTION, LeftOut, in_use
 from ..run_pages import RunFilter, RunPage, check_limit, cut, place_in, place_of
@@ -112,7 +112,7 @@ class SqliteRunStore(RunStore):
             rows = await self._connections.reading(fetch)
             for row in rows:
                 info = self._counting(row)
-                if info is not None and (emptied or not info.is_emptied):
+                if info is not None and is_listed(info, emptied=emptied):
                     yield info
             if len(rows) < _PAGE:
                 return

@@ -141,3 +141,11 @@ def count_events(connection: sqlite3.Connection) -> int:
 def stored(path: Path) -> list[int]:
     with plain(path) as connection:
         return [seq for (seq,) in connection.execute("SELECT seq FROM events ORDER BY position")]
+
+
+def traced(connections: list[sqlite3.Connection]) -> list[str]:
+    """The statements that these connections run from now on."""
+    asked: list[str] = []
+    for connection in connections:
+        connection.set_trace_callback(asked.append)
+    return asked

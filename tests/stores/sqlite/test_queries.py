@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from eventckpt import SqliteEventStore
+from eventckpt import SqliteEventStore, StreamId
 from eventckpt.errors import StreamConflict
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.sqlite.tables import LOGS, RUNS, SESSIONS, Tables
+from eventckpt.testing.audit_removals import closing, removal_of
 
 from ..chains import STREAM, append_chain
-from .helpers import plain
+from .helpers import plain, traced
 
 
 class TestQueries:
@@ -25,9 +26,7 @@ class TestQueries:
             store, events = {RUNS: opened, SESSIONS: opened.sessions()}[tables], tables.events
             (first,) = await append_chain(store, 1)
             await store.read(STREAM, 1)
-            asked: list[str] = []
-            for connection in connections:
-                connection.set_trace_callback(asked.append)
+            asked = traced(connections)
             await store.append(make_event(STREAM, 2, previous=first))
             with pytest.raises(StreamConflict):
                 await store.append(make_event(STREAM, 1))
@@ -61,3 +60,50 @@ class TestQueries:
                 )
                 assert "workflow_name=?" in plan[0] or "rowid=?" in plan[0], (question, plan)
                 assert "run_id=?" in plan[0] or "run_id =" not in question, (question, plan)
+
+    @pytest.mark.parametrize("asked", [{}, {"workflow_name": "workflow"}, {"prefix": "r"}], ids=str)
+    async def test_the_first_page_of_runs_is_one_question_whatever_was_removed_on_top_of_them(
+        self, path: Path, connections: list[sqlite3.Connection], asked: dict[str, str]
+    ) -> None:
+        async with SqliteEventStore(path) as store:
+            kept = [make_event(StreamId("workflow", f"run {number}"), 1) for number in range(5)]
+            for event in kept:
+                await store.append(event)
+            for number in range(600):
+                gone = StreamId("workflow", f"removed {number}")
+                await store.put(gone, [closing(make_event(gone, 1))])
+            await store.read(STREAM, 1)
+            questions = traced(connections)
+            assert [stream async for stream in store.streams(**asked, emptied=False)] == [
+                event.stream for event in reversed(kept)
+            ]
+        [question] = [
+            statement for statement in questions if "position" in statement and "max(position), 0" not in statement
+        ]
+        with plain(path) as connection:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}")]
+        assert (
+            "SEARCH earlier USING COVERING INDEX sqlite_autoindex_events_1 (workflow_name=? AND run_id=? AND seq<?)"
+            in plan
+        )
+        whole = {"SCAN head", "SCAN events"}  # along the order of commits, as far as a page goes
+        assert not whole & {*plan}, plan
+
+    async def test_the_streams_of_removals_are_found_by_an_index(
+        self, path: Path, connections: list[sqlite3.Connection]
+    ) -> None:
+        async with SqliteEventStore(path) as store:
+            (first,) = await append_chain(store, 1)
+            closed = closing(first)
+            await store.append(closed)
+            await store.append(told := removal_of(closed))
+            await store.read(STREAM, 1)
+            questions = traced(connections)
+            assert [stream async for stream in store.removal_streams()] == [told.stream]
+        [question] = [statement for statement in questions if "RECURSIVE" in statement]
+        with plain(path) as connection:
+            plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {question}")]
+        looks = [step for step in plan if "events" in step]
+        assert len(looks) == 3
+        assert all(" USING COVERING INDEX " in step for step in looks), plan
+        assert "SEARCH events USING COVERING INDEX sqlite_autoindex_events_1 (workflow_name=? AND run_id=?)" in looks

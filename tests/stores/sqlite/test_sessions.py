@@ -20,7 +20,7 @@ from eventckpt.stores.sqlite import MIGRATIONS
 from eventckpt.stores.sqlite.tables import RUNS, SESSIONS
 
 from ..chains import STREAM, append_chain
-from .helpers import plain, pragma
+from .helpers import plain, pragma, traced
 
 GOLDEN: Final = Path(__file__).parents[2] / "golden"
 INFO: Final = RunInfo(workflow_name="workflow", run_id="run", seq=1, digest="digest")
@@ -55,13 +55,6 @@ WRITES: Final[dict[str, Use]] = {
 def objects(path: Path) -> dict[str, str]:
     with plain(path) as connection:
         return dict(connection.execute("SELECT name, sql FROM sqlite_master"))
-
-
-def traced(connections: list[sqlite3.Connection]) -> list[str]:
-    asked: list[str] = []
-    for connection in connections:
-        connection.set_trace_callback(asked.append)
-    return asked
 
 
 async def newest(store: SqliteEventStore, stream: StreamId = STREAM, **bounds: Any) -> list[CheckpointEvent]:

@@ -73,7 +73,7 @@ class Planner:
 
     async def _of_workflow(self, workflow_name: str | None) -> AsyncGenerator[StreamId, None]:
         if self._documents is None:
-            async with aclosing(self._store.streams(workflow_name=workflow_name)) as streams:
+            async with aclosing(self._store.streams(workflow_name=workflow_name, emptied=False)) as streams:
                 async for stream in streams:
                     yield stream
             return

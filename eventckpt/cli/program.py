@@ -23,6 +23,7 @@ try:
         manage,
         migrate,
         preflight,
+        retain,
         sessions,
     )
 except ModuleNotFoundError as _gone:
@@ -40,7 +41,7 @@ app: Final = typer.Typer(
     rich_markup_mode=None,
 )
 _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight)
-_ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
+_ACT: Final = (answer, annotate, manage, migrate, retain, archive, import_storage, backup)
 for _module in (*_ASK, *_ACT):
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 

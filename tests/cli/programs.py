@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
 import typer
@@ -31,6 +32,9 @@ def change_the_state(draft: Draft) -> None:
     draft.fields["state"]["migrated"] = True
 
 
+POLICY = str(Path(__file__).with_name("retention.toml"))
+"""Rules under which the last checkpoint of `order-1` stays."""
+
 LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["runs"]),
     ("eventckpt", ["runs", "--count"]),
@@ -55,6 +59,7 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["migrate", "order-1", "--with", f"{__name__}:change_the_state", "--allow", ORDER]),
     ("eventckpt", ["export", "--all"]),
     ("eventckpt", ["prune", "--all", "--keep", "1"]),
+    ("eventckpt", ["retain", "--policy", POLICY]),
     ("eventckpt", ["sessions"]),
     ("eventckpt", ["runs", "--turns"]),
     ("eventckpt", ["verify", "--all", "--turns", "--decode"]),
@@ -78,6 +83,7 @@ CHANGING: list[tuple[str, list[str]]] = [
         "eventckpt",
         ["migrate", "order-1", "--with", f"{__name__}:change_the_state", "--allow", ORDER, "--execute"],
     ),
+    ("eventckpt", ["retain", "--policy", POLICY, "--execute"]),
     ("eventckpt", ["doctor", "--write"]),
     ("eventckpt", ["prune", "--all", "--keep", "1", "--turns", "--execute", "--yes"]),
     ("eventckpt", ["doctor", "--turns", "--write"]),

@@ -31,7 +31,7 @@ from eventckpt.stores.documents import DocumentStore
 from .lock import Lock, LockLostError, LockState
 from .options import RELEASING, ProcessorOptions
 from .retry import Retry, named
-from .tasks import Loop, Troubles, cancelled, first
+from .tasks import Loop, Troubles, cancelled, first, to_its_end
 
 __all__ = ["RetentionPasses", "RetentionView"]
 
@@ -224,7 +224,7 @@ class RetentionPasses:
             if self._under_way is not None:
                 self._done.include(self._under_way)
                 self._under_way = None
-            await first(self._turn.give_back(outcome), self._clock.sleep(RELEASING))
+            await to_its_end(first(self._turn.give_back(outcome), self._clock.sleep(RELEASING)))
             self._reckon()
 
     async def _pass(self) -> None:

@@ -70,9 +70,7 @@ def left_of(kind: Kind, policy: dict[str, Any]) -> int:
     return min(kind.checkpoints, policy.get("keep", kind.checkpoints))
 
 
-async def make(
-    storage: EventCheckpointStorage, kinds: list[Kind], calendar: Calendar, claims: AsyncExitStack
-) -> None:
+async def make(storage: EventCheckpointStorage, kinds: list[Kind], calendar: Calendar, claims: AsyncExitStack) -> None:
     today = calendar.now
     for kind in kinds:
         calendar.now = today - kind.days * DAY
@@ -120,9 +118,7 @@ async def test_what_a_pass_leaves_is_what_the_policy_says(
     assert (again.total.removed, again.total.pruned, again.total.events) == (0, 0, 0)
 
 
-async def test_what_is_left_alone_says_why(
-    engine: Engine, calendar: Calendar, claims: AsyncExitStack
-) -> None:
+async def test_what_is_left_alone_says_why(engine: Engine, calendar: Calendar, claims: AsyncExitStack) -> None:
     store = audited(engine)
     storage = EventCheckpointStorage(store)
     await save(storage, "held", "done", hold=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Lru"]
@@ -63,6 +63,10 @@ class Lru(Generic[_K, _V]):
         self._weight += weight
         if is_guest and not stays:
             self._entries.move_to_end(key, last=False)
+
+    def __iter__(self) -> Iterator[_K]:
+        """The keys as they are now, that of what goes first in front."""
+        return iter(list(self._entries))
 
     def pop(self, key: _K) -> _V | None:
         value = self._entries.pop(key, None)

@@ -16,13 +16,13 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from ..chain import is_newer
 from ..errors import StreamConflict
-from ..events import MAX_SEQ, Annotation, CheckpointEvent, Pruned, RunInfo, StreamId
+from ..events import Annotation, CheckpointEvent, Pruned, RunInfo, StreamId
 from ..moments import moment_of
 from ..removals import Removals
 from ..runs import ENDED, carried, counted, fold, live
 from ..storage.compose import removal_after
+from ..storage.removing import damage_in
 from ..stores import AuditStore
 from .kinds import RUNS
 from .rests import turn_of
@@ -62,8 +62,9 @@ def plan_for(
     """What may go of a run, or of a session.
 
     Stays: the last `keep` live checkpoints, those that a migration made, so that it is known not to be due again, every
-    base that one of them needs, every tombstone whose checkpoint still has an event that stays, and what was recorded
-    at `before` or later. Of a session besides: the first event of a branch or a fork, which says what it rests on, all
+    base that one of them needs, every tombstone whose checkpoint still has an event that stays, the record of a removal
+    of the run as a whole, so that whoever remembers it from before meets a conflict, and what was recorded at `before`
+    or later. Of a session besides: the first event of a branch or a fork, which says what it rests on, all
     that others rest on, each clear, and the whole of a turn of which a part stays. Goes in any case, also from a run
     that is otherwise left alone: what an earlier prune has recorded as removed and did not come to remove.
 
@@ -79,7 +80,7 @@ def plan_for(
         rests: the last seq that branches and forks of a session rest on.
     """
     counting = counted(headers)
-    if damage := _damage(headers):
+    if damage := damage_in(headers):
         return _plan(headers, [], refused=damage)
     left = _left(headers, counting)
     info = fold(headers)
@@ -126,16 +127,6 @@ def _plan(headers: Sequence[CheckpointEvent], gone: Sequence[CheckpointEvent], *
     return Plan(headers[0].stream, seqs, size, len(headers) - len(seqs), headers[-1].seq, refused)
 
 
-def _damage(headers: Sequence[CheckpointEvent]) -> str:
-    if headers[-1].seq >= MAX_SEQ:
-        return "no event can follow its last one; see verify"
-    if any(is_newer(header) for header in headers):
-        return "a newer version of eventckpt wrote in it, and knows what its events need: prune it with that"
-    if any(moment_of(header.recorded_at) is None for header in headers):
-        return "a header is damaged; see verify"
-    return ""
-
-
 def _refusal(info: RunInfo | None, *, only_finished: bool, force: bool) -> str:
     """Why a run is to be left alone as it stands; empty: it is not."""
     if info is not None and info.pending_requests and info.status != "cancelled" and not force:
@@ -155,7 +146,7 @@ def _left(headers: Sequence[CheckpointEvent], counting: Sequence[CheckpointEvent
 
 def _kept(counting: Sequence[CheckpointEvent], keep: int, before: datetime | None) -> set[int]:
     stays = {header.seq for header in _last(list(live(counting).values()), keep)}
-    stays |= {header.seq for header in counting if header.migration is not None}
+    stays |= {header.seq for header in counting if header.migration is not None or header.closes}
     if before is not None:
         stays |= {header.seq for header in counting if (moment := moment_of(header.recorded_at)) and moment >= before}
     whole = {turn_of(header) for header in counting if header.seq in stays and header.type == "turn"}

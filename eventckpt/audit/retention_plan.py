@@ -10,7 +10,7 @@ from ..events import CheckpointEvent, RunInfo, StreamId
 from ..moments import moment_of
 from ..runs import counted, fold
 from ..storage.claiming import Claims
-from ..storage.removing import closing_record, refusal_of
+from ..storage.removing import closing_record, refusal_of, seen_in
 from ..stores import AuditStore, RunStore
 from ..stores.walks import runs_of
 from .prune import plan_for
@@ -108,10 +108,13 @@ class Planner:
         if len(headers) == 1 or closing_record(headers) is None:
             return None
         rule = self._policy.finishing(headers[-1].workflow_name, turns=self._turns)
-        return None if rule is None else _removing(rule, headers)
+        if rule is None:
+            return None
+        left = seen_in(headers[:-1])
+        return _plan(rule, headers)._replace(does="remove", events=len(left.seqs), size=left.stored_size)
 
     async def _removed(self, rule: RetentionRule, info: RunInfo, headers: list[CheckpointEvent]) -> RetentionPlan:
-        plan = _removing(rule, headers)
+        plan = _plan(rule, headers)
         if (refusal := refusal_of(headers, force=True)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         if await self._rest(info.stream):
@@ -120,7 +123,8 @@ class Planner:
             holder = await self._claims.holder(info.stream)
             if holder is not None:
                 return plan.refuse("claimed", f"is {holder.named()}")
-        return plan
+        seen = seen_in(headers)
+        return plan._replace(does="remove", events=len(seen.seqs), size=seen.stored_size, seen=seen)
 
     async def _pruned(
         self, rule: RetentionRule, keep: int, info: RunInfo, headers: list[CheckpointEvent]
@@ -129,8 +133,8 @@ class Planner:
         if (refusal := refusal_of(headers, force=True)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         prune = plan_for(headers, keep=keep, force=True, rests=await self._rest(info.stream))
-        if not prune.seqs:
-            return plan
+        if not prune.stored_size:
+            return plan  # what would go holds nothing, such as annotations that the record repeats
         return plan._replace(does="prune", events=len(prune.seqs), size=prune.stored_size, prune=prune)
 
     async def _rest(self, stream: StreamId) -> int:
@@ -153,8 +157,3 @@ def _last_written(headers: list[CheckpointEvent]) -> str:
 def _plan(rule: RetentionRule, headers: list[CheckpointEvent]) -> RetentionPlan:
     head = headers[-1]
     return RetentionPlan(rule, head.stream, "keep", head_seq=head.seq, head_digest=head.digest)
-
-
-def _removing(rule: RetentionRule, headers: list[CheckpointEvent]) -> RetentionPlan:
-    size = sum(header.payload.stored_size for header in headers if header.payload)
-    return _plan(rule, headers)._replace(does="remove", events=len(headers), size=size)

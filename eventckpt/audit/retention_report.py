@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from ..events import StreamId
-from ..storage.removing import Why
+from ..storage.removing import Seen, Why
 from .prune import Plan
 from .retention_policy import RetentionRule
 
@@ -39,6 +39,8 @@ class RetentionPlan(NamedTuple):
     """The name of the file that has what was removed."""
     prune: Plan | None = None
     """How a part of it goes."""
+    seen: Seen | None = None
+    """How all of it goes; None: what closes it is there already."""
 
     def refuse(self, refused: Left, why: str) -> RetentionPlan:
         """The same run, left alone."""

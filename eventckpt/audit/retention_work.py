@@ -128,7 +128,7 @@ class RetentionWork:
 
         async def wanted() -> AsyncGenerator[ToRemove, None]:
             for plan in plans:
-                yield ToRemove(plan.stream, plan.head_digest)
+                yield ToRemove(plan.stream, plan.head_digest, plan.seen)
 
         removing = remove_runs(
             self._store,

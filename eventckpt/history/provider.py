@@ -20,7 +20,6 @@ from ..events import MAX_RUN_ID, MAX_SEQ, CheckpointEvent, StreamId, check_run_i
 from ..log import logger_of
 from ..stores import AuditStore
 from . import sessions
-from .branches import streams_of
 from .listing import ids_of
 from .messages import StoredMessage
 from .past import Past, read, read_seen
@@ -225,19 +224,19 @@ class EventHistoryProvider(HistoryProvider):
         )
 
     async def erase(self, session_id: str) -> int:
-        """Remove a session and its branches for good; how many turns were removed. What stays of each stream is a
-        record that something was removed. A session that was forked off loses what it shares.
+        """Remove a session and its branches for good; how many events were removed. What stays of each stream is a
+        record that it was removed, and of all of them one event that tells so. A session that was forked off loses what
+        it shares. What saves next without having read since meets a conflict; see `on_conflict`.
 
         Raises:
             ValueError, TypeError: as for `get_messages`.
-            CheckpointStoreError: the engine failed, or the session was written to meanwhile; do it again.
+            RunNotRemovedError: one of these is on hold, damaged, or written to all the time; do it again then.
+            CheckpointStoreError: the engine failed; do it again.
         """
-        session = self._session(session_id)
-        removed = 0
-        for stream in await streams_of(self._store, session):
-            removed += await sessions.erase(self._store, stream, actor=self.actor)
-            self._saver.forget(stream)
-        return removed
+        removals = await sessions.erase(self._store, self._session(session_id), actor=self.actor)
+        for removal in removals:
+            self._saver.forget(removal.stream)
+        return sum(removal.events for removal in removals)
 
     async def list_sessions(self) -> list[str]:
         """The ids of the sessions of this `source_id` that hold a turn, sorted: without branches, and without what was

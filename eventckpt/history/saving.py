@@ -248,11 +248,14 @@ class Saver:
         """Where a turn goes whose place is taken by others."""
         if place.forked_from is None and standing.follows():
             return Place.behind(await self._head(standing, ()))
+        was_erased = place.forked_from is None and _was_erased(conflict, standing)
+        if was_erased and self._on_conflict == "branch":
+            return await self._branch(session, Place.behind(Head(session)), payload)
         cleared = next((event for event in conflict if event.type == "tombstone" and event.cleared is not None), None)
         if cleared is not None and place.forked_from is None:  # nothing is left that the lineage has seen
             self._memory.forget(place.stream)
             return Place.behind(Head.of(cleared))
-        goes_behind = all(event.type == "tombstone" for event in conflict)
+        goes_behind = not was_erased and all(event.type == "tombstone" for event in conflict)
         # Of a turn that is under way two may go on, each from its copy of one state.
         goes_behind |= standing.appends and not any(_continues(event, standing.turn) for event in conflict)
         if place.forked_from is None and (goes_behind or self._on_conflict == "append"):
@@ -262,7 +265,8 @@ class Saver:
         if self._on_conflict == "raise":
             head = conflict[0].header() if conflict else None
             raise SessionConflictError(
-                f"Session {session.run_id!r} (source {session.workflow_name!r}) was continued by another writer: seq "
+                f"Session {session.run_id!r} (source {session.workflow_name!r}) was "
+                f"{'erased' if was_erased else 'continued by another writer'}: seq "
                 f"{place.seq} is taken, its head is seq {head.seq if head else 0}; the turn was not saved. Read the "
                 "session again and go on from there, or use on_conflict='branch' or 'append'.",
                 stream=place.stream,
@@ -289,6 +293,12 @@ class Saver:
 def _same(conflict: Sequence[CheckpointEvent], payload: Payload) -> CheckpointEvent | None:
     """The event among these that holds the same turn: it was saved before."""
     return next((each for each in conflict if each.payload and each.payload.raw_sha256 == payload.raw_sha256), None)
+
+
+def _was_erased(conflict: Sequence[CheckpointEvent], standing: Standing) -> bool:
+    """Whether what a lineage has seen was removed as a whole since."""
+    seen = 0 if standing.appends or standing.seq is None else standing.seq
+    return seen > 0 and any(event.closes and event.seq > seen for event in conflict)
 
 
 def _continues(event: CheckpointEvent, turn: str | None) -> bool:

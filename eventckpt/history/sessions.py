@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
 from typing import Final
 
 from ..codec import CheckpointCodec
 from ..errors import CheckpointStoreError, RunNotFoundError, SessionConflictError, StreamConflict
-from ..events import CheckpointEvent, Pruned, StreamId
-from ..removals import Removals
-from ..storage.compose import clearing_after, removal_after
+from ..events import StreamId
+from ..storage.compose import clearing_after
+from ..storage.removing import RunRemoval, each_of, not_removed, remove_runs
 from ..stores import AuditStore, head_of
 from .branches import streams_of
 from .past import read
@@ -71,39 +70,14 @@ async def fork(
         ) from conflict
 
 
-async def erase(store: AuditStore, stream: StreamId, *, actor: str | None) -> int:
-    """Remove what a stream holds, and record that; how many events were removed."""
-    for _ in range(_TRIES):
-        async with aclosing(store.headers(stream)) as listing:
-            headers = [header async for header in listing]
-        if not headers:
-            return 0
-        head, whole = headers[-1], _all_of(headers)
-        is_recorded = Removals([head]).covers(whole.first, head.seq - 1)  # the record of a prune may tell of a part
-        gone = [header for header in headers if not (header is head and is_recorded)]
-        if not gone:
-            return 0
-        try:
-            if not is_recorded:
-                await store.append(removal_after(head, (whole,), actor))
-        except StreamConflict:
-            continue
-        removed = await store.remove(stream, [header.seq for header in gone])
-        await store.remove_orphaned_parts()
-        return removed
-    raise _busy(stream, "erased")
-
-
-def _all_of(headers: list[CheckpointEvent]) -> Pruned:
-    """The whole of a run as one stretch, with what an earlier record says of its beginning."""
-    first = min([headers[0].seq, *[gap.first for header in headers for gap in header.pruned]])
-    before = next((gap for header in headers for gap in header.pruned if gap.first == first), None)
-    return Pruned(
-        first=first,
-        last=headers[-1].seq,
-        previous_digest=headers[0].previous_digest if before is None else before.previous_digest,
-        digest=headers[-1].digest,
-    )
+async def erase(store: AuditStore, session: StreamId, *, actor: str | None) -> list[RunRemoval]:
+    """Remove a session and its branches as a whole; what became of each of its streams."""
+    streams = await streams_of(store, session)
+    removals = [each async for each in remove_runs(store, each_of(streams), actor=actor, force=True)]
+    for removal in removals:
+        if (error := not_removed(removal)) is not None:
+            raise error
+    return removals
 
 
 def _busy(stream: StreamId, what: str) -> CheckpointStoreError:

@@ -103,7 +103,7 @@ async def annotate(
         check: is told each head that it would follow, as far as that is known; what it raises is raised.
 
     Raises:
-        RunNotFoundError: the run has no events; nothing was written.
+        RunNotFoundError: the run has no events, or was removed; nothing was written.
         ValueError: it would have too many tags; nothing was written.
         StoreCorruptError, StoreFormatError: what is in force cannot be read, or nothing can follow the head.
         CheckpointStoreError: the engine failed.
@@ -118,6 +118,8 @@ async def annotate(
         stands = await in_force(store, stream, seen)
         if check is not None:
             check(stands.head)
+        if stands.is_closed:
+            raise _no_run(stream)
         return annotation_after(stream, stands.head, change.of(stands.said), stands.pruned, actor)
 
     event = await append_behind(store, head, after)
@@ -136,6 +138,8 @@ class InForce(NamedTuple):
     """As of which that is so. What repeats it goes right behind this head, or not at all."""
     knows_outcome: bool = True
     """Whether the outcome that was said is in force; otherwise a checkpoint may have ended it since."""
+    is_closed: bool = False
+    """Whether the run was removed as a whole, and nobody has begun it again."""
 
 
 async def in_force(store: EventStore, stream: StreamId, seen: Head) -> InForce:
@@ -160,9 +164,12 @@ async def in_force(store: EventStore, stream: StreamId, seen: Head) -> InForce:
             f"What is said about run {stream.run_id!r} of workflow {stream.workflow_name!r} cannot be read at seq "
             f"{event.seq}: {flaw}. Nothing was written; `eventckpt verify` tells more."
         )
+    is_last = event.seq == head.seq
+    if event.closes and is_last:
+        return InForce(_NOTHING, event.pruned, head, is_closed=True)
     if event.annotation is None and event.is_removal:
         return InForce(carried(fold(await headers_of(store, stream))) or _NOTHING, event.pruned, head)
-    return InForce(event.annotation or _NOTHING, event.pruned, head, knows_outcome=event.seq == head.seq)
+    return InForce(event.annotation or _NOTHING, event.pruned, head, knows_outcome=is_last)
 
 
 def _no_run(stream: StreamId) -> RunNotFoundError:

@@ -6,33 +6,27 @@ runs more than once at a time should use.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
-import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final, Literal, NamedTuple, Self, TypeAlias
-
-from agent_framework import WorkflowCheckpoint
+from typing import Final, Literal, TypeAlias
 
 from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
-from ..closing import close_after
 from ..codec import CheckpointCodec, OnDrift, Upcaster
-from ..errors import ClaimLostError
 from ..events import MAX_RUN_ID, Outcome, StreamId
 from ..log import logger_of
 from ..stores import EventStore
-from ..text import is_name, safe
-from . import telemetry, tracing
 from .annotations import change_of
 from .claiming import LONGEST_CLAIM, MOST_WATCHED, Claims
 from .claims import RunClaim
 from .load import Reader
-from .memory import Bound, Memory
+from .memory import Bound, Head, Memory
 from .payloads import BaseCache, Payloads
+from .protocol import Checkpoints, Core, OnSaveError
 from .recording import done, failed
+from .removing import remove_run, run_called
 from .routed import Resolver, RoutedCheckpointStorage
 from .save import OnConflict, Writer
 from .summary import MAX_NAME, check_answers
@@ -51,159 +45,8 @@ Latest: TypeAlias = Literal["log", "projection"]
 
 DEFAULT_CACHE_BYTES: Final = 64 * 1024 * 1024
 
-OnSaveError: TypeAlias = Callable[[WorkflowCheckpoint, Exception], None]
 
-
-class _Core(NamedTuple):
-    """What a storage and its bound handles share."""
-
-    memory: Memory
-    writer: Writer
-    reader: Reader
-    claims: Claims
-    on_save_error: OnSaveError | None
-
-
-class _Checkpoints:
-    """The `CheckpointStorage` protocol over one run, or, where `_bound` is None, over all runs."""
-
-    workflow_name: str | None = None
-    _bound: Bound | None = None
-    _core: _Core
-
-    async def save(self, checkpoint: WorkflowCheckpoint) -> str:
-        """Append `checkpoint` to its run and return its id. When this returns, it is durable.
-
-        Saving a checkpoint again with the same content changes nothing; with other content it supersedes.
-
-        Raises:
-            CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`; also where the
-                checkpoint could be stored but not loaded again, and where its id is to name its run and is too long
-                for that (255 characters).
-            CheckpointConflictError: another writer has continued the run, or has the claim on it, and `on_conflict` is
-                "raise".
-            ClaimLostError: the claim that is held through this handle was lost.
-            CheckpointStoreError: the engine failed; nothing half-written is left.
-            TypeError: it is no `WorkflowCheckpoint`.
-        """
-        if not isinstance(checkpoint, WorkflowCheckpoint):  # pyright: ignore[reportUnnecessaryIsInstance] - what an application passes
-            raise TypeError(f"save takes a WorkflowCheckpoint, not a {safe(type(checkpoint).__name__)}.")
-        checkpoint_id, workflow_name = checkpoint.checkpoint_id, checkpoint.workflow_name
-        started = time.perf_counter()
-        outcome = "failed"
-        try:
-            with tracing.span("save", workflow_name, self._run_id, checkpoint_id) as span:
-                saved = await self._core.writer.save(checkpoint, self._bound, traceparent=span.traceparent)
-                span.saved(*saved)
-            outcome = saved.outcome
-        except Exception as error:
-            if self._bound is not None:
-                self._bound.refused = error
-            self._report(checkpoint, error)
-            if isinstance(error, ClaimLostError):
-                # The body of the claim is being cancelled. Here it is to end, if this is its task: a graph workflow
-                # goes on after an error of a save, and would begin another step.
-                await asyncio.sleep(0)
-            raise
-        finally:
-            telemetry.saves.add(1, {"outcome": outcome})
-            telemetry.save_duration.record(time.perf_counter() - started, {"outcome": outcome})
-        if self._bound is not None:
-            self._bound.refused = None
-        self._learn(workflow_name)
-        return checkpoint_id
-
-    def check(self, checkpoint: WorkflowCheckpoint) -> None:
-        """Whether a checkpoint could be saved, as far as what it holds goes. Nothing is written.
-
-        Raises:
-            CheckpointTypeNotAllowedError, CheckpointEncodeError: see `CheckpointCodec.encode`.
-        """
-        self._core.writer.check(checkpoint)
-
-    async def load(self, checkpoint_id: str) -> WorkflowCheckpoint:
-        """The checkpoint with this id.
-
-        Raises:
-            CheckpointNotFoundError: no live checkpoint has this id.
-            CheckpointTypeNotAllowedError, CheckpointDecodeError: see `CheckpointCodec.decode`.
-            CheckpointStoreError: the engine failed.
-        """
-        return (await self.load_with_hash(checkpoint_id))[0]
-
-    async def load_with_hash(self, checkpoint_id: str) -> tuple[WorkflowCheckpoint, str]:
-        """What `load` gives and does, and the SHA-256, in hexadecimal, of the bytes that the checkpoint was encoded to.
-
-        As long as nobody saves the checkpoint with other content, the hash is the same in every process. Foundry's host
-        asks for it: of a storage that has none it hashes what it encodes anew, which differs where a state holds a set.
-        """
-        with tracing.span("load", self.workflow_name, self._run_id, checkpoint_id) as span:
-            loaded = await self._core.reader.load(checkpoint_id, self._bound, self.workflow_name)
-            span.loaded(loaded.event)
-        return loaded.checkpoint, loaded.raw_sha256
-
-    async def list_checkpoints(self, *, workflow_name: str) -> list[WorkflowCheckpoint]:
-        """The live checkpoints, in the order of their commits; undecodable ones are left out, with a warning."""
-        return await self._core.reader.checkpoints(self._learn(workflow_name), self._run_id)
-
-    async def list_checkpoint_ids(self, *, workflow_name: str) -> list[str]:
-        """The ids of the live checkpoints, in the order of their commits. Decodes nothing."""
-        return await self._core.reader.live_ids(self._learn(workflow_name), self._run_id)
-
-    async def get_latest(self, *, workflow_name: str) -> WorkflowCheckpoint | None:
-        """The live checkpoint that was committed last; None if there is none.
-
-        Raises:
-            CheckpointTypeNotAllowedError, CheckpointDecodeError: the latest cannot be decoded. An older one is
-                never given in its place.
-            CheckpointStoreError: the engine failed.
-        """
-        with tracing.span("load", self._learn(workflow_name), self._run_id) as span:
-            loaded = await self._core.reader.latest(workflow_name, self._bound)
-            span.loaded(loaded.event if loaded is not None else None)
-        return loaded.checkpoint if loaded is not None else None
-
-    async def delete(self, checkpoint_id: str) -> bool:
-        """Hide the checkpoint from load, lists and latest; True if there was one. The log keeps its event."""
-        located = await self._core.reader.locate(checkpoint_id, self._bound, self.workflow_name)
-        return await self._core.writer.delete(located, self._bound)
-
-    async def close(self) -> None:
-        """Let go of what this storage opened; what was passed in stays open. May be called more than once."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        await close_after(error, self.close)
-
-    def _learn(self, workflow_name: str) -> str:
-        if self._bound is not None and self.workflow_name is None and is_name(workflow_name):
-            self.workflow_name = workflow_name
-        return workflow_name
-
-    @property
-    def _run_id(self) -> str | None:
-        return self._bound.run_id if self._bound is not None else None
-
-    def _report(self, checkpoint: WorkflowCheckpoint, error: Exception) -> None:
-        logger.error(
-            "Checkpoint %s (iteration %s) of workflow %r, %s, was not saved: %s",
-            checkpoint.checkpoint_id,
-            checkpoint.iteration_count,
-            checkpoint.workflow_name,
-            "run by lineage" if self._run_id is None else f"run {self._run_id!r}",
-            error,
-        )
-        if self._core.on_save_error is None:
-            return
-        try:
-            self._core.on_save_error(checkpoint, error)
-        except Exception:
-            logger.exception("on_save_error failed; the error it was told of is raised all the same")
-
-
-class RunCheckpointStorage(_Checkpoints):
+class RunCheckpointStorage(Checkpoints):
     """One run of an `EventCheckpointStorage`, as its own `CheckpointStorage`. Made by `for_run`, for one execution.
 
     Saves go to this run; `get_latest` and the lists see this run only. `load` and `delete` look in this run first
@@ -215,7 +58,7 @@ class RunCheckpointStorage(_Checkpoints):
 
     def __init__(
         self,
-        core: _Core,
+        core: Core,
         run_id: str,
         workflow_name: str | None,
         *,
@@ -264,13 +107,26 @@ class RunCheckpointStorage(_Checkpoints):
             CheckpointStoreError: the engine failed, or what is in force cannot be read.
         """
         change = change_of(outcome, reason, tags, hold)
-        name = self._known_workflow()
-        if name is None:
-            raise ValueError(
-                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was said about it: "
-                "give for_run its workflow_name."
-            )
+        name = self._stream("said about it").workflow_name
         return (await self._core.writer.annotate(change, self._own.execution(name), self._own)).seq
+
+    async def delete_run(self, *, force: bool = False) -> bool:
+        """Remove the run of this handle, `run_id`, for good; see `EventCheckpointStorage.delete_run`, which raises the
+        same. What is saved through this handle afterwards begins it again.
+
+        Raises:
+            ValueError: which workflow the run is of is not known. Nothing was removed.
+        """
+        stream = self._stream("removed of it")
+        settings.flag("force", force)
+        actor = self._core.writer.actor_of(self._own)
+        removal = await remove_run(self._core.store, stream, actor=actor, force=force, claims=self._core.claims)
+        self._core.memory.forget_run(stream)
+        if removal.record is not None:
+            execution = self._own.execution(stream.workflow_name)
+            execution.saw(Head.of(removal.record), since=execution.version)
+            self._own.was_read(execution)
+        return removal.state == "removed"
 
     @asynccontextmanager
     async def recording(self, *, messages: bool = False) -> AsyncGenerator[None]:
@@ -302,6 +158,16 @@ class RunCheckpointStorage(_Checkpoints):
     def _known_workflow(self) -> str | None:
         return self.workflow_name or self._own.workflow_name
 
+    def _stream(self, what: str) -> StreamId:
+        """The run, for what is to be done now."""
+        name = self._known_workflow()
+        if name is None:
+            raise ValueError(
+                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was {what}: give for_run its "
+                "workflow_name."
+            )
+        return StreamId(name, self.run_id)
+
     def claim(self, *, ttl: float = 60, wait: float = 0) -> RunClaim:
         """The right, for a time, to be the only one who resumes this run: `async with run.claim() as claim:`.
 
@@ -327,17 +193,12 @@ class RunCheckpointStorage(_Checkpoints):
         """
         settings.number("ttl", ttl, most=LONGEST_CLAIM)
         settings.number("wait", wait, most=LONGEST_CLAIM, zero=True)
-        name = self._known_workflow()
-        if name is None:
-            raise ValueError(
-                f"Which workflow run {self.run_id!r} is of is not known yet, and nothing was claimed: "
-                "give for_run its workflow_name."
-            )
+        stream = self._stream("claimed")
         actor = self._core.writer.actor_of(self._own)
         return RunClaim(
             self._core.claims,
             self._own,
-            StreamId(name, self.run_id),
+            stream,
             owner=actor or f"{socket.gethostname()}:{os.getpid()}",
             actor=actor,
             ttl=ttl,
@@ -359,7 +220,7 @@ class RunCheckpointStorage(_Checkpoints):
         self._own.answers = answers
 
 
-class EventCheckpointStorage(_Checkpoints):
+class EventCheckpointStorage(Checkpoints):
     """Checkpoints of Agent Framework workflows as events in `store`.
 
     Implements `agent_framework.CheckpointStorage`. Used directly, each checkpoint joins the run of the checkpoint
@@ -429,7 +290,8 @@ class EventCheckpointStorage(_Checkpoints):
             upcasters=upcasters,
         )
         claims = Claims(store, self.clock, watched=self.watched_claims)
-        self._core = _Core(
+        self._core = Core(
+            store=store,
             memory=memory,
             writer=Writer(store, codec, memory, payloads, claims, on_conflict=on_conflict, actor=actor),
             reader=Reader(store, codec, memory, payloads, store.run_store() if latest == "projection" else None),
@@ -469,6 +331,31 @@ class EventCheckpointStorage(_Checkpoints):
         if actor is not None:
             settings.text("actor", actor)
         return RunCheckpointStorage(self._core, run_id, workflow_name, confined=confined, actor=actor)
+
+    async def delete_run(self, run_id: str, *, workflow_name: str | None = None, force: bool = False) -> bool:
+        """Remove a run as a whole, for good; whether there was anything to remove. docs/semantics.md says what stays.
+
+        Whoever has seen the run meets a conflict at the next save. Who has not, or reads again, may use its id again.
+
+        Args:
+            run_id: its whole id.
+            workflow_name: the run's workflow; None: the only one that has a run of this id.
+            force: also remove a run that is running, waiting or open.
+
+        Raises:
+            RunNotRemovedError: it is on hold, has not ended, is damaged, or is written to all the time.
+            RunClaimedError: somebody has the claim on it.
+            AmbiguousNameError: several workflows have such a run.
+            CheckpointStoreError: the engine failed, or cannot remove events. Do it again.
+            TypeError, ValueError: an argument is not of this kind.
+        """
+        settings.text("The run id", run_id, longest=MAX_RUN_ID)
+        if workflow_name is None:
+            stream = await run_called(self._store, run_id)
+        else:
+            stream = StreamId(settings.text("workflow_name", workflow_name), run_id)
+        handle = None if stream is None else self.for_run(run_id, workflow_name=stream.workflow_name)
+        return handle is not None and await handle.delete_run(force=force)
 
     def for_each(self, resolver: Resolver) -> RoutedCheckpointStorage:
         """One storage for a host that takes one for all its threads: each call goes to the run that `resolver` names.

@@ -142,10 +142,10 @@ class Claims:
         """Where a run ends.
 
         Raises:
-            RunNotFoundError: it has no events.
+            RunNotFoundError: it has no events, or was removed.
         """
         head = await head_of(self._store, stream)
-        if head is None:
+        if head is None or head.closes:
             raise _no_run(stream)
         return Head.of(head)
 
@@ -210,7 +210,7 @@ class Claims:
             actor: who takes the claim.
 
         Raises:
-            RunNotFoundError: the run has no events by now.
+            RunNotFoundError: the run has no events by now, or was removed.
             ClaimLostError: it took longer than the claim lasts, or somebody else has it by now.
             CheckpointStoreError: the engine failed.
         """
@@ -224,6 +224,8 @@ class Claims:
                     raise _not_taken(hold, _by(holder))
             is_first = False
             stands = await in_force(self._store, hold.stream, seen)
+            if stands.is_closed:
+                raise _no_run(hold.stream)
             self._check_time(hold)
             return claim_after(hold.stream, stands.head, _carried(stands), stands.pruned, actor)
 

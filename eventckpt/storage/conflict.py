@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ..errors import CheckpointConflictError, StoreCorruptError, StreamConflict
 from ..events import CheckpointEvent, Payload, Pruned
+from ..runs import counted
 from ..stores import EventStore
+from ..stores.walks import counts
 from ..text import safe
 from .memory import Execution, Head, Memory
 from .placement import Place
@@ -46,10 +48,11 @@ class Behind(NamedTuple):
 
 
 class Diverged(NamedTuple):
-    """Another writer has continued the run."""
+    """Another writer has continued the run, or has removed it as a whole."""
 
     claim: int = 0
     """The epoch of the last claim that was in force meanwhile; 0: none was."""
+    was_removed: bool = False
 
 
 Answer: TypeAlias = Repeated | Behind | Diverged
@@ -64,9 +67,12 @@ async def answer_to(
         return Diverged()
     claim = max(header.claim or 0 for header in since)  # the event that took it may be removed
     head = Head.of(since[-1])
+    if place.head.seq > 0 and any(header.closes for header in since):  # who has seen nothing of it may begin it again
+        return Diverged(claim, was_removed=True)
     behind = Behind(
         head._replace(claim=max(claim, head.claim)), tuple(removed for header in since for removed in header.pruned)
     )
+    since = counted(since)
 
     def is_own(header: CheckpointEvent) -> bool:
         return execution.has_sent(header) or memory.is_in_doubt(header)
@@ -81,28 +87,30 @@ async def answer_to(
     if all(header.type == "tombstone" or header.checkpoint_id in deleted or is_own(header) for header in since):
         return behind
     located = await store.find(event.checkpoint_id, stream=place.stream)  # an old one, that was forgotten
-    if located is not None and event.payload and holds(located.event, event.payload):
+    if located is not None and event.payload and holds(located.event, event.payload) and await counts(store, located):
         return Repeated(located.event)
     return Diverged(claim)
 
 
 async def append_behind(
-    store: EventStore, head: Head, event_after: Callable[[Head], Awaitable[CheckpointEvent]]
+    store: EventStore, head: Head, event_after: Callable[[Head], Awaitable[CheckpointEvent | None]]
 ) -> CheckpointEvent | None:
     """Append a tombstone, which conflicts with nobody: it follows whatever the head is.
 
-    Returns the event, once it is there; None where the whole run was removed in the meantime.
+    Returns the event, once it is there; None where nothing is to be appended by now, or no event of the run is there.
 
     Args:
         store: the engine.
         head: the last event that was seen of the run.
-        event_after: the event that is to follow that; asked again where the run went on meanwhile.
+        event_after: the event that is to follow that, if one is; asked again where the run went on meanwhile.
 
     Raises:
         StoreCorruptError: nothing can follow the head, as the store itself tells it.
     """
     while True:
         event = await event_after(head)
+        if event is None:
+            return None
         try:
             await store.append(event)
         except StreamConflict as conflict:
@@ -136,27 +144,37 @@ def holds(event: CheckpointEvent, payload: Payload) -> bool:
 
 
 def conflict_error(
-    place: Place, head: CheckpointEvent | None, checkpoint_id: str, *, forks: bool, holder: Holder | None = None
+    place: Place,
+    head: CheckpointEvent | None,
+    checkpoint_id: str,
+    *,
+    forks: bool,
+    holder: Holder | None = None,
+    was_removed: bool = False,
 ) -> CheckpointConflictError:
-    """The error of a save that another writer was faster than, or has the claim: it does not fork, or `forks` and finds
-    no name left."""
+    """The error of a save that another writer was faster than, or has the claim, or whose run was removed: it does not
+    fork, or `forks` and finds no name left."""
     stream, seq = place.stream, place.head.seq + 1
     at = f"its head is seq {head.seq}, checkpoint {safe(head.checkpoint_id)}" if head else "its head is unknown"
     why = "and so is every name for a fork of it" if forks else at
     taken = f": seq {seq} is taken, {why}" if holder is None or forks else ""
     advice = "give the checkpoint another id" if forks else "use on_conflict='fork'"
+    go_on = (
+        "Call get_latest, and begin the run again" if was_removed else "Load the newest checkpoint and go on from there"
+    )
     return CheckpointConflictError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place, holder)}{taken}; "
-        f"checkpoint {safe(checkpoint_id)} was not saved. Load the newest checkpoint and go on from there, or "
-        f"{advice}.",
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} {reason(place, holder, was_removed=was_removed)}"
+        f"{taken}; checkpoint {safe(checkpoint_id)} was not saved. {go_on}, or {advice}.",
         stream=stream,
         expected_seq=seq,
         head=head,
     )
 
 
-def reason(place: Place, holder: Holder | None = None) -> str:
+def reason(place: Place, holder: Holder | None = None, *, was_removed: bool = False) -> str:
     """Why a run could not be gone on with."""
+    if was_removed:
+        return "was removed as a whole since this storage read it"
     if holder is not None:
         return f"is {holder.named()}"
     if place.head.seq > 0:

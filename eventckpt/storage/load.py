@@ -30,7 +30,7 @@ from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..runs import AllLive, LiveBackwards, counted, live
 from ..stores import EventStore, FoundEvent, RunStore, head_of
-from ..stores.walks import WALKS, Backwards, headers_of, is_torn, removals_of
+from ..stores.walks import WALKS, Backwards, headers_of, is_covered, is_torn, removals_of
 from ..text import is_name, safe
 from ..threads import off_the_loop
 from . import telemetry
@@ -134,18 +134,23 @@ class Reader:
         located: FoundEvent | None = None
         if bound is not None and workflow_name is not None:
             own = StreamId(workflow_name, bound.run_id)
-            located = await self._store.find(checkpoint_id, stream=own)
+            located = await self._found(checkpoint_id, own)
         if located is None:
-            located = await self._store.find(checkpoint_id)
+            located = await self._found(checkpoint_id)
         if located is not None and bound is not None and own is None:  # only now is the workflow known
             own = StreamId(located.event.workflow_name, bound.run_id)
             if located.event.stream != own:
-                located = await self._store.find(checkpoint_id, stream=own) or located
+                located = await self._found(checkpoint_id, own) or located
         if located is None or located.event.type != "checkpoint":
             return None
         if bound is not None and bound.confined and not await self._came_of(located.event.stream, bound.run_id):
             return None
         return located
+
+    async def _found(self, checkpoint_id: str, stream: StreamId | None = None) -> FoundEvent | None:
+        """The newest event of a checkpoint id that counts, as far as its run's head tells."""
+        located = await self._store.find(checkpoint_id, stream=stream)
+        return None if located is not None and is_covered(located) else located
 
     async def _came_of(self, stream: StreamId, run_id: str) -> bool:
         """Whether a run is another one, or what conflicts have made of that: forks, each under the name of the run

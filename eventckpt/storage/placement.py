@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from ..errors import CheckpointEncodeError
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
 from ..stores import EventStore, FoundEvent, head_of
+from ..stores.walks import is_covered
 from ..text import described
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 
@@ -176,7 +177,8 @@ class Placement:
         if known is not None:
             return known
         for stream in reversed(execution.streams):
-            if (located := await self._store.find(parent_id, stream=stream)) is not None:
+            located = await self._store.find(parent_id, stream=stream)
+            if located is not None and not is_covered(located):
                 return self._noted(located)
         located = await self._located(draft.workflow_name, parent_id)
         return self._noted(located) if located is not None else None
@@ -185,9 +187,9 @@ class Placement:
         """Where a checkpoint lies: in a run of this workflow or, if there is none, of another. An id alone places
         nothing."""
         located = await self._store.find(checkpoint_id)
-        if located is None or located.event.workflow_name == workflow_name:
-            return located
-        return await self._store.find_in(workflow_name, checkpoint_id) or located
+        if located is not None and located.event.workflow_name != workflow_name:
+            located = await self._store.find_in(workflow_name, checkpoint_id) or located
+        return None if located is not None and is_covered(located) else located
 
     def _noted(self, located: FoundEvent) -> Tip:
         tip = Tip.of(located.event, Head.of(located.head))

@@ -23,7 +23,14 @@ from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 from .. import settings
 from ..chain import is_newer
 from ..clock import SYSTEM_CLOCK
-from ..errors import RunClaimedError, RunNotRemovedError, StoreCorruptError, StreamConflict
+from ..errors import (
+    AmbiguousNameError,
+    CheckpointStoreError,
+    RunClaimedError,
+    RunNotRemovedError,
+    StoreCorruptError,
+    StreamConflict,
+)
 from ..events import (
     MAX_REASON,
     MAX_SEQ,
@@ -37,8 +44,9 @@ from ..events import (
 )
 from ..moments import moment_of
 from ..runs import ENDED, counted, fold
-from ..stores import AuditStore, head_of
+from ..stores import AuditStore, EventStore, head_of
 from ..stores.walks import headers_of, in_pages, runs_of
+from ..text import described
 from .claiming import Claims, Holder, claimed
 from .compose import removal_after, removal_of_runs_after
 from .conflict import append_behind
@@ -47,13 +55,17 @@ from .memory import EMPTY, Head
 __all__ = [
     "Refusal",
     "RunRemoval",
+    "Seen",
     "ToRemove",
     "closing_record",
     "damage_in",
     "each_of",
     "not_removed",
     "refusal_of",
+    "remove_run",
     "remove_runs",
+    "run_called",
+    "seen_in",
     "side_by_side",
 ]
 
@@ -67,6 +79,19 @@ _TRIES: Final = 100  # of closing one run that is written to meanwhile
 Why: TypeAlias = Literal["held", "claimed", "unfinished", "damaged", "moved"]
 
 
+class Seen(NamedTuple):
+    """What of a run is to go, as it was when somebody looked."""
+
+    head: CheckpointEvent
+    seqs: tuple[int, ...]
+    stored_size: int
+    """Bytes of payload."""
+    whole: Pruned
+    """All of it as one stretch, with what an earlier record says of its beginning."""
+    says: bool
+    """Whether an event says something about the run."""
+
+
 class ToRemove(NamedTuple):
     """A run that is to be removed."""
 
@@ -74,6 +99,9 @@ class ToRemove(NamedTuple):
     digest: str = ""
     """Of its head, when whoever removes it looked: a run that has another head by then is left alone. Empty: as long as
     it has ended, it is removed whatever came meanwhile."""
+    seen: Seen | None = None
+    """By whoever found with `refusal_of` and the claims that it may go, and gives its `digest`: it is not looked at
+    again."""
 
 
 class Refusal(NamedTuple):
@@ -83,9 +111,14 @@ class Refusal(NamedTuple):
     """held: it is on hold; claimed: a holder who lives has the claim on it; unfinished: it has not ended; damaged: it
     cannot be read whole by this version; moved: it was written to since it was looked at."""
     why: str
-    """The end of a sentence that begins with the run."""
+    """For a line that begins with the run, as those of a prune."""
     holder: Holder | None = None
     """Of one that is claimed."""
+
+    @property
+    def sentence(self) -> str:
+        """Why, as a sentence without its full stop."""
+        return self.why if self.kind == "damaged" else f"it {self.why}"
 
 
 class RunRemoval(NamedTuple):
@@ -98,6 +131,8 @@ class RunRemoval(NamedTuple):
     stored_size: int = 0
     """Bytes of payload that this freed."""
     refusal: Refusal | None = None
+    record: CheckpointEvent | None = None
+    """What closes it, where it was removed, now or before."""
 
 
 class _Look(NamedTuple):
@@ -156,6 +191,54 @@ async def remove_runs(
                     yield removal
 
 
+async def remove_run(
+    store: EventStore, stream: StreamId, *, actor: str | None, force: bool, claims: Claims | None = None
+) -> RunRemoval:
+    """Remove one run; what became of it.
+
+    Args:
+        store: the engine.
+        stream: the run.
+        actor, force, claims: as for `remove_runs`.
+
+    Raises:
+        RunNotRemovedError, RunClaimedError: it was left alone.
+        CheckpointStoreError: the engine failed, or cannot remove events.
+    """
+    runs = remove_runs(_removable(store), each_of([stream]), actor=actor, force=force, claims=claims)
+    [removal] = [each async for each in runs]
+    if (error := not_removed(removal)) is not None:
+        raise error
+    return removal
+
+
+async def run_called(store: EventStore, run_id: str) -> StreamId | None:
+    """The only run with this id, of whichever workflow; None: there is none.
+
+    Raises:
+        AmbiguousNameError: several workflows have one.
+        CheckpointStoreError: the engine failed, or cannot remove events.
+    """
+    async with aclosing(_removable(store).streams(prefix=run_id)) as streams:
+        found = sorted([stream async for stream in streams if stream.run_id == run_id])
+    if len(found) > 1:
+        workflows = [stream.workflow_name for stream in found]
+        raise AmbiguousNameError(
+            f"Run {run_id!r} is one of {len(found)} workflows, such as {described(workflows[0])} and "
+            f"{described(workflows[1])}: give workflow_name. Nothing was removed.",
+            candidates=workflows,
+        )
+    return found[0] if found else None
+
+
+def _removable(store: EventStore) -> AuditStore:
+    if isinstance(store, AuditStore):
+        return store
+    raise CheckpointStoreError(
+        f"{type(store).__name__} cannot remove events, so that no run can be removed from it: it is no AuditStore."
+    )
+
+
 async def each_of(streams: Iterable[StreamId]) -> AsyncGenerator[ToRemove, None]:
     """These runs, for `remove_runs`."""
     for stream in streams:
@@ -170,7 +253,7 @@ def not_removed(removal: RunRemoval) -> RunNotRemovedError | RunClaimedError | N
     if refusal.kind == "claimed":
         return claimed(stream, refusal.holder)
     return RunNotRemovedError(
-        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was not removed: it {refusal.why}.",
+        f"Run {stream.run_id!r} of workflow {stream.workflow_name!r} was not removed: {refusal.sentence}.",
         stream=stream,
         kind=refusal.kind,
     )
@@ -191,11 +274,11 @@ def closing_record(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None
 def damage_in(headers: Sequence[CheckpointEvent]) -> str:
     """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
     if headers[-1].seq >= MAX_SEQ:
-        return "cannot be followed by a record: no event can follow its last one; see verify"
+        return "no event can follow its last one; see verify"
     if any(is_newer(header) for header in headers):
-        return "was written to by a newer version of eventckpt, which knows what its events need: do it with that"
+        return "a newer version of eventckpt wrote in it, and knows what its events need: do it with that"
     if any(moment_of(header.recorded_at) is None for header in headers):
-        return "has a damaged header; see verify"
+        return "a header is damaged; see verify"
     return ""
 
 
@@ -239,8 +322,14 @@ class _Removing:
     async def remove(self, batch: Sequence[ToRemove]) -> list[RunRemoval]:
         """Remove runs of one workflow: all are closed, then it is recorded, then their events go."""
         wanted = {each.stream: each for each in batch}
-        looks = [await self._looked(wanted[stream], headers) async for stream, headers in self._all_of(wanted)]
-        closed = await side_by_side(lambda look: self._closed(wanted[look.stream], look), looks)
+        looks = {each.stream: self._closing(each.seen) for each in batch if each.seen is not None}
+        unseen = [stream for stream in wanted if stream not in looks]
+        async with aclosing(self._all_of(unseen)) as found:
+            async for stream, headers in found:
+                looks[stream] = await self._looked(wanted[stream], headers)
+        closed = await side_by_side(
+            lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
+        )
         going = [look for look in closed if look.record is not None and look.seqs]
         if going:
             await self._record(going)
@@ -267,7 +356,8 @@ class _Removing:
         record = closing_record(headers)
         if record is not None:
             counts = frozenset(header.seq for header in counted(headers)) | {head.seq}
-            return _look(stream, record, [header for header in headers if header.seq not in counts], is_closed=True)
+            going = [header for header in headers if header.seq not in counts]
+            return _Look(stream, record, True, tuple(header.seq for header in going), _size(going))
         if wanted.digest not in ("", head.digest):
             return _Look(stream, refusal=_moved(head))
         refusal = refusal_of(headers, force=self._force)
@@ -275,8 +365,12 @@ class _Removing:
             refusal = Refusal("claimed", f"is {holder.named()}", holder)
         if refusal is not None:
             return _Look(stream, refusal=refusal)
-        record = removal_after(head, (_whole(headers),), self._actor, stays=_NOTHING, closes=True)
-        return _look(stream, record, headers)
+        return self._closing(seen_in(headers))
+
+    def _closing(self, seen: Seen) -> _Look:
+        stays = _NOTHING if seen.says else None
+        record = removal_after(seen.head, (seen.whole,), self._actor, stays=stays, closes=True)
+        return _Look(seen.head.stream, record, seqs=seen.seqs, stored_size=seen.stored_size)
 
     async def _closed(self, wanted: ToRemove, look: _Look) -> _Look:
         """The run once it is closed: the first step. Who finds that it was written to meanwhile looks again."""
@@ -313,33 +407,36 @@ class _Removing:
             )
 
 
-def _look(
-    stream: StreamId, record: CheckpointEvent, going: Sequence[CheckpointEvent], *, is_closed: bool = False
-) -> _Look:
-    size = sum(header.payload.stored_size for header in going if header.payload)
-    return _Look(stream, record, is_closed, tuple(header.seq for header in going), size)
-
-
 def _outcome(look: _Look, events: int) -> RunRemoval:
     if look.refusal is not None:
         return RunRemoval(look.stream, "refused", refusal=look.refusal)
     if look.record is None:
         return RunRemoval(look.stream, "missing")
     if not look.seqs:
-        return RunRemoval(look.stream, "removed before")
-    return RunRemoval(look.stream, "removed", events, look.stored_size)
+        return RunRemoval(look.stream, "removed before", record=look.record)
+    return RunRemoval(look.stream, "removed", events, look.stored_size, record=look.record)
 
 
 def _moved(head: CheckpointEvent) -> Refusal:
     return Refusal("moved", f"was written to since it was looked at, and ends with seq {head.seq} now; do it again")
 
 
-def _whole(headers: Sequence[CheckpointEvent]) -> Pruned:
-    """The whole of a run as one stretch, with what an earlier record says of its beginning."""
+def seen_in(headers: Sequence[CheckpointEvent]) -> Seen:
+    """All of a run, to go.
+
+    Args:
+        headers: all of it, in order of seq; at least one.
+    """
     gaps = [gap for header in headers for gap in header.pruned]
     first = min([headers[0].seq, *[gap.first for gap in gaps]])
     before = next((gap.previous_digest for gap in gaps if gap.first == first), headers[0].previous_digest)
-    return Pruned(first=first, last=headers[-1].seq, previous_digest=before, digest=headers[-1].digest)
+    whole = Pruned(first=first, last=headers[-1].seq, previous_digest=before, digest=headers[-1].digest)
+    says = any(header.annotation for header in headers)
+    return Seen(headers[-1], tuple(header.seq for header in headers), _size(headers), whole, says)
+
+
+def _size(headers: Iterable[CheckpointEvent]) -> int:
+    return sum(header.payload.stored_size for header in headers if header.payload)
 
 
 async def side_by_side(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeAlias
 
 from agent_framework import WorkflowCheckpoint
 
+from .. import settings
 from ..text import described
 
 if TYPE_CHECKING:
@@ -88,6 +89,12 @@ class RoutedCheckpointStorage:
     async def delete(self, checkpoint_id: str) -> bool:
         """See `EventCheckpointStorage.delete`; a checkpoint of another run is not found."""
         return await (await self._handle()).delete(checkpoint_id)
+
+    async def delete_run(self, *, workflow_name: str, force: bool = False) -> bool:
+        """See `EventCheckpointStorage.delete_run`."""
+        handle = await self._handle(reads=True)  # which knows of the removal, if its task goes on
+        handle.workflow_name = settings.text("workflow_name", workflow_name)
+        return await handle.delete_run(force=force)
 
     async def _handle(self, *, starts: bool = False, reads: bool = False) -> RunCheckpointStorage:
         """The handle that this task goes on with; a new one where an execution begins, by a start or a read."""

@@ -26,6 +26,7 @@ from ..errors import (
 from ..events import CheckpointEvent, StreamId
 from ..log import logger_of
 from ..stores import EventStore, FoundEvent
+from ..stores.walks import counts
 from ..text import safe
 from ..threads import off_the_loop
 from . import telemetry
@@ -142,7 +143,7 @@ class Writer:
     async def _save(self, save: _Save, place: Place) -> Saved:
         packed = await self._packed(save, place)
         there = await self._present(save, place)
-        if there is not None and holds(there.event, packed.payload):
+        if there is not None and holds(there.event, packed.payload) and await counts(self._store, there):
             self._memory.has_answer(there.event)
             if there.event.seq == place.head.seq + 1:  # an earlier try, or as good as one
                 save.execution.caught_up(there.event.stream, Head.of(there.event))
@@ -168,7 +169,7 @@ class Writer:
                 if isinstance(answer, Diverged):
                     if save.claim is not None and 0 < epoch < answer.claim:
                         raise _lost(save.claim, place, conflict.head) from conflict
-                    return await self._diverged(save, place, packed, conflict)
+                    return await self._diverged(save, place, packed, conflict, was_removed=answer.was_removed)
                 if isinstance(answer, Repeated):
                     self._memory.has_answer(answer.event)
                     save.execution.caught_up(place.stream, Head.of(answer.event))
@@ -251,7 +252,9 @@ class Writer:
         deleted, actor = located.event, self.actor_of(bound)
         epoch = bound.epoch(deleted.stream) if bound is not None else 0
 
-        async def after(head: Head) -> CheckpointEvent:
+        async def after(head: Head) -> CheckpointEvent | None:
+            if head.seq > located.head.seq and not await self._is_there(deleted):
+                return None
             return tombstone_after(deleted, head._replace(claim=max(head.claim, epoch)), actor)
 
         tombstone = await append_behind(self._store, Head.of(located.head), after)
@@ -261,6 +264,11 @@ class Writer:
         for execution in self._affected(tombstone, bound):
             execution.deleted(tombstone)
         return True
+
+    async def _is_there(self, event: CheckpointEvent) -> bool:
+        """Whether the checkpoint in an event counts by now: the run may have been removed, or begun again since."""
+        there = await self._store.find(event.checkpoint_id, stream=event.stream)
+        return there is not None and there.event.type == "checkpoint" and await counts(self._store, there)
 
     async def annotate(
         self, change: Change, execution: Execution, bound: Bound, *, as_holder: bool = False
@@ -303,13 +311,17 @@ class Writer:
             ) from error
         return encoded.raw
 
-    async def _diverged(self, save: _Save, place: Place, packed: Packed, why: StreamConflict | Holder) -> Saved:
-        """Another writer took the run, or has the claim on it: go on in a run of our own, or say so."""
+    async def _diverged(
+        self, save: _Save, place: Place, packed: Packed, why: StreamConflict | Holder, *, was_removed: bool = False
+    ) -> Saved:
+        """Another writer took the run, has the claim on it or removed it: go on in a run of our own, or say so."""
         draft = save.draft
         conflict, holder = (why, None) if isinstance(why, StreamConflict) else (None, why)
         head = conflict.head if conflict is not None else None
         if self._on_conflict == "raise":
-            raise conflict_error(place, head, draft.checkpoint_id, forks=False, holder=holder) from conflict
+            raise conflict_error(
+                place, head, draft.checkpoint_id, forks=False, holder=holder, was_removed=was_removed
+            ) from conflict
         began = await self._begun(save.execution)
         if began is not None:  # by a save before this one, which never heard of it
             save.execution.diverted_to(began)
@@ -335,13 +347,13 @@ class Writer:
                 "Run %r of workflow %r %s; checkpoint %s goes on as run %r.",
                 place.stream.run_id,
                 place.stream.workflow_name,
-                reason(place, holder),
+                reason(place, holder, was_removed=was_removed),
                 draft.checkpoint_id,
                 fork.stream.run_id,
             )
             return Saved("forked", event)
         save.execution.began = None
-        raise conflict_error(place, head, draft.checkpoint_id, forks=True, holder=holder)
+        raise conflict_error(place, head, draft.checkpoint_id, forks=True, holder=holder, was_removed=was_removed)
 
     async def _begun(self, execution: Execution) -> CheckpointEvent | None:
         """The first event of a fork that an earlier save of this execution has begun, if it is there."""

@@ -16,14 +16,16 @@ from typing import Final, TypeVar
 from ..event_keys import EventKey
 from ..events import CheckpointEvent, StreamId
 from ..removals import Removals
-from .event_store import EventStore
+from .event_store import EventStore, FoundEvent
 
 __all__ = [
     "RUNS_AT_ONCE",
     "WALKS",
     "Backwards",
+    "counts",
     "headers_of",
     "in_pages",
+    "is_covered",
     "is_torn",
     "removals_of",
     "runs_of",
@@ -135,3 +137,18 @@ async def removals_of(store: EventStore, stream: StreamId) -> Removals:
     if located is None or located.event.pruned or located.event.is_annotation or located.event.is_claim:
         return Removals([located.event] if located is not None else [])
     return Removals([header async for header in store.headers(stream)])
+
+
+def is_covered(located: FoundEvent) -> bool:
+    """Whether what was found is recorded as removed, as far as the head of its run tells: then it counts no more, also
+    while it is still there."""
+    return bool(located.head.pruned) and Removals([located.head]).covers(located.event.seq)
+
+
+async def counts(store: EventStore, located: FoundEvent) -> bool:
+    """Whether what was found counts, by whatever is recorded of its run. Where it is the last event of its run, or a
+    record is, that costs no request."""
+    seq, head = located.event.seq, located.head
+    if seq >= head.seq or head.pruned:
+        return not is_covered(located)
+    return not (await removals_of(store, head.stream)).covers(seq)

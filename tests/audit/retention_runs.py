@@ -60,7 +60,7 @@ async def save(
     run = storage.for_run(run_id, workflow_name=workflow)
     previous = await run.get_latest(workflow_name=workflow)
     for _ in range(checkpoints):
-        state = {"noise": os.urandom(4_000), **({} if status == "open" else GRAPH)}
+        state = {"noise": os.urandom(70_000), **({} if status == "open" else GRAPH)}
         previous = checkpoint(
             previous,
             workflow_name=workflow,

@@ -48,7 +48,8 @@ class Kind(NamedTuple):
 
 
 KINDS = [Kind(*each) for each in itertools.product(STATUSES, (-1, 0, 29, 30), (False, True), (False, True), (1, 3))]
-SOME = [kind for number, kind in enumerate(KINDS) if number % 7 == 0 or kind.days == 30]
+SOME = KINDS[::5]
+"""Five is prime to the number of each of the differences, so that each comes with each other."""
 
 POLICIES: dict[str, dict[str, Any]] = {
     "old ones go": {"remove_after": 30 * DAY},
@@ -91,29 +92,27 @@ async def claims() -> AsyncGenerator[AsyncExitStack, None]:
 async def test_what_a_pass_leaves_is_what_the_policy_says(
     engine: Engine, calendar: Calendar, claims: AsyncExitStack, policy: dict[str, Any]
 ) -> None:
-    kinds = SOME
     store = audited(engine)
     storage = EventCheckpointStorage(store)
-    await make(storage, kinds, calendar, claims)
-    before = await made(store, WORKFLOW, [kind.name for kind in kinds])
-    assert {name: len(ids) for name, ids in before.items()} == {kind.name: kind.checkpoints for kind in kinds}
+    await make(storage, SOME, calendar, claims)
+    before = await made(store, WORKFLOW, [kind.name for kind in SOME])
+    assert {name: len(ids) for name, ids in before.items()} == {kind.name: kind.checkpoints for kind in SOME}
     retention = Retention(store, RetentionPolicy([RetentionRule(name="r", workflow="*", **policy)]), clock=calendar)
     planned = RetentionReport()
     plans = {plan.stream.run_id: plan async for plan in retention.plan(report=planned)}
     report = await retention.carry_out()
-    left = {kind.name: left_of(kind, policy) for kind in kinds}
+    left = {kind.name: left_of(kind, policy) for kind in SOME}
     after = await made(store, WORKFLOW, list(before))
     assert after == {name: ids[-left[name] :] for name, ids in before.items() if left[name]}
     assert {info.run_id async for info in CheckpointAudit(store).runs()} == set(after)
     assert all([verdict.ok async for verdict in CheckpointAudit(store).verify_all(decode=True)])
     whole = report.total
-    assert report.looked_at == len(kinds)
+    assert report.looked_at == len(SOME)
     assert whole.runs == len(plans) == whole.kept + whole.pruned + whole.removed + sum(whole.refused.values())
     assert whole.removed == sum(not count for count in left.values())
-    assert whole.pruned == sum(0 < left[kind.name] < kind.checkpoints for kind in kinds)
+    assert whole.pruned == sum(0 < left[kind.name] < kind.checkpoints for kind in SOME)
     assert (whole.events > 0, whole.bytes > 0, report.seconds > 0) == (True, True, True)
-    assert msgspec.structs.replace(planned.total, events=0) == msgspec.structs.replace(whole, events=0)
-    assert planned.total.events == whole.events
+    assert planned.total == whole
     again = await retention.carry_out()
     assert (again.total.removed, again.total.pruned, again.total.events) == (0, 0, 0)
 

@@ -19,7 +19,7 @@ from eventckpt import CheckpointAudit
 from eventckpt.audit import RetentionPolicy, RetentionRule
 from eventckpt.clock import Clock
 from eventckpt.errors import StoreReadOnlyError, StoreUnavailableError
-from eventckpt.stores import AuditStore
+from eventckpt.stores import AuditStore, Space
 from projections import ProcessorOptions, open_engine
 from projections.projector import Projector
 from projections.retention import RetentionPasses
@@ -28,6 +28,7 @@ from projections.worker.metrics import registry
 
 from .commands import ended, invoked, running
 from .driven_clock import DrivenClock
+from .promql import documented_metrics
 from .rig import WORKFLOW, Rig
 from .test_watching import HOSTILE
 
@@ -427,10 +428,8 @@ async def test_what_is_projected_goes_on_whatever_becomes_of_retention(sqlite_ri
 # What a worker shows of it
 
 
-FIGURES = {
-    "passes_total", "failures_total", "working", "seconds", "late_seconds", "success_timestamp_seconds", "runs_total",
-    "refused_total", "events_total", "bytes_total", "archives_total",
-}  # fmt: skip
+PAGE = (Path(__file__).parents[2] / "docs/projector.md").read_text(encoding="utf-8")
+FIGURES = {name for name in documented_metrics(PAGE) if name.startswith("eventckpt_projector_retention_")}
 
 
 async def test_every_metric_of_retention_counts_something(rigged: Rigged, tmp_path: Path) -> None:
@@ -446,9 +445,14 @@ async def test_every_metric_of_retention_counts_something(rigged: Rigged, tmp_pa
         for line in generate_latest(pages).decode().splitlines():
             name, _, value = line.rpartition(" ")
             if name.startswith("eventckpt_projector_retention_") and float(value):
-                shown.add(name.removeprefix("eventckpt_projector_retention_").partition("{")[0])
-        return shown >= FIGURES
+                shown.add(name.partition("{")[0])
+        assert shown <= FIGURES
+        return shown == FIGURES
 
+    async def gives_back() -> Space:
+        return Space(before=3, after=1)
+
+    worker.store.give_back = gives_back
     rigged.begun(worker)
     await rigged.until(lambda: look() or worker.passes.failures == 1)
     folder.mkdir()
@@ -460,6 +464,7 @@ async def test_every_metric_of_retention_counts_something(rigged: Rigged, tmp_pa
     page = generate_latest(pages).decode()
     assert 'eventckpt_projector_retention_runs_total{did="removed",rule="*"} 2.0' in page
     assert 'eventckpt_projector_retention_refused_total{reason="archive",rule="*"} 2.0' in page
+    assert "eventckpt_projector_retention_given_back_bytes_total 2.0" in page
     await worker.stopped()
 
 

@@ -28,6 +28,7 @@ from .threads import in_thread
 if TYPE_CHECKING:
     from azure.core.credentials_async import AsyncTokenCredential
 
+    from .stores.cosmos import Priority
     from .stores.cosmos.other_container import OtherContainer
 
 __all__ = [
@@ -46,9 +47,11 @@ _ENDPOINT: Final = "AZURE_COSMOS_ENDPOINT"
 _DATABASE: Final = "AZURE_COSMOS_DATABASE_NAME"
 _CONTAINER: Final = "AZURE_COSMOS_CONTAINER_NAME"
 _KEY: Final = "AZURE_COSMOS_KEY"
+_PRIORITY: Final = "AZURE_COSMOS_PRIORITY"
+_BUCKET: Final = "AZURE_COSMOS_THROUGHPUT_BUCKET"
 
-ENVIRONMENT: Final = (_STORE, _ENDPOINT, _DATABASE, _CONTAINER, _KEY)
-"""The environment variables that say where a store is, for every program."""
+ENVIRONMENT: Final = (_STORE, _ENDPOINT, _DATABASE, _CONTAINER, _KEY, _PRIORITY, _BUCKET)
+"""The environment variables that say where a store is, and how it is asked, for every program."""
 
 _SCHEMES: Final = ("http://", "https://")
 _APP: Final = "An application's code is named as module:callable, such as my_app.workflows:build"
@@ -112,6 +115,7 @@ async def open_store(
     read_only: bool = False,
     must_exist: bool = False,
     patience: float = 30.0,
+    priority: Priority | None = None,
     environ: Mapping[str, str] = os.environ,
 ) -> AsyncGenerator[AuditStore, None]:
     """The store at a place, open until the block ends, and with it whatever was opened for it.
@@ -124,6 +128,8 @@ async def open_store(
             that of sessions among them.
         patience: seconds that an operation waits for other processes' writes to a file (`busy_timeout` of
             `SqliteEventStore`), or for the service (`timeout` of `CosmosEventStore`), before it is an error.
+        priority: of the requests to an account, where `AZURE_COSMOS_PRIORITY` says no other: "Low" for programs that
+            may wait while workflows save. `AZURE_COSMOS_THROUGHPUT_BUCKET` says which bucket they draw on.
         environ: the environment. Only `DefaultAzureCredential` looks at the process's own.
 
     Raises:
@@ -136,10 +142,8 @@ async def open_store(
     """
     place = locate(where, environ=environ)
     if isinstance(place, str):
-        async with (
-            _credential(environ) as credential,
-            _cosmos(place, credential, environ, read_only=read_only, must_exist=must_exist, patience=patience) as store,
-        ):
+        how = {"read_only": read_only, "must_exist": must_exist, "timeout": patience}
+        async with _credential(environ) as credential, _cosmos(place, credential, environ, priority, how) as store:
             yield store
         return
     with _settings_named():
@@ -179,7 +183,11 @@ async def open_other_container(
         from .stores.cosmos.other_container import open_other_container as opened_there
     except ModuleNotFoundError as error:
         raise _no_extra(error) from error
-    settings: dict[str, Any] = {"endpoint": given[_ENDPOINT], "database_name": given[_DATABASE]}
+    settings: dict[str, Any] = {
+        "endpoint": given[_ENDPOINT],
+        "database_name": given[_DATABASE],
+        **_share(environ, "Low"),
+    }
     async with _credential(environ) as credential, AsyncExitStack() as resources:
         opened = opened_there(**settings, container_name=container_name, credential=credential)
         with _settings_named():
@@ -267,10 +275,8 @@ async def _cosmos(
     endpoint: str,
     credential: str | AsyncTokenCredential,
     environ: Mapping[str, str],
-    *,
-    read_only: bool,
-    must_exist: bool,
-    patience: float,
+    priority: Priority | None,
+    how: Mapping[str, Any],
 ) -> AsyncGenerator[AuditStore, None]:
     try:
         from .stores.cosmos import CosmosEventStore
@@ -284,11 +290,21 @@ async def _cosmos(
         "database_name": database,
         "container_name": container,
         "credential": credential,
+        **_share(environ, priority),
+        **how,
     }
     with _settings_named():
-        made = CosmosEventStore(**settings, timeout=patience, read_only=read_only, must_exist=must_exist)
+        made = CosmosEventStore(**settings)
     async with made as store:
         yield store
+
+
+def _share(environ: Mapping[str, str], priority: Priority | None) -> dict[str, Any]:
+    """How the requests share what an account serves, with those of others."""
+    from .stores.cosmos.connection import share
+
+    with _settings_named():
+        return share(environ.get(_PRIORITY) or priority, environ.get(_BUCKET))
 
 
 @contextmanager

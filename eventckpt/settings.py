@@ -111,17 +111,18 @@ def text_by_name(name: str, value: object) -> dict[str, str]:
     return cast("dict[str, str]", items)
 
 
-def whole_number(name: str, value: object, *, least: int) -> None:
+def whole_number(name: str, value: object, *, least: int, most: int | None = None) -> None:
     """An int, which True is not.
 
     Raises:
         TypeError: it is none.
-        ValueError: it is less than `least`.
+        ValueError: it is less than `least`, or more than `most`.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise TypeError(f"{name} is a whole number, not {described(value)}.")
-    if value < least:
-        raise ValueError(f"{name} is at least {least}, not {described(value)}.")
+    if value < least or (most is not None and value > most):
+        upto = "" if most is None else f", and at most {most}"
+        raise ValueError(f"{name} is at least {least}{upto}, not {described(value)}.")
 
 
 def number(name: str, value: object, *, most: float = math.inf, zero: bool = False) -> None:

@@ -20,9 +20,9 @@ from eventckpt.text import safe
 
 from .engines import Engine
 from .leases import LeaseStore
-from .lock import RebuildRunningError
 from .processor import ChangeFeedProcessor
 from .rebuild_check import is_of
+from .rebuild_lock import RebuildRunningError
 from .retry import Retry
 from .tasks import Loop
 

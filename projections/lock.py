@@ -1,4 +1,4 @@
-"""One rebuild at a time: a lock that lies beside the leases, and what a rebuild has to know of those before it.
+"""The right to be the only one at something, for as long as it is renewed: a document that lies beside the leases.
 
 Whoever has it renews it while it works. Whoever wants it judges the owner dead when nobody wrote the lock for a full
 term by its own monotonic clock, as with leases. The owner counts from before its last write was sent, and stops
@@ -7,8 +7,8 @@ earlier.
 
 from __future__ import annotations
 
-import re
-from typing import Any, Final, cast
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Final, Generic, TypeVar, cast
 
 import msgspec
 
@@ -21,172 +21,169 @@ from eventckpt.text import safe
 from .retry import raise_if_lasting
 from .tasks import first
 
-__all__ = ["RebuildLock", "RebuildLostError", "RebuildRunningError"]
+__all__ = ["Lock", "LockLostError", "LockState"]
 
 logger: Final = logger_of("eventckpt.projections")
 
-_KEPT: Final = "Rebuild"
 _RENEWALS: Final = 6
 """Renewals within one term: so a living owner is noticed in a sixth of the time that a dead one takes."""
-_LOOK: Final = 0.5
-"""Seconds between two looks at somebody else's lock."""
-_NAMES: Final = 16
-"""Projections that are remembered as left to be cleared."""
-_NUMBERS: Final = 10**9 - 1
-"""Less than this is a number that a rebuild can count on from."""
-_OURS: Final = re.compile(r"latest(?:-[0-9]{1,9})?")
-"""The names that rebuilds give."""
 
 
-class RebuildRunningError(CheckpointStoreError):
-    """Another process rebuilds the projection; one at a time does."""
+class LockLostError(CheckpointStoreError):
+    """A lock could not be kept, and its owner may not be the only one any more."""
 
 
-class RebuildLostError(CheckpointStoreError):
-    """A rebuild could not keep its lock, and may not be the only one any more. It put nothing in use."""
-
-
-class _State(msgspec.Struct, frozen=True, kw_only=True):
-    """What the lock's document says."""
+class LockState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a lock's document says."""
 
     owner: str | None = None
     since: str = ""
     beat: int = 0
     """Grows with each write."""
-    number: int = 0
-    """Of the last projection that was begun. Nobody gives it to another one as long as somebody may still fill it."""
-    begun: tuple[str, ...] = ()
-    """Projections that were begun and not cleared since; one of them may be in use."""
 
 
-class RebuildLock:
-    """The right to rebuild.
+StateT = TypeVar("StateT", bound=LockState)
+
+
+class Lock(ABC, Generic[StateT]):
+    """A lock.
 
     Args:
         documents: where the leases are.
         name: the id of its document.
         owner: who wants it; for others to read.
+        state: what its document says where there is none.
         term: seconds without a write after which an owner counts as dead. The same for all.
         margin: how many seconds before that its owner stops.
         clock: where the time comes from.
     """
 
+    KEPT: ClassVar[str]
+    """The name of what the document says."""
+    WHAT: ClassVar[str]
+    """What it is the right to, for the log."""
+
     def __init__(
-        self, documents: DocumentStore, name: str, owner: str, *, term: float, margin: float, clock: Clock
+        self,
+        documents: DocumentStore,
+        name: str,
+        owner: str,
+        *,
+        state: StateT,
+        term: float,
+        margin: float,
+        clock: Clock,
     ) -> None:
+        self.state: StateT = state
+        """As it was read or written last."""
+        self.term: float = term
+        self._nothing = state
         self._documents = documents
         self._name = name
         self._owner = owner
-        self._term = term
         self._margin = margin
         self._clock = clock
-        self._state = _State()
-        self._begins = False
-        self._etag = ""
+        self._etag: str | None = None
+        self._seen, self._since = "", 0.0
+        self._is_dead = self._is_alive = False
         self._written_at = 0.0
 
-    @property
-    def number(self) -> int:
-        """Of the last projection that a rebuild began."""
-        return self._state.number
+    async def look(self) -> None:
+        """Read what the document says, and judge its owner."""
+        asked = self._clock.monotonic()
+        found = await self._documents.read(self._name)
+        self.state = self._read(found)
+        self._etag = str(found["_etag"]) if found else None
+        seen = self._etag or "" if self.state.owner is not None else ""
+        self._is_dead = bool(seen) and seen == self._seen and asked - self._since >= self.term
+        self._is_alive = bool(seen and self._seen) and seen != self._seen
+        if seen != self._seen:
+            self._seen, self._since = seen, self._clock.monotonic()
 
     @property
-    def begun(self) -> tuple[str, ...]:
-        """The projections that were begun and not cleared since; one of them may be in use."""
-        return self._state.begun
+    def is_free(self) -> bool:
+        """Whether nobody has it, by the last look, or somebody who does not write it any more."""
+        return self.state.owner is None or self._is_dead
 
-    async def acquire(self) -> None:
-        """Get the lock; from an owner that does not write it any more, after a term.
+    @property
+    def is_alive(self) -> bool:
+        """Whether its owner wrote it between the last two looks."""
+        return self._is_alive
 
-        Raises:
-            RebuildRunningError: its owner lives.
-        """
-        seen, since = "", 0.0
-        while True:
-            asked = self._clock.monotonic()
-            found = await self._documents.read(self._name)
-            state = _state_of(found)
-            etag = str(found["_etag"]) if found else ""
-            if state.owner is None or (etag == seen and asked - since >= self._term):
-                if state.owner is not None:
-                    logger.warning("The rebuild by %s has stopped; its lock is taken over", safe(state.owner))
-                taken = msgspec.structs.replace(state, owner=self._owner, since=self._clock.timestamp())
-                if await self._write(taken, etag if found else None):
-                    return
-            elif not seen:
-                seen, since = etag, self._clock.monotonic()
-            elif etag != seen:
-                raise RebuildRunningError(
-                    f"{state.owner!r} rebuilds the projection since {state.since!r}. One rebuild at a time does: wait "
-                    f"until it is done. If it is stopped, another one can begin {self._term:g} s later."
-                )
-            await self._clock.sleep(_LOOK)
-
-    async def begins(self, number: int, begun: tuple[str, ...]) -> None:
-        """Note which projection is begun, and which may have to be cleared, this one among them.
-
-        Raises:
-            RebuildLostError: see `check`.
-        """
-        await self._rewrite(msgspec.structs.replace(self._state, number=number, begun=begun[-_NAMES:]))
-        self._begins = True
+    async def take(self) -> bool:
+        """Whether it is ours now; it `is_free`, and somebody else may be faster."""
+        if self.state.owner is not None:
+            logger.warning("%s by %s has stopped; its lock is taken over", self.WHAT, safe(self.state.owner))
+        taken = msgspec.structs.replace(self.state, owner=self._owner, since=self._clock.timestamp())
+        return await self._write(taken, self._etag)
 
     async def renew(self) -> None:
         """Renew the lock until this is cancelled.
 
         Raises:
-            RebuildLostError: see `check`.
+            LockLostError: see `check`.
         """
-        pause = self._term / _RENEWALS
+        pause = self.term / _RENEWALS
         while True:
             await self._clock.sleep(max(0.0, min(pause, self._fence_at - self._clock.monotonic())))
             self.check()
             try:
-                await first(self._rewrite(self._state), self._until_fence())
+                await first(self.rewrite(self.state), self._until_fence())
             except CheckpointStoreError as error:
                 raise_if_lasting(error)
-                if isinstance(error, RebuildLostError):
+                if isinstance(error, LockLostError):
                     raise
-                logger.warning("The lock of the rebuild could not be renewed: %s", error)
+                logger.warning("The lock of %s could not be renewed: %s", _inside(self.WHAT), error)
             self.check()
 
     def check(self) -> None:
-        """Raises `RebuildLostError` if another rebuild may have begun: nothing more may be changed."""
+        """Raises `LockLostError` if another owner may have taken it: nothing more may be changed."""
         if self._clock.monotonic() >= self._fence_at:
             raise self._lost()
 
-    async def release(self, *, done: bool) -> None:
-        """Give it back; if it was lost meanwhile, this does nothing.
-
-        Args:
-            done: what was begun is in use. Else its number is free again: nothing fills it any more.
-        """
-        number = self._state.number - 1 if self._begins and not done else self._state.number
-        state = msgspec.structs.replace(self._state, owner=None, number=number)
+    async def give_back(self, state: StateT) -> None:
+        """Let others have it, and read `state`; if it was lost meanwhile, this does nothing."""
+        what = _inside(self.WHAT)
         try:
-            if not await self._written_as_owner(state):
-                logger.warning("The lock of the rebuild was not released: another process has it")
+            if not await self._written_as_owner(msgspec.structs.replace(state, owner=None)):
+                logger.warning("The lock of %s was not released: another process has it", what)
         except CheckpointStoreError as error:
-            logger.warning("The lock of the rebuild was not released, it will expire: %s", error)
+            logger.warning("The lock of %s was not released, it will expire: %s", what, error)
 
-    async def _rewrite(self, state: _State) -> None:
+    async def rewrite(self, state: StateT) -> None:
+        """Write what its owner has to say.
+
+        Raises:
+            LockLostError: see `check`.
+        """
         self.check()
         if not await self._written_as_owner(state):
             raise self._lost()
 
-    async def _written_as_owner(self, state: _State) -> bool:
+    @abstractmethod
+    def _lost(self) -> LockLostError:
+        """What to tell an owner that may not be the only one any more."""
+
+    def _read(self, document: Document | None) -> StateT:
+        """What a document says; what is none says nothing."""
+        try:
+            return msgspec.convert(cast(Any, document or {}).get(self.KEPT) or {}, type(self._nothing))
+        except msgspec.ValidationError:
+            return self._nothing
+
+    async def _written_as_owner(self, state: StateT) -> bool:
         """Whether it was written over what this owner wrote, also where that was cut off and is there all the same."""
         if await self._write(state, self._etag):
             return True
         found = await self._documents.read(self._name)
-        if found is None or _state_of(found).owner != self._owner:
+        if found is None or self._read(found).owner != self._owner:
             return False
         return await self._write(state, str(found["_etag"]))
 
-    async def _write(self, state: _State, etag: str | None) -> bool:
+    async def _write(self, state: StateT, etag: str | None) -> bool:
         """Whether it was written over the state with this etag; None: over none."""
         state = msgspec.structs.replace(state, beat=state.beat + 1)
-        document: Document = {"id": self._name, _KEPT: msgspec.to_builtins(state)}
+        document: Document = {"id": self._name, self.KEPT: msgspec.to_builtins(state)}
         sent = self._clock.monotonic()
         if etag is None:
             written = await self._documents.create(document)
@@ -194,7 +191,7 @@ class RebuildLock:
             written = await self._documents.replace(document, etag)
         if written is None:
             return False
-        self._state, self._etag, self._written_at = state, str(written["_etag"]), sent
+        self.state, self._etag, self._written_at = state, str(written["_etag"]), sent
         return True
 
     async def _until_fence(self) -> None:
@@ -203,22 +200,9 @@ class RebuildLock:
 
     @property
     def _fence_at(self) -> float:
-        return self._written_at + self._term - self._margin
-
-    def _lost(self) -> RebuildLostError:
-        return RebuildLostError(
-            "The rebuild could not keep its lock, and another one may have begun since. It put nothing in use. Rebuild "
-            "again, if no other process does."
-        )
+        return self._written_at + self.term - self._margin
 
 
-def _state_of(document: Document | None) -> _State:
-    """What a document says; what is none says nothing. It may be anybody's: what was begun will be cleared, and the
-    number makes a name."""
-    try:
-        state = msgspec.convert(cast(Any, document or {}).get(_KEPT) or {}, _State)
-    except msgspec.ValidationError:
-        return _State()
-    number = state.number if 0 <= state.number < _NUMBERS else 0
-    begun = tuple(name for name in state.begun if _OURS.fullmatch(name))[-_NAMES:]
-    return msgspec.structs.replace(state, number=number, begun=begun)
+def _inside(what: str) -> str:
+    """As it stands inside a sentence."""
+    return what[:1].lower() + what[1:]

@@ -21,10 +21,10 @@ from .doubt import Doubts
 from .engines import Engine
 from .latest import LatestProjection
 from .leases import LeaseStore
-from .lock import RebuildLock, RebuildLostError
 from .options import ProcessorOptions
 from .processor import ChangeFeedProcessor
 from .rebuild_check import Wanted
+from .rebuild_lock import RebuildLock, RebuildLostError
 from .retry import Retry, is_outage
 from .status_backfill import status_backfill
 from .tasks import Loop, Trouble, Troubles, cancelled, first

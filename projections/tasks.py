@@ -24,6 +24,7 @@ __all__ = [
     "called",
     "cancelled",
     "first",
+    "to_its_end",
 ]
 
 T = TypeVar("T")
@@ -227,3 +228,17 @@ async def cancelled(*tasks: asyncio.Future[Any]) -> None:
             logger.debug("A task that was ended had failed: %s", named(error))
     if interrupted:
         raise asyncio.CancelledError
+
+
+async def to_its_end(coroutine: Coroutine[Any, Any, T]) -> T:
+    """The result of what is to end by itself, also while the caller is cancelled; then the caller hears of that."""
+    task = asyncio.ensure_future(coroutine)
+    interrupted = False
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            interrupted = True
+    if interrupted:
+        raise asyncio.CancelledError
+    return task.result()

@@ -74,6 +74,7 @@ NAME_ENGINES: Final = (
     "eventckpt/history/sqlite.py",
     "eventckpt/history/sqlite_sessions.py",
     "eventckpt/cli/backup.py",  # backups are copies of a file
+    "eventckpt/cli/space.py",  # a file is written anew
 )
 """Who may name an engine, beside its own folder."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,7 +16,7 @@ from typing import Any, Final
 import pytest
 from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointAudit, SqliteCheckpointStorage, StreamId
+from eventckpt import CheckpointAudit, SqliteCheckpointStorage, SqliteEventStore, StreamId
 from eventckpt.runs import fold
 from projections import LatestProjection, compare, open_engine
 
@@ -57,6 +58,13 @@ def packages() -> Iterator[Path]:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "c.db"
+
+
+@pytest.fixture
+async def ours(path: Path) -> None:
+    """The file, made by this version before one of 0.1.0 opens it."""
+    async with SqliteCheckpointStorage(path) as storage:
+        assert await storage.list_checkpoint_ids(workflow_name=WORKFLOW) == []
 
 
 @pytest.fixture
@@ -203,6 +211,30 @@ async def test_its_projection_says_of_a_run_what_it_said_and_a_comparison_finds_
     await store.runs().clear()  # as `eventckpt-projector rebuild` begins
     await LatestProjection(store).apply([header async for header in store.headers(stream)])
     assert await differences() == []
+
+
+@pytest.mark.usefixtures("ours")
+async def test_its_writers_go_on_in_a_file_that_gets_shorter_under_them(
+    old: Old, storage: SqliteCheckpointStorage
+) -> None:
+    store = storage.store
+    assert isinstance(store, SqliteEventStore)
+    handle = storage.for_run("large")
+    for number in range(1, 21):
+        await handle.save(WorkflowCheckpoint(WORKFLOW, "graph", state={"data": os.urandom(50_000)}))
+        assert await old.ask("save", "run", number) is None
+    assert await old.ask("prune", "large", 1) > 10
+    found = await store.give_back()
+    assert found.after < found.before * 0.3
+    for number in range(21, 41):
+        assert await old.ask("save", "run", number) is None
+        await handle.save(WorkflowCheckpoint(WORKFLOW, "graph", state={"data": os.urandom(50_000)}))
+    assert (await old.ask("verify"))["run"] == []
+    assert len(await old.ask("listed", "run")) == 40
+    assert await old.ask("prune", "run", 1) > 0
+    assert (await store.give_back()).free == 0
+    assert await old.ask("save", "run", 41) is None
+    assert await verified(storage) == []
 
 
 async def remove(storage: SqliteCheckpointStorage, run_id: str) -> None:

@@ -26,6 +26,7 @@ from eventckpt import (
     SqliteEventStore,
     Upcaster,
 )
+from eventckpt.location import ENVIRONMENT
 from projections import ChangeFeedProcessor, ProcessorOptions, open_engine
 
 from .conftest import cosmos_account
@@ -113,6 +114,8 @@ COSMOS: dict[str, tuple[Any, ...]] = {
     "env_file_path": (42, True, "", "missing.env", ".", Path(), ["a.env"], object(), Wordless()),
     "env_file_encoding": (42, "", "no-such-encoding", object(), Wordless()),
     "timeout": (*NOT_SECONDS, 0),
+    "priority": ("other", "", "low", 5, True, ["Low"], Wordless()),
+    "throughput_bucket": ("5", 1.5, True, NAN, [], Wordless(), 0, 6, -1),
 }  # fmt: skip
 PERIODS = (
     "poll_interval", "acquire_interval", "renew_interval", "expiry", "backoff", "max_backoff", "fence_margin",
@@ -131,8 +134,8 @@ PROCESSOR: dict[str, tuple[Any, ...]] = {
 
 @pytest.fixture(autouse=True)
 def no_settings_in_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("ENDPOINT", "DATABASE_NAME", "CONTAINER_NAME", "KEY"):
-        monkeypatch.delenv(f"AZURE_COSMOS_{name}", raising=False)
+    for name in ENVIRONMENT:
+        monkeypatch.delenv(name, raising=False)
     (tmp_path / "a.env").write_text("AZURE_COSMOS_KEY=\n")
     monkeypatch.chdir(tmp_path)
 

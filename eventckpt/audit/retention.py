@@ -27,6 +27,10 @@ from .retention_work import Batches, RetentionWork
 __all__ = ["Retention"]
 
 
+def _always() -> None:
+    """Nobody else takes turns with a pass."""
+
+
 class Retention:
     """A policy over a store.
 
@@ -106,12 +110,15 @@ class Retention:
         *,
         told: Callable[[RetentionPlan], None] | None = None,
         so_far: Callable[[RetentionReport], None] | None = None,
+        still: Callable[[], None] = _always,
     ) -> RetentionReport:
         """One pass: archive, record and remove what the policy says; what was done.
 
         Args:
             told: called with what became of each run that a rule rules.
             so_far: called with what was done by then, now and then, and at the end, whatever ends the pass.
+            still: called before a batch is archived, and again before anything of it is removed: what it raises ends
+                the pass, for who takes turns with others.
 
         Raises:
             RetentionPolicyError: see `check`. Nothing was removed.
@@ -133,7 +140,7 @@ class Retention:
         try:
             await self.check()
             for turns in self._kinds():
-                await self._carry_out(turns, report, done, counted)
+                await self._carry_out(turns, report, done, counted, still)
             if report.total.events and (space := await self._store.give_back()) is not None:
                 report.given_back = max(0, space.before - space.after)
         finally:
@@ -146,6 +153,7 @@ class Retention:
         report: RetentionReport,
         done: Callable[[RetentionPlan], None],
         counted: Callable[[], None],
+        still: Callable[[], None],
     ) -> None:
         """A pass over the runs, or over the sessions."""
 
@@ -154,7 +162,7 @@ class Retention:
 
         claims = None if turns else self._claims
         store = self._store.sessions() if turns else self._store
-        work = RetentionWork(store, actor=self._actor, claims=claims, done=done, archived=archived)
+        work = RetentionWork(store, actor=self._actor, claims=claims, done=done, archived=archived, still=still)
         batches = Batches()
         async with aclosing(self._plans(store, report, claims)) as plans:
             async for plan in plans:

@@ -62,6 +62,13 @@ class RuleReport(msgspec.Struct, kw_only=True):
     bytes: int = 0
     """Of the payloads that went."""
 
+    def include(self, other: RuleReport) -> None:
+        """Count what another one counted, too."""
+        for name in ("runs", "kept", "pruned", "removed", "events", "bytes"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for reason, count in other.refused.items():
+            self.refused[reason] = self.refused.get(reason, 0) + count
+
 
 class RetentionReport(msgspec.Struct, kw_only=True):
     """A pass of a policy, as far as it came; or, of plans alone, what it would do."""
@@ -81,10 +88,7 @@ class RetentionReport(msgspec.Struct, kw_only=True):
         """All rules together."""
         whole = RuleReport()
         for rule in self.rules.values():
-            for name in ("runs", "kept", "pruned", "removed", "events", "bytes"):
-                setattr(whole, name, getattr(whole, name) + getattr(rule, name))
-            for reason, count in rule.refused.items():
-                whole.refused[reason] = whole.refused.get(reason, 0) + count
+            whole.include(rule)
         return whole
 
     @property
@@ -92,6 +96,13 @@ class RetentionReport(msgspec.Struct, kw_only=True):
         """Whether something stays that was to go, and nobody meant it to: of a run that is on hold, is claimed or was
         written to meanwhile, or that others rest on, it is as it should be."""
         return any(rule.refused.get("damaged") or rule.refused.get("archive") for rule in self.rules.values())
+
+    def include(self, other: RetentionReport) -> None:
+        """Count what another pass did, too."""
+        for name, rule in other.rules.items():
+            self.rules.setdefault(name, RuleReport()).include(rule)
+        for name in ("looked_at", "archives", "given_back", "seconds"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
     def add(self, plan: RetentionPlan) -> None:
         """Count what a plan would do, or what became of it."""

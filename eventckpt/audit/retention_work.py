@@ -57,6 +57,7 @@ class RetentionWork:
         claims: what has seen the claims on the runs; None: of sessions, which have none.
         done: called with what became of each run.
         archived: called with each archive that was made.
+        still: called before each step of a batch; what it raises ends the pass.
     """
 
     def __init__(
@@ -67,12 +68,14 @@ class RetentionWork:
         claims: Claims | None,
         done: Callable[[RetentionPlan], None],
         archived: Callable[[Archive], None],
+        still: Callable[[], None],
     ) -> None:
         self._store = store
         self._actor = actor
         self._claims = claims
         self._done = done
         self._archived = archived
+        self._still = still
         self._refusing: dict[Path, str] = {}
         """Directories that an archive could not be written to, and why: they are not tried again in this pass."""
 
@@ -83,6 +86,7 @@ class RetentionWork:
             CheckpointStoreError: the store failed. Nothing is removed that is not archived and recorded.
         """
         rule, archive = plans[0].rule, None
+        self._still()
         if rule.archive is not None:
             try:
                 archive = await self._archive(plans, rule.archive)
@@ -92,6 +96,7 @@ class RetentionWork:
                     self._done(plan.refuse("archive", str(error)))
                 return
             plans = self._in(archive, plans)
+            self._still()
         if plans and plans[0].does == "remove":
             await self._remove(plans, archive)
         elif plans:

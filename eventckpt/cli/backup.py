@@ -32,7 +32,7 @@ from .options import Yes
 from .output import Output
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
 
-__all__ = ["backup", "commands", "restore"]
+__all__ = ["backup", "commands", "restore", "to_its_end"]
 
 commands: Final = typer.Typer()
 
@@ -70,7 +70,7 @@ async def backup(
         content = await _copied(session.out, store, copy, quick=quick, is_live=True)
         await _in_thread(lambda _: finish(copy, like=store, in_its_place=False, as_another=False))
         try:
-            await _to_its_end(partial(give_name, copy, file, replace=force))
+            await to_its_end(partial(give_name, copy, file, replace=force))
         except FileExistsError as error:
             raise Failure(STORE, f"{file} was made by somebody else meanwhile, and was left as it is.") from error
         except OSError as error:
@@ -102,7 +102,7 @@ async def restore(
         there = store.exists()
         like = store if there else file
         await _in_thread(lambda _: finish(copy, like=like, in_its_place=there, as_another=True))
-        aside = await _to_its_end(partial(replace_store, copy, store, session.out.note))
+        aside = await to_its_end(partial(replace_store, copy, store, session.out.note))
     seconds = time.monotonic() - began
     kept = [str(path) for path in aside]
     session.out.record(
@@ -208,7 +208,7 @@ async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:
         raise
 
 
-async def _to_its_end(work: Callable[[], _T]) -> _T:
+async def to_its_end(work: Callable[[], _T]) -> _T:
     """What `work` gives, in a thread. It is the last and short step, which is not left half way: an interrupt comes too
     late, and what was done is said."""
     doing = asyncio.ensure_future(asyncio.to_thread(work))

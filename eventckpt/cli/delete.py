@@ -15,6 +15,7 @@ from .manage import confirm
 from .options import Actor, RunNames, Yes, chosen_runs
 from .output import Output
 from .session import FOUND_WRONG, USAGE, Failure, Session, Workflow, command
+from .space import say_given_back
 from .times import TIME, moment
 
 __all__ = ["commands", "delete"]
@@ -72,6 +73,7 @@ async def delete(
     finally:
         told.summary()
     session.out.line(f"Removed {told.events:,} events of {told.runs:,} {audit.kind.stream}s.")
+    await say_given_back(session.out, audit.store)
     return FOUND_WRONG if told.failed or (runs and told.left) else 0
 
 

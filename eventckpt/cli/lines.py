@@ -148,7 +148,9 @@ _HELD: Final = tuple(
     for name, kind in (("Checkpoint", "checkpoint"), ("Turn", "turn"), ("State", "state"))
 )
 _DIFFERENCE: Final = _line("Difference", "difference", _fields(_Difference))
+_SPACE: Final = _line("Space", "space", before=int | None, after=int | None, free=int | None, advice=str)
 _SESSION: Final = _line("Session", "session", _fields(SessionInfo))
+_MORE: Final = _line("More", "more", after=str)
 _LEFT_OUT: Final = _line(
     "NotTaken",
     "left_out",
@@ -175,6 +177,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
     "at": _HELD,
     "backup": (_line("Backup", "backup", _fields(StoreContent), file=str, seconds=float),),
     "changes": (_line("Change", "change", event=_Event, path=str, existed=bool, before=Any, exists=bool, after=Any),),
+    "compact": (_SPACE,),
     "diff": (
         _DIFFERENCE,
         _line(
@@ -194,7 +197,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
     ),
     "export": (_line("Exported", "exported", file=str, events=int, damaged=int),),
     "fork": (_EVENT_LINE,),
-    "history": (_EVENT_LINE,),
+    "history": (_EVENT_LINE, _MORE),
     "import": (_line("Imported", "imported", _fields(Imported)),),
     "import-from": (
         _LEFT_OUT,
@@ -210,7 +213,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             left_out=int,
         ),
     ),
-    "inbox": (_line("Question", "question", [*_STREAM, *_fields(Question)[1:]]), _line("MoreQuestions", "more")),
+    "inbox": (_line("Question", "question", [*_STREAM, *_fields(Question)[1:]]), _MORE),
     "info": (
         _RUN_LINE,
         _SESSION,
@@ -279,6 +282,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             unmarked=list[int],
         ),
         _line("PruneSummary", "summary", executed=bool, runs=int, events=int, bytes=int),
+        _SPACE,
     ),
     "replay": (
         _line("Step", "step", event=_Event, run=_Run, problem=str | None, newer=bool),
@@ -326,10 +330,10 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
         _RUN_LINE,
         _SESSION,
         _line("Count", "count", runs=int),
-        _line("MoreRuns", "more", after=str),
+        _MORE,
     ),
     "schema": (),
-    "sessions": (_SESSION,),
+    "sessions": (_SESSION, _MORE),
     "show": _HELD,
     "tail": (_EVENT_LINE,),
     "verify": (

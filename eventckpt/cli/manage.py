@@ -15,6 +15,7 @@ from .options import Actor, CheckpointName, RunNames, Yes, chosen_runs
 from .output import Output
 from .render import event_fields
 from .session import FOUND_WRONG, USAGE, Failure, Session, Workflow, command
+from .space import say_given_back
 from .times import TIME, moment
 
 __all__ = ["commands", "confirm", "fork", "prune"]
@@ -93,6 +94,7 @@ async def prune(
     removed, failed = await _carry_out(session.out, audit, planned)
     session.out.record("summary", {"executed": True, "runs": len(planned), "events": removed, "bytes": size})
     session.out.line(f"Removed {removed:,} events of {len(planned) - failed:,} {audit.kind.stream}s.")
+    await say_given_back(session.out, audit.store)
     return FOUND_WRONG if failed else 0
 
 

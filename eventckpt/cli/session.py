@@ -102,7 +102,7 @@ class Session:
         """The audit over the store, for looking: nothing is made or changed. With `writes`, for changing a store that
         is there; with `create`, it may be a new one."""
         looks = not (writes or create)
-        opened = open_store(self._location, read_only=looks, must_exist=not create)
+        opened = open_store(self._location, read_only=looks, must_exist=not create, priority="Low")
         store = await self._resources.enter_async_context(opened)
         try:
             return CheckpointAudit(

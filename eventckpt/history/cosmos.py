@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
-from ..stores.cosmos import CosmosCredential, CosmosEventStore
+from ..stores.cosmos import CosmosCredential, CosmosEventStore, Priority
 from .provider import Dedupe, EventHistoryProvider, OnConflict, OnUnreadable
 
 __all__ = ["CosmosHistoryProvider"]
@@ -52,6 +52,8 @@ class CosmosHistoryProvider(EventHistoryProvider):
         dedupe: Dedupe = "ids",
         on_unreadable: OnUnreadable = "raise",
         allowed_checkpoint_types: Iterable[str] | None = None,
+        priority: Priority | None = None,
+        throughput_bucket: int | None = None,
     ) -> None:
         self._engine = CosmosEventStore(
             endpoint=endpoint,
@@ -63,6 +65,8 @@ class CosmosHistoryProvider(EventHistoryProvider):
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
             timeout=timeout,
+            priority=priority,
+            throughput_bucket=throughput_bucket,
         )
         self.database_name: str = self._engine.database_name
         self.container_name: str = self._engine.container_name

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
-from ..stores.cosmos import CosmosCredential, CosmosEventStore
+from ..stores.cosmos import CosmosCredential, CosmosEventStore, Priority
 from .session_store import EventSessionStore
 
 __all__ = ["CosmosSessionStore"]
@@ -33,6 +33,8 @@ class CosmosSessionStore(EventSessionStore):
         env_file_encoding: str | None = None,
         timeout: float = 30.0,
         actor: str | None = None,
+        priority: Priority | None = None,
+        throughput_bucket: int | None = None,
     ) -> None:
         self._engine = CosmosEventStore(
             endpoint=endpoint,
@@ -44,6 +46,8 @@ class CosmosSessionStore(EventSessionStore):
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
             timeout=timeout,
+            priority=priority,
+            throughput_bucket=throughput_bucket,
         )
         self.database_name: str = self._engine.database_name
         self.container_name: str = self._engine.container_name

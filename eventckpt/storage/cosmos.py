@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from azure.cosmos.aio import ContainerProxy, CosmosClient
 
 from ..codec import OnDrift, Upcaster
-from ..stores.cosmos import CosmosCredential, CosmosEventStore
+from ..stores.cosmos import CosmosCredential, CosmosEventStore, Priority
 from .checkpoint_storage import DEFAULT_CACHE_BYTES, EventCheckpointStorage, Latest, OnConflict, OnSaveError
 
 __all__ = ["CosmosCheckpointStorage"]
@@ -41,6 +41,8 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
         latest: Latest = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
+        priority: Priority | None = None,
+        throughput_bucket: int | None = None,
     ) -> None:
         self._engine = CosmosEventStore(
             endpoint=endpoint,
@@ -52,6 +54,8 @@ class CosmosCheckpointStorage(EventCheckpointStorage):
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
             timeout=timeout,
+            priority=priority,
+            throughput_bucket=throughput_bucket,
         )
         self.database_name: str = self._engine.database_name
         self.container_name: str = self._engine.container_name

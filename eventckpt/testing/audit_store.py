@@ -398,6 +398,16 @@ class AuditStoreConformance(AuditReadingConformance, AuditRemovalsConformance):
         assert names == {event.run_id for event in others}
         await following.aclose()
 
+    async def test_giving_room_back_changes_nothing_that_is_stored(self) -> None:
+        store = await self.open_store()
+        events = await append_chain(store, STREAM, 8)
+        await store.remove(STREAM, range(1, 6))
+        for _ in range(2):
+            space = await store.give_back()
+            assert space is None or space.after > 0
+            assert await _events(store, STREAM) == events[5:]
+        await store.append(make_event(STREAM, 9, previous=events[-1]))
+
     async def test_an_engine_that_is_well_says_so(self) -> None:
         store = await self.open_store()
         await append_chain(store, STREAM, 1)

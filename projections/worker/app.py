@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
 
+from eventckpt.audit import RetentionPolicy
 from eventckpt.exit_codes import FOUND_WRONG, MEANINGS
+from eventckpt.moments import span_of
+from eventckpt.text import described
 from eventckpt.version import said
 
 from ..options import ProcessorOptions
@@ -78,6 +83,13 @@ StoreTimeout = Annotated[
 ]
 ScalerName = Annotated[str | None, typer.Option(help="Keep copies of the leases under this processor name, for KEDA.")]
 Seconds = Annotated[float, typer.Option(help="Seconds.")]
+RetentionFile = Annotated[
+    Path | None,
+    typer.Option("--retention", help="A retention policy to carry out beside: try it with `eventckpt retain` first."),
+]
+RetentionEvery = Annotated[
+    str, typer.Option(help="From the end of one pass of it to the next, over all workers, such as 12h or 1d.")
+]
 
 
 @app.command()
@@ -90,6 +102,8 @@ def run(
     max_stall: MaxStall = 300.0,
     store_timeout: StoreTimeout = 30.0,
     scaler_name: ScalerName = None,
+    retention: RetentionFile = None,
+    retention_every: RetentionEvery = "1d",
     poll_interval: Seconds = _DEFAULTS.poll_interval,
     acquire_interval: Seconds = _DEFAULTS.acquire_interval,
     renew_interval: Seconds = _DEFAULTS.renew_interval,
@@ -123,11 +137,20 @@ def run(
 
     async def work() -> None:
         well_formed(lambda: log_as_json(log_level))
+        shown["retention_every"] = well_formed(lambda: _seconds("--retention-every", retention_every))
+        shown["retention"] = retention and well_formed(partial(RetentionPolicy.load, retention))
         processing, about = well_formed(lambda: (ProcessorOptions(**options), ServeOptions(**shown)))
         well_formed(lambda: check_terms(about.max_poll_age, processing))
         await serve(store, processing, about)
 
     complete(work())
+
+
+def _seconds(name: str, text: str) -> float:
+    span = span_of(text)
+    if not span:
+        raise ValueError(f"{name} takes a span of time such as 12h or 1d, not {described(text)}.")
+    return span.total_seconds()
 
 
 @app.command()

@@ -14,6 +14,7 @@ from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
 from ..range_watch import RangeView
+from ..retention import RetentionPasses, RetentionView
 
 __all__ = ["Health", "Terms", "check_terms"]
 
@@ -52,18 +53,26 @@ class Health:
         projector: what the worker runs.
         terms: how long what may happen.
         clock: where the time comes from.
+        retention: what it does beside; it is told of, and is no reason for a worker not to be ready.
     """
 
-    def __init__(self, projector: Projector, terms: Terms, clock: Clock) -> None:
+    def __init__(
+        self, projector: Projector, terms: Terms, clock: Clock, retention: RetentionPasses | None = None
+    ) -> None:
         self.terms = terms
         self._projector = projector
         self._clock = clock
+        self._retention = retention
         self._began = False
         self._idle_since: float | None = None
         self._seen: dict[str, tuple[tuple[int, ...], float]] = {}
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether it does its work, and why not."""
+        ready, said = self._ready()
+        return ready, said if self._retention is None else {**said, "retention": _told(self._retention.view)}
+
+    def _ready(self) -> tuple[bool, dict[str, Any]]:
         processor = self._projector.processor
         if processor is None:
             return self._between()
@@ -121,3 +130,12 @@ class Health:
         self._seen = seen
         silent = ((token, now - since) for token, (_, since) in seen.items())
         return [(token, seconds) for token, seconds in silent if seconds > self.terms.stall]
+
+
+def _told(view: RetentionView) -> dict[str, Any]:
+    return {
+        "working": view.is_working,
+        "late": None if view.late is None else round(view.late, 3),
+        "succeeded_at": view.succeeded_at.isoformat() if view.succeeded_at else None,
+        "failing": view.failing,
+    }

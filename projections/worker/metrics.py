@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
 from ..range_watch import RangeView
+from ..retention import RetentionPasses
 from .health import Health
 
 __all__ = ["registry"]
@@ -35,12 +36,15 @@ _COUNTERS: Final = {
 
 
 class _Worker(Collector):
-    def __init__(self, projector: Projector, health: Health) -> None:
+    def __init__(self, projector: Projector, health: Health, retention: RetentionPasses | None) -> None:
         self._projector = projector
         self._health = health
+        self._retention = retention
 
     def collect(self) -> Iterable[Metric]:
         yield from self._state()
+        if self._retention is not None:
+            yield from _retained(self._retention)
         processor, projection = self._projector.processor, self._projector.projection
         if processor is None or projection is None:
             return
@@ -97,8 +101,34 @@ def _gauge(name: str, what: str, values: Mapping[RangeView, float | None]) -> Me
     return family
 
 
-def registry(projector: Projector, health: Health) -> CollectorRegistry:
+def _retained(retention: RetentionPasses) -> Iterable[Metric]:
+    """How retention stands, and what this worker did of it; by the rules of the policy."""
+    prefix, view, done = f"{_PREFIX}_retention", retention.view, retention.done
+    yield CounterMetricFamily(f"{prefix}_passes", "Passes that went well", value=retention.passes)
+    yield CounterMetricFamily(f"{prefix}_failures", "Passes, and looks for one, that did not", value=retention.failures)
+    yield GaugeMetricFamily(f"{prefix}_working", "Whether this worker is at it: 1 or 0", value=float(view.is_working))
+    yield GaugeMetricFamily(f"{prefix}_seconds", "How long its last pass took that went well", value=retention.seconds)
+    if view.late is not None:
+        yield GaugeMetricFamily(f"{prefix}_late_seconds", "For how long a pass is due, by anybody", value=view.late)
+    if view.succeeded_at is not None:
+        at = view.succeeded_at.timestamp()
+        yield GaugeMetricFamily(f"{prefix}_success_timestamp_seconds", "When one went well, by anybody", value=at)
+    runs = CounterMetricFamily(f"{prefix}_runs", "Runs and sessions that it changed", labels=["rule", "did"])
+    refused = CounterMetricFamily(f"{prefix}_refused", "Those that it left alone", labels=["rule", "reason"])
+    for name, rule in done.rules.items():
+        runs.add_metric([name, "pruned"], rule.pruned)
+        runs.add_metric([name, "removed"], rule.removed)
+        for reason, count in rule.refused.items():
+            refused.add_metric([name, reason], count)
+    yield from (runs, refused)
+    yield CounterMetricFamily(f"{prefix}_events", "Events that went", value=done.total.events)
+    yield CounterMetricFamily(f"{prefix}_bytes", "Bytes of their payloads", value=done.total.bytes)
+    yield CounterMetricFamily(f"{prefix}_given_back_bytes", "Bytes that the disk has again", value=done.given_back)
+    yield CounterMetricFamily(f"{prefix}_archives", "Archives that were written", value=done.archives)
+
+
+def registry(projector: Projector, health: Health, retention: RetentionPasses | None = None) -> CollectorRegistry:
     """The metrics of a worker, read from its counters whenever they are asked for."""
     made = CollectorRegistry()
-    made.register(_Worker(projector, health))
+    made.register(_Worker(projector, health, retention))
     return made

@@ -22,6 +22,8 @@ async def engine_of(
     turns: bool = False,
 ) -> AsyncGenerator[Engine, None]:
     """The engine of a store, `--store` or that of the environment; `read_only` for who only looks, `create` for who is
-    there before the first event. What it asks of the store has `patience` seconds. `turns`: of its sessions."""
-    async with open_store(store, read_only=read_only, must_exist=not create, patience=patience) as opened:
+    there before the first event. What it asks of the store has `patience` seconds, and waits for what workflows ask.
+    `turns`: of its sessions."""
+    opening = open_store(store, read_only=read_only, must_exist=not create, patience=patience, priority="Low")
+    async with opening as opened:
         yield open_engine(opened.sessions() if turns else opened)

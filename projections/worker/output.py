@@ -16,7 +16,7 @@ from eventckpt.exit_codes import FOUND_WRONG, USAGE, Failure, ending, printing
 from eventckpt.text import cell, safe, safe_json
 
 from ..leases import LeaseLostError
-from ..lock import RebuildLostError, RebuildRunningError
+from ..rebuild_lock import RebuildLostError, RebuildRunningError
 
 __all__ = ["FOUND_WRONG", "USAGE", "Failure", "complete", "print_json", "print_table", "say", "well_formed"]
 

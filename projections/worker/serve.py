@@ -12,10 +12,14 @@ from typing import Any
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from eventckpt import settings
+from eventckpt.audit import RetentionPolicy
 from eventckpt.clock import SYSTEM_CLOCK
+from eventckpt.stores import AuditStore
 
+from ..engines import Engine
 from ..options import ProcessorOptions
 from ..projector import Projector
+from ..retention import RetentionPasses
 from .health import Health, Terms
 from .http import serving
 from .metrics import registry
@@ -41,6 +45,9 @@ class ServeOptions:
     scaler_name: str | None
     store_timeout: float
     turns: bool = False
+    retention: RetentionPolicy | None = None
+    """What is removed beside the projection; None: nothing is."""
+    retention_every: float = 86_400.0
 
     def __post_init__(self) -> None:
         settings.text("host", self.host)
@@ -49,6 +56,9 @@ class ServeOptions:
         settings.number("store_timeout", self.store_timeout)
         if self.scaler_name is not None:
             ScalerLeases.check_name(self.scaler_name)
+        settings.number("retention_every", self.retention_every)
+        if self.turns and self.retention is not None:
+            raise ValueError("--retention is for runs and sessions alike: give it to the workers without --turns.")
 
 
 async def serve(store: str | None, options: ProcessorOptions, about: ServeOptions) -> None:
@@ -66,8 +76,9 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
             engine_of(store, create=True, patience=about.store_timeout, turns=about.turns)
         )
         projector = Projector(engine, options)
-        health = Health(projector, Terms(about.max_poll_age, about.max_stall), SYSTEM_CLOCK)
-        metrics = registry(projector, health)
+        retention = _retention(engine, options, about)
+        health = Health(projector, Terms(about.max_poll_age, about.max_stall), SYSTEM_CLOCK, retention)
+        metrics = registry(projector, health, retention)
         pages = {
             "/livez": lambda: _page(*health.alive()),
             "/healthz": lambda: _page(*health.ready()),
@@ -79,7 +90,16 @@ async def serve(store: str | None, options: ProcessorOptions, about: ServeOption
         if about.scaler_name is not None:
             copies = ScalerLeases(engine, projector, about.scaler_name, options.worker, SYSTEM_CLOCK)
             working = copies.copy_during(working)
-        await working
+        await (working if retention is None else retention.beside(working, stop))
+
+
+def _retention(engine: Engine, options: ProcessorOptions, about: ServeOptions) -> RetentionPasses | None:
+    if about.retention is None:
+        return None
+    store = settings.instance("store", engine.store, AuditStore, what="an AuditStore")
+    return RetentionPasses(
+        store, engine.documents, about.retention, every=about.retention_every, options=options, clock=SYSTEM_CLOCK
+    )
 
 
 def _page(well: bool, said: dict[str, Any]) -> tuple[int, str, bytes]:

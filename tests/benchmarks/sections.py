@@ -18,6 +18,7 @@ from . import (
     projector,
     retention,
     saves,
+    space,
     start_up,
     transfer,
 )
@@ -267,6 +268,13 @@ SECTIONS: Final[list[Section]] = [
         small={"documents": (3, 60, 120)},
     ),
     Section(
+        "commands",
+        "Commands: their first page",
+        inbox.first_pages,
+        "Whole programs, as for the inbox; the projection is filled.",
+        small={"runs": 3, "events": 2, "rounds": 1},
+    ),
+    Section(
         "audit",
         "Audits: a large store",
         audit.commands,
@@ -280,6 +288,15 @@ SECTIONS: Final[list[Section]] = [
         audit.diffs,
         "Beside loading both checkpoints.",
         small={"size": 10, "rounds": 2},
+    ),
+    Section(
+        "space",
+        "SQLite: the disk gets room back",
+        space.given_back,
+        "Events of up to 3 KB that do not compress; of each run the last ones stay. It is given back in steps that "
+        "others write between, each with a flush of its own; `compact --rewrite` is VACUUM, while nobody has the file "
+        "open.",
+        small={"runs": 3, "each": 20, "kept": 4},
     ),
     Section(
         "transfer",

@@ -25,8 +25,8 @@ MAKING = {"import", "import-from", "restore", "run"}
 """The commands that may begin a store."""
 OF_NO_STORE = {"schema"}
 """The commands that ask no store."""
-OF_FILES = {"backup"}
-"""The commands that look at a SQLite file only."""
+OF_FILES = {"backup", "compact"}
+"""The commands that are about a SQLite file only, and make none where there is none."""
 
 
 def in_words(command: tuple[str, list[str]]) -> str:

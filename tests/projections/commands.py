@@ -17,6 +17,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
+from eventckpt.location import ENVIRONMENT
 from projections.worker import app
 
 from ..engines import CosmosEngine
@@ -25,16 +26,7 @@ from .rig import Rig
 PATIENCE = 120.0
 """Seconds in which another process does what it is asked, on a machine that does other things, too."""
 COMMAND = [sys.executable, "-c", "from projections.worker import app; app(prog_name='eventckpt-projector')"]
-_UNSET = dict.fromkeys(
-    (
-        "EVENTCKPT_STORE",
-        "AZURE_COSMOS_ENDPOINT",
-        "AZURE_COSMOS_KEY",
-        "AZURE_COSMOS_DATABASE_NAME",
-        "AZURE_COSMOS_CONTAINER_NAME",
-    ),
-    "",
-)
+_UNSET = dict.fromkeys(ENVIRONMENT, "")
 _LOOK = 0.02
 """Seconds between two looks at another process, which has no event to wait for."""
 

@@ -14,9 +14,9 @@ from eventckpt.errors import StoreUnavailableError
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
 from projections import ChangeFeedProcessor, ProcessorOptions, compare, open_engine
-from projections.lock import RebuildLostError, RebuildRunningError
 from projections.projector import Projector
 from projections.rebuild_check import PAUSE
+from projections.rebuild_lock import RebuildLostError, RebuildRunningError
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine, SqliteEngine

@@ -13,8 +13,8 @@ import pytest
 from eventckpt.errors import CheckpointStoreError, StoreUnavailableError
 from eventckpt.stores.change_feed import EVERYTHING, ChangeFeed, FeedPage, Start
 from projections import Batch, FeedRange, Lease, LeaseLostError, open_engine
-from projections.lock import RebuildLock
 from projections.range_watch import RangeView, status_of
+from projections.rebuild_lock import RebuildLock
 
 from .rig import Recorder, Rig
 

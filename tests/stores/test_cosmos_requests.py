@@ -182,6 +182,7 @@ def test_no_sub_status_is_told_as_another_ones_cause(status: int, substatus: int
         (404, 1003, StoreFormatError, "does not exist.*az cosmosdb sql container create"),
         (429, 3200, StoreUnavailableError, "Raise the throughput"),
         (429, 3201, StoreUnavailableError, "keep one storage for many runs"),
+        (429, 3212, StoreUnavailableError, "bucket.*raise that share"),
         (404, 1002, StoreUnavailableError, "No replica has come as far"),
         (410, 1007, StoreUnavailableError, "being split"),
     ],

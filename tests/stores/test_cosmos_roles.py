@@ -5,6 +5,7 @@
 | saves and loads | workflows | | |
 | looks, verifies, exports | Cosmos DB Built-in Data Reader | the same, for `latest="projection"` | |
 | prunes, imports, doctor | maintenance | | |
+| removes by a policy | maintenance | | projector-leases |
 | the projector, `run` and `rebuild` | projector-events | projector-projections | projector-leases |
 """
 
@@ -14,6 +15,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -21,14 +23,16 @@ import pytest
 from agent_framework import WorkflowCheckpoint
 
 from eventckpt import CheckpointEvent, CosmosEventStore, StreamId
-from eventckpt.audit import CheckpointAudit
+from eventckpt.audit import CheckpointAudit, RetentionPolicy, RetentionRule
 from eventckpt.chain import sealed
+from eventckpt.clock import SYSTEM_CLOCK
 from eventckpt.errors import StoreReadOnlyError, StreamConflict
 from eventckpt.runs import fold
 from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import INDEXING_POLICY
 from projections import LatestProjection, ProcessorOptions, compare, open_engine
 from projections.projector import Projector
+from projections.retention import RetentionPasses
 
 from ..cosmos_emulator.roles import (
     CONTRIBUTOR,
@@ -173,6 +177,38 @@ async def test_the_roles_of_the_projector_are_enough_and_used_up(account: Identi
     assert [each async for each in compare(store, open_engine(store).feed, store.runs())] == []
     for container, name in PROJECTOR.items():
         assert account.identity.actions_used(principal, container) == role(name).actions, container
+    assert not [record for record in account.emulator.requests if record.status in (401, 403)]
+
+
+async def test_the_role_of_maintenance_and_that_of_leases_are_enough_for_retention(account: IdentityAccount) -> None:
+    await two_events(account)
+    await (await owner(account)).append(snapshot(make_event(StreamId(STREAM.workflow_name, "another"), 1)))
+    principal = account.principal({EVENTS: role("maintenance"), LEASES: role("projector-leases")})
+    store = await account.store(principal)
+    every = ("running", "waiting", "open", "done", "failed", "cancelled")
+    rule = RetentionRule(name="all", workflow="*", remove_after=timedelta(), status=every, unfinished=True)
+    passes = RetentionPasses(
+        store,
+        store.document_store(),
+        RetentionPolicy([rule]),
+        every=3600.0,
+        options=ProcessorOptions(worker="one"),
+        clock=SYSTEM_CLOCK,
+    )
+    stop = asyncio.Event()
+
+    def has_removed(call: Call) -> bool:
+        if call.document.get("Retention", {}).get("succeeded_at"):
+            stop.set()
+        return False
+
+    async def working() -> None:
+        await stop.wait()
+
+    with account.emulator.faults.delay(kind="replace_item", container=LEASES, where=has_removed):
+        async with asyncio.timeout(120):
+            await passes.beside(working(), stop)
+    assert (passes.passes, passes.done.total.removed) == (1, 2)
     assert not [record for record in account.emulator.requests if record.status in (401, 403)]
 
 

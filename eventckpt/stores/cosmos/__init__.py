@@ -6,8 +6,8 @@ one logical partition, and is in the order of ids. `items` has the layout, `cont
 stays of an event that was removed.
 """
 
-from .connection import CosmosCredential
+from .connection import CosmosCredential, Priority
 from .event_store import CosmosEventStore
 from .items import INDEXING_POLICY, PARTITION_KEY, partition_key_of
 
-__all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "partition_key_of"]
+__all__ = ["INDEXING_POLICY", "PARTITION_KEY", "CosmosCredential", "CosmosEventStore", "Priority", "partition_key_of"]

@@ -10,10 +10,11 @@ import asyncio
 import base64
 import inspect
 import os
+import re
 import unicodedata
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Final, NamedTuple, TypedDict, cast
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, TypedDict, cast, get_args
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
@@ -28,13 +29,19 @@ from ... import settings as check
 from ...text import described, may_hold_a_key, safe
 from ...version import version
 
-__all__ = ["CosmosCredential", "Target", "target"]
+__all__ = ["CosmosCredential", "Priority", "Target", "share", "target"]
 
 CosmosCredential = str | SecretString | TokenCredential | AsyncTokenCredential
 """An account key, or an identity."""
 
+Priority: TypeAlias = Literal["High", "Low"]
+"""Which requests the service throttles first where an account has priority-based execution: low ones. Elsewhere it
+takes no notice."""
+
 _PREFIX: Final = "AZURE_COSMOS_"
+_BUCKETS: Final = 5  # of a container; the service refuses other numbers
 _LONGEST_NAME: Final = 255  # characters; the service takes no more
+_NUMBER: Final = re.compile("[0-9]{1,9}")
 _NOT_IN_A_NAME: Final = "/\\?#"
 _CONTROL: Final = frozenset({"Cc", "Zl", "Zp"})  # Unicode's categories of what ends a line or moves a cursor
 _STEPS: Final = (".", "..")  # of a path: a URL with one is another URL
@@ -58,6 +65,8 @@ class _Settings(TypedDict, total=False):
     database_name: str | None
     container_name: str | None
     key: SecretString | None
+    priority: str | None
+    throughput_bucket: str | None
 
 
 def target(
@@ -70,8 +79,16 @@ def target(
     container_client: ContainerProxy | None = None,
     env_file_path: str | None = None,
     env_file_encoding: str | None = None,
+    priority: Priority | None = None,
+    throughput_bucket: int | None = None,
 ) -> Target:
     """See `CosmosEventStore`, whose arguments these are."""
+    _check_share(priority, throughput_bucket)
+    if (container_client or cosmos_client) is not None and (priority or throughput_bucket) is not None:
+        raise ValueError(
+            "priority and throughput_bucket are a client's, and one is given already: make that with them, as "
+            "CosmosClient(…, priority='Low')."
+        )
     if container_client is not None:
         check.instance(
             "container_client", container_client, ContainerProxy, what="an async container of azure.cosmos.aio"
@@ -95,10 +112,32 @@ def target(
         key=credential if isinstance(credential, (str, SecretString)) else None,
         env_file_path=env_file_path,
         env_file_encoding=env_file_encoding,
+        priority=priority,
+        throughput_bucket=None if throughput_bucket is None else str(throughput_bucket),
         **given,
     )
     names = [_name(name, found.get(name)) for name in ("database_name", "container_name")]
     return Target(cosmos_client or _client(found, identity), *names)
+
+
+def share(priority: str | None, bucket: str | None) -> dict[str, Any]:
+    """`priority` and `throughput_bucket` as environment variables and files say it; nothing where they are empty.
+
+    Raises:
+        TypeError, ValueError: one of them is of the wrong form.
+    """
+    number = int(bucket) if bucket and _NUMBER.fullmatch(bucket) else bucket or None
+    _check_share(priority or None, number)
+    return {"priority": priority or None, "throughput_bucket": number}
+
+
+def _check_share(priority: object, throughput_bucket: object) -> None:
+    """How the requests of a client share what a container serves, with those of others."""
+    if priority is not None:
+        check.choice(f"priority (or {_PREFIX}PRIORITY)", priority, *get_args(Priority))
+    if throughput_bucket is not None:
+        name = f"throughput_bucket (or {_PREFIX}THROUGHPUT_BUCKET)"
+        check.whole_number(name, throughput_bucket, least=1, most=_BUCKETS)
 
 
 def _env_file(path: str | os.PathLike[str]) -> None:
@@ -179,6 +218,7 @@ def _identity(credential: object) -> AsyncTokenCredential:
 
 
 def _client(found: _Settings, identity: AsyncTokenCredential | None) -> CosmosClient:
+    """Its default headers carry priority and bucket: so every request has them, and not only those that take them."""
     endpoint = _endpoint(found.get("endpoint"))
     if identity is not None and urlsplit(endpoint).scheme != "https":
         raise ValueError(
@@ -191,6 +231,7 @@ def _client(found: _Settings, identity: AsyncTokenCredential | None) -> CosmosCl
         user_agent_suffix=_user_agent(),
         enable_compact_utf8_item_writes=True,
         transport=_transport(urlsplit(endpoint).scheme),
+        **share(found.get("priority"), found.get("throughput_bucket")),
     )
 
 

@@ -30,7 +30,7 @@ from ..names import check_projection
 from . import checks, connection, copies, follow, listings, lookups, markers, parts, streams
 from .change_feed import CosmosChangeFeed
 from .client import Connections, SharedConnections
-from .connection import CosmosCredential
+from .connection import CosmosCredential, Priority
 from .container import Container
 from .documents import CosmosDocumentStore
 from .items import (
@@ -305,6 +305,10 @@ class CosmosEventStore(CosmosLog):
             `StoreNotFoundError` that names it, and whatever writes raises `StoreReadOnlyError` without a request.
         must_exist: neither the container of events nor that of sessions is created: one that is missing is a
             `StoreMissingError` that says how it is made. The others are, beside them.
+        priority: "Low" for requests that may wait while the account is asked for more than it serves; else
+            `AZURE_COSMOS_PRIORITY`. It takes effect where the account has priority-based execution.
+        throughput_bucket: 1 to 5: the container's throughput bucket that the requests draw on; else
+            `AZURE_COSMOS_THROUGHPUT_BUCKET`. Of a client that is given, both are its own.
 
     Raises:
         TypeError, ValueError: a setting is not of the form above: the key is no base64, a name is blank or too long for
@@ -336,6 +340,8 @@ class CosmosEventStore(CosmosLog):
         timeout: float = PATIENCE,
         read_only: bool = False,
         must_exist: bool = False,
+        priority: Priority | None = None,
+        throughput_bucket: int | None = None,
     ) -> None:
         check.number("timeout", timeout)
         check.flag("read_only", read_only)
@@ -349,6 +355,8 @@ class CosmosEventStore(CosmosLog):
             container_client=container_client,
             env_file_path=env_file_path,
             env_file_encoding=env_file_encoding,
+            priority=priority,
+            throughput_bucket=throughput_bucket,
         )
         self.database_name: str = target.database_name
         self.read_only: bool = read_only

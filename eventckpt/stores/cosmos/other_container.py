@@ -14,7 +14,7 @@ from azure.cosmos.aio import ContainerProxy
 
 from ...errors import CheckpointStoreError, StoreNotFoundError
 from .client import Connections
-from .connection import CosmosCredential, target
+from .connection import CosmosCredential, Priority, target
 from .items import Item
 from .query import Cursor, check_documents
 from .requests import PATIENCE, ask, is_missing_owner
@@ -71,19 +71,31 @@ class OtherContainer:
 
 @asynccontextmanager
 async def open_other_container(
-    *, endpoint: str, database_name: str, container_name: str, credential: CosmosCredential
+    *,
+    endpoint: str,
+    database_name: str,
+    container_name: str,
+    credential: CosmosCredential,
+    priority: Priority | None = None,
+    throughput_bucket: int | None = None,
 ) -> AsyncGenerator[OtherContainer, None]:
     """A container of another program, open until the block ends.
 
     Args:
-        endpoint, database_name, container_name, credential: as `CosmosEventStore` has them.
+        endpoint, database_name, container_name, credential, priority, throughput_bucket: as `CosmosEventStore` has
+            them.
 
     Raises:
         TypeError, ValueError, SettingNotFoundError: a setting is missing, or of the wrong form. Nothing was sent.
         CheckpointStoreError: the account cannot be reached.
     """
     client, database, name = target(
-        endpoint=endpoint, database_name=database_name, container_name=container_name, credential=credential
+        endpoint=endpoint,
+        database_name=database_name,
+        container_name=container_name,
+        credential=credential,
+        priority=priority,
+        throughput_bucket=throughput_bucket,
     )
     if client is None:
         raise AssertionError("a container that nobody gave")

@@ -172,6 +172,10 @@ REFUSALS: Final[Mapping[tuple[int, int | None], Refusal]] = {
         f"{_AGAIN} An account answers few requests about databases and containers: keep one storage for many runs, "
         "rather than making one for each.",
     ),
+    (429, 3212): _passing(
+        "throughput bucket exceeded",
+        f"{_AGAIN} The bucket that this store was given has a share of the container's throughput: raise that share.",
+    ),
     (449, None): _passing("retry with"),
     (500, None): _passing("internal error"),
     (502, None): _passing("bad gateway"),

@@ -30,6 +30,7 @@ from .tables import RUNS, SESSIONS, Tables
 
 __all__ = [
     "StoreContent",
+    "alone_with",
     "belongings",
     "copy_beside",
     "copy_store",
@@ -229,7 +230,7 @@ def replace_store(copy: Path, path: Path, tell: Callable[[str], None]) -> list[P
         CheckpointStoreError: a step failed; everything has the name that it had.
     """
     aside = path.with_name(f"{path.name}.before-restore-{datetime.now(UTC):%Y%m%dT%H%M%S%fZ}")
-    with store_errors(path), _nobody_else(path):
+    with store_errors(path), alone_with(path):
         moves = [(part, _beside(aside, part.name.removeprefix(path.name))) for part in belongings(path)]
         if path.exists():
             tell(
@@ -284,12 +285,18 @@ def _link(copy: Path, file: Path) -> None:
 
 
 @contextmanager
-def _nobody_else(path: Path) -> Generator[None, None, None]:
-    """Nobody has the store open, or can open it, until this is over; and its log was put into its file."""
+def alone_with(path: Path) -> Generator[sqlite3.Connection | None, None, None]:
+    """Nobody has the store open, or can open it, until this is over; and its log was put into its file. Gives the
+    connection whose transaction sees to that; None where the file is no database.
+
+    Raises:
+        StoreLockedError: somebody has it open; says who, where that can be known.
+        StoreFormatError: it is another application's.
+    """
     if users := _users(path):
         raise _in_use(path, users)
     if not _is_database(path):  # SQLite would lock nothing, and remove the log that is to be kept
-        yield
+        yield None
         return
     with closing(_connect(path)) as connection:
         try:
@@ -304,7 +311,7 @@ def _nobody_else(path: Path) -> Generator[None, None, None]:
                 raise _in_use(path, []) from error
             if code not in _DAMAGED:
                 raise
-        yield
+        yield connection
 
 
 def _is_database(path: Path) -> bool:
@@ -326,7 +333,8 @@ def _refuse_others(connection: sqlite3.Connection, path: Path) -> None:
 def _in_use(path: Path, users: list[str]) -> StoreLockedError:
     who = f" by {', '.join(users)}" if users else ""
     return StoreLockedError(
-        f"The store {path} is open{who}. Stop every process that uses it, also those that wait for work; then restore."
+        f"The store {path} is open{who}. Stop every process that uses it, also those that wait for work; then do this"
+        " again."
     )
 
 

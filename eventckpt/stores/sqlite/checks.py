@@ -12,6 +12,7 @@ from ...text import described
 from .. import Check
 from .connection import Connections
 from .schema import APPLICATION_ID, differences, pragma
+from .space import room_of
 from .tables import LOGS, Log
 
 __all__ = ["checks_of"]
@@ -86,6 +87,14 @@ def _damaged_rows(connection: sqlite3.Connection) -> Iterable[tuple[str, list[ob
                 yield table, keys
 
 
+def _free_in(connection: sqlite3.Connection) -> str:
+    room = room_of(connection)
+    if not room.free:
+        return "nothing is free in the file"
+    how = "" if room.gets_shorter else " --rewrite"
+    return f"{room.free_bytes:,} bytes are free in the file: `eventckpt compact{how}` gives them back to the disk"
+
+
 def _looked_at(connection: sqlite3.Connection, path: Path, *, read_only: bool) -> Iterable[Check]:
     yield Check(
         "file",
@@ -103,6 +112,7 @@ def _looked_at(connection: sqlite3.Connection, path: Path, *, read_only: bool) -
     if not read_only:
         mode = str(pragma(connection, "journal_mode"))
         yield Check("journal", mode == "wal", mode, "Put the file on a local disk: write-ahead logging needs one.")
+    yield Check("space", True, _free_in(connection))
     damaged = [f"in {table}: {', '.join(map(described, keys))}" for table, keys in _damaged_rows(connection)]
     yield Check(
         "rows",

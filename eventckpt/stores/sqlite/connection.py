@@ -21,7 +21,7 @@ from typing import Final, Literal, TypeVar
 
 from ...errors import CheckpointStoreError, StoreLockedError, StoreReadOnlyError
 from .errors import store_errors
-from .file import Moved, StoreConnection, StoreFile
+from .file import Checkpointed, Moved, StoreConnection, StoreFile
 from .opening import Opening
 from .tables import Log, Tables
 
@@ -138,6 +138,19 @@ class Connections:
         def job() -> _T:
             with self.changing() as log:
                 return change(log)
+
+        with self.lock:
+            self.refuse_if_unusable(writes=True)
+            done = self.hand_to_writer(job)
+        return await asyncio.wrap_future(done)
+
+    async def checkpoint(self) -> Checkpointed:
+        """Put the log into the file, as far as those who read it now let that be, and empty it where nobody reads or
+        writes: nobody waits for it. In the writer's thread, between two transactions."""
+
+        def job() -> Checkpointed:
+            with store_errors(self.path):
+                return self._threads.writer.connection().checkpoint()
 
         with self.lock:
             self.refuse_if_unusable(writes=True)

@@ -19,7 +19,7 @@ from ...event_keys import EventKeys
 from ...events import MAX_SEQ, REMOVALS, CheckpointEvent, StreamId
 from ...settings import choice, flag, no_connection_string, number
 from ...text import described, is_unicode, may_hold_a_key
-from .. import AuditStore, Check, FoundEvent, RunStore, Stretch, can_exist
+from .. import AuditStore, Check, FoundEvent, RunStore, Space, Stretch, can_exist
 from ..change_feed import ChangeFeed
 from ..documents import DocumentStore
 from ..names import check_projection
@@ -56,6 +56,7 @@ from .queries import (
     where,
 )
 from .runs import SqliteRunStore
+from .space import give_back
 from .tables import RUNS, SESSIONS
 
 __all__ = ["SqliteEventStore"]
@@ -293,6 +294,10 @@ class SqliteEventStore(AuditStore):
         """See `AuditStore.checks`."""
         return await checks_of(self._connections)
 
+    async def give_back(self) -> Space:
+        """See `AuditStore.give_back`. A file that a version before 0.3 made is left as it is: see `rewrite`."""
+        return await give_back(self._connections)
+
     async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
         """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
         return await self._connections.reading(lambda log: committed(log, after=after, limit=limit))
@@ -376,6 +381,10 @@ class _Sessions(SqliteEventStore):
     async def checks(self) -> list[Check]:
         """See `AuditStore.checks`: those of the file, which has both logs."""
         return await checks_of(self._runs)
+
+    async def give_back(self) -> Space:
+        """See `AuditStore.give_back`: that of the file, which has both logs."""
+        return await give_back(self._runs)
 
     def sessions(self) -> SqliteEventStore:
         """See `EventStore.sessions`: those of sessions have none of their own."""

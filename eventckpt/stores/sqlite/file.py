@@ -14,7 +14,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISLNK
 from typing import Any, Final, Literal, NamedTuple
@@ -34,7 +34,7 @@ from .schema import (
 )
 from .tables import LOGS, RUNS, SESSIONS, Log, Tables
 
-__all__ = ["Moved", "Stamp", "StoreConnection", "StoreFile"]
+__all__ = ["Checkpointed", "Moved", "Stamp", "StoreConnection", "StoreFile"]
 
 _BESIDE: Final = ("-wal", "-shm")
 _WHILE_WRITING: Final = ("-wal", "-journal")  # one of them is there before the file is written to
@@ -67,6 +67,15 @@ class Stamp(NamedTuple):
     modified: int
     changed: int
     """Both in nanoseconds, as far as the system counts them; whoever sets the one cannot set the other."""
+
+
+class Checkpointed(NamedTuple):
+    """How far a log was put into its file, in pages."""
+
+    logged: int
+    """In the log; none where it was emptied."""
+    in_file: int
+    """Of these; the others stay out of it while somebody reads what they would write over."""
 
 
 class Moved(Exception):  # noqa: N818 - a way out of a transaction, which is made again
@@ -248,6 +257,8 @@ class StoreConnection:
         self._changed: int | None = None
         """SQLite's count of what other connections have committed, as of then."""
         self._schema: int | None = None
+        self._floor = 0
+        """Bytes below which the file does not come while the schema's number stays the same, as of then."""
         self._has_sessions = False
         """Whether the file was seen to have them; who finds none looks again."""
         self._nothing: sqlite3.Connection | None = None
@@ -303,6 +314,18 @@ class StoreConnection:
     def _look(self) -> os.stat_result:
         return self._file.look(beside=self._stamp is None)
 
+    def checkpoint(self) -> Checkpointed:
+        """See `Connections.checkpoint`."""
+        self._look()
+        connection = self._connection
+        found = _checkpointed(connection, "PASSIVE")  # all the work, while others write: what follows takes no time
+        patience = pragma(connection, "busy_timeout")
+        connection.execute("PRAGMA busy_timeout = 0").close()
+        try:
+            return _checkpointed(connection, "TRUNCATE") or found or Checkpointed(0, 0)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {patience}").close()
+
     def close(self) -> None:
         """Let go of the file. Of one that was moved away, what is in its log is put into it first: its -wal may have
         been left behind. SQLite itself does so only where the file is in its place."""
@@ -328,7 +351,7 @@ class StoreConnection:
             for tables in LOGS:
                 if tables in known or tables is RUNS or has_events(connection, tables):
                     self._compare(tables, known.get(tables))
-            self._schema = pragma(connection, "schema_version")
+            self._schema, self._floor = pragma(connection, "schema_version"), self._lowest()
         except sqlite3.DatabaseError as error:
             if not known and primary_code(error) == sqlite3.SQLITE_CORRUPT:
                 return  # nothing is known to compare with; who reads what is damaged is told
@@ -375,12 +398,16 @@ class StoreConnection:
         return _Seen((known and known.store_id) or store_id(self._connection), position, digest)
 
     def _is_cut(self, size: int) -> bool:
-        """Whether pages are missing in the file that were written to it. It grows when its log is put into it, and only
-        VACUUM, which counts the schema up, makes it shorter."""
-        connection = self._connection
-        if self._written is None or size >= self._written[0] or pragma(connection, "schema_version") != self._schema:
-            return False
-        return size < pragma(connection, "page_count") * pragma(connection, "page_size")
+        """Whether pages are missing in the file that were written to it. It grows when its log is put into it. What
+        gives pages back counts the schema up."""
+        return size < self._floor and pragma(self._connection, "schema_version") == self._schema
+
+    def _lowest(self) -> int:
+        """The size of the file; none where it is still to be cut to what was left of it by those who gave pages back.
+        To be called in a transaction that has begun to read: what they commit later counts the schema up."""
+        pages = pragma(self._connection, "page_count") * pragma(self._connection, "page_size")
+        size = self._look().st_size
+        return size if size <= pages else 0
 
     def _overwritten(self, what: str) -> Exception:
         if not self.is_of_one_moment():
@@ -391,6 +418,13 @@ class StoreConnection:
             "under processes that have it open is replaced by `eventckpt restore` only, and not while they do: where "
             "that was not done, stop them, and restore the copy again.",
         )
+
+
+def _checkpointed(connection: sqlite3.Connection, how: Literal["PASSIVE", "TRUNCATE"]) -> Checkpointed | None:
+    """What a checkpoint did; None: it was in somebody's way, and did nothing or not all."""
+    with closing(connection.execute(f"PRAGMA wal_checkpoint({how})")) as rows:
+        busy, *pages = rows.fetchone()
+    return None if busy else Checkpointed(*pages)
 
 
 def _written(state: os.stat_result) -> tuple[int, int]:

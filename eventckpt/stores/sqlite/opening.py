@@ -104,7 +104,7 @@ class Opening:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         if version == 0 or pragma(connection, "journal_mode") != "wal":
             try:
-                self._enter_wal(connection)
+                self._enter_wal(connection, is_new=version == 0)
             except sqlite3.OperationalError as error:
                 if writes or is_behind(version) or primary_code(error) not in _CANNOT_WRITE:
                     raise  # else it is a closed file that can only be read, such as a backup: for that it is good
@@ -112,11 +112,13 @@ class Opening:
         if is_behind(version) or (writes and lacks_additions(connection)):
             migrate(connection, self._path)
 
-    def _enter_wal(self, connection: sqlite3.Connection) -> None:
+    def _enter_wal(self, connection: sqlite3.Connection, *, is_new: bool) -> None:
         # SQLite does not wait for its busy timeout here when two processes create the file at once.
         deadline = time.monotonic() + self._busy_timeout
         while True:
             try:
+                if is_new:  # has to be said before anything is in it; see `space`
+                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL").close()
                 mode = pragma(connection, "journal_mode = WAL")
                 break
             except sqlite3.OperationalError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from ..exit_codes import USAGE, Failure
@@ -29,7 +29,7 @@ def moment(text: str | None, option: str) -> datetime | None:
         return None
     if (span := span_of(text)) is not None:
         now = datetime.now(UTC)
-        return now - min(span, now - NEVER)
+        return now - min(span, timedelta(seconds=int((now - NEVER).total_seconds())))
     try:
         parsed = datetime.fromisoformat(text)
     except ValueError:

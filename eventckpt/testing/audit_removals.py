@@ -14,7 +14,7 @@ import pytest
 from ..chain import sealed
 from ..events import REMOVALS, Annotation, CheckpointEvent, Pruned, Removal, RemovedRun, StreamId
 from ..stores import AuditStore, FoundEvent
-from .events import RUNS, append_chain, headers_of, make_event, record_of, workflow_headers_of
+from .events import RUNS, STREAM, append_chain, headers_of, make_event, record_of, workflow_headers_of
 
 __all__ = ["AuditRemovalsConformance", "closing", "removal_of"]
 
@@ -132,6 +132,18 @@ class AuditRemovalsConformance:
         listed = [stream async for stream in store.streams(**asked, emptied=False)]
         assert listed == [stream for stream in everything if stream not in emptied]
         assert listed[0] == again.stream
+
+    async def test_a_closed_run_whose_events_have_yet_to_go_is_listed(self) -> None:
+        store = await self.open_store()
+        events = await append_chain(store, STREAM, 3, data=b"")
+        await store.append(closing(events[-1]))
+        for seq in (1, 2, 3):
+            await self.settle()
+            for asked in ({}, {"workflow_name": STREAM.workflow_name}, {"prefix": STREAM.run_id}):
+                assert [stream async for stream in store.streams(**asked, emptied=False)] == [STREAM]
+            await store.remove(STREAM, [seq])
+        await self.settle()
+        assert [stream async for stream in store.streams(emptied=False)] == []
 
     async def test_many_closed_runs_on_top_hide_none_of_the_others(self) -> None:
         store = await self.open_store()

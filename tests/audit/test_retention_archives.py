@@ -15,6 +15,7 @@ import pytest
 
 from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage, SqliteEventStore, StreamId
 from eventckpt.audit import Retention, RetentionPlan, RetentionPolicy, RetentionReport, RetentionRule, export_file
+from eventckpt.audit.archive import read_line
 from eventckpt.events import REMOVALS
 from eventckpt.stores import AuditStore
 
@@ -63,18 +64,16 @@ async def whole(store: AuditStore, stream: StreamId) -> list[CheckpointEvent]:
 
 
 async def in_archives(folder: Path, tmp_path: Path) -> dict[StreamId, list[CheckpointEvent]]:
-    """What the archives in a folder bring into a new store, each of which must be whole."""
-    with_copies = tmp_path / f"copies-{os.urandom(4).hex()}.db"
-    found: dict[StreamId, list[CheckpointEvent]] = {}
+    """What the archives in a folder have, each of which a new store takes as whole."""
+    found: dict[StreamId, dict[str, CheckpointEvent]] = {}
     for path in list(_archives(folder)):
-        async with SqliteEventStore(with_copies.with_suffix(f".{path.stem}.db")) as copies:
-            imported = await CheckpointAudit(copies).import_lines(path.read_bytes().splitlines())
-            assert imported.whole
-            async for stream in copies.streams():
-                events = await whole(copies, stream)
-                if len(events) > len(found.get(stream, [])):
-                    found[stream] = events
-    return found
+        lines = path.read_bytes().splitlines()
+        async with SqliteEventStore(tmp_path / f"copies-{os.urandom(4).hex()}.db", synchronous="OFF") as copies:
+            assert (await CheckpointAudit(copies).import_lines(lines)).whole
+        for event in map(read_line, lines):
+            if isinstance(event, CheckpointEvent):
+                found.setdefault(event.stream, {})[event.digest] = event
+    return {stream: sorted(events.values(), key=lambda event: event.seq) for stream, events in found.items()}
 
 
 def _archives(folder: Path) -> Iterator[Path]:

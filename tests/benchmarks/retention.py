@@ -41,7 +41,7 @@ async def passes(runs: int = 10_000, events: int = 20, rounds: int = 2) -> list[
             Sample([of_many], _mb),
             Sample([of_few], _mb),
             f"{few:,} runs",
-            at_most(1.2),
+            at_most(2.0),
         ),
     ]
 

@@ -332,7 +332,12 @@ SECTIONS: Final[list[Section]] = [
         retention.passes,
         "Runs that have ended long ago, on SQLite, without waiting for the disk (`synchronous=OFF`). A pass plans each "
         "run from its headers, records its removal, and removes its events; the plan alone reads the same headers. "
-        "A day's pass is over a store in which one run of thirty is old enough.",
+        "A day's pass is over a store in which one run of thirty is old enough. What grows with the number of runs is "
+        "the names that the listing has given, so that none comes twice: 300 bytes a run.",
+        why={
+            "a pass that removes 10,000 runs of 20, CPU": "to delete 20 rows of a table with three indexes takes a third "
+            "of the time that it takes to plan the run; the rest is the record, the removal and the room given back.",
+        },
         small={"runs": 60, "events": 3, "rounds": 1},
     ),
 ]

@@ -98,7 +98,8 @@ class MemoryEventStore(AuditStore):
     ) -> AsyncGenerator[StreamId, None]:
         for stream in dict.fromkeys(event.stream for event in reversed(self._of_runs())):
             is_wanted = workflow_name in (None, stream.workflow_name) and stream.run_id.startswith(prefix)
-            if is_wanted and (emptied or not self._door.data.of(stream)[-1].closes):
+            events = self._door.data.of(stream)
+            if is_wanted and (emptied or len(events) > 1 or not events[-1].closes):
                 yield stream
 
     async def removal_streams(self) -> AsyncGenerator[StreamId, None]:

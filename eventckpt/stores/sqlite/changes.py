@@ -78,9 +78,10 @@ def put_over(log: Log, stream: StreamId, events: Sequence[CheckpointEvent], *, a
 def remove(log: Log, stream: StreamId, seqs: Sequence[int]) -> int:
     """See `AuditStore.remove`."""
     only, key = where(stream)
-    head = head_of(log, stream)
-    if head is not None and head.seq in seqs:
-        raise head_stays(stream, head.seq)
+    last = f"SELECT seq FROM {log.events} WHERE seq > 0 AND {IN_ORDER} {only} ORDER BY seq DESC LIMIT 1"
+    head = log.execute(last, key).fetchone()
+    if head is not None and head[0] in seqs:
+        raise head_stays(stream, head[0])
     removed = 0
     for first, last in _stretches(seq for seq in seqs if MIN_SEQ <= seq <= MAX_SEQ):
         removed += log.execute(

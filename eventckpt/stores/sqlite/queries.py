@@ -56,7 +56,7 @@ OF_WORKFLOW: Final = f"AND workflow_name = ? {OF_RUNS}"
 _CLOSES: Final = "head.type = 'tombstone' AND instr(head.header, x'a6636c6f736573c3a6646967657374d940')"
 """Of the record that closes a run: in its header `closes` is true, and the digest comes next, a text of 64 characters.
 No text in a header has these bytes: the last two are no UTF-8. Wherever the record is not the last of its run, another
-row is, so that nothing has to be looked up to leave out the closed runs."""
+row is."""
 MIN_SEQ: Final = -MAX_SEQ - 1
 COLUMNS: Final = "position, workflow_name, run_id, seq, type, checkpoint_id, digest, header"
 WHOLE: Final = f"{COLUMNS}, data"
@@ -249,7 +249,7 @@ def streams_between(
     earlier; and `top`, which is the last position where None is given."""
     only, key = (OF_RUNS, ()) if workflow_name is None else (OF_WORKFLOW, (workflow_name,))
     if not emptied:
-        only = f"AND NOT ({_CLOSES}) {only}"
+        only = f"AND NOT ({_is_all_there_is(log)}) {only}"
     top = _last_position(log) if top is None else top
     rows = log.execute(
         f"SELECT position, workflow_name, run_id FROM {log.events} AS head WHERE position > ? AND position <= ? {only}"
@@ -259,6 +259,15 @@ def streams_between(
         (since, min(before, top), *key, top),
     )
     return top, [(row[0], *_names(*row)) for row in rows]
+
+
+def _is_all_there_is(log: Log) -> str:
+    """That of a run the record which closed it, `head`, is left alone. What a removal that was cut off has left is
+    still to go, and is looked for in these listings."""
+    return (
+        f"{_CLOSES} AND NOT EXISTS (SELECT 1 FROM {log.events} AS earlier WHERE earlier.workflow_name ="
+        " head.workflow_name AND earlier.run_id = head.run_id AND earlier.seq < head.seq)"
+    )
 
 
 def _workflows(log: Log) -> str:
@@ -280,7 +289,8 @@ def streams_named(log: Log, workflow_name: str | None, prefix: str, *, emptied: 
     if not emptied:
         named = (
             f"SELECT head.workflow_name, head.run_id, latest FROM ({named}) AS named"
-            f" CROSS JOIN {log.events} AS head ON head.position = named.latest WHERE NOT ({_CLOSES})"
+            f" CROSS JOIN {log.events} AS head ON head.position = named.latest"
+            f" WHERE NOT ({_is_all_there_is(log)})"
         )
     rows = log.execute(
         f"{_workflows(log)} {named} ORDER BY latest DESC", (workflow_name, prefix, prefix + _LAST_CHARACTERS)

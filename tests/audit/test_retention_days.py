@@ -70,19 +70,17 @@ class Shop:
 
     async def before_the_pass(self) -> None:
         """Most of a day's work."""
-        for _ in range(2):
-            await self._write(f"run-{len(self.runs):04}")
-        for name in self._rng.sample(sorted(self.runs), min(3, len(self.runs))):
+        await self._write(f"run-{len(self.runs):04}")
+        for name in self._rng.sample(sorted(self.runs), min(2, len(self.runs))):
             if self._rng.random() < 0.6:
                 await self._write(name)
             elif not self.runs[name].gone:
                 await self._hold(name)
 
     async def beside_the_pass(self) -> None:
-        """New runs, while the policy is carried out: it may see them, and they are too young for it."""
-        for _ in range(2):
-            await self._write(f"run-{len(self.runs):04}")
-            await asyncio.sleep(0)
+        """A new run, while the policy is carried out: it may see it, and it is too young to go."""
+        await asyncio.sleep(0)
+        await self._write(f"run-{len(self.runs):04}")
 
     async def _write(self, name: str) -> None:
         status, count = self._rng.choice(STATUSES), self._rng.randint(1, 2)

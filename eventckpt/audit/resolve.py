@@ -42,8 +42,8 @@ async def run_named(
     found: list[StreamId] = []
     if name:
         found += await _runs_like(store, name, "", workflow_name)
-        begin, shortened, end = name.partition(SHORTENED)
-        if shortened and begin and not found:
+        begin, _, end = name.rpartition(SHORTENED)
+        if begin and not found:
             found += await _runs_like(store, begin, end, workflow_name)
     exact = [stream for stream in found if stream.run_id == name]
     for choice in (exact, found):
@@ -190,8 +190,8 @@ async def _found(store: AuditStore, checkpoint_id: str, workflow_name: str | Non
 
 async def _ids_like(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
     ids = await _ids_with(store, name, workflow_name, _CANDIDATES + 1)
-    begin, shortened, end = name.partition(SHORTENED)
-    if shortened and begin and not ids:
+    begin, _, end = name.rpartition(SHORTENED)
+    if begin and not ids:
         ids = [each for each in await _ids_with(store, begin, workflow_name, _NEIGHBOURS) if each.endswith(end)]
     return ids
 

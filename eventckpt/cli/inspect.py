@@ -284,9 +284,10 @@ async def tail(
     async with aclosing(followed(audit.store, streams, workflow or (), last=last, poll=poll)) as headers:
         async for header in headers:
             session.out.record("event", event_fields(header))
-            session.out.line(
-                f"{session.out.time(header.recorded_at)}  {header.run_id} of {header.workflow_name}  seq {header.seq}  "
-                f"{_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
+            out = session.out
+            out.brief(
+                f"{out.time(header.recorded_at)}  {out.name(header.run_id)} of {out.name(header.workflow_name)}  "
+                f"seq {header.seq}  {_what_came(header, audit.kind)}" + (f"  by {header.actor}" if header.actor else "")
             )
             seen += 1
             if seen == limit:

@@ -26,7 +26,7 @@ from rich.text import Text
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
 from ..exit_codes import Failure, nowhere, printing
 from ..text import safe, safe_json, shortened
-from .tables import Column, aligned, fitted, fitting
+from .tables import Column, aligned, cut, fitted, fitting, short_ids
 from .times import ago, in_utc, stored
 
 __all__ = [
@@ -51,6 +51,7 @@ Shown: TypeAlias = tuple[str, ...]
 
 _AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "highlight": False, "emoji": False}
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
+_NAME: Final = 20  # cells of a name in a line that is brief
 _WIDTH: Final = 100  # characters of a value that is shown shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
@@ -91,6 +92,11 @@ class Output:
         """Whether somebody reads along. Colours alone, as FORCE_COLOR has them, make no terminal."""
         return self._screen.width is not None or self._out.isatty()
 
+    @property
+    def _fits(self) -> bool:
+        """Whether lines are made to fit what they are printed on."""
+        return self.is_terminal and not self.is_wide
+
     def now(self) -> datetime:
         """The time that others are told from."""
         return self._screen.now()
@@ -99,7 +105,7 @@ class Output:
         """A time, as it is told here: how long ago on a terminal, and elsewhere as it is stored."""
         if self._utc:
             return in_utc(text)
-        return ago(text, self.now()) if self.is_terminal and not self.is_wide else stored(text)
+        return ago(text, self.now()) if self._fits else stored(text)
 
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
         """A JSON object, where JSON was asked for."""
@@ -112,6 +118,14 @@ class Output:
         """A line of text, where text was asked for."""
         if not self.as_json:
             self._styled(Text(safe(text), style=style))
+
+    def brief(self, text: str) -> None:
+        """A line of text, of which a narrow terminal is shown as much as fits on one line of it."""
+        self.line(cut(safe(text), self._console.width) if self._fits else text)
+
+    def name(self, text: str) -> str:
+        """What a run or a workflow is called, in a line that is brief: so that there is room for what follows."""
+        return short_ids([text], _NAME)[0] if self._fits else text
 
     def note(self, text: str) -> None:
         """A line for the person at the terminal, kept out of what is piped on."""
@@ -160,7 +174,7 @@ class Output:
         ]
         kept = [place for place, column in enumerate(columns) if self.is_wide or not column.wide]
         columns, told = [columns[place] for place in kept], [[row[place] for place in kept] for row in told]
-        if self.is_wide or not self.is_terminal:
+        if not self._fits:
             for line in aligned(columns, told, heads=not before):
                 self._styled(line)
             return tuple(column.head for column in columns)

@@ -25,6 +25,7 @@ event has it."""
 
 _GAP: Final = "  "
 _LEAST_TEXT: Final = 9  # cells of a text that still says something: "cancelled"
+_TEXT: Final = 40  # cells of a text that are worth more than the rest of an id
 _LEAST_ID: Final = 9  # cells of an id: 8 characters, and the mark that there are more
 _MOST_UNIQUE: Final = 20  # cells that an id is given to be the only one that begins so
 _WHOLE_ID: Final = 12  # cells of an id that is not worth shortening
@@ -81,8 +82,9 @@ def fitting(columns: Sequence[Column], rows: Sequence[Sequence[str]], width: int
     ]
     chosen = _chosen(columns, least, width)
     widths, room = [least[place] for place in chosen], width - len(_GAP) * (len(chosen) - 1)
-    for holds in ("text", "id"):  # texts grow first: an id is as good where it is short
-        _grow(widths, [natural[place] if columns[place].holds == holds else 0 for place in chosen], room - sum(widths))
+    for holds, most in (("text", _TEXT), ("id", width), ("text", width)):  # an id is as good where it is short
+        wanted = [min(natural[place], most) if columns[place].holds == holds else 0 for place in chosen]
+        _grow(widths, wanted, room - sum(widths))
     return dict(zip(chosen, _shrunk(widths, room), strict=True))
 
 
@@ -123,7 +125,7 @@ def _short_id(full: str, width: int, sorted_ids: Sequence[str]) -> str:
         return f"{safe(head)}{SHORTENED}"
     head = _beginning(full, max((width - 1) // 2, 1))
     tail = _beginning(full[len(head) :][::-1], max(width - 1 - cell_len(safe(head)), 0))[::-1]
-    return f"{safe(head)}{SHORTENED}{safe(tail)}"
+    return f"{safe(head)}{SHORTENED}{safe(tail.rpartition(SHORTENED)[2])}"  # the last mark is the one that counts
 
 
 def _beginning(text: str, width: int) -> str:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventckpt.exit_codes import FOUND_WRONG, USAGE, Failure, ending
+from eventckpt.exit_codes import FOUND_WRONG, USAGE, Failure, ending, printing
 from eventckpt.text import cell, safe, safe_json
 
 from ..leases import LeaseLostError
@@ -53,7 +53,8 @@ def say(text: str) -> None:
 
 def print_json(value: object) -> None:
     """One JSON document on one line."""
-    typer.echo(safe_json(json.dumps(value)))
+    with printing():
+        typer.echo(safe_json(json.dumps(value)))
 
 
 def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -63,4 +64,8 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*(Text("" if value is None else cell(value)) for value in row.values()))
-    Console(markup=False, highlight=False, emoji=False).print(table)
+    console = Console(markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:  # it does not write by itself: a pipe that is closed would end us
+        console.print(table)
+    with printing():
+        typer.echo(captured.get(), nl=False)

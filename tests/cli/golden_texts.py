@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from agent_framework import WorkflowCheckpoint, WorkflowEvent
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from eventckpt import CheckpointAudit, CheckpointEvent, SqliteEventStore, describe_request
 from eventckpt.chain import sealed
@@ -28,7 +28,7 @@ from eventckpt.stores import AuditStore
 from ..conversations import branched, session, talked
 from .conftest import GRAPH, message
 
-__all__ = ["FOLDER", "HOSTILE", "NOW", "TEXTS", "WIDTHS", "Asked", "filled", "text_of"]
+__all__ = ["FOLDER", "HOSTILE", "NOW", "TEXTS", "WIDTHS", "Asked", "filled", "in_one", "printed"]
 
 FOLDER = Path(__file__).parent / "golden"
 WIDTHS = (60, 80, 120, 200)
@@ -86,13 +86,13 @@ TEXTS = (
 )
 
 
-def text_of(asked: Asked, path: Path, width: int) -> str:
+def printed(asked: Asked, path: Path, width: int) -> Result:
     """What a command prints on a terminal of this width, without colours, at `NOW`."""
     environment = {"EVENTCKPT_STORE": str(path), "FORCE_COLOR": None, "NO_COLOR": None, "COLUMNS": None}
     screen = Screen(width=width, now=lambda: NOW)
     result = CliRunner().invoke(app, list(asked.words), env=environment, obj=screen)
     assert result.exit_code == asked.code, result.output
-    return result.output
+    return result
 
 
 @asynccontextmanager
@@ -164,9 +164,14 @@ async def _made(source: AuditStore, target: AuditStore) -> None:
 
 
 async def _write_store() -> None:
-    describe_request(str, lambda _: "May the order\x1b[2J be paid? 注文を確認してください。 " + "It is a long one. " * 5)
+    describe_request(
+        str, lambda _: "May the order\x1b[2J be paid? 注文を確認してください。 " + "It is a long one. " * 5
+    )
     with TemporaryDirectory() as folder:
-        async with SqliteEventStore(Path(folder) / "saved.db") as saved, SqliteEventStore(Path(folder) / "b.db") as made:
+        async with (
+            SqliteEventStore(Path(folder) / "saved.db") as saved,
+            SqliteEventStore(Path(folder) / "b.db") as made,
+        ):
             await _save(saved)
             for run_id in ("customer-7", "注文-customer"):
                 turns = await talked(saved.sessions(), session(run_id), "hello", "May I?\x1b[2J 注文")
@@ -185,15 +190,15 @@ async def _write_texts() -> None:
         async with filled(path):
             pass
         for asked in TEXTS:
-            texts = [await asyncio.to_thread(text_of, asked, path, width) for width in WIDTHS]
-            (FOLDER / f"{asked.name}.txt").write_text(in_one(asked, texts), encoding="utf-8")
+            results = [await asyncio.to_thread(printed, asked, path, width) for width in WIDTHS]
+            (FOLDER / f"{asked.name}.txt").write_text(in_one(asked, results), encoding="utf-8")
 
 
-def in_one(asked: Asked, texts: list[str]) -> str:
-    """The texts of all widths, as they are in a file."""
+def in_one(asked: Asked, results: list[Result]) -> str:
+    """What was printed at all widths, as it is in a file."""
     return "\n".join(
-        f"$ eventckpt {' '.join(asked.words)}   # {width} columns\n{text}"
-        for width, text in zip(WIDTHS, texts, strict=True)
+        f"$ eventckpt {' '.join(asked.words)}   # {width} columns\n{result.output}"
+        for width, result in zip(WIDTHS, results, strict=True)
     )
 
 

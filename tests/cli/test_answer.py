@@ -9,10 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from agent_framework import Executor, Workflow, WorkflowBuilder, WorkflowContext, handler, response_handler
 
 from eventckpt import CheckpointEvent, EventCheckpointStorage, StreamId
+from eventckpt.cli.lines import type_of
 
 from ..engines import Engine, SqliteEngine
 from .conftest import Cli
@@ -93,6 +95,7 @@ async def test_it_answers_and_says_how_the_run_stands_and_what_it_asks_next(engi
 
     printed = await cli(*words("order-1", "remark", "--json", "-", "--json-output"), stdin='"thank you"')
     [record] = printed.records
+    msgspec.convert(record, type_of("answer"))
     assert (record["kind"], record["run_id"], record["workflow_name"]) == ("answered", "order-1", WORKFLOW)
     assert (record["requests"], record["status"], record["pending_requests"]) == (["remark"], "done", [])
 

@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow  # every command, each in a process
 
 MAKING = {"import", "import-from", "restore", "run"}
 """The commands that may begin a store."""
+OF_NO_STORE = {"schema"}
+"""The commands that ask no store."""
 OF_FILES = {"backup"}
 """The commands that look at a SQLite file only."""
 
@@ -60,7 +62,7 @@ def wrong_places(engine: Engine) -> dict[str, dict[str, str]]:
 
 def test_every_command_is_known_to_look_to_change_or_to_make() -> None:
     """So that a new one cannot be left out of what follows."""
-    named = {words[0] for _, words in LOOKING} | {words[0] for _, words in CHANGING} | MAKING | OF_FILES
+    named = {words[0] for _, words in LOOKING} | {words[0] for _, words in CHANGING} | MAKING | OF_FILES | OF_NO_STORE
     for app in PROGRAMS.values():
         for each in app.registered_commands:
             name = each.name or getattr(each.callback, "__name__", "")

@@ -1,0 +1,173 @@
+"""Rows in columns: what gives way first where a terminal is narrow, and that what is shortened still names its run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from eventckpt.cli.output import Screen
+from eventckpt.cli.tables import Column, aligned, cut, fitted, fitting, short_ids
+from eventckpt.cli.times import ago, in_utc
+
+from ..engines import Engine
+from .conftest import WORKFLOW, Cli, checkpoint, order_run
+from .golden_texts import HOSTILE, NOW
+
+COLUMNS = [
+    Column("id", holds="id"),
+    Column("number", right=True, rank=3),
+    Column("status", holds="text"),
+    Column("about", holds="text", rank=1),
+    Column("actor", holds="text", rank=2),
+]
+ROWS = [[f"0f8fad5b-d9cb-469f-a165-7086772895{n:02}", "12,345", "waiting", "what it waits for", "shop"] for n in (1, 2)]
+
+texts = st.one_of(st.text(max_size=40), st.sampled_from(HOSTILE))
+ids = st.one_of(texts.filter(bool), st.integers(0, 10**12).map(lambda n: f"order-2026-11-{n:012}"))
+
+
+def test_ids_are_shortened_first_then_columns_are_left_out_by_their_rank() -> None:
+    heads = [[COLUMNS[place].head for place in fitting(COLUMNS, ROWS, width)] for width in (200, 60, 50, 36, 1)]
+    assert heads[0] == heads[1] == [column.head for column in COLUMNS]
+    assert heads[2] == ["id", "status", "about", "actor"]
+    assert heads[3] == ["id", "status"] or heads[3] == ["id", "status", "about"]
+    assert heads[4] == ["id", "status"]
+    assert fitting(COLUMNS, ROWS, 200)[0] == len(ROWS[0][0])
+    assert fitting(COLUMNS, ROWS, 60)[0] < len(ROWS[0][0])
+
+
+@given(st.lists(st.tuples(ids, texts, texts, texts, texts), min_size=1, max_size=8), st.integers(20, 250))
+def test_whatever_the_cells_hold_a_row_is_one_line_that_fits(rows: list[tuple[str, ...]], width: int) -> None:
+    columns = [
+        Column(each.head, holds="id" if not place else "text", rank=each.rank) for place, each in enumerate(COLUMNS)
+    ]
+    chosen = fitting(columns, rows, width)
+    kept = [[row[place] for place in chosen] for row in rows]
+    lines = [
+        str(line) for line in fitted([columns[place] for place in chosen], list(chosen.values()), kept, heads=True)
+    ]
+    assert len(lines) == len(rows) + 1
+    assert all(line.isprintable() and cell_len(line) <= width for line in lines)
+    assert [str(line) for line in aligned(columns, rows, heads=False)] != [], "a pipe has them all"
+
+
+@given(texts, st.integers(1, 60))
+def test_a_text_that_is_cut_is_no_wider_than_its_column(text: str, width: int) -> None:
+    shown = "".join(mark for mark in text if mark.isprintable())
+    assert cell_len(cut(shown, width)) <= width
+    assert cut(shown, 1_000) == shown
+
+
+@given(st.lists(ids, min_size=1, max_size=10, unique=True), st.integers(9, 60))
+def test_a_shortened_id_fits_and_is_the_beginning_and_the_end_of_what_it_was_made_from(
+    names: list[str], width: int
+) -> None:
+    for name, text in zip(names, short_ids(names, width), strict=True):
+        assert cell_len(text) <= width
+        begin, _, end = text.rpartition("…")
+        if name.isprintable():  # what is spelled out is for looking at
+            assert text == name or (name.startswith(begin) and name.endswith(end))
+        if name.isprintable() and text != name and not end:
+            assert [each for each in names if each.startswith(begin)] == [name]
+
+
+def test_ids_that_begin_alike_are_told_apart_by_their_ends() -> None:
+    names = [f"order-2026-11-27-{n:06}" for n in range(100)]
+    shown = short_ids(names, 14)
+    assert len({*shown}) == len(names)
+    assert all(text.startswith("order-") and "…" in text for text in shown)
+    uuids = [f"{n:08x}-d9cb-469f-a165-70867728950e" for n in range(1, 50)]
+    assert short_ids(uuids, 9) == [f"{each[:8]}…" for each in uuids]
+
+
+async def test_every_id_that_a_listing_has_shortened_is_taken_by_the_commands(engine: Engine, cli: Cli) -> None:
+    for name in ("order-2026-11-27-tenant-000001", "order-2026-11-27-tenant-000002", "order"):
+        await order_run(engine, name, steps=2)
+    lines = (await cli("runs", screen=Screen(width=60))).out.splitlines()[1:]
+    shown = [line.split()[0] for line in lines]
+    assert sum("…" in each for each in shown) == 2
+    for each in shown:
+        [run] = (await cli.json("info", each)).of("run")
+        lines = (await cli("history", each, screen=Screen(width=60))).out.splitlines()
+        assert run["run_id"].startswith(each.partition("…")[0])
+        checkpoint_id = next(word for word in lines[1].split() if word.startswith("order"))
+        assert (await cli.json("show", checkpoint_id, "--allow", "*")).of("checkpoint")[0]["run_id"] == run["run_id"]
+
+
+async def test_a_beginning_of_several_says_so_also_where_it_is_marked(engine: Engine, cli: Cli) -> None:
+    for name in ("order-1a", "order-1b"):
+        await engine.storage().for_run(name).save(checkpoint(checkpoint_id=name))
+    for name in ("order-1…", "order…"):
+        assert "Several runs begin with" in (await cli("info", name, code=3)).err
+    assert (await cli("info", "order…b")).out.startswith(f"run order-1b of {WORKFLOW}")
+    assert "No run is called 'order…c'" in (await cli("info", "order…c", code=3)).err
+    assert "No run" in (await cli("info", "…", code=3)).err
+
+
+# Pipes, colours
+
+
+async def test_a_pipe_has_every_column_whole_and_times_as_they_are_stored(engine: Engine, cli: Cli) -> None:
+    name = "order-2026-11-27-tenant-000001-and-a-long-name"
+    await order_run(engine, name, steps=2)
+    head, row = (await cli("runs")).out.splitlines()
+    assert head.split()[:4] == ["run", "workflow", "status", "events"]
+    assert head.endswith("last written         actor  waits for")
+    assert row.startswith(f"{name}  ")
+    stored = (await cli.json("runs")).of("run")[0]["recorded_at"]
+    assert stored[:19].replace("T", " ") in row
+    assert f"{stored[:19].replace('T', ' ')}Z" in (await cli("runs", "--utc")).out
+    wide = (await cli("runs", "-o", "wide", screen=Screen(width=60))).out
+    assert wide.splitlines() == [head, row]
+
+
+async def test_on_a_terminal_times_are_told_from_now(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=1)
+    later = datetime.now(UTC) + timedelta(hours=5, minutes=1)
+    screen = Screen(width=80, now=lambda: later)
+    for words in (
+        ["runs"],
+        ["history", "order-1"],
+        ["info", "order-1"],
+        ["tail", "--limit", "1"],
+        ["show", "order-1@1"],
+    ):
+        assert "5 h ago" in (await cli(*words, screen=screen)).out
+        assert "5 h ago" not in (await cli(*words, "--utc", screen=screen)).out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "now"), (1, "now"), (2, "2 s ago"), (-2, "in 2 s"), (119, "119 s ago"), (180, "3 min ago"), (-7_200, "in 2 h"),
+     (172_800, "2 d ago"), (1_209_600, "2 w ago"), (10**9, "1653 w ago")],
+)  # fmt: skip
+def test_a_time_is_told_in_the_largest_unit_that_it_has_two_of(seconds: int, text: str) -> None:
+    assert ago((NOW - timedelta(seconds=seconds)).isoformat(), NOW) == text
+
+
+def test_what_is_no_time_is_shown_as_it_is_and_harmlessly() -> None:
+    for text in ("", "yesterday\x1b[2J", "2026-99-99"):
+        assert ago(text, NOW) == in_utc(text)
+        assert ago(text, NOW).isprintable()
+    assert in_utc("2026-11-27T14:00:00.123+02:00") == "2026-11-27 12:00:00Z"
+    spans = [ago((NOW - timedelta(days=days)).isoformat(), NOW) for days in range(1, 30)]
+    assert all(one != other or one.endswith("w ago") for one, other in pairwise(spans))
+
+
+async def test_colours_say_nothing_that_the_words_do_not(engine: Engine, cli: Cli) -> None:
+    await order_run(engine, steps=1)
+    await engine.storage().for_run("order-1", workflow_name=WORKFLOW).annotate(outcome="failed", hold=True)
+    plain = (await cli("runs", screen=Screen(width=100))).out
+    cli.env |= {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    coloured = (await cli("runs", screen=Screen(width=100))).out
+    assert "\x1b[31mfailed (on hold)" in coloured
+    assert "\x1b" not in plain
+    assert "failed (on hold)" in plain
+    cli.env |= {"NO_COLOR": "1"}
+    assert "\x1b[31m" not in (await cli("runs", screen=Screen(width=100))).out
+    assert "\x1b" not in (await cli.json("runs")).out

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
-from datetime import datetime
-from typing import NamedTuple
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, Self
+
+import msgspec
 
 from ..errors import CheckpointStoreError, RunNotFoundError
 from ..events import RunInfo, RunStatus, StreamId
-from ..moments import moment_of, order_of
+from ..moments import moment_of
 from ..runs import agree, fold
-from ..stores import AuditStore, RunStore
+from ..stores import AuditStore, RunFilter, RunStore, head_of
 from ..stores.run_documents import told
+from ..stores.run_pages import Place, place_of
 from ..stores.walks import runs_of
 
-__all__ = ["Filter", "list_runs"]
+__all__ = ["Filter", "Listed", "list_runs"]
+
+_PAGE: Final = 100  # documents of a page: more than a screen shows
 
 
 class Filter(NamedTuple):
@@ -61,8 +66,29 @@ class Filter(NamedTuple):
         )
 
 
+class Listed(msgspec.Struct, frozen=True):
+    """A run as it was when it was listed: what a listing goes on behind, also where the run was written to since."""
+
+    workflow_name: str
+    run_id: str
+    seq: int
+    """Of its head."""
+    recorded_at: str
+    """When that was recorded, ISO 8601."""
+
+    @classmethod
+    def of(cls, info: RunInfo) -> Self:
+        """A run that is listed."""
+        return cls(info.workflow_name, info.run_id, info.seq, info.recorded_at)
+
+    @property
+    def stream(self) -> StreamId:
+        """The key of its stream."""
+        return StreamId(self.workflow_name, self.run_id)
+
+
 async def list_runs(
-    store: AuditStore, projection: RunStore | None, which: Filter, after: StreamId | None
+    store: AuditStore, projection: RunStore | None, which: Filter, after: StreamId | Listed | None
 ) -> AsyncGenerator[RunInfo, None]:
     """The runs that fit, the last written to first; see `CheckpointAudit.runs`.
 
@@ -70,17 +96,26 @@ async def list_runs(
         store: the engine.
         projection: where to list them from; None: the log.
         which: those that are meant.
-        after: only those behind this run; None: from the first.
+        after: only those behind this run; None: from the first. With `Listed`, those that were behind it then, and
+            were not written to since.
+
+    Raises:
+        CheckpointStoreError: the projection is empty, and the log is not; or the engine failed.
+        RunNotFoundError: the projection does not have `after`.
     """
     if projection is not None:
-        for info in await _projected(store, projection, which, after):
-            known = await told(store, info) or info if info.status == "idle" else info
-            if which.fits(known):
-                yield known
+        async with aclosing(_projected(store, projection, which, after)) as infos:
+            async for info in infos:
+                known = await told(store, info) or info if info.status == "idle" else info
+                if which.fits(known):
+                    yield known
         return
+    if isinstance(after, Listed) and not await _is_as_listed(store, after):
+        which, after = which._replace(until=_sooner(which.until, _right_behind(after))), None
+    last = after.stream if isinstance(after, Listed) else after
     async with (
         aclosing(store.streams(workflow_name=which.workflow_name)) as streams,
-        aclosing(_behind(after, streams)) as wanted,
+        aclosing(_behind(last, streams)) as wanted,
         aclosing(runs_of(store, wanted)) as runs,
     ):
         async for _, headers in runs:
@@ -98,27 +133,69 @@ async def _behind(after: StreamId | None, streams: AsyncIterable[StreamId]) -> A
         is_behind = is_behind or stream == after
 
 
-async def _projected(store: AuditStore, runs: RunStore, which: Filter, after: StreamId | None) -> list[RunInfo]:
-    async with aclosing(runs.all(which.workflow_name)) as infos:
-        found = [info async for info in infos if info.stream == after or _may_fit(which, info)]
-    if not found:
+async def _is_as_listed(store: AuditStore, after: Listed) -> bool:
+    """Whether nobody wrote to a run since it was listed, so that it stands where it stood."""
+    head = await head_of(store, after.stream)
+    return head is not None and head.seq == after.seq
+
+
+def _right_behind(after: Listed) -> datetime | None:
+    """What was recorded with it, or before, was recorded before this."""
+    moment = moment_of(after.recorded_at)
+    return None if moment is None or moment.replace(tzinfo=None) == datetime.max else moment + timedelta.resolution
+
+
+def _sooner(one: datetime | None, other: datetime | None) -> datetime | None:
+    given = [each for each in (one, other) if each is not None]
+    return min(given) if given else None
+
+
+async def _projected(
+    store: AuditStore, runs: RunStore, which: Filter, after: StreamId | Listed | None
+) -> AsyncGenerator[RunInfo, None]:
+    """The documents that may fit, page by page: so many are read as runs are asked for."""
+    place, asked = await _place(store, runs, after), _asked(which)
+    page = await runs.page(asked, after=place, limit=_PAGE)
+    if not page.runs and page.after is None:
         await _check_projected(store, runs)
-    found.sort(key=lambda info: info.stream)
-    found.sort(key=lambda info: order_of(info.recorded_at), reverse=True)
+    while True:
+        for info in page.runs:
+            if _may_fit(which, info):
+                yield info
+        if page.after is None:
+            return
+        page = await runs.page(asked, after=page.after, limit=_PAGE)
+
+
+def _asked(which: Filter) -> RunFilter:
+    """What an index can leave out of the runs that fit. A document that says `idle` may be of one that is done or
+    open."""
+    given = (which.status,) if isinstance(which.status, str) else which.status or ()
+    rests: set[RunStatus] = {"done", "open", "idle"} if not {"done", "open", "idle"}.isdisjoint(given) else set()
+    return RunFilter(
+        which.workflow_name, sorted({*given, *rests}), since=which.since, until=which.until, tags=which.tags
+    )
+
+
+async def _place(store: AuditStore, runs: RunStore, after: StreamId | Listed | None) -> str | None:
+    """The token of the place of a run in the order of pages."""
     if after is None:
-        return found
-    streams = [info.stream for info in found]
-    if after not in streams:
-        raise RunNotFoundError(
-            f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
-            "It may be late; begin anew, or ask the log."
-        )
-    return found[streams.index(after) + 1 :]
+        return None
+    if isinstance(after, Listed):
+        return Place(after.recorded_at, after.stream).token
+    info = (await runs.get(after)).get(after)
+    if info is not None:
+        return place_of(info, waiting=False).token
+    await _check_projected(store, runs)
+    raise RunNotFoundError(
+        f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
+        "It may be late; begin anew, or ask the log."
+    )
 
 
 async def _check_projected(store: AuditStore, runs: RunStore) -> None:
-    async with aclosing(runs.all()) as infos, aclosing(store.streams()) as streams:
-        if await anext(infos, None) is None and await anext(streams, None) is not None:
+    async with aclosing(store.streams()) as streams:
+        if await runs.is_empty() and await anext(streams, None) is not None:
             raise CheckpointStoreError(
                 "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
                 "keeps it up to date, or ask the log."

@@ -6,16 +6,20 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
+import msgspec
 import typer
 
 from ..audit import CheckpointAudit, Filter
 from ..audit.kinds import TURNS, LogKind
 from ..audit.lineage import Node, walk
 from ..audit.preflight import UNFINISHED
+from ..audit.resolve import shown
+from ..audit.runs import Listed, list_runs
 from ..events import CheckpointEvent, RunStatus, StreamId
 from ..removals import Removals
 from ..runs import ENDED
 from . import completion
+from .cursor import After, is_token, place_in, say_more, token_of
 from .following import followed
 from .options import CheckpointName, Full, RunName, Upcast, statuses_in, tags_in, upcasters_in
 from .output import Listing, Output
@@ -41,6 +45,7 @@ __all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "s
 commands: Final = typer.Typer()
 
 _STATUSES: Final[tuple[RunStatus, ...]] = (*UNFINISHED, *ENDED, "idle")
+_HISTORY: Final = "eventckpt history"
 _DEEP = 40  # branches of branches that are still drawn further right
 
 
@@ -63,7 +68,9 @@ async def runs(
     ] = None,
     actor: Annotated[str | None, typer.Option(help="Only runs last written to by this actor.")] = None,
     limit: Annotated[int, typer.Option(help="How many to list; 0 for all.", min=0)] = 50,
-    after: Annotated[str | None, typer.Option(help="Go on behind this run of the listing.")] = None,
+    after: Annotated[
+        str | None, typer.Option(help="Go on where a listing ended: the token that it gave, or a run.")
+    ] = None,
     count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
     latest: Annotated[
         str, typer.Option(help="Where to look: in the log, or in the projection, quicker and maybe late.")
@@ -72,8 +79,8 @@ async def runs(
     """List runs, the last written to first. With --turns, as `sessions`."""
     if session.turns:
         session.not_of_turns(status=status, since=since, until=until, pending=pending, request=request)
-        session.not_of_turns(actor=actor, after=after, count=count, tag=tag)
-        await list_sessions(session, workflow, "", limit, latest)
+        session.not_of_turns(actor=actor, count=count, tag=tag)
+        await list_sessions(session, workflow, "", limit, latest, after)
         return
     which = Filter(
         workflow_name=workflow,
@@ -84,10 +91,14 @@ async def runs(
         actor=actor,
         tags=tags_in(tag),
     )
-    audit = await session.audit(latest=latest_of(latest))
-    behind = await audit.run(after, workflow_name=workflow) if after is not None else None
+    is_log = latest_of(latest) == "log"
+    name = "eventckpt runs" if is_log else "eventckpt runs --latest projection"
+    audit = await session.audit()
+    is_place = after is None or is_token(after)
+    behind = place_in(after, name, Listed) if is_place else await audit.run(str(after), workflow_name=workflow)
+    projection = None if is_log else audit.store.run_store()
     listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
-    async with aclosing(audit.runs(which, after=behind)) as infos:
+    async with aclosing(list_runs(audit.store, projection, which, behind)) as infos:
         async for info in infos:
             if limit and found == limit and not count:
                 more = True
@@ -95,16 +106,27 @@ async def runs(
             found += 1
             if not count:
                 listing.add(run_fields(info), run_row(info))
-                last = info.run_id
+                last = token_of(name, Listed.of(info))
     listing.flush()
     if count:
         session.out.record("count", {"runs": found})
         session.out.line(str(found))
     elif more:
-        session.out.record("more", {"after": last})
-        session.out.note(f"There are more: --after {last}, or --limit 0 for all.")
+        say_more(session.out, last)
     elif not found:
         session.out.nothing("No runs fit." if behind is None else "No more runs fit.")
+
+
+class _Reached(msgspec.Struct, frozen=True):
+    """How far a run was listed."""
+
+    workflow_name: str
+    run_id: str
+    seq: int
+
+    @property
+    def stream(self) -> StreamId:
+        return StreamId(self.workflow_name, self.run_id)
 
 
 @command(commands, "history")
@@ -113,14 +135,22 @@ async def history(
     run: RunName,
     workflow: Workflow = None,
     newest: Annotated[int, typer.Option("--last", help="Only so many of the newest; 0 for all.", min=0)] = 0,
+    limit: Annotated[int, typer.Option(help="How many to list; 0 for all.", min=0)] = 0,
+    after: After = None,
 ) -> None:
     """List every event of a run: what was in flight, who wrote it, who answered which request. With --turns: which
     messages, where it branched, and what was cleared."""
+    if newest and (limit or after is not None):
+        raise Failure(USAGE, "Give --last, or --limit and --after: the one begins at the end, the others lead to it.")
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
+    place = place_in(after, _HISTORY, _Reached)
+    if place is not None and place.stream != stream:
+        raise Failure(USAGE, f"--after: that token is of the history of {shown(place.stream)}, not of {shown(stream)}.")
     columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
     listing, removals = Listing(session.out, "event", columns), Removals()
     seqs: list[int] = []
+    is_more = False
 
     def show(header: CheckpointEvent) -> None:
         removals.add(header)
@@ -137,9 +167,17 @@ async def history(
         for header in reversed(headers):
             show(header)
     else:
-        async for header in audit.history(stream):
-            show(header)
+        async with aclosing(audit.store.headers(stream, gt=0 if place is None else place.seq)) as forwards:
+            async for header in forwards:
+                if limit and len(seqs) == limit:
+                    is_more = True
+                    break
+                show(header)
     listing.flush()
+    if is_more:
+        say_more(session.out, token_of(_HISTORY, _Reached(stream.workflow_name, stream.run_id, seqs[-1])))
+    elif place is not None and not seqs:
+        session.out.nothing(f"The {audit.kind.stream} has no more events.")
     if removals and (count := sum(map(removals.covers, seqs))):
         session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 

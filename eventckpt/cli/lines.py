@@ -148,6 +148,7 @@ _HELD: Final = tuple(
 )
 _DIFFERENCE: Final = _line("Difference", "difference", _fields(_Difference))
 _SESSION: Final = _line("Session", "session", _fields(SessionInfo))
+_MORE: Final = _line("More", "more", after=str)
 _LEFT_OUT: Final = _line(
     "NotTaken",
     "left_out",
@@ -193,7 +194,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
     ),
     "export": (_line("Exported", "exported", file=str, events=int, damaged=int),),
     "fork": (_EVENT_LINE,),
-    "history": (_EVENT_LINE,),
+    "history": (_EVENT_LINE, _MORE),
     "import": (_line("Imported", "imported", _fields(Imported)),),
     "import-from": (
         _LEFT_OUT,
@@ -209,7 +210,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             left_out=int,
         ),
     ),
-    "inbox": (_line("Question", "question", [*_STREAM, *_fields(Question)[1:]]), _line("MoreQuestions", "more")),
+    "inbox": (_line("Question", "question", [*_STREAM, *_fields(Question)[1:]]), _MORE),
     "info": (
         _RUN_LINE,
         _SESSION,
@@ -298,10 +299,10 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
         _RUN_LINE,
         _SESSION,
         _line("Count", "count", runs=int),
-        _line("MoreRuns", "more", after=str),
+        _MORE,
     ),
     "schema": (),
-    "sessions": (_SESSION,),
+    "sessions": (_SESSION, _MORE),
     "show": _HELD,
     "tail": (_EVENT_LINE,),
     "verify": (

@@ -27,6 +27,7 @@ try:
         schema,
         sessions,
     )
+    from .examples import EXAMPLES
 except ModuleNotFoundError as _gone:
     raise without_extra("eventckpt", "cli", ("rich", "typer"), _gone) from _gone
 
@@ -43,6 +44,8 @@ app: Final = typer.Typer(
 _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema)
 _ACT: Final = (answer, annotate, manage, migrate, archive, import_storage, backup)
 for _module in (*_ASK, *_ACT):
+    for _command in _module.commands.registered_commands:
+        _command.epilog = f"For example: eventckpt {EXAMPLES[_command.name or '']}"
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
 
 

@@ -1,4 +1,4 @@
-"""The first page of the inbox of a store that has grown, as a command, beside one that asks no store anything."""
+"""The first page of what commands list of a store that has grown, beside a command that asks no store anything."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 from .measure import PRINTED, Figure, Sample, at_most, compared
 
-__all__ = ["command", "queries"]
+__all__ = ["command", "first_pages", "queries"]
 
 _SOME = 500  # runs of a transaction
 _BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,19 +36,49 @@ async def command(runs: int = 10_000, events: int = 20, rounds: int = 15) -> lis
         path = Path(folder, "events.db")
         await _fill(path, runs, events)
         programs = {"ours": ["inbox", "--store", str(path)], "--help": ["--help"], "inbox --help": ["inbox", "--help"]}
-        taken: dict[str, list[float]] = {name: [] for name in programs}
-        for words in programs.values():
-            _seconds(words)  # compiles what is not compiled yet
-        order = random.Random(rounds)
-        for _ in range(rounds):
-            for name in order.sample(list(programs), len(programs)):
-                taken[name].append(_seconds(programs[name]))
-    samples = {name: Sample(values, lambda seconds: f"{seconds * 1000:.0f} ms") for name, values in taken.items()}
+        samples = _taking_turns(programs, rounds)
     what = f"eventckpt inbox, {runs:,} runs of {events}, CPU"
     return [
         compared(what, samples["ours"], samples["--help"], "eventckpt --help", at_most(1.5)),
         compared(what, samples["ours"], samples["inbox --help"], "eventckpt inbox --help", PRINTED),
     ]
+
+
+async def first_pages(runs: int = 10_000, events: int = 20, rounds: int = 15) -> list[Figure]:
+    """The same of `runs` and `info`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "events.db")
+        await _fill(path, runs, events)
+        asked = {
+            "runs": ["runs"],
+            "runs --latest projection": ["runs", "--latest", "projection"],
+            "runs --latest projection --status waiting": ["runs", "--latest", "projection", "--status", "waiting"],
+            "info": ["info", f"run-{runs // 2:06}"],
+        }
+        programs = {name: [*words, "--store", str(path)] for name, words in asked.items()}
+        samples = _taking_turns({**programs, "--help": ["--help"]}, rounds)
+    return [
+        compared(
+            f"eventckpt {name}, {runs:,} runs of {events}, CPU",
+            samples[name],
+            samples["--help"],
+            "eventckpt --help",
+            at_most(1.5),
+        )
+        for name in asked
+    ]
+
+
+def _taking_turns(programs: dict[str, list[str]], rounds: int) -> dict[str, Sample]:
+    """The processor time of each program, by its name."""
+    taken: dict[str, list[float]] = {name: [] for name in programs}
+    for words in programs.values():
+        _seconds(words)  # compiles what is not compiled yet
+    order = random.Random(rounds)
+    for _ in range(rounds):
+        for name in order.sample(list(programs), len(programs)):
+            taken[name].append(_seconds(programs[name]))
+    return {name: Sample(values, lambda seconds: f"{seconds * 1000:.0f} ms") for name, values in taken.items()}
 
 
 def _seconds(words: list[str]) -> float:

@@ -266,6 +266,13 @@ SECTIONS: Final[list[Section]] = [
         small={"documents": (3, 60, 120)},
     ),
     Section(
+        "commands",
+        "Commands: their first page",
+        inbox.first_pages,
+        "Whole programs, as for the inbox; the projection is filled.",
+        small={"runs": 3, "events": 2, "rounds": 1},
+    ),
+    Section(
         "audit",
         "Audits: a large store",
         audit.commands,

@@ -44,6 +44,8 @@ LOOKING: list[tuple[str, list[str]]] = [
     ("eventckpt", ["at", "order-1"]),
     ("eventckpt", ["lineage", "order-1"]),
     ("eventckpt", ["tail", "--limit", "1"]),
+    ("eventckpt", ["tail", "--run", "order-1", "--limit", "1"]),
+    ("eventckpt", ["diff", "order-1"]),
     ("eventckpt", ["diff", "order-1", "--seq", "1..2"]),
     ("eventckpt", ["changes", "order-1", "--path", "state.step"]),
     ("eventckpt", ["replay", "order-1"]),

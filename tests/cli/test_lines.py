@@ -34,6 +34,8 @@ BEYOND = [
     ["tail", "--turns", "--limit", "1"],
     ["replay", "s1", "--turns"],
     ["history", "nothing"],
+    ["history", "order-1", "--limit", "1"],
+    ["sessions", "--limit", "1"],
     ["history", "order"],
     ["answer", "order-1", "none", "--json", "true", "--app", "tests.cli.programs:build"],
 ]
@@ -51,6 +53,7 @@ async def fill(engine: Engine) -> None:
     await storage.for_run("order-2", workflow_name="orders").annotate(outcome="failed", tags={"a": "b"}, hold=True)
     await storage.for_run("trial").save(checkpoint(made[1], checkpoint_id="elsewhere"))
     turns = await talked(engine.open().sessions(), session("s1"), "hello", "again")
+    await talked(engine.open().sessions(), session("s2"), "hello")
     await branched(engine.open().sessions(), turns[0], "another way")
     engine.settle()
 

@@ -94,8 +94,7 @@ async def runs(
     is_log = latest_of(latest) == "log"
     name = "eventckpt runs" if is_log else "eventckpt runs --latest projection"
     audit = await session.audit()
-    is_place = after is None or is_token(after)
-    behind = place_in(after, name, Listed) if is_place else await audit.run(str(after), workflow_name=workflow)
+    behind = await _behind(audit, after, name, workflow)
     projection = None if is_log else audit.store.run_store()
     listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
     async with aclosing(list_runs(audit.store, projection, which, behind)) as infos:
@@ -115,6 +114,15 @@ async def runs(
         say_more(session.out, last)
     elif not found:
         session.out.nothing("No runs fit." if behind is None else "No more runs fit.")
+
+
+async def _behind(
+    audit: CheckpointAudit, after: str | None, listing: str, workflow: str | None
+) -> StreamId | Listed | None:
+    """What runs are listed behind: where a token stands, or a run as it is now."""
+    if after is None or is_token(after):
+        return place_in(after, listing, Listed)
+    return await audit.run(after, workflow_name=workflow)
 
 
 class _Reached(msgspec.Struct, frozen=True):

@@ -96,24 +96,29 @@ async def runs(
     audit = await session.audit()
     behind = await _behind(audit, after, name, workflow)
     projection = None if is_log else audit.store.run_store()
-    listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
+    listing, found, last, more = Listing(session.out, "run", RUN_COLUMNS), 0, "", ""
     async with aclosing(list_runs(audit.store, projection, which, behind)) as infos:
         async for info in infos:
             if limit and found == limit and not count:
-                more = True
+                more = last
                 break
             found += 1
             if not count:
                 listing.add(run_fields(info), run_row(info))
                 last = token_of(name, Listed.of(info))
     listing.flush()
-    if count:
-        session.out.record("count", {"runs": found})
-        session.out.line(str(found))
+    _end(session.out, found, more, is_counted=count, is_first=behind is None)
+
+
+def _end(out: Output, found: int, more: str, *, is_counted: bool, is_first: bool) -> None:
+    """What is said behind a listing of runs: how many there are, how to go on, or that there was nothing."""
+    if is_counted:
+        out.record("count", {"runs": found})
+        out.line(str(found))
     elif more:
-        say_more(session.out, last)
+        say_more(out, more)
     elif not found:
-        session.out.nothing("No runs fit." if behind is None else "No more runs fit.")
+        out.nothing("No runs fit." if is_first else "No more runs fit.")
 
 
 async def _behind(

@@ -15,9 +15,8 @@ from ..stores.walks import headers_of
 
 __all__ = ["Fork", "Glance", "glance_at"]
 
-_NAMED: Final = 20  # forks by conflict that are looked at; each costs a read
+_READ: Final = 20  # runs whose first event is read: those that are named after the run, or where there is no projection
 _PAGE: Final = 100  # documents of the projection, which one query gives
-_WITHOUT: Final = 20  # runs whose first event is read instead, where there is no projection
 
 
 class Fork(NamedTuple):
@@ -72,13 +71,23 @@ async def _holder(store: AuditStore, head: CheckpointEvent) -> Holder | None:
 
 async def _named_after(store: AuditStore, stream: StreamId) -> AsyncGenerator[Fork, None]:
     """Those that a conflict made, which are named after the run."""
+    named = store.streams(workflow_name=stream.workflow_name, prefix=f"{stream.run_id}~")
+    async with aclosing(_first_of(store, named, stream)) as forks:
+        async for fork in forks:
+            yield fork
+
+
+async def _first_of(
+    store: AuditStore, streams: AsyncGenerator[StreamId, None], stream: StreamId
+) -> AsyncGenerator[Fork, None]:
+    """The forks among some runs, of which the first few are looked at."""
     looked_at = 0
-    async with aclosing(store.streams(workflow_name=stream.workflow_name, prefix=f"{stream.run_id}~")) as streams:
+    async with aclosing(streams):
         async for other in streams:
             if fork := await _fork(store, other, stream):
                 yield fork
             looked_at += 1
-            if looked_at == _NAMED:
+            if looked_at == _READ:
                 return
 
 
@@ -93,14 +102,9 @@ async def _written_last(store: AuditStore, stream: StreamId) -> AsyncGenerator[F
             if info.forked_from is not None and _leads_to(info.forked_from, stream):
                 yield Fork(info.stream, info.forked_from)
         return
-    looked_at = 0
-    async with aclosing(store.streams(workflow_name=stream.workflow_name)) as streams:
-        async for other in streams:
-            if fork := await _fork(store, other, stream):
-                yield fork
-            looked_at += 1
-            if looked_at == _WITHOUT:
-                return
+    async with aclosing(_first_of(store, store.streams(workflow_name=stream.workflow_name), stream)) as forks:
+        async for fork in forks:
+            yield fork
 
 
 async def _fork(store: AuditStore, other: StreamId, stream: StreamId) -> Fork | None:

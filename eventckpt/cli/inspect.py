@@ -96,27 +96,40 @@ async def runs(
     is_log = latest_of(latest) == "log"
     name = "eventckpt runs" if is_log else "eventckpt runs --latest projection"
     audit = await session.audit()
-    is_place = after is None or is_token(after)
-    behind = place_in(after, name, Listed) if is_place else await audit.run(str(after), workflow_name=workflow)
+    behind = await _behind(audit, after, name, workflow)
     projection = None if is_log else audit.store.run_store()
-    listing, found, more, last = Listing(session.out, "run", RUN_COLUMNS), 0, False, ""
+    listing, found, last, more = Listing(session.out, "run", RUN_COLUMNS), 0, "", ""
     async with aclosing(list_runs(audit.store, projection, which, behind)) as infos:
         async for info in infos:
             if limit and found == limit and not count:
-                more = True
+                more = last
                 break
             found += 1
             if not count:
                 listing.add(run_fields(info), run_row(info))
                 last = token_of(name, Listed.of(info))
     listing.flush()
-    if count:
-        session.out.record("count", {"runs": found})
-        session.out.line(str(found))
+    _end(session.out, found, more, is_counted=count, is_first=behind is None)
+
+
+def _end(out: Output, found: int, more: str, *, is_counted: bool, is_first: bool) -> None:
+    """What is said behind a listing of runs: how many there are, how to go on, or that there was nothing."""
+    if is_counted:
+        out.record("count", {"runs": found})
+        out.line(str(found))
     elif more:
-        say_more(session.out, last)
+        say_more(out, more)
     elif not found:
-        session.out.nothing("No runs fit." if behind is None else "No more runs fit.")
+        out.nothing("No runs fit." if is_first else "No more runs fit.")
+
+
+async def _behind(
+    audit: CheckpointAudit, after: str | None, listing: str, workflow: str | None
+) -> StreamId | Listed | None:
+    """What runs are listed behind: where a token stands, or a run as it is now."""
+    if after is None or is_token(after):
+        return place_in(after, listing, Listed)
+    return await audit.run(after, workflow_name=workflow)
 
 
 class _Reached(msgspec.Struct, frozen=True):

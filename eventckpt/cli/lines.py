@@ -21,7 +21,6 @@ from ..codec.drift import Drift
 from ..events import CheckpointEvent, ForkPoint, Payload, PendingRequest, RunInfo, RunStatus, StreamId
 from ..history.listing import SessionInfo
 from ..stores import Check
-from ..stores.sqlite.backup import StoreContent
 
 __all__ = ["LINES", "schema", "type_of"]
 
@@ -79,6 +78,7 @@ def _line(name: str, kind: str, fields: Iterable[tuple[str, Any]] = (), /, **mor
 
 
 _STREAM: Final = _fields(StreamId)
+_CONTENT: Final = [(name, int) for name in ("events", "runs", "position", "session_events", "sessions")]
 _EVENT: Final = [
     *_fields(CheckpointEvent),
     ("what", str),
@@ -175,7 +175,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
         ),
     ),
     "at": _HELD,
-    "backup": (_line("Backup", "backup", _fields(StoreContent), file=str, seconds=float),),
+    "backup": (_line("Backup", "backup", _CONTENT, file=str, seconds=float),),
     "changes": (_line("Change", "change", event=_Event, path=str, existed=bool, before=Any, exists=bool, after=Any),),
     "compact": (_SPACE,),
     "diff": (
@@ -292,7 +292,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
         _line(
             "Restored",
             "restored",
-            _fields(StoreContent),
+            _CONTENT,
             file=str,
             store=str,
             set_aside=list[str],

@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
+from io import StringIO
 from itertools import islice
 from types import NoneType
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TextIO, TypeAlias, TypeVar, cast
@@ -208,25 +209,27 @@ class Output:
             yield lambda count: progress.update(task, completed=count)
 
     def _styled(self, text: Text) -> None:
-        if self._console.color_system is None:
-            self._print(text.plain)
-            return
-        with self._console.capture() as captured:  # it does not write by itself: a pipe that is closed would end us
-            self._console.print(text, soft_wrap=True, end="")
-        self._print(captured.get())
+        self._print(text.plain if self._console.color_system is None else _rendered(text, self._console))
 
     def _print(self, line: str) -> None:
         with printing():
             self._out.write(line + "\n")
 
     def _tell(self, text: Text) -> None:
-        with self._errors.capture() as captured:
-            self._errors.print(text, soft_wrap=True)
         try:
-            self._errors.file.write(captured.get())
+            self._errors.file.write(_rendered(text, self._errors) + "\n")
             self._errors.file.flush()
         except OSError:  # nobody reads it: the exit code says the same
             sys.stderr = nowhere()
+
+
+def _rendered(text: Text, like: Console) -> str:
+    """A line as this console would print it. It does not write it itself: where a pipe is closed, it would end us."""
+    line = StringIO()
+    colours: Any = like.color_system
+    console = Console(file=line, force_terminal=like.is_terminal, color_system=colours, no_color=like.no_color)
+    console.print(text, soft_wrap=True, end="")
+    return line.getvalue()
 
 
 class Listing:

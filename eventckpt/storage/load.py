@@ -30,7 +30,7 @@ from ..events import CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..runs import AllLive, LiveBackwards, counted, live
 from ..stores import EventStore, FoundEvent, RunStore, head_of
-from ..stores.walks import WALKS, Backwards, headers_of, is_covered, is_torn, removals_of
+from ..stores.walks import WALKS, Backwards, headers_of, is_in_closed_run, is_torn, removals_of
 from ..text import is_name, safe
 from ..threads import off_the_loop
 from . import telemetry
@@ -148,9 +148,9 @@ class Reader:
         return located
 
     async def _found(self, checkpoint_id: str, stream: StreamId | None = None) -> FoundEvent | None:
-        """The newest event of a checkpoint id that counts, as far as its run's head tells."""
+        """The newest event of a checkpoint id, unless its run was removed as a whole."""
         located = await self._store.find(checkpoint_id, stream=stream)
-        return None if located is not None and is_covered(located) else located
+        return None if located is not None and is_in_closed_run(located) else located
 
     async def _came_of(self, stream: StreamId, run_id: str) -> bool:
         """Whether a run is another one, or what conflicts have made of that: forks, each under the name of the run

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from ..errors import CheckpointEncodeError
 from ..events import MAX_RUN_ID, CheckpointEvent, ForkPoint, StreamId
 from ..stores import EventStore, FoundEvent, head_of
-from ..stores.walks import is_covered
+from ..stores.walks import is_in_closed_run
 from ..text import described
 from .memory import EMPTY, Bound, Execution, Head, Memory, Tip
 
@@ -178,7 +178,7 @@ class Placement:
             return known
         for stream in reversed(execution.streams):
             located = await self._store.find(parent_id, stream=stream)
-            if located is not None and not is_covered(located):
+            if located is not None and not is_in_closed_run(located):
                 return self._noted(located)
         located = await self._located(draft.workflow_name, parent_id)
         return self._noted(located) if located is not None else None
@@ -189,7 +189,7 @@ class Placement:
         located = await self._store.find(checkpoint_id)
         if located is not None and located.event.workflow_name != workflow_name:
             located = await self._store.find_in(workflow_name, checkpoint_id) or located
-        return None if located is not None and is_covered(located) else located
+        return None if located is not None and is_in_closed_run(located) else located
 
     def _noted(self, located: FoundEvent) -> Tip:
         tip = Tip.of(located.event, Head.of(located.head))

@@ -25,7 +25,7 @@ __all__ = [
     "counts",
     "headers_of",
     "in_pages",
-    "is_covered",
+    "is_in_closed_run",
     "is_torn",
     "removals_of",
     "runs_of",
@@ -139,16 +139,17 @@ async def removals_of(store: EventStore, stream: StreamId) -> Removals:
     return Removals([header async for header in store.headers(stream)])
 
 
-def is_covered(located: FoundEvent) -> bool:
-    """Whether what was found is recorded as removed, as far as the head of its run tells: then it counts no more, also
-    while it is still there."""
-    return bool(located.head.pruned) and Removals([located.head]).covers(located.event.seq)
+def is_in_closed_run(located: FoundEvent) -> bool:
+    """Whether the run of what was found was removed as a whole, and nobody has begun it again: then it counts no more,
+    also while it is still there."""
+    return located.head.closes
 
 
 async def counts(store: EventStore, located: FoundEvent) -> bool:
     """Whether what was found counts, by whatever is recorded of its run. Where it is the last event of its run, or a
     record is, that costs no request."""
     seq, head = located.event.seq, located.head
-    if seq >= head.seq or head.pruned:
-        return not is_covered(located)
-    return not (await removals_of(store, head.stream)).covers(seq)
+    if seq >= head.seq:
+        return True
+    removals = Removals([head]) if head.pruned else await removals_of(store, head.stream)
+    return not removals.covers(seq)

@@ -14,7 +14,7 @@ from ..options import ProcessorOptions
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
 from ..range_watch import RangeView
-from ..retention import RetentionPasses, RetentionView
+from .retention import RetentionPasses, RetentionView
 
 __all__ = ["Health", "Terms", "check_terms"]
 

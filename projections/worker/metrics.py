@@ -12,8 +12,8 @@ from prometheus_client.registry import Collector
 from ..processor import ChangeFeedProcessor
 from ..projector import Projector
 from ..range_watch import RangeView
-from ..retention import RetentionPasses
 from .health import Health
+from .retention import RetentionPasses
 
 __all__ = ["registry"]
 

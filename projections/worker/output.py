@@ -65,7 +65,7 @@ def print_table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         table.add_row(*(Text("" if value is None else cell(value)) for value in row.values()))
     console = Console(markup=False, highlight=False, emoji=False)
-    with console.capture() as captured:  # it does not write by itself: a pipe that is closed would end us
+    with printing(), console.capture() as captured:  # else it writes by itself: a pipe that is closed would end us
         console.print(table)
     with printing():
         typer.echo(captured.get(), nl=False)

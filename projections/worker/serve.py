@@ -19,12 +19,12 @@ from eventckpt.stores import AuditStore
 from ..engines import Engine
 from ..options import ProcessorOptions
 from ..projector import Projector
-from ..retention import RetentionPasses
 from .health import Health, Terms
 from .http import serving
 from .metrics import registry
 from .opening import engine_of
 from .output import say
+from .retention import RetentionPasses
 from .scaler import ScalerLeases
 
 __all__ = ["ServeOptions", "serve"]

@@ -29,10 +29,13 @@ BEYOND = [
     ["at", "s1", "--turns"],
     ["diff", "s1", "--turns", "--seq", "1..2"],
     ["history", "s1", "--turns"],
+    ["info", "s1", "--turns"],
     ["lineage", "s1", "--turns"],
     ["tail", "--turns", "--limit", "1"],
     ["replay", "s1", "--turns"],
     ["history", "nothing"],
+    ["history", "order-1", "--limit", "1"],
+    ["sessions", "--limit", "1"],
     ["history", "order"],
     ["answer", "order-1", "none", "--json", "true", "--app", "tests.cli.programs:build"],
 ]
@@ -50,6 +53,7 @@ async def fill(engine: Engine) -> None:
     await storage.for_run("order-2", workflow_name="orders").annotate(outcome="failed", tags={"a": "b"}, hold=True)
     await storage.for_run("trial").save(checkpoint(made[1], checkpoint_id="elsewhere"))
     turns = await talked(engine.open().sessions(), session("s1"), "hello", "again")
+    await talked(engine.open().sessions(), session("s2"), "hello")
     await branched(engine.open().sessions(), turns[0], "another way")
     engine.settle()
 
@@ -65,7 +69,7 @@ async def test_each_line_is_of_a_kind_of_its_command_with_all_its_keys(engine: E
         kinds |= {(words[0], record["kind"]) for record in printed.records}
     said = {(name, line.__struct_config__.tag) for name, lines in LINES.items() for line in lines}
     met_elsewhere = {"backup", "restore", "import", "import-from", "export"}
-    seldom = {("answer", "answered"), ("show", "state"), ("at", "state"), ("migrate", "left_out")}
+    seldom = {("answer", "answered"), ("info", "claim"), ("show", "state"), ("at", "state"), ("migrate", "left_out")}
     assert {each for each in said - kinds if each[0] not in met_elsewhere} <= seldom
 
 

@@ -74,6 +74,7 @@ async def test_runs_in_json_are_whole_run_documents(engine: Engine, cli: Cli) ->
         "source_executor_id": "clerk",
         "request_type": "builtins:str",
         "response_type": "builtins:bool",
+        "prompt": None,
     }
 
 

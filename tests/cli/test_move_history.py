@@ -163,8 +163,20 @@ async def test_what_cannot_be_read_is_left_out_and_the_reason_given(
     assert "left out session 'pipe' of 'file_history': the file cannot be read: it is not a regular file" in printed.out
     assert "left out ~session-sha256-x.jsonl: its name tells no session" in printed.out
     records = await cli.json("import-from", "file-history", str(old.storage_path), code=1)
-    assert [sorted(left) for left in records.of("left_out")] == [["kind", "name", "session_id", "source_id", "why"]] * 3
-    assert records.of("summary") == [{"kind": "summary", "sessions": 3, "messages": 2, "added": 0, "left_out": 3}]
+    keys = ["checkpoint_id", "kind", "name", "session_id", "source_id", "type_key", "why"]
+    assert [sorted(left) for left in records.of("left_out")] == [keys] * 3
+    assert records.of("summary") == [
+        {
+            "kind": "summary",
+            "found": None,
+            "saved": None,
+            "runs": [],
+            "sessions": 3,
+            "messages": 2,
+            "added": 0,
+            "left_out": 3,
+        }
+    ]
     assert [message.text for message in await ours().get_messages("s")] == ["one", "two"]
 
 

@@ -213,7 +213,7 @@ async def test_sessions_are_listed_with_their_branches_folded_into_them(
     }
     only = (await cli.json("sessions", "--source", "other")).of("session")
     assert [each["session_id"] for each in only] == ["d"]
-    assert "2 more" in (await cli("sessions", "--limit", "1")).err
+    assert "There are more" in (await cli("sessions", "--limit", "1")).err
     assert [each["session_id"] for each in (await cli.json("sessions", "--prefix", "a")).of("session")] == ["a"]
     assert "No sessions fit" in (await cli("sessions", "--prefix", "z")).err
     assert "--latest is" in (await cli("sessions", "--latest", "never", code=2)).err

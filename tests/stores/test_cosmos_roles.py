@@ -32,7 +32,7 @@ from eventckpt.stores.conformance import make_event
 from eventckpt.stores.cosmos import INDEXING_POLICY
 from projections import LatestProjection, ProcessorOptions, compare, open_engine
 from projections.projector import Projector
-from projections.retention import RetentionPasses
+from projections.worker.retention import RetentionPasses
 
 from ..cosmos_emulator.roles import (
     CONTRIBUTOR,

@@ -12,7 +12,6 @@ the wall clock alone, and is worth at most one interval.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from datetime import datetime
 from typing import ClassVar, Final, NamedTuple
@@ -28,10 +27,10 @@ from eventckpt.moments import moment_of
 from eventckpt.stores import AuditStore
 from eventckpt.stores.documents import DocumentStore
 
-from .lock import Lock, LockLostError, LockState
-from .options import RELEASING, ProcessorOptions
-from .retry import Retry, named
-from .tasks import Loop, Troubles, cancelled, first, to_its_end
+from ..lock import Lock, LockLostError, LockState
+from ..options import RELEASING, ProcessorOptions
+from ..retry import Retry, named
+from ..tasks import Loop, Troubles, cancelled, first, to_its_end
 
 __all__ = ["RetentionPasses", "RetentionView"]
 
@@ -236,7 +235,8 @@ class RetentionPasses:
 
         report = await self._retention.carry_out(told=told, so_far=so_far, still=self._turn.check)
         self.seconds = report.seconds
-        logger.log(logging.WARNING if report.fell_short else logging.INFO, "Retention: %s", _in_words(report))
+        tell = logger.warning if report.fell_short else logger.info
+        tell("Retention: %s", _in_words(report))
         if report.total.refused.get("archive"):
             raise RetentionFailedError("not all that was to go could be archived, and what could not be stays")
 

@@ -22,9 +22,9 @@ from eventckpt.errors import StoreReadOnlyError, StoreUnavailableError
 from eventckpt.stores import AuditStore, Space
 from projections import ProcessorOptions, open_engine
 from projections.projector import Projector
-from projections.retention import RetentionPasses
 from projections.worker.health import Health, Terms
 from projections.worker.metrics import registry
+from projections.worker.retention import RetentionPasses
 
 from .commands import ended, invoked, running
 from .driven_clock import DrivenClock

@@ -335,8 +335,8 @@ SECTIONS: Final[list[Section]] = [
         "A day's pass is over a store in which one run of thirty is old enough. What grows with the number of runs is "
         "the names that the listing has given, so that none comes twice: 300 bytes a run.",
         why={
-            "a pass that removes 10,000 runs of 20, CPU": "the rows that go are in three indexes, and the room that they "
-            "took is given back.",
+            "a pass that removes 10,000 runs of 20, CPU": "the rows that go are in three indexes, and the room that "
+            "they took is given back.",
         },
         small={"runs": 60, "events": 3, "rounds": 1},
     ),

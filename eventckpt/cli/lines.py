@@ -16,6 +16,7 @@ from ..audit.diff import Kind
 from ..audit.graph_changes import GraphChange
 from ..audit.import_report import Imported
 from ..audit.inbox import Question
+from ..audit.removed import Removed
 from ..audit.retention_report import Does, Left, RuleReport
 from ..codec.drift import Drift
 from ..events import CheckpointEvent, ForkPoint, Payload, PendingRequest, RunInfo, RunStatus, StreamId
@@ -86,6 +87,8 @@ _EVENT: Final = [
     ("trace_id", str | None),
 ]
 _RUN: Final = [*_fields(RunInfo), ("trace_id", str | None)]
+_REMOVAL: Final = [(name, hint) for name, hint in _fields(Removed) if name != "stream"]
+_Removal: Final[Any] = msgspec.defstruct("RemovalFields", _REMOVAL, forbid_unknown_fields=True)
 _Event: Final[Any] = msgspec.defstruct("EventFields", _EVENT, forbid_unknown_fields=True)
 _Run: Final[Any] = msgspec.defstruct("RunFields", _RUN, forbid_unknown_fields=True)
 
@@ -178,6 +181,11 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
     "backup": (_line("Backup", "backup", _CONTENT, file=str, seconds=float),),
     "changes": (_line("Change", "change", event=_Event, path=str, existed=bool, before=Any, exists=bool, after=Any),),
     "compact": (_SPACE,),
+    "delete": (
+        _line("Deletion", "deletion", _STREAM, state=str, events=int, bytes=int, why=str | None),
+        _line("DeleteSummary", "summary", executed=bool, runs=int, events=int, bytes=int, left=int),
+        _SPACE,
+    ),
     "diff": (
         _DIFFERENCE,
         _line(
@@ -220,6 +228,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
         _EVENT_LINE,
         _line("Claim", "claim", _STREAM, owner=str, expires_at=str, ttl=float),
         _line("ForkedRun", "fork", _STREAM, forked_from=ForkPoint),
+        _line("Removed", "removed", _STREAM, **dict(_REMOVAL)),
     ),
     "lineage": (
         _line(
@@ -347,6 +356,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             head_seq=int,
             head_digest=str,
             not_gone_yet=int,
+            removed=_Removal | None,
             problems=list[_Found],
         ),
         _line("VerifySummary", "summary", runs=int, events=int, bad_runs=int),

@@ -15,7 +15,7 @@ from eventckpt.cli.lines import LINES, type_of
 from eventckpt.events import Annotation
 
 from ..conversations import branched, session, talked
-from ..engines import Engine, SqliteEngine
+from ..engines import CosmosEngine, Engine, SqliteEngine
 from .conftest import Cli, Printed, checkpoint, order_run
 from .programs import CHANGING, LOOKING, called
 
@@ -33,11 +33,17 @@ BEYOND = [
     ["lineage", "s1", "--turns"],
     ["tail", "--turns", "--limit", "1"],
     ["replay", "s1", "--turns"],
+    ["compact"],
     ["history", "nothing"],
     ["history", "order-1", "--limit", "1"],
     ["sessions", "--limit", "1"],
     ["history", "order"],
     ["answer", "order-1", "none", "--json", "true", "--app", "tests.cli.programs:build"],
+]
+
+LAST = [
+    ["prune", "--all", "--keep", "0", "--force", "--execute", "--yes"],
+    ["info", "order-1"],  # which was deleted by then
 ]
 
 
@@ -61,7 +67,7 @@ async def fill(engine: Engine) -> None:
 async def test_each_line_is_of_a_kind_of_its_command_with_all_its_keys(engine: Engine, cli: Cli) -> None:
     await fill(engine)
     kinds: set[tuple[str, str]] = set()
-    for words in [*BEYOND, *ORDINARY]:
+    for words in [*BEYOND, *ORDINARY, *LAST]:
         if words[0] in ("export", "schema"):  # an export is of its own format
             continue
         printed = await asked(cli, words)
@@ -70,6 +76,8 @@ async def test_each_line_is_of_a_kind_of_its_command_with_all_its_keys(engine: E
     said = {(name, line.__struct_config__.tag) for name, lines in LINES.items() for line in lines}
     met_elsewhere = {"backup", "restore", "import", "import-from", "export"}
     seldom = {("answer", "answered"), ("info", "claim"), ("show", "state"), ("at", "state"), ("migrate", "left_out")}
+    if isinstance(engine, CosmosEngine):
+        seldom |= {("prune", "space"), ("delete", "space")}
     assert {each for each in said - kinds if each[0] not in met_elsewhere} <= seldom
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from ..events import CheckpointEvent, StreamId
 from ..stores import AuditStore
-from ..text import described
+from ..text import described, safe
 from ..threads import in_thread
 from .archive import VERSION, Beginning, Exported, RunTotals, Totals, export_lines, flaw_of, read_line
 from .export_file import new_file, write_lines
@@ -67,7 +67,7 @@ async def archive_runs(
         archive = await in_thread(_read_back, part, kind)
         await in_thread(_name, part, path)
     except OSError as error:
-        raise ArchiveError(f"could not be archived: {error}") from error
+        raise ArchiveError(f"could not be archived: {safe(error)}") from error
     finally:
         with suppress(OSError):  # under its own name by now, or never made, or stays as what it is
             part.unlink()

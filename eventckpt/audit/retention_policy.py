@@ -71,7 +71,7 @@ class RetentionRule:
         try:
             self._check()
         except (TypeError, ValueError) as error:
-            raise type(error)(f"rule {described(self.name)}: {error}") from None
+            raise type(error)(f"rule {described(self.name)}: {safe(error)}") from None
 
     def _check(self) -> None:
         settings.text("workflow", self.workflow)
@@ -216,7 +216,7 @@ def _rule(name: str, table: object, folder: Path) -> RetentionRule:
     try:
         written = msgspec.convert(table, _Written)
     except msgspec.ValidationError as error:
-        raise ValueError(f"rule {described(name)}: {error}") from error
+        raise ValueError(f"rule {described(name)}: {safe(error)}") from error
     span = None if written.remove_after is None else span_of(written.remove_after)
     if written.remove_after is not None and span is None:
         raise ValueError(

@@ -28,13 +28,11 @@ from ..errors import (
     CheckpointStoreError,
     RunClaimedError,
     RunNotRemovedError,
-    StoreCorruptError,
     StreamConflict,
 )
 from ..events import (
     MAX_REASON,
     MAX_SEQ,
-    REMOVALS,
     Annotation,
     CheckpointEvent,
     Pruned,
@@ -44,13 +42,12 @@ from ..events import (
 )
 from ..moments import moment_of
 from ..runs import ENDED, counted, fold
-from ..stores import AuditStore, EventStore, head_of
+from ..stores import AuditStore, EventStore
 from ..stores.walks import headers_of, in_pages, runs_of
 from ..text import described
 from .claiming import Claims, Holder, claimed
-from .compose import removal_after, removal_of_runs_after
-from .conflict import append_behind
-from .memory import EMPTY, Head
+from .compose import removal_after
+from .telling import tell
 
 __all__ = [
     "Refusal",
@@ -387,7 +384,6 @@ class _Removing:
 
     async def _record(self, closed: Sequence[_Look]) -> None:
         """Append the event that tells of the removal: the second step."""
-        name = closed[0].stream.workflow_name
         records = [look.record for look in closed if look.record is not None]
         removal = Removal(
             runs=tuple(RemovedRun(run_id=each.run_id, seq=each.seq, digest=each.digest) for each in records),
@@ -395,16 +391,7 @@ class _Removing:
             archive=self._of_all.archive,
             archive_sha256=self._of_all.archive_sha256,
         )
-
-        async def after(head: Head) -> CheckpointEvent:
-            return removal_of_runs_after(name, head, removal, self._actor)
-
-        last = await head_of(self._store, StreamId(name, REMOVALS))
-        if await append_behind(self._store, EMPTY if last is None else Head.of(last), after) is None:
-            raise StoreCorruptError(
-                f"The removal of {len(records)} runs of workflow {name!r} was not recorded: the store takes no event "
-                "into the stream of its removals, and gives none of it. Nothing was removed; see `eventckpt doctor`."
-            )
+        await tell(self._store, closed[0].stream.workflow_name, removal, self._actor)
 
 
 def _outcome(look: _Look, events: int) -> RunRemoval:

@@ -10,6 +10,7 @@ from ..runs import counted
 from ..storage.claiming import holder_at
 from ..storage.removing import closing_record, refusal_of
 from ..stores import AuditStore
+from .removed import RecordedRemovals
 
 __all__ = ["Deletion", "deletion_of"]
 
@@ -30,21 +31,28 @@ class Deletion(NamedTuple):
     """Why the run is left alone, where it is."""
     goes_on: bool = False
     """Whether an earlier removal closed the run, and did not come to remove all of it."""
+    untold: bool = False
+    """Whether the run was removed before, and nothing among its workflow's removals tells of that: deleting it again
+    has it told."""
 
 
-async def deletion_of(store: AuditStore, headers: Sequence[CheckpointEvent], *, force: bool) -> Deletion:
+async def deletion_of(
+    store: AuditStore, headers: Sequence[CheckpointEvent], recorded: RecordedRemovals, *, force: bool
+) -> Deletion:
     """What a removal of a run would remove.
 
     Args:
         store: the engine.
         headers: all of the run, in order of seq; at least one.
+        recorded: what tells of removals.
         force: whether it is to be removed also where it has not ended.
     """
     head = headers[-1]
-    if closing_record(headers) is not None:
+    if (closing := closing_record(headers)) is not None:
         stays = {header.seq for header in counted(headers)}
         left = [header for header in headers if header.seq not in stays]
-        return _plan(headers, left)._replace(goes_on=bool(left))
+        untold = not left and not (await recorded.of(closing, 0)).told_at
+        return _plan(headers, left)._replace(goes_on=bool(left), untold=untold)
     plan = _plan(headers, headers)
     if refusal := refusal_of(headers, force=force):
         return plan._replace(refused=refusal.why)

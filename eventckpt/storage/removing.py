@@ -61,6 +61,7 @@ __all__ = [
     "refusal_of",
     "remove_run",
     "remove_runs",
+    "removed_run",
     "run_called",
     "seen_in",
     "side_by_side",
@@ -268,6 +269,11 @@ def closing_record(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None
     return record
 
 
+def removed_run(closing: CheckpointEvent) -> RemovedRun:
+    """What an event among the removals tells of a run with this closing record."""
+    return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
+
+
 def damage_in(headers: Sequence[CheckpointEvent]) -> str:
     """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
     if headers[-1].seq >= MAX_SEQ:
@@ -328,8 +334,9 @@ class _Removing:
             lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
         )
         going = [look for look in closed if look.record is not None and look.seqs]
-        if going:
-            await self._record(going)
+        untold = await self._untold([look for look in closed if look.is_closed and not look.seqs])
+        if going or untold:
+            await self._record([*going, *untold])
         counts = await side_by_side(lambda look: self._store.remove(look.stream, look.seqs), going)
         if going:
             await self._store.remove_orphaned_parts()
@@ -382,11 +389,25 @@ class _Removing:
                 return look
         return _Look(look.stream, refusal=Refusal("moved", f"was written to {_TRIES} times meanwhile; do it again"))
 
+    async def _untold(self, gone: Sequence[_Look]) -> list[_Look]:
+        """Of runs that were removed before, those of which nothing tells: what told of them was cut, or they came by
+        themselves, by an import. Only these cost a walk along the removals."""
+        untold = {removed_run(look.record): look for look in gone if look.record is not None}
+        if untold:
+            stream = StreamId(gone[0].stream.workflow_name, REMOVALS)
+            async with aclosing(self._store.headers(stream, desc=True)) as headers:
+                async for header in headers:
+                    for run in header.removal.runs if header.removal is not None else ():
+                        untold.pop(run, None)
+                    if not untold:
+                        break
+        return list(untold.values())
+
     async def _record(self, closed: Sequence[_Look]) -> None:
         """Append the event that tells of the removal: the second step."""
         records = [look.record for look in closed if look.record is not None]
         removal = Removal(
-            runs=tuple(RemovedRun(run_id=each.run_id, seq=each.seq, digest=each.digest) for each in records),
+            runs=tuple(map(removed_run, records)),
             reason=self._of_all.reason,
             archive=self._of_all.archive,
             archive_sha256=self._of_all.archive_sha256,

@@ -6,7 +6,6 @@ removals say why, and where what was removed lies. Each is held against the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
@@ -14,7 +13,7 @@ from ..events import REMOVALS, CheckpointEvent, RemovedRun, StreamId
 from ..removals import Removals
 from ..stores import AuditStore, head_of
 
-__all__ = ["Flaw", "RecordedRemovals", "Removed", "closing_of", "flaws_of_removal"]
+__all__ = ["Flaw", "RecordedRemovals", "Removed", "flaws_of_removal"]
 
 _AT_ONCE: Final = 64  # runs whose closing records are read together
 
@@ -46,14 +45,6 @@ class Flaw(NamedTuple):
 
     why: Literal["missing", "removal"]
     detail: str
-
-
-def closing_of(headers: Iterable[CheckpointEvent]) -> CheckpointEvent | None:
-    """The newest record that closes a run, of its headers in order of seq; None: it never was removed as a whole."""
-    found: CheckpointEvent | None = None
-    for header in headers:
-        found = header if header.closes else found
-    return found
 
 
 class _Telling(NamedTuple):

@@ -6,13 +6,12 @@ removals say why, and where what was removed lies. Each is held against the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
 from ..events import REMOVALS, CheckpointEvent, RemovedRun, StreamId
 from ..removals import Removals
-from ..storage.removing import removed_run
+from ..storage.removing import closing_of, removed_run
 from ..stores import AuditStore, EventStore, head_of
 from ..stores.walks import removals_of
 from ..text import described, safe
@@ -23,7 +22,6 @@ __all__ = [
     "Removed",
     "by_whom",
     "closed_over",
-    "closing_of",
     "flaws_of_removal",
 ]
 
@@ -59,14 +57,6 @@ class Flaw(NamedTuple):
     """elsewhere: the run has another history in this store, where that came by an import that could not take the run.
     Nothing here is damaged: whatever closed this run must be told of by itself."""
     detail: str
-
-
-def closing_of(headers: Iterable[CheckpointEvent]) -> CheckpointEvent | None:
-    """The newest record that closes a run, of its headers in order of seq; None: it never was removed as a whole."""
-    found: CheckpointEvent | None = None
-    for header in headers:
-        found = header if header.closes else found
-    return found
 
 
 async def closed_over(store: EventStore, event: CheckpointEvent) -> CheckpointEvent | None:

@@ -9,13 +9,14 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from eventckpt import CheckpointAudit, CheckpointEvent
+from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage
 from eventckpt.audit import Removed
 from eventckpt.chain import sealed
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.stores import AuditStore
 from projections import LatestProjection
 
+from ..cli.conftest import WORKFLOW
 from ..engines import Engine, SqliteEngine
 from .deleting import REMOVALS_OF, CutOff, Logs, changed, delete, logs, opened, problems, saved, stream
 
@@ -79,6 +80,31 @@ async def test_a_removal_that_was_cut_off_is_no_damage_and_deleting_again_finish
     assert (whole.left, whole.actor) == (0, "Ada"), "it is who closed it"
     assert whole.told_at > 0
     assert await problems(store) == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("before_telling", [True, False])
+async def test_what_a_removal_has_left_goes_first_where_the_run_was_begun_again_and_then_that_is_judged_by_itself(
+    engine: Engine, before_telling: bool, ended: bool
+) -> None:
+    await saved(engine, "a")
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await delete(CutOff(opened(engine), before_telling=before_telling), "a")
+    engine.settle()
+    await saved(engine, "a", first=3, steps=2)
+    if not ended:
+        await EventCheckpointStorage(opened(engine)).for_run("a", workflow_name=WORKFLOW).annotate(hold=True)
+    engine.settle()
+    audit = CheckpointAudit(opened(engine))
+    [plan] = [plan async for plan in audit.plan_delete([stream("a")])]
+    assert (plan.events, plan.goes_on, bool(plan.refused)) == ((6, False, False) if ended else (3, True, True))
+    assert [(each.state, each.events) async for each in audit.delete([plan])] == [("removed", plan.events)]
+    engine.settle()
+    seqs = [header.seq async for header in opened(engine).headers(stream("a"))]
+    assert seqs == ([7] if ended else [4, 5, 6, 7])
+    left = await removed(opened(engine), "a")
+    assert (left.seq, left.left, left.told_at > 0) == (seqs[0], 0, True)
+    assert await problems(opened(engine)) == []
 
 
 async def test_a_prune_leaves_a_run_alone_whose_removal_was_cut_off_before_it_was_told_of(engine: Engine) -> None:

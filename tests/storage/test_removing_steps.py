@@ -105,7 +105,8 @@ async def cancelled(engine: Engine, at: int) -> bool:
         reached.set()
         await asyncio.Event().wait()
 
-    store = Interrupted(audited(engine), at, hang)
+    inner = audited(engine)
+    store = Interrupted(inner, at, hang)
     removing = asyncio.create_task(remove(store, *RUNS))
     waiting = asyncio.create_task(reached.wait())
     await asyncio.wait({removing, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,6 +117,7 @@ async def cancelled(engine: Engine, at: int) -> bool:
         assert removing.cancelled()
     else:
         await removing
+    await inner.close()  # what was on its way to the store when it was cancelled is there by now, or never
     return reached.is_set()
 
 

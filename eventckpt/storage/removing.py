@@ -21,7 +21,6 @@ from itertools import groupby
 from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
 
 from .. import settings
-from ..chain import is_newer
 from ..clock import SYSTEM_CLOCK
 from ..errors import (
     AmbiguousNameError,
@@ -33,7 +32,6 @@ from ..errors import (
 )
 from ..events import (
     MAX_REASON,
-    MAX_SEQ,
     REMOVALS,
     Annotation,
     CheckpointEvent,
@@ -42,7 +40,6 @@ from ..events import (
     RemovedRun,
     StreamId,
 )
-from ..moments import moment_of
 from ..runs import ENDED, counted, fold
 from ..stores import AuditStore, EventStore, head_of
 from ..stores.walks import headers_of, in_pages, runs_of
@@ -50,6 +47,7 @@ from ..text import described
 from .claiming import Claims, Holder, claimed
 from .compose import removal_after, removal_of_runs_after
 from .conflict import append_behind
+from .damage import broken_in, damage_in
 from .memory import EMPTY, Head
 
 __all__ = [
@@ -58,7 +56,6 @@ __all__ = [
     "Seen",
     "ToRemove",
     "closing_record",
-    "damage_in",
     "each_of",
     "not_removed",
     "refusal_of",
@@ -271,17 +268,6 @@ def closing_record(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None
     return record
 
 
-def damage_in(headers: Sequence[CheckpointEvent]) -> str:
-    """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
-    if headers[-1].seq >= MAX_SEQ:
-        return "no event can follow its last one; see verify"
-    if any(is_newer(header) for header in headers):
-        return "a newer version of eventckpt wrote in it, and knows what its events need: do it with that"
-    if any(moment_of(header.recorded_at) is None for header in headers):
-        return "a header is damaged; see verify"
-    return ""
-
-
 def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
     """Why a run is to be left alone as it stands, whoever has the claim on it; None: it is not.
 
@@ -289,7 +275,7 @@ def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | 
         headers: all of the run, in order of seq; at least one.
         force: whether it is to be removed also where it has not ended.
     """
-    if damage := damage_in(headers):
+    if damage := damage_in(headers) or broken_in(headers):
         return Refusal("damaged", damage)
     info = fold(headers)
     if info is None or info.is_emptied:

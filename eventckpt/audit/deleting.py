@@ -105,12 +105,12 @@ class Deleting:
         if chosen is not None and self.kind is TURNS:
             chosen = [each for one in chosen for each in await streams_of(self.store, one)]
         chosen = None if chosen is None else list(dict.fromkeys(chosen))
-        others, going = Rests(self.store), frozenset(chosen or ())
+        others, recorded, going = Rests(self.store), RecordedRemovals(self.store), frozenset(chosen or ())
         async with aclosing(self._each(chosen)) as each, aclosing(runs_of(self.store, each)) as runs:
             async for stream, headers in runs:
                 if not headers or not _is_older(headers[-1], before):
                     continue
-                plan = await deletion_of(self.store, headers, force=force or self.kind is TURNS)
+                plan = await deletion_of(self.store, headers, recorded, force=force or self.kind is TURNS)
                 if self.kind is TURNS and chosen is not None and not force and not plan.refused:
                     plan = plan._replace(refused=_rested_on([*await others.upon(stream) - going]))
                 yield plan

@@ -9,6 +9,7 @@ from ..events import CheckpointEvent, StreamId
 from ..storage.claiming import holder_at
 from ..storage.removing import parted, refusal_of
 from ..stores import AuditStore
+from .removed import RecordedRemovals
 
 __all__ = ["Deletion", "deletion_of"]
 
@@ -29,20 +30,27 @@ class Deletion(NamedTuple):
     """Why the run is left alone, where it is: what an earlier removal has left goes all the same."""
     goes_on: bool = False
     """Whether that is what goes: an earlier removal closed the run, and did not come to remove all of it."""
+    untold: bool = False
+    """Whether the run was removed before, and nothing among its workflow's removals tells of that: deleting it again
+    has it told."""
 
 
-async def deletion_of(store: AuditStore, headers: Sequence[CheckpointEvent], *, force: bool) -> Deletion:
+async def deletion_of(
+    store: AuditStore, headers: Sequence[CheckpointEvent], recorded: RecordedRemovals, *, force: bool
+) -> Deletion:
     """What a removal of a run would remove.
 
     Args:
         store: the engine.
         headers: all of the run, in order of seq; at least one.
+        recorded: what tells of removals.
         force: whether it is to be removed also where it has not ended.
     """
     left, rest = parted(headers)
     finishing = _plan(headers, left)._replace(goes_on=bool(left))
     if headers[-1].closes:
-        return finishing
+        untold = not left and not (await recorded.of(headers[-1], 0)).told_at
+        return finishing._replace(untold=untold)
     plan = _plan(headers, headers)
     refusal = refusal_of(rest, force=force)
     holder = await holder_at(store, headers[-1]) if refusal is None else None

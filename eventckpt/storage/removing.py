@@ -31,7 +31,6 @@ from ..errors import (
     CheckpointStoreError,
     RunClaimedError,
     RunNotRemovedError,
-    StoreCorruptError,
     StreamConflict,
 )
 from ..events import (
@@ -48,13 +47,12 @@ from ..events import (
 from ..moments import moment_of
 from ..removals import Removals
 from ..runs import ENDED, fold
-from ..stores import AuditStore, EventStore, head_of
+from ..stores import AuditStore, EventStore
 from ..stores.walks import headers_of, in_pages, runs_of, side_by_side
 from ..text import described
 from .claiming import Claims, Holder, claimed
-from .compose import removal_after, removal_of_runs_after
-from .conflict import append_behind
-from .memory import EMPTY, Head
+from .compose import removal_after
+from .telling import tell
 
 __all__ = [
     "Refusal",
@@ -69,6 +67,7 @@ __all__ = [
     "refusal_of",
     "remove_run",
     "remove_runs",
+    "removed_run",
     "run_called",
     "seen_in",
 ]
@@ -296,6 +295,11 @@ def parted(headers: Sequence[CheckpointEvent]) -> tuple[list[CheckpointEvent], l
     return left, [header for header in headers if not removals.covers(header.seq)]
 
 
+def removed_run(closing: CheckpointEvent) -> RemovedRun:
+    """What an event among the removals tells of a run with this closing record."""
+    return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
+
+
 def damage_in(headers: Sequence[CheckpointEvent]) -> str:
     """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
     if headers[-1].seq >= MAX_SEQ:
@@ -361,6 +365,8 @@ class _Removing:
             lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
         )
         removed = await self._gone([look for look in closed if look.record is not None and look.seqs])
+        if untold := await self._untold([look for look in closed if look.is_closed and not look.seqs]):
+            await self._record(untold)
         outcomes = [_outcome(look, removed[look.stream]) for look in closed]
         sizes = Counter({stream: look.stored_size for stream, look in left.items()})
         return [
@@ -428,26 +434,31 @@ class _Removing:
                 return look
         return _Look(look.stream, refusal=Refusal("moved", f"was written to {_TRIES} times meanwhile; do it again"))
 
+    async def _untold(self, gone: Sequence[_Look]) -> list[_Look]:
+        """Of runs that were removed before, those of which nothing tells: what told of them was cut, or they came by
+        themselves, by an import. Only these cost a walk along the removals."""
+        untold = {removed_run(look.record): look for look in gone if look.record is not None}
+        if untold:
+            stream = StreamId(gone[0].stream.workflow_name, REMOVALS)
+            async with aclosing(self._store.headers(stream, desc=True)) as headers:
+                async for header in headers:
+                    for run in header.removal.runs if header.removal is not None else ():
+                        untold.pop(run, None)
+                    if not untold:
+                        break
+        return list(untold.values())
+
     async def _record(self, closed: Iterable[_Look]) -> None:
         """Append the event that tells of the removal: the second step."""
         records = [look.record for look in closed if look.record is not None]
         name = records[0].workflow_name
         removal = Removal(
-            runs=tuple(RemovedRun(run_id=each.run_id, seq=each.seq, digest=each.digest) for each in records),
+            runs=tuple(map(removed_run, records)),
             reason=self._of_all.reason,
             archive=self._of_all.archive,
             archive_sha256=self._of_all.archive_sha256,
         )
-
-        async def after(head: Head) -> CheckpointEvent:
-            return removal_of_runs_after(name, head, removal, self._actor)
-
-        last = await head_of(self._store, StreamId(name, REMOVALS))
-        if await append_behind(self._store, EMPTY if last is None else Head.of(last), after) is None:
-            raise StoreCorruptError(
-                f"The removal of {len(records)} runs of workflow {name!r} was not recorded: the store takes no event "
-                "into the stream of its removals, and gives none of it. Nothing was removed; see `eventckpt doctor`."
-            )
+        await tell(self._store, name, removal, self._actor)
 
 
 def _outcome(look: _Look, events: int) -> RunRemoval:

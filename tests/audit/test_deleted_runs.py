@@ -234,32 +234,43 @@ def cut_short(log: list[CheckpointEvent]) -> list[CheckpointEvent]:
 
 
 FORGED: Final[dict[str, tuple[Forge, list[tuple[str, int, str]]]]] = {
-    "the first removal is gone": (forge_removals(lambda log: without(log, 1)), [("", 1, "missing")]),
-    "a removal in the middle is gone": (forge_removals(lambda log: without(log, 2)), [("", 2, "missing")]),
+    "the first removal is gone": (
+        forge_removals(lambda log: without(log, 1)),
+        [("", 1, "missing"), ("a", 4, "removal")],
+    ),
+    "the last removal is gone": (forge_removals(lambda log: without(log, 3)), [("c", 4, "removal")]),
+    "all that tells of removals is gone": (
+        lambda all_logs: all_logs.pop(REMOVALS_OF),
+        [("a", 4, "removal"), ("b", 4, "removal"), ("c", 4, "removal")],
+    ),
+    "a removal in the middle is gone": (
+        forge_removals(lambda log: without(log, 2)),
+        [("", 2, "missing"), ("b", 4, "removal")],
+    ),
     "a removal is another one": (
         forge_removals(lambda log: [*log[:1], *changed(log[1:2], 2, actor="Eve"), *log[2:]]),
         [("", 3, "reordered")],
     ),
     "a removal tells of another closing record": (
         forge_removals(lambda log: naming(log, 1, digest="0" * 64)),
-        [("", 1, "removal")],
+        [("a", 4, "removal")],
     ),
     "a removal tells of a seq that closes nothing": (
         forge_removals(lambda log: naming(log, 1, seq=3)),
-        [("", 1, "removal")],
+        [("a", 4, "removal")],
     ),
     "a removal tells of a run that was never there": (
         forge_removals(lambda log: naming(log, 3, run_id="nobody")),
-        [("", 3, "missing")],
+        [("", 3, "missing"), ("c", 4, "removal")],
     ),
     "a removal tells of a seq that no event has": (
         forge_removals(lambda log: naming(log, 2, seq=1 << 50)),
-        [("", 2, "missing")],
+        [("", 2, "missing"), ("b", 4, "removal")],
     ),
     "nothing of a removed run is there": (forge_run("b", lambda _: []), [("", 2, "missing")]),
     "a removed run's closing record is another one": (
         forge_run("b", lambda log: changed(log, 4, actor="Eve")),
-        [("", 2, "removal")],
+        [("b", 4, "removal")],
     ),
     "a closing record closes nothing": (
         forge_run("b", lambda log: changed(log, 4, closes=False)),
@@ -267,13 +278,13 @@ FORGED: Final[dict[str, tuple[Forge, list[tuple[str, int, str]]]]] = {
     ),
     "a closing record does not cover the run": (
         forge_run("b", cut_short),
-        [("", 2, "removal"), ("b", 1, "missing"), ("b", 4, "removal")],
+        [("b", 1, "missing"), ("b", 4, "removal"), ("b", 4, "removal")],
     ),
     "a removal lies in a run": (misplace, [("kept", 4, "stray")]),
     "an event of a run lies among the removals": (mislead, [("", 4, "stray")]),
     "what was begun again was pruned by another version, whose record tells of another removal": (
         forge_run("c", lambda log: pruned_otherwise(log, digest="0" * 64)),
-        [("", 3, "removal"), ("c", 8, "reordered")],
+        [("c", 8, "reordered")],
     ),
     "what was begun again was pruned by another version": (forge_run("c", lambda log: pruned_otherwise(log)), []),
 }
@@ -324,13 +335,29 @@ async def test_what_nobody_forged_is_whole(engine: Engine, honest: Logs) -> None
     }
 
 
-async def test_a_removed_run_that_no_removal_tells_of_is_no_damage_and_it_is_said(engine: Engine, honest: Logs) -> None:
-    """As after an import of that run alone."""
-    del honest[REMOVALS_OF]
+async def test_a_removed_run_that_no_removal_tells_of_is_told_of_once_it_is_deleted_again(
+    engine: Engine, honest: Logs
+) -> None:
+    """As after an import of that run alone, or a cut of what told of it."""
+    honest[REMOVALS_OF] = without(honest[REMOVALS_OF], 2, 3)
+    del honest[stream("c")]
     store = await kept(engine, honest)
+    verdict = await CheckpointAudit(store).verify(stream("b"))
+    assert verdict.removed is not None
+    assert (verdict.removed.told_at, verdict.removed.left, verdict.removed.actor) == (0, 0, "Ada")
+    assert ["delete it again to have it told" in problem.detail for problem in verdict.problems] == [True]
+    plans = {plan.stream.run_id: plan async for plan in CheckpointAudit(store).plan_delete()}
+    assert {run_id: (plan.events, plan.untold) for run_id, plan in plans.items()} == {
+        "a": (0, False),
+        "b": (0, True),
+        "kept": (3, False),
+    }
+    assert await delete(store, "a", "b", actor="Bob") == ["removed before"] * 2
     assert await problems(store) == []
-    alone = await removed(store, "a")
-    assert (alone.told_at, alone.left, alone.actor, alone.reason) == (0, 0, "Ada", None)
+    assert ((await removed(store, "a")).told_at, (await removed(store, "b")).told_at) == (1, 2)
+    before = await logs(store)
+    assert await delete(store, "a", "b") == ["removed before"] * 2
+    assert await logs(store) == before, "what is told of is not told again"
 
 
 async def test_a_fork_of_a_removed_run_is_whole(engine: Engine) -> None:

@@ -38,6 +38,7 @@ from ..events import (
     Pruned,
     Removal,
     RemovedRun,
+    RunInfo,
     StreamId,
 )
 from ..moments import moment_of
@@ -279,16 +280,17 @@ def damage_in(headers: Sequence[CheckpointEvent]) -> str:
     return ""
 
 
-def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
+def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool, info: RunInfo | None = None) -> Refusal | None:
     """Why a run is to be left alone as it stands, whoever has the claim on it; None: it is not.
 
     Args:
         headers: all of the run, in order of seq; at least one.
         force: whether it is to be removed also where it has not ended.
+        info: what the run amounts to, by whoever has folded these.
     """
     if damage := damage_in(headers):
         return Refusal("damaged", damage)
-    info = fold(headers)
+    info = info or fold(headers)
     if info is None or info.is_emptied:
         return None
     if info.hold:

@@ -142,7 +142,7 @@ class Retention:
             for turns in self._kinds():
                 await self._carry_out(turns, report, done, counted, still)
             if report.total.events and (space := await self._store.give_back()) is not None:
-                report.given_back = max(0, space.before - space.after)
+                report.given_back, report.advice = max(0, space.before - space.after), space.advice
         finally:
             counted()
         return report

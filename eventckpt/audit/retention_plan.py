@@ -116,7 +116,7 @@ class Planner:
 
     async def _removed(self, rule: RetentionRule, info: RunInfo, headers: list[CheckpointEvent]) -> RetentionPlan:
         plan = _plan(rule, headers)
-        if (refusal := refusal_of(headers, force=True)) is not None:
+        if (refusal := refusal_of(headers, force=True, info=info)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         if await self._rest(info.stream):
             return plan.refuse("rested on", "is what branches or forks rest on; it goes when they are gone")
@@ -131,7 +131,7 @@ class Planner:
         self, rule: RetentionRule, keep: int, info: RunInfo, headers: list[CheckpointEvent]
     ) -> RetentionPlan:
         plan = _plan(rule, headers)
-        if (refusal := refusal_of(headers, force=True)) is not None:
+        if (refusal := refusal_of(headers, force=True, info=info)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         prune = plan_for(headers, keep=keep, force=True, rests=await self._rest(info.stream))
         if not prune.stored_size:

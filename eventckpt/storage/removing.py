@@ -40,6 +40,7 @@ from ..events import (
     Pruned,
     Removal,
     RemovedRun,
+    RunInfo,
     StreamId,
 )
 from ..removals import Removals
@@ -297,16 +298,17 @@ def removed_run(closing: CheckpointEvent) -> RemovedRun:
     return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
 
 
-def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
+def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool, info: RunInfo | None = None) -> Refusal | None:
     """Why a run is to be left alone as it stands, whoever has the claim on it; None: it is not.
 
     Args:
         headers: all of the run, in order of seq; at least one.
         force: whether it is to be removed also where it has not ended.
+        info: what the run amounts to, by whoever has folded these.
     """
     if damage := damage_in(headers) or broken_in(headers):
         return Refusal("damaged", damage)
-    info = fold(headers)
+    info = info or fold(headers)
     if info is None or info.is_emptied:
         return None
     if info.hold:

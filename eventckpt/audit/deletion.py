@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..events import CheckpointEvent, StreamId
-from ..runs import counted
 from ..storage.claiming import holder_at
-from ..storage.removing import closing_record, refusal_of
+from ..storage.removing import closing_of, parted, refusal_of
 from ..stores import AuditStore
 from .removed import RecordedRemovals
 
@@ -28,12 +27,12 @@ class Deletion(NamedTuple):
     head_digest: str
     """Its digest."""
     refused: str = ""
-    """Why the run is left alone, where it is."""
+    """Why the run is left alone, where it is: what an earlier removal has left goes all the same."""
     goes_on: bool = False
-    """Whether an earlier removal closed the run, and did not come to remove all of it."""
+    """Whether that is what goes: an earlier removal closed the run, and did not come to remove all of it."""
     untold: bool = False
-    """Whether the run was removed before, and nothing among its workflow's removals tells of that: deleting it again
-    has it told."""
+    """Whether an earlier removal is told of by nothing among those of the workflow: deleting the run again tells of it,
+    whatever becomes of the run."""
 
 
 async def deletion_of(
@@ -47,17 +46,19 @@ async def deletion_of(
         recorded: what tells of removals.
         force: whether it is to be removed also where it has not ended.
     """
-    head = headers[-1]
-    if (closing := closing_record(headers)) is not None:
-        stays = {header.seq for header in counted(headers)}
-        left = [header for header in headers if header.seq not in stays]
-        untold = not left and not (await recorded.of(closing, 0)).told_at
-        return _plan(headers, left)._replace(goes_on=bool(left), untold=untold)
+    left, rest = parted(headers)
+    finishing = _plan(headers, left)._replace(goes_on=bool(left))
+    if not left and (closing := closing_of(headers)) is not None:
+        finishing = finishing._replace(untold=not (await recorded.of(closing, 0)).told_at)
+    if headers[-1].closes:
+        return finishing
     plan = _plan(headers, headers)
-    if refusal := refusal_of(headers, force=force):
-        return plan._replace(refused=refusal.why)
-    holder = await holder_at(store, head)
-    return plan if holder is None else plan._replace(refused=f"is {holder.named()}")
+    refusal = refusal_of(rest, force=force)
+    holder = await holder_at(store, headers[-1]) if refusal is None else None
+    if refusal is None and holder is None:
+        return plan
+    why = refusal.why if refusal is not None else f"is {holder.named()}" if holder is not None else ""
+    return (finishing if left or finishing.untold else plan)._replace(refused=why)
 
 
 def _plan(headers: Sequence[CheckpointEvent], going: Sequence[CheckpointEvent]) -> Deletion:

@@ -18,11 +18,12 @@ from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.claiming import Holder, holder_at
+from ..storage.removing import closing_of
 from ..stores import AuditStore, gaps_behind
 from ..threads import off_the_loop
 from .archive import RunTotals, event_line, portable, read_event
 from .import_report import Report, named
-from .removed import by_whom, closing_of
+from .removed import by_whom
 from .shared_ids import SharedIds
 from .spool import Spool
 
@@ -114,7 +115,7 @@ class RunImport:
         if not latest:
             return
         self._head = latest[0]
-        self._closing = closing_of(reversed(latest))
+        self._closing = closing_of(latest[::-1])
         self._holder = await holder_at(self._store, self._head)
         if len(latest) <= _KNOWN:
             self._all = latest[::-1]

@@ -6,26 +6,18 @@ removals say why, and where what was removed lies. Each is held against the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
 from ..events import REMOVALS, CheckpointEvent, RemovedRun, StreamId
 from ..removals import Removals
-from ..storage.removing import removed_run
+from ..storage.compose import removed_run
+from ..storage.removing import closing_of
 from ..stores import AuditStore, EventStore, head_of
 from ..stores.walks import removals_of
 from ..text import described, safe
 
-__all__ = [
-    "Flaw",
-    "RecordedRemovals",
-    "Removed",
-    "by_whom",
-    "closed_over",
-    "closing_of",
-    "flaws_of_removal",
-]
+__all__ = ["Flaw", "RecordedRemovals", "Removed", "by_whom", "closed_over", "flaws_of_removal"]
 
 _AT_ONCE: Final = 64  # runs whose closing records are read together
 
@@ -59,14 +51,6 @@ class Flaw(NamedTuple):
     """elsewhere: the run has another history in this store, where that came by an import that could not take the run.
     Nothing here is damaged: whatever closed this run must be told of by itself."""
     detail: str
-
-
-def closing_of(headers: Iterable[CheckpointEvent]) -> CheckpointEvent | None:
-    """The newest record that closes a run, of its headers in order of seq; None: it never was removed as a whole."""
-    found: CheckpointEvent | None = None
-    for header in headers:
-        found = header if header.closes else found
-    return found
 
 
 async def closed_over(store: EventStore, event: CheckpointEvent) -> CheckpointEvent | None:

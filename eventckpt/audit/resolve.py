@@ -16,11 +16,12 @@ from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundErr
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..moments import moment_of
 from ..runs import counted, live
+from ..storage.removing import closing_of
 from ..stores import AuditStore, FoundEvent
 from ..stores.walks import WALKS, headers_of, removals_of
 from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
-from .removed import by_whom, closed_over, closing_of
+from .removed import by_whom, closed_over
 
 __all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "run_named", "seq_of", "shown"]
 

@@ -41,6 +41,8 @@ class RetentionPlan(NamedTuple):
     """How a part of it goes."""
     seen: Seen | None = None
     """How all of it goes; None: what closes it is there already."""
+    finishes: bool = False
+    """Whether it is what an earlier removal has left that goes."""
 
     def refuse(self, refused: Left, why: str) -> RetentionPlan:
         """The same run, left alone."""

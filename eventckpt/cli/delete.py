@@ -96,7 +96,8 @@ class _Told:
             self.left += 1
             self._record(plan.stream, "refused", 0, 0, plan.refused)
             self._out.line(f"{name}: left alone: {plan.refused}")
-            return False
+            if not (plan.goes_on or plan.untold):
+                return False
         if not plan.events and (self._named or plan.untold):
             if not (plan.untold and self._execute):
                 self._record(plan.stream, "removed before", 0, 0, None)

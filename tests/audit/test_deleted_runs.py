@@ -8,14 +8,16 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from agent_framework import WorkflowCheckpoint
 
-from eventckpt import CheckpointAudit, CheckpointEvent
+from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage
 from eventckpt.audit import Removed
 from eventckpt.chain import sealed
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.stores import AuditStore
 from projections import LatestProjection
 
+from ..cli.conftest import WORKFLOW
 from ..engines import Engine, SqliteEngine
 from .deleting import REMOVALS_OF, CutOff, Logs, changed, delete, logs, opened, problems, saved, stream
 
@@ -79,6 +81,31 @@ async def test_a_removal_that_was_cut_off_is_no_damage_and_deleting_again_finish
     assert (whole.left, whole.actor) == (0, "Ada"), "it is who closed it"
     assert whole.told_at > 0
     assert await problems(store) == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("before_telling", [True, False])
+async def test_what_a_removal_has_left_goes_first_where_the_run_was_begun_again_and_then_that_is_judged_by_itself(
+    engine: Engine, before_telling: bool, ended: bool
+) -> None:
+    await saved(engine, "a")
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await delete(CutOff(opened(engine), before_telling=before_telling), "a")
+    engine.settle()
+    await saved(engine, "a", first=3, steps=2)
+    if not ended:
+        await EventCheckpointStorage(opened(engine)).for_run("a", workflow_name=WORKFLOW).annotate(hold=True)
+    engine.settle()
+    audit = CheckpointAudit(opened(engine))
+    [plan] = [plan async for plan in audit.plan_delete([stream("a")])]
+    assert (plan.events, plan.goes_on, bool(plan.refused)) == ((6, False, False) if ended else (3, True, True))
+    assert [(each.state, each.events) async for each in audit.delete([plan])] == [("removed", plan.events)]
+    engine.settle()
+    seqs = [header.seq async for header in opened(engine).headers(stream("a"))]
+    assert seqs == ([7] if ended else [4, 5, 6, 7])
+    left = await removed(opened(engine), "a")
+    assert (left.seq, left.left, left.told_at > 0) == (seqs[0], 0, True)
+    assert await problems(opened(engine)) == []
 
 
 async def test_a_prune_leaves_a_run_alone_whose_removal_was_cut_off_before_it_was_told_of(engine: Engine) -> None:
@@ -332,6 +359,20 @@ async def test_a_removed_run_that_no_removal_tells_of_is_told_of_once_it_is_dele
     before = await logs(store)
     assert await delete(store, "a", "b") == ["removed before"] * 2
     assert await logs(store) == before, "what is told of is not told again"
+
+
+async def test_the_life_that_began_since_stays_where_only_the_removal_before_it_is_told_of(
+    engine: Engine, honest: Logs
+) -> None:
+    store = await kept(engine, {stream("c"): honest[stream("c")]})
+    run = EventCheckpointStorage(store).for_run("c", workflow_name="orders")
+    await run.save(WorkflowCheckpoint("orders", "g", checkpoint_id="more"))
+    assert await problems(store) == [("c", 4, "removal")]
+    [plan] = [plan async for plan in CheckpointAudit(store).plan_delete()]
+    assert (plan.events, plan.untold, "is open" in plan.refused) == (0, True, True)
+    assert await delete(store, "c") == ["removed before"]
+    assert await problems(store) == []
+    assert await run.list_checkpoint_ids(workflow_name="orders") == ["more"]
 
 
 async def test_a_fork_of_a_removed_run_is_whole(engine: Engine) -> None:

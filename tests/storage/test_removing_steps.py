@@ -11,7 +11,14 @@ from typing import Final, TypeAlias
 import pytest
 from agent_framework import WorkflowEvent
 
-from eventckpt import CheckpointAudit, CheckpointEvent, CheckpointStoreError, EventCheckpointStorage, StreamId
+from eventckpt import (
+    CheckpointAudit,
+    CheckpointEvent,
+    CheckpointNotFoundError,
+    CheckpointStoreError,
+    EventCheckpointStorage,
+    StreamId,
+)
 from eventckpt.storage.removing import each_of, remove_runs
 from eventckpt.stores import AuditStore, Stretch
 
@@ -157,8 +164,20 @@ async def test_what_was_closed_and_begun_again_before_its_events_went_is_whole(e
     run = engine.storage().for_run("a", workflow_name=WORKFLOW)
     assert await latest(run) == "new"
     assert await run.list_checkpoint_ids(workflow_name=WORKFLOW) == ["a1", "new"]
-    assert [each.refusal and each.refusal.kind for each in await remove(audited(engine), "a")] == ["unfinished"]
-    assert [each.state for each in await remove(audited(engine), "a", force=True)] == ["removed"]
+    audit = CheckpointAudit(audited(engine))
+    [plan] = [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, "a")], keep=1)]
+    assert plan.seqs == (), "the old ones stay until it is told that they were removed"
+    for is_left in (True, False):
+        [removal] = await remove(audited(engine), "a")
+        assert removal.refusal is not None
+        assert (removal.refusal.kind, removal.events, removal.stored_size > 0) == ("unfinished", 4 * is_left, is_left)
+        assert [each.seq for each in await told(engine)] == [5]
+        assert [each.seq for each in await history(audited(engine), "a")] == [5, 6, 7]
+    with pytest.raises(CheckpointNotFoundError):
+        await run.load("a2")
+    assert await latest(run) == "new"
+    assert [(each.state, each.events) for each in await remove(audited(engine), "a", force=True)] == [("removed", 3)]
+    assert [each.seq for each in await told(engine)] == [5, 8]
     assert await is_finished(engine, ["a"])
     assert await is_explained(engine, ["a"])
 
@@ -292,4 +311,4 @@ async def test_a_removal_asks_for_the_runs_at_once_and_writes_once_for_each_and_
     }
     store.asked.clear()
     await remove(store, *RUNS)
-    assert store.asked == {"headers_of_runs": 1}
+    assert store.asked == {"headers_of_runs": 1, "headers": 1}, "whether something tells of them"

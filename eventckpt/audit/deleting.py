@@ -140,8 +140,9 @@ class Deleting:
 
         async def wanted() -> AsyncGenerator[ToRemove, None]:
             for plan in plans:
-                if plan.goes_on or not plan.refused:
-                    yield ToRemove(plan.stream, plan.head_digest, only_left=plan.goes_on)
+                is_finished = plan.goes_on or plan.untold
+                if is_finished or not plan.refused:
+                    yield ToRemove(plan.stream, plan.head_digest, only_left=is_finished)
 
         # Forced, since the plan has said what it says of the run with this very head.
         removals = remove_runs(

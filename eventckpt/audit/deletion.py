@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..events import CheckpointEvent, StreamId
 from ..storage.claiming import holder_at
-from ..storage.removing import parted, refusal_of
+from ..storage.removing import closing_of, parted, refusal_of
 from ..stores import AuditStore
 from .removed import RecordedRemovals
 
@@ -31,8 +31,8 @@ class Deletion(NamedTuple):
     goes_on: bool = False
     """Whether that is what goes: an earlier removal closed the run, and did not come to remove all of it."""
     untold: bool = False
-    """Whether the run was removed before, and nothing among its workflow's removals tells of that: deleting it again
-    has it told."""
+    """Whether an earlier removal is told of by nothing among those of the workflow: deleting the run again tells of it,
+    whatever becomes of the run."""
 
 
 async def deletion_of(
@@ -48,16 +48,17 @@ async def deletion_of(
     """
     left, rest = parted(headers)
     finishing = _plan(headers, left)._replace(goes_on=bool(left))
+    if not left and (closing := closing_of(headers)) is not None:
+        finishing = finishing._replace(untold=not (await recorded.of(closing, 0)).told_at)
     if headers[-1].closes:
-        untold = not left and not (await recorded.of(headers[-1], 0)).told_at
-        return finishing._replace(untold=untold)
+        return finishing
     plan = _plan(headers, headers)
     refusal = refusal_of(rest, force=force)
     holder = await holder_at(store, headers[-1]) if refusal is None else None
     if refusal is None and holder is None:
         return plan
     why = refusal.why if refusal is not None else f"is {holder.named()}" if holder is not None else ""
-    return (finishing if left else plan)._replace(refused=why)
+    return (finishing if left or finishing.untold else plan)._replace(refused=why)
 
 
 def _plan(headers: Sequence[CheckpointEvent], going: Sequence[CheckpointEvent]) -> Deletion:

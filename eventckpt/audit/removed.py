@@ -11,19 +11,13 @@ from typing import Final, Literal, NamedTuple
 
 from ..events import REMOVALS, CheckpointEvent, RemovedRun, StreamId
 from ..removals import Removals
-from ..storage.removing import closing_of, removed_run
+from ..storage.compose import removed_run
+from ..storage.removing import closing_of
 from ..stores import AuditStore, EventStore, head_of
 from ..stores.walks import removals_of
 from ..text import described, safe
 
-__all__ = [
-    "Flaw",
-    "RecordedRemovals",
-    "Removed",
-    "by_whom",
-    "closed_over",
-    "flaws_of_removal",
-]
+__all__ = ["Flaw", "RecordedRemovals", "Removed", "by_whom", "closed_over", "flaws_of_removal"]
 
 _AT_ONCE: Final = 64  # runs whose closing records are read together
 

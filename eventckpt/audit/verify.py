@@ -135,7 +135,7 @@ async def _verified(
                 await run.close()
                 verdict = run.verdict()
                 if run.closing is not None:
-                    verdict = _of_removed(verdict, await recorded.of(run.closing, verdict.not_gone_yet))
+                    verdict = _of_removed(verdict, await recorded.of(run.closing, run.left_by(run.closing)))
                 yield verdict
                 run = None
 
@@ -290,6 +290,11 @@ class _Run:
             not_gone_yet=there,
             notes=tuple(self._notes),
         )
+
+    def left_by(self, closing: CheckpointEvent) -> int:
+        """How many of the events that a removal of the run as a whole records are still there."""
+        removals = Removals([closing])
+        return sum(map(removals.covers, self._chain.seqs()))
 
     def _check_gap(self, first: int, last: int) -> None:
         if self._removed.covers(first, last):

@@ -96,7 +96,7 @@ class _Told:
             self.left += 1
             self._record(plan.stream, "refused", 0, 0, plan.refused)
             self._out.line(f"{name}: left alone: {plan.refused}")
-            if not plan.goes_on:
+            if not (plan.goes_on or plan.untold):
                 return False
         if not plan.events and (self._named or plan.untold):
             if not (plan.untold and self._execute):

@@ -25,6 +25,7 @@ from ..events import (
     ForkPoint,
     Pruned,
     Removal,
+    RemovedRun,
     StreamId,
 )
 from ..text import described, is_unicode
@@ -42,6 +43,7 @@ __all__ = [
     "now",
     "removal_after",
     "removal_of_runs_after",
+    "removed_run",
     "tombstone_after",
 ]
 
@@ -162,6 +164,11 @@ def removal_after(
     was said about the run; and whether it `closes` the run."""
     tombstone = _tombstone(head.stream, Head.of(head), actor)
     return sealed(msgspec.structs.replace(tombstone, pruned=pruned, annotation=stays, closes=closes))
+
+
+def removed_run(closing: CheckpointEvent) -> RemovedRun:
+    """What an event among the removals tells of a run with this closing record."""
+    return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
 
 
 def removal_of_runs_after(workflow_name: str, head: Head, removal: Removal, actor: str | None) -> CheckpointEvent:

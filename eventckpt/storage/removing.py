@@ -39,7 +39,6 @@ from ..events import (
     CheckpointEvent,
     Pruned,
     Removal,
-    RemovedRun,
     RunInfo,
     StreamId,
 )
@@ -49,7 +48,7 @@ from ..stores import AuditStore, EventStore
 from ..stores.walks import headers_of, in_pages, runs_of, side_by_side
 from ..text import described
 from .claiming import Claims, Holder, claimed
-from .compose import removal_after
+from .compose import removal_after, removed_run
 from .damage import broken_in, damage_in
 from .telling import tell
 
@@ -65,7 +64,6 @@ __all__ = [
     "refusal_of",
     "remove_run",
     "remove_runs",
-    "removed_run",
     "run_called",
     "seen_in",
 ]
@@ -249,9 +247,8 @@ async def run_called(store: EventStore, run_id: str) -> StreamId | None:
 def _removable(store: EventStore) -> AuditStore:
     if isinstance(store, AuditStore):
         return store
-    raise CheckpointStoreError(
-        f"{type(store).__name__} cannot remove events, so that no run can be removed from it: it is no AuditStore."
-    )
+    why = "cannot remove events, so that no run can be removed from it: it is no AuditStore."
+    raise CheckpointStoreError(f"{type(store).__name__} {why}")
 
 
 async def each_of(streams: Iterable[StreamId]) -> AsyncGenerator[ToRemove, None]:
@@ -291,11 +288,6 @@ def parted(headers: Sequence[CheckpointEvent]) -> tuple[list[CheckpointEvent], l
     removals = Removals([closing] if closing is not None else [])
     left = [header for header in headers if removals.covers(header.seq)]
     return left, [header for header in headers if not removals.covers(header.seq)]
-
-
-def removed_run(closing: CheckpointEvent) -> RemovedRun:
-    """What an event among the removals tells of a run with this closing record."""
-    return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
 
 
 def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool, info: RunInfo | None = None) -> Refusal | None:
@@ -352,9 +344,9 @@ class _Removing:
         closed = await side_by_side(
             lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
         )
-        removed = await self._gone([look for look in closed if look.record is not None and look.seqs])
-        if untold := await self._untold([look for look in closed if look.is_closed and not look.seqs]):
-            await self._record(untold)
+        going = [look for look in closed if look.record is not None and look.seqs]
+        untold = await self._untold([look for look in closed if look.is_closed and not look.seqs])
+        removed = await self._gone([*going, *untold])
         outcomes = [_outcome(look, removed[look.stream]) for look in closed]
         sizes = Counter({stream: look.stored_size for stream, look in left.items()})
         return [
@@ -423,17 +415,17 @@ class _Removing:
         return _Look(look.stream, refusal=Refusal("moved", f"was written to {_TRIES} times meanwhile; do it again"))
 
     async def _untold(self, gone: Sequence[_Look]) -> list[_Look]:
-        """Of runs that were removed before, those of which nothing tells: what told of them was cut, or they came by
-        themselves, by an import. Only these cost a walk along the removals."""
+        """Of runs that were removed before, those of which nothing tells; see `eventckpt.audit.verify`."""
         untold = {removed_run(look.record): look for look in gone if look.record is not None}
-        if untold:
-            stream = StreamId(gone[0].stream.workflow_name, REMOVALS)
-            async with aclosing(self._store.headers(stream, desc=True)) as headers:
-                async for header in headers:
-                    for run in header.removal.runs if header.removal is not None else ():
-                        untold.pop(run, None)
-                    if not untold:
-                        break
+        if not untold:
+            return []
+        removals = self._store.headers(StreamId(gone[0].stream.workflow_name, REMOVALS), desc=True)
+        async with aclosing(removals):
+            async for header in removals:
+                for run in header.removal.runs if header.removal is not None else ():
+                    untold.pop(run, None)
+                if not untold:
+                    break
         return list(untold.values())
 
     async def _record(self, closed: Iterable[_Look]) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 import pytest
+from agent_framework import WorkflowCheckpoint
 
 from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage
 from eventckpt.audit import Removed
@@ -358,6 +359,20 @@ async def test_a_removed_run_that_no_removal_tells_of_is_told_of_once_it_is_dele
     before = await logs(store)
     assert await delete(store, "a", "b") == ["removed before"] * 2
     assert await logs(store) == before, "what is told of is not told again"
+
+
+async def test_the_life_that_began_since_stays_where_only_the_removal_before_it_is_told_of(
+    engine: Engine, honest: Logs
+) -> None:
+    store = await kept(engine, {stream("c"): honest[stream("c")]})
+    run = EventCheckpointStorage(store).for_run("c", workflow_name="orders")
+    await run.save(WorkflowCheckpoint("orders", "g", checkpoint_id="more"))
+    assert await problems(store) == [("c", 4, "removal")]
+    [plan] = [plan async for plan in CheckpointAudit(store).plan_delete()]
+    assert (plan.events, plan.untold, "is open" in plan.refused) == (0, True, True)
+    assert await delete(store, "c") == ["removed before"]
+    assert await problems(store) == []
+    assert await run.list_checkpoint_ids(workflow_name="orders") == ["more"]
 
 
 async def test_a_fork_of_a_removed_run_is_whole(engine: Engine) -> None:

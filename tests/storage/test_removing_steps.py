@@ -378,4 +378,4 @@ async def test_a_removal_asks_for_the_runs_at_once_and_writes_once_for_each_and_
     }
     store.asked.clear()
     await remove(store, *RUNS)
-    assert store.asked == {"headers_of_runs": 1, "headers": 1}, "the second: whether all of them are told of"
+    assert store.asked == {"headers_of_runs": 1, "headers": 1}, "whether something tells of them"

@@ -12,14 +12,13 @@ from ..events import REMOVALS, CheckpointEvent, StreamId
 from ..history.branches import streams_of
 from ..moments import moment_of
 from ..removals import Removals
-from ..runs import counted
-from ..storage.removing import RunRemoval, ToRemove, remove_runs
+from ..storage.removing import RunRemoval, ToRemove, closing_of, parted, remove_runs
 from ..stores import AuditStore, head_of
 from ..stores.walks import headers_of, runs_of
 from .deletion import Deletion, deletion_of
 from .kinds import TURNS, LogKind
 from .prune import Plan, carry_out, plan_for
-from .removed import RecordedRemovals, Removed, closing_of
+from .removed import RecordedRemovals, Removed
 from .rests import Rests
 
 __all__ = ["Deleting"]
@@ -88,7 +87,8 @@ class Deleting:
         headers = await headers_of(self.store, stream)
         if (closing := closing_of(headers)) is None:
             return None
-        return await RecordedRemovals(self.store).of(closing, len(headers) - len(counted(headers)))
+        left, _ = parted(headers)
+        return await RecordedRemovals(self.store).of(closing, len(left))
 
     async def plan_delete(
         self, streams: Iterable[StreamId] | None = None, *, before: datetime | None = None, force: bool = False
@@ -105,12 +105,12 @@ class Deleting:
         if chosen is not None and self.kind is TURNS:
             chosen = [each for one in chosen for each in await streams_of(self.store, one)]
         chosen = None if chosen is None else list(dict.fromkeys(chosen))
-        others, going = Rests(self.store), frozenset(chosen or ())
+        others, recorded, going = Rests(self.store), RecordedRemovals(self.store), frozenset(chosen or ())
         async with aclosing(self._each(chosen)) as each, aclosing(runs_of(self.store, each)) as runs:
             async for stream, headers in runs:
                 if not headers or not _is_older(headers[-1], before):
                     continue
-                plan = await deletion_of(self.store, headers, force=force or self.kind is TURNS)
+                plan = await deletion_of(self.store, headers, recorded, force=force or self.kind is TURNS)
                 if self.kind is TURNS and chosen is not None and not force and not plan.refused:
                     plan = plan._replace(refused=_rested_on([*await others.upon(stream) - going]))
                 yield plan
@@ -124,7 +124,8 @@ class Deleting:
         archive_sha256: str | None = None,
     ) -> AsyncGenerator[RunRemoval, None]:
         """Remove what plans say; what became of each run, in their order, of those that no plan refuses. A run that was
-        written to since its plan is left alone. Go through all of it: what is not asked for is not removed.
+        written to since its plan is left alone. What an earlier removal has left goes in any case. Go through all of
+        it: what is not asked for is not removed.
 
         Args:
             plans: what `plan_delete` gave; those of one workflow next to each other are recorded by one event.
@@ -139,8 +140,8 @@ class Deleting:
 
         async def wanted() -> AsyncGenerator[ToRemove, None]:
             for plan in plans:
-                if not plan.refused:
-                    yield ToRemove(plan.stream, plan.head_digest)
+                if plan.goes_on or not plan.refused:
+                    yield ToRemove(plan.stream, plan.head_digest, only_left=plan.goes_on)
 
         # Forced, since the plan has said what it says of the run with this very head.
         removals = remove_runs(

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..events import CheckpointEvent, StreamId
-from ..runs import counted
 from ..storage.claiming import holder_at
-from ..storage.removing import closing_record, refusal_of
+from ..storage.removing import parted, refusal_of
 from ..stores import AuditStore
+from .removed import RecordedRemovals
 
 __all__ = ["Deletion", "deletion_of"]
 
@@ -27,29 +27,37 @@ class Deletion(NamedTuple):
     head_digest: str
     """Its digest."""
     refused: str = ""
-    """Why the run is left alone, where it is."""
+    """Why the run is left alone, where it is: what an earlier removal has left goes all the same."""
     goes_on: bool = False
-    """Whether an earlier removal closed the run, and did not come to remove all of it."""
+    """Whether that is what goes: an earlier removal closed the run, and did not come to remove all of it."""
+    untold: bool = False
+    """Whether the run was removed before, and nothing among its workflow's removals tells of that: deleting it again
+    has it told."""
 
 
-async def deletion_of(store: AuditStore, headers: Sequence[CheckpointEvent], *, force: bool) -> Deletion:
+async def deletion_of(
+    store: AuditStore, headers: Sequence[CheckpointEvent], recorded: RecordedRemovals, *, force: bool
+) -> Deletion:
     """What a removal of a run would remove.
 
     Args:
         store: the engine.
         headers: all of the run, in order of seq; at least one.
+        recorded: what tells of removals.
         force: whether it is to be removed also where it has not ended.
     """
-    head = headers[-1]
-    if closing_record(headers) is not None:
-        stays = {header.seq for header in counted(headers)}
-        left = [header for header in headers if header.seq not in stays]
-        return _plan(headers, left)._replace(goes_on=bool(left))
+    left, rest = parted(headers)
+    finishing = _plan(headers, left)._replace(goes_on=bool(left))
+    if headers[-1].closes:
+        untold = not left and not (await recorded.of(headers[-1], 0)).told_at
+        return finishing._replace(untold=untold)
     plan = _plan(headers, headers)
-    if refusal := refusal_of(headers, force=force):
-        return plan._replace(refused=refusal.why)
-    holder = await holder_at(store, head)
-    return plan if holder is None else plan._replace(refused=f"is {holder.named()}")
+    refusal = refusal_of(rest, force=force)
+    holder = await holder_at(store, headers[-1]) if refusal is None else None
+    if refusal is None and holder is None:
+        return plan
+    why = refusal.why if refusal is not None else f"is {holder.named()}" if holder is not None else ""
+    return (finishing if left else plan)._replace(refused=why)
 
 
 def _plan(headers: Sequence[CheckpointEvent], going: Sequence[CheckpointEvent]) -> Deletion:

@@ -18,12 +18,12 @@ from ..errors import StreamConflict
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..removals import NOTHING, Removals
 from ..storage.claiming import Holder, holder_at
+from ..storage.removing import closing_of
 from ..stores import AuditStore, gaps_behind
-from ..text import described
 from ..threads import off_the_loop
 from .archive import RunTotals, event_line, portable, read_event
 from .import_report import Report, named
-from .removed import closing_of
+from .removed import by_whom
 from .shared_ids import SharedIds
 from .spool import Spool
 
@@ -76,6 +76,8 @@ class RunImport:
         """What the store's own record says was removed."""
         self._closing: CheckpointEvent | None = None
         """What closed the run, where it was removed as a whole, as far as that is among its newest events."""
+        self._closed_there: CheckpointEvent | None = None
+        """The newest record of the file that closes the run."""
         self._not_put_back = 0
         """Events that were not put back, since they were removed."""
         self._removals = Removals()
@@ -113,7 +115,7 @@ class RunImport:
         if not latest:
             return
         self._head = latest[0]
-        self._closing = closing_of(reversed(latest))
+        self._closing = closing_of(latest[::-1])
         self._holder = await holder_at(self._store, self._head)
         if len(latest) <= _KNOWN:
             self._all = latest[::-1]
@@ -135,6 +137,8 @@ class RunImport:
         self._report.events += 1
         if event.seq > self._last.seq:
             self._last = _Link(event.seq, event.digest)
+        if event.closes:
+            self._closed_there = event
         if self._refused:
             return
         if self._behind and event.seq > self._tip.seq + 1:
@@ -183,10 +187,14 @@ class RunImport:
         await self._leave_out_early()
         await self._leave_out_behind()
         if self._not_put_back and self._closing is not None:
-            by = f" by {described(self._closing.actor)}" if self._closing.actor else ""
             self._report.note(
-                f"{named(self.stream)} was removed here{by} ({self._closing.recorded_at}), and stays so: "
+                f"{named(self.stream)} was removed here{by_whom(self._closing)}, and stays so: "
                 f"{self._not_put_back} events were not put back."
+            )
+        if self._refused and self._closed_there is not None:
+            self._report.note(
+                f"{named(self.stream)} was removed where the export comes from{by_whom(self._closed_there)}, and stays "
+                "as it is here: what tells of its removal is of that other history."
             )
         if totals is not None and (totals.events, totals.seq) != (self._events, self._last.seq):
             self._report.problem(

@@ -23,6 +23,7 @@ from ..removals import Removals
 from ..runs import ENDED, carried, counted, fold, live
 from ..storage.compose import removal_after
 from ..storage.damage import damage_in
+from ..storage.removing import parted
 from ..stores import AuditStore
 from .kinds import RUNS
 from .rests import turn_of
@@ -67,7 +68,8 @@ def plan_for(
     or later. Of a session besides: the first event of a branch or a fork, which says what it rests on, all that others
     rest on, each clear, and the whole of a turn of which a part stays. Goes in any case, also from a run that is
     otherwise left alone: what an earlier prune has recorded as removed and did not come to remove. A run that was
-    removed as a whole is none to prune.
+    removed as a whole is none to prune, and what of that is still there is left to who removes it, also where the run
+    was begun again: it tells of the removal before.
 
     What is said about the run stays in force, whatever goes: the record repeats it. A run on hold is left alone, and so
     is what an earlier prune did not come to remove of it.
@@ -83,9 +85,11 @@ def plan_for(
     counting = counted(headers)
     if damage := damage_in(headers):
         return _plan(headers, [], refused=damage)
-    left = _left(headers, counting)
-    if counting[-1].closes:
-        return _plan(headers, [], refused="was removed, and some of it is still there: delete it again" if left else "")
+    removed, rest = parted(headers)
+    if headers[-1].closes:
+        why = "was removed, and some of it is still there: delete it again" if removed else ""
+        return _plan(headers, [], refused=why)
+    left = _left(rest, counting)
     info = fold(headers)
     if info is not None and info.hold:
         return _plan(headers, [], refused="is on hold, which nothing overrides: annotate it with hold=False first")

@@ -6,15 +6,24 @@ removals say why, and where what was removed lies. Each is held against the othe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import aclosing
 from typing import Final, Literal, NamedTuple
 
 from ..events import REMOVALS, CheckpointEvent, RemovedRun, StreamId
 from ..removals import Removals
-from ..stores import AuditStore, head_of
+from ..storage.removing import closing_of, removed_run
+from ..stores import AuditStore, EventStore, head_of
+from ..stores.walks import removals_of
+from ..text import described, safe
 
-__all__ = ["Flaw", "RecordedRemovals", "Removed", "closing_of", "flaws_of_removal"]
+__all__ = [
+    "Flaw",
+    "RecordedRemovals",
+    "Removed",
+    "by_whom",
+    "closed_over",
+    "flaws_of_removal",
+]
 
 _AT_ONCE: Final = 64  # runs whose closing records are read together
 
@@ -30,8 +39,8 @@ class Removed(NamedTuple):
     recorded_at: str
     """When, ISO 8601."""
     told_at: int = 0
-    """The seq of the event among the workflow's removals that tells of it; 0: none does. The removal was cut off, or
-    the run came by itself, by an import."""
+    """The seq of the event among the workflow's removals that tells of this record; 0: none does. The removal was cut
+    off, what told of it is gone, or the run came by itself, by an import."""
     reason: str | None = None
     archive: str | None = None
     """The name of the file that has what was removed."""
@@ -44,16 +53,24 @@ class Removed(NamedTuple):
 class Flaw(NamedTuple):
     """Something that a removal tells and that the log of a run does not."""
 
-    why: Literal["missing", "removal"]
+    why: Literal["missing", "removal", "elsewhere"]
+    """elsewhere: the run has another history in this store, where that came by an import that could not take the run.
+    Nothing here is damaged: whatever closed this run must be told of by itself."""
     detail: str
 
 
-def closing_of(headers: Iterable[CheckpointEvent]) -> CheckpointEvent | None:
-    """The newest record that closes a run, of its headers in order of seq; None: it never was removed as a whole."""
-    found: CheckpointEvent | None = None
-    for header in headers:
-        found = header if header.closes else found
-    return found
+async def closed_over(store: EventStore, event: CheckpointEvent) -> CheckpointEvent | None:
+    """The record that closed the run of an event, where it was removed with its run; None: it was not, though a prune
+    may have recorded it."""
+    if event.closes or not (await removals_of(store, event.stream)).covers(event.seq):
+        return None
+    async with aclosing(store.headers(event.stream, gt=event.seq)) as later:
+        return closing_of([header async for header in later])
+
+
+def by_whom(closing: CheckpointEvent) -> str:
+    """Who removed a run, and when, for an error or a note."""
+    return f"{f' by {described(closing.actor)}' if closing.actor else ''} ({safe(closing.recorded_at)})"
 
 
 class _Telling(NamedTuple):
@@ -73,17 +90,17 @@ class RecordedRemovals:
     def __init__(self, store: AuditStore) -> None:
         self._store = store
         self._read_to: dict[str, int] = {}
-        self._told: dict[str, dict[tuple[str, int], _Telling]] = {}
-        """By workflow, then by run id and seq of the closing record."""
+        self._told: dict[str, dict[RemovedRun, _Telling]] = {}
+        """By workflow."""
 
     async def of(self, closing: CheckpointEvent, left: int) -> Removed:
         """What is known of a removal, by the record that closed the run, and how many events are left."""
         removed = Removed(closing.stream, closing.seq, closing.actor, closing.recorded_at, left=left)
         told = self._told.setdefault(closing.workflow_name, {})
-        key = closing.run_id, closing.seq
-        if key not in told:
+        run = removed_run(closing)
+        if run not in told:
             await self._read_on(closing.workflow_name, told)
-        if (telling := told.get(key)) is None:
+        if (telling := told.get(run)) is None:
             return removed
         return removed._replace(
             told_at=telling.seq,
@@ -92,14 +109,14 @@ class RecordedRemovals:
             archive_sha256=telling.archive_sha256,
         )
 
-    async def _read_on(self, workflow_name: str, told: dict[tuple[str, int], _Telling]) -> None:
+    async def _read_on(self, workflow_name: str, told: dict[RemovedRun, _Telling]) -> None:
         stream, seq = StreamId(workflow_name, REMOVALS), self._read_to.get(workflow_name, 0)
         async with aclosing(self._store.headers(stream, gt=seq)) as headers:
             async for header in headers:
                 self._read_to[workflow_name] = header.seq
                 if (removal := header.removal) is not None:
                     telling = _Telling(header.seq, removal.reason, removal.archive, removal.archive_sha256)
-                    told.update({(run.run_id, run.seq): telling for run in removal.runs})
+                    told.update(dict.fromkeys(removal.runs, telling))
 
 
 async def flaws_of_removal(store: AuditStore, event: CheckpointEvent) -> list[Flaw]:
@@ -120,10 +137,13 @@ async def flaws_of_removal(store: AuditStore, event: CheckpointEvent) -> list[Fl
 
 
 def _other(run: RemovedRun, closing: CheckpointEvent) -> Flaw | None:
+    """What is wrong with the event at the seq of a closing record; None: it is that."""
     if closing.digest == run.digest and closing.closes:
         return None
-    what = "is another one" if closing.digest != run.digest else "closes no run"
-    return Flaw("removal", f"it tells that run {run.run_id!r} was closed at seq {run.seq}, and the event there {what}")
+    says = f"it tells that run {run.run_id!r} was closed at seq {run.seq}, and the event there"
+    if closing.is_removal and not closing.closes:
+        return Flaw("removal", f"{says} closes no run")
+    return Flaw("elsewhere", f"{says} is another one: the run has another history in this store")
 
 
 async def _gone(store: AuditStore, stream: StreamId, run: RemovedRun) -> Flaw | None:
@@ -134,8 +154,9 @@ async def _gone(store: AuditStore, stream: StreamId, run: RemovedRun) -> Flaw | 
         last = removals.to_last.get(run.seq)
         if last is None or last.digest == run.digest:
             return None
-        said = f"it tells that run {run.run_id!r} was closed at seq {run.seq}, and a later record that it was another"
-        return Flaw("removal", f"{said} event")
-    is_there = await head_of(store, stream) is not None
-    what = "its closing record is gone" if is_there else "nothing of it is there, not even its closing record"
+        says = f"it tells that run {run.run_id!r} was closed at seq {run.seq}, and a later record that another event"
+        return Flaw("elsewhere", f"{says} was there: the run has another history in this store")
+    what = "nothing of it is there, not even its closing record"
+    if await head_of(store, stream) is not None:
+        what = "its closing record is not there: import the run again, or delete it here"
     return Flaw("missing", f"it tells that run {run.run_id!r} was removed up to seq {run.seq}, and {what}")

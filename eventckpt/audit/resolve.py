@@ -16,10 +16,12 @@ from ..errors import AmbiguousNameError, CheckpointNotFoundError, RunNotFoundErr
 from ..events import MAX_SEQ, CheckpointEvent, StreamId
 from ..moments import moment_of
 from ..runs import counted, live
+from ..storage.removing import closing_of
 from ..stores import AuditStore, FoundEvent
-from ..stores.walks import WALKS, removals_of
+from ..stores.walks import WALKS, headers_of, removals_of
 from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
+from .removed import by_whom, closed_over
 
 __all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "run_named", "seq_of", "shown"]
 
@@ -71,11 +73,19 @@ async def _runs_like(
 async def checkpoint_named(
     store: AuditStore, name: str, workflow_name: str | None = None, *, kind: LogKind = RUNS
 ) -> CheckpointEvent:
-    """The whole event that `name` means: a checkpoint's id, the beginning of one, or a run and a seq, `RUN@SEQ`.
+    """The whole event that `name` means: a checkpoint's id, the beginning of one, or a run and a seq, `RUN@SEQ`. What
+    was removed with its run is none, also while it is still there.
 
     Raises:
         CheckpointNotFoundError, RunNotFoundError, AmbiguousNameError: it means none, or several.
     """
+    event = await _event_named(store, name, workflow_name, kind)
+    if (closing := await closed_over(store, event)) is not None:
+        raise CheckpointNotFoundError(f"{event.named()} was removed with its {kind.stream}{by_whom(closing)}.")
+    return event
+
+
+async def _event_named(store: AuditStore, name: str, workflow_name: str | None, kind: LogKind) -> CheckpointEvent:
     located = await _found(store, name, workflow_name) if name else None
     if located is not None:
         return located.event
@@ -87,9 +97,11 @@ async def checkpoint_named(
             return events[0]
         raise CheckpointNotFoundError(
             f"{kind.stream.capitalize()} {stream.run_id!r} of {kind.group} {stream.workflow_name!r} has no event at "
-            f"seq {seq}; `eventckpt history` lists those there are."
+            f"seq {seq}{await _removed_from(store, stream)}; `eventckpt history` lists those there are."
         )
     ids = await _ids_like(store, name, workflow_name) if name else []
+    if len(ids) > 1:
+        ids = [each for each in ids if await _is_there(store, each, workflow_name)] or ids[:1]
     if len(ids) > 1:
         raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids])
     located = await _found(store, ids[0], workflow_name) if ids else None
@@ -100,6 +112,12 @@ async def checkpoint_named(
             f"`eventckpt history` lists those of a {kind.stream}; {kind.stream.upper()}@SEQ names one by its position."
         )
     return located.event
+
+
+async def _is_there(store: AuditStore, checkpoint_id: str, workflow_name: str | None) -> bool:
+    """Whether a checkpoint was not removed with its run."""
+    located = await _found(store, checkpoint_id, workflow_name)
+    return located is not None and await closed_over(store, located.event) is None
 
 
 async def checkpoint_at(
@@ -125,9 +143,15 @@ async def checkpoint_at(
     if not events:
         raise CheckpointNotFoundError(
             f"{kind.stream.capitalize()} {stream.run_id!r} of {kind.group} {stream.workflow_name!r} had no "
-            f"{kind.entry} at that point."
+            f"{kind.entry} at that point{await _removed_from(store, stream)}."
         )
     return events[0]
+
+
+async def _removed_from(store: AuditStore, stream: StreamId) -> str:
+    """What a sentence adds that says that something of a run is not there, where it was removed as a whole."""
+    closing = closing_of(await headers_of(store, stream))
+    return "" if closing is None else f": up to seq {closing.seq} all of it was removed{by_whom(closing)}"
 
 
 async def checkpoint_before(store: AuditStore, event: CheckpointEvent, *, kind: LogKind = RUNS) -> CheckpointEvent:
@@ -166,10 +190,12 @@ async def _elsewhere(store: AuditStore, event: CheckpointEvent, checkpoint_id: s
     origin = event.forked_from
     if origin is not None:
         events = await store.read(StreamId(origin.workflow_name, origin.run_id), origin.seq)
-        if events and events[0].checkpoint_id == checkpoint_id:
+        if events and events[0].checkpoint_id == checkpoint_id and await closed_over(store, events[0]) is None:
             return events[0]
     located = await store.find_in(event.workflow_name, checkpoint_id)
-    return None if located is None or located.event.type != "checkpoint" else located.event
+    if located is None or located.event.type != "checkpoint" or await closed_over(store, located.event) is not None:
+        return None
+    return located.event
 
 
 async def _last_live(

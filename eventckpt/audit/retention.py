@@ -153,7 +153,7 @@ class Retention:
                 await self._carry_out(turns, report, done, counted, still)
             gives = report.total.events > 0 or await self._store.free_share() >= _MUCH
             if gives and (space := await self._store.give_back()) is not None:
-                report.given_back = max(0, space.before - space.after)
+                report.given_back, report.advice = max(0, space.before - space.after), space.advice
         finally:
             counted()
         return report

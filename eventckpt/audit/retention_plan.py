@@ -10,7 +10,7 @@ from ..events import CheckpointEvent, RunInfo, StreamId
 from ..moments import moment_of
 from ..runs import counted, fold
 from ..storage.claiming import Claims
-from ..storage.removing import closing_record, refusal_of, seen_in
+from ..storage.removing import parted, refusal_of, seen_in
 from ..stores import AuditStore, RunStore
 from ..stores.walks import runs_of
 from .prune import plan_for
@@ -94,8 +94,11 @@ class Planner:
         info = fold(headers)
         if info is None:
             return None  # it went since it was listed
+        left, _ = parted(headers) if info.removed else ([], headers)
+        if left and (plan := self._finished(headers, left)) is not None:
+            return plan
         if info.is_emptied:
-            return self._finished(headers)
+            return None
         rule = self._policy.rule_of(info, turns=self._turns)
         if rule is None:
             return None
@@ -103,15 +106,13 @@ class Planner:
             return await self._removed(rule, info, headers)
         return _plan(rule, headers) if rule.keep is None else await self._pruned(rule, rule.keep, info, headers)
 
-    def _finished(self, headers: list[CheckpointEvent]) -> RetentionPlan | None:
-        """Of a run of which nothing counts any more, what a removal that was cut off has left."""
-        if len(headers) == 1 or closing_record(headers) is None:
-            return None
+    def _finished(self, headers: list[CheckpointEvent], left: list[CheckpointEvent]) -> RetentionPlan | None:
+        """What a removal that was cut off has left of a run. Where that was begun again, the next pass judges it."""
         rule = self._policy.finishing(headers[-1].workflow_name, turns=self._turns)
         if rule is None:
             return None
-        left = seen_in(headers[:-1])
-        return _plan(rule, headers)._replace(does="remove", events=len(left.seqs), size=left.stored_size)
+        size = seen_in(left).stored_size
+        return _plan(rule, headers)._replace(does="remove", events=len(left), size=size, finishes=True)
 
     async def _removed(self, rule: RetentionRule, info: RunInfo, headers: list[CheckpointEvent]) -> RetentionPlan:
         plan = _plan(rule, headers)

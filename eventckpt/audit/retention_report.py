@@ -41,6 +41,8 @@ class RetentionPlan(NamedTuple):
     """How a part of it goes."""
     seen: Seen | None = None
     """How all of it goes; None: what closes it is there already."""
+    finishes: bool = False
+    """Whether it is what an earlier removal has left that goes."""
 
     def refuse(self, refused: Left, why: str) -> RetentionPlan:
         """The same run, left alone."""
@@ -83,6 +85,8 @@ class RetentionReport(msgspec.Struct, kw_only=True):
     """What they are called; of a pass alone, and not of several together."""
     given_back: int = 0
     """Bytes that the disk has again."""
+    advice: str = ""
+    """Why room stays taken, and what to do, as sentences; empty where nothing does."""
     seconds: float = 0.0
 
     @property
@@ -105,6 +109,7 @@ class RetentionReport(msgspec.Struct, kw_only=True):
             self.rules.setdefault(name, RuleReport()).include(rule)
         for name in ("looked_at", "archives", "given_back", "seconds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.advice = other.advice
 
     def add(self, plan: RetentionPlan) -> None:
         """Count what a plan would do, or what became of it."""

@@ -9,9 +9,9 @@ from typing import Final
 
 from ..errors import CheckpointStoreError, StreamConflict
 from ..storage.claiming import Claims
-from ..storage.removing import RunRemoval, ToRemove, remove_runs, side_by_side
+from ..storage.removing import RunRemoval, ToRemove, remove_runs
 from ..stores import AuditStore, head_of
-from ..stores.walks import RUNS_AT_ONCE
+from ..stores.walks import RUNS_AT_ONCE, side_by_side
 from ..threads import in_thread
 from .kinds import RUNS, TURNS
 from .prune import shorten
@@ -158,7 +158,7 @@ class RetentionWork:
 
         async def wanted() -> AsyncGenerator[ToRemove, None]:
             for plan in plans:
-                yield ToRemove(plan.stream, plan.head_digest, plan.seen)
+                yield ToRemove(plan.stream, plan.head_digest, plan.seen, only_left=plan.finishes)
 
         removing = remove_runs(
             self._store,

@@ -96,7 +96,7 @@ class States:
             raw, bases = await self._payloads.read(event, held)
         except CheckpointDecodeError as error:
             if (await removals_of(self._store, event.stream)).covers(event.seq):
-                raise CheckpointNotFoundError(f"{event.named()} was removed by a prune, which is on record.") from error
+                raise CheckpointNotFoundError(f"{event.named()} was removed, which is on record.") from error
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
         self._held = event.stream, bases
         return raw

@@ -43,7 +43,8 @@ follows another one than it says. base: what a delta needs is not there. fork: a
 says it came from. stray: an event lies in a run that it does not belong to, or a turn of a session among runs, or the
 other way round. payload: the payload is another one than the header describes. projection: the run has no "latest"
 document, or one that says another thing than the log did when it was written. newer: a later version of eventckpt wrote
-the event, and this one cannot judge it. removal: a removal of runs tells of one what the run's own log does not."""
+the event, and this one cannot judge it. removal: a removal of runs tells of one what the run's own log does not,
+or none tells of a run that is gone."""
 
 Decode: TypeAlias = Callable[[CheckpointEvent], Awaitable[Mapping[str, Tree]]]
 
@@ -75,6 +76,8 @@ class Verdict(NamedTuple):
     it. No problem: they count no more."""
     removed: Removed | None = None
     """Who removed the run as a whole, the last time that somebody did. It may have been begun again since."""
+    notes: tuple[str, ...] = ()
+    """Of what tells of removals: which runs have another history in this store. Nothing is wrong with it."""
 
     @property
     def ok(self) -> bool:
@@ -132,10 +135,18 @@ async def _verified(
                 await run.close()
                 verdict = run.verdict()
                 if run.closing is not None:
-                    removed = await recorded.of(run.closing, verdict.not_gone_yet)
-                    verdict = verdict._replace(removed=removed)
+                    verdict = _of_removed(verdict, await recorded.of(run.closing, verdict.not_gone_yet))
                 yield verdict
                 run = None
+
+
+def _of_removed(verdict: Verdict, removed: Removed) -> Verdict:
+    """The same of a run that was removed as a whole: whatever is gone, something among the removals tells of."""
+    verdict = verdict._replace(removed=removed)
+    if removed.told_at or removed.left:  # of one that was cut off nothing tells yet, and nothing has gone
+        return verdict
+    untold = Problem(verdict.stream, removed.seq, "removal", _UNTOLD)
+    return verdict._replace(problems=tuple(sorted([*verdict.problems, untold], key=lambda problem: problem.seq)))
 
 
 class _Run:
@@ -161,6 +172,7 @@ class _Run:
         self._last_newer = 0
         """The seq of the last event of a later schema, which may hold a record that cannot be read here."""
         self._problems: list[Problem] = []
+        self._notes: list[str] = []
         self.bad: set[int] = set()
         self.closing: CheckpointEvent | None = None
         """The newest record that closes the run."""
@@ -214,7 +226,10 @@ class _Run:
     async def check_removal(self, event: CheckpointEvent) -> None:
         """Hold what an event among the removals tells against the runs that it names."""
         for flaw in await flaws_of_removal(self._store, event):
-            self._report(event.seq, flaw.why, flaw.detail)
+            if flaw.why == "elsewhere":
+                self._notes.append(f"seq {event.seq}: {flaw.detail}")
+            else:
+                self._report(event.seq, flaw.why, flaw.detail)
 
     async def decode(self, event: CheckpointEvent, decode: Decode) -> None:
         try:
@@ -273,6 +288,7 @@ class _Run:
             head_digest=head.digest,
             problems=tuple(sorted(self._problems, key=lambda problem: problem.seq)),
             not_gone_yet=there,
+            notes=tuple(self._notes),
         )
 
     def _check_gap(self, first: int, last: int) -> None:
@@ -372,6 +388,10 @@ def _roles_flaw(event: CheckpointEvent, tree: Mapping[str, Tree]) -> str:
     return "" if roles == event.turn.roles else "the header and the messages disagree on their roles"
 
 
+_UNTOLD: Final = (
+    "the run was removed, and nothing among the removals of its workflow tells of it: what told of it was cut, or the "
+    "run came by itself, by an import; delete it again to have it told"
+)
 _BASE_OF: Final = {
     1: "seq {}, which is no whole snapshot",
     2: "seq {}, which is no whole delta against a whole snapshot at seq {}",

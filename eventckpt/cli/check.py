@@ -108,7 +108,7 @@ def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
     stream = verdict.stream
     removed = verdict.removed
     is_closed = removed is not None and removed.seq == verdict.head_seq
-    if out.as_json and (each or verdict.not_gone_yet or not verdict.ok):
+    if out.as_json and (each or verdict.not_gone_yet or verdict.notes or not verdict.ok):
         out.record(
             "verdict",
             {
@@ -122,8 +122,11 @@ def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
                 "not_gone_yet": verdict.not_gone_yet,
                 "removed": None if removed is None else removed_fields(removed),
                 "problems": [{"seq": bad.seq, "why": bad.why, "detail": bad.detail} for bad in verdict.problems],
+                "notes": verdict.notes,
             },
         )
+    for note in verdict.notes:
+        out.line(f"{stream_text(stream, what)}, {note}", style="yellow")
     for problem in verdict.problems:
         out.line(
             f"{stream_text(stream, what)}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}",

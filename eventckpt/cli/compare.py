@@ -19,7 +19,7 @@ from . import completion
 from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
 from .output import Output, leaf_text, plain_tree, safe, tree_lines
-from .render import event_fields, run_fields, standing
+from .render import event_fields, run_fields, standing, status_of_run
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 from .turns import message_lines, roles_text
 
@@ -132,7 +132,7 @@ async def replay(
                     "newer": step.newer,
                 },
             )
-            state = f"superstep {info.iteration_count}, {standing(info.status, info.pending_requests)}"
+            state = f"superstep {info.iteration_count}, {standing(status_of_run(info), info.pending_requests)}"
             if session.turns:
                 state = f"{step.event.type}, {roles_text(step.event)}" if step.event.turn else step.event.type
             if step.newer:
@@ -153,8 +153,8 @@ async def _nothing_at(audit: CheckpointAudit, stream: StreamId, path: str, *, up
     said = f"Nothing is ever at {described(path)}."
     try:
         last = await audit.at(stream)
-    except CheckpointNotFoundError:
-        return said
+    except CheckpointNotFoundError as error:
+        return f"{said} {error}"
     near = near_paths(await audit.tree(last, upcast=upcast), path)
     hint = f"Did you mean {' or '.join(near)}?" if near else "`eventckpt show` prints the paths that there are."
     return f"{said} {hint}"
@@ -186,7 +186,8 @@ async def _last_two(audit: CheckpointAudit, name: str, workflow: str | None) -> 
         try:
             after = await audit.event(name, workflow_name=workflow)
         except CheckpointNotFoundError as none:
-            raise (none if "@" in name else no_run) from None
+            is_one = "@" in name or await audit.store.find(name) is not None  # and was removed with its run
+            raise (none if is_one else no_run) from None
     return await checkpoint_before(audit.store, after, kind=audit.kind), after
 
 

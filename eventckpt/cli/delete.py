@@ -96,12 +96,15 @@ class _Told:
             self.left += 1
             self._record(plan.stream, "refused", 0, 0, plan.refused)
             self._out.line(f"{name}: left alone: {plan.refused}")
-            return False
-        if not plan.events and self._named:
-            self._record(plan.stream, "removed before", 0, 0, None)
-            self._out.line(f"{name}: was removed before")
+            if not plan.goes_on:
+                return False
+        if not plan.events and (self._named or plan.untold):
+            if not (plan.untold and self._execute):
+                self._record(plan.stream, "removed before", 0, 0, None)
+            untold = ", and nothing tells of it: that is made up for" if plan.untold else ""
+            self._out.line(f"{name}: was removed before{untold}")
         if not plan.events:
-            return False
+            return plan.untold
         self._count(plan.events, plan.stored_size)
         if not self._execute:
             self._record(plan.stream, "would go", plan.events, plan.stored_size, None)

@@ -27,6 +27,7 @@ from .render import (
     run_fields,
     said_text,
     standing,
+    status_of_run,
 )
 from .session import Session, Workflow, command
 from .turns import TURN_COLUMNS, turn_row
@@ -89,7 +90,8 @@ def _said(out: Output, found: Glance) -> Iterator[tuple[str, str]]:
     """What there is to say of a run, each with its name."""
     info = found.info
     pending = info.pending_requests if info.waiting_since else ()
-    yield "status", "removed: nothing of it counts any more" if info.is_emptied else standing(info.status, pending)
+    more = ": nothing of it counts any more" if info.is_emptied else ""
+    yield "status", standing(status_of_run(info), pending) + more
     for asked in pending[:_SHOWN]:
         yield "waits for", _question(out, info, asked)
         yield "answer with", _how_to_answer(info.stream, asked)

@@ -195,8 +195,8 @@ async def history(
         say_more(session.out, token_of(_HISTORY, _Reached(stream.workflow_name, stream.run_id, seqs[-1])))
     elif place is not None and not seqs:
         session.out.nothing(f"The {audit.kind.stream} has no more events.")
-    if is_closed and (gone := await audit.removed(stream)) is not None:
-        session.out.note(removed_text(session.out, gone, audit.kind.stream, head_seq=gone.seq))
+    if is_closed:
+        await _say_removed(session.out, audit, stream)
     elif removals and (count := sum(map(removals.covers, seqs))):
         session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 
@@ -237,7 +237,8 @@ async def at(
     stream = await audit.run(run, workflow_name=workflow)
     if session.turns and not await holds_snapshots(audit, stream):
         turns = audit.conversation(stream, seq=seq, time=moment(time, "--time"))
-        await _show_each(session.out, audit, turns, upcast=bool(upcast), full=full)
+        if not await _show_each(session.out, audit, turns, upcast=bool(upcast), full=full):
+            await _say_removed(session.out, audit, stream)
         return
     event = await audit.at(stream, seq=seq, time=moment(time, "--time"), iteration=iteration)
     show_held(session.out, event, await audit.tree(event, upcast=bool(upcast)), full=full)
@@ -255,8 +256,8 @@ async def lineage(
     stream = await audit.run(run, workflow_name=workflow)
     roots = await audit.lineage(stream, forks=forks)
     await _origin_line(session.out, audit, stream)
-    if not roots and (gone := await audit.removed(stream)) is not None:
-        session.out.note(removed_text(session.out, gone, audit.kind.stream, head_seq=gone.seq))
+    if not roots:
+        await _say_removed(session.out, audit, stream)
     for depth, branch, node in walk(roots):
         session.out.record(
             "node",
@@ -317,8 +318,8 @@ async def tail(
 
 async def _show_each(
     out: Output, audit: CheckpointAudit, turns: AsyncGenerator[CheckpointEvent, None], *, upcast: bool, full: bool
-) -> None:
-    """Turns, one held at a time."""
+) -> int:
+    """Turns, one held at a time; how many there were."""
     shown = 0
     async with aclosing(turns):
         async for turn in turns:
@@ -328,6 +329,13 @@ async def _show_each(
             shown += 1
     if not shown:
         out.nothing("The session held no turn at that point.")
+    return shown
+
+
+async def _say_removed(out: Output, audit: CheckpointAudit, stream: StreamId) -> None:
+    """Say of a run, or of a session, of which nothing was shown, that it was removed as a whole, if it was."""
+    if (gone := await audit.removed(stream)) is not None:
+        out.note(removed_text(out, gone, audit.kind.stream, head_seq=gone.seq))
 
 
 async def holds_snapshots(audit: CheckpointAudit, stream: StreamId) -> bool:

@@ -86,7 +86,10 @@ _EVENT: Final = [
     ("status", RunStatus | None),
     ("trace_id", str | None),
 ]
-_RUN: Final = [*_fields(RunInfo), ("trace_id", str | None)]
+_RUN: Final = [
+    *((name, str if name == "status" else hint) for name, hint in _fields(RunInfo)),  # or that nothing of it counts
+    ("trace_id", str | None),
+]
 _REMOVAL: Final = [(name, hint) for name, hint in _fields(Removed) if name != "stream"]
 _Removal: Final[Any] = msgspec.defstruct("RemovalFields", _REMOVAL, forbid_unknown_fields=True)
 _Event: Final[Any] = msgspec.defstruct("EventFields", _EVENT, forbid_unknown_fields=True)
@@ -332,6 +335,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             looked_at=int,
             archives=int,
             given_back=int,
+            advice=str,
             seconds=float,
         ),
     ),
@@ -358,6 +362,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
             not_gone_yet=int,
             removed=_Removal | None,
             problems=list[_Found],
+            notes=list[str],
         ),
         _line("VerifySummary", "summary", runs=int, events=int, bad_runs=int),
     ),

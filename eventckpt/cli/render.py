@@ -18,7 +18,6 @@ from ..events import (
     PendingRequest,
     Removal,
     RunInfo,
-    RunStatus,
     StreamId,
 )
 from ..runs import status as status_of
@@ -46,6 +45,7 @@ __all__ = [
     "show_event",
     "standing",
     "standing_of",
+    "status_of_run",
     "status_style",
     "stream_text",
     "tag_texts",
@@ -154,7 +154,7 @@ def fields_of(value: Any) -> Any:
     return value
 
 
-def standing(status: RunStatus, asked: Sequence[PendingRequest]) -> str:
+def standing(status: str, asked: Sequence[PendingRequest]) -> str:
     """How a run stands, in words: one that is running may have questions, too."""
     if status == "waiting":
         return f"waiting for {len(asked)}"
@@ -170,7 +170,12 @@ def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
 
 def run_fields(info: RunInfo) -> dict[str, Any]:
     """A run as JSON."""
-    return fields_of(info) | {"trace_id": trace_id_in(info.traceparent)}
+    return fields_of(info) | {"status": status_of_run(info), "trace_id": trace_id_in(info.traceparent)}
+
+
+def status_of_run(info: RunInfo) -> str:
+    """How a run stands; one of which nothing counts any more does not."""
+    return "removed" if info.is_emptied else info.status
 
 
 def run_row(info: RunInfo) -> list[str]:
@@ -261,7 +266,7 @@ def removed_text(out: Output, removed: Removed, what: str, *, head_seq: int) -> 
     by = f" by {removed.actor}" if removed.actor else ""
     text = f"{stream_text(removed.stream, what)} was removed {out.time(removed.recorded_at)}{by}{_why_text(removed)}"
     is_begun = head_seq > removed.seq
-    if removed.left and not is_begun:
+    if removed.left:
         text += f". {removed.left:,} events of it are still there: delete the {what} again to finish that"
     elif not removed.told_at:
         text += f", of which {stream_text(StreamId(removed.stream.workflow_name, REMOVALS), what)} do not tell"

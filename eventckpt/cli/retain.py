@@ -147,6 +147,7 @@ def _report(out: Output, policy: RetentionPolicy, report: RetentionReport, done:
             **_fields(total),
             "archives": report.archives,
             "given_back": report.given_back,
+            "advice": report.advice,
             "seconds": round(report.seconds, 3),
         },
     )
@@ -155,6 +156,8 @@ def _report(out: Output, policy: RetentionPolicy, report: RetentionReport, done:
     end = f" {report.given_back:,} bytes are free on the disk again." if report.given_back else ""
     hint = "" if executed or not total.events else " Add --execute to do it."
     out.line(f"{done} {text}: {total.events:,} events, {total.bytes:,} bytes of payload.{hint}{end}")
+    if report.advice:
+        out.line(report.advice)
 
 
 def _fields(told: Any) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class EventHistoryProvider(HistoryProvider):
         actor: who writes, kept on each turn.
         on_conflict: what a save does when another writer has continued the session behind what this lineage has seen
             (its `state` carried a seq): "branch" goes on in a branch, which nobody else sees, "append" goes behind what
-            is there, "raise" raises `SessionConflictError`. A turn that was begun without a seq always goes behind.
+            is there, "raise" raises `SessionConflictError`. A turn that was begun without a seq goes behind what is
+            there, unless what was read for it was erased since.
         dedupe: which messages are known already, and are not saved again: "ids", those whose id the lineage has;
             "replay", besides, those of a transcript that a client without ids sends again, by their content, for which
             each save reads the session; "off", none.

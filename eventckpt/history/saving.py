@@ -255,9 +255,9 @@ class Saver:
         if cleared is not None and place.forked_from is None:  # nothing is left that the lineage has seen
             self._memory.forget(place.stream)
             return Place.behind(Head.of(cleared))
-        goes_behind = not was_erased and all(event.type == "tombstone" for event in conflict)
         # Of a turn that is under way two may go on, each from its copy of one state.
-        goes_behind |= standing.appends and not any(_continues(event, standing.turn) for event in conflict)
+        appends = standing.appends and not any(_continues(event, standing.turn) for event in conflict)
+        goes_behind = not was_erased and (appends or all(event.type == "tombstone" for event in conflict))
         if place.forked_from is None and (goes_behind or self._on_conflict == "append"):
             head = await self._look(place.stream, None)  # both may bring the same messages
             is_erased = place.stream != session and Removals(conflict).covers(1)  # of a branch, no prune takes that
@@ -296,9 +296,9 @@ def _same(conflict: Sequence[CheckpointEvent], payload: Payload) -> CheckpointEv
 
 
 def _was_erased(conflict: Sequence[CheckpointEvent], standing: Standing) -> bool:
-    """Whether what a lineage has seen was removed as a whole since, and not cleared behind that: whoever has seen what
-    was cleared goes on behind it."""
-    seen = 0 if standing.appends or standing.seq is None else standing.seq
+    """Whether what a lineage has seen, or read for a turn without a seq, was removed as a whole since, and not cleared
+    behind that: whoever has seen what was cleared goes on behind it."""
+    seen = standing.seq or 0
     last = next((event for event in conflict if event.closes or event.cleared is not None), None)
     return seen > 0 and last is not None and last.closes and last.seq > seen
 

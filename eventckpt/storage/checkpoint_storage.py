@@ -119,13 +119,17 @@ class RunCheckpointStorage(Checkpoints):
         """
         stream = self._stream("removed of it")
         settings.flag("force", force)
-        actor = self._core.writer.actor_of(self._own)
-        removal = await remove_run(self._core.store, stream, actor=actor, force=force, claims=self._core.claims)
-        self._core.memory.forget_run(stream)
+        own = self._own
+        epoch = own.epoch(stream)
+        if own.claim is not None and epoch:
+            own.claim.check()
+        actor = self._core.writer.actor_of(own)
+        claims = self._core.claims
+        removal = await remove_run(self._core.store, stream, actor=actor, force=force, claims=claims, epoch=epoch)
         if removal.record is not None:
-            execution = self._own.execution(stream.workflow_name)
+            execution = own.execution(stream.workflow_name)
             execution.saw(Head.of(removal.record), since=execution.version)
-            self._own.was_read(execution)
+            own.was_read(execution)
         return removal.state == "removed"
 
     @asynccontextmanager

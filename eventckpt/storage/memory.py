@@ -365,12 +365,6 @@ class Memory:
         """The checkpoint of `event` was deleted there."""
         self._tips.pop((event.stream, event.checkpoint_id))
 
-    def forget_run(self, stream: StreamId) -> None:
-        """A run was removed as a whole. What is going on in it is told so by its next save."""
-        for key in self._tips:
-            if key[0] == stream:
-                self._tips.pop(key)
-
     # Appends without an answer. Nobody was told of them, so that whoever meets one goes behind it.
 
     def sends(self, event: CheckpointEvent) -> None:

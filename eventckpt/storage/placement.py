@@ -23,6 +23,8 @@ __all__ = ["Place", "Placement", "begins", "continues", "forks", "is_named_after
 
 _MARK: Final = 128
 """Characters of a checkpoint's id that a fork's name takes; of a longer one, it takes the SHA-256."""
+_FURTHER: Final = range(2, 10)
+"""Where both names are taken, as by forks that were removed since: of the names that are tried then."""
 
 
 class Place(NamedTuple):
@@ -73,7 +75,8 @@ def forks(place: Place, checkpoint_id: str) -> Iterator[Place]:
     run_id, parent = place.stream.run_id, place.parent
     nothing_seen = ForkPoint(workflow_name=place.stream.workflow_name, run_id=run_id, seq=0, checkpoint_id=None)
     whole = checkpoint_id if len(checkpoint_id) <= _MARK else sha256(checkpoint_id.encode()).hexdigest()
-    for mark in (checkpoint_id[:8], whole):
+    begin = checkpoint_id[:8]
+    for mark in (begin, whole, *(f"{begin}-{number}" for number in _FURTHER)):
         yield Place(
             StreamId(place.stream.workflow_name, _fork_name(run_id, mark)),
             Head(0, parent.digest) if parent else EMPTY,

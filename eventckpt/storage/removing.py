@@ -9,16 +9,19 @@ Three steps, and after each of them a process may die: the store then tells the 
    the records that close them. So it can be told of an older view of the store what became of a run in it.
 3. The events go, all but the record. It stays, so that no seq is ever free again.
 
+A run is closed where its head is such a record. What comes behind one is another life of the run, which is judged by
+itself; what a removal that was cut off has left of the one before is finished first.
+
 Sessions are runs here: those of one `source_id` are those of one workflow.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from itertools import groupby
-from typing import Final, Literal, NamedTuple, TypeAlias, TypeVar
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 from .. import settings
 from ..clock import SYSTEM_CLOCK
@@ -27,7 +30,6 @@ from ..errors import (
     CheckpointStoreError,
     RunClaimedError,
     RunNotRemovedError,
-    StoreCorruptError,
     StreamConflict,
 )
 from ..events import (
@@ -40,37 +42,34 @@ from ..events import (
     RemovedRun,
     StreamId,
 )
-from ..runs import ENDED, counted, fold
-from ..stores import AuditStore, EventStore, head_of
-from ..stores.walks import headers_of, in_pages, runs_of
+from ..removals import Removals
+from ..runs import ENDED, fold
+from ..stores import AuditStore, EventStore
+from ..stores.walks import headers_of, in_pages, runs_of, side_by_side
 from ..text import described
 from .claiming import Claims, Holder, claimed
-from .compose import removal_after, removal_of_runs_after
-from .conflict import append_behind
+from .compose import removal_after
 from .damage import broken_in, damage_in
-from .memory import EMPTY, Head
+from .telling import tell
 
 __all__ = [
     "Refusal",
     "RunRemoval",
     "Seen",
     "ToRemove",
-    "closing_record",
+    "closing_of",
     "each_of",
     "not_removed",
+    "parted",
     "refusal_of",
     "remove_run",
     "remove_runs",
+    "removed_run",
     "run_called",
     "seen_in",
-    "side_by_side",
 ]
 
-_T = TypeVar("_T")
-_R = TypeVar("_R")
-
 _NOTHING: Final = Annotation(carried=True)
-_AT_ONCE: Final = 16  # runs that are written to side by side
 _TRIES: Final = 100  # of closing one run that is written to meanwhile
 
 Why: TypeAlias = Literal["held", "claimed", "unfinished", "damaged", "moved"]
@@ -99,6 +98,8 @@ class ToRemove(NamedTuple):
     seen: Seen | None = None
     """By whoever found with `refusal_of` and the claims that it may go, and gives its `digest`: it is not looked at
     again."""
+    only_left: bool = False
+    """Whether only what an earlier removal has left is to go, whoever began the run again since."""
 
 
 class Refusal(NamedTuple):
@@ -143,6 +144,9 @@ class _Look(NamedTuple):
     """Of the events that go."""
     stored_size: int = 0
     refusal: Refusal | None = None
+    left: _Look | None = None
+    """Of a run that was begun again: what an earlier removal has left, which goes first, and whatever becomes of the
+    rest."""
 
 
 async def remove_runs(
@@ -155,12 +159,13 @@ async def remove_runs(
     archive_sha256: str | None = None,
     force: bool = False,
     claims: Claims | None = None,
+    epoch: int = 0,
 ) -> AsyncGenerator[RunRemoval, None]:
     """Remove runs; what became of each, in their order, a batch of up to 256 runs at a time. Go through all of it: what
     is not asked for is not removed.
 
     A run on hold, one that is claimed by a holder who lives, one that is damaged or that a later version wrote in, and
-    one that has not ended is left alone. What an earlier removal did not come to remove is removed.
+    one that has not ended is left alone. What an earlier removal did not come to remove is removed in any case.
 
     Args:
         store: the engine; of sessions, what `sessions` gives.
@@ -172,6 +177,7 @@ async def remove_runs(
         force: also remove what has not ended.
         claims: what has seen the claims of others; see `Claims`. None: nothing has, so that every claim whose document
             is there counts as its holder's.
+        epoch: that of the claim on the run that whoever removes it holds; 0: none.
 
     Raises:
         TypeError, ValueError: an argument is not of this form.
@@ -180,7 +186,7 @@ async def remove_runs(
     if reason is not None:
         settings.text("reason", reason, longest=MAX_REASON)
     of_all = Removal(runs=(), reason=reason, archive=archive, archive_sha256=archive_sha256)
-    removing = _Removing(store, actor, of_all, force, claims or Claims(store, SYSTEM_CLOCK))
+    removing = _Removing(store, actor, of_all, force, claims or Claims(store, SYSTEM_CLOCK), epoch)
     async with aclosing(in_pages(runs)) as pages:
         async for page in pages:
             for _, batch in groupby(page, key=lambda each: each.stream.workflow_name):
@@ -189,20 +195,27 @@ async def remove_runs(
 
 
 async def remove_run(
-    store: EventStore, stream: StreamId, *, actor: str | None, force: bool, claims: Claims | None = None
+    store: EventStore,
+    stream: StreamId,
+    *,
+    actor: str | None,
+    force: bool,
+    claims: Claims | None = None,
+    epoch: int = 0,
 ) -> RunRemoval:
     """Remove one run; what became of it.
 
     Args:
         store: the engine.
         stream: the run.
-        actor, force, claims: as for `remove_runs`.
+        actor, force, claims, epoch: as for `remove_runs`.
 
     Raises:
         RunNotRemovedError, RunClaimedError: it was left alone.
         CheckpointStoreError: the engine failed, or cannot remove events.
     """
-    runs = remove_runs(_removable(store), each_of([stream]), actor=actor, force=force, claims=claims)
+    each = each_of([stream])
+    runs = remove_runs(_removable(store), each, actor=actor, force=force, claims=claims, epoch=epoch)
     [removal] = [each async for each in runs]
     if (error := not_removed(removal)) is not None:
         raise error
@@ -210,7 +223,8 @@ async def remove_run(
 
 
 async def run_called(store: EventStore, run_id: str) -> StreamId | None:
-    """The only run with this id, of whichever workflow; None: there is none.
+    """The only run with this id, of whichever workflow; None: there is none. Where there are several, those do not
+    count that were removed, or that a prune has emptied.
 
     Raises:
         AmbiguousNameError: several workflows have one.
@@ -218,6 +232,9 @@ async def run_called(store: EventStore, run_id: str) -> StreamId | None:
     """
     async with aclosing(_removable(store).streams(prefix=run_id)) as streams:
         found = sorted([stream async for stream in streams if stream.run_id == run_id])
+    if len(found) > 1:
+        infos = [fold(await headers_of(store, stream)) for stream in found]
+        found = [info.stream for info in infos if info is not None and not info.is_emptied]
     if len(found) > 1:
         workflows = [stream.workflow_name for stream in found]
         raise AmbiguousNameError(
@@ -256,16 +273,28 @@ def not_removed(removal: RunRemoval) -> RunNotRemovedError | RunClaimedError | N
     )
 
 
-def closing_record(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None:
-    """What closed a run that nobody began again since; None: nothing did.
+def closing_of(headers: Sequence[CheckpointEvent]) -> CheckpointEvent | None:
+    """The newest record that closes a run, of all its headers in order of seq; None: it never was removed as a whole.
+    The run is closed where that is its head: otherwise it was begun again since."""
+    return next((header for header in reversed(headers) if header.closes), None)
+
+
+def parted(headers: Sequence[CheckpointEvent]) -> tuple[list[CheckpointEvent], list[CheckpointEvent]]:
+    """What an earlier removal of a run has left of it, by the newest record that closes it; and the rest: that record,
+    and what came behind it where the run was begun again.
 
     Args:
         headers: all of the run, in order of seq.
     """
-    record = next((header for header in reversed(headers) if header.closes), None)
-    if record is None or any(header.type != "tombstone" for header in counted(headers)):
-        return None
-    return record
+    closing = closing_of(headers)
+    removals = Removals([closing] if closing is not None else [])
+    left = [header for header in headers if removals.covers(header.seq)]
+    return left, [header for header in headers if not removals.covers(header.seq)]
+
+
+def removed_run(closing: CheckpointEvent) -> RemovedRun:
+    """What an event among the removals tells of a run with this closing record."""
+    return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
 
 
 def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
@@ -294,36 +323,51 @@ class _Removing:
     """Removes runs of one store.
 
     Args:
-        store, actor, force, claims: see `remove_runs`.
+        store, actor, force, claims, epoch: see `remove_runs`.
         of_all: what its events say beside the runs.
     """
 
-    def __init__(self, store: AuditStore, actor: str | None, of_all: Removal, force: bool, claims: Claims) -> None:
+    def __init__(
+        self, store: AuditStore, actor: str | None, of_all: Removal, force: bool, claims: Claims, epoch: int
+    ) -> None:
         self._store = store
         self._actor = actor
         self._of_all = of_all
         self._force = force
         self._claims = claims
+        self._epoch = epoch
 
     async def remove(self, batch: Sequence[ToRemove]) -> list[RunRemoval]:
-        """Remove runs of one workflow: all are closed, then it is recorded, then their events go."""
+        """Remove runs of one workflow: what is left of earlier lives goes, then all are closed, and go."""
         wanted = {each.stream: each for each in batch}
         looks = {each.stream: self._closing(each.seen) for each in batch if each.seen is not None}
         unseen = [stream for stream in wanted if stream not in looks]
         async with aclosing(self._all_of(unseen)) as found:
             async for stream, headers in found:
                 looks[stream] = await self._looked(wanted[stream], headers)
+        left = {look.stream: look.left for look in looks.values() if look.left is not None}
+        finished = await self._gone(left.values())
         closed = await side_by_side(
             lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
         )
-        going = [look for look in closed if look.record is not None and look.seqs]
-        if going:
-            await self._record(going)
-        counts = await side_by_side(lambda look: self._store.remove(look.stream, look.seqs), going)
-        if going:
-            await self._store.remove_orphaned_parts()
-        removed = dict(zip((look.stream for look in going), counts, strict=True))
-        return [_outcome(look, removed.get(look.stream, 0)) for look in closed]
+        removed = await self._gone([look for look in closed if look.record is not None and look.seqs])
+        if untold := await self._untold([look for look in closed if look.is_closed and not look.seqs]):
+            await self._record(untold)
+        outcomes = [_outcome(look, removed[look.stream]) for look in closed]
+        sizes = Counter({stream: look.stored_size for stream, look in left.items()})
+        return [
+            each._replace(events=each.events + finished[name], stored_size=each.stored_size + sizes[name])
+            for name, each in zip(wanted, outcomes, strict=True)
+        ]
+
+    async def _gone(self, closed: Collection[_Look]) -> Counter[StreamId]:
+        """How many events of each of these runs were removed: it is recorded, and then they go."""
+        if not closed:
+            return Counter()
+        await self._record(closed)
+        counts = await side_by_side(lambda look: self._store.remove(look.stream, look.seqs), list(closed))
+        await self._store.remove_orphaned_parts()
+        return Counter(dict(zip((look.stream for look in closed), counts, strict=True)))
 
     async def _all_of(self, wanted: Iterable[StreamId]) -> AsyncGenerator[tuple[StreamId, list[CheckpointEvent]], None]:
         async def streams() -> AsyncGenerator[StreamId, None]:
@@ -338,16 +382,21 @@ class _Removing:
         stream = wanted.stream
         if not headers:
             return _Look(stream)
-        head = headers[-1]
-        record = closing_record(headers)
-        if record is not None:
-            counts = frozenset(header.seq for header in counted(headers)) | {head.seq}
-            going = [header for header in headers if header.seq not in counts]
-            return _Look(stream, record, True, tuple(header.seq for header in going), _size(going))
+        going, rest = parted(headers)
+        left = _Look(stream, closing_of(headers), True, tuple(header.seq for header in going), _size(going))
+        if wanted.only_left or headers[-1].closes:
+            return left
+        look = await self._judged(wanted, rest)
+        return look._replace(left=left) if going else look
+
+    async def _judged(self, wanted: ToRemove, headers: Sequence[CheckpointEvent]) -> _Look:
+        """A run that is not closed, by what counts of it."""
+        stream, head = wanted.stream, headers[-1]
         if wanted.digest not in ("", head.digest):
             return _Look(stream, refusal=_moved(head))
         refusal = refusal_of(headers, force=self._force)
-        if refusal is None and head.claim and (holder := await self._claims.holder(stream)) is not None:
+        is_free = head.claim in (None, self._epoch)
+        if refusal is None and not is_free and (holder := await self._claims.holder(stream)) is not None:
             refusal = Refusal("claimed", f"is {holder.named()}", holder)
         if refusal is not None:
             return _Look(stream, refusal=refusal)
@@ -371,26 +420,31 @@ class _Removing:
                 return look
         return _Look(look.stream, refusal=Refusal("moved", f"was written to {_TRIES} times meanwhile; do it again"))
 
-    async def _record(self, closed: Sequence[_Look]) -> None:
+    async def _untold(self, gone: Sequence[_Look]) -> list[_Look]:
+        """Of runs that were removed before, those of which nothing tells: what told of them was cut, or they came by
+        themselves, by an import. Only these cost a walk along the removals."""
+        untold = {removed_run(look.record): look for look in gone if look.record is not None}
+        if untold:
+            stream = StreamId(gone[0].stream.workflow_name, REMOVALS)
+            async with aclosing(self._store.headers(stream, desc=True)) as headers:
+                async for header in headers:
+                    for run in header.removal.runs if header.removal is not None else ():
+                        untold.pop(run, None)
+                    if not untold:
+                        break
+        return list(untold.values())
+
+    async def _record(self, closed: Iterable[_Look]) -> None:
         """Append the event that tells of the removal: the second step."""
-        name = closed[0].stream.workflow_name
         records = [look.record for look in closed if look.record is not None]
+        name = records[0].workflow_name
         removal = Removal(
-            runs=tuple(RemovedRun(run_id=each.run_id, seq=each.seq, digest=each.digest) for each in records),
+            runs=tuple(map(removed_run, records)),
             reason=self._of_all.reason,
             archive=self._of_all.archive,
             archive_sha256=self._of_all.archive_sha256,
         )
-
-        async def after(head: Head) -> CheckpointEvent:
-            return removal_of_runs_after(name, head, removal, self._actor)
-
-        last = await head_of(self._store, StreamId(name, REMOVALS))
-        if await append_behind(self._store, EMPTY if last is None else Head.of(last), after) is None:
-            raise StoreCorruptError(
-                f"The removal of {len(records)} runs of workflow {name!r} was not recorded: the store takes no event "
-                "into the stream of its removals, and gives none of it. Nothing was removed; see `eventckpt doctor`."
-            )
+        await tell(self._store, name, removal, self._actor)
 
 
 def _outcome(look: _Look, events: int) -> RunRemoval:
@@ -423,19 +477,3 @@ def seen_in(headers: Sequence[CheckpointEvent]) -> Seen:
 
 def _size(headers: Iterable[CheckpointEvent]) -> int:
     return sum(header.payload.stored_size for header in headers if header.payload)
-
-
-async def side_by_side(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
-    """What `one` gives of each, some at a time. If one fails, none goes on behind the caller's back."""
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def in_turn(thing: _T) -> _R:
-        async with turns:
-            return await one(thing)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(in_turn(thing)) for thing in things]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0]  # noqa: B904 - it has its own cause
-    return [task.result() for task in tasks]

@@ -9,13 +9,14 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from eventckpt import CheckpointAudit, CheckpointEvent
+from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage
 from eventckpt.audit import Removed
 from eventckpt.chain import sealed
 from eventckpt.errors import CheckpointStoreError
 from eventckpt.stores import AuditStore
 from projections import LatestProjection
 
+from ..cli.conftest import WORKFLOW
 from ..engines import Engine, SqliteEngine
 from .deleting import REMOVALS_OF, CutOff, Logs, changed, delete, logs, opened, problems, saved, stream
 
@@ -79,6 +80,31 @@ async def test_a_removal_that_was_cut_off_is_no_damage_and_deleting_again_finish
     assert (whole.left, whole.actor) == (0, "Ada"), "it is who closed it"
     assert whole.told_at > 0
     assert await problems(store) == []
+
+
+@pytest.mark.parametrize("ended", [True, False])
+@pytest.mark.parametrize("before_telling", [True, False])
+async def test_what_a_removal_has_left_goes_first_where_the_run_was_begun_again_and_then_that_is_judged_by_itself(
+    engine: Engine, before_telling: bool, ended: bool
+) -> None:
+    await saved(engine, "a")
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await delete(CutOff(opened(engine), before_telling=before_telling), "a")
+    engine.settle()
+    await saved(engine, "a", first=3, steps=2)
+    if not ended:
+        await EventCheckpointStorage(opened(engine)).for_run("a", workflow_name=WORKFLOW).annotate(hold=True)
+    engine.settle()
+    audit = CheckpointAudit(opened(engine))
+    [plan] = [plan async for plan in audit.plan_delete([stream("a")])]
+    assert (plan.events, plan.goes_on, bool(plan.refused)) == ((6, False, False) if ended else (3, True, True))
+    assert [(each.state, each.events) async for each in audit.delete([plan])] == [("removed", plan.events)]
+    engine.settle()
+    seqs = [header.seq async for header in opened(engine).headers(stream("a"))]
+    assert seqs == ([7] if ended else [4, 5, 6, 7])
+    left = await removed(opened(engine), "a")
+    assert (left.seq, left.left, left.told_at > 0) == (seqs[0], 0, True)
+    assert await problems(opened(engine)) == []
 
 
 async def test_a_prune_leaves_a_run_alone_whose_removal_was_cut_off_before_it_was_told_of(engine: Engine) -> None:
@@ -208,32 +234,43 @@ def cut_short(log: list[CheckpointEvent]) -> list[CheckpointEvent]:
 
 
 FORGED: Final[dict[str, tuple[Forge, list[tuple[str, int, str]]]]] = {
-    "the first removal is gone": (forge_removals(lambda log: without(log, 1)), [("", 1, "missing")]),
-    "a removal in the middle is gone": (forge_removals(lambda log: without(log, 2)), [("", 2, "missing")]),
+    "the first removal is gone": (
+        forge_removals(lambda log: without(log, 1)),
+        [("", 1, "missing"), ("a", 4, "removal")],
+    ),
+    "the last removal is gone": (forge_removals(lambda log: without(log, 3)), [("c", 4, "removal")]),
+    "all that tells of removals is gone": (
+        lambda all_logs: all_logs.pop(REMOVALS_OF),
+        [("a", 4, "removal"), ("b", 4, "removal"), ("c", 4, "removal")],
+    ),
+    "a removal in the middle is gone": (
+        forge_removals(lambda log: without(log, 2)),
+        [("", 2, "missing"), ("b", 4, "removal")],
+    ),
     "a removal is another one": (
         forge_removals(lambda log: [*log[:1], *changed(log[1:2], 2, actor="Eve"), *log[2:]]),
         [("", 3, "reordered")],
     ),
     "a removal tells of another closing record": (
         forge_removals(lambda log: naming(log, 1, digest="0" * 64)),
-        [("", 1, "removal")],
+        [("a", 4, "removal")],
     ),
     "a removal tells of a seq that closes nothing": (
         forge_removals(lambda log: naming(log, 1, seq=3)),
-        [("", 1, "removal")],
+        [("a", 4, "removal")],
     ),
     "a removal tells of a run that was never there": (
         forge_removals(lambda log: naming(log, 3, run_id="nobody")),
-        [("", 3, "missing")],
+        [("", 3, "missing"), ("c", 4, "removal")],
     ),
     "a removal tells of a seq that no event has": (
         forge_removals(lambda log: naming(log, 2, seq=1 << 50)),
-        [("", 2, "missing")],
+        [("", 2, "missing"), ("b", 4, "removal")],
     ),
     "nothing of a removed run is there": (forge_run("b", lambda _: []), [("", 2, "missing")]),
     "a removed run's closing record is another one": (
         forge_run("b", lambda log: changed(log, 4, actor="Eve")),
-        [("", 2, "removal")],
+        [("b", 4, "removal")],
     ),
     "a closing record closes nothing": (
         forge_run("b", lambda log: changed(log, 4, closes=False)),
@@ -241,13 +278,13 @@ FORGED: Final[dict[str, tuple[Forge, list[tuple[str, int, str]]]]] = {
     ),
     "a closing record does not cover the run": (
         forge_run("b", cut_short),
-        [("", 2, "removal"), ("b", 1, "missing"), ("b", 4, "removal")],
+        [("b", 1, "missing"), ("b", 4, "removal"), ("b", 4, "removal")],
     ),
     "a removal lies in a run": (misplace, [("kept", 4, "stray")]),
     "an event of a run lies among the removals": (mislead, [("", 4, "stray")]),
     "what was begun again was pruned by another version, whose record tells of another removal": (
         forge_run("c", lambda log: pruned_otherwise(log, digest="0" * 64)),
-        [("", 3, "removal"), ("c", 8, "reordered")],
+        [("c", 8, "reordered")],
     ),
     "what was begun again was pruned by another version": (forge_run("c", lambda log: pruned_otherwise(log)), []),
 }
@@ -298,13 +335,29 @@ async def test_what_nobody_forged_is_whole(engine: Engine, honest: Logs) -> None
     }
 
 
-async def test_a_removed_run_that_no_removal_tells_of_is_no_damage_and_it_is_said(engine: Engine, honest: Logs) -> None:
-    """As after an import of that run alone."""
-    del honest[REMOVALS_OF]
+async def test_a_removed_run_that_no_removal_tells_of_is_told_of_once_it_is_deleted_again(
+    engine: Engine, honest: Logs
+) -> None:
+    """As after an import of that run alone, or a cut of what told of it."""
+    honest[REMOVALS_OF] = without(honest[REMOVALS_OF], 2, 3)
+    del honest[stream("c")]
     store = await kept(engine, honest)
+    verdict = await CheckpointAudit(store).verify(stream("b"))
+    assert verdict.removed is not None
+    assert (verdict.removed.told_at, verdict.removed.left, verdict.removed.actor) == (0, 0, "Ada")
+    assert ["delete it again to have it told" in problem.detail for problem in verdict.problems] == [True]
+    plans = {plan.stream.run_id: plan async for plan in CheckpointAudit(store).plan_delete()}
+    assert {run_id: (plan.events, plan.untold) for run_id, plan in plans.items()} == {
+        "a": (0, False),
+        "b": (0, True),
+        "kept": (3, False),
+    }
+    assert await delete(store, "a", "b", actor="Bob") == ["removed before"] * 2
     assert await problems(store) == []
-    alone = await removed(store, "a")
-    assert (alone.told_at, alone.left, alone.actor, alone.reason) == (0, 0, "Ada", None)
+    assert ((await removed(store, "a")).told_at, (await removed(store, "b")).told_at) == (1, 2)
+    before = await logs(store)
+    assert await delete(store, "a", "b") == ["removed before"] * 2
+    assert await logs(store) == before, "what is told of is not told again"
 
 
 async def test_a_fork_of_a_removed_run_is_whole(engine: Engine) -> None:

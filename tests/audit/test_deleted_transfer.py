@@ -133,7 +133,37 @@ async def test_where_a_run_went_on_the_import_of_its_removal_is_a_conflict(engin
     [problem] = result.problems
     assert "run 'a' of workflow 'orders': the store has another event at seq" in problem
     assert await listed(theirs) == {"a", "b"}
-    assert await problems(theirs) == [("", 1, "removal")], "a removal tells of what did not come to this store"
+    [note] = result.notes
+    assert "run 'a' of workflow 'orders' was removed where the export comes from by 'Ada' (" in note
+    await whole_with_a_note(theirs)
+    assert await delete(theirs, "a") == ["removed"]
+    assert await problems(theirs) == []
+
+
+async def whole_with_a_note(store: AuditStore) -> None:
+    """Nothing in a store is damaged, whatever a removal tells of the history that a run has elsewhere."""
+    verdicts = [verdict async for verdict in CheckpointAudit(store).verify_all()]
+    assert [verdict.problems for verdict in verdicts] == [()] * len(verdicts)
+    [note] = [note for verdict in verdicts for note in verdict.notes]
+    assert note.startswith("seq 1: it tells that run 'a' was closed at seq 4, and ")
+    assert note.endswith("the run has another history in this store")
+
+
+async def test_a_run_that_other_stores_removed_otherwise_has_another_history(
+    engine: Engine, other: SqliteEngine
+) -> None:
+    """Here it has not gone on as far as it had there, until it is removed here as well."""
+    await saved(engine, "a", steps=2)
+    theirs = opened(other)
+    await taken(theirs, await exported(opened(engine)))
+    await saved(engine, "a", first=2, steps=1)
+    await saved(other, "a", first=7, steps=1)
+    await delete(opened(engine), "a")
+    engine.settle()
+    assert not (await taken(theirs, await exported(opened(engine)))).whole
+    assert await problems(theirs) == [("", 1, "missing")]
+    assert await delete(theirs, "a", actor="Bob") == ["removed"]
+    await whole_with_a_note(theirs)
 
 
 async def test_removals_that_both_sides_have_told_of_since_are_a_conflict_that_is_named_and_nothing_is_lost(

@@ -15,12 +15,14 @@ from agent_framework import Message
 from eventckpt import CheckpointAudit, EventCheckpointStorage, EventHistoryProvider, StreamId
 from eventckpt.audit import Retention, RetentionPlan, RetentionPolicy, RetentionReport, RetentionRule
 from eventckpt.chain import sealed
+from eventckpt.errors import CheckpointStoreError
 from eventckpt.events import RunStatus
 from eventckpt.runs import ENDED
 from eventckpt.stores.conformance import make_event
 from projections import LatestProjection
 
 from ..engines import Engine
+from .deleting import CutOff, delete
 from .retention_runs import DAY, STATUSES, Calendar, audited, made, save
 
 WORKFLOW = "orders"
@@ -169,6 +171,30 @@ async def test_the_record_of_a_removal_makes_no_run_younger(engine: Engine, cale
     assert (await retention.carry_out()).total.pruned == 1
     calendar.now += DAY
     assert (await retention.carry_out()).total.removed == 1
+
+
+@pytest.mark.parametrize("latest", ["log", "projection"])
+async def test_what_a_removal_has_left_of_a_run_goes_though_that_was_begun_again(
+    engine: Engine, calendar: Calendar, latest: Any
+) -> None:
+    store = audited(engine)
+    await save(EventCheckpointStorage(store), "r", "done", checkpoints=2)
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await delete(CutOff(store, before_telling=True), "r")
+    engine.settle()
+    await save(EventCheckpointStorage(store), "r", "done")
+    engine.settle()
+    async with aclosing(store.workflow_headers(WORKFLOW)) as headers:
+        await LatestProjection(store).apply([header async for header in headers])
+    rule = RetentionRule(name="r", workflow=WORKFLOW, remove_after=30 * DAY)
+    retention = Retention(store, RetentionPolicy([rule]), latest=latest, clock=calendar)
+    plans = [plan async for plan in retention.plan()]
+    assert [(each.does, each.events, each.finishes) for each in plans] == [("remove", 2, True)]
+    report = await retention.carry_out()
+    assert (report.total.removed, report.total.events) == (1, 2)
+    engine.settle()
+    assert [header.seq async for header in store.headers(StreamId(WORKFLOW, "r"))] == [3, 4]
+    assert (await retention.carry_out()).total.events == 0
 
 
 async def test_a_run_may_be_looked_for_in_the_projection_and_goes_by_the_log(

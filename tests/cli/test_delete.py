@@ -182,6 +182,119 @@ async def test_what_was_cut_off_is_said_and_finished(engine: Engine, cli: Cli, b
     assert await there(engine, "a") == {"a": [4]}
 
 
+NAMES = ("a-1", "a@2")
+
+
+@pytest.mark.parametrize("is_gone", [True, False])
+async def test_what_a_removed_run_held_is_shown_and_forked_by_nobody(engine: Engine, cli: Cli, is_gone: bool) -> None:
+    """Also while its events are still there, since the removal was cut off; and where the run was begun again."""
+    await saved(engine, "a")
+    await cli("fork", "a@2", "--as", "before")
+    if is_gone:
+        await delete(opened(engine), "a")
+    else:
+        with pytest.raises(CheckpointStoreError, match="cut off"):
+            await delete(CutOff(opened(engine), before_telling=False), "a")
+    engine.settle()
+
+    async def refused() -> None:
+        words = [word for name in NAMES for word in (("show", name), ("fork", name, "--as", "new"), ("diff", name))]
+        for asked in words:
+            error = (await cli(*asked, code=3)).err
+            if asked[1] == "a@2" or not is_gone:
+                assert "removed" in error, asked
+                assert " by 'Ada' (20" in error, asked
+
+    await refused()
+    for asked in (("at", "a"), ("at", "a", "--seq", "2"), ("diff", "a"), ("diff", "a", "--seq", "1..2")):
+        error = (await cli(*asked, code=3)).err
+        assert re.search(r"had no checkpoint at that point: up to seq 4 all of it was removed by 'Ada' \(20", error)
+    assert "up to seq 4 all of it was removed" in (await cli("changes", "a", "--path", "state.step")).err
+    [run] = (await cli.json("info", "a")).of("run")
+    assert run["status"] == "removed"
+    assert "open" not in (await cli("info", "a")).out
+    await saved(engine, "a", first=3, steps=1)
+    engine.settle()
+    await refused()
+    half = "3 events of it are still there: delete the run again to finish that. It was begun again at seq 5"
+    assert (half in (await cli("info", "a")).out) is not is_gone
+    [shown] = (await cli.json("show", "a-")).of("checkpoint")
+    assert shown["checkpoint_id"] == "a-3", "the only one that begins so and was not removed"
+    assert "state" in (await cli("show", "before@1")).out
+    assert "which was removed" in (await cli("diff", "before@1", code=3)).err
+
+
+async def test_what_a_prune_records_is_shown_as_long_as_it_is_there(engine: Engine, cli: Cli) -> None:
+    await saved(engine, "a")
+    audit = CheckpointAudit(opened(engine))
+    [plan] = [plan async for plan in audit.plan_prune([stream("a")], keep=1)]
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await CheckpointAudit(CutOff(opened(engine), before_telling=False)).prune(plan)
+    engine.settle()
+    assert "step: 1" in (await cli("show", "a@2")).out
+
+
+async def test_a_removal_that_nothing_tells_of_is_wrong_until_the_run_is_deleted_again(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    """As after an import of that run alone."""
+    await saved(engine, "a", "b")
+    await delete(opened(engine), "a")
+    engine.settle()
+    other, file = str(tmp_path / "alone.db"), tmp_path / "alone.jsonl"
+    await cli("export", "a", "-o", str(file))
+    await cli("import", str(file), store=other)
+    for words in (["a"], ["--all"]):
+        printed = await cli("verify", *words, code=1, store=other)
+        assert "run a of orders, seq 4: REMOVAL: the run was removed, and nothing among the removals" in printed.out
+    told = "run a of orders: was removed before, and nothing tells of it: that is made up for"
+    assert told in (await cli("delete", "a", store=other)).out
+    [deletion] = (await cli.json("delete", "a", "--execute", "--yes", store=other)).of("deletion")
+    assert deletion["state"] == "removed before"
+    await cli("verify", "--all", store=other)
+    await cli("verify", "a", store=other)
+    assert told not in (await cli("delete", "a", store=other)).out
+
+
+async def test_a_run_with_another_history_than_a_removal_tells_is_a_note(
+    engine: Engine, cli: Cli, tmp_path: Path
+) -> None:
+    await saved(engine, "a")
+    other, file = str(tmp_path / "other.db"), tmp_path / "a.jsonl"
+    await cli("export", "--all", "-o", str(file))
+    await cli("import", str(file), store=other)
+    await delete(opened(engine), "a")
+    await saved(engine, "b")
+    engine.settle()
+    await cli("annotate", "a", "--tag", "team=blue", store=other)
+    file = tmp_path / "later.jsonl"
+    await cli("export", "--all", "-o", str(file))
+    imported = await cli("import", str(file), code=1, store=other)
+    assert "run 'a' of workflow 'orders' was removed where the export comes from by 'Ada'" in imported.out
+    printed = await cli("verify", "--all", store=other)
+    assert "the removals of orders, seq 1: it tells that run 'a' was closed at seq 4" in printed.out
+    [verdict] = (await cli.json("verify", "--all", store=other)).of("verdict")
+    assert (verdict["ok"], len(verdict["notes"])) == (True, 1)
+
+
+async def test_what_was_cut_off_goes_also_where_the_run_was_begun_again_and_is_left_alone(
+    engine: Engine, cli: Cli
+) -> None:
+    await saved(engine, "a")
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await delete(CutOff(opened(engine), before_telling=True), "a")
+    engine.settle()
+    await saved(engine, "a", first=3)
+    await engine.storage().for_run("a", workflow_name=WORKFLOW).annotate(hold=True)
+    engine.settle()
+    printed = await cli("delete", "a", "--execute", "--yes", code=1)
+    assert "left alone: is on hold" in printed.out
+    assert "bytes, what an earlier removal has left" in printed.out
+    assert "Removed 3 events of 1 runs." in printed.out
+    engine.settle()
+    assert await there(engine, "a") == {"a": [4, 5, 6, 7, 8]}
+
+
 async def test_what_is_written_to_meanwhile_stays_and_is_told(
     engine: Engine, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

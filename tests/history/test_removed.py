@@ -160,6 +160,35 @@ async def test_who_remembers_an_erased_session_meets_another_writer_until_it_rea
     assert await is_whole(engine)
 
 
+@pytest.mark.parametrize("knows", [True, False])
+@pytest.mark.parametrize("on_conflict", ["branch", "append", "raise"])
+async def test_what_a_turn_without_a_seq_has_read_it_has_seen(
+    histories: Histories, on_conflict: Any, knows: bool
+) -> None:
+    """Of an answer that was made from what was erased meanwhile, nothing comes into the session unasked."""
+    await begun(histories.open(), "one", "two")
+    histories.settle()
+    history = histories.open(on_conflict=on_conflict)
+    reads: dict[str, Any] = {}
+    reads_not: dict[str, Any] = {}
+    assert len(await history.get_messages("s", state=reads)) == len([*turn_of("one"), *turn_of("two")])
+    assert await histories.open().erase("s") == 2
+    histories.settle()
+    saver = history if knows else histories.open(on_conflict=on_conflict)
+    if on_conflict == "raise":
+        with pytest.raises(SessionConflictError, match="was erased"):
+            await saver.save_messages("s", question_and_answer("three"), state=reads)
+    else:
+        await saver.save_messages("s", question_and_answer("three"), state=reads)
+        assert ("branch" in reads) is (on_conflict == "branch")
+    histories.settle()
+    there = turn_of("three") if on_conflict == "append" else []
+    assert await stored(histories.open()) == there
+    await saver.save_messages("s", question_and_answer("four"), state=reads_not)
+    histories.settle()
+    assert await stored(histories.open()) == [*there, *turn_of("four")]
+
+
 async def test_one_event_tells_that_a_session_and_its_branches_were_erased(
     histories: Histories, engine: Engine
 ) -> None:

@@ -15,6 +15,7 @@ from eventckpt import (
     CheckpointConflictError,
     CheckpointNotFoundError,
     CheckpointStoreError,
+    ClaimLostError,
     EventCheckpointStorage,
     RunCheckpointStorage,
     RunClaimedError,
@@ -104,21 +105,38 @@ async def test_runs_of_several_workflows_are_told_of_in_their_own(engine: Engine
         await storage.delete_run("r", force=True)
     assert error.value.candidates == ["a", "b"]
     assert await storage.delete_run("r", workflow_name="b", force=True)
+    engine.settle()
     assert await storage.list_checkpoint_ids(workflow_name="a") == ["in a"]
     assert await storage.list_checkpoint_ids(workflow_name="b") == []
+    for removes in (True, False):  # what was removed is not meant
+        assert await engine.storage().delete_run("r", force=True) is removes
+        engine.settle()
+    assert await storage.list_checkpoint_ids(workflow_name="a") == []
 
 
-async def test_a_run_that_a_prune_emptied_is_closed_too(engine: Engine) -> None:
-    await begun(engine, "r")
+@pytest.mark.parametrize("removed_before", [0, 1, 2])
+async def test_a_run_that_a_prune_emptied_is_closed_too_whatever_became_of_its_lives_before(
+    engine: Engine, removed_before: int
+) -> None:
+    for _ in range(removed_before):
+        await begun(engine, "r")
+        await remove(audited(engine), "r")
+    run = run_of(engine)
+    await latest(run)
+    await run.save(checkpoint(checkpoint_id="r3"))
     stale = run_of(engine)
     await stale.load("r3")
-    audit = CheckpointAudit(audited(engine))
-    for plan in [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, "r")], keep=0)]:
-        await audit.prune(plan)
+    await pruned_to_nothing(engine)
     assert [each.state for each in await remove(audited(engine), "r")] == ["removed"]
     assert await is_finished(engine, ["r"])
     await stale.save(checkpoint(checkpoint_id="stale"))
     assert stale.forked_to == "r~stale"
+
+
+async def pruned_to_nothing(engine: Engine) -> None:
+    audit = CheckpointAudit(audited(engine))
+    for plan in [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, "r")], keep=0)]:
+        await audit.prune(plan)
 
 
 # What is refused
@@ -182,14 +200,50 @@ async def test_a_claim_that_is_held_is_overridden_by_nothing(engine: Engine) -> 
         for storage in (engine.storage(), EventCheckpointStorage(engine.open())):
             with pytest.raises(RunClaimedError, match="claimed by bob"):
                 await storage.delete_run("r", force=True)
-        with pytest.raises(RunClaimedError):
-            await holder.delete_run(force=True)
         [removal] = await remove(audited(engine), "r", force=True)
         assert removal.refusal is not None
         assert removal.refusal.kind == "claimed"
         assert isinstance(not_removed(removal), RunClaimedError)
     engine.settle()
     assert await engine.storage().delete_run("r")
+
+
+async def test_whoever_holds_the_claim_removes_the_run_and_may_begin_it_again_until_the_claim_ends(
+    engine: Engine,
+) -> None:
+    await begun(engine, "r")
+    holder = run_of(engine, actor="bob")
+    async with holder.claim():
+        await latest(holder)
+        await holder.save(checkpoint(checkpoint_id="mine"))
+        assert await holder.delete_run(force=True)
+        assert await is_finished(engine, ["r"])
+        with pytest.raises(RunNotFoundError):
+            async with run_of(engine).claim():
+                pass
+        await holder.save(checkpoint(checkpoint_id="again"))
+        engine.settle()
+        with pytest.raises(RunClaimedError, match="claimed by bob"):
+            await engine.storage().delete_run("r", force=True)
+        assert await holder.delete_run(force=True)
+    assert await is_finished(engine, ["r"])
+    await run_of(engine).save(checkpoint(checkpoint_id="anybody's"))
+    assert await latest(run_of(engine)) == "anybody's"
+
+
+async def test_whoever_has_lost_the_claim_removes_nothing_by_it(engine: Engine) -> None:
+    await begun(engine, "r")
+    holder = run_of(engine)
+
+    async def loses() -> None:
+        async with holder.claim() as claim:
+            claim.lose("others have it")
+            with pytest.raises(ClaimLostError, match="others have it"):
+                await holder.delete_run(force=True)
+
+    with pytest.raises(ClaimLostError):
+        await loses()
+    assert await latest(run_of(engine)) == "r3"
 
 
 async def test_a_run_that_was_written_to_since_it_was_planned_for_is_left_alone(engine: Engine) -> None:
@@ -270,10 +324,7 @@ async def removed_begun_again_and_pruned(engine: Engine) -> None:
     await run.load("new")
     await run.delete("new")
     await run.save(checkpoint(checkpoint_id="newer"))
-    engine.settle()
-    audit = CheckpointAudit(audited(engine))
-    for plan in [plan async for plan in audit.plan_prune([StreamId(WORKFLOW, "r")], keep=0)]:
-        await audit.prune(plan)
+    await pruned_to_nothing(engine)
 
 
 async def removed_twice(engine: Engine) -> None:
@@ -308,6 +359,41 @@ async def test_whoever_has_seen_the_run_meets_a_conflict_whatever_lies_there_now
     assert await history(audited(engine), "r") == before
     assert await latest(run_of(engine, "r~stale")) == "stale"
     assert all([each.ok async for each in CheckpointAudit(audited(engine)).verify_all(decode=True)])
+
+
+@pytest.mark.parametrize("same_handle", [True, False])
+@pytest.mark.parametrize("by_itself", [True, False])
+async def test_a_lineage_has_seen_what_it_follows_whoever_removed_that(
+    engine: Engine, by_itself: bool, same_handle: bool
+) -> None:
+    storage = engine.storage()
+    run = storage.for_run("r", workflow_name=WORKFLOW)
+    first = checkpoint(checkpoint_id="first")
+    await run.save(first)
+    engine.settle()
+    assert await (storage if by_itself else engine.storage()).delete_run("r", force=True)
+    engine.settle()
+    follower = run if same_handle else storage.for_run("r", workflow_name=WORKFLOW)
+    await follower.save(checkpoint(first, checkpoint_id="second"))
+    assert follower.forked_to == "r~second"
+    assert await is_finished(engine, ["r"])
+
+
+async def test_a_fork_whose_names_were_used_up_by_removed_ones_has_another_name(engine: Engine) -> None:
+    await begun(engine, "r")
+    names: list[str | None] = []
+    for number in range(4):
+        behind, first = run_of(engine), run_of(engine)
+        last = await behind.load("r3")
+        assert await latest(first) in ("r3", f"first{number - 1}")
+        await first.save(checkpoint(checkpoint_id=f"first{number}"))
+        engine.settle()
+        await behind.save(checkpoint(last, checkpoint_id="the-same-again", state={"number": number}))
+        names.append(behind.forked_to)
+        engine.settle()
+        assert await latest(run_of(engine, str(behind.forked_to))) == "the-same-again"
+        assert await engine.storage().delete_run(str(behind.forked_to), force=True)
+    assert names == ["r~the-same", "r~the-same-again", "r~the-same-2", "r~the-same-3"]
 
 
 @pytest.mark.parametrize("reads", [True, False])

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from ..errors import CheckpointStoreError, StreamConflict
+from ..removals import Removals
 from ..storage.claiming import Claims
 from ..storage.removing import RunRemoval, ToRemove, remove_runs
-from ..stores import AuditStore, head_of
-from ..stores.walks import RUNS_AT_ONCE, side_by_side
+from ..stores import AuditStore
+from ..stores.walks import RUNS_AT_ONCE, headers_of, side_by_side
 from ..threads import in_thread
 from .kinds import RUNS, TURNS
 from .prune import shorten
@@ -119,14 +120,16 @@ class RetentionWork:
                     await in_thread((directory / archive.name).unlink)
 
     async def _are_as_seen(self, plans: Sequence[RetentionPlan]) -> bool:
-        """Whether none of the runs has another head than when it was planned: a record comes there before anything is
-        removed, or told to be. What a removal that was cut off has left has such a record already."""
-        if any(plan.does == "remove" and plan.seen is None for plan in plans):
-            return False
-        heads = [await head_of(self._store, plan.stream) for plan in plans]
-        return all(
-            head is not None and head.digest == plan.head_digest for head, plan in zip(heads, plans, strict=True)
-        )
+        """Whether each of the runs was to get a record before anything of it is removed, or told to be, and none did.
+        Of what a removal or a prune before was cut off at, the record was there already."""
+        for plan in plans:
+            headers = await headers_of(self._store, plan.stream)
+            if not headers or headers[-1].digest != plan.head_digest:
+                return False
+            seqs = plan.prune.seqs if plan.prune is not None else plan.seen.seqs if plan.seen is not None else ()
+            if all(map(Removals(headers).covers, seqs)):
+                return False
+        return True
 
     async def _go(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> int:
         """Remove, or shorten, what plans say; of how many runs something went."""

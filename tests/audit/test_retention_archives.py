@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
@@ -380,6 +380,34 @@ async def test_an_archive_of_which_nothing_went_is_none_and_others_are_left(
         assert [path.name for path in folder.iterdir()] == ["orders-of somebody.jsonl"]
         assert {report.archives for report in reports} == {0}
         assert {stream: await whole(store, stream) for stream in before} == before
+
+
+class Unremoving(SqliteEventStore):
+    """A store that fails once an event is removed."""
+
+    async def remove(self, stream: StreamId, seqs: Sequence[int]) -> int:
+        await super().remove(stream, seqs[:1])
+        raise CheckpointStoreError("away")
+
+
+@pytest.mark.parametrize("keep", [None, 1])
+async def test_an_archive_of_which_something_went_stays_whatever_ended_the_pass(
+    calendar: Calendar, tmp_path: Path, keep: int | None
+) -> None:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    async with SqliteEventStore(tmp_path / "events.db") as store:
+        storage = EventCheckpointStorage(store)
+        await save(storage, "first", "done", checkpoints=6)
+        before = {_stream("first"): await whole(store, _stream("first"))}
+        calendar.now += 31 * DAY
+    for _ in range(3):  # the second one goes on with what is on record already
+        async with Unremoving(tmp_path / "events.db") as store:
+            with pytest.raises(CheckpointStoreError, match="away"):
+                await retaining(store, calendar, folder, keep=keep).carry_out()
+        async with SqliteEventStore(tmp_path / "events.db") as store:
+            await assert_nothing_is_lost(store, before, folder, tmp_path)
+    assert len(list(_archives(folder))) == 3
 
 
 @pytest.mark.parametrize("there", ["nothing", "a file", "a directory that takes nothing", "a directory"])

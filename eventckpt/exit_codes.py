@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, TextIO
 
 from agent_framework import WorkflowCheckpointException
@@ -41,6 +41,7 @@ __all__ = [
     "exit_code",
     "nowhere",
     "printing",
+    "saying",
     "without_extra",
 ]
 
@@ -153,6 +154,25 @@ def printing() -> Generator[None]:
     except OSError as error:
         sys.stdout = nowhere()
         raise Failure(STORE, f"What there is to print cannot be written: {safe(error)}.") from error
+
+
+@contextmanager
+def saying() -> Generator[None]:
+    """Around what a program says of itself, before any command.
+
+    Raises:
+        SystemExit: it cannot be written, or nobody reads it any more.
+    """
+    try:
+        with printing():
+            yield
+    except BrokenPipeError:
+        sys.stdout = nowhere()
+        raise SystemExit(0) from None
+    except Failure as error:
+        with suppress(OSError):
+            sys.stderr.write(f"{error}\n")
+        raise SystemExit(error.code) from None
 
 
 def nowhere() -> TextIO:

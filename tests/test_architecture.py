@@ -29,7 +29,7 @@ LAYERS: list[set[str]] = [
     {"location", "storage", "testing"},
     {"history"},
     {"audit", "exit_codes"},
-    {"answers"},
+    {"answers", "command_line"},
     {"cli", "hosts"},
 ]
 """Each may import what is below it, and nothing beside it."""
@@ -41,7 +41,7 @@ HANDS_ON = {
 
 COSMOS = "eventckpt/stores/cosmos/"
 HOSTS = "eventckpt/hosts/"
-COMMANDS = ("eventckpt/cli/", "projections/worker/")
+COMMANDS = ("eventckpt/cli/", "eventckpt/command_line.py", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
     "azure": (

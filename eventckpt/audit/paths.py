@@ -32,6 +32,8 @@ def value_at(tree: Tree, path: str) -> list[Tree]:
     exact = list(parts_at(tree, path))
     if exact:
         return exact[:1]
+    if path.strip() in _WHOLE:
+        return [tree]
     steps = _steps_in(path)
     if not steps:
         return []
@@ -44,6 +46,7 @@ def value_at(tree: Tree, path: str) -> list[Tree]:
     return [part]
 
 
+_WHOLE: Final = ("$", "/")
 _NOTHING: Final[list[Tree]] = []
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import io
 import re
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, redirect_stderr
 from typing import Any, Final, TypeAlias, cast
 
@@ -56,7 +56,7 @@ def _offered(ctx: typer.Context, incomplete: str, names: _Names) -> list[str]:
 
 
 async def _collect(found: dict[str, None], given: dict[str, Any], incomplete: str, names: _Names) -> None:
-    where, workflow = cast("str | None", given.get("store")), cast("str | None", given.get("workflow"))
+    where, workflow = cast("str | None", given.get("store")), _only(given.get("workflow"))
     async with (
         asyncio.timeout(_IN_TIME),
         open_store(where, read_only=True, must_exist=True, patience=_IN_TIME) as store,
@@ -67,6 +67,13 @@ async def _collect(found: dict[str, None], given: dict[str, Any], incomplete: st
                 found[name] = None
             if len(found) == _OFFERED:
                 return
+
+
+def _only(workflow: str | Sequence[str] | None) -> str | None:
+    """The workflow that was given; None for none, and for several, as an option that may be repeated takes."""
+    if workflow is None or isinstance(workflow, str):
+        return workflow
+    return workflow[0] if len(workflow) == 1 else None
 
 
 async def _runs(store: AuditStore, prefix: str, workflow: str | None) -> AsyncGenerator[str, None]:

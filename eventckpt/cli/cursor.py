@@ -65,7 +65,7 @@ def _content(token: str) -> tuple[str, Any]:
         text = token.removeprefix(_BEGINS)[:_LONGEST]
         content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
         found, place = msgspec.json.decode(content, type=tuple[str, Any])
-    except (binascii.Error, ValueError, msgspec.DecodeError):
+    except (binascii.Error, ValueError, RecursionError, msgspec.DecodeError):
         return "", None
     return (found, place) if is_token(token) and found.isprintable() and len(found) < len(_BEGINS) * 10 else ("", None)
 

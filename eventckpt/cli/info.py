@@ -130,9 +130,27 @@ def _question(out: Output, info: RunInfo, asked: PendingRequest) -> str:
 
 def _how_to_answer(stream: StreamId, asked: PendingRequest) -> str:
     """The command that answers a question, to be copied: so nothing stored means anything to a shell in it."""
-    words = shlex.join(["eventckpt", "answer", stream.run_id, asked.request_id])
+    names = [stream.run_id, asked.request_id]
+    words, how = " ".join(map(_quoted, names)), "--json ANSWER --app MODULE:CALLABLE"
     of_type = f"  (JSON of {asked.response_type})" if asked.response_type else ""
-    return f"{words} --json ANSWER --app MODULE:CALLABLE{of_type}"
+    looks_like_an_option = any(name.startswith("-") for name in names)
+    return f"eventckpt answer {f'{how} -- {words}' if looks_like_an_option else f'{words} {how}'}{of_type}"
+
+
+def _quoted(word: str) -> str:
+    """A word that a shell gives back as it is; what cannot be printed is spelled out, as bash and zsh read it."""
+    if word.isprintable():
+        return shlex.quote(word)
+    return f"$'{''.join(map(_spelled, word))}'"
+
+
+def _spelled(mark: str) -> str:
+    if mark in "\\'":
+        return f"\\{mark}"
+    if mark.isprintable():
+        return mark
+    number = ord(mark)
+    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def _fork_text(fork: Fork) -> str:

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
 from itertools import islice
+from shutil import get_terminal_size
 from types import NoneType
 from typing import Any, BinaryIO, Final, Literal, NamedTuple, TextIO, TypeAlias, TypeVar, cast
 
@@ -26,7 +27,7 @@ from rich.text import Text
 
 from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
 from ..exit_codes import Failure, nowhere, printing
-from ..text import safe, safe_json, shortened
+from ..text import SHORTENED, safe, safe_json, shortened
 from .tables import Column, aligned, cut, fitted, fitting, short_ids
 from .times import ago, in_utc, stored
 
@@ -54,6 +55,7 @@ _AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "highlight": False, "emoji"
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
 _NAME: Final = 20  # cells of a name in a line that is brief
 _WIDTH: Final = 100  # characters of a value that is shown shortened
+_SHORTENED: Final = "~"  # where an encoding has no letter for the mark that a text was shortened
 _PARTS: Final = 20  # parts of a list that is shown shortened
 _JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
 
@@ -89,6 +91,9 @@ class Output:
         if hasattr(self._out, "reconfigure"):  # it may be of any encoding, and be given what that has no letters for
             cast(Any, self._out).reconfigure(errors="backslashreplace")
         self._console = Console(file=self._out, width=self._screen.width, **_AS_IT_IS)
+        self._width: Final = self._console.width or get_terminal_size().columns  # COLUMNS=0 says nothing
+        encoding = getattr(self._out, "encoding", None) or "utf-8"
+        self._encoding: Final = None if SHORTENED.encode(encoding, "ignore") else encoding
         self._errors = Console(file=sys.stderr or nowhere(), **_AS_IT_IS)
 
     @property
@@ -125,11 +130,11 @@ class Output:
 
     def brief(self, text: str) -> None:
         """A line of text, of which a narrow terminal is shown as much as fits on one line of it."""
-        self.line(cut(safe(text), self._console.width) if self._fits else text)
+        self.line(cut(self._lettered(safe(text)), self._width) if self._fits else text)
 
     def name(self, text: str) -> str:
         """What a run or a workflow is called, in a line that is brief: so that there is room for what follows."""
-        return short_ids([text], _NAME)[0] if self._fits else text
+        return short_ids([text], _NAME)[0] if self._fits and not self._encoding else text
 
     def note(self, text: str) -> None:
         """A line for the person at the terminal, kept out of what is piped on."""
@@ -194,7 +199,9 @@ class Output:
             for line in aligned(columns, told, heads=not before):
                 self._styled(line)
             return tuple(column.head for column in columns)
-        widths = fitting(columns, told, self._console.width)
+        if self._encoding:  # which has no mark that a shortened id would be known by
+            columns, told = list(map(_whole, columns)), [list(map(self._lettered, row)) for row in told]
+        widths = fitting(columns, told, self._width)
         columns, told = [columns[place] for place in widths], [[row[place] for place in widths] for row in told]
         heads = tuple(column.head for column in columns)
         for line in fitted(columns, list(widths.values()), told, heads=heads != before):
@@ -226,7 +233,17 @@ class Output:
     def _styled(self, text: Text) -> None:
         self._print(text.plain if self._console.color_system is None else _rendered(text, self._console))
 
+    def _lettered(self, text: str) -> str:
+        """A text as it will be printed, where the encoding has no letters for all of it: so it takes more cells."""
+        if self._encoding is None:
+            return text
+        return SHORTENED.join(
+            part.encode(self._encoding, "backslashreplace").decode(self._encoding) for part in text.split(SHORTENED)
+        )
+
     def _print(self, line: str) -> None:
+        if self._encoding and self._fits:
+            line = line.replace(SHORTENED, _SHORTENED)
         with self._printing():
             self._out.write(line + "\n")
 
@@ -238,11 +255,20 @@ class Output:
             sys.stderr = nowhere()
 
 
+def _whole(column: Column) -> Column:
+    """A column whose ids are not shortened."""
+    holds = "word" if column.holds == "id" else column.holds
+    return Column(column.head, right=column.right, holds=holds, rank=column.rank, wide=column.wide, style=column.style)
+
+
 def _rendered(text: Text, like: Console) -> str:
     """A line as this console would print it. It does not write it itself: where a pipe is closed, it would end us."""
     line = StringIO()
     colours: Any = like.color_system
-    console = Console(file=line, force_terminal=like.is_terminal, color_system=colours, no_color=like.no_color)
+    width = like.width or _WIDTH  # which is not kept to
+    console = Console(
+        file=line, width=width, force_terminal=like.is_terminal, color_system=colours, no_color=like.no_color
+    )
     console.print(text, soft_wrap=True, end="")
     return line.getvalue()
 

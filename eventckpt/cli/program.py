@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Final
 
 from ..exit_codes import MEANINGS, without_extra
-from ..version import said
 
 try:
     import typer
 
+    from ..command_line import Command, Commands, says_version
     from . import (
         annotate,
         answer,
@@ -38,6 +38,7 @@ __all__ = ["app", "main"]
 
 app: Final = typer.Typer(
     name="eventckpt",
+    cls=Commands,
     help="Ask a store of checkpoints: which runs there are, what happened in them, whether the record is whole.",
     epilog=MEANINGS,
     no_args_is_help=True,
@@ -48,20 +49,16 @@ _ASK: Final = (inspect, info, inbox, sessions, compare, check, preflight, schema
 _ACT: Final = (answer, annotate, manage, delete, migrate, retain, archive, import_storage, backup, space)
 for _module in (*_ASK, *_ACT):
     for _command in _module.commands.registered_commands:
+        _command.cls = Command
         _command.epilog = f"For example: eventckpt {EXAMPLES[_command.name or '']}"
     app.registered_commands += _module.commands.registered_commands  # `add_typer` without a name is of typer 0.15
-
-
-def _say_version(is_asked: bool) -> None:
-    if is_asked:
-        typer.echo(said("eventckpt"))
-        raise typer.Exit
 
 
 @app.callback()
 def _before_a_command(  # pyright: ignore[reportUnusedFunction] - typer calls it
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+        bool,
+        typer.Option("--version", callback=says_version("eventckpt"), is_eager=True, help="Say which version this is."),
     ] = False,
 ) -> None:
     """What may stand before a command."""

@@ -111,21 +111,64 @@ def cut(text: str, width: int) -> str:
 
 def short_ids(ids: Sequence[str], width: int) -> list[str]:
     """Ids, safe to print: those that are wider than that by their beginnings, as far as no other of them begins so, or
-    else by beginning and end. Commands take what is printed for the id."""
+    else by beginning and end. Commands take what is printed for the id, among these: so one that nothing as narrow
+    tells apart from the others is as wide as it has to be."""
     sorted_ids = sorted({each[:_LOOKED_AT] for each in ids})
     return [_short_id(each[:_LOOKED_AT], width, sorted_ids) for each in ids]
 
 
 def _short_id(full: str, width: int, sorted_ids: Sequence[str]) -> str:
-    if cell_len(safe(full)) <= width:
+    whole = cell_len(safe(full))
+    if whole <= width:
         return safe(full)
-    head = _beginning(full, max(width - 1, 1))
-    place = bisect_left(sorted_ids, head)
-    if len(sorted_ids) <= place + 1 or not sorted_ids[place + 1].startswith(head):
-        return f"{safe(head)}{SHORTENED}"
+    for head, tail in _cuts(full, width, sorted_ids):
+        short = f"{head}{SHORTENED}{tail}"
+        if cell_len(safe(short)) < whole and _meant(short, sorted_ids) == [full]:
+            return safe(short)
+    return safe(full)
+
+
+def _cuts(full: str, width: int, sorted_ids: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Beginnings and ends of an id, those that are shown rather first: as much of the beginning as there is room for,
+    as much of both, and then the least that tells it apart from each other id."""
+    yield _beginning(full, max(width - 1, 1)), ""
     head = _beginning(full, max((width - 1) // 2, 1))
-    tail = _beginning(full[len(head) :][::-1], max(width - 1 - cell_len(safe(head)), 0))[::-1]
-    return f"{safe(head)}{SHORTENED}{safe(tail.rpartition(SHORTENED)[2])}"  # the last mark is the one that counts
+    yield head, _ending(full[len(head) :], max(width - 1 - cell_len(safe(head)), 0))
+    alike = [
+        (_shared(full, each), _shared(full[::-1], each[::-1])) for each in sorted_ids if each != full
+    ]  # how many characters each other id begins and ends with alike
+    enough = [
+        (begin, max((end + 1 for begins, end in alike if begins >= begin), default=0))
+        for begin in sorted({1, *(begins + 1 for begins, _ in alike)})
+    ]
+    for begin, end in sorted(enough, key=sum):
+        tail = full[len(full) - end :]
+        yield max(full[:begin], _beginning(full, max(width - 1 - cell_len(safe(tail)), 0)), key=len), tail
+
+
+def _shared(one: str, other: str) -> int:
+    return len(commonprefix((one, other)))  # noqa: RUF071 - of texts
+
+
+def _meant(name: str, sorted_ids: Sequence[str]) -> list[str]:
+    """Which of some ids commands take a name for; see `audit.resolve`."""
+    begin, _, end = name.rpartition(SHORTENED)
+    for begins, ends in ((name, ""), (begin, end)):
+        found: list[str] = []
+        for each in sorted_ids[bisect_left(sorted_ids, begins) :]:
+            if not each.startswith(begins):
+                break
+            if each == name:
+                return [each]
+            found += [each] if each.endswith(ends) else []
+        if found:
+            return found
+    return []
+
+
+def _ending(text: str, width: int) -> str:
+    """The longest end whose safe form is no wider than that. The last mark in a name is the one that counts."""
+    return _beginning(text[::-1], width)[::-1].rpartition(SHORTENED)[2]
 
 
 def _beginning(text: str, width: int) -> str:
@@ -142,7 +185,8 @@ def _least(column: Column, cells: Sequence[str], natural: int) -> int:
     if column.holds == "id" and natural > _WHOLE_ID:
         ids = sorted({each[:_LOOKED_AT] for each in cells})
         alike = max((cell_len(safe(commonprefix(pair))) for pair in pairwise(ids)), default=0)  # noqa: RUF071 - of texts
-        return min(natural, max(_LEAST_ID, min(alike + 2, _MOST_UNIQUE)))  # a character more, and the mark
+        told_apart = max(map(cell_len, short_ids(ids, _LEAST_ID)), default=0)
+        return min(natural, max(_LEAST_ID, told_apart, min(alike + 2, _MOST_UNIQUE)))  # a character more, and the mark
     return natural
 
 

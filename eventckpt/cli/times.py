@@ -57,9 +57,13 @@ def ago(text: str, now: datetime) -> str:
 
 
 def in_utc(text: str) -> str:
-    """A time to the second, with its zone, which is UTC. What is no time stays as it is stored."""
+    """A time to the second, with its zone, which is UTC. What is no time, or is none in UTC, where the calendar has
+    its ends, stays as it is stored."""
     moment = moment_of(text)
-    return stored(text) if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    try:
+        return stored(text) if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+    except OverflowError:
+        return stored(text)
 
 
 def stored(text: str) -> str:

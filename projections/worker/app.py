@@ -9,10 +9,10 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from eventckpt.audit import RetentionPolicy
+from eventckpt.command_line import Command, Commands, says_version
 from eventckpt.exit_codes import FOUND_WRONG, MEANINGS
 from eventckpt.moments import span_of
 from eventckpt.text import described
-from eventckpt.version import said
 
 from ..options import ProcessorOptions
 from . import commands
@@ -27,6 +27,7 @@ __all__ = ["app"]
 _DEFAULTS: Final = ProcessorOptions(worker="defaults")
 
 app: typer.Typer = typer.Typer(
+    cls=Commands,
     help="Keeps the latest-state projection of a checkpoint store up to date. Run as many workers as you like.",
     epilog=MEANINGS,
     no_args_is_help=True,
@@ -35,16 +36,13 @@ app: typer.Typer = typer.Typer(
 )
 
 
-def _say_version(is_asked: bool) -> None:
-    if is_asked:
-        typer.echo(said("eventckpt-projector"))
-        raise typer.Exit
-
-
 @app.callback()
 def _before_a_command(  # pyright: ignore[reportUnusedFunction] - typer calls it
     version: Annotated[
-        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Say which version this is.")
+        bool,
+        typer.Option(
+            "--version", callback=says_version("eventckpt-projector"), is_eager=True, help="Say which version this is."
+        ),
     ] = False,
 ) -> None:
     """What may stand before a command."""
@@ -193,3 +191,7 @@ def reset(
         await commands.reset(store, options.start, turns=turns)
 
     complete(work())
+
+
+for _each in app.registered_commands:
+    _each.cls = Command

@@ -74,6 +74,28 @@ def test_a_full_disk_is_told_in_one_line_with_the_code_of_it(
         assert told.count(b"cannot be written") == 1
 
 
+@pytest.mark.parametrize("program", MODULES)
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["{command}", "--help"]], ids=" ".join)
+def test_what_a_program_says_of_itself_ends_as_its_commands_do(
+    env: dict[str, str], program: str, words: list[str]
+) -> None:
+    command = next(name for each, name in COMMANDS if each == program)
+    words = [word.format(command=command) for word in words]
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    process = started(program, words, env, ours)
+    os.close(ours)
+    _, told = process.communicate()
+    assert (process.returncode, told) == (0, b"")
+    if FULL.exists():
+        with FULL.open("wb") as full:
+            process = started(program, words, env, full.fileno())
+            _, told = process.communicate()
+        assert process.returncode == STORE
+        assert told.splitlines() == [told.strip()]
+        assert b"cannot be written" in told
+
+
 @pytest.mark.parametrize("words", [["runs"], ["runs", "--json"], ["runs", "--workflow", "nothing"]])
 def test_where_nobody_takes_what_is_wrong_either_the_exit_code_says_it(env: dict[str, str], words: list[str]) -> None:
     with FULL.open("wb") as full:

@@ -195,6 +195,15 @@ async def test_a_path_that_nothing_has_is_said_with_those_that_are_near(
     assert f"Did you mean {near}" in printed.err
 
 
+@pytest.mark.parametrize("path", ["$", "/", " $ "])
+async def test_the_root_of_a_path_is_the_whole(engine: Engine, cli: Cli, path: str) -> None:
+    await order_run(engine, steps=2)
+    whole = (await cli.json("changes", "order-1", "--path", "")).of("change")
+    found = (await cli.json("changes", "order-1", "--path", path)).of("change")
+    assert len(found) == 2
+    assert [each | {"path": ""} for each in found] == whole
+
+
 @pytest.mark.parametrize("path", ["", "$", "[", "state[", "///", "." * 5000, "[" * 5000, "state" + "['x']" * 2000])
 async def test_what_is_no_path_is_at_nothing(engine: Engine, cli: Cli, path: str) -> None:
     await order_run(engine, steps=1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from eventckpt.cli import app
@@ -60,6 +62,30 @@ async def test_checkpoints_workflows_and_sessions_are_offered_too(engine: Engine
     assert await offered("eventckpt runs --workflow r", cli.env) == ["refunds"]
     assert await offered("eventckpt history --workflow refunds o", cli.env) == ["other"]
     assert await offered("eventckpt history --turns t", cli.env) == ["talk"]
+
+
+def completed() -> Iterator[tuple[str, str]]:
+    """Each command, and each of its options that names are offered for; an argument's is empty."""
+    group = cast(Any, typer.main.get_command(app))
+    for name, command in group.commands.items():
+        for parameter in command.params:
+            if parameter._custom_shell_complete is not None:
+                yield name, "" if parameter.param_type_name == "argument" else parameter.opts[0]
+
+
+@pytest.mark.parametrize(("command", "option"), list(completed()))
+async def test_every_option_that_names_are_offered_for_is_offered_some(
+    engine: Engine, cli: Cli, command: str, option: str
+) -> None:
+    await order_run(engine, steps=1)
+    words = " ".join(filter(None, ["eventckpt", command, option]))
+    assert await offered(f"{words} o", cli.env)
+
+
+def test_commands_with_names_to_offer_are_among_those_that_are_tried() -> None:
+    assert {("info", ""), ("tail", "--run"), ("tail", "--workflow"), ("runs", "--workflow"), ("diff", "")} <= {
+        *completed()
+    }
 
 
 @pytest.mark.parametrize("shell", SHELLS)

@@ -131,8 +131,12 @@ async def refused(cli: Cli, words: list[str], token: str) -> Printed:
     return await cli(*words, "--after", token, code=2)
 
 
+def written(content: str) -> str:
+    return "more." + base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+
+
 def made(content: object) -> str:
-    return "more." + base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
+    return written(json.dumps(content))
 
 
 FORGED = [
@@ -150,6 +154,7 @@ FORGED = [
     made(["eventckpt sessions", None]),
     made(["eventckpt history", {"seq": 10**30}]),
     made(["eventckpt runs", "[" * 5_000]),
+    written('["eventckpt runs",' + "[" * 3_000 + "]" * 3_000 + "]"),
 ]
 
 

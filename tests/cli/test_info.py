@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import shlex
+import shutil
+import subprocess
 from typing import Any
 
 import msgspec
@@ -10,7 +14,6 @@ import pytest
 
 from eventckpt import StreamId
 from eventckpt.chain import sealed
-from eventckpt.cli.output import safe
 from eventckpt.events import Annotation
 from eventckpt.storage.compose import annotation_after, claim_after
 from eventckpt.storage.memory import Head
@@ -89,12 +92,32 @@ async def test_info_says_what_a_question_asks_since_when_and_how_it_is_answered(
     )
 
 
-@pytest.mark.parametrize("request_id", ["$(reboot)", "a b", "`id`", "x;y", "it's", "\x1b[2J\n"])
+@pytest.mark.parametrize("request_id", ["$(reboot)", "a b", "`id`", "x;y", "it's"])
 async def test_a_command_to_copy_means_nothing_to_a_shell_but_itself(engine: Engine, cli: Cli, request_id: str) -> None:
     await engine.storage().for_run("a run").save(checkpoint(pending_request_info_events=question(request_id)))
     words = shlex.split(told((await cli("info", "a run")).out)["answer with"].partition(" --json")[0])
     assert words[:3] == ["eventckpt", "answer", "a run"]
-    assert words[3:] == [safe(request_id)]
+    assert words[3:] == [request_id]
+
+
+BASH = shutil.which("bash")
+
+
+@pytest.mark.skipif(BASH is None, reason="no shell to give the words back")
+@pytest.mark.parametrize(
+    "name", ["\t tab", "evil\x1b[2J\r\n'x'\\y", "\u202e\u2066הזמנה", "-rf", "\x9b1m", "a'b $(c)", "\U000e0001x"]
+)
+async def test_a_shell_gives_back_the_names_in_the_command_that_answers(engine: Engine, cli: Cli, name: str) -> None:
+    assert BASH is not None
+    await engine.storage().for_run(name).save(checkpoint(pending_request_info_events=question(f"q{name}")))
+    command = told((await cli("info", "--", name)).out)["answer with"].partition("  (")[0]
+    assert command.isprintable()
+    script = f"eventckpt() {{ printf '%s\\0' \"$@\"; }}; {command}"
+    env = {**os.environ, "LC_ALL": "C.UTF-8"}
+    process = await asyncio.create_subprocess_exec(BASH, "-c", script, stdout=subprocess.PIPE, env=env)
+    words = (await process.communicate())[0].decode().split("\0")
+    names = words[words.index("--") + 1 :] if "--" in words else words[1:]
+    assert names[:2] == [name, f"q{name}"]
 
 
 async def test_of_many_questions_some_are_told_and_json_has_them_all(engine: Engine, cli: Cli) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO, StringIO, TextIOWrapper
 from itertools import pairwise
 
 import pytest
@@ -10,11 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from eventckpt.cli.output import Screen
+from eventckpt.audit.resolve import run_named
+from eventckpt.cli.output import Output, Screen
 from eventckpt.cli.tables import Column, aligned, cut, fitted, fitting, short_ids
 from eventckpt.cli.times import ago, in_utc
+from eventckpt.events import StreamId
 
 from ..engines import Engine
+from ..memory_engine.data import Data
+from ..memory_engine.event_store import MemoryEventStore
 from .conftest import WORKFLOW, Cli, checkpoint, order_run
 from .golden_texts import HOSTILE, NOW
 
@@ -64,16 +71,61 @@ def test_a_text_that_is_cut_is_no_wider_than_its_column(text: str, width: int) -
 
 
 @given(st.lists(ids, min_size=1, max_size=10, unique=True), st.integers(9, 60))
-def test_a_shortened_id_fits_and_is_the_beginning_and_the_end_of_what_it_was_made_from(
-    names: list[str], width: int
-) -> None:
+def test_a_shortened_id_is_the_beginning_and_the_end_of_what_it_was_made_from(names: list[str], width: int) -> None:
     for name, text in zip(names, short_ids(names, width), strict=True):
-        assert cell_len(text) <= width
         begin, _, end = text.rpartition("…")
         if name.isprintable():  # what is spelled out is for looking at
             assert text == name or (name.startswith(begin) and name.endswith(end))
+            assert cell_len(text) <= max(width, cell_len(name))
         if name.isprintable() and text != name and not end:
             assert [each for each in names if each.startswith(begin)] == [name]
+
+
+similar = st.lists(
+    st.one_of(
+        st.text("ab…", min_size=1, max_size=30),
+        st.builds("order-{}-{}-{}".format, st.text("12", max_size=12), st.text("xy", max_size=9), st.text("12")),
+    ),
+    min_size=1,
+    max_size=12,
+    unique=True,
+)
+
+
+class _Ids(MemoryEventStore):
+    """A store that has runs with these ids, as far as looking for them goes."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__(Data())
+        self._names = names
+
+    async def streams(
+        self, *, workflow_name: str | None = None, prefix: str = "", emptied: bool = True
+    ) -> AsyncGenerator[StreamId, None]:
+        for name in self._names:
+            if name.startswith(prefix):
+                yield StreamId(workflow_name or WORKFLOW, name)
+
+
+@given(similar, st.integers(1, 60))
+async def test_what_is_shown_for_an_id_is_one_of_its_own_and_means_it_at_any_width(
+    names: list[str], width: int
+) -> None:
+    shown = short_ids(names, width)
+    assert len({*shown}) == len(names)
+    store = _Ids(names)
+    for name, text in zip(names, shown, strict=True):
+        assert (await run_named(store, text)).run_id == name
+
+
+def test_ids_that_differ_in_the_middle_are_told_apart_and_fit_where_they_can() -> None:
+    names = [f"order-2026-11-27-{where}-{n:018}{end}" for where in ("emea", "apac") for n in (0,) for end in (3, 4)]
+    for width in (40, 60, 80, 120):
+        rows = [[name, "open"] for name in names]
+        widths = list(fitting([COLUMNS[0], COLUMNS[2]], rows, width).values())
+        lines = [str(line) for line in fitted([COLUMNS[0], COLUMNS[2]], widths, rows, heads=False)]
+        assert len({*lines}) == len(names)
+        assert all(cell_len(line) <= width for line in lines)
 
 
 def test_ids_that_begin_alike_are_told_apart_by_their_ends() -> None:
@@ -155,8 +207,48 @@ def test_what_is_no_time_is_shown_as_it_is_and_harmlessly() -> None:
         assert ago(text, NOW) == in_utc(text)
         assert ago(text, NOW).isprintable()
     assert in_utc("2026-11-27T14:00:00.123+02:00") == "2026-11-27 12:00:00Z"
+    for text in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
+        assert in_utc(text) == text[:19].replace("T", " "), "no time in UTC"
+        assert ago(text, NOW).isprintable()
     spans = [ago((NOW - timedelta(days=days)).isoformat(), NOW) for days in range(1, 30)]
     assert all(one != other or one.endswith("w ago") for one, other in pairwise(spans))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1", "cp1252"])
+@pytest.mark.parametrize("colours", [False, True])
+def test_a_row_fits_whatever_the_encoding_and_ids_are_shortened_where_it_has_a_mark_for_that(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, colours: bool
+) -> None:
+    written = BytesIO()
+    monkeypatch.setattr("sys.stdout", TextIOWrapper(written, encoding=encoding))
+    if colours:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    out = Output(screen=Screen(width=60))
+    out.table(COLUMNS, [["order-2026-11-27-000001", "1", "waiting", "how many? " * 9, "shop"], *ROWS])
+    out.brief("to be shortened " * 9)
+    out.flush()
+    lines = re.sub("\x1b[^m]*m", "", written.getvalue().decode(encoding)).splitlines()
+    assert len(lines) == 5
+    assert all(cell_len(line) <= 60 for line in lines)
+    mark = "…" if encoding in ("utf-8", "cp1252") else "~"
+    assert lines[-1].endswith(mark)
+    assert "\\u2026" not in "".join(lines)
+    assert (lines[1].split()[0] == "order-2026-11-27-000001") is (mark == "~")
+
+
+async def test_a_terminal_that_says_that_it_has_no_width_is_given_all(
+    engine: Engine, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await order_run(engine, steps=1)
+    for colours in ({}, {"FORCE_COLOR": "1"}):
+        cli.env |= {"COLUMNS": "0", **colours}
+        assert "order-1" in (await cli("runs")).out
+    written = StringIO()
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setattr(written, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdout", written)
+    Output().table(COLUMNS[:1], [["order-1"]])
+    assert "order-1" in written.getvalue()
 
 
 async def test_colours_say_nothing_that_the_words_do_not(engine: Engine, cli: Cli) -> None:

@@ -16,15 +16,19 @@ from ...errors import (
     StoreFormatError,
     StoreFullError,
     StoreLockedError,
+    StoreNotFoundError,
     StoreReadOnlyError,
     StoreUnavailableError,
     StreamConflict,
 )
+from .tables import RUNS
 
 __all__ = ["passing", "primary_code", "store_errors"]
 
 _DAMAGE: Final = (sqlite3.SQLITE_IOERR_DATA, sqlite3.SQLITE_IOERR_CORRUPTFS)
 """Of the errors of a disk those that say that what lies there is no longer what was written."""
+_BESIDE: Final = frozenset(RUNS) - {RUNS.events}
+"""The tables beside the events, which the first files of 0.1.0 have not all: whoever only looks finds nothing there."""
 _PASSING: Final = (errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)
 _OPENED_AT_ONCE: Final = 4  # the file, its -wal, its -shm, and one that SQLite uses for a moment
 
@@ -86,7 +90,9 @@ def _passing_error(path: Path, error: Exception) -> CheckpointStoreError | None:
 def _lasting_error(path: Path, error: Exception, *, read_only: bool) -> CheckpointStoreError:
     match primary_code(error):
         case sqlite3.SQLITE_ERROR if read_only and str(error).startswith("no such table"):
-            return StoreFormatError(
+            missing = str(error).rpartition(": ")[2].rpartition("_")[2]
+            kind = StoreNotFoundError if missing in _BESIDE else StoreFormatError
+            return kind(
                 f"The store {path} lacks what this version keeps beside the events ({error}): an older eventckpt wrote "
                 "it, or somebody changed it. It is only looked at, and was left as it is. Opened once to be written, "
                 "it is brought up to date."

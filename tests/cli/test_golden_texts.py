@@ -41,5 +41,5 @@ def test_each_row_is_one_line_no_wider_than_the_terminal_and_nothing_in_it_is_ob
 ) -> None:
     lines = printed(asked, store, width).stdout.removesuffix("\n").split("\n")
     assert all(line.isprintable() for line in lines)
-    assert "wide" in asked.words or max(map(cell_len, lines)) <= max(width, 20)
+    assert "wide" in asked.words or max(map(cell_len, lines)) <= max(width, 24), "ids are told apart first"
     assert len(lines) == len(printed(asked, store, 1_000).stdout.removesuffix("\n").split("\n"))

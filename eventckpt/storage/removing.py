@@ -24,7 +24,6 @@ from itertools import groupby
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from .. import settings
-from ..chain import is_newer
 from ..clock import SYSTEM_CLOCK
 from ..errors import (
     AmbiguousNameError,
@@ -35,7 +34,6 @@ from ..errors import (
 )
 from ..events import (
     MAX_REASON,
-    MAX_SEQ,
     REMOVALS,
     Annotation,
     CheckpointEvent,
@@ -44,7 +42,6 @@ from ..events import (
     RemovedRun,
     StreamId,
 )
-from ..moments import moment_of
 from ..removals import Removals
 from ..runs import ENDED, fold
 from ..stores import AuditStore, EventStore
@@ -52,6 +49,7 @@ from ..stores.walks import headers_of, in_pages, runs_of, side_by_side
 from ..text import described
 from .claiming import Claims, Holder, claimed
 from .compose import removal_after
+from .damage import broken_in, damage_in
 from .telling import tell
 
 __all__ = [
@@ -60,7 +58,6 @@ __all__ = [
     "Seen",
     "ToRemove",
     "closing_of",
-    "damage_in",
     "each_of",
     "not_removed",
     "parted",
@@ -300,17 +297,6 @@ def removed_run(closing: CheckpointEvent) -> RemovedRun:
     return RemovedRun(run_id=closing.run_id, seq=closing.seq, digest=closing.digest)
 
 
-def damage_in(headers: Sequence[CheckpointEvent]) -> str:
-    """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
-    if headers[-1].seq >= MAX_SEQ:
-        return "no event can follow its last one; see verify"
-    if any(is_newer(header) for header in headers):
-        return "a newer version of eventckpt wrote in it, and knows what its events need: do it with that"
-    if any(moment_of(header.recorded_at) is None for header in headers):
-        return "a header is damaged; see verify"
-    return ""
-
-
 def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
     """Why a run is to be left alone as it stands, whoever has the claim on it; None: it is not.
 
@@ -318,7 +304,7 @@ def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | 
         headers: all of the run, in order of seq; at least one.
         force: whether it is to be removed also where it has not ended.
     """
-    if damage := damage_in(headers):
+    if damage := damage_in(headers) or broken_in(headers):
         return Refusal("damaged", damage)
     info = fold(headers)
     if info is None or info.is_emptied:

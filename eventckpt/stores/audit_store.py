@@ -248,6 +248,14 @@ class AuditStore(EventStore):
         """
         return None
 
+    async def free_share(self) -> float:
+        """How much of the room that the store takes `give_back` may give back, from 0 to 1: what is free in it.
+
+        Raises:
+            CheckpointStoreError: the store cannot be read.
+        """
+        return 0.0
+
     @abstractmethod
     async def checks(self) -> list[Check]:
         """What the engine finds of its settings, rights and layout. Raises nothing for what it can report."""

@@ -56,7 +56,7 @@ from .queries import (
     where,
 )
 from .runs import SqliteRunStore
-from .space import give_back
+from .space import free_share, give_back
 from .tables import RUNS, SESSIONS
 
 __all__ = ["SqliteEventStore"]
@@ -299,6 +299,10 @@ class SqliteEventStore(AuditStore):
         """See `AuditStore.give_back`. A file that a version before 0.3 made is left as it is: see `rewrite`."""
         return await give_back(self._connections)
 
+    async def free_share(self) -> float:
+        """See `AuditStore.free_share`."""
+        return await free_share(self._connections)
+
     async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
         """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
         return await self._connections.reading(lambda log: committed(log, after=after, limit=limit))
@@ -393,6 +397,10 @@ class _Sessions(SqliteEventStore):
     async def give_back(self) -> Space:
         """See `AuditStore.give_back`: that of the file, which has both logs."""
         return await give_back(self._runs)
+
+    async def free_share(self) -> float:
+        """See `AuditStore.free_share`: that of the file."""
+        return await free_share(self._runs)
 
     def sessions(self) -> SqliteEventStore:
         """See `EventStore.sessions`: those of sessions have none of their own."""

@@ -63,8 +63,10 @@ class Interrupted(AuditStore):
     ) -> AsyncGenerator[CheckpointEvent, None]:
         return self._walk(self._store.headers(stream, gt=gt, lte=lte, desc=desc))
 
-    def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
-        return self._walk(self._store.workflow_headers(workflow_name, desc=desc))
+    def workflow_headers(
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        return self._walk(self._store.workflow_headers(workflow_name, desc=desc, emptied=emptied))
 
     async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
         await self._step()

@@ -22,7 +22,8 @@ from ..moments import moment_of
 from ..removals import Removals
 from ..runs import ENDED, carried, counted, fold, live
 from ..storage.compose import removal_after
-from ..storage.removing import damage_in, parted
+from ..storage.damage import damage_in
+from ..storage.removing import parted
 from ..stores import AuditStore
 from .kinds import RUNS
 from .rests import turn_of

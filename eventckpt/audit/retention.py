@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from typing import Final
 
 from .. import settings
 from ..clock import SYSTEM_CLOCK, Clock
@@ -18,13 +19,18 @@ from ..storage import Latest
 from ..storage.claiming import Claims
 from ..stores import AuditStore, RunStore
 from ..text import described
-from .retention_archive import Archive
+from ..threads import in_thread
+from .retention_archive import Archive, refusal_of_directory
 from .retention_plan import Planner
 from .retention_policy import EVERY_WORKFLOW, RetentionPolicy, RetentionRule
 from .retention_report import RetentionPlan, RetentionReport, RuleReport
 from .retention_work import Batches, RetentionWork
 
 __all__ = ["Retention"]
+
+_MUCH: Final = 0.25
+"""Of a store's room: if as much is free, also a pass that removes nothing gives it back, as one before it may not have
+come to."""
 
 
 def _always() -> None:
@@ -97,10 +103,14 @@ class Retention:
         began = self._clock.monotonic()
         report.rules = {rule.name: RuleReport() for rule in self.policy.rules}
         await self.check()
+        archives = [(rule.name, rule.archive) for rule in self.policy.rules if rule.archive is not None]
+        refused = {name: await in_thread(refusal_of_directory, archive) for name, archive in archives}
         for turns in self._kinds():
             store, claims = (self._store.sessions(), None) if turns else (self._store, self._claims)
             async with aclosing(self._plans(store, report, claims)) as plans:
-                async for plan in plans:
+                async for each in plans:
+                    why = refused.get(each.rule.name) if each.does in ("prune", "remove") else None
+                    plan = each.refuse("archive", why) if why else each
                     report.add(plan)
                     yield plan
         report.seconds = self._clock.monotonic() - began
@@ -141,7 +151,8 @@ class Retention:
             await self.check()
             for turns in self._kinds():
                 await self._carry_out(turns, report, done, counted, still)
-            if report.total.events and (space := await self._store.give_back()) is not None:
+            gives = report.total.events > 0 or await self._store.free_share() >= _MUCH
+            if gives and (space := await self._store.give_back()) is not None:
                 report.given_back, report.advice = max(0, space.before - space.after), space.advice
         finally:
             counted()
@@ -157,8 +168,9 @@ class Retention:
     ) -> None:
         """A pass over the runs, or over the sessions."""
 
-        def archived(_: Archive) -> None:
+        def archived(archive: Archive) -> None:
             report.archives += 1
+            report.archive_names.append(archive.name)
 
         claims = None if turns else self._claims
         store = self._store.sessions() if turns else self._store

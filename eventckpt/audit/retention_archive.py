@@ -23,7 +23,7 @@ from .archive import VERSION, Beginning, Exported, RunTotals, Totals, export_lin
 from .export_file import new_file, write_lines
 from .kinds import LogKind
 
-__all__ = ["Archive", "ArchiveError", "archive_runs"]
+__all__ = ["Archive", "ArchiveError", "archive_runs", "refusal_of_directory"]
 
 _LABEL: Final = 60  # characters of a file's name that say what is in it
 
@@ -42,6 +42,25 @@ class Archive(NamedTuple):
     """The digest of the last event of each run in it."""
     damaged: dict[StreamId, str]
     """Runs of which not all is in it as it was written, and what is wrong with them."""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file: none is kept in which every run is damaged."""
+        return bool(self.name)
+
+
+def refusal_of_directory(directory: Path) -> str:
+    """Why no archive can be written to a directory, as the rest of a sentence about runs, as far as a look at it tells;
+    empty: it seems that one can."""
+    try:
+        is_there, is_directory = directory.exists(), directory.is_dir()
+    except OSError as error:
+        return _failed(directory, error)
+    if not is_directory:
+        return f"could not be archived: {safe(directory)} {'is no directory' if is_there else 'is not there: make it'}"
+    if not os.access(directory, os.W_OK | os.X_OK):
+        return f"could not be archived: nothing may be written to {safe(directory)}"
+    return ""
 
 
 async def archive_runs(
@@ -65,13 +84,19 @@ async def archive_runs(
     try:
         damaged = await _write(store, streams, part, kind)
         archive = await in_thread(_read_back, part, kind)
-        await in_thread(_name, part, path)
+        damaged = {**damaged, **archive.damaged}
+        if is_kept := not archive.heads.keys() <= damaged.keys():
+            await in_thread(_name, part, path)
     except OSError as error:
-        raise ArchiveError(f"could not be archived: {safe(error)}") from error
+        raise ArchiveError(_failed(directory, error)) from error
     finally:
         with suppress(OSError):  # under its own name by now, or never made, or stays as what it is
             part.unlink()
-    return archive._replace(name=path.name, damaged={**damaged, **archive.damaged})
+    return archive._replace(name=path.name if is_kept else "", damaged=damaged)
+
+
+def _failed(directory: Path, error: OSError) -> str:
+    return f"could not be archived in {safe(directory)}: {safe(error.strerror or error)}"
 
 
 async def _write(store: AuditStore, streams: Iterable[StreamId], part: Path, kind: LogKind) -> dict[StreamId, str]:

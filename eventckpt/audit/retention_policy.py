@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
+from functools import partial
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Final, Self
-
-import msgspec
+from typing import Any, Final, Self, cast
 
 from .. import settings
 from ..errors import RetentionPolicyError
@@ -27,7 +26,7 @@ from ..text import described, safe
 __all__ = ["EVERY_WORKFLOW", "RetentionPolicy", "RetentionRule"]
 
 EVERY_WORKFLOW: Final = "*"
-"""In place of a workflow's name: every one of which no other rule says more."""
+"""In place of a workflow's name: every run that no rule fits which names its workflow."""
 
 _LONGEST_NAME: Final = 255  # characters
 _UNFINISHED: Final[tuple[RunStatus, ...]] = ("running", "waiting", "open")
@@ -88,6 +87,8 @@ class RetentionRule:
         settings.text_by_name("tags", self.tags)
         if self.archive is not None:
             settings.instance("archive", self.archive, Path, what="the Path of a directory")
+            if "\0" in str(self.archive):
+                raise ValueError(f"archive is the path of a directory, and {described(str(self.archive))} is none.")
         for status in settings.texts("status", self.status):
             settings.choice("status", status, *sorted(_STATUSES))
         if self.turns and (self.status or self.tags or self.unfinished):
@@ -171,7 +172,9 @@ class RetentionPolicy:
         """
         try:
             return cls(_rules_in(Path(path)))
-        except (OSError, TypeError, ValueError, msgspec.ValidationError) as error:
+        except RecursionError:
+            raise RetentionPolicyError(f"{safe(path)} is no retention policy: it is nested too deep.") from None
+        except (OSError, TypeError, ValueError) as error:
             raise RetentionPolicyError(f"{safe(path)} is no retention policy: {safe(error)}") from error
 
     def rule_of(self, info: RunInfo, *, turns: bool = False) -> RetentionRule | None:
@@ -184,18 +187,8 @@ class RetentionPolicy:
         return next((rule for rule in fitting if rule.remove_after is not None), None)
 
 
-class _Written(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A rule as a file has it."""
-
-    workflow: str
-    keep: int | None = None
-    remove_after: str | None = None
-    archive: str | None = None
-    status: RunStatus | tuple[RunStatus, ...] = ()
-    tags: dict[str, str] = {}
-    turns: bool = False
-    unfinished: bool = False
-    optional: bool = False
+_KEYS: Final = frozenset(each.name for each in fields(RetentionRule)) - {"name"}
+"""What a rule in a file may have: what the objects have."""
 
 
 def _rules_in(path: Path) -> list[RetentionRule]:
@@ -203,35 +196,49 @@ def _rules_in(path: Path) -> list[RetentionRule]:
         data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise ValueError(f"it has more than {_LARGEST:,} bytes.")
-    found: dict[str, Any] = tomllib.loads(data.decode())
-    rules = found.pop("rules", None)
+    found: dict[str, Any] = tomllib.loads(data.decode("utf-8-sig"))
+    rules: object = found.pop("rules", None)
     if found:
         raise ValueError(f"the key {described(next(iter(found)))} is not known: a policy has [rules.NAME] alone.")
     if not isinstance(rules, dict):
         raise ValueError("it has no [rules.NAME].")
-    return [_rule(name, table, path.parent) for name, table in msgspec.convert(rules, dict[str, Any]).items()]
+    return [_rule(name, table, path.parent) for name, table in cast("dict[str, object]", rules).items()]
 
 
 def _rule(name: str, table: object, folder: Path) -> RetentionRule:
+    """A rule as a file has it. What its values may be, the rule itself tells."""
     try:
-        written = msgspec.convert(table, _Written)
-    except msgspec.ValidationError as error:
-        raise ValueError(f"rule {described(name)}: {safe(error)}") from error
-    span = None if written.remove_after is None else span_of(written.remove_after)
-    if written.remove_after is not None and span is None:
-        raise ValueError(
-            f"rule {described(name)}: remove_after takes a span such as 12h, 30d or 52w, not "
-            f"{described(written.remove_after)}."
-        )
-    return RetentionRule(
-        name=name,
-        workflow=written.workflow,
-        keep=written.keep,
-        remove_after=span,
-        archive=None if written.archive is None else folder / written.archive,
-        status=(written.status,) if isinstance(written.status, str) else written.status,
-        tags=written.tags,
-        turns=written.turns,
-        unfinished=written.unfinished,
-        optional=written.optional,
-    )
+        if not isinstance(table, dict):
+            raise TypeError(f"it is a table, [rules.NAME], not {described(table)}.")
+        written = cast("dict[str, Any]", table)
+        if unknown := written.keys() - _KEYS:
+            raise ValueError(f"the key {described(min(unknown))} is not known.")
+        if "workflow" not in written:
+            raise ValueError("workflow is missing.")
+        read: dict[str, Callable[[object], Any]] = {
+            "remove_after": _span,
+            "status": _statuses,
+            "archive": partial(_directory, folder),
+        }
+        values: dict[str, Any] = {key: read[key](value) if key in read else value for key, value in written.items()}
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"rule {described(name)}: {safe(error)}") from None
+    return RetentionRule(name=name, **values)
+
+
+def _span(value: object) -> timedelta:
+    span = span_of(value) if isinstance(value, str) else None
+    if span is None:
+        raise ValueError(f"remove_after takes a span such as 12h, 30d or 52w, not {described(value)}.")
+    return span
+
+
+def _statuses(value: object) -> tuple[str, ...]:
+    statuses = (value,) if isinstance(value, str) else tuple(settings.texts("status", value))
+    if not statuses:
+        raise ValueError("status is empty: leave it out where runs that have ended are meant.")
+    return statuses
+
+
+def _directory(folder: Path, value: object) -> Path:
+    return folder / settings.text("archive", value)

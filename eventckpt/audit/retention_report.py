@@ -80,7 +80,9 @@ class RetentionReport(msgspec.Struct, kw_only=True):
     rules: dict[str, RuleReport] = {}
     """By name, each rule of the policy."""
     archives: int = 0
-    """Files that were written."""
+    """Files that were written and kept."""
+    archive_names: list[str] = []
+    """What they are called; of a pass alone, and not of several together."""
     given_back: int = 0
     """Bytes that the disk has again."""
     advice: str = ""

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Final
 
-from ..errors import StreamConflict
+from ..errors import CheckpointStoreError, StreamConflict
 from ..storage.claiming import Claims
 from ..storage.removing import RunRemoval, ToRemove, remove_runs
-from ..stores import AuditStore
+from ..stores import AuditStore, head_of
 from ..stores.walks import RUNS_AT_ONCE, side_by_side
+from ..threads import in_thread
 from .kinds import RUNS, TURNS
 from .prune import shorten
-from .retention_archive import Archive, ArchiveError, archive_runs
+from .retention_archive import Archive, ArchiveError, archive_runs, refusal_of_directory
 from .retention_report import RetentionPlan
 
 __all__ = ["Batches", "RetentionWork"]
@@ -56,7 +57,7 @@ class RetentionWork:
         actor: who does it.
         claims: what has seen the claims on the runs; None: of sessions, which have none.
         done: called with what became of each run.
-        archived: called with each archive that was made.
+        archived: called with each archive that is kept.
         still: called before each step of a batch; what it raises ends the pass.
     """
 
@@ -85,31 +86,60 @@ class RetentionWork:
         Raises:
             CheckpointStoreError: the store failed. Nothing is removed that is not archived and recorded.
         """
-        rule, archive = plans[0].rule, None
         self._still()
-        if rule.archive is not None:
-            try:
-                archive = await self._archive(plans, rule.archive)
-            except ArchiveError as error:
-                self._refusing[rule.archive] = str(error)
-                for plan in plans:
-                    self._done(plan.refuse("archive", str(error)))
-                return
-            plans = self._in(archive, plans)
+        directory = plans[0].rule.archive
+        if directory is None:
+            await self._go(plans, None)
+            return
+        try:
+            archive = await self._archive(plans, directory)
+        except ArchiveError as error:
+            self._refusing[directory] = str(error)
+            for plan in plans:
+                self._done(plan.refuse("archive", str(error)))
+            return
+        await self._go_from(archive, self._in(archive, plans), directory)
+
+    async def _go_from(self, archive: Archive, plans: Sequence[RetentionPlan], directory: Path) -> None:
+        """What is in an archive goes, or the archive does, if nothing of it did. Where that cannot be told, as when
+        this is cancelled, it is kept."""
+        went = 1
+        try:
             self._still()
-        if plans and plans[0].does == "remove":
-            await self._remove(plans, archive)
-        elif plans:
-            await self._prune(plans, archive)
+            went = await self._go(plans, archive)
+        except Exception:
+            with suppress(CheckpointStoreError):  # the failure before it is what is told
+                went = 0 if await self._are_as_seen(plans) else 1
+            raise
+        finally:
+            if went and archive.is_kept:
+                self._archived(archive)
+            elif archive.is_kept:
+                with suppress(OSError):  # it is whole, and in nobody's way
+                    await in_thread((directory / archive.name).unlink)
+
+    async def _are_as_seen(self, plans: Sequence[RetentionPlan]) -> bool:
+        """Whether none of the runs has another head than when it was planned: a record comes there before anything is
+        removed, or told to be. What a removal that was cut off has left has such a record already."""
+        if any(plan.does == "remove" and plan.seen is None for plan in plans):
+            return False
+        heads = [await head_of(self._store, plan.stream) for plan in plans]
+        return all(
+            head is not None and head.digest == plan.head_digest for head, plan in zip(heads, plans, strict=True)
+        )
+
+    async def _go(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> int:
+        """Remove, or shorten, what plans say; of how many runs something went."""
+        if not plans:
+            return 0
+        return await (self._remove if plans[0].does == "remove" else self._prune)(plans, archive)
 
     async def _archive(self, plans: Sequence[RetentionPlan], directory: Path) -> Archive:
-        if why := self._refusing.get(directory):
+        if why := self._refusing.get(directory) or await in_thread(refusal_of_directory, directory):
             raise ArchiveError(why)
         kind = TURNS if plans[0].rule.turns else RUNS
         streams = [plan.stream for plan in plans]
-        archive = await archive_runs(self._store, streams, directory, label=plans[0].stream.workflow_name, kind=kind)
-        self._archived(archive)
-        return archive
+        return await archive_runs(self._store, streams, directory, label=plans[0].stream.workflow_name, kind=kind)
 
     def _in(self, archive: Archive, plans: Sequence[RetentionPlan]) -> list[RetentionPlan]:
         """Those of the plans whose runs are in an archive, whole, as they were when they were planned."""
@@ -123,8 +153,8 @@ class RetentionWork:
                 there.append(plan)
         return there
 
-    async def _remove(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> None:
-        by_stream = {plan.stream: plan for plan in plans}
+    async def _remove(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> int:
+        went, by_stream = 0, {plan.stream: plan for plan in plans}
 
         async def wanted() -> AsyncGenerator[ToRemove, None]:
             for plan in plans:
@@ -142,12 +172,16 @@ class RetentionWork:
         )
         async with aclosing(removing) as removals:
             async for removal in removals:
+                went += removal.state == "removed"
                 self._done(_removed(by_stream[removal.stream], removal, archive))
+        return went
 
-    async def _prune(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> None:
-        for plan in await side_by_side(self._shortened, plans):
+    async def _prune(self, plans: Sequence[RetentionPlan], archive: Archive | None) -> int:
+        shortened = await side_by_side(self._shortened, plans)
+        for plan in shortened:
             self._done(plan._replace(archive=archive.name if archive and plan.does == "prune" else None))
         await self._store.remove_orphaned_parts()
+        return sum(plan.does == "prune" for plan in shortened)
 
     async def _shortened(self, plan: RetentionPlan) -> RetentionPlan:
         if plan.prune is None:

@@ -79,6 +79,9 @@ class Output:
     def __init__(self, view: View = "table", *, utc: bool = False, screen: Screen | None = None) -> None:
         self.as_json: Final = view == "json"
         self.is_wide: Final = view == "wide"
+        self.goes_on: bool = False
+        """Whether a command goes on where nobody reads what it prints any more: one that changes something does all
+        that it was told to do, and others end there."""
         self._utc = utc
         self._screen = screen or Screen()
         self._out: TextIO = sys.stdout or nowhere()
@@ -155,8 +158,20 @@ class Output:
         Raises:
             Failure: it cannot be.
         """
-        with printing():
+        with self._printing():
             self._out.flush()
+
+    @contextmanager
+    def _printing(self) -> Generator[None]:
+        try:
+            with printing():
+                yield
+        except BrokenPipeError:
+            if not self.goes_on:
+                raise
+            sys.stdout = self._out = nowhere()
+            self._bytes = None
+            self._console = Console(file=self._out, width=self._screen.width, **_AS_IT_IS)
 
     def table(self, columns: Sequence[Column], rows: Sequence[Sequence[str]], *, before: Shown = ()) -> Shown:
         """Rows in columns: a line each on a terminal, as far as it is wide enough; aligned text in a pipe.
@@ -212,7 +227,7 @@ class Output:
         self._print(text.plain if self._console.color_system is None else _rendered(text, self._console))
 
     def _print(self, line: str) -> None:
-        with printing():
+        with self._printing():
             self._out.write(line + "\n")
 
     def _tell(self, text: Text) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -50,18 +51,19 @@ async def retain(
     audit = await session.audit(writes=execute)
     latest: Latest = "projection" if projection else "log"
     retention = Retention(audit.store, rules, actor=actor, latest=latest)
-    report = RetentionReport()
+    report, told = RetentionReport(), _Told(session.out)
     if execute:
-        report = await _carried_out(session.out, retention)
+        report = await _carried_out(session.out, retention, told)
     else:
         async with aclosing(retention.plan(report=report)) as plans:
             async for plan in plans:
-                _tell(session.out, plan)
+                told(plan)
+        told.rest()
         _report(session.out, rules, report, "Would remove")
     return FOUND_WRONG if report.fell_short else 0
 
 
-async def _carried_out(out: Output, retention: Retention) -> RetentionReport:
+async def _carried_out(out: Output, retention: Retention, told: _Told) -> RetentionReport:
     """A pass; what was done is told, whatever ends it."""
     latest = RetentionReport()
 
@@ -72,13 +74,32 @@ async def _carried_out(out: Output, retention: Retention) -> RetentionReport:
 
     try:
         with out.progress("events removed") as done:
-            report = await retention.carry_out(told=lambda plan: _tell(out, plan), so_far=so_far)
+            report = await retention.carry_out(told=told, so_far=so_far)
     except (CheckpointStoreError, asyncio.CancelledError):
+        told.rest()
         if latest.looked_at:
             _report(out, retention.policy, latest, "It STOPPED before the end; another pass goes on. Removed")
         raise
+    told.rest()
     _report(out, retention.policy, report, "Removed")
     return report
+
+
+class _Told:
+    """Says what becomes of runs, as it comes; of those that cannot be archived, in the end how many they are."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._unarchived = Counter[tuple[str, str]]()
+
+    def __call__(self, plan: RetentionPlan) -> None:
+        _tell(self._out, plan)
+        if plan.refused == "archive":
+            self._unarchived[plan.rule.name, plan.why] += 1
+
+    def rest(self) -> None:
+        for (rule, why), count in self._unarchived.items():
+            self._out.line(f"rule {rule}: {count:,} left alone: {why}")
 
 
 def _tell(out: Output, plan: RetentionPlan) -> None:
@@ -101,7 +122,7 @@ def _tell(out: Output, plan: RetentionPlan) -> None:
             "archive": plan.archive,
         },
     )
-    if plan.does == "refuse":
+    if plan.does == "refuse" and plan.refused != "archive":  # those are told of together
         what = "session" if plan.rule.turns else "run"
         out.line(f"{what} {plan.stream.run_id} of {plan.stream.workflow_name}: left alone: {plan.why}")
 
@@ -115,6 +136,8 @@ def _report(out: Output, policy: RetentionPolicy, report: RetentionReport, done:
         rows.append([rule.name, rule.workflow, *(f"{count:,}" for count in counts)])
     if not out.as_json:
         out.table(_COLUMNS, rows)
+    for name in report.archive_names:
+        out.line(f"Archive: {name}")
     total, executed = report.total, done != "Would remove"
     out.record(
         "summary",

@@ -102,6 +102,8 @@ class Session:
         """The audit over the store, for looking: nothing is made or changed. With `writes`, for changing a store that
         is there; with `create`, it may be a new one."""
         looks = not (writes or create)
+        if not looks:
+            self.out.goes_on = True
         opened = open_store(self._location, read_only=looks, must_exist=not create, priority="Low")
         store = await self._resources.enter_async_context(opened)
         try:
@@ -125,10 +127,18 @@ class Session:
             Failure: the store is no file, which `otherwise` tells what to do about.
             LocationError: no store was given, or what was given is none.
         """
-        place = locate(self._location)
+        place = self.place()
         if not isinstance(place, Path):
             raise Failure(USAGE, otherwise)
         return place
+
+    def place(self) -> object:
+        """Where the store is: the path of a SQLite file, or something else.
+
+        Raises:
+            LocationError: no store was given, or what was given is none.
+        """
+        return locate(self._location)
 
 
 def command(
@@ -199,7 +209,9 @@ def _run(
         if refusal:
             raise Failure(USAGE, refusal)
         async with AsyncExitStack() as resources:
-            return await work(Session(location, out, resources, turns=turns))
+            code = await work(Session(location, out, resources, turns=turns))
+            out.flush()
+            return code
 
     def tell(code: int, error: BaseException) -> None:
         out.error(code, str(error), _told(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -27,8 +28,7 @@ _BY_ITSELF: Final = "Cosmos DB gives the room of what was removed back by itself
 async def compact(session: Session, rewrite: _Rewrite = False) -> None:
     """Give the room of what was removed back to the disk, beside whoever reads and writes. With --rewrite, while no
     process has the store open."""
-    if rewrite:
-        file = session.sqlite_file(_BY_ITSELF)
+    if rewrite and isinstance(file := session.place(), Path):
         _say(session.out, await to_its_end(partial(rewritten, file)))
         return
     audit = await session.audit(writes=True)

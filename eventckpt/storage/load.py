@@ -229,12 +229,12 @@ class Reader:
         """The header of the live checkpoint committed last, and the head of its run; without any, that of the last
         run that was looked through."""
         found: CheckpointEvent | None = None
-        head = EMPTY
+        head, emptied = EMPTY, False
         for _ in range(WALKS):
             walk, alive, heads = Backwards(), LiveBackwards(), dict[StreamId, Head]()
             first: CheckpointEvent | None = None
             found, head = None, EMPTY
-            async with aclosing(self._headers(workflow_name, run_id, desc=True)) as headers:
+            async with aclosing(self._backwards(workflow_name, run_id, emptied=emptied)) as headers:
                 async for header in headers:
                     first = first or header
                     head = heads.setdefault(header.stream, Head.of(header))
@@ -242,22 +242,23 @@ class Reader:
                         found = header
                         break
             is_whole = not walk.is_torn(ended=found is None)
-            if is_whole and (run_id is not None or first is found or not await self._pruned_since(first)):
+            if is_whole and (run_id is not None or first is found or not await self._pruned_since(first, emptied)):
                 break
+            emptied |= not is_whole  # a run that was begun again has its beginning explained by the record before it
         return found, head
 
-    async def _pruned_since(self, first: CheckpointEvent | None) -> bool:
-        """Whether a removal was recorded in any run of a workflow since an event was its last: a run that a walk had
-        yet to come to may then lie where the walk had been already."""
+    async def _pruned_since(self, first: CheckpointEvent | None, emptied: bool) -> bool:
+        """Whether a removal was recorded in any run of a workflow since an event was the first of a walk: a run that
+        the walk had yet to come to may then lie where it had been already."""
         if first is None:
             return False
-        async with aclosing(self._store.workflow_headers(first.workflow_name, desc=True)) as headers:
+        async with aclosing(self._backwards(first.workflow_name, None, emptied=emptied)) as headers:
             async for header in headers:
                 if (header.stream, header.seq) == (first.stream, first.seq):
                     return False
                 if header.pruned:
                     return True
-        return False
+        return True
 
     async def _projected(self, runs: RunStore, workflow_name: str) -> Loaded | None:
         """What the newest document points at. A document is a hint: where the log says otherwise, its run is asked, and
@@ -374,10 +375,12 @@ class Reader:
                 return (await self._decoded(located.event))[0]
         return None
 
-    def _headers(self, workflow_name: str, run_id: str | None, *, desc: bool) -> AsyncGenerator[CheckpointEvent, None]:
+    def _backwards(
+        self, workflow_name: str, run_id: str | None, *, emptied: bool
+    ) -> AsyncGenerator[CheckpointEvent, None]:
         if run_id is None:
-            return self._store.workflow_headers(workflow_name, desc=desc)
-        return self._store.headers(StreamId(workflow_name, run_id), desc=desc)
+            return self._store.workflow_headers(workflow_name, desc=True, emptied=emptied)
+        return self._store.headers(StreamId(workflow_name, run_id), desc=True)
 
     async def _decoded(
         self, event: CheckpointEvent, held: tuple[Base, ...] = (), texts: dict[str, str] | None = None

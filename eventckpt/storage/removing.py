@@ -24,19 +24,16 @@ from itertools import groupby
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from .. import settings
-from ..chain import is_newer
 from ..clock import SYSTEM_CLOCK
 from ..errors import (
     AmbiguousNameError,
     CheckpointStoreError,
     RunClaimedError,
     RunNotRemovedError,
-    StoreCorruptError,
     StreamConflict,
 )
 from ..events import (
     MAX_REASON,
-    MAX_SEQ,
     REMOVALS,
     Annotation,
     CheckpointEvent,
@@ -44,16 +41,15 @@ from ..events import (
     Removal,
     StreamId,
 )
-from ..moments import moment_of
 from ..removals import Removals
 from ..runs import ENDED, fold
-from ..stores import AuditStore, EventStore, head_of
+from ..stores import AuditStore, EventStore
 from ..stores.walks import headers_of, in_pages, runs_of, side_by_side
 from ..text import described
 from .claiming import Claims, Holder, claimed
-from .compose import removal_after, removal_of_runs_after, removed_run
-from .conflict import append_behind
-from .memory import EMPTY, Head
+from .compose import removal_after, removed_run
+from .damage import broken_in, damage_in
+from .telling import tell
 
 __all__ = [
     "Refusal",
@@ -61,7 +57,6 @@ __all__ = [
     "Seen",
     "ToRemove",
     "closing_of",
-    "damage_in",
     "each_of",
     "not_removed",
     "parted",
@@ -294,17 +289,6 @@ def parted(headers: Sequence[CheckpointEvent]) -> tuple[list[CheckpointEvent], l
     return left, [header for header in headers if not removals.covers(header.seq)]
 
 
-def damage_in(headers: Sequence[CheckpointEvent]) -> str:
-    """Why nothing may be removed from a run, or from a session, whoever asks for it; empty: it may."""
-    if headers[-1].seq >= MAX_SEQ:
-        return "no event can follow its last one; see verify"
-    if any(is_newer(header) for header in headers):
-        return "a newer version of eventckpt wrote in it, and knows what its events need: do it with that"
-    if any(moment_of(header.recorded_at) is None for header in headers):
-        return "a header is damaged; see verify"
-    return ""
-
-
 def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | None:
     """Why a run is to be left alone as it stands, whoever has the claim on it; None: it is not.
 
@@ -312,7 +296,7 @@ def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool) -> Refusal | 
         headers: all of the run, in order of seq; at least one.
         force: whether it is to be removed also where it has not ended.
     """
-    if damage := damage_in(headers):
+    if damage := damage_in(headers) or broken_in(headers):
         return Refusal("damaged", damage)
     info = fold(headers)
     if info is None or info.is_emptied:
@@ -358,9 +342,9 @@ class _Removing:
         closed = await side_by_side(
             lambda look: self._closed(wanted[look.stream], look), [looks[stream] for stream in wanted]
         )
-        going = [look for look in closed if look.record is not None and look.seqs]
-        untold = await self._untold([look for look in closed if look.is_closed and not look.seqs])
-        removed = await self._gone([*going, *untold])
+        removed = await self._gone([look for look in closed if look.record is not None and look.seqs])
+        if untold := await self._untold([look for look in closed if look.is_closed and not look.seqs]):
+            await self._record(untold)
         outcomes = [_outcome(look, removed[look.stream]) for look in closed]
         sizes = Counter({stream: look.stored_size for stream, look in left.items()})
         return [
@@ -452,16 +436,7 @@ class _Removing:
             archive=self._of_all.archive,
             archive_sha256=self._of_all.archive_sha256,
         )
-
-        async def after(head: Head) -> CheckpointEvent:
-            return removal_of_runs_after(name, head, removal, self._actor)
-
-        last = await head_of(self._store, StreamId(name, REMOVALS))
-        if await append_behind(self._store, EMPTY if last is None else Head.of(last), after) is None:
-            raise StoreCorruptError(
-                f"The removal of {len(records)} runs of workflow {name!r} was not recorded: the store takes no event "
-                "into the stream of its removals, and gives none of it. Nothing was removed; see `eventckpt doctor`."
-            )
+        await tell(self._store, name, removal, self._actor)
 
 
 def _outcome(look: _Look, events: int) -> RunRemoval:

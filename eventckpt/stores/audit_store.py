@@ -13,7 +13,7 @@ from ..errors import CheckpointStoreError, StreamConflict
 from ..events import CheckpointEvent, StreamId
 from ..removals import Removals
 from .event_store import EventStore, Stretch, head_of
-from .released import adapt, wrap
+from .released import adapt
 
 __all__ = ["AuditStore", "Check", "Space", "gaps_behind", "head_stays"]
 
@@ -73,8 +73,7 @@ class AuditStore(EventStore):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if adapt(cls, "streams", "emptied", _streams_of_0_1_0):
-            wrap(cls, "workflow_headers", _workflow_headers_of_0_1_0)
+        adapt(cls, "streams", "emptied", _streams_of_0_1_0)
 
     @abstractmethod
     def streams(
@@ -249,6 +248,14 @@ class AuditStore(EventStore):
         """
         return None
 
+    async def free_share(self) -> float:
+        """How much of the room that the store takes `give_back` may give back, from 0 to 1: what is free in it.
+
+        Raises:
+            CheckpointStoreError: the store cannot be read.
+        """
+        return 0.0
+
     @abstractmethod
     async def checks(self) -> list[Check]:
         """What the engine finds of its settings, rights and layout. Raises nothing for what it can report."""
@@ -264,19 +271,5 @@ def _streams_of_0_1_0(streams: Callable[..., AsyncGenerator[StreamId, None]]) ->
             async for stream in found:
                 if stream.is_run:
                     yield stream
-
-    return adapted
-
-
-def _workflow_headers_of_0_1_0(headers: Callable[..., AsyncGenerator[CheckpointEvent, None]]) -> Callable[..., object]:
-    """It gives the events of a stream of removals with those of the runs."""
-
-    async def adapted(
-        self: AuditStore, workflow_name: str, *, desc: bool = False
-    ) -> AsyncGenerator[CheckpointEvent, None]:
-        async with aclosing(headers(self, workflow_name, desc=desc)) as found:
-            async for header in found:
-                if header.stream.is_run:
-                    yield header
 
     return adapted

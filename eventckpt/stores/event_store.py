@@ -7,7 +7,7 @@ that every engine passes; subclass it to check your own.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from operator import itemgetter
@@ -20,6 +20,7 @@ from ..events import CheckpointEvent, StreamId
 from ..text import is_unicode
 from .change_feed import ChangeFeed
 from .documents import DocumentStore
+from .released import adapt
 from .run_store import RunStore
 
 __all__ = ["EventStore", "FoundEvent", "Stretch", "can_exist", "head_of"]
@@ -67,6 +68,7 @@ class EventStore(ABC):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
+        adapt(cls, "workflow_headers", "emptied", _workflow_headers_of_0_1_0)
         if "runs" in vars(cls) and "run_store" not in vars(cls):  # written for 0.1.0, which had `runs` alone
             cls.run_store = _by_its_name_in_0_1_0
 
@@ -88,7 +90,8 @@ class EventStore(ABC):
         """The events at `seqs`, whole, in ascending order of seq; those that do not exist are left out."""
 
     async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
-        """The event that a walk backwards along a run, or along all runs of a workflow, comes to first, whole.
+        """The event that a walk backwards along a run, or along all runs of a workflow (`workflow_headers` without
+        `emptied`), comes to first, whole.
 
         None: there is none, or one read does not tell, as here; then walk. An engine that can tell should override
         this.
@@ -133,8 +136,17 @@ class EventStore(ABC):
         """The headers of a stream's events with `gt < seq <= lte`, in ascending or descending order of seq."""
 
     @abstractmethod
-    def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
-        """The headers of all events of a workflow's runs, oldest or newest first; within a run by seq."""
+    def workflow_headers(
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        """The headers of all events of a workflow's runs, oldest or newest first; within a run by seq.
+
+        Args:
+            workflow_name: the workflow.
+            desc: newest first.
+            emptied: False: for who looks for what counts. Of a run that was removed as a whole, the record that closed
+                it is left out where nothing before it is left, without a read of its own.
+        """
 
     async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
         """The keys of the events that `headers` gives of a run or, without one, `workflow_headers` of all runs, in the
@@ -245,6 +257,20 @@ class EventStore(ABC):
 def _by_its_name_in_0_1_0(self: EventStore, name: str | None = None) -> RunStore:
     """`run_store` of an engine that has `runs`."""
     return self.runs(name)
+
+
+def _workflow_headers_of_0_1_0(headers: Callable[..., AsyncGenerator[CheckpointEvent, None]]) -> Callable[..., object]:
+    """It gives the events of a stream of removals with those of the runs, and leaves out no record."""
+
+    async def adapted(
+        self: EventStore, workflow_name: str, *, desc: bool = False, emptied: bool = True
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        async with aclosing(headers(self, workflow_name, desc=desc)) as found:
+            async for header in found:
+                if header.stream.is_run:
+                    yield header
+
+    return adapted
 
 
 async def head_of(store: EventStore, stream: StreamId) -> CheckpointEvent | None:

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, TypeAlias
 
-__all__ = ["Adapter", "adapt", "wrap"]
+__all__ = ["Adapter", "adapt"]
 
 Adapter: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 """Makes of a method of 0.1.0 one that takes today's arguments."""
 
 
-def adapt(engine: type, method: str, argument: str, adapter: Adapter) -> bool:
+def adapt(engine: type, method: str, argument: str, adapter: Adapter) -> None:
     """Put an adapter around a method that a class has by itself and that lacks an argument; else nothing happens.
 
     Args:
@@ -25,21 +25,9 @@ def adapt(engine: type, method: str, argument: str, adapter: Adapter) -> bool:
         method: the name of the method.
         argument: what it takes today.
         adapter: what to put around it.
-
-    Returns:
-        Whether the class has the method without the argument.
     """
     own = vars(engine).get(method)
-    if not inspect.isfunction(own) or _takes(own, argument):
-        return False
-    wrap(engine, method, adapter)
-    return True
-
-
-def wrap(engine: type, method: str, adapter: Adapter) -> None:
-    """Put an adapter around a method, where a class has it by itself."""
-    own = vars(engine).get(method)
-    if inspect.isfunction(own):
+    if inspect.isfunction(own) and not _takes(own, argument):
         setattr(engine, method, update_wrapper(adapter(own), own))
 
 

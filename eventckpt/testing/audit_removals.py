@@ -145,6 +145,28 @@ class AuditRemovalsConformance:
         await self.settle()
         assert [stream async for stream in store.streams(emptied=False)] == []
 
+    async def test_headers_come_without_the_records_of_runs_of_which_nothing_else_is_left(self) -> None:
+        store = await self.open_store()
+        for number in range(3):
+            await _closed(store, StreamId("a", f"gone {number}"), 2)
+        going = await append_chain(store, StreamId("a", "run that goes on"), 2)
+        await store.append(record_of(going[-1], going[:1]))
+        begun_again = await _closed(store, StreamId("a", "again"), 2)
+        await store.append(make_event(begun_again.stream, begun_again.seq + 1, previous=begun_again))
+        left = await append_chain(store, StreamId("a", "whose events have yet to go"), 2)
+        await store.append(closing(left[-1]))
+        await _closed(store, StreamId("a", "gone last"), 1)
+        await self.settle()
+        for desc in (False, True):
+            everything = await workflow_headers_of(store, "a", desc=desc)
+            assert sum(header.closes for header in everything) == 6
+            assert [header async for header in store.workflow_headers("a", desc=desc, emptied=False)] == [
+                header for header in everything if not header.closes or header.stream == left[0].stream
+            ]
+        last = await store.last("a")
+        assert last is None or last.header() == (await workflow_headers_of(store, "a", desc=True))[1]
+        assert [header async for header in store.workflow_headers("none", emptied=False)] == []
+
     async def test_many_closed_runs_on_top_hide_none_of_the_others(self) -> None:
         store = await self.open_store()
         kept = [make_event(StreamId("a", f"kept {number}"), 1, data=b"") for number in range(5)]

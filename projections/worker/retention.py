@@ -227,8 +227,14 @@ class RetentionPasses:
             self._reckon()
 
     async def _pass(self) -> None:
+        named_already = 0
+
         def so_far(report: RetentionReport) -> None:
+            nonlocal named_already
             self._under_way = report
+            for name in report.archive_names[named_already:]:
+                logger.info("Retention: archive %s", name)
+            named_already = len(report.archive_names)
 
         def told(_: RetentionPlan) -> None:
             self._turn.check()

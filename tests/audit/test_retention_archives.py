@@ -11,13 +11,22 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage, SqliteEventStore, StreamId
+from eventckpt import (
+    CheckpointAudit,
+    CheckpointEvent,
+    CheckpointStoreError,
+    EventCheckpointStorage,
+    SqliteEventStore,
+    StreamId,
+)
 from eventckpt.audit import Retention, RetentionPlan, RetentionPolicy, RetentionReport, RetentionRule, export_file
 from eventckpt.audit.archive import read_line
 from eventckpt.events import REMOVALS
-from eventckpt.stores import AuditStore
+from eventckpt.stores import AuditStore, Space
+from eventckpt.stores.conformance import make_event
 
 from ..engines import Engine
 from ..interleaving import Interrupted
@@ -228,10 +237,15 @@ async def test_a_damaged_run_is_archived_as_it_is_and_stays(calendar: Calendar, 
         drop = "DROP TRIGGER events_are_immutable"
         change = "UPDATE events SET data = zeroblob(9) WHERE run_id = 'first' AND seq = 1"
         await store.writing(lambda connection: (connection.execute(drop), connection.execute(change)))
-        (tmp_path / "archives").mkdir()
-        report = await retaining(store, calendar, tmp_path / "archives").carry_out()
+        folder = tmp_path / "archives"
+        folder.mkdir()
+        report = await retaining(store, calendar, folder).carry_out()
         assert report.total.refused == {"damaged": 1}
         assert report.total.removed == 1
+        assert [path.name for path in folder.iterdir()] == report.archive_names
+        again = await retaining(store, calendar, folder).carry_out()
+        assert (again.total.refused, again.archives, again.archive_names) == ({"damaged": 1}, 0, [])
+        assert [path.name for path in folder.iterdir()] == report.archive_names, "nothing of a second one went"
         assert [event.seq for event in await whole(store, _stream("first"))] == [1, 2]
         assert (await whole(store, _stream("kept"))) == before[_stream("kept")]
 
@@ -305,3 +319,114 @@ async def test_whoever_writes_to_a_run_at_any_request_of_a_pass_loses_nothing(
         assert (await made(store, WORKFLOW, ["first"]))["first"]
 
     await every_step(tmp_path, calendar, writes, **how)
+
+
+DAMAGE: dict[str, tuple[Callable[[list[CheckpointEvent]], list[CheckpointEvent]], str]] = {
+    "a gap": (lambda log: [log[0], *log[2:]], "what was between seqs 1 and 3 is gone"),
+    "no beginning": (lambda log: log[1:], "what was before seq 2 is gone"),
+    "a link": (lambda log: [log[0], _changed(log[1], previous_digest="0" * 64), *log[2:]], "seq 2 does not follow"),
+    "another event": (lambda log: [_changed(log[0], digest="0" * 64), *log[1:]], "seq 2 does not follow"),
+    "an event before it": (lambda log: [_changed(log[0], previous_digest="0" * 64), *log[1:]], "seq 1 follows another"),
+    "what was said": (lambda log: [*log[:-1], _changed(log[-1], actor="somebody else")], "seq 4 is not the event"),
+}
+
+
+def _changed(event: CheckpointEvent, **fields: Any) -> CheckpointEvent:
+    return msgspec.structs.replace(event, **fields)
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("keep", [None, 1])
+async def test_damage_that_headers_show_keeps_a_run_where_nothing_is_archived_too(
+    engine: Engine, calendar: Calendar, tmp_path: Path, damage: str, keep: int | None
+) -> None:
+    store, stream, (harm, says) = audited(engine), _stream("damaged"), DAMAGE[damage]
+    async with SqliteEventStore(tmp_path / "whole.db") as sound:
+        await save(EventCheckpointStorage(sound), "damaged", "failed", checkpoints=3)
+        log = harm(await whole(sound, stream))
+    await store.put(stream, log)
+    calendar.now += 31 * DAY
+    told: list[RetentionPlan] = []
+    report = await retaining(store, calendar, None, keep=keep).carry_out(told=told.append)
+    assert (report.total.refused, report.fell_short) == ({"damaged": 1}, True)
+    assert says in told[0].why
+    assert not any([verdict.ok async for verdict in CheckpointAudit(store).verify_all()])
+    [plan] = [plan async for plan in CheckpointAudit(store).plan_delete([stream], force=True)]
+    assert says in plan.refused
+    assert await whole(store, stream) == log
+
+
+class Away(SqliteEventStore):
+    """A store that takes no event."""
+
+    async def append(self, event: CheckpointEvent) -> None:
+        raise CheckpointStoreError("away")
+
+
+@pytest.mark.parametrize("keep", [None, 1])
+async def test_an_archive_of_which_nothing_went_is_none_and_others_are_left(
+    calendar: Calendar, tmp_path: Path, keep: int | None
+) -> None:
+    folder = tmp_path / "archives"
+    folder.mkdir()
+    (folder / "orders-of somebody.jsonl").touch()
+    async with SqliteEventStore(tmp_path / "events.db") as store:
+        before = await three_runs(store, calendar)
+    async with Away(tmp_path / "events.db") as store:
+        reports: list[RetentionReport] = []
+        for _ in range(3):
+            with pytest.raises(CheckpointStoreError, match="away"):
+                await retaining(store, calendar, folder, keep=keep).carry_out(so_far=reports.append)
+        assert [path.name for path in folder.iterdir()] == ["orders-of somebody.jsonl"]
+        assert {report.archives for report in reports} == {0}
+        assert {stream: await whole(store, stream) for stream in before} == before
+
+
+@pytest.mark.parametrize("there", ["nothing", "a file", "a directory that takes nothing", "a directory"])
+async def test_a_plan_has_looked_whether_an_archive_can_be_written(
+    calendar: Calendar, tmp_path: Path, there: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "archives"
+    if there == "a file":
+        folder.touch()
+    elif there != "nothing":
+        folder.mkdir()
+    if there == "a directory that takes nothing":
+        monkeypatch.setattr(os, "access", lambda *_: False)  # whoever tests may be one who may do everything
+    async with SqliteEventStore(tmp_path / "events.db") as store:
+        await three_runs(store, calendar)
+        planned = RetentionReport()
+        retention = retaining(store, calendar, folder)
+        plans = [plan async for plan in retention.plan(report=planned) if plan.does != "keep"]
+        report = await retention.carry_out()
+    assert planned.total.refused == report.total.refused == ({} if there == "a directory" else {"archive": 2})
+    assert all(str(folder) in plan.why for plan in plans if plan.does == "refuse")
+
+
+async def test_a_pass_that_removes_nothing_gives_back_what_one_before_has_not(
+    calendar: Calendar, tmp_path: Path
+) -> None:
+    class Stopped(SqliteEventStore):
+        async def give_back(self) -> Space:
+            raise Killed
+
+    path = tmp_path / "events.db"
+    async with SqliteEventStore(path) as store:
+        for number in range(10):
+            chain = [make_event(_stream(f"large {number}"), 1, data=os.urandom(50_000))]
+            await store.put(chain[0].stream, chain)
+        await three_runs(store, calendar)
+    calendar.now += 31 * DAY
+    everything = RetentionRule(
+        name="all", workflow="*", remove_after=0 * DAY, status=("open", "done", "running"), unfinished=True
+    )
+    async with Stopped(path) as store:
+        with pytest.raises(Killed):
+            await Retention(store, RetentionPolicy([everything]), clock=calendar).carry_out()
+        assert await store.free_share() > 0.25
+    async with SqliteEventStore(path) as store:
+        retention = Retention(store, RetentionPolicy([everything]), clock=calendar)
+        passes = [await retention.carry_out() for _ in range(2)]
+        assert await store.free_share() < 0.25
+    assert [each.total.removed for each in passes] == [0, 0]
+    assert [each.given_back > 0 for each in passes] == [True, False]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -73,19 +74,31 @@ RULE = '[rules.r]\nworkflow = "w"\nkeep = 1\n'
         ("[rules]\n", "A retention policy has at least one rule"),
         ("rules = 1\n", "it has no [rules.NAME]"),
         ("[rule.r]\n", "the key 'rule' is not known"),
-        (f"{RULE}kep = 2\n", "rule 'r': Object contains unknown field `kep`"),
+        (f"{RULE}kep = 2\n", "rule 'r': the key 'kep' is not known"),
         (f"{RULE}keep = 2\n", "at line 4"),
-        ("[rules.r]\nkeep = 1\n", "rule 'r': Object missing required field `workflow`"),
+        ("[rules.r]\nkeep = 1\n", "rule 'r': workflow is missing"),
         ('[rules.r]\nworkflow = "w"\n', "rule 'r': keep, remove_after or both"),
         ('[rules.r]\nworkflow = " "\nkeep = 1\n', "rule 'r': workflow is blank"),
         ('[rules.r]\nworkflow = "w"\nkeep = 0\n', "rule 'r': keep is at least 1"),
-        ('[rules.r]\nworkflow = "w"\nkeep = "1"\n', "rule 'r': Expected `int | null`, got `str` - at `$.keep`"),
+        ('[rules.r]\nworkflow = "w"\nkeep = "1"\n', "rule 'r': keep is a whole number, not '1'"),
         (f'{RULE}remove_after = "month"\n', "rule 'r': remove_after takes a span such as 12h, 30d or 52w, not 'month'"),
         (f'{RULE}remove_after = "-1d"\n', "rule 'r': remove_after takes a span"),
         (f'{RULE}status = "waiting"\n', "rule 'r': status names waiting, and such runs have not ended: say unfinished"),
         (f'{RULE}status = ["done", "open"]\n', "rule 'r': status names open"),
         (f"{RULE}unfinished = true\n", "rule 'r': unfinished is true, and status names none of running, waiting, open"),
-        (f'{RULE}status = "finished"\n', "rule 'r': "),
+        (f'{RULE}status = "finished"\n', "rule 'r': status is "),
+        (f"{RULE}status = []\n", "rule 'r': status is empty"),
+        (f"{RULE}status = [1]\n", "rule 'r': status takes strings"),
+        (f"{RULE}status = 1\n", "rule 'r': status takes a list of strings"),
+        (f'{RULE}turns = "yes"\n', "rule 'r': turns is True or False, not 'yes'"),
+        (f"{RULE}tags = {{ a = 1 }}\n", "rule 'r': tags has texts by their names, and 1 is none"),
+        (f"{RULE}archive = 1\n", "rule 'r': archive is text, not 1"),
+        (f'{RULE}archive = ""\n', "rule 'r': archive is blank"),
+        (f'{RULE}archive = "a\\u0000b"\n', "rule 'r': archive is the path of a directory"),
+        (f"{RULE}remove_after = 30\n", "rule 'r': remove_after takes a span"),
+        (f"{RULE}name = 's'\n", "rule 'r': the key 'name' is not known"),
+        ("[rules]\nr = 1\n", "rule 'r': it is a table"),
+        (f"{RULE}tags = {'[' * 3000}", "nested too deep"),
         (f'{RULE}status = "idle"\n', "rule 'r': status is "),
         (f'{RULE}turns = true\nstatus = "done"\n', "rule 'r': status, tags and unfinished are of runs"),
         (f'{RULE}turns = true\ntags = {{ a = "b" }}\n', "rule 'r': status, tags and unfinished are of runs"),
@@ -106,6 +119,40 @@ def test_a_file_with_a_mistake_is_refused_and_the_rule_and_the_key_are_named(
     assert says in str(refused.value)
     assert str(refused.value).startswith(str(tmp_path / "retention.toml"))
     assert "\n" not in str(refused.value)
+
+
+def test_the_mark_that_windows_puts_before_a_text_is_none_of_it(tmp_path: Path) -> None:
+    assert loaded(tmp_path, f"\ufeff{RULE}").rules[0].name == "r"
+
+
+@pytest.mark.parametrize("text", [f"{RULE}{'k' * 5000} = 1\n", f"{'k' * 5000} = 1\n", f"[rules.{'k' * 5000}]\n"])
+def test_a_long_key_is_cut_where_it_is_told_of(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RetentionPolicyError) as refused:
+        loaded(tmp_path, text)
+    assert len(str(refused.value)) < len(str(tmp_path)) + 500
+
+
+VALUES = [
+    *("1", "-1", "1" + "0" * 400, "1.5", "nan", "inf", "true", '""', '"\\u0000"', '"30d"', '"999999999w"', "[]"),
+    *('["done"]', '["done", 1]', "[[]]", "{}", "{ a = 1 }", '{ a = "b" }', "[{}]", "1979-05-27", "07:32:00"),
+]
+KEYS = ("workflow", "keep", "remove_after", "archive", "status", "tags", "turns", "unfinished", "optional", "name")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_a_file_says_it_is_a_policy_or_is_refused(tmp_path: Path, seed: int) -> None:
+    chance = random.Random(seed)
+    for _ in range(30):
+        keys = chance.sample(KEYS, chance.randint(0, 4))
+        text = "".join(f"{key} = {chance.choice(VALUES)}\n" for key in keys)
+        text = (RULE if chance.random() < 0.5 else "[rules.r]\n") + text
+        cut = chance.randrange(len(text)) if chance.random() < 0.2 else len(text)
+        said = ""
+        try:
+            loaded(tmp_path, text[:cut])
+        except RetentionPolicyError as refused:
+            said = str(refused)
+        assert not {"$", "\n"} & set(said)
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ a disk that is full is told in one line."""
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ FULL = Path("/dev/full")
 async def env(tmp_path: Path) -> dict[str, str]:
     engine = SqliteEngine(tmp_path / "events.db")
     await order_run(engine, steps=3)
+    await order_run(engine, "another", steps=3)
     await talked(engine.open().sessions(), session("s1"), "hello", "again")
     await engine.close()
     return {**os.environ, **environment(engine)}
@@ -79,3 +81,24 @@ def test_where_nobody_takes_what_is_wrong_either_the_exit_code_says_it(env: dict
             [sys.executable, "-m", "eventckpt.cli", *words], stdout=full, stderr=full, env=env, check=False
         )
     assert process.returncode == (0 if "--workflow" in words else STORE)
+
+
+@pytest.mark.parametrize("words", [["delete", "--all", "--force"], ["prune", "--all", "--keep", "1", "--force"]])
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_what_changes_something_does_all_of_it_whoever_has_gone(
+    env: dict[str, str], words: list[str], form: list[str]
+) -> None:
+    def still_to_go() -> int:
+        command = [sys.executable, "-m", "eventckpt.cli", *words, "--json"]
+        lines = subprocess.run(command, env=env, capture_output=True, check=True).stdout.splitlines()
+        [summary] = [line for line in map(json.loads, lines) if line["kind"] == "summary"]
+        return summary["events"]
+
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    assert still_to_go() > 0
+    process = started("eventckpt", [*words, *form, "--execute", "--yes"], env, ours)
+    os.close(ours)
+    _, told = process.communicate()
+    assert (process.returncode, told) == (0, b"")
+    assert still_to_go() == 0

@@ -277,6 +277,24 @@ async def test_a_run_with_another_history_than_a_removal_tells_is_a_note(
     assert (verdict["ok"], len(verdict["notes"])) == (True, 1)
 
 
+async def test_what_was_cut_off_goes_also_where_the_run_was_begun_again_and_is_left_alone(
+    engine: Engine, cli: Cli
+) -> None:
+    await saved(engine, "a")
+    with pytest.raises(CheckpointStoreError, match="cut off"):
+        await delete(CutOff(opened(engine), before_telling=True), "a")
+    engine.settle()
+    await saved(engine, "a", first=3)
+    await engine.storage().for_run("a", workflow_name=WORKFLOW).annotate(hold=True)
+    engine.settle()
+    printed = await cli("delete", "a", "--execute", "--yes", code=1)
+    assert "left alone: is on hold" in printed.out
+    assert "bytes, what an earlier removal has left" in printed.out
+    assert "Removed 3 events of 1 runs." in printed.out
+    engine.settle()
+    assert await there(engine, "a") == {"a": [4, 5, 6, 7, 8]}
+
+
 async def test_what_is_written_to_meanwhile_stays_and_is_told(
     engine: Engine, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -49,7 +49,7 @@ class MemoryEventStore(AuditStore):
     async def last(self, workflow_name: str, run_id: str | None = None) -> CheckpointEvent | None:
         if run_id is not None:
             return self._door.data.head(StreamId(workflow_name, run_id))
-        return next((each for each in reversed(self._of_runs()) if each.workflow_name == workflow_name), None)
+        return next(reversed(self._of_workflow(workflow_name, emptied=False)), None)
 
     async def find(self, checkpoint_id: str, *, stream: StreamId | None = None) -> FoundEvent | None:
         return self._found(self._of_runs() if stream is None else self._door.data.of(stream), checkpoint_id)
@@ -79,11 +79,17 @@ class MemoryEventStore(AuditStore):
                 _ = self._door.data
 
     async def workflow_headers(
-        self, workflow_name: str, *, desc: bool = False
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
     ) -> AsyncGenerator[CheckpointEvent, None]:
-        events = [event for event in self._of_runs() if event.workflow_name == workflow_name]
+        events = self._of_workflow(workflow_name, emptied=emptied)
         for event in events[:: -1 if desc else 1]:
             yield event.header()
+
+    def _of_workflow(self, workflow_name: str, *, emptied: bool) -> list[CheckpointEvent]:
+        events = [event for event in self._of_runs() if event.workflow_name == workflow_name]
+        return [
+            each for each in events if emptied or not each.closes or self._door.data.of(each.stream)[0].seq < each.seq
+        ]
 
     async def keys(self, workflow_name: str, run_id: str | None = None) -> AsyncGenerator[EventKeys, None]:
         places = [each for each in self._door.data.log.items() if each[1].stream.is_run]

@@ -102,8 +102,10 @@ class Door(EventStore):
         for header in await self.ask("headers", listed):
             yield header
 
-    def workflow_headers(self, workflow_name: str, *, desc: bool = False) -> AsyncGenerator[CheckpointEvent, None]:
-        return self._store.workflow_headers(workflow_name, desc=desc)
+    def workflow_headers(
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
+    ) -> AsyncGenerator[CheckpointEvent, None]:
+        return self._store.workflow_headers(workflow_name, desc=desc, emptied=emptied)
 
     def document_store(self) -> DocumentStore:
         return _Documents(self, self._store.document_store())

@@ -82,10 +82,11 @@ class LostStore(EventStore):
             yield header
 
     async def workflow_headers(
-        self, workflow_name: str, *, desc: bool = False
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
     ) -> AsyncGenerator[CheckpointEvent, None]:
         async with self._gate:
-            found = [header async for header in self._store.workflow_headers(workflow_name, desc=desc)]
+            listing = self._store.workflow_headers(workflow_name, desc=desc, emptied=emptied)
+            found = [header async for header in listing]
         for header in found:
             yield header
 

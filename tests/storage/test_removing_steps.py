@@ -105,7 +105,8 @@ async def cancelled(engine: Engine, at: int) -> bool:
         reached.set()
         await asyncio.Event().wait()
 
-    store = Interrupted(audited(engine), at, hang)
+    inner = audited(engine)
+    store = Interrupted(inner, at, hang)
     removing = asyncio.create_task(remove(store, *RUNS))
     waiting = asyncio.create_task(reached.wait())
     await asyncio.wait({removing, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,6 +117,7 @@ async def cancelled(engine: Engine, at: int) -> bool:
         assert removing.cancelled()
     else:
         await removing
+    await inner.close()  # what was on its way to the store when it was cancelled is there by now, or never
     return reached.is_set()
 
 
@@ -202,6 +204,71 @@ async def test_removals_at_once_are_in_nobodys_way(engine: Engine) -> None:
     assert sum(each.events for removals in found for each in removals) == 6 * 4
     assert await is_finished(engine, run_ids)
     assert {each.run_id for each in await told(engine)} == set(run_ids)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "cosmos"], indirect=True)
+async def test_removals_at_once_by_one_process_share_the_events_that_tell_of_them(engine: Engine) -> None:
+    run_ids = [f"r{number}" for number in range(12)]
+    await begun(engine, *run_ids)
+    store = _Counting(audited(engine))
+    storages = [EventCheckpointStorage(store) for _ in range(3)]
+    removing = (storages[number % 3].delete_run(run_id) for number, run_id in enumerate(run_ids))
+    assert all(await asyncio.gather(*removing))
+    assert store.asked["append"] <= 12 + 2  # the records; what tells of the first, and of all that came meanwhile
+    assert sorted(each.run_id for each in await told(engine)) == sorted(run_ids)
+    assert await is_finished(engine, run_ids)
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "cosmos"], indirect=True)
+async def test_removals_for_several_reasons_at_once_are_told_of_each_by_its_own(engine: Engine) -> None:
+    await begun(engine, *(f"r{number}" for number in range(6)))
+    store = audited(engine)
+
+    async def removed(number: int) -> None:
+        streams = each_of([StreamId(WORKFLOW, f"r{number}")])
+        why = "even" if number % 2 == 0 else "odd"
+        removals = remove_runs(store, streams, actor="ann", reason=why)
+        assert [each.state async for each in removals] == ["removed"]
+
+    await asyncio.gather(*map(removed, range(6)))
+    removals = [header.removal async for header in store.headers(REMOVED) if header.removal is not None]
+    named = {(run.run_id, each.reason) for each in removals for run in each.runs}
+    assert named == {(f"r{number}", "even" if number % 2 == 0 else "odd") for number in range(6)}
+    assert len(removals) < 6
+
+
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ends", ["cancelled", "failed"])
+async def test_one_of_several_removals_at_once_that_is_cut_off_takes_no_other_with_it_unnoticed(
+    engine: Engine, ends: str
+) -> None:
+    async def end() -> None:
+        if ends == "failed":
+            raise _KilledError("now")
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+
+    steps, at, shared = 1, 0, False
+    while at < steps:
+        await begun(engine, *RUNS)
+        store = Interrupted(audited(engine), at, end)
+        storage = EventCheckpointStorage(store)
+        removing = (storage.delete_run(run_id, workflow_name=WORKFLOW) for run_id in RUNS)
+        outcomes = await asyncio.gather(*removing, return_exceptions=True)
+        failed = [each for each in outcomes if each is not True]
+        assert all(isinstance(each, _KilledError | asyncio.CancelledError) for each in failed)
+        assert len(failed) >= 1
+        assert ends == "failed" or len(failed) == 1
+        shared |= 1 < len(failed) < len(RUNS)
+        done = [run_id for run_id, outcome in zip(RUNS, outcomes, strict=True) if outcome is True]
+        assert await is_finished(engine, done)
+        assert await is_explained(engine, RUNS)
+        await remove(audited(engine), *RUNS)
+        assert await is_finished(engine, RUNS)
+        steps, at = store.steps, at + 1
+    assert shared or ends == "cancelled", "one failed for some that waited together"
 
 
 async def saves(engine: Engine) -> None:

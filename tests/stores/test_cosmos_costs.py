@@ -133,6 +133,30 @@ async def test_a_claim_is_an_event_and_a_small_document_and_a_run_that_was_never
         assert charge == pytest.approx(unclaimed + looks, abs=0.4)
 
 
+async def test_runs_that_were_removed_cost_who_asks_for_the_newest_nothing(
+    emulator: CosmosEmulator, store: CosmosEventStore
+) -> None:
+    storage = EventCheckpointStorage(store)
+    found: list[dict[str, int]] = []
+    for runs in (range(1), range(1, 12), range(12, 40)):
+        for number in runs:
+            run = storage.for_run(f"r{number:02}", workflow_name=WORKFLOW)
+            await run.save(checkpoint())
+            await run.annotate(outcome="done")
+        live = storage.for_run("live", workflow_name=WORKFLOW)
+        await live.save(last := checkpoint())
+        emulator.catch_up()
+        removed = remove_runs(store, each_of(StreamId(WORKFLOW, f"r{n:02}") for n in runs), actor=None)
+        assert [each.state async for each in removed] == ["removed"] * len(runs)
+        emulator.catch_up()
+        asks = EventCheckpointStorage(store)
+        assert await asks.get_latest(workflow_name=WORKFLOW) == last
+        requests, _ = await costs(emulator, asks.get_latest(workflow_name=WORKFLOW))
+        requests |= (await costs(emulator, asks.list_checkpoint_ids(workflow_name=WORKFLOW)))[0]
+        found.append(requests)
+    assert found[0] == found[1] == found[2]
+
+
 async def test_removing_runs_is_a_record_for_each_and_one_event_for_all_beside_the_markers(
     emulator: CosmosEmulator, store: CosmosEventStore
 ) -> None:

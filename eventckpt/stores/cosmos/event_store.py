@@ -134,13 +134,13 @@ class CosmosLog(AuditStore):
                 yield header
 
     async def workflow_headers(
-        self, workflow_name: str, *, desc: bool = False
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `EventStore.workflow_headers`; what orders the runs is said in `listings`."""
         if not is_unicode(workflow_name):
             return
         listing = listings.newest_first if desc else listings.oldest_first
-        async with aclosing(listing(self._container, workflow_name)) as headers:
+        async with aclosing(listing(self._container, workflow_name, emptied=emptied)) as headers:
             async for header in headers:
                 if header.workflow_name == workflow_name:  # a changed item may claim to be another workflow's
                     yield header

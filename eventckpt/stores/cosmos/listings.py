@@ -143,10 +143,16 @@ async def _run_pages(
         count = min(10 * count, PAGE)
 
 
-async def oldest_first(container: Container, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
+async def oldest_first(
+    container: Container, workflow_name: str, *, emptied: bool = True
+) -> AsyncGenerator[CheckpointEvent, None]:
     """The headers of a workflow's runs. All are read before the first is given."""
+    begun: set[str] = set()
     for row in await _oldest_first(container, workflow_name, HEADER):
-        yield header_of(row)
+        header = header_of(row)
+        if emptied or not header.closes or str(row["stream"]) in begun:
+            begun.add(str(row["stream"]))
+            yield header
 
 
 async def _oldest_first(container: Container, workflow_name: str, columns: str) -> list[Item]:
@@ -171,8 +177,11 @@ def _by_time(runs: Mapping[str, Mapping[int, Item]]) -> Iterator[tuple[tuple[obj
             yield (*latest, name, seq), row
 
 
-async def newest_first(container: Container, workflow_name: str) -> AsyncGenerator[CheckpointEvent, None]:
-    """The reverse of `oldest_first`, without reading more than is asked for.
+async def newest_first(
+    container: Container, workflow_name: str, *, emptied: bool = True
+) -> AsyncGenerator[CheckpointEvent, None]:
+    """The reverse of `oldest_first`, without reading more than is asked for. Records that closed a run are found,
+    without `emptied`, as what lies behind events that are still there.
 
     Rows come by falling timestamp, those of the same one in any order: they are put in order together. When one comes,
     everything after it in its run is at most as new as it counts for, so what has not been given yet of that is given
@@ -180,7 +189,7 @@ async def newest_first(container: Container, workflow_name: str) -> AsyncGenerat
     """
     lowest: dict[str, int] = {}
     """By run, the last seq that was given: everything behind it was, too."""
-    async with aclosing(_of_one_timestamp(container, workflow_name, lowest)) as groups:
+    async with aclosing(_of_one_timestamp(container, workflow_name, lowest, emptied)) as groups:
         async for group in groups:
             for key, seq, end, row in _stretches(group, lowest):
                 lowest[key] = seq
@@ -211,7 +220,7 @@ def _stretches(group: Iterable[Item], lowest: Mapping[str, int]) -> list[tuple[s
 
 
 async def _of_one_timestamp(
-    container: Container, workflow_name: str, lowest: Mapping[str, int]
+    container: Container, workflow_name: str, lowest: Mapping[str, int], emptied: bool
 ) -> AsyncGenerator[list[Item], None]:
     """The rows that are not given yet, in groups of one timestamp, which fall.
 
@@ -219,7 +228,7 @@ async def _of_one_timestamp(
     """
     group: dict[tuple[str, int], Item] = {}
     timestamp = ""
-    async with aclosing(_by_falling_timestamp(container, workflow_name)) as rows:
+    async with aclosing(_by_falling_timestamp(container, workflow_name, emptied)) as rows:
         async for row in rows:
             if not is_run_event(row):
                 continue
@@ -235,7 +244,7 @@ async def _of_one_timestamp(
         yield list(group.values())
         group.clear()
     # Values of several types cannot be merged; what was damaged comes with its neighbours, or in the end.
-    others = container.query(f"{_OF_WORKFLOW} NOT IS_STRING(c.timestamp)", {"@name": workflow_name})
+    others = container.query(f"{_OF_WORKFLOW}{_unless(emptied)} NOT IS_STRING(c.timestamp)", {"@name": workflow_name})
     async with aclosing(container.rows_of(others)) as rows:
         async for row in rows:
             if is_run_event(row):
@@ -243,12 +252,17 @@ async def _of_one_timestamp(
     yield list(group.values())
 
 
-async def _by_falling_timestamp(container: Container, workflow_name: str) -> AsyncGenerator[Item, None]:
+def _unless(emptied: bool) -> str:
+    return "" if emptied else " NOT IS_DEFINED(c.closes) AND"
+
+
+async def _by_falling_timestamp(container: Container, workflow_name: str, emptied: bool) -> AsyncGenerator[Item, None]:
     """Every row with a timestamp that is text, at least once. Few to begin with: most callers want one."""
     async with container.in_use():
         order = f"ORDER BY {container.newest_first('workflow_name', 'timestamp')}"
     values: dict[str, object] = {"@name": workflow_name}
-    newest = container.query_sorted(f"{_OF_WORKFLOW} IS_STRING(c.timestamp) {order}", values, page=_NEWEST)
+    asked = f"{_OF_WORKFLOW}{_unless(emptied)}"
+    newest = container.query_sorted(f"{asked} IS_STRING(c.timestamp) {order}", values, page=_NEWEST)
     page: list[Item] = []
     while len(page) < _NEWEST:  # after a page that is not full, the SDK knows that there is no more
         async with container.in_use():
@@ -259,7 +273,7 @@ async def _by_falling_timestamp(container: Container, workflow_name: str) -> Asy
             yield row
         page = rows
     values["@last"] = str(page[-1]["timestamp"])
-    rest = container.query_sorted(f"{_OF_WORKFLOW} c.timestamp <= @last {order}", values, page=PAGE)
+    rest = container.query_sorted(f"{asked} c.timestamp <= @last {order}", values, page=PAGE)
     async with aclosing(container.rows_of(rest)) as rows:
         async for row in rows:
             yield row

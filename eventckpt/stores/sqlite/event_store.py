@@ -56,7 +56,7 @@ from .queries import (
     where,
 )
 from .runs import SqliteRunStore
-from .space import give_back
+from .space import free_share, give_back
 from .tables import RUNS, SESSIONS
 
 __all__ = ["SqliteEventStore"]
@@ -154,12 +154,13 @@ class SqliteEventStore(AuditStore):
                 yield event_of(row)
 
     async def workflow_headers(
-        self, workflow_name: str, *, desc: bool = False
+        self, workflow_name: str, *, desc: bool = False, emptied: bool = True
     ) -> AsyncGenerator[CheckpointEvent, None]:
         """See `EventStore.workflow_headers`; the order is that of commits."""
         if not is_unicode(workflow_name):
             return
-        async with aclosing(self._pages(OF_WORKFLOW, (workflow_name,), "position", 0, None, desc)) as rows:
+        pages = self._pages(OF_WORKFLOW, (workflow_name,), "position", 0, None, desc, emptied=emptied)
+        async with aclosing(pages) as rows:
             async for row in rows:
                 yield event_of(row)
 
@@ -298,6 +299,10 @@ class SqliteEventStore(AuditStore):
         """See `AuditStore.give_back`. A file that a version before 0.3 made is left as it is: see `rewrite`."""
         return await give_back(self._connections)
 
+    async def free_share(self) -> float:
+        """See `AuditStore.free_share`."""
+        return await free_share(self._connections)
+
     async def committed(self, *, after: int, limit: int) -> list[tuple[int, CheckpointEvent]]:
         """The headers of all streams' events in the order of their commits, each with its position, from `after` on."""
         return await self._connections.reading(lambda log: committed(log, after=after, limit=limit))
@@ -350,15 +355,22 @@ class SqliteEventStore(AuditStore):
             left = left[sum(stretch.ends for stretch in found) :]
 
     async def _pages(
-        self, only: str, key: tuple[str, ...], column: Literal["seq", "position"], gt: int, lte: int | None, desc: bool
+        self,
+        only: str,
+        key: tuple[str, ...],
+        column: Literal["seq", "position"],
+        gt: int,
+        lte: int | None,
+        desc: bool,
+        *,
+        emptied: bool = True,
     ) -> AsyncGenerator[tuple[Any, ...], None]:
         """Rows without data in the order of `column`, fetched a page at a time: no read stays open in between."""
         low, high = bounds_of(gt, lte)
         limit = 1 if desc else queries.PAGE  # who reads backwards mostly wants the first one only
+        fetch = partial(page_of, only=only, key=key, column=column, desc=desc, emptied=emptied)
         while True:
-            rows = await self._connections.reading(
-                partial(page_of, only=only, key=key, column=column, low=low, high=high, desc=desc, limit=limit)
-            )
+            rows = await self._connections.reading(partial(fetch, low=low, high=high, limit=limit))
             for row in rows:
                 yield row
             if len(rows) < limit:
@@ -385,6 +397,10 @@ class _Sessions(SqliteEventStore):
     async def give_back(self) -> Space:
         """See `AuditStore.give_back`: that of the file, which has both logs."""
         return await give_back(self._runs)
+
+    async def free_share(self) -> float:
+        """See `AuditStore.free_share`: that of the file."""
+        return await free_share(self._runs)
 
     def sessions(self) -> SqliteEventStore:
         """See `EventStore.sessions`: those of sessions have none of their own."""

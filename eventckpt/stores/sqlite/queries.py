@@ -120,11 +120,13 @@ def page_of(
     low: int,
     high: int,
     desc: bool,
+    emptied: bool,
     limit: int,
 ) -> list[tuple[Any, ...]]:
     """Up to `limit` rows without data, those behind `low` and up to `high`, in the order of `column`."""
+    left_out = "" if emptied else _unless_emptied(log)
     return log.execute(
-        f"SELECT {COLUMNS} FROM {log.events} WHERE {column} > ? AND {column} <= ? {only}"
+        f"SELECT {COLUMNS} FROM {log.events} AS head WHERE {column} > ? AND {column} <= ? {left_out} {only}"
         f" ORDER BY {column} {'DESC' if desc else 'ASC'} LIMIT ?",
         (low, high, *key, limit),
     ).fetchall()
@@ -144,7 +146,7 @@ def keys_behind(
         return None, None
     keys = EventKeys(*zip(*rows, strict=True), records=(None,) * len(rows))
     if not _are_plain(keys):
-        keys = EventKeys.of([_read_key(log, row) for row in rows])
+        keys = _read_keys(log, [EventKey(*row) for row in rows])
     last = rows[-1][1 if column == "seq" else 4]
     return keys, last if len(rows) == _KEYS else None
 
@@ -160,12 +162,16 @@ def _are_plain(keys: EventKeys) -> bool:
     )
 
 
-def _read_key(log: Log, row: tuple[Any, ...]) -> EventKey:
-    key = EventKey(*row)
-    if _are_plain(EventKeys.of([key])):
-        return key
-    found = log.execute(f"SELECT {COLUMNS} FROM {log.events} WHERE position = ?", (key.place,)).fetchone()
-    return EventKey.of(event_of(found), key.place)
+def _read_keys(log: Log, keys: list[EventKey]) -> EventKeys:
+    """These keys, with what the headers say of those that are not plain: they are read many at a time."""
+    unsure = [key.place for key in keys if not _are_plain(EventKeys.of([key]))]
+    read: dict[int, EventKey] = {}
+    for start in range(0, len(unsure), PAGE):  # SQLite bounds the number of parameters
+        some = unsure[start : start + PAGE]
+        marks = ", ".join("?" * len(some))
+        for row in log.execute(f"SELECT {COLUMNS} FROM {log.events} WHERE position IN ({marks})", some):
+            read[row[0]] = EventKey.of(event_of(row), row[0])
+    return EventKeys.of([read.get(key.place, key) for key in keys])
 
 
 def _quickly(log: Log, ask: Callable[[], _T]) -> _T:
@@ -213,11 +219,14 @@ def runs_with(log: Log, workflow_name: str, checkpoint_ids: Sequence[str]) -> se
 
 
 def last_of(log: Log, workflow_name: str, run_id: str | None) -> CheckpointEvent | None:
-    """The last event of a run or, over all runs of a workflow, the one that was committed last; whole."""
+    """The last event of a run or, over all runs of a workflow that were not emptied, the one that was committed last;
+    whole."""
     if run_id is not None:
         return head_of(log, StreamId(workflow_name, run_id), WHOLE)
     row = log.execute(
-        f"SELECT {WHOLE} FROM {log.events} WHERE true {OF_WORKFLOW} ORDER BY position DESC LIMIT 1", (workflow_name,)
+        f"SELECT {WHOLE} FROM {log.events} AS head WHERE true {_unless_emptied(log)} {OF_WORKFLOW}"
+        " ORDER BY position DESC LIMIT 1",
+        (workflow_name,),
     ).fetchone()
     return event_of(row) if row else None
 
@@ -249,7 +258,7 @@ def streams_between(
     earlier; and `top`, which is the last position where None is given."""
     only, key = (OF_RUNS, ()) if workflow_name is None else (OF_WORKFLOW, (workflow_name,))
     if not emptied:
-        only = f"AND NOT ({_is_all_there_is(log)}) {only}"
+        only = f"{_unless_emptied(log)} {only}"
     top = _last_position(log) if top is None else top
     rows = log.execute(
         f"SELECT position, workflow_name, run_id FROM {log.events} AS head WHERE position > ? AND position <= ? {only}"
@@ -261,12 +270,12 @@ def streams_between(
     return top, [(row[0], *_names(*row)) for row in rows]
 
 
-def _is_all_there_is(log: Log) -> str:
-    """That of a run the record which closed it, `head`, is left alone. What a removal that was cut off has left is
+def _unless_emptied(log: Log) -> str:
+    """Not of `head` where it closed its run and nothing is left before it. What a removal that was cut off has left is
     still to go, and is looked for in these listings."""
     return (
-        f"{_CLOSES} AND NOT EXISTS (SELECT 1 FROM {log.events} AS earlier WHERE earlier.workflow_name ="
-        " head.workflow_name AND earlier.run_id = head.run_id AND earlier.seq < head.seq)"
+        f"AND NOT ({_CLOSES} AND NOT EXISTS (SELECT 1 FROM {log.events} AS earlier WHERE earlier.workflow_name ="
+        " head.workflow_name AND earlier.run_id = head.run_id AND earlier.seq < head.seq))"
     )
 
 
@@ -290,7 +299,7 @@ def streams_named(log: Log, workflow_name: str | None, prefix: str, *, emptied: 
         named = (
             f"SELECT head.workflow_name, head.run_id, latest FROM ({named}) AS named"
             f" CROSS JOIN {log.events} AS head ON head.position = named.latest"
-            f" WHERE NOT ({_is_all_there_is(log)})"
+            f" WHERE true {_unless_emptied(log)}"
         )
     rows = log.execute(
         f"{_workflows(log)} {named} ORDER BY latest DESC", (workflow_name, prefix, prefix + _LAST_CHARACTERS)

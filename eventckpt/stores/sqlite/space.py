@@ -24,7 +24,7 @@ from .errors import store_errors
 from .schema import pragma, version_of
 from .tables import Log
 
-__all__ = ["Room", "give_back", "rewrite", "room_of"]
+__all__ = ["Room", "free_share", "give_back", "rewrite", "room_of"]
 
 _PAGES: Final = 64
 """Free pages that a step gives back. It writes about three times as many, which is what a save of half a megabyte
@@ -82,6 +82,12 @@ async def give_back(connections: Connections) -> Space:
         advice = _READ
     after, room = await connections.writing(partial(_measured, path=connections.path))
     return Space(before, after, room.free_bytes, advice)
+
+
+async def free_share(connections: Connections) -> float:
+    """See `AuditStore.free_share`. None of a file that does not get shorter by itself."""
+    room = await connections.reading(lambda log: room_of(log.connection))
+    return room.free / room.pages if room.gets_shorter and room.pages else 0.0
 
 
 async def _shorten(connections: Connections, free: int) -> bool:

@@ -15,6 +15,7 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointAudit, CheckpointEvent, EventCheckpointStorage, SqliteEventStore, StreamId
 from eventckpt.chain import sealed
 from eventckpt.events import Summary
+from eventckpt.storage.removing import each_of, remove_runs
 from eventckpt.testing.events import make_event
 from projections import compare
 
@@ -112,6 +113,31 @@ async def test_ids_are_listed_without_their_headers(tmp_path: Path, deleted: boo
             assert await storage.list_checkpoint_ids(workflow_name=WORKFLOW) == wanted
         assert len(reads(statements)) == 1 + deleted
         assert not any("header" in each for each in statements)
+
+
+@pytest.mark.parametrize("annotated", [False, True])
+async def test_runs_that_were_removed_cost_who_asks_for_the_newest_no_statement(
+    tmp_path: Path, annotated: bool
+) -> None:
+    found: list[tuple[int, int]] = []
+    for removed in (1, 300):
+        async with SqliteEventStore(tmp_path / f"{removed}.db") as store:
+            await put(store, removed)
+            storage = EventCheckpointStorage(store)
+            live, last = storage.for_run("live", workflow_name=WORKFLOW), WorkflowCheckpoint(WORKFLOW, "graph")
+            await live.save(last)
+            if annotated:
+                await live.annotate(outcome="done")
+            gone = (StreamId(WORKFLOW, f"run-{number}") for number in range(removed))
+            async for removal in remove_runs(store, each_of(gone), actor=None, force=True):
+                assert removal.state == "removed"
+            async with asked_of(store) as latest:
+                assert await storage.get_latest(workflow_name=WORKFLOW) == last
+            async with asked_of(store) as ids:
+                assert await storage.list_checkpoint_ids(workflow_name=WORKFLOW) == [last.checkpoint_id]
+            found.append((len(reads(latest)), len(reads(ids))))
+    assert found[1][0] == found[0][0]
+    assert found[1][1] <= found[0][1] + 2  # those that are read in twice as many statements, in each of two walks
 
 
 async def test_ids_take_the_same_memory_whatever_their_headers_hold(tmp_path: Path) -> None:

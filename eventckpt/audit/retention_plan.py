@@ -10,7 +10,8 @@ from ..events import CheckpointEvent, RunInfo, StreamId
 from ..moments import moment_of
 from ..runs import counted, fold
 from ..storage.claiming import Claims
-from ..storage.removing import parted, refusal_of, seen_in
+from ..storage.damage import broken_in
+from ..storage.removing import Refusal, parted, refusal_of, seen_in
 from ..stores import AuditStore, RunStore
 from ..stores.walks import runs_of
 from .prune import plan_for
@@ -116,7 +117,7 @@ class Planner:
 
     async def _removed(self, rule: RetentionRule, info: RunInfo, headers: list[CheckpointEvent]) -> RetentionPlan:
         plan = _plan(rule, headers)
-        if (refusal := refusal_of(headers, force=True, info=info)) is not None:
+        if (refusal := _refusal(headers, info)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         if await self._rest(info.stream):
             return plan.refuse("rested on", "is what branches or forks rest on; it goes when they are gone")
@@ -131,7 +132,7 @@ class Planner:
         self, rule: RetentionRule, keep: int, info: RunInfo, headers: list[CheckpointEvent]
     ) -> RetentionPlan:
         plan = _plan(rule, headers)
-        if (refusal := refusal_of(headers, force=True, info=info)) is not None:
+        if (refusal := _refusal(headers, info)) is not None:
             return plan.refuse(refusal.kind, refusal.why)
         prune = plan_for(headers, keep=keep, force=True, rests=await self._rest(info.stream))
         if not prune.stored_size:
@@ -146,6 +147,13 @@ class Planner:
         """Whether a run goes wholly that was last written to then. What is no time, or has yet to come, is young."""
         moment = moment_of(written_at)
         return rule.remove_after is not None and moment is not None and self._now - moment >= rule.remove_after
+
+
+def _refusal(headers: list[CheckpointEvent], info: RunInfo) -> Refusal | None:
+    """Why a run stays, whatever a rule says: it may not have ended, and damage is for people to look at."""
+    if damage := broken_in(headers):
+        return Refusal("damaged", damage)
+    return refusal_of(headers, force=True, info=info)
 
 
 def _last_written(headers: list[CheckpointEvent]) -> str:

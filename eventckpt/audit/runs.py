@@ -169,13 +169,14 @@ async def _projected(
 
 
 def _asked(which: Filter) -> RunFilter:
-    """What an index can leave out of the runs that fit. A document that says `idle` may be of one that is done or
-    open."""
-    given = (which.status,) if isinstance(which.status, str) else which.status or ()
-    rests: set[RunStatus] = {"done", "open", "idle"} if not {"done", "open", "idle"}.isdisjoint(given) else set()
-    return RunFilter(
-        which.workflow_name, sorted({*given, *rests}), since=which.since, until=which.until, tags=which.tags
-    )
+    """What an index can leave out of the runs that fit. What a document that says `idle` stands for, only the log
+    tells."""
+    given: set[RunStatus] = set([which.status] if isinstance(which.status, str) else which.status or ())
+    if "idle" in given:
+        given |= {"done", "open"}
+    elif given:
+        given.add("idle")
+    return RunFilter(which.workflow_name, sorted(given), since=which.since, until=which.until, tags=which.tags)
 
 
 async def _place(store: AuditStore, runs: RunStore, after: StreamId | Listed | None) -> str | None:

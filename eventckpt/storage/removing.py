@@ -295,11 +295,13 @@ def refusal_of(headers: Sequence[CheckpointEvent], *, force: bool, info: RunInfo
 
     Args:
         headers: all of the run, in order of seq; at least one.
-        force: whether it is to be removed also where it has not ended.
+        force: whether it is to be removed also where it has not ended, or is damaged so that this can be recorded.
         info: what the run amounts to, by whoever has folded these.
     """
-    if damage := damage_in(headers) or broken_in(headers):
+    if damage := damage_in(headers):
         return Refusal("damaged", damage)
+    if not force and (damage := broken_in(headers)):
+        return Refusal("damaged", f"{damage}; force removes it all the same")
     info = info or fold(headers)
     if info is None or info.is_emptied:
         return None

@@ -101,6 +101,7 @@ def test_every_error_has_the_code_of_its_kind() -> None:
         "RequestNotPendingError": TAKEN,
         "ResponseTypeError": USAGE,
         "AnswerMissingError": USAGE,
+        "RetentionPolicyError": USAGE,
         "WorkflowRunningError": FOUND_WRONG,
         "UnsupportedFrameworkError": FOUND_WRONG,
         "StreamConflict": None,  # no command shows it: a fact that a storage turns into a conflict

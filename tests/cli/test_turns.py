@@ -76,7 +76,7 @@ async def test_a_turn_is_shown_by_its_messages_and_nothing_in_it_is_obeyed(cli: 
     assert "seq 1 of session s1, source chat" in shown
     [turn] = (await cli.json("show", "s1@1", "--turns")).of("turn")
     assert [message["role"] for message in turn["tree"]["messages"]] == [m.role for m in messages]
-    assert turn["turn"] == {"roles": {"user": 2, "assistant": 2, "tool": 1}, "continues": "t0"}
+    assert turn["turn"] == {"roles": {"user": 2, "assistant": 2, "tool": 1}, "continues": "t0", "session": None}
     long = turn_event(session("s2"), 1, asked("x" * 1000, "y"))
     await store.append(long)
     assert "x" * 1000 not in (await cli("show", long.checkpoint_id, "--turns")).out
@@ -111,7 +111,7 @@ async def test_a_diff_of_turns_is_the_messages_between_them(cli: Cli, store: Aud
 
     async def difference(*words: str) -> list[tuple[str, str, str]]:
         found = (await cli.json("diff", *words, "--turns")).of("difference")
-        sides = [(each["change"], each["path"], each.get("after", each.get("before"))) for each in found]
+        sides = [(each["change"], each["path"], each["after"] or each["before"]) for each in found]
         return [(change, path, message["contents"][0]["text"]) for change, path, message in sides]
 
     assert await difference("s1", "--seq", "1..2") == [

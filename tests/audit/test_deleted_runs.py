@@ -312,6 +312,7 @@ async def kept(engine: Engine, all_logs: Logs) -> AuditStore:
     store = opened(engine)
     for log in all_logs.values():
         await store.put(log[0].stream, log)
+    engine.settle()
     return store
 
 
@@ -319,7 +320,7 @@ async def kept(engine: Engine, all_logs: Logs) -> AuditStore:
 async def test_whoever_forges_or_cuts_what_tells_of_removals_is_found(engine: Engine, honest: Logs, what: str) -> None:
     forge, found = FORGED[what]
     forge(honest)
-    assert await problems(await kept(engine, honest)) == found
+    assert sorted(await problems(await kept(engine, honest))) == sorted(found)
 
 
 async def test_what_nobody_forged_is_whole(engine: Engine, honest: Logs) -> None:
@@ -366,7 +367,9 @@ async def test_the_life_that_began_since_stays_where_only_the_removal_before_it_
 ) -> None:
     store = await kept(engine, {stream("c"): honest[stream("c")]})
     run = EventCheckpointStorage(store).for_run("c", workflow_name="orders")
+    await run.get_latest(workflow_name="orders")
     await run.save(WorkflowCheckpoint("orders", "g", checkpoint_id="more"))
+    engine.settle()
     assert await problems(store) == [("c", 4, "removal")]
     [plan] = [plan async for plan in CheckpointAudit(store).plan_delete()]
     assert (plan.events, plan.untold, "is open" in plan.refused) == (0, True, True)

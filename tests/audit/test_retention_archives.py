@@ -353,9 +353,13 @@ async def test_damage_that_headers_show_keeps_a_run_where_nothing_is_archived_to
     assert (report.total.refused, report.fell_short) == ({"damaged": 1}, True)
     assert says in told[0].why
     assert not any([verdict.ok async for verdict in CheckpointAudit(store).verify_all()])
-    [plan] = [plan async for plan in CheckpointAudit(store).plan_delete([stream], force=True)]
+    audit = CheckpointAudit(store)
+    [plan] = [plan async for plan in audit.plan_delete([stream])]
     assert says in plan.refused
     assert await whole(store, stream) == log
+    forced = [plan async for plan in audit.plan_delete([stream], force=True)]
+    assert [removal.state async for removal in audit.delete(forced)] == ["removed"], "who asks for it may have it gone"
+    assert len(await whole(store, stream)) == 1
 
 
 class Away(SqliteEventStore):

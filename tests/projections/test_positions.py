@@ -305,7 +305,7 @@ async def test_after_a_restore_every_document_is_what_the_log_says(
     async def is_rebuilt() -> bool:
         return await runs.active() != "latest" and await agrees(rig)
 
-    await rig.clock.until(is_rebuilt)
+    await rig.clock.until(is_rebuilt, step=0.05)
     await writer.write("a2")
     await rig.clock.until(lambda: agrees(rig))
     assert await runs.active() == "latest-2"  # however many noticed, one rebuilt

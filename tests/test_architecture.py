@@ -20,7 +20,19 @@ LONGEST_FACE: Final = 40
 """Lines; of a face those beside its list of names, and beside the imports that bring them."""
 
 LAYERS: list[set[str]] = [
-    {"clock", "errors", "event_parts", "lru", "moments", "records", "text", "threads", "traceparent", "version"},
+    {
+        "clock",
+        "errors",
+        "event_parts",
+        "lru",
+        "moments",
+        "records",
+        "side_by_side",
+        "text",
+        "threads",
+        "traceparent",
+        "version",
+    },
     {"events", "log", "pickles", "settings"},
     {"allowlist", "chain", "closing", "delta", "event_keys"},
     {"removals"},

@@ -45,7 +45,7 @@ from .preflight import UNFINISHED, Application, Preflight, preflight_runs
 from .projection import LatestDocuments
 from .replay import Replayed, replay_run
 from .resolve import checkpoint_at, checkpoint_named, run_named
-from .runs import Filter, list_runs
+from .runs import Filter, Listed, list_runs
 from .states import ANY_TYPE, Change, States
 from .types import TypeUse, types_used
 from .verify import Verdict, verify_run, verify_runs
@@ -117,8 +117,11 @@ class CheckpointAudit(Deleting):
 
     # Headers
 
-    def runs(self, which: Filter | None = None, *, after: StreamId | None = None) -> AsyncGenerator[RunInfo, None]:
-        """The runs that fit, the last written to first; with `after`, those behind that run.
+    def runs(
+        self, which: Filter | None = None, *, after: StreamId | Listed | None = None
+    ) -> AsyncGenerator[RunInfo, None]:
+        """The runs that fit, the last written to first; with `after`, those behind that run: where it stands now, or as
+        it was when it was `Listed`.
 
         From the projection, "last written to" is by when events were recorded, and then by name. Of a run that its
         document calls `idle`, the newest live header is asked for, as of the seq that the document is at; where

@@ -22,7 +22,7 @@ from ..text import described
 from ..threads import in_thread
 from .retention_archive import Archive, refusal_of_directory
 from .retention_plan import Planner
-from .retention_policy import EVERY_WORKFLOW, RetentionPolicy, RetentionRule
+from .retention_policy import EVERY_WORKFLOW, RetentionPolicy
 from .retention_report import RetentionPlan, RetentionReport, RuleReport
 from .retention_work import Batches, RetentionWork
 
@@ -82,7 +82,8 @@ class Retention:
         for rule in self.policy.rules:
             if rule.optional or rule.workflow == EVERY_WORKFLOW:
                 continue
-            async with aclosing(self._store_of(rule).streams(workflow_name=rule.workflow)) as streams:
+            store, _ = self._of(rule.turns)
+            async with aclosing(store.streams(workflow_name=rule.workflow)) as streams:
                 if await anext(streams, None) is None:
                     what = "sessions of source" if rule.turns else "runs of workflow"
                     raise RetentionPolicyError(
@@ -106,8 +107,7 @@ class Retention:
         archives = [(rule.name, rule.archive) for rule in self.policy.rules if rule.archive is not None]
         refused = {name: await in_thread(refusal_of_directory, archive) for name, archive in archives}
         for turns in self._kinds():
-            store, claims = (self._store.sessions(), None) if turns else (self._store, self._claims)
-            async with aclosing(self._plans(store, report, claims)) as plans:
+            async with aclosing(self._plans(turns, report)) as plans:
                 async for each in plans:
                     why = refused.get(each.rule.name) if each.does in ("prune", "remove") else None
                     plan = each.refuse("archive", why) if why else each
@@ -172,11 +172,10 @@ class Retention:
             report.archives += 1
             report.archive_names.append(archive.name)
 
-        claims = None if turns else self._claims
-        store = self._store.sessions() if turns else self._store
+        store, claims = self._of(turns)
         work = RetentionWork(store, actor=self._actor, claims=claims, done=done, archived=archived, still=still)
         batches = Batches()
-        async with aclosing(self._plans(store, report, claims)) as plans:
+        async with aclosing(self._plans(turns, report)) as plans:
             async for plan in plans:
                 if plan.does not in ("prune", "remove"):
                     done(plan)
@@ -188,9 +187,8 @@ class Retention:
             await work.carry_out(batch)
             counted()
 
-    async def _plans(
-        self, store: AuditStore, report: RetentionReport, claims: Claims | None
-    ) -> AsyncGenerator[RetentionPlan, None]:
+    async def _plans(self, turns: bool, report: RetentionReport) -> AsyncGenerator[RetentionPlan, None]:
+        store, claims = self._of(turns)
         documents = await _documents(store) if self._latest == "projection" else None
 
         def looked_at() -> None:
@@ -206,8 +204,9 @@ class Retention:
         """False: the policy has rules for runs; True: it has rules for sessions."""
         return sorted({rule.turns for rule in self.policy.rules})
 
-    def _store_of(self, rule: RetentionRule) -> AuditStore:
-        return self._store.sessions() if rule.turns else self._store
+    def _of(self, turns: bool) -> tuple[AuditStore, Claims | None]:
+        """The runs and what has seen the claims on them, or with `turns` the sessions, which have none."""
+        return (self._store.sessions(), None) if turns else (self._store, self._claims)
 
 
 async def _documents(store: AuditStore) -> RunStore | None:

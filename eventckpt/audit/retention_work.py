@@ -9,10 +9,11 @@ from typing import Final
 
 from ..errors import CheckpointStoreError, StreamConflict
 from ..removals import Removals
+from ..side_by_side import side_by_side
 from ..storage.claiming import Claims
 from ..storage.removing import RunRemoval, ToRemove, remove_runs
 from ..stores import AuditStore
-from ..stores.walks import RUNS_AT_ONCE, headers_of, side_by_side
+from ..stores.walks import RUNS_AT_ONCE, headers_of
 from ..threads import in_thread
 from .kinds import RUNS, TURNS
 from .prune import shorten

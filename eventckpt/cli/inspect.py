@@ -9,13 +9,12 @@ from typing import Annotated, Any, Final
 import msgspec
 import typer
 
-from ..audit import CheckpointAudit, Filter
+from ..audit import CheckpointAudit, Filter, Listed
 from ..audit.kinds import TURNS, LogKind
 from ..audit.lineage import Node, walk
 from ..audit.preflight import UNFINISHED
 from ..audit.resolve import shown
-from ..audit.runs import Listed, list_runs
-from ..events import CheckpointEvent, RunStatus, StreamId
+from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
 from ..removals import Removals
 from ..runs import ENDED
 from . import completion
@@ -93,21 +92,20 @@ async def runs(
         actor=actor,
         tags=tags_in(tag),
     )
-    is_log = latest_of(latest) == "log"
-    name = "eventckpt runs" if is_log else "eventckpt runs --latest projection"
-    audit = await session.audit()
+    where = latest_of(latest)
+    name = "eventckpt runs" if where == "log" else "eventckpt runs --latest projection"
+    audit = await session.audit(latest=where)
     behind = await _behind(audit, after, name, workflow)
-    projection = None if is_log else audit.store.run_store()
-    listing, found, last, more = Listing(session.out, "run", RUN_COLUMNS), 0, "", ""
-    async with aclosing(list_runs(audit.store, projection, which, behind)) as infos:
+    listing, found, more = Listing(session.out, "run", RUN_COLUMNS), 0, ""
+    last: RunInfo | None = None
+    async with aclosing(audit.runs(which, after=behind)) as infos:
         async for info in infos:
-            if limit and found == limit and not count:
-                more = last
+            if last is not None and limit and found == limit and not count:
+                more = token_of(name, Listed.of(last))
                 break
-            found += 1
+            found, last = found + 1, info
             if not count:
                 listing.add(run_fields(info), run_row(info))
-                last = token_of(name, Listed.of(info))
     listing.flush()
     _end(session.out, found, more, is_counted=count, is_first=behind is None)
 

@@ -6,9 +6,9 @@ where a projection is kept, and else by its log.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import Final, NamedTuple
 
 from ..errors import StoreNotFoundError
@@ -16,6 +16,7 @@ from ..events import MAX_RUN_ID, CheckpointEvent, RunInfo, StreamId
 from ..moments import order_of
 from ..removals import Removals
 from ..runs import fold
+from ..side_by_side import side_by_side
 from ..storage import Latest
 from ..stores import AuditStore
 from ..stores.walks import runs_of
@@ -25,7 +26,6 @@ __all__ = ["SessionInfo", "ids_of", "sessions_of"]
 
 _OF_SESSION: Final = MAX_RUN_ID - 1 - BRANCH_MARK
 """Characters of its session's id that the run id of a branch begins with."""
-_AT_ONCE: Final = 16  # streams that are asked for together
 
 
 class SessionInfo(NamedTuple):
@@ -176,11 +176,7 @@ async def _counted(store: AuditStore, streams: Iterable[StreamId]) -> list[_Stre
 
 
 async def _looked_at(store: AuditStore, streams: Sequence[StreamId]) -> list[_Stream]:
-    found: list[_Stream | None] = []
-    for start in range(0, len(streams), _AT_ONCE):
-        async with asyncio.TaskGroup() as group:
-            looks = [group.create_task(_look(store, stream)) for stream in streams[start : start + _AT_ONCE]]
-        found += [look.result() for look in looks]
+    found = await side_by_side(partial(_look, store), streams)
     return [each for each in found if each is not None]
 
 

@@ -44,8 +44,9 @@ from ..events import (
 )
 from ..removals import Removals
 from ..runs import ENDED, fold
+from ..side_by_side import side_by_side
 from ..stores import AuditStore, EventStore
-from ..stores.walks import headers_of, in_pages, runs_of, side_by_side
+from ..stores.walks import headers_of, in_pages, runs_of
 from ..text import described
 from .claiming import Claims, Holder, claimed
 from .compose import removal_after, removed_run

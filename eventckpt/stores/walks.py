@@ -9,8 +9,7 @@ none of this costs a request.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from contextlib import aclosing
 from typing import Final, TypeVar
 
@@ -30,12 +29,10 @@ __all__ = [
     "is_torn",
     "removals_of",
     "runs_of",
-    "side_by_side",
     "whole_runs",
 ]
 
 _T = TypeVar("_T")
-_R = TypeVar("_R")
 
 WALKS: Final = 4
 """How often a walk is done at most. What the last one cannot explain, no prune of a moment ago explains."""
@@ -43,8 +40,6 @@ WALKS: Final = 4
 
 RUNS_AT_ONCE: Final = 256
 """Runs that an engine is asked for at once."""
-
-_AT_ONCE: Final = 16  # of what is done side by side
 
 
 class Backwards:
@@ -158,19 +153,3 @@ async def counts(store: EventStore, located: FoundEvent) -> bool:
         return True
     removals = Removals([head]) if head.pruned else await removals_of(store, head.stream)
     return not removals.covers(seq)
-
-
-async def side_by_side(one: Callable[[_T], Awaitable[_R]], things: Sequence[_T]) -> list[_R]:
-    """What `one` gives of each, some at a time. If one fails, none goes on behind the caller's back."""
-    turns = asyncio.Semaphore(_AT_ONCE)
-
-    async def in_turn(thing: _T) -> _R:
-        async with turns:
-            return await one(thing)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(in_turn(thing)) for thing in things]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0]  # noqa: B904 - it has its own cause
-    return [task.result() for task in tasks]

@@ -55,3 +55,19 @@ class DrivenClock:
         to have happened is waited for by `until`, and after `passes` it is asked what has not."""
         end = self.now + seconds
         await self.until(lambda: self.now >= end)
+
+
+class Passing:
+    """A clock that goes on only while somebody sleeps, and then at once."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def timestamp(self) -> str:
+        return "2026-01-01T00:00:00Z"
+
+    async def sleep(self, seconds: float) -> None:
+        self.now += seconds

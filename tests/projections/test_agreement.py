@@ -38,6 +38,7 @@ from projections import LatestProjection, compare, open_engine
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
+from .driven_clock import Passing
 from .rig import WORKFLOW, Rig, event
 
 STREAM = StreamId(WORKFLOW, "r")
@@ -66,21 +67,6 @@ STEP = st.one_of(
     st.tuples(st.just("begin anew"), st.integers(0, 3)),
 )
 Step = tuple[str, Any]
-
-
-class Passing:
-    """A clock that goes on only while somebody sleeps, and then at once."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def timestamp(self) -> str:
-        return "2026-01-01T00:00:00Z"
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def named(seq: int, name: str, before: CheckpointEvent | None, *, deletes: bool = False) -> CheckpointEvent:

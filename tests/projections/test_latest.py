@@ -16,6 +16,7 @@ from projections import Difference, FeedRange, LatestProjection, compare, open_e
 
 from ..cosmos_emulator import CosmosEmulator, Switches
 from ..engines import CosmosEngine
+from .driven_clock import Passing
 from .rig import WORKFLOW, Rig, event
 
 RUNS = ["a", "b", "c"]
@@ -238,22 +239,6 @@ def test_where_to_look_for_the_latest_is_one_of_two(sqlite_rig: Rig) -> None:
 
 
 # Where replicas lag
-
-
-class Passing:
-    """A clock that goes on only while somebody sleeps, and then at once."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def timestamp(self) -> str:
-        return "2026-01-01T00:00:00Z"
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.mark.parametrize("late", ["projection", "log"])

@@ -20,6 +20,7 @@ from projections import LatestProjection, ProcessorOptions, compare, open_engine
 from projections.projector import Projector
 
 from ..memory_engine import Data, MemoryEventStore
+from .driven_clock import Passing
 from .rig import WORKFLOW, Rig, event
 
 GONE, AGAIN, KEPT = (StreamId(WORKFLOW, run) for run in ("gone", "again", "kept"))
@@ -187,21 +188,6 @@ class TestProjection:
         await rig.clock.until(running.done, at_most=200)
         assert await log.store.run_store().active() == "latest"
         assert [each.getMessage() for each in caplog.records if each.levelname == "ERROR"] == []
-
-
-class Passing:
-    """A clock that goes on only while somebody sleeps, and then at once."""
-
-    now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def timestamp(self) -> str:
-        return "2026-01-01T00:00:00Z"
-
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 class TestListings:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
 from typing import Any, Final, TypeVar, cast
 
+from ...side_by_side import side_by_side
 from .items import Item
 from .layout import mapping
 from .requests import AT_ONCE, each_by_itself
@@ -64,19 +64,13 @@ async def together(*requests: Callable[[], Awaitable[_T]]) -> list[_T]:
     fails, none goes on behind the caller's back."""
     if not requests:  # as of most saves, whose event has no parts
         return []
-    limit = asyncio.Semaphore(AT_ONCE)
+    each_has_its_time = len(requests) > AT_ONCE
 
     async def one(request: Callable[[], Awaitable[_T]]) -> _T:
-        async with limit:
-            with each_by_itself() if len(requests) > AT_ONCE else nullcontext():
-                return await request()
+        with each_by_itself() if each_has_its_time else nullcontext():
+            return await request()
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(one(request)) for request in requests]
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0]  # noqa: B904 - it has its own cause
-    return [task.result() for task in tasks]
+    return await side_by_side(one, requests, at_once=AT_ONCE)
 
 
 def check_documents(_: object, body: object) -> None:

@@ -15,8 +15,9 @@ test-fast: .venv/ready
 	$(BIN)/python -m pytest -m "not slow"
 
 # `test-fast` on every other CPython from 3.11 on that is found: on PATH as pythonX.Y, or in a pyenv folder.
+# PYTHONS=--newest is the newest of them, PYTHONS="3.12 3.13" are these.
 test-pythons: .venv/ready
-	$(BIN)/python -m tests.python_versions
+	$(BIN)/python -m tests.python_versions $(PYTHONS)
 
 # Where saves go, played at random for longer, and otherwise each time; and every interleaving of a question with a
 # removal, on each engine.

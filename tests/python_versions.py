@@ -1,6 +1,7 @@
 """The suite without what is slow, on every other CPython that this package supports and that this machine has.
 
     python -m tests.python_versions            # all that are found
+    python -m tests.python_versions --newest   # the newest of them
     python -m tests.python_versions 3.13       # this one
 
 An interpreter is found as `python3.13` on PATH, or in a folder of pyenv. Each gets a virtual environment of its own.
@@ -15,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -33,10 +34,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "versions", nargs="*", help="such as 3.13; default: all that are found, but for the one that runs this"
     )
-    wanted = parser.parse_args(arguments).versions
+    parser.add_argument("--newest", action="store_true", help="of those that are found, the newest only")
+    options = parser.parse_args(arguments)
     found = dict(interpreters(os.environ))
     own = f"3.{sys.version_info.minor}"
-    versions = wanted or [each for each in found if each != own]
+    versions = options.versions or others(found, own, newest=options.newest)
     failed = [each for each in versions if each not in found or not passes(each, found[each])]
     print(
         f"Besides {own}, the suite ran on: {', '.join(each for each in versions if each in found) or 'none'}.",
@@ -45,6 +47,16 @@ def main(arguments: list[str] | None = None) -> int:
     if failed:
         print(f"It fails, or is not to be found: CPython {', '.join(failed)}.", file=sys.stderr)
     return 1 if failed else 0
+
+
+def others(found: Iterable[str], own: str, *, newest: bool) -> list[str]:
+    """The versions that are not `own`: all, or the newest only.
+
+    Args:
+        found: the older ones first.
+    """
+    versions = [each for each in found if each != own]
+    return versions[-1:] if newest else versions
 
 
 def interpreters(environ: dict[str, str] | os._Environ[str]) -> Iterator[tuple[str, Path]]:
@@ -78,7 +90,7 @@ def passes(version: str, python: Path) -> bool:
     """Whether it passes on one. Its closing line is the last that is printed."""
     print(f"\nCPython {version}", flush=True)
     inside = made(ENVIRONMENTS / version, python)
-    command = [inside, "-m", "pytest", "-m", "not slow", "-p", "no:cacheprovider"]  # another suite may run beside it
+    command = [inside, "-m", "pytest", "-m", "not slow"]
     return subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False).returncode == 0
 
 

@@ -13,29 +13,38 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .python_versions import others
+
 ROOT = Path(__file__).parent.parent
 HANG = 60
 """Seconds after which something has not ended."""
 
-COMMANDS = ["lint", "test", "test-pythons", "test-adverse", "test-hosts", "test-framework"]
+FIRST = ["lint", "test"]
+BESIDE = ["test-pythons", "test-hosts", "test-framework", "test-adverse"]
+"""What runs while `make test` does."""
 
-MAKE = """#!/bin/sh
-echo "begins $1"
-[ "$1" = "$FAILS" ] && exit 3
-[ "$1" = "$WAITS" ] && tail -f /dev/null
-echo "$1 passes"
+MAKEFILE = f"""
+.PHONY: {" ".join(FIRST + BESIDE)}
+test-pythons: options = $(PYTHONS)
+test-framework: options = $(OPTIONS)
+meets = :
+test: meets = echo >meeting
+test-adverse: meets = cat meeting
+{" ".join(FIRST + BESIDE)}:
+	@echo "begins $@ $(options)"
+	@[ "$@" != "$(FAILS)" ]
+	@[ "$@" != "$(WAITS)" ] || tail -f /dev/null
+	@[ ! -p meeting ] || $(meets)
+	@echo "$@ passes"
 """
 
 
 @pytest.fixture
 def ci(tmp_path: Path) -> Path:
-    """The script in a checkout of its own, where `make` says what it is to make."""
-    for folder in (".ci", "bin"):
-        (tmp_path / folder).mkdir()
+    """The script in a checkout of its own, whose targets say that they are made."""
+    (tmp_path / ".ci").mkdir()
+    (tmp_path / "Makefile").write_text(MAKEFILE)
     shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci")
-    make = tmp_path / "bin" / "make"
-    make.write_text(MAKE)
-    make.chmod(0o755)
     return tmp_path / ".ci" / "run"
 
 
@@ -44,48 +53,89 @@ def ran(ci: Path, *, alive: int | None = None, **said: str) -> tuple[int, list[s
 
     Args:
         alive: a descriptor that all of its processes keep open.
-        said: to the `make`.
+        said: to `make`.
     """
-    path = f"{ci.parent.parent / 'bin'}:{os.environ['PATH']}"
-    environment = os.environ | {"PATH": path, "FAILS": "", "WAITS": "", "TMPDIR": str(ci.parent)} | said
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     done = subprocess.run(
         [ci],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         pass_fds=[] if alive is None else [alive],
-        env=environment,
+        env=ours | {"TMPDIR": str(ci.parent)} | said,
         text=True,
         timeout=HANG,
         check=False,
     )
     assert list(ci.parent.iterdir()) == [ci], "it cleans up"
-    return done.returncode, done.stdout.splitlines()
+    return done.returncode, [line.strip() for line in done.stdout.splitlines()]
 
 
-def test_everything_runs_and_the_other_pythons_are_shown_behind_the_suite_in_one_piece(ci: Path) -> None:
+def passed(lines: list[str]) -> list[str]:
+    return [line.removesuffix(" passes") for line in lines if line.endswith(" passes")]
+
+
+def test_everything_runs_and_what_runs_beside_the_suite_is_shown_behind_it_in_one_piece(ci: Path) -> None:
     code, lines = ran(ci)
     assert code == 0
-    assert [line.removesuffix(" passes") for line in lines if line.endswith(" passes")] == COMMANDS
-    assert lines.index("test-pythons passes") == lines.index("begins test-pythons") + 1
-    assert lines[-1] == "test-framework passes"
+    assert passed(lines) == FIRST + BESIDE
+    assert lines[-1] == "test-adverse passes", "a run of tests has the last word"
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+def test_beside_the_suite_the_newest_python_and_the_other_version_of_the_framework_are_enough(ci: Path) -> None:
+    _, lines = ran(ci)
+    assert {"begins test-pythons --newest", "begins test-framework --not-installed"} <= set(lines)
+
+
+def test_what_runs_beside_the_suite_does_not_wait_for_its_end(ci: Path) -> None:
+    os.mkfifo(ci.parent.parent / "meeting")
+    assert ran(ci)[0] == 0
+
+
+@pytest.mark.parametrize("command", FIRST + BESIDE)
 def test_a_failure_of_any_part_fails_the_whole_and_is_shown(ci: Path, command: str) -> None:
     code, lines = ran(ci, FAILS=command)
     assert code != 0
-    assert f"begins {command}" in lines
-    assert "test-framework passes" not in lines
+    assert f"begins {command}" in [" ".join(line.split()[:2]) for line in lines]
+    assert command not in passed(lines)
+    assert not lines[-1].endswith(" passes")
 
 
-def test_where_the_suite_fails_the_other_pythons_are_ended(ci: Path) -> None:
+@pytest.mark.parametrize("command", BESIDE)
+def test_beside_the_suite_a_failure_keeps_nothing_else_from_running(ci: Path, command: str) -> None:
+    _, lines = ran(ci, FAILS=command)
+    assert passed(lines) == [each for each in FIRST + BESIDE if each != command]
+
+
+@pytest.mark.parametrize("command", BESIDE)
+def test_where_the_suite_fails_what_runs_beside_it_is_ended(ci: Path, command: str) -> None:
     reads, writes = os.pipe()
     try:
-        assert ran(ci, alive=writes, FAILS="test", WAITS="test-pythons")[0] != 0
+        code, lines = ran(ci, alive=writes, FAILS="test", WAITS=command)
     finally:
         os.close(writes)
+    assert (code != 0, lines[-1]) == (True, "It fails in make test.")
     assert select.select([reads], [], [], HANG)[0], "a process is there yet"
     os.close(reads)
+
+
+@pytest.mark.parametrize(
+    ("newest", "own", "expected"),
+    [
+        (False, "3.11", ["3.12", "3.13"]),
+        (True, "3.11", ["3.13"]),
+        (True, "3.13", ["3.12"]),
+        (True, "3.14", ["3.13"]),
+    ],
+)
+def test_the_suite_runs_on_every_other_python_or_on_the_newest_of_them(
+    newest: bool, own: str, expected: list[str]
+) -> None:
+    assert others(["3.11", "3.12", "3.13"], own, newest=newest) == expected
+
+
+@pytest.mark.parametrize("newest", [False, True])
+def test_where_there_is_no_other_python_the_suite_runs_on_none(newest: bool) -> None:
+    assert others(["3.11"], "3.11", newest=newest) == []
 
 
 def test_no_property_fails_because_the_machine_is_busy() -> None:
@@ -97,6 +147,6 @@ def test_the_pythons_that_the_readme_names_are_those_that_the_package_says_it_su
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     supported = [each.rpartition(" :: ")[2] for each in project["classifiers"] if re.search(r"Python :: 3\.", each)]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    [named] = re.findall(r"CI runs the suites on CPython ([^;]*);", readme)
+    [named] = re.findall(r"It supports CPython ([^:]*):", readme)
     assert re.findall(r"3\.[0-9]+", named) == supported
     assert project["requires-python"] == f">={supported[0]}"

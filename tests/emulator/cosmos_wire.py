@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from tests.cosmos_emulator import EMULATOR_KEY, CosmosEmulator
 from tests.cosmos_emulator.auth import authorization
 
-LONGEST_ANSWER: Final = 2.0
+LONGEST_ANSWER: Final = 20.0
 """Seconds that a request may take."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 import uuid
@@ -43,6 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.TemporaryDirectory()
         config.add_cleanup(folder.cleanup)
         config.pluginmanager.register(watch_this_project(Path(folder.name)))
+
+
+def pytest_collection_finish() -> None:
+    """Take all that was imported, and twenty thousand tests, out of what each garbage collection goes through: it was a
+    sixth of the time of the suite."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_report_header() -> list[str]:

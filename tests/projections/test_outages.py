@@ -118,7 +118,7 @@ async def test_where_the_handler_waits_that_is_the_reason_and_not_the_feed(sqlit
         raise StoreUnavailableError("no documents")
 
     await rig.writer.write("a", count=3)
-    async with rig.worker(is_out, "one", page_size=1, batch_pages=1, read_ahead=0) as one:
+    async with rig.worker(is_out, "one", page_size=1, batch_pages=1, read_ahead=0, stop_timeout=0.0) as one:
         health = health_of(rig, one, 60.0)
         await rig.clock.until(lambda: "not done with what was read" in str(health.ready()[1].get("reasons")))
         well, said = health.ready()

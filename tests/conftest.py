@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import tempfile
@@ -105,6 +106,16 @@ def sdk_clock(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock.now = 1_800_000_000.0
     monkeypatch.setattr("azure.core.pipeline.policies._authentication.time", SimpleNamespace(time=clock))
     return clock
+
+
+@pytest.fixture
+def hurried_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The SDK asks again at once: half a second and more before each attempt tells nothing of what comes of them."""
+
+    async def at_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("azure.cosmos.aio._retry_utility_async.asyncio", SimpleNamespace(sleep=at_once))
 
 
 @pytest.fixture(params=["sqlite", "cosmos"])

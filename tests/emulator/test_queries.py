@@ -149,6 +149,7 @@ async def test_an_order_needs_its_index(client: CosmosClient) -> None:
         assert refused.value.status_code == 400
 
 
+@pytest.mark.usefixtures("hurried_sdk")
 @pytest.mark.parametrize(
     ("text", "feature"),
     [

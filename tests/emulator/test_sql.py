@@ -512,6 +512,7 @@ async def test_a_query_is_known_by_its_content_type(emulator: CosmosEmulator, ma
     assert (await send(emulator, "POST", place, b"SELECT * FROM c", plain)).status == 501
 
 
+@pytest.mark.usefixtures("hurried_sdk")
 @pytest.mark.parametrize("text", ["c.n << 1", "c.n >>> 1", "c.n >> 1", "c.n ^ 1", "TRIM(c.team, 'r')", "COUNTIF(c.n)"])
 async def test_what_is_not_there_is_named(one: ContainerProxy, text: str) -> None:
     assert (await refusal(one, f"SELECT VALUE {text} FROM c")).status_code == 501

@@ -212,6 +212,7 @@ async def test_equal_times_are_in_one_order_whatever_the_pages(
     assert (info.run_id, info.checkpoint_seq) == (newest[0].run_id, newest[0].seq)
 
 
+@pytest.mark.usefixtures("hurried_sdk")
 async def test_equal_times_are_in_one_order_though_queries_break_off_and_begin_again(
     store: CosmosEventStore, emulator: CosmosEmulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,6 +137,7 @@ async def test_a_refusal_is_told_for_what_it_is(
     await use(store)  # it was the service's, not ours to keep
 
 
+@pytest.mark.usefixtures("hurried_sdk")
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize(("status", "substatus"), [row for row in ROWS if (found := meaning(*row)) and found.passes])
 async def test_a_refusal_that_passes_is_not_heard_of(

@@ -27,6 +27,7 @@ MAKEFILE = f"""
 .PHONY: {" ".join(FIRST + BESIDE)}
 test-pythons: options = $(PYTHONS)
 test-framework: options = $(OPTIONS)
+test test-adverse: options = $(PYTHONDONTWRITEBYTECODE)
 meets = :
 test: meets = echo >meeting
 test-adverse: meets = cat meeting
@@ -84,6 +85,11 @@ def test_everything_runs_and_what_runs_beside_the_suite_is_shown_behind_it_in_on
 def test_beside_the_suite_the_newest_python_and_the_other_version_of_the_framework_are_enough(ci: Path) -> None:
     _, lines = ran(ci)
     assert {"begins test-pythons --newest", "begins test-framework --not-installed"} <= set(lines)
+
+
+def test_what_is_compiled_is_kept_for_the_next_process_whatever_the_environment_says(ci: Path) -> None:
+    _, lines = ran(ci, PYTHONDONTWRITEBYTECODE="1")
+    assert {"begins test", "begins test-adverse"} <= set(lines)
 
 
 def test_what_runs_beside_the_suite_does_not_wait_for_its_end(ci: Path) -> None:

@@ -87,6 +87,11 @@ def test_beside_the_suite_the_newest_python_and_the_other_version_of_the_framewo
     assert {"begins test-pythons --newest", "begins test-framework --not-installed"} <= set(lines)
 
 
+def test_what_runs_is_what_the_makefile_has() -> None:
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(FIRST + BESIDE) <= set(targets)
+
+
 def test_what_is_compiled_is_kept_for_the_next_process_whatever_the_environment_says(ci: Path) -> None:
     _, lines = ran(ci, PYTHONDONTWRITEBYTECODE="1")
     assert {"begins test", "begins test-adverse"} <= set(lines)

@@ -119,5 +119,6 @@ class Log:
             return header(1, "a")
         first = 1 + first % self._head.seq
         gone = Pruned(first=first, last=min(self._head.seq, first + length), previous_digest="", digest="")
-        stays = carried(fold(self.events)) if carries else None
+        said = any(event.annotation for event in self.events)
+        stays = (carried(fold(self.events)) or (Annotation(carried=True) if said else None)) if carries else None
         return removal_after(self.events[-1], (*self._pruned, gone), None, stays=stays)

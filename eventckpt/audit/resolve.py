@@ -56,12 +56,11 @@ async def run_named(
         if len(choice) == 1:
             return choice[0]
         if choice:
-            named = [shown(stream) for stream in choice]
-            raise _ambiguous(f"{kind.stream}s", name, named, choice, f", or the {kind.group}")
+            raise _ambiguous(f"{kind.stream}s", name, [shown(stream) for stream in choice], f", or the {kind.group}")
     near = await _near(store, name, workflow_name)
     where = f" of {kind.group} {workflow_name!r}" if workflow_name is not None else ""
-    hint = f" Did you mean {' or '.join(map(shown, near))}?" if near else f" `{kind.listing}` lists those there are."
-    raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}", near=near)
+    hint = f" Did you mean {' or '.join(near)}?" if near else f" `{kind.listing}` lists those there are."
+    raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
 
 
 async def _runs_like(
@@ -104,7 +103,7 @@ async def _event_named(store: AuditStore, name: str, workflow_name: str | None, 
     if len(ids) > 1:
         ids = [each for each in ids if await _is_there(store, each, workflow_name)] or ids[:1]
     if len(ids) > 1:
-        raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids], ids)
+        raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids])
     located = await _found(store, ids[0], workflow_name) if ids else None
     if located is None:
         where = "" if workflow_name is None else f" in {kind.group} {workflow_name!r}"
@@ -253,15 +252,13 @@ def shown(stream: StreamId) -> str:
     return f"{stream.run_id!r} of {stream.workflow_name!r}"
 
 
-def _ambiguous(
-    what: str, name: str, candidates: list[str], found: Sequence[StreamId | str], further: str = ""
-) -> AmbiguousNameError:
+def _ambiguous(what: str, name: str, candidates: Sequence[str], further: str = "") -> AmbiguousNameError:
     some = ", ".join(candidates[:_CANDIDATES]) + (", …" if len(candidates) > _CANDIDATES else "")
     hint = f" Give more of it{further}."
-    return AmbiguousNameError(f"Several {what} begin with {name!r}: {some}.{hint}", candidates=candidates, found=found)
+    return AmbiguousNameError(f"Several {what} begin with {name!r}: {some}.{hint}", candidates=list(candidates))
 
 
-async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[StreamId]:
+async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
     by_id: dict[str, StreamId] = {}
     wanted, work = name[:_COMPARED], 0
     async with aclosing(store.streams(workflow_name=workflow_name, emptied=False)) as streams:
@@ -270,4 +267,4 @@ async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list
             work += len(wanted) * min(len(stream.run_id), _COMPARED)
             if len(by_id) == _NEIGHBOURS or work > _WORK:
                 break
-    return [by_id[near] for near in difflib.get_close_matches(wanted, by_id, n=_NEAR, cutoff=0.6)]
+    return [shown(by_id[near]) for near in difflib.get_close_matches(wanted, by_id, n=_NEAR, cutoff=0.6)]

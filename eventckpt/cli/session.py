@@ -14,7 +14,6 @@ import typer
 
 from ..audit import CheckpointAudit, Latest
 from ..codec import OnDrift, Upcaster
-from ..command_line import Allow, Store
 from ..errors import AmbiguousNameError, RequestNotPendingError
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
@@ -41,6 +40,18 @@ Workflow = Annotated[
         "-w",
         help="Only runs of this workflow; with --turns, sessions of this source.",
         autocompletion=completion.workflows,
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="Show what is in values of this type, module:qualname; '*' for all types. Repeat it."),
+]
+_Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="EVENTCKPT_STORE",
+        help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
     ),
 ]
 _Turns = Annotated[
@@ -152,7 +163,7 @@ def command(
             for parameter in list(inspect.signature(work).parameters.values())[1:]
         ]
         shared = [
-            _option("store", None, Store),
+            _option("store", None, _Store),
             _option("turns", False, _NoTurns if of_runs else _Turns),
             _option("as_json", False, json_option),
             *([_option("output", "table", _View)] if view else []),

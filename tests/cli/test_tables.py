@@ -16,8 +16,8 @@ from rich.cells import cell_len
 from eventckpt.audit.resolve import run_named
 from eventckpt.cli.output import Output, Screen
 from eventckpt.cli.tables import Column, aligned, cut, fitted, fitting, short_ids
+from eventckpt.cli.times import ago, in_utc
 from eventckpt.events import StreamId
-from eventckpt.rendering.times import ago, in_utc
 
 from ..engines import Engine
 from ..memory_engine.data import Data

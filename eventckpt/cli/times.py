@@ -61,7 +61,7 @@ def in_utc(text: str) -> str:
     its ends, stays as it is stored."""
     moment = moment_of(text)
     try:
-        return stored(text) if moment is None else f"{moment.astimezone(UTC).isoformat(' ')[:19]}Z"
+        return stored(text) if moment is None else f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
     except OverflowError:
         return stored(text)
 

@@ -7,6 +7,7 @@ import re
 import select
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -28,6 +29,7 @@ MAKEFILE = f"""
 test-pythons: options = $(PYTHONS)
 test-framework: options = $(OPTIONS)
 test test-adverse: options = $(PYTHONDONTWRITEBYTECODE)
+test-hosts: options = $(PYTEST_ADDOPTS)
 meets = :
 test: meets = echo >meeting
 test-adverse: meets = cat meeting
@@ -37,6 +39,19 @@ test-adverse: meets = cat meeting
 	@[ "$@" != "$(WAITS)" ] || tail -f /dev/null
 	@[ ! -p meeting ] || $(meets)
 	@echo "$@ passes"
+"""
+
+SUITE = """
+import pytest
+seen = set()
+@pytest.mark.parametrize("number", range({once}))
+def test_once(number):
+    assert number in seen or seen.add(number), "failed once"
+@pytest.mark.parametrize("number", range({always}))
+def test_always(number):
+    raise AssertionError("fails always")
+def test_passes():
+    pass
 """
 
 
@@ -95,6 +110,29 @@ def test_what_runs_is_what_the_makefile_has() -> None:
 def test_what_is_compiled_is_kept_for_the_next_process_whatever_the_environment_says(ci: Path) -> None:
     _, lines = ran(ci, PYTHONDONTWRITEBYTECODE="1")
     assert {"begins test", "begins test-adverse"} <= set(lines)
+
+
+@pytest.mark.parametrize(
+    ("once", "always", "passes"),
+    [(0, 0, True), (3, 0, True), (4, 0, False), (0, 1, False)],
+    ids=["none", "three once", "four once", "one always"],
+)
+def test_what_fails_is_run_once_more_and_shown_where_it_is_little(
+    ci: Path, once: int, always: int, passes: bool
+) -> None:
+    _, lines = ran(ci)
+    [options] = [line.removeprefix("begins test-hosts ") for line in lines if line.startswith("begins test-hosts ")]
+    suite = ci.parent.parent / "test_suite.py"
+    suite.write_text(SUITE.format(once=once, always=always))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--rootdir", suite.parent, suite],
+        env=os.environ | {"PYTEST_ADDOPTS": options},
+        stdout=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode == 0) == passes
+    assert ("failed once" in done.stdout, "fails always" in done.stdout) == (once > 0, always > 0)
 
 
 def test_what_runs_beside_the_suite_does_not_wait_for_its_end(ci: Path) -> None:

@@ -7,7 +7,7 @@ import errno
 import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from ..audit import CheckpointAudit, Verdict
-from ..stores import AuditStore
 from ..stores.sqlite import SqliteEventStore
 from ..stores.sqlite.backup import (
     StoreContent,
@@ -165,28 +164,27 @@ async def _verify(out: Output, copy: Path, named: Path) -> None:
     async with SqliteEventStore(copy) as store:
         with out.progress("events verified") as done:
             events = 0
-            async for verdict in _verdicts(store):
-                events += verdict.events
-                done(events)
-                problems = [problem for problem in verdict.problems if problem.why != "newer"]
-                bad += bool(problems)
-                for problem in problems:
-                    run = f"run {verdict.stream.run_id} of {verdict.stream.workflow_name}"
-                    out.line(f"{run}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}", style="red")
+            for audit in (CheckpointAudit(store), CheckpointAudit(store, turns=True)):
+                async with aclosing(audit.verify_all()) as verdicts:
+                    async for verdict in verdicts:
+                        events += verdict.events
+                        done(events)
+                        bad += _is_reported(out, verdict, audit.kind.stream)
     if bad:
         raise Failure(
             FOUND_WRONG,
-            f"{bad:,} runs of {named} are NOT what was written, and nothing was kept. See verify; --quick copies what "
-            "is there as it is.",
+            f"{bad:,} runs or sessions of {named} are NOT what was written, and nothing was kept. See verify; --quick "
+            "copies what is there as it is.",
         )
 
 
-async def _verdicts(store: AuditStore) -> AsyncGenerator[Verdict, None]:
-    """Those of all runs, and of all sessions."""
-    for log in (store, store.sessions()):
-        async with aclosing(CheckpointAudit(log).verify_all()) as verdicts:
-            async for verdict in verdicts:
-                yield verdict
+def _is_reported(out: Output, verdict: Verdict, what: str) -> bool:
+    """Whether something is wrong, which is shown. What is of a newer version is copied as it is."""
+    problems = [problem for problem in verdict.problems if problem.why != "newer"]
+    for problem in problems:
+        stream = f"{what} {verdict.stream.run_id} of {verdict.stream.workflow_name}"
+        out.line(f"{stream}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}", style="red")
+    return bool(problems)
 
 
 async def _in_thread(work: Callable[[Callable[[], None]], _T]) -> _T:

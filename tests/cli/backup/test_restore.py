@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from agent_framework import Message
 
-from eventckpt import CheckpointEvent, SqliteEventStore, StoreReplacedError, StreamId
+from eventckpt import CheckpointEvent, EventHistoryProvider, SqliteEventStore, StoreReplacedError, StreamId
 from eventckpt.stores.conformance import make_event
 
 from ...engines import SqliteEngine
-from ...stores.chains import append_chain, headers
+from ...stores.chains import STREAM, append_chain, headers
 from ...stores.sqlite.helpers import files, plain, process, said
 from ..conftest import Cli
-from .backups import events_of, one_id, spoil, stale_log, whole, written
+from .backups import events_of, one_id, spoil, stale_log, written
 
 
 async def test_a_link_to_a_store_that_is_restored_from_has_what_is_in_its_log(
@@ -47,32 +48,61 @@ async def test_a_restored_store_is_the_backup_with_an_id_of_its_own_and_the_old_
     assert one_id(aside) == one_id(file) != one_id(path)
 
 
+async def held(path: Path, *sessions: str) -> None:
+    """Sessions as the framework's agents write them: each says something, and says it anew after it was cleared."""
+    async with SqliteEventStore(path) as store:
+        history = EventHistoryProvider(store, "source")
+        for session in sessions:
+            await history.save_messages(session, [Message("user", [session])], state={})
+            await history.clear(session)
+            await history.save_messages(session, [Message("user", [session])], state={})
+
+
+async def turns_of(path: Path, *sessions: str) -> list[CheckpointEvent]:
+    async with SqliteEventStore(path) as store:
+        return [each for session in sessions async for each in store.sessions().events(StreamId("source", session))]
+
+
 async def test_sessions_are_copied_counted_verified_and_come_back(cli: Cli, path: Path, file: Path) -> None:
     await written(path, 2)
-    async with SqliteEventStore(path) as store:
-        turns = [whole(StreamId("source", f"session {n}"), 1, None) for n in range(3)]
-        for turn in turns:
-            await store.sessions().append(turn)
+    await held(path, "one", "two", "three")
+    turns = await turns_of(path, "one", "two", "three")
     [done] = (await cli.json("backup", str(file))).of("backup")
-    assert (done["events"], done["runs"], done["session_events"], done["sessions"]) == (2, 1, 3, 3)
-    async with SqliteEventStore(path) as store:
-        await store.sessions().append(whole(turns[0].stream, 2, turns[0]))
+    assert (done["events"], done["runs"], done["session_events"], done["sessions"]) == (2, 1, 9, 3)
+    await held(path, "one", "four")
     said = (await cli("restore", str(file), "--yes")).out
-    assert "2 events of 1 runs and 3 of 3 sessions, up to position 2, restored" in " ".join(said.split())
-    async with SqliteEventStore(path) as store:
-        assert [event for turn in turns async for event in store.sessions().events(turn.stream)] == turns
+    assert "2 events of 1 runs and 9 of 3 sessions, up to position 2, restored" in " ".join(said.split())
+    assert await turns_of(path, "one", "two", "three", "four") == turns
 
 
 async def test_a_turn_that_is_not_what_was_written_is_found_by_a_backup(cli: Cli, path: Path, file: Path) -> None:
-    async with SqliteEventStore(path) as store:
-        await store.sessions().append(whole(StreamId("source", "session"), 1, None))
+    await held(path, "one")
     with plain(path) as connection:
         connection.execute("DROP TRIGGER session_events_are_immutable")
         [(sql,)] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'events_are_immutable'").fetchall()
-        connection.execute("UPDATE session_events SET data = x'00'")
+        connection.execute("UPDATE session_events SET data = x'00' WHERE seq = 1")
         connection.execute(sql.replace("events", "session_events"))
-    assert "run session of source, seq 1" in (await cli("backup", str(file), code=1)).out
+    said = await cli("backup", str(file), code=1)
+    assert "session one of source, seq 1: CHANGED" in said.out
+    assert "1 runs or sessions" in " ".join(said.err.split())
     assert not file.exists()
+
+
+@pytest.mark.parametrize("of_sessions", [False, True], ids=["a turn among runs", "a checkpoint among sessions"])
+async def test_what_lies_in_the_other_log_is_found_by_a_backup(
+    cli: Cli, path: Path, file: Path, of_sessions: bool
+) -> None:
+    await written(path, 1)
+    await held(path, "one")
+    async with SqliteEventStore(path) as store:
+        [stray, *_] = [
+            event
+            async for event in (store if of_sessions else store.sessions()).events(
+                STREAM if of_sessions else StreamId("source", "one")
+            )
+        ]
+        await (store.sessions() if of_sessions else store).append(stray)
+    assert "STRAY" in (await cli("backup", str(file), code=1)).out
 
 
 async def test_projection_documents_and_leases_come_back_as_of_the_backup(cli: Cli, path: Path, file: Path) -> None:

@@ -140,9 +140,10 @@ class RunCheckpointStorage(Checkpoints):
 
         Nothing is said where others go on with the run: where this handle has lost a claim, or was refused its last
         save or claim for another's sake, also if the work went on after that, as graph workflows do; or where a
-        `CheckpointConflictError` or `RunClaimedError` is raised, alone or among others. Nor where the work was
-        cancelled, or ended well and its last checkpoint was not saved, so that nobody knows what it asks. Of a run
-        without events there is nothing to say.
+        `CheckpointConflictError` or `RunClaimedError` is raised, alone or among others. Nor where an
+        `AnswerMissingError` is, since the run waits for what it waited for; where the work was cancelled, or ended well
+        and its last checkpoint was not saved, so that nobody knows what it asks. Of a run without events there is
+        nothing to say.
 
         Args:
             messages: also keep what the exception says, which may be of anybody's data.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Final, cast
 
-from ..errors import CheckpointConflictError, ClaimLostError, RunClaimedError, RunNotFoundError
+from ..errors import AnswerMissingError, CheckpointConflictError, ClaimLostError, RunClaimedError, RunNotFoundError
 from ..events import MAX_REASON
 from ..log import logger_of
 from ..text import safe, shortened
@@ -30,7 +30,7 @@ async def failed(writer: Writer, own: Bound, workflow_name: str | None, error: E
         error: what it raised.
         message: whether to keep what that says.
     """
-    if _is_of_others(error):
+    if _is_no_failure(error):
         return
     try:
         await _annotate(writer, own, workflow_name, Change("failed", _place_of(error, message=message), {}, None))
@@ -67,12 +67,12 @@ async def _annotate(writer: Writer, own: Bound, workflow_name: str | None, chang
         await writer.annotate(change, own.execution(workflow_name), own, as_holder=True)
 
 
-def _is_of_others(error: Exception) -> bool:
-    """Whether an error, or one of its group, says that others go on with the run."""
+def _is_no_failure(error: Exception) -> bool:
+    """Whether an error, or one of its group, says that others go on with the run, or that it waits as before."""
     if isinstance(error, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", error)
-        return any(map(_is_of_others, group.exceptions))
-    return isinstance(error, (CheckpointConflictError, RunClaimedError))
+        return any(map(_is_no_failure, group.exceptions))
+    return isinstance(error, (AnswerMissingError, CheckpointConflictError, RunClaimedError))
 
 
 def _place_of(error: Exception, *, message: bool) -> str:

@@ -154,10 +154,13 @@ async def test_a_functional_workflow_is_given_its_earlier_answers_again_and_each
 
 ITEMS = ("shoes", "hat", "boots")
 
+recorded_or_not = pytest.mark.parametrize("recording", [False, True], ids=["", "recording"])
 
+
+@recorded_or_not
 @pytest.mark.parametrize("left_out", [ITEMS[:1], ITEMS[1:2], ITEMS[:2]], ids="+".join)
 async def test_an_answer_that_did_not_reach_the_function_is_not_on_record_and_its_question_stays_open(
-    engine: Engine, left_out: tuple[str, ...]
+    engine: Engine, left_out: tuple[str, ...], recording: bool
 ) -> None:
     await asked(engine, " ".join(ITEMS), functional)
     given: dict[str, bool] = {}
@@ -168,7 +171,14 @@ async def test_an_answer_that_did_not_reach_the_function_is_not_on_record_and_it
 
     some = {key: value for key, value in given.items() if key.removeprefix("may-") not in left_out}
     with pytest.raises(AnswerMissingError, match=f"asks again for 'may-{left_out[0]}'") as refused:
-        await answer(storage_on(engine), RUN, {**some, "may-boots": True}, workflow=functional(again), actor="bob")
+        await answer(
+            storage_on(engine),
+            RUN,
+            {**some, "may-boots": True},
+            workflow=functional(again),
+            actor="bob",
+            recording=recording,
+        )
 
     assert refused.value.request_ids == (f"may-{left_out[0]}",)
     after = await log(storage_on(engine))

@@ -55,7 +55,7 @@ async def paged(runs: RunStore, which: RunFilter, limit: int) -> tuple[list[str]
 @pytest.mark.parametrize("count", [0, 1, 9, 10, 11, 100, 400])
 async def test_each_page_is_one_query_however_many_wait(count: int) -> None:
     async with CosmosEmulator() as emulator, CosmosEventStore(**where(emulator)) as store:
-        runs = store.run_store()
+        runs = store.run_store("latest")  # by its name: which one is in use is asked again after seconds
         await runs.put(*(waiting(f"run {each:03}", each * 7919 % 1_009, tags={"n": "1"}) for each in range(count)))
         await runs.put(RunInfo(workflow_name="w", run_id="x", seq=1, digest="x"))
         await runs.page(WAITING)  # opens

@@ -31,7 +31,6 @@ from .errors import (
     StoreReplacedError,
     StoreUnavailableError,
     UnsupportedFrameworkError,
-    WorkflowExitError,
     WorkflowRunningError,
 )
 from .events import Answer, CheckpointEvent, RunInfo, StreamId
@@ -107,7 +106,6 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
-    "WorkflowExitError",
     "WorkflowRunningError",
     "answer",
     "answer_from_json",

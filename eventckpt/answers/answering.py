@@ -20,7 +20,6 @@ from ..errors import ResponseTypeError, WorkflowRunningError
 from ..events import MAX_RUN_ID, StreamId
 from ..storage import EventCheckpointStorage, RunCheckpointStorage
 from ..text import described, safe
-from .contained import contained
 from .on_record import OnRecord, Reached
 from .requests import Requests, Standing
 from .responses import Convert, WrongTypeError, checked, made_of_json
@@ -69,7 +68,6 @@ async def answer(
         ClaimLostError: the claim was lost while the workflow ran, which was cancelled.
         RunNotFoundError: the workflow has no such run.
         AnswerMissingError: a functional workflow asks again what was answered before; nothing was recorded.
-        WorkflowExitError: the workflow's code raised `SystemExit`, in whatever task.
         WorkflowRunningError: the workflow is running already; nothing was done.
         WorkflowCheckpointException: the workflow has another graph than the run.
         CheckpointEncodeError: a graph workflow's checkpoints cannot hold a response; nothing was done.
@@ -77,9 +75,8 @@ async def answer(
         TypeError, ValueError: an argument is not of this kind.
         Exception: what the workflow raises. The claim is released.
     """
-    with contained(SystemExit):
-        answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
-        return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
+    answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 async def answer_from_json(
@@ -98,9 +95,8 @@ async def answer_from_json(
 
     To a request for the approval of a tool call, `true` and `false` are answers.
     """
-    with contained(SystemExit):
-        answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
-        return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
+    answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
+    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 _in_use: Final[set[int]] = set()
@@ -168,10 +164,9 @@ class _Answering:
 
     async def _run(self, ready: _Ready, storage: CheckpointStorage) -> WorkflowRunResult:
         checkpoint_id = ready.standing.checkpoint.checkpoint_id
-        with contained(SystemExit):  # here, too: how the run failed is recorded around this
-            return await self._workflow.run(
-                checkpoint_id=checkpoint_id, checkpoint_storage=storage, responses=ready.responses
-            )
+        return await self._workflow.run(
+            checkpoint_id=checkpoint_id, checkpoint_storage=storage, responses=ready.responses
+        )
 
     async def _ready(self) -> _Ready:
         """What to resume with, as the run stands now."""

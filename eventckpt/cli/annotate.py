@@ -6,10 +6,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from ..rendering.fields import event_fields
-from ..rendering.filters import tags_in
-from ..rendering.words import about_text
-from .options import Actor, RunName
+from .options import Actor, RunName, tags_in
+from .render import about_text, event_fields
 from .session import USAGE, Failure, Session, Workflow, command
 
 __all__ = ["annotate", "commands"]

@@ -1,5 +1,0 @@
-"""`python -m eventckpt.web`."""
-
-from .program import main
-
-main()

@@ -154,10 +154,8 @@ async def test_a_functional_workflow_is_given_its_earlier_answers_again_and_each
 
 ITEMS = ("shoes", "hat", "boots")
 
-recorded_or_not = pytest.mark.parametrize("recording", [False, True], ids=["", "recording"])
 
-
-@recorded_or_not
+@pytest.mark.parametrize("recording", [False, True], ids=["", "recording"])
 @pytest.mark.parametrize("left_out", [ITEMS[:1], ITEMS[1:2], ITEMS[:2]], ids="+".join)
 async def test_an_answer_that_did_not_reach_the_function_is_not_on_record_and_its_question_stays_open(
     engine: Engine, left_out: tuple[str, ...], recording: bool

@@ -274,12 +274,11 @@ async def agrees(rig: Rig) -> bool:
     return not await differences(rig)
 
 
-async def is_read(rig: Rig, projector: Projector) -> bool:
-    """Whether the documents are right and the position behind them is stored, which is done after they are: what is put
-    in place of the log in between leaves nobody who knows that it was read."""
-    in_use = await rig.engine.open().runs().active()
-    ranges = await projector.processor_of(in_use).status()
-    return bool(ranges) and all(each.lag == 0 for each in ranges) and await agrees(rig)
+async def all_is_read(rig: Rig, projector: Projector) -> None:
+    """Let time pass until the documents are right and the position behind them is stored, which is done after they are:
+    what is put in place of the log in between leaves nobody who knows that it was read."""
+    await rig.clock.until(lambda: agrees(rig))
+    await caught_up(rig, projector.processor_of(await rig.engine.open().runs().active()))
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -293,7 +292,7 @@ async def test_after_a_restore_every_document_is_what_the_log_says(
     copied(rig.writer.store, tmp_path / "backup.db")
     await rig.writer.write("a", "b", "gone", count=3)
     started = [await projecting(rig, f"worker {number}") for number in range(workers)]
-    await rig.clock.until(lambda: is_read(rig, started[0][0]))
+    await all_is_read(rig, started[0][0])
     if not is_running:
         for _, stop, running in started:
             stop.set()
@@ -350,11 +349,11 @@ async def test_an_empty_projection_under_stored_positions_is_filled_again(
 ) -> None:
     await rig.writer.write("a", "b", count=2)
     projector, stop, running = await projecting(rig, "one")
-    await rig.clock.until(lambda: is_read(rig, projector))
+    await all_is_read(rig, projector)
     await rig.engine.open().runs("latest").clear()
     assert {each.what for each in await differences(rig)} == {"missing"}
     await rig.clock.until(lambda: projector.doubts == 1)
-    await rig.clock.until(lambda: is_read(rig, projector))
+    await all_is_read(rig, projector)
     assert any("has no document" in each.getMessage() for each in caplog.records if each.levelname == "ERROR")
     stop.set()
     await running
@@ -369,7 +368,7 @@ async def test_an_empty_projection_under_stored_positions_is_filled_again(
 async def test_an_emptied_projection_is_noticed_though_events_that_came_since_have_documents(rig: Rig) -> None:
     await rig.writer.write("a", "b", count=2)
     projector, stop, running = await projecting(rig, "one")
-    await rig.clock.until(lambda: is_read(rig, projector))
+    await all_is_read(rig, projector)
     stop.set()
     await running
     await rig.engine.open().runs().clear()
@@ -384,7 +383,7 @@ async def test_an_emptied_projection_is_noticed_though_events_that_came_since_ha
 async def test_a_projection_that_is_emptied_while_events_come_all_the_time_is_noticed(rig: Rig) -> None:
     await rig.writer.write("a", "b", count=2)
     projector, stop, running = await projecting(rig, "one")
-    await rig.clock.until(lambda: is_read(rig, projector))
+    await all_is_read(rig, projector)
     await rig.engine.open().runs().clear()
     for number in range(60):
         await rig.writer.write(f"new {number}")

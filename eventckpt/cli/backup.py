@@ -29,6 +29,7 @@ from ..stores.sqlite.backup import (
 )
 from .options import Yes
 from .output import Output
+from .render import problem_text
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
 
 __all__ = ["backup", "commands", "restore", "to_its_end"]
@@ -182,8 +183,7 @@ def _is_reported(out: Output, verdict: Verdict, what: str) -> bool:
     """Whether something is wrong, which is shown. What is of a newer version is copied as it is."""
     problems = [problem for problem in verdict.problems if problem.why != "newer"]
     for problem in problems:
-        stream = f"{what} {verdict.stream.run_id} of {verdict.stream.workflow_name}"
-        out.line(f"{stream}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}", style="red")
+        out.line(problem_text(verdict.stream, problem, what), style="red")
     return bool(problems)
 
 

@@ -13,7 +13,7 @@ from ..location import ENVIRONMENT
 from ..text import may_hold_a_key
 from .options import MaybeRunName
 from .output import Output
-from .render import not_gone_yet, removed_fields, removed_text, stream_text
+from .render import not_gone_yet, problem_text, removed_fields, removed_text, stream_text
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
 __all__ = ["commands", "doctor", "verify"]
@@ -128,10 +128,7 @@ def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
     for note in verdict.notes:
         out.line(f"{stream_text(stream, what)}, {note}", style="yellow")
     for problem in verdict.problems:
-        out.line(
-            f"{stream_text(stream, what)}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}",
-            style="red",
-        )
+        out.line(problem_text(stream, problem, what), style="red")
     if removed is not None and (each or (is_closed and removed.left)):
         out.line(removed_text(out, removed, what, head_seq=verdict.head_seq))
     if verdict.not_gone_yet and not is_closed:

@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from ..audit import Problem
 from ..audit.removed import Removed
 from ..codec.tree import Tree
 from ..events import (
@@ -35,6 +36,7 @@ __all__ = [
     "held_fields",
     "kind_style",
     "not_gone_yet",
+    "problem_text",
     "pruned_text",
     "removal_text",
     "removed_fields",
@@ -288,6 +290,11 @@ def stream_text(stream: StreamId, what: str) -> str:
     if not stream.is_run:
         return f"the removals of {cell(stream.workflow_name)}"
     return f"{what} {cell(stream.run_id)} of {cell(stream.workflow_name)}"
+
+
+def problem_text(stream: StreamId, problem: Problem, what: str) -> str:
+    """What is wrong with a stream, as a line says it."""
+    return f"{stream_text(stream, what)}, seq {problem.seq}: {problem.why.upper()}: {problem.detail}"
 
 
 def tag_texts(tags: Mapping[str, str]) -> list[str]:

@@ -2,10 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-fast test-pythons soak campaign test-adverse test-framework test-hosts sdk-tests lint bench clean
+.PHONY: demo test test-fast test-pythons soak campaign test-adverse test-framework test-hosts sdk-tests browser pictures lint bench clean
 
+# WEB=1: then its run is shown in a browser, until Ctrl-C.
 demo: .venv/ready
-	$(BIN)/python samples/quickstart.py
+	$(BIN)/python samples/quickstart.py $(if $(WEB),--web)
 
 test: .venv/ready
 	$(BIN)/python -m pytest
@@ -62,6 +63,18 @@ test-hosts: .venv/ready
 sdk-tests: .venv/ready
 	$(BIN)/python -m tests.sdk_tests $(FILES)
 
+# What looks at the viewer's pages: Debian's chromium and a font of letters, what drives it, and what checks for access;
+# without, the tests in tests/web/browser are skipped. Where chromium is there, only packages of Python and npm are asked for.
+browser: .venv/ready
+	command -v chromium >/dev/null || { apt-get update --quiet && \
+		apt-get install --quiet --yes --no-install-recommends chromium fonts-dejavu-core fonts-liberation; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser-test]'
+	npm ci --silent --ignore-scripts --no-audit --no-fund --prefix tests/web/browser
+
+# Into docs/ as PNG files, by that browser: the pages of the viewer over a store of its own.
+pictures: browser
+	$(BIN)/python -m tests.web.pictures
+
 lint: .venv/ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -76,8 +89,9 @@ bench: .venv/ready
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cosmos,cli,projector,samples,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[cosmos,cli,projector,web,samples,dev]'
 	touch $@
 
 clean:
-	rm -rf .venv .venv-pythons .venv-framework .venv-hosts .sdk-tests tests/javascript/node_modules
+	rm -rf .venv .venv-pythons .venv-framework .venv-hosts .sdk-tests tests/javascript/node_modules \
+		tests/web/browser/node_modules

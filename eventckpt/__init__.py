@@ -31,6 +31,7 @@ from .errors import (
     StoreReplacedError,
     StoreUnavailableError,
     UnsupportedFrameworkError,
+    WorkflowExitError,
     WorkflowRunningError,
 )
 from .events import Answer, CheckpointEvent, RunInfo, StreamId
@@ -106,6 +107,7 @@ __all__ = [
     "StreamId",
     "UnsupportedFrameworkError",
     "Upcaster",
+    "WorkflowExitError",
     "WorkflowRunningError",
     "answer",
     "answer_from_json",

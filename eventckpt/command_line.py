@@ -4,7 +4,7 @@ it any more."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -12,7 +12,20 @@ from typer.core import TyperCommand, TyperGroup
 from .exit_codes import saying
 from .version import said
 
-__all__ = ["Command", "Commands", "says_version"]
+__all__ = ["Allow", "Command", "Commands", "Store", "says_version"]
+
+Store = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        envvar="EVENTCKPT_STORE",
+        help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option("--allow", help="Show what is in values of this type, module:qualname; '*' for all types. Repeat it."),
+]
 
 
 class Command(TyperCommand):

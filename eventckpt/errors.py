@@ -19,6 +19,7 @@ checkpoint errors handles these too:
         RequestNotPendingError
         ResponseTypeError
         AnswerMissingError
+        WorkflowExitError
         WorkflowRunningError
         UnsupportedFrameworkError
         RetentionPolicyError
@@ -53,6 +54,8 @@ from typing import TYPE_CHECKING, Literal
 from agent_framework import WorkflowCheckpointException
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from .events import Answer, CheckpointEvent, StreamId
 
 __all__ = [
@@ -83,6 +86,7 @@ __all__ = [
     "StoreUnavailableError",
     "StreamConflict",
     "UnsupportedFrameworkError",
+    "WorkflowExitError",
     "WorkflowRunningError",
 ]
 
@@ -130,7 +134,13 @@ class CheckpointNotFoundError(WorkflowCheckpointException):
 
 
 class RunNotFoundError(WorkflowCheckpointException):
-    """No run has this name, or begins with it."""
+    """No run has this name, or begins with it; `near` are some whose names come close, where they were looked for.
+    `said` is the message without `hint`, which names them."""
+
+    def __init__(self, message: str, *, near: Sequence[StreamId] = (), hint: str = "") -> None:
+        super().__init__(message + hint)
+        self.said: str = message
+        self.near: Sequence[StreamId] = near
 
 
 class RunNotRemovedError(WorkflowCheckpointException):
@@ -149,11 +159,16 @@ class RunNotRemovedError(WorkflowCheckpointException):
 
 
 class AmbiguousNameError(WorkflowCheckpointException):
-    """Several runs or checkpoints begin with the name that was given; `candidates` are some of them."""
+    """Several runs or checkpoints begin with the name that was given; `candidates` are some of them, as people read
+    them, and `found` what they stand for: runs, or ids of checkpoints. `said` is the same without naming them."""
 
-    def __init__(self, message: str, *, candidates: list[str]) -> None:
+    def __init__(
+        self, message: str, *, candidates: list[str], found: Sequence[StreamId | str] = (), said: str = ""
+    ) -> None:
         super().__init__(message)
+        self.said: str = said or message
         self.candidates = candidates
+        self.found: Sequence[StreamId | str] = found
 
 
 class CheckpointConflictError(WorkflowCheckpointException):
@@ -252,6 +267,11 @@ class AnswerMissingError(WorkflowCheckpointException):
     def __init__(self, message: str, *, request_ids: tuple[str, ...]) -> None:
         super().__init__(message)
         self.request_ids = request_ids
+
+
+class WorkflowExitError(WorkflowCheckpointException):
+    """A workflow's code raised `SystemExit` while it went on with an answer: that is the run's failure, and not the end
+    of the program that it runs in."""
 
 
 class WorkflowRunningError(WorkflowCheckpointException):

@@ -81,11 +81,18 @@ _CODES: Final[tuple[tuple[type[BaseException], int], ...]] = (
 
 
 class Failure(Exception):  # noqa: N818 - a way out with an exit code
-    """Ends a command with an exit code and a sentence that says why."""
+    """Ends a command with an exit code and a sentence that says why.
 
-    def __init__(self, code: int, message: str) -> None:
+    Args:
+        code: one of the above.
+        message: the sentence.
+        about: the name of the option, or of the field of a form, that was not given as it has to be.
+    """
+
+    def __init__(self, code: int, message: str, *, about: str | None = None) -> None:
         super().__init__(message)
         self.code: int = code
+        self.about: str | None = about.lstrip("-") if about is not None else None
 
 
 def without_extra(program: str, extra: str, brings: Collection[str], error: ModuleNotFoundError) -> SystemExit:

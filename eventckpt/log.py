@@ -7,19 +7,24 @@ no call can forget it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
+from .clock import SYSTEM_CLOCK, Clock
+from .lru import Lru
 from .text import safe
 
-__all__ = ["logger_of", "safe_traceback"]
+__all__ = ["escaped", "logger_of", "safe_traceback"]
 
 _ExcInfo: TypeAlias = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _WIDTH: Final = 4_000  # characters of one value in a line
 _NUMBERS: Final = frozenset({float, bool, type(None)})
 _BITS: Final = 128
+_MINUTE: Final = 60.0  # seconds
+_LINES: Final = 100  # that are remembered
 
 _formatter = logging.Formatter()
 
@@ -36,6 +41,43 @@ def safe_traceback(exc_info: _ExcInfo) -> str:
     """A traceback for a log. Its lines are escaped one by one, and indented: none of them looks like a record."""
     lines = _formatter.formatException(exc_info).split("\n")
     return "\n".join(f"  {safe(line)}" for line in lines)
+
+
+@contextmanager
+def escaped(package: str, logger: logging.Logger, *, clock: Clock = SYSTEM_CLOCK) -> Generator[None, None, None]:
+    """Until the block ends, what another package warns of goes to a logger of ours, which escapes it; the same line
+    once in a minute, and nowhere else.
+
+    Args:
+        package: its name, as its loggers begin.
+        logger: see `logger_of`.
+        clock: for tests.
+    """
+    theirs, handler = logging.getLogger(package), _OncePerMinute(logger, clock)
+    before, theirs.propagate = theirs.propagate, False
+    theirs.addHandler(handler)
+    try:
+        yield
+    finally:
+        theirs.removeHandler(handler)
+        theirs.propagate = before
+
+
+class _OncePerMinute(logging.Handler):
+    """Hands records on to a logger, the same line once in a minute."""
+
+    def __init__(self, logger: logging.Logger, clock: Clock) -> None:
+        super().__init__(logging.WARNING)
+        self._logger = logger
+        self._clock = clock
+        self._said: Lru[str, float] = Lru(_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text, now = record.getMessage(), self._clock.monotonic()
+        before = self._said.get(text)
+        if before is None or now - before >= _MINUTE:
+            self._said.put(text, now)
+            self._logger.log(record.levelno, "%s: %s", record.name, text)
 
 
 class _Shown:

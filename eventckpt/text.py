@@ -14,6 +14,7 @@ from typing import Final
 __all__ = [
     "SHORTENED",
     "cell",
+    "count_text",
     "described",
     "is_connection_string",
     "is_name",
@@ -27,6 +28,7 @@ __all__ = [
 SHORTENED: Final = "…"
 """Stands where the rest of a text is left out."""
 
+_HISSES: Final = ("s", "x", "ch", "sh")
 _CELL: Final = 300  # characters of a cell; a run id has 255
 _WIDTH: Final = 120  # characters of a value in an error message
 _LOOKED_AT: Final = 4_096  # characters of a value that are searched for a key: what is quoted is far from their end
@@ -130,3 +132,13 @@ def _text_of(value: object, write: Callable[[object], str]) -> str:
         return str.__str__(write(value))  # of a subclass of str, the text alone
     except Exception as error:
         return f"<{type(value).__name__} without text: {type(error).__name__}>"
+
+
+def count_text(number: int, noun: str) -> str:
+    """So many of something.
+
+    Args:
+        number: how many.
+        noun: what one of them is called; its plural ends in s, or in es behind what hisses.
+    """
+    return f"{number:,} {noun if number == 1 else f'{noun}es' if noun.endswith(_HISSES) else f'{noun}s'}"

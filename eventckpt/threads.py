@@ -1,7 +1,8 @@
 """The threads in which long work is done, so that it never holds the event loop: a few, and our own.
 
 The loop's default executor is the application's. What waits there waits behind whatever the application does in it, and
-a save must not. Where all threads are at work, what comes next waits its turn; it never fails for that.
+a save must not. Where all threads are at work, what comes next waits its turn; it never fails for that. What may keep
+them at work for long, and nobody waits for but whoever looks, has a lane of its own (`apart`).
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from functools import cache
-from typing import Final, ParamSpec, TypeVar
+from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-__all__ = ["LARGE", "in_thread", "off_the_loop"]
+__all__ = ["LARGE", "DroppedError", "Lane", "apart", "in_thread", "off_the_loop", "stop_if_dropped"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -23,8 +25,44 @@ _T = TypeVar("_T")
 LARGE: Final = 64 * 1024
 """Bytes from which going through them leaves the event loop; below, the hand-over would cost more than it frees."""
 
-_THREADS: Final = 4
-"""How many work at once. For the most part they hold the interpreter's lock, so that more would gain nothing."""
+
+class Lane(NamedTuple):
+    """Threads that work at once. For the most part they hold the interpreter's lock, so that more would gain little."""
+
+    name: str
+    threads: int
+    is_seen_to_its_end: bool = True
+    """Whether what is cancelled waits until its thread has ended, for whoever counts what is under way."""
+
+
+_EVERYBODYS: Final = Lane("eventckpt", 4, is_seen_to_its_end=False)
+_lane: Final = ContextVar("lane", default=_EVERYBODYS)
+
+
+class DroppedError(BaseException):
+    """Ends work in a thread that nobody waits for any more. No error of the work's own, which `except Exception` may
+    take for one of what it reads."""
+
+
+@contextmanager
+def apart(lane: Lane) -> Generator[None, None, None]:
+    """What goes to a thread in this block, and in tasks that are begun there, goes to those of `lane`."""
+    before = _lane.set(lane)
+    try:
+        yield
+    finally:
+        _lane.reset(before)
+
+
+def stop_if_dropped() -> None:
+    """Called now and then by what may take long: ends it where nobody waits for it.
+
+    Raises:
+        DroppedError: it was cancelled.
+    """
+    dropped: threading.Event | None = getattr(_here, "dropped", None)
+    if dropped is not None and dropped.is_set():
+        raise DroppedError
 
 
 async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -37,25 +75,43 @@ async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwar
 async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
     """What `work` gives, in one of our threads and in this task's context.
 
-    Cancelled before its turn has come, it is not begun; after that it goes on to its end, and what it gives is dropped.
+    Cancelled before its turn has come, it is not begun; after that it goes on to where it calls `stop_if_dropped`, or
+    to its end, and what it gives is dropped.
     """
     if getattr(_here, "is_ours", False):  # an application's code runs a loop of its own in here: who waits is at work
         return work(*args, **kwargs)
-    context = copy_context()
+    lane, dropped, context = _lane.get(), threading.Event(), copy_context()
+
+    def working() -> _T:
+        _here.dropped = dropped
+        return context.run(lambda: work(*args, **kwargs))
+
     try:
-        done = _threads(os.getpid()).submit(context.run, lambda: work(*args, **kwargs))
+        done = _threads(os.getpid(), lane).submit(working)
     except RuntimeError:  # the interpreter is exiting: there are no threads any more
         return work(*args, **kwargs)
-    return await asyncio.wrap_future(done)
+    try:
+        return await asyncio.wrap_future(done)
+    except asyncio.CancelledError:
+        dropped.set()
+        if lane.is_seen_to_its_end and not done.done():
+            await _end_of(done)
+        raise
+
+
+async def _end_of(work: Future[Any]) -> None:
+    ended, loop = asyncio.Event(), asyncio.get_running_loop()
+    work.add_done_callback(lambda _: loop.is_closed() or loop.call_soon_threadsafe(ended.set))
+    await ended.wait()
 
 
 _here: Final = threading.local()
 
 
 @cache
-def _threads(process: int) -> ThreadPoolExecutor:
+def _threads(process: int, lane: Lane) -> ThreadPoolExecutor:
     """Those of one process: one that was forked off has none of its parent's."""
-    return ThreadPoolExecutor(max_workers=_THREADS, thread_name_prefix="eventckpt", initializer=_is_ours)
+    return ThreadPoolExecutor(max_workers=lane.threads, thread_name_prefix=lane.name, initializer=_is_ours)
 
 
 def _is_ours() -> None:

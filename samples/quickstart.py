@@ -4,10 +4,10 @@ Shows: checkpoints bound to one run (`for_run`), a resume in another process, an
 one event per superstep, read without decoding any state; and the projector, which catches up on that log. The workflow
 itself is in `incident.py`.
 
-Run it:   python samples/quickstart.py [--store PATH]
+Run it:   python samples/quickstart.py [--store PATH] [--web]
 You see:  a process that kills itself in the middle of its work, another that goes on from there, the log of the run,
           and the result. The exit code is 0 only if nothing was done twice and the result is that of a run which
-          nobody killed.
+          nobody killed; then where a browser would show the run. With --web the viewer is there until Ctrl-C.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NoReturn
+from urllib.parse import urlencode
 
 import incident
 from printing import indented, plain, print_in_turns, table, verdict
@@ -152,9 +153,37 @@ def render(log: list[CheckpointEvent]) -> str:
     )
 
 
+# What shows it in a browser
+
+VIEWER = [sys.executable, "-m", "eventckpt.web"]
+PAGE = "run?" + urlencode({"run": RUN_ID, "workflow": incident.NAME})
+
+
+def say_how_to_look(kept: Path | None) -> None:
+    print("\nIN A BROWSER")
+    start = f"eventckpt-web --store {plain(str(kept))}" if kept else "make demo WEB=1"
+    print(f"  {start} shows this run at http://127.0.0.1:8321/{PAGE}")
+
+
+def show(path: Path) -> int:
+    """Let the viewer run over the store until a signal ends it; its exit code."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    print("\nIN A BROWSER", flush=True)
+    with subprocess.Popen([*VIEWER, "--store", path], stdout=subprocess.PIPE, encoding="utf-8") as viewer:
+        try:
+            address = viewer.stdout.readline().strip() if viewer.stdout else ""
+            if address:
+                print(f"  {address}{PAGE} shows this run, until Ctrl-C", flush=True)
+            return viewer.wait()
+        except KeyboardInterrupt:
+            viewer.terminate()
+            return viewer.wait()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="A workflow survives the death of its process.")
     parser.add_argument("--store", type=Path, help="keep the store here; default: a temporary folder")
+    parser.add_argument("--web", action="store_true", help="then show the run in a browser")
     parser.add_argument("--journal", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--process", choices=["first", "second"], help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -166,7 +195,11 @@ def main() -> int:
         parser.error(f"{plain(str(args.store))} exists already; this demonstration begins with an empty store")
     with tempfile.TemporaryDirectory() as folder:
         path = args.store or Path(folder, "quickstart.db")
-        return 0 if demonstrate(path, Path(folder, "journal.txt")) else 1
+        well = demonstrate(path, Path(folder, "journal.txt"))
+        if args.web:
+            return show(path) or int(not well)
+        say_how_to_look(args.store)
+        return int(not well)
 
 
 if __name__ == "__main__":

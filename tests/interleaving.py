@@ -125,8 +125,8 @@ class Interrupted(AuditStore):
     def follow(self, *, last: int = 0, poll: float = 0.5) -> AsyncGenerator[CheckpointEvent, None]:
         return self._store.follow(last=last, poll=poll)
 
-    async def checks(self) -> list[Check]:
-        return await self._store.checks()
+    async def checks(self, *, write: bool = True) -> list[Check]:
+        return await self._store.checks(write=write)
 
     async def remove_orphaned_parts(self, *, older_than: float = 3600.0) -> int:
         return await self._store.remove_orphaned_parts(older_than=older_than)

@@ -41,8 +41,8 @@ LAYERS: list[set[str]] = [
     {"location", "storage", "testing"},
     {"history"},
     {"audit", "exit_codes"},
-    {"answers", "command_line"},
-    {"cli", "hosts"},
+    {"answers", "command_line", "rendering"},
+    {"cli", "hosts", "web"},
 ]
 """Each may import what is below it, and nothing beside it."""
 
@@ -53,6 +53,9 @@ HANDS_ON = {
 
 COSMOS = "eventckpt/stores/cosmos/"
 HOSTS = "eventckpt/hosts/"
+WEB = "eventckpt/web/"
+ABOVE_PROJECTIONS = f"{WEB}program.py"
+"""The program whose page about operations is of the projector: it alone may know it, where it asks."""
 COMMANDS = ("eventckpt/cli/", "eventckpt/command_line.py", "projections/worker/")
 
 AT_HOME: Final[dict[str, tuple[str, ...]]] = {
@@ -68,9 +71,13 @@ AT_HOME: Final[dict[str, tuple[str, ...]]] = {
     "agent_framework_ag_ui": (f"{HOSTS}ag_ui.py",),
     "agent_framework_foundry_hosting": (f"{HOSTS}foundry.py",),
     "sqlite3": ("eventckpt/stores/sqlite/",),
-    "typer": COMMANDS,
+    "typer": (*COMMANDS, f"{WEB}program.py"),
     "click": COMMANDS,
     "rich": COMMANDS,
+    "starlette": (WEB,),
+    "jinja2": (WEB,),
+    "markupsafe": (WEB,),
+    "uvicorn": (f"{WEB}serving.py",),
     "prometheus_client": ("projections/worker/",),
     "pytest": ("eventckpt/testing/",),
 }
@@ -159,7 +166,8 @@ def upward_imports(path: Path, source: str | None = None) -> list[str]:
     for name in sorted(imports(path, source)):
         parts = name.split(".")
         if parts[0] == "projections":
-            wrong.append(name)
+            if _name(path) != ABOVE_PROJECTIONS:
+                wrong.append(name)
         elif parts[0] == "eventckpt":
             part = parts[1] if len(parts) > 1 and _is_module(".".join(parts[:2])) else None
             if part is None or (part != own and _layer(part) >= _layer(own)):
@@ -214,6 +222,14 @@ def test_every_logger_is_one_that_escapes_what_it_is_given(path: Path) -> None:
     """`logger_of` gives them; the worker only says where lines go, and how many."""
     if _name(path) not in ("eventckpt/log.py", "projections/worker/logs.py"):
         assert not {name for name in imports(path) if name.partition(".")[0] == "logging"}
+
+
+def test_the_one_program_above_the_projections_imports_them_where_it_asks() -> None:
+    """So that it starts without them, and where they are not installed."""
+    tree = _tree(ROOT / ABOVE_PROJECTIONS)
+    assert any(name.startswith("projections") for name in imports(ROOT / ABOVE_PROJECTIONS))
+    at_once = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom | ast.Try)]
+    assert not [each for each in at_once if "projections" in ast.unparse(each)]
 
 
 def _within(name: str, places: Iterable[str]) -> bool:

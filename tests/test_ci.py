@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 HANG = 60
 """Seconds after which something has not ended."""
 
-FIRST = ["lint", "test"]
+FIRST = ["lint", "browser", "test"]
 BESIDE = ["test-pythons", "test-hosts", "test-framework", "test-adverse"]
 """What runs while `make test` does."""
 

@@ -128,5 +128,5 @@ def test_every_context_manager_of_the_packages_closes_like_that() -> None:
         if isinstance(node, ast.AsyncFunctionDef) and node.name == "__aexit__"
     ]
     closing = [name for name, last in found if last.startswith("await close_after(error, self.")]
-    assert len(closing) == 5
+    assert len(closing) == 7
     assert {name for name, last in found if name not in closing and last != "..."} == CANCELLING

@@ -15,12 +15,13 @@ from agent_framework import WorkflowCheckpoint
 from eventckpt import CheckpointEncodeError, SqliteCheckpointStorage, StoreUnavailableError
 from eventckpt.chain import sealed
 from eventckpt.events import CheckpointEvent
-from eventckpt.log import logger_of
+from eventckpt.log import escaped, logger_of
 from eventckpt.text import described, safe
 from projections import LatestProjection
 from projections.worker.logs import log_as_json
 
 from .engines import Engine
+from .projections.driven_clock import DrivenClock
 
 HOSTILE = "a\n2026-01-01 ERROR forged\r\x1b[2J\x1b]0;title\x07\x9b31m\u202etxt.exe\u2028b\x7f\x00"
 NAMES = ("\x1b", "\n", "\r", "\x07", "\x9b", "\u202e", "\u2028", "\x7f", "\x00")
@@ -151,3 +152,18 @@ async def test_the_projectors_commands_escape_what_they_print(tmp_path: Path) ->
     assert ran.returncode == 1
     assert "[red]" in "".join(printed.split())
     assert not any(name in printed.replace("\n", "") for name in NAMES)
+
+
+def test_what_another_package_warns_of_goes_through_our_logger_once_in_a_minute_and_nowhere_else(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    clock, theirs = DrivenClock(), logging.getLogger("foreign.part")
+    with escaped("foreign", logger_of("eventckpt.test"), clock=clock):
+        for seconds in (0, 1, 60):
+            clock.advance(seconds)
+            theirs.warning("away: %s", HOSTILE)
+            theirs.info("told nobody")
+    assert [record.name for record in caplog.records] == ["eventckpt.test", "eventckpt.test"]
+    assert all(is_harmless(record.getMessage()) and "away" in record.getMessage() for record in caplog.records)
+    theirs.warning("again")
+    assert caplog.records[-1].name == "foreign.part"

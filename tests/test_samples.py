@@ -6,11 +6,13 @@ import asyncio
 import importlib
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from eventckpt import SqliteEventStore, StreamId
@@ -104,6 +106,32 @@ def test_the_quickstart_ends_with_the_review_of_the_report(quickstart: str) -> N
     assert [line[:2] for line in result[2::2]] == ["1.", "2.", "3."]
     assert [line.strip().partition(":")[0] for line in result[3::2]] == ["gateway team", "platform team", "help desk"]
     assert [line[:3] for line in section(quickstart, "CHECKED")] == ["yes"] * 4
+
+
+def test_the_quickstart_ends_with_the_address_of_its_run_and_what_serves_it(quickstart: str) -> None:
+    assert section(quickstart, "IN A BROWSER") == [
+        "make demo WEB=1 shows this run at http://127.0.0.1:8321/run?run=incident-4471&workflow=incident-review"
+    ]
+    makefile = (SAMPLES.parent / "Makefile").read_text(encoding="utf-8")
+    assert "samples/quickstart.py $(if $(WEB),--web)" in makefile
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_quickstart_shows_its_run_in_a_browser_until_it_is_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    words = [sys.executable, SAMPLES / "quickstart.py", "--web"]
+    env = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8", env=env) as sample:
+        try:
+            assert sample.stdout is not None
+            found = next(filter(None, (re.search(r"http://127\.0\.0\.1:\d+/", line) for line in sample.stdout)))
+            assert "incident-4471" in httpx.get(f"{found[0]}runs", timeout=60).text
+        finally:
+            sample.send_signal(number)
+        _, complaints = sample.communicate(timeout=60)
+    assert (sample.returncode, complaints) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{found[0]}runs")
 
 
 async def test_the_quickstart_keeps_its_store_where_it_is_told(tmp_path: Path) -> None:

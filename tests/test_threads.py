@@ -7,11 +7,18 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextvars import ContextVar
 
 import pytest
 
-from eventckpt.threads import LARGE, in_thread, off_the_loop
+from eventckpt.audit.diff import differences
+from eventckpt.codec import CheckpointCodec
+from eventckpt.codec.tree_reader import read_tree, read_trees
+from eventckpt.threads import LARGE, DroppedError, Lane, apart, in_thread, off_the_loop, stop_if_dropped
+from eventckpt.web.app import _as_lines, _while_waited_for
+
+from .storage.checkpoints import checkpoint
 
 _MANY = 50  # more than there are threads
 
@@ -116,3 +123,81 @@ def test_a_process_ends_though_its_threads_were_at_work() -> None:
     code = "import asyncio; from eventckpt.threads import in_thread; print(asyncio.run(in_thread(len, 'some')))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.stdout, done.stderr, done.returncode) == ("4\n", "", 0)
+
+
+async def test_a_lane_has_threads_of_its_own_whatever_the_others_do() -> None:
+    over = threading.Event()
+    others = [asyncio.create_task(in_thread(over.wait)) for _ in range(_MANY)]
+    with apart(Lane("own", 1)):
+        own = [asyncio.create_task(in_thread(over.wait)) for _ in range(_MANY)]
+    try:
+        with apart(Lane("another", 1)):
+            name = (await asyncio.wait_for(in_thread(threading.current_thread), 60)).name
+        assert name.startswith("another")
+        assert not any(job.done() for job in (*others, *own))
+    finally:
+        over.set()
+        await asyncio.gather(*others, *own)
+
+
+async def test_what_is_cancelled_in_a_lane_is_over_when_its_thread_has_ended() -> None:
+    over, begun, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        over.wait()
+        ended.set()
+
+    with apart(Lane("seen to its end", 1)):
+        task = asyncio.create_task(in_thread(wait))
+        behind = asyncio.create_task(in_thread(wait))
+    await asyncio.to_thread(begun.wait)
+    behind.cancel()
+    assert isinstance((await asyncio.gather(behind, return_exceptions=True))[0], asyncio.CancelledError)
+    task.cancel()
+    await asyncio.wait([task], timeout=0.05)
+    assert not task.done()
+    over.set()
+    assert isinstance((await asyncio.gather(task, return_exceptions=True))[0], asyncio.CancelledError)
+    assert ended.is_set()
+
+
+def _raw(first: int) -> bytes:
+    return CheckpointCodec().encode(checkpoint(state={"rows": [{"a": [first, {"b": n}]} for n in range(5_000)]}))
+
+
+RAW = _raw(0)
+LONG: dict[str, Callable[[], object]] = {
+    "a tree that is read": lambda: read_tree(RAW, lambda _: True),
+    "trees that are compared": lambda: read_trees(RAW, _raw(1), lambda _: True),
+    "differences": lambda: list(differences({"a": list(range(5_000))}, {"a": list(range(1, 5_001))})),
+    "lines": lambda: _as_lines([("row", {"n": n}) for n in range(10)]),
+    "a page": lambda: list(_while_waited_for(map(str, range(10)))),
+    "what asks by itself": stop_if_dropped,
+}
+
+
+@pytest.mark.parametrize("work", LONG.values(), ids=LONG)
+async def test_long_work_stops_where_nobody_waits_for_it(work: Callable[[], object]) -> None:
+    begun, cancelled, ended = threading.Event(), threading.Event(), threading.Event()
+    met: list[type[BaseException] | None] = []
+
+    def working() -> None:
+        begun.set()
+        cancelled.wait()
+        try:
+            work()
+            met.append(None)
+        except BaseException as error:
+            met.append(type(error))
+            raise
+        finally:
+            ended.set()
+
+    task = asyncio.create_task(in_thread(working))
+    await asyncio.to_thread(begun.wait)
+    task.cancel()
+    await asyncio.wait([task])
+    cancelled.set()
+    await asyncio.to_thread(ended.wait)
+    assert met == [DroppedError]

@@ -20,6 +20,7 @@ from ..errors import ResponseTypeError, WorkflowRunningError
 from ..events import MAX_RUN_ID, StreamId
 from ..storage import EventCheckpointStorage, RunCheckpointStorage
 from ..text import described, safe
+from .contained import contained
 from .on_record import OnRecord, Reached
 from .requests import Requests, Standing
 from .responses import Convert, WrongTypeError, checked, made_of_json
@@ -68,6 +69,7 @@ async def answer(
         ClaimLostError: the claim was lost while the workflow ran, which was cancelled.
         RunNotFoundError: the workflow has no such run.
         AnswerMissingError: a functional workflow asks again what was answered before; nothing was recorded.
+        WorkflowExitError: the workflow's code raised `SystemExit`, in whatever task.
         WorkflowRunningError: the workflow is running already; nothing was done.
         WorkflowCheckpointException: the workflow has another graph than the run.
         CheckpointEncodeError: a graph workflow's checkpoints cannot hold a response; nothing was done.
@@ -75,8 +77,9 @@ async def answer(
         TypeError, ValueError: an argument is not of this kind.
         Exception: what the workflow raises. The claim is released.
     """
-    answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
+    with contained(SystemExit):
+        answering = _Answering(storage, run_id, responses, workflow, workflow_name, checked)
+        return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 async def answer_from_json(
@@ -95,8 +98,9 @@ async def answer_from_json(
 
     To a request for the approval of a tool call, `true` and `false` are answers.
     """
-    answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
-    return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
+    with contained(SystemExit):
+        answering = _Answering(storage, run_id, responses, workflow, workflow_name, made_of_json)
+        return await answering.carry_out(actor=actor, ttl=ttl, wait=wait, recording=recording)
 
 
 _in_use: Final[set[int]] = set()
@@ -164,9 +168,10 @@ class _Answering:
 
     async def _run(self, ready: _Ready, storage: CheckpointStorage) -> WorkflowRunResult:
         checkpoint_id = ready.standing.checkpoint.checkpoint_id
-        return await self._workflow.run(
-            checkpoint_id=checkpoint_id, checkpoint_storage=storage, responses=ready.responses
-        )
+        with contained(SystemExit):  # here, too: how the run failed is recorded around this
+            return await self._workflow.run(
+                checkpoint_id=checkpoint_id, checkpoint_storage=storage, responses=ready.responses
+            )
 
     async def _ready(self) -> _Ready:
         """What to resume with, as the run stands now."""

@@ -15,14 +15,15 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException, WorkflowEvent, WorkflowMessage
 
 from ..errors import RequestNotPendingError, RunNotFoundError
-from ..events import Answer, CheckpointEvent, RunInfo, StreamId
+from ..events import Answer, CheckpointEvent, PendingRequest, RunInfo, StreamId
 from ..log import logger_of
 from ..runs import LiveBackwards, fold
 from ..storage import EventCheckpointStorage, RunCheckpointStorage
+from ..stores import EventStore
 from ..stores.walks import Backwards, headers_of
 from ..text import described, safe
 
-__all__ = ["Asked", "Requests", "Standing"]
+__all__ = ["Asked", "Became", "Requests", "Standing", "answered_before", "became_of"]
 
 State: TypeAlias = Literal["unknown", "answered", "expired"]
 
@@ -49,6 +50,45 @@ class Asked(NamedTuple):
     """By whom it was answered."""
     asked_at: CheckpointEvent | None
     """The header of the last event that waits for it; None: none does."""
+
+
+class Became(NamedTuple):
+    """What became of a request that a run does not wait for, as its headers tell it."""
+
+    state: State
+    asked_at: CheckpointEvent | None
+    """The last event that waits for it; None: none does."""
+    answered: CheckpointEvent | None
+    """The first event behind that which has its answer on record."""
+
+
+async def became_of(store: EventStore, stream: StreamId, request_id: str) -> Became:
+    """What became of a request that a run does not wait for. Nothing is decoded."""
+    asked_at: CheckpointEvent | None = None
+    answered: CheckpointEvent | None = None
+    for header in await headers_of(store, stream):
+        if any(request.request_id == request_id for request in header.summary.pending_requests):
+            asked_at, answered = header, None
+        if request_id in header.summary.answered_requests:
+            answered = answered or header
+    if answered is not None:
+        return Became("answered", asked_at, answered)
+    return Became("unknown" if asked_at is None else "expired", asked_at, None)
+
+
+async def answered_before(
+    store: EventStore, stream: StreamId, checkpoint_id: str
+) -> Mapping[str, PendingRequest | None]:
+    """The requests that were answered on the way to a checkpoint, since the run began or was given new input, the first
+    one first; of each what was asked, where an event tells it. Nothing is decoded."""
+    headers = {header.checkpoint_id: header for header in await headers_of(store, stream)}
+    answered: dict[str, None] = {}
+    asked: dict[str, PendingRequest] = {}
+    while (header := headers.pop(checkpoint_id, None)) is not None:
+        answered.update(dict.fromkeys(reversed(header.summary.answered_requests)))
+        asked.update({request.request_id: request for request in header.summary.pending_requests})
+        checkpoint_id = header.previous_checkpoint_id or ""
+    return {request_id: asked.get(request_id) for request_id in reversed(answered)}
 
 
 class Requests:
@@ -93,25 +133,13 @@ class Requests:
 
     async def asked(self, request_id: str) -> Asked:
         """What became of a request that the run does not wait for."""
-        asked_at: CheckpointEvent | None = None
-        answered: CheckpointEvent | None = None
-        for header in await headers_of(self._store, self._stream):
-            if any(request.request_id == request_id for request in header.summary.pending_requests):
-                asked_at, answered = header, None
-            if request_id in header.summary.answered_requests:
-                answered = answered or header
-        if answered is not None:
-            return Asked("answered", await self._answer(request_id, answered), asked_at)
-        return Asked("unknown" if asked_at is None else "expired", None, asked_at)
+        became = await became_of(self._store, self._stream, request_id)
+        answer = await self._answer(request_id, became.answered) if became.answered is not None else None
+        return Asked(became.state, answer, became.asked_at)
 
-    async def answered_before(self, checkpoint_id: str) -> set[str]:
-        """The requests that were answered on the way to a checkpoint, since the run began or was given new input."""
-        headers = {header.checkpoint_id: header for header in await headers_of(self._store, self._stream)}
-        answered: set[str] = set()
-        while (header := headers.pop(checkpoint_id, None)) is not None:
-            answered.update(header.summary.answered_requests)
-            checkpoint_id = header.previous_checkpoint_id or ""
-        return answered
+    async def answered_before(self, checkpoint_id: str) -> Mapping[str, PendingRequest | None]:
+        """See `answered_before`."""
+        return await answered_before(self._store, self._stream, checkpoint_id)
 
     def refuse_unsaveable(self, standing: Standing, responses: Mapping[str, Any]) -> None:
         """Refuse responses that a checkpoint could not hold, in which they are saved before anything gets them.

@@ -25,7 +25,7 @@ from .replay import Replayed
 from .retention import Retention
 from .retention_policy import RetentionPolicy, RetentionRule
 from .retention_report import RetentionPlan, RetentionReport, RuleReport
-from .runs import Filter, Listed
+from .runs import Counts, Filter, Listed
 from .states import ANY_TYPE, Change
 from .summary import CheckpointSummary, get_checkpoint_summary
 from .types import TypeUse
@@ -37,6 +37,7 @@ __all__ = [
     "Change",
     "CheckpointAudit",
     "CheckpointSummary",
+    "Counts",
     "Deletion",
     "Difference",
     "Draft",

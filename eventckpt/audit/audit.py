@@ -20,7 +20,6 @@ from ..codec import OnDrift, Upcaster
 from ..codec.tree import Tree
 from ..errors import CheckpointConflictError, StreamConflict
 from ..events import CheckpointEvent, Outcome, RunInfo, RunStatus, StreamId
-from ..history.past import in_order
 from ..runs import fold
 from ..storage import Latest
 from ..storage.annotations import annotate, change_of
@@ -29,7 +28,7 @@ from ..stores.walks import headers_of
 from ..threads import off_the_loop
 from . import migrate
 from .archive import Exported, export_lines
-from .conversation import Point, differences_of_turns, seq_at, turns_at, whole
+from .conversation import Point, conversation_at, differences_of_turns, whole
 from .deleting import Deleting
 from .diff import Difference, compared
 from .draft import Draft
@@ -40,13 +39,15 @@ from .import_storage import Adopted, Outline, Source, import_checkpoints
 from .inbox import Question, inbox_of, runs_asking
 from .kinds import RUNS, TURNS
 from .lineage import Node, lineage_of
+from .listed_from import WHERE, ListedFrom, Where
 from .migrate import MigrationPlan
 from .preflight import UNFINISHED, Application, Preflight, preflight_runs
 from .projection import LatestDocuments
 from .replay import Replayed, replay_run
 from .resolve import checkpoint_at, checkpoint_named, run_named
-from .runs import Filter, Listed, list_runs
+from .runs import Counts, Filter, Listed, count_runs, list_runs
 from .states import ANY_TYPE, Change, States
+from .turn_runs import TurnRuns, runs_of_turns
 from .types import TypeUse, types_used
 from .verify import Verdict, verify_run, verify_runs
 
@@ -62,8 +63,8 @@ class CheckpointAudit(Deleting):
             and that trees show with what is in them; `ANY_TYPE` shows all, and decodes none of them.
         actor: who annotates, forks, migrates and prunes, kept on the events that this writes.
         latest: what `runs` lists from: the "log", which is never late, or the "projection", which reads one small
-            document per run and no event, and which `eventckpt-projector` keeps up to date. Everything else asks the
-            log.
+            document per run and no event, and which `eventckpt-projector` keeps up to date; "auto": what
+            `listed_from.look()` found last. Everything else but `inbox` asks the log.
         on_drift: what decoding does with a stored value that does not fit its class any more: "error" raises, "warn"
             says so and goes on without it. As the storages of the application have it.
         upcasters: what stored values of older classes become when they are decoded, before those that were registered.
@@ -81,21 +82,48 @@ class CheckpointAudit(Deleting):
         *,
         allowed_checkpoint_types: Sequence[str] = (),
         actor: str | None = None,
-        latest: Latest = "log",
+        latest: Where = "log",
         on_drift: OnDrift = "error",
         upcasters: Iterable[Upcaster] = (),
         turns: bool = False,
     ) -> None:
         settings.instance("store", store, AuditStore, what="an AuditStore")
-        settings.choice("latest", latest, "log", "projection")
+        settings.choice("latest", latest, *WHERE)
         if actor is not None:
             settings.text("actor", actor)
         allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
         settings.flag("turns", turns)
         super().__init__(store.sessions() if turns else store, TURNS if turns else RUNS, actor)
-        self._projection = self.store.run_store() if latest == "projection" else None
+        self._listed = ListedFrom(self.store, latest)
         self._allowed = tuple(allowed_checkpoint_types)
+        self._on_drift: OnDrift = on_drift
         self._states = States(self.store, allowed_checkpoint_types, on_drift=on_drift, upcasters=upcasters)
+
+    @property
+    def latest(self) -> Latest:
+        """What `runs` lists from now."""
+        return self._listed.latest
+
+    @property
+    def listed_from(self) -> ListedFrom:
+        """What decides that, where `latest` is "auto"."""
+        return self._listed
+
+    def of_sessions(self) -> CheckpointAudit:
+        """The same of the sessions in the store: what this may show of values, and where it lists from, holds there.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no sessions, or no projection of them.
+        """
+        return CheckpointAudit(
+            self.store,
+            allowed_checkpoint_types=self._allowed,
+            actor=self._actor,
+            latest=self._listed.asked,
+            on_drift=self._on_drift,
+            upcasters=self._states.upcasters,
+            turns=True,
+        )
 
     # Names
 
@@ -131,7 +159,23 @@ class CheckpointAudit(Deleting):
             CheckpointStoreError: the projection is empty, and the log is not.
             RunNotFoundError: the projection does not have `after`.
         """
-        return list_runs(self.store, self._projection, which or Filter(), after)
+        return list_runs(self.store, self._listed.projection, which or Filter(), after)
+
+    async def counts(
+        self, which: Filter | None = None, *, after: StreamId | Listed | None = None, most: int | None = None
+    ) -> Counts:
+        """How many of the runs that `runs` gives stand how. From the projection, the engine counts, unless actors or
+        how a request begins are asked for, which it does not know; else each run is looked at.
+
+        Args:
+            which: those that are meant.
+            after: only those behind this run.
+            most: where no index counts, how many runs are looked at, the last written to; None: all that fit.
+
+        Raises:
+            CheckpointStoreError, RunNotFoundError: as from `runs`.
+        """
+        return await count_runs(self.store, self._listed.projection, which or Filter(), after, most)
 
     def inbox(
         self,
@@ -141,16 +185,20 @@ class CheckpointAudit(Deleting):
         type: str | None = None,  # noqa: A002
         tag: tuple[str, str] | str | None = None,
         after: Question | None = None,
+        latest: Where = "auto",
     ) -> AsyncGenerator[Question, None]:
         """The questions that wait for an answer, run by run, the run that waits longest first: of every run that is not
         cancelled, or of those of a workflow, or with a `tag`; asked longer ago than `older_than`; with data of a
-        `type`, `"module:qualname"`; behind the question `after`. From the projection, which may be late; where that
-        has no document at all, from the log. Each comes once, whatever is answered meanwhile.
+        `type`, `"module:qualname"`; behind the question `after`. Each comes once, whatever is answered meanwhile. They
+        are listed from the "projection", a page of documents at a time, which may be late; from the "log", which reads
+        the headers of all runs; or, "auto", from the projection where something fills one.
 
         Raises:
             TypeError, ValueError: an argument is not of its form.
+            CheckpointStoreError: the projection is asked for and empty, and the log is not.
         """
-        return inbox_of(self.store, runs_asking(workflow, older_than, type, tag), after)
+        settings.choice("latest", latest, *WHERE)
+        return inbox_of(self.store, latest, runs_asking(workflow, older_than, type, tag), after)
 
     async def info(self, stream: StreamId) -> RunInfo | None:
         """What a run amounts to, folded from its headers; None if there is no such run."""
@@ -216,10 +264,8 @@ class CheckpointAudit(Deleting):
         """The turns that a session, or a branch of one, held at a point, whole and in their order, with those that it
         rests on, and without what was cleared by then: up to the event `seq`, or recorded up to `time`; without
         either, now."""
-        if time is not None:
-            seq = await seq_at(self.store, stream, time)
-        turns = await turns_at(self.store, Point(stream) if seq is None else Point(stream, seq))
-        async with aclosing(whole(self.store, in_order(turns))) as events:
+        turns = await conversation_at(self.store, stream, seq=seq, time=time)
+        async with aclosing(whole(self.store, turns)) as events:
             async for event in events:
                 yield event
 
@@ -290,13 +336,19 @@ class CheckpointAudit(Deleting):
                 async for verdict in verdicts:
                     yield verdict
 
-    async def checks(self) -> list[Check]:
-        """What the engine finds of its settings, rights and layout."""
-        return await self.store.checks()
+    async def checks(self, *, write: bool = True) -> list[Check]:
+        """What the engine finds of its settings, rights and layout; with `write`, also whether a store that was opened
+        for it can be written."""
+        return await self.store.checks(write=write)
 
     async def types(self, *, runs: int | None = None) -> list[TypeUse]:
         """The types in the latest checkpoint of each run, or of the `runs` last written to; refused ones first."""
         return await types_used(self.store, self._states, runs)
+
+    async def runs_of_turns(self, session: StreamId, turns: Sequence[CheckpointEvent], *, runs: int = 100) -> TurnRuns:
+        """Which checkpoints of the `runs` last written to have seen turns of a session first, by the session's state in
+        them. An audit of runs is asked this; the turns are those of its `of_sessions`."""
+        return await runs_of_turns(self.store, self._states, session, turns, runs=runs)
 
     def preflight(
         self, workflow: object, *, workflow_name: str | None = None, statuses: Collection[RunStatus] = UNFINISHED

@@ -16,6 +16,7 @@ from ..chain import flaw_of, is_whole
 from ..codec.tree import Tree
 from ..errors import CheckpointDecodeError
 from ..events import MAX_SEQ, CheckpointEvent, ForkPoint, StreamId
+from ..history.past import in_order
 from ..moments import moment_of
 from ..runs import counted
 from ..stores import AuditStore
@@ -24,7 +25,16 @@ from ..threads import off_the_loop
 from .diff import Difference, Kind
 from .states import States
 
-__all__ = ["Point", "differences_of_turns", "messages_of", "seq_at", "turns_at", "whole"]
+__all__ = [
+    "Point",
+    "clear_of",
+    "conversation_at",
+    "differences_of_turns",
+    "holds_snapshots",
+    "messages_of",
+    "turns_at",
+    "whole",
+]
 
 _AT_ONCE: Final = 16  # whole events that are read together
 
@@ -54,6 +64,34 @@ async def turns_at(store: AuditStore, point: Point) -> list[CheckpointEvent]:
         turns, at = await walk.step(at)
         stretches.append(turns)
     return [turn for stretch in reversed(stretches) for turn in stretch]
+
+
+async def conversation_at(
+    store: AuditStore, stream: StreamId, *, seq: int | None = None, time: datetime | None = None
+) -> list[CheckpointEvent]:
+    """The headers of the turns that a session, or a branch of one, held at a point, as they were begun: see
+    `CheckpointAudit.conversation`."""
+    if time is not None:
+        seq = await _seq_at(store, stream, time)
+    return in_order(await turns_at(store, Point(stream) if seq is None else Point(stream, seq)))
+
+
+async def clear_of(store: AuditStore, stream: StreamId) -> CheckpointEvent | None:
+    """The header of the last event that cleared a stream; None: there is none."""
+    async with aclosing(store.newest(stream, lte=0)) as tombstones:
+        async for event in tombstones:
+            if event.type == "tombstone" and event.cleared is not None:
+                return event.header()
+    return None
+
+
+async def holds_snapshots(store: AuditStore, stream: StreamId) -> bool:
+    """Whether a stream among sessions is what a host keeps of one, of which each event is the whole."""
+    async with aclosing(store.headers(stream)) as headers:
+        async for header in headers:
+            if header.type != "tombstone":
+                return header.type == "session"
+    return False
 
 
 class _Walk:
@@ -157,7 +195,7 @@ def messages_of(tree: Mapping[str, Tree]) -> list[Tree]:
     return messages if isinstance(messages, list) else []
 
 
-async def seq_at(store: AuditStore, stream: StreamId, time: datetime) -> int:
+async def _seq_at(store: AuditStore, stream: StreamId, time: datetime) -> int:
     """The seq of the last event of a stream that was recorded up to a time; 0: there was none."""
     seq = 0
     async with aclosing(store.headers(stream)) as headers:

@@ -7,14 +7,18 @@ what follows it is not reported as changed.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import count
 from typing import Final, Literal, NamedTuple, TypeAlias
 
 from ..codec.tree import Form, Parts, Tree, extended, has_parts, ordered_steps, same, same_leaf, step_to
+from ..threads import stop_if_dropped
 
 __all__ = ["IDENTITY", "Difference", "Kind", "compared", "differences"]
 
 IDENTITY: Final = frozenset({"checkpoint_id", "previous_checkpoint_id", "timestamp"})
 """Fields of a checkpoint that always differ between two."""
+
+_STEPS: Final = 4096  # after so many it is asked whether anybody waits for the differences still
 
 Kind: TypeAlias = Literal["added", "removed", "changed"]
 
@@ -55,7 +59,11 @@ def differences(before: Tree, after: Tree, path: str = "") -> Iterator[Differenc
     Each part is looked at twice at most, however deep it lies.
     """
     waiting: list[_Found] = [iter((_Pair(path, before, after),))]
-    while waiting:
+    for step in count():
+        if not step % _STEPS:
+            stop_if_dropped()
+        if not waiting:
+            return
         found = next(waiting[-1], None)
         if found is None:
             waiting.pop()

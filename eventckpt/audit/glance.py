@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Final, NamedTuple
 
 from ..errors import StoreNotFoundError
 from ..events import CheckpointEvent, ForkPoint, RunInfo, StreamId
-from ..runs import fold
+from ..runs import advance, fold
 from ..storage.claiming import Holder, holder_at
 from ..stores import AuditStore, RunFilter
-from ..stores.walks import headers_of
+from ..stores.walks import headers_of, in_pages
 
-__all__ = ["Fork", "Glance", "glance_at"]
+__all__ = ["Fork", "Glance", "glance_at", "holder_of"]
 
 _READ: Final = 20  # runs whose first event is read: those that are named after the run, or where there is no projection
 _PAGE: Final = 100  # documents of the projection, which one query gives
@@ -39,27 +40,80 @@ class Glance(NamedTuple):
     `lineage_of` looks through all."""
 
 
-async def glance_at(store: AuditStore, stream: StreamId, *, events: int) -> Glance | None:
-    """A run at a glance; None if there is no such run. What it costs does not grow with the store.
+async def glance_at(
+    store: AuditStore, stream: StreamId, *, events: int, seen: Callable[[CheckpointEvent], object] | None = None
+) -> Glance | None:
+    """A run at a glance; None if there is no such run. What it costs does not grow with the store, and only where
+    something of the run was deleted or removed are all of its headers in memory at once.
 
     Args:
         store: the engine.
         stream: the run.
-        events: how many of the last events.
+        events: how many of the last events, at least one.
+        seen: called with the header of each event of the run, once, in order of seq.
 
     Raises:
         CheckpointStoreError: the engine failed.
     """
-    headers = await headers_of(store, stream)
-    info = fold(headers)
-    if info is None:
+    run = await _read(store, stream, events, seen or _unseen)
+    if run is None:
         return None
+    info, last = run
     forks: dict[StreamId, Fork] = {}
     for each in (_named_after, _written_last):
         async with aclosing(each(store, stream)) as found:
             async for fork in found:
                 forks.setdefault(fork.stream, fork)
-    return Glance(info, headers[-events:], await _holder(store, headers[-1]), list(forks.values()))
+    return Glance(info, last, await _holder(store, last[-1]), list(forks.values()))
+
+
+async def _read(
+    store: AuditStore, stream: StreamId, events: int, seen: Callable[[CheckpointEvent], object]
+) -> tuple[RunInfo, list[CheckpointEvent]] | None:
+    """What a run amounts to, and its last events. Folded as it is read, and read again where that does not tell."""
+    info: RunInfo | None = None
+    is_told, last = True, deque[CheckpointEvent](maxlen=events)
+    async with aclosing(store.headers(stream)) as headers, aclosing(in_pages(headers)) as pages:
+        async for page in pages:
+            last.extend(page)
+            for header in page:
+                seen(header)
+            info = _advanced(info, page) if is_told else None
+            is_told = info is not None
+    if info is not None:
+        return info, list(last)
+    met = last[-1].seq if last else 0
+    again = await headers_of(store, stream)
+    for header in again:
+        if header.seq > met:
+            seen(header)
+    folded = fold(again)
+    return None if folded is None else (folded, again[-events:])
+
+
+def _unseen(_: CheckpointEvent) -> None:
+    """What is done with a header that nobody wants to see."""
+
+
+def _advanced(info: RunInfo | None, page: Sequence[CheckpointEvent]) -> RunInfo | None:
+    """`info` after the next events; None where only all of them tell, or one is not where it says."""
+    first = info.seq + 1 if info is not None else 1
+    stream = info.stream if info is not None else page[0].stream
+    if any((each.seq, each.stream) != (seq, stream) for seq, each in enumerate(page, first)):
+        return None
+    return advance(info, *page)
+
+
+async def holder_of(store: AuditStore, stream: StreamId) -> Holder | None:
+    """Who has the claim on a run, as far as a look tells; None: nobody.
+
+    Raises:
+        CheckpointStoreError: the engine failed.
+    """
+    async with aclosing(store.headers(stream, desc=True)) as headers:
+        async for head in headers:
+            return await _holder(store, head)
+    return None
 
 
 async def _holder(store: AuditStore, head: CheckpointEvent) -> Holder | None:

@@ -1,7 +1,8 @@
 """Which questions wait for an answer: those of all runs, run by run, the run that waits longest first.
 
-From the projection, page by page: so many documents are read as questions are asked for. Where nothing ever filled one,
-as in an application that keeps its store to itself, from the log.
+From the projection, page by page: so many documents are read as questions are asked for. From the log, which is never
+late, the headers of all runs are read: so where nothing fills a projection, as in an application that keeps its store
+to itself.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from ..errors import StoreNotFoundError
 from ..events import MAX_TAG, MAX_TAGS, PendingRequest, RunInfo, RunStatus, StreamId
 from ..lru import Lru
 from ..moments import NEVER, order_of
-from ..stores import AuditStore, RunFilter, RunPage, RunStore
+from ..stores import AuditStore, RunFilter
 from ..stores.run_pages import Place, place_of
 from ..text import described, shortened
-from .runs import Filter, list_runs
+from .listed_from import Where
+from .runs import Filter, ProjectionEmptyError, check_projected, list_runs
 
 __all__ = ["Question", "inbox_of", "runs_asking"]
 
@@ -82,13 +84,26 @@ def _tags(tag: tuple[str, str] | str | None) -> dict[str, str]:
     return dict([tag])
 
 
-async def inbox_of(store: AuditStore, which: RunFilter, after: Question | None) -> AsyncGenerator[Question, None]:
+async def inbox_of(
+    store: AuditStore, latest: Where, which: RunFilter, after: Question | None
+) -> AsyncGenerator[Question, None]:
     """The questions of the runs that fit, run by run, the one that waits longest first; with `after`, those behind that
-    one. Each is listed once: a run that is answered or written to meanwhile may be met again."""
+    one. Each is listed once: a run that is answered or written to meanwhile may be met again.
+
+    Args:
+        store: the engine.
+        latest: what they are listed from.
+        which: the runs that are meant, and their questions.
+        after: a question that was listed; None: from the first.
+
+    Raises:
+        CheckpointStoreError: the projection is empty, and the log is not; or the engine failed.
+    """
     met: Lru[tuple[StreamId, str], bool] = Lru(_MET)
     if after is not None:
         met.put(_key(after), True)
-    async with aclosing(_runs(store, which, after)) as infos:
+    place = Place(after.waiting_since, after.stream, waiting=True) if after is not None else None
+    async with aclosing(_LISTED[latest](store, which, place)) as infos:
         async for info in infos:
             for question in _questions(info, after):
                 if met.get(_key(question)) is None and _is_meant(which, question):
@@ -128,19 +143,15 @@ def _is_meant(which: RunFilter, question: Question) -> bool:
     return which.asked_before is None or order_of(question.asked_at) < which.asked_before
 
 
-async def _runs(store: AuditStore, which: RunFilter, after: Question | None) -> AsyncGenerator[RunInfo, None]:
-    """The runs that fit, the longest waiting first; with `after`, from its run on, if that waits as it did."""
+async def _projected(store: AuditStore, which: RunFilter, place: Place | None) -> AsyncGenerator[RunInfo, None]:
+    """The runs that fit, the longest waiting first; with a place, from the run on that has it."""
     documents = store.run_store()
-    place = Place(after.waiting_since, after.stream, waiting=True) if after is not None else None
-    own = (await _documents(documents, after.stream)).get(after.stream) if after is not None else None
+    own = (await documents.get(place.stream)).get(place.stream) if place is not None else None
     if own is not None and which.fits(own) and place_of(own, waiting=True) == place:
         yield own
-    page = await _page(documents, which, place.token if place is not None else None)
-    if not page.runs and page.after is None and own is None and await _is_empty(documents):
-        for info in await _of_the_log(store, which):
-            if place is None or place_of(info, waiting=True).order >= place.order:
-                yield info
-        return
+    page = await documents.page(which, after=place.token if place is not None else None, limit=_PAGE)
+    if not page.runs and page.after is None and own is None:
+        await check_projected(store, documents)
     while True:
         for info in page.runs:
             yield info
@@ -149,31 +160,25 @@ async def _runs(store: AuditStore, which: RunFilter, after: Question | None) -> 
         page = await documents.page(which, after=page.after, limit=_PAGE)
 
 
-async def _of_the_log(store: AuditStore, which: RunFilter) -> list[RunInfo]:
+async def _of_the_log(store: AuditStore, which: RunFilter, place: Place | None) -> AsyncGenerator[RunInfo, None]:
+    """The same of the log."""
     async with aclosing(list_runs(store, None, Filter(which.workflow_name), None)) as infos:
         found = [info async for info in infos if which.fits(info)]
-    return sorted(found, key=lambda info: place_of(info, waiting=True).order)
+    for info in sorted(found, key=lambda info: place_of(info, waiting=True).order):
+        if place is None or place_of(info, waiting=True).order >= place.order:
+            yield info
 
 
-# A store that is only looked at makes no place for documents: where there is none, no projector ever ran.
-
-
-async def _documents(documents: RunStore, stream: StreamId) -> dict[StreamId, RunInfo]:
+async def _wherever(store: AuditStore, which: RunFilter, place: Place | None) -> AsyncGenerator[RunInfo, None]:
+    """The same of the projection, or of the log where nothing fills one, which is met at its first page."""
     try:
-        return await documents.get(stream)
-    except StoreNotFoundError:
-        return {}
+        async with aclosing(_projected(store, which, place)) as infos:
+            async for info in infos:
+                yield info
+    except (StoreNotFoundError, ProjectionEmptyError):
+        async with aclosing(_of_the_log(store, which, place)) as infos:
+            async for info in infos:
+                yield info
 
 
-async def _page(documents: RunStore, which: RunFilter, after: str | None) -> RunPage:
-    try:
-        return await documents.page(which, after=after, limit=_PAGE)
-    except StoreNotFoundError:
-        return RunPage([], None)
-
-
-async def _is_empty(documents: RunStore) -> bool:
-    try:
-        return await documents.is_empty()
-    except StoreNotFoundError:
-        return True
+_LISTED: Final = {"log": _of_the_log, "projection": _projected, "auto": _wherever}

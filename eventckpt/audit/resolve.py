@@ -23,7 +23,7 @@ from ..text import SHORTENED, safe
 from .kinds import RUNS, LogKind
 from .removed import by_whom, closed_over
 
-__all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "run_named", "seq_of", "shown"]
+__all__ = ["checkpoint_at", "checkpoint_before", "checkpoint_named", "header_before", "run_named", "seq_of", "shown"]
 
 _CANDIDATES: Final = 10  # named in an error
 _NEIGHBOURS: Final = 20_000  # runs that are looked through for near names
@@ -56,11 +56,12 @@ async def run_named(
         if len(choice) == 1:
             return choice[0]
         if choice:
-            raise _ambiguous(f"{kind.stream}s", name, [shown(stream) for stream in choice], f", or the {kind.group}")
+            named = [shown(stream) for stream in choice]
+            raise _ambiguous(f"{kind.stream}s", name, named, choice, f", or the {kind.group}")
     near = await _near(store, name, workflow_name)
     where = f" of {kind.group} {workflow_name!r}" if workflow_name is not None else ""
-    hint = f" Did you mean {' or '.join(near)}?" if near else f" `{kind.listing}` lists those there are."
-    raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.{hint}")
+    hint = f" Did you mean {' or '.join(map(shown, near))}?" if near else f" `{kind.listing}` lists those there are."
+    raise RunNotFoundError(f"No {kind.stream}{where} is called {name!r}, or begins like that.", near=near, hint=hint)
 
 
 async def _runs_like(
@@ -103,7 +104,7 @@ async def _event_named(store: AuditStore, name: str, workflow_name: str | None, 
     if len(ids) > 1:
         ids = [each for each in ids if await _is_there(store, each, workflow_name)] or ids[:1]
     if len(ids) > 1:
-        raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids])
+        raise _ambiguous(f"{kind.entry}s", name, [repr(each) for each in ids], ids)
     located = await _found(store, ids[0], workflow_name) if ids else None
     if located is None:
         where = "" if workflow_name is None else f" in {kind.group} {workflow_name!r}"
@@ -163,25 +164,41 @@ async def checkpoint_before(store: AuditStore, event: CheckpointEvent, *, kind: 
     """
     if event.type != "checkpoint":
         return await checkpoint_at(store, event.stream, event.seq - 1, None, None, kind=kind)
+    before = await header_before(store, event)
+    found = next(iter(await store.read(before.stream, before.seq)), None)
+    if found is None:
+        raise _gone(event)
+    return found
+
+
+async def header_before(store: AuditStore, event: CheckpointEvent) -> CheckpointEvent:
+    """The header of the checkpoint that one follows, as `checkpoint_before` finds it.
+
+    Raises:
+        CheckpointNotFoundError: it follows none, or that one is there no more.
+    """
     parent = event.previous_checkpoint_id
     if parent is None:
         raise CheckpointNotFoundError(f"{event.named()} is the first of its lineage: it follows no other checkpoint.")
     found = await _behind(store, event, parent) or await _elsewhere(store, event, parent)
     if found is None:
-        raise CheckpointNotFoundError(
-            f"{event.named()} follows checkpoint {safe(parent)}, which was removed, or deleted."
-        )
+        raise _gone(event)
     return found
 
 
+def _gone(event: CheckpointEvent) -> CheckpointNotFoundError:
+    what = safe(event.previous_checkpoint_id)
+    return CheckpointNotFoundError(f"{event.named()} follows checkpoint {what}, which was removed, or deleted.")
+
+
 async def _behind(store: AuditStore, event: CheckpointEvent, checkpoint_id: str) -> CheckpointEvent | None:
-    """The newest event of a checkpoint in the run of an event, before that."""
+    """The header of the newest event of a checkpoint in the run of an event, before that."""
     removals = await removals_of(store, event.stream)
     async with aclosing(store.headers(event.stream, lte=event.seq - 1, desc=True)) as headers:
         async for header in headers:
             is_it = header.checkpoint_id == checkpoint_id and header.type == "checkpoint"
             if is_it and not removals.covers(header.seq):
-                return next(iter(await store.read(event.stream, header.seq)), None)
+                return header
     return None
 
 
@@ -252,13 +269,16 @@ def shown(stream: StreamId) -> str:
     return f"{stream.run_id!r} of {stream.workflow_name!r}"
 
 
-def _ambiguous(what: str, name: str, candidates: Sequence[str], further: str = "") -> AmbiguousNameError:
+def _ambiguous(
+    what: str, name: str, candidates: list[str], found: Sequence[StreamId | str], further: str = ""
+) -> AmbiguousNameError:
     some = ", ".join(candidates[:_CANDIDATES]) + (", …" if len(candidates) > _CANDIDATES else "")
     hint = f" Give more of it{further}."
-    return AmbiguousNameError(f"Several {what} begin with {name!r}: {some}.{hint}", candidates=list(candidates))
+    begin = f"Several {what} begin with {name!r}"
+    return AmbiguousNameError(f"{begin}: {some}.{hint}", candidates=candidates, found=found, said=f"{begin}.{hint}")
 
 
-async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[str]:
+async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list[StreamId]:
     by_id: dict[str, StreamId] = {}
     wanted, work = name[:_COMPARED], 0
     async with aclosing(store.streams(workflow_name=workflow_name, emptied=False)) as streams:
@@ -267,4 +287,4 @@ async def _near(store: AuditStore, name: str, workflow_name: str | None) -> list
             work += len(wanted) * min(len(stream.run_id), _COMPARED)
             if len(by_id) == _NEIGHBOURS or work > _WORK:
                 break
-    return [shown(by_id[near]) for near in difflib.get_close_matches(wanted, by_id, n=_NEAR, cutoff=0.6)]
+    return [by_id[near] for near in difflib.get_close_matches(wanted, by_id, n=_NEAR, cutoff=0.6)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -11,16 +12,29 @@ import msgspec
 
 from ..errors import CheckpointStoreError, RunNotFoundError
 from ..events import RunInfo, RunStatus, StreamId
-from ..moments import moment_of
+from ..moments import NEVER, moment_of
 from ..runs import agree, fold
 from ..stores import AuditStore, RunFilter, RunStore, head_of
 from ..stores.run_documents import told
 from ..stores.run_pages import Place, place_of
 from ..stores.walks import runs_of
 
-__all__ = ["Filter", "Listed", "list_runs"]
+__all__ = [
+    "Counts",
+    "Filter",
+    "Listed",
+    "ProjectionEmptyError",
+    "check_projected",
+    "count_runs",
+    "list_runs",
+]
 
-_PAGE: Final = 100  # documents of a page: more than a screen shows
+_SCREEN: Final = 51  # documents of the first page: what a screen shows, and whether there is more
+_PAGE: Final = 500  # of each that is read behind it
+
+
+class ProjectionEmptyError(CheckpointStoreError):
+    """Nothing filled the projection, though the log has events."""
 
 
 class Filter(NamedTuple):
@@ -87,6 +101,20 @@ class Listed(msgspec.Struct, frozen=True):
         return StreamId(self.workflow_name, self.run_id)
 
 
+class Counts(NamedTuple):
+    """How many runs stand how."""
+
+    runs: Mapping[RunStatus, int]
+    """By each status that one has."""
+    of_newest: int | None
+    """None: all runs that fit were counted; else only so many of them, the last written to."""
+
+    @property
+    def all(self) -> int:
+        """How many were counted."""
+        return sum(self.runs.values())
+
+
 async def list_runs(
     store: AuditStore, projection: RunStore | None, which: Filter, after: StreamId | Listed | None
 ) -> AsyncGenerator[RunInfo, None]:
@@ -106,9 +134,12 @@ async def list_runs(
     if projection is not None:
         async with aclosing(_projected(store, projection, which, after)) as infos:
             async for info in infos:
-                known = await told(store, info) or info if info.status == "idle" else info
-                if which.fits(known) and not known.is_emptied:
-                    yield known
+                if info.status == "idle":
+                    info = await told(store, info) or info
+                    if not which.fits(info):
+                        continue
+                if not info.is_emptied:
+                    yield info
         return
     if isinstance(after, Listed) and not await _is_as_listed(store, after):
         which, after = which._replace(until=_sooner(which.until, _right_behind(after))), None
@@ -123,6 +154,26 @@ async def list_runs(
             info = fold(headers)
             if info is not None and which.fits(info) and not info.is_emptied:
                 yield info
+
+
+async def count_runs(
+    store: AuditStore, projection: RunStore | None, which: Filter, after: StreamId | Listed | None, most: int | None
+) -> Counts:
+    """How many of the runs that `list_runs` gives stand how; see `CheckpointAudit.counts`."""
+    is_bounded = most is None or (projection is not None and projection.counts_by_index)
+    if projection is not None and is_bounded and after is None and which.actor is None and not which.request:
+        counted = await projection.counts(_asked(which, waiting=which.request is not None))
+        if not counted:
+            await check_projected(store, projection)
+        if "idle" not in counted:  # of those, only the log tells how they stand
+            return Counts(counted, None)
+    statuses: Counter[RunStatus] = Counter()
+    async with aclosing(list_runs(store, projection, which, after)) as infos:
+        async for info in infos:
+            if most is not None and statuses.total() == most:
+                return Counts(statuses, most)
+            statuses[info.status] += 1
+    return Counts(statuses, None)
 
 
 async def _behind(after: StreamId | None, streams: AsyncIterable[StreamId]) -> AsyncGenerator[StreamId, None]:
@@ -156,9 +207,9 @@ async def _projected(
 ) -> AsyncGenerator[RunInfo, None]:
     """The documents that may fit, page by page: so many are read as runs are asked for."""
     place, asked = await _place(store, runs, after), _asked(which)
-    page = await runs.page(asked, after=place, limit=_PAGE)
+    page = await runs.page(asked, after=place, limit=_SCREEN)
     if not page.runs and page.after is None:
-        await _check_projected(store, runs)
+        await check_projected(store, runs)
     while True:
         for info in page.runs:
             if _may_fit(which, info):
@@ -168,7 +219,7 @@ async def _projected(
         page = await runs.page(asked, after=page.after, limit=_PAGE)
 
 
-def _asked(which: Filter) -> RunFilter:
+def _asked(which: Filter, *, waiting: bool = False) -> RunFilter:
     """What an index can leave out of the runs that fit. What a document that says `idle` stands for, only the log
     tells."""
     given: set[RunStatus] = set([which.status] if isinstance(which.status, str) else which.status or ())
@@ -176,7 +227,10 @@ def _asked(which: Filter) -> RunFilter:
         given |= {"done", "open"}
     elif given:
         given.add("idle")
-    return RunFilter(which.workflow_name, sorted(given), since=which.since, until=which.until, tags=which.tags)
+    since = which.since or (NEVER + timedelta.resolution if which.until else None)  # what tells no time never fits
+    return RunFilter(
+        which.workflow_name, sorted(given), since=since, until=which.until, tags=which.tags, waiting=waiting
+    )
 
 
 async def _place(store: AuditStore, runs: RunStore, after: StreamId | Listed | None) -> str | None:
@@ -188,17 +242,23 @@ async def _place(store: AuditStore, runs: RunStore, after: StreamId | Listed | N
     info = (await runs.get(after)).get(after)
     if info is not None:
         return place_of(info, waiting=False).token
-    await _check_projected(store, runs)
+    await check_projected(store, runs)
     raise RunNotFoundError(
         f"The projection has no run {after.run_id!r} of workflow {after.workflow_name!r} to go on behind. "
         "It may be late; begin anew, or ask the log."
     )
 
 
-async def _check_projected(store: AuditStore, runs: RunStore) -> None:
+async def check_projected(store: AuditStore, runs: RunStore) -> None:
+    """Refuse a projection that nothing filled: that it lists nothing says nothing.
+
+    Raises:
+        ProjectionEmptyError: it is empty, and the log is not.
+        CheckpointStoreError: the engine failed.
+    """
     async with aclosing(store.streams(emptied=False)) as streams:
         if await runs.is_empty() and await anext(streams, None) is not None:
-            raise CheckpointStoreError(
+            raise ProjectionEmptyError(
                 "The projection is empty, and the log is not. Fill it with `eventckpt-projector run`, which also "
                 "keeps it up to date, or ask the log."
             )

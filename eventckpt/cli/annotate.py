@@ -6,8 +6,10 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from .options import Actor, RunName, tags_in
-from .render import about_text, event_fields
+from ..rendering.fields import event_fields
+from ..rendering.filters import tags_in
+from ..rendering.words import about_text
+from .options import Actor, RunName
 from .session import USAGE, Failure, Session, Workflow, command
 
 __all__ = ["annotate", "commands"]

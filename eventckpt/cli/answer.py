@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import typer
-from agent_framework import WorkflowCheckpointException
 
 from .. import settings
-from ..answers import answer_from_json
-from ..audit import ANY_TYPE, CheckpointAudit
-from ..errors import CheckpointTypeNotAllowedError, RequestNotPendingError, ResponseTypeError, RunClaimedError
+from ..answers.programs import built, carried_out, json_in
+from ..audit import ANY_TYPE
 from ..events import RunInfo, StreamId
-from ..exit_codes import exit_code
+from ..rendering.fields import fields_of
+from ..rendering.words import standing
 from ..storage import EventCheckpointStorage
 from ..storage.claiming import LONGEST_CLAIM
 from ..text import cell, described, safe
-from .options import Actor, App, RunName, built
-from .render import fields_of, standing
-from .session import FOUND_WRONG, USAGE, Failure, Session, command
+from .options import Actor, App, RunName
+from .session import USAGE, Failure, Session, command
 
 __all__ = ["answer", "commands"]
 
 commands: Final = typer.Typer()
-
-_SHORT: Final = 40  # characters of what was probably meant as text
 
 
 @command(commands, "answer", of_runs="a session asks nothing; only runs do.", as_json="--json-output")
@@ -68,15 +62,7 @@ async def answer(
     audit = await session.audit(allow=allow, actor=actor, writes=True)
     stream = await audit.run(run, workflow_name=workflow.name)
     storage = EventCheckpointStorage(audit.store, allowed_checkpoint_types=allow, actor=actor)
-    try:
-        await answer_from_json(storage, stream.run_id, responses, workflow=workflow, ttl=ttl, wait=wait, recording=True)
-    except (KeyboardInterrupt, RequestNotPendingError, ResponseTypeError, RunClaimedError):
-        raise
-    except BaseException as error:  # an executor may raise any
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise await _failure(error, audit, stream, responses) from error
+    await carried_out(storage, stream, responses, workflow=workflow, actor=actor, ttl=ttl, wait=wait)
     try:
         _report(session, stream, list(responses), await audit.info(stream))
         session.out.flush()
@@ -97,34 +83,16 @@ def _check(run: str, responses: dict[str, Any], ttl: float, wait: float) -> None
         raise Failure(USAGE, str(error)) from error
 
 
-async def _failure(
-    error: BaseException, audit: CheckpointAudit, stream: StreamId, responses: dict[str, Any]
-) -> BaseException:
-    """What ends the command where the workflow did not go on to its end: it says whether the answer is on record."""
-    text = f"The workflow failed: {type(error).__name__}: {safe(error) or '-'}"
-    if isinstance(error, WorkflowCheckpointException):
-        text = str(error)
-    if isinstance(error, CheckpointTypeNotAllowedError):
-        text += f" Here that is --allow {error.type_key}."
-    try:
-        info = await audit.info(stream)
-    except WorkflowCheckpointException:
-        info = None
-    if info is not None and not any(each.request_id in responses for each in info.pending_requests):
-        text += f"{'' if text.endswith('.') else '.'} The answer is on record, and the run is {info.status}."
-    return Failure(exit_code(error) or FOUND_WRONG, text)
-
-
 def _responses(request: str, response: str, also: Sequence[str]) -> dict[str, Any]:
     """The answers that were given, by the request."""
-    given = {request: _parsed(_read() if response == "-" else response, "--json")}
+    given = {request: json_in(_read() if response == "-" else response, "--json")}
     for text in also:
         other, equals, value = text.partition("=")
         if not equals:
             raise Failure(USAGE, f"--also takes REQUEST=JSON, not {described(text)}.")
         if other in given:
             raise Failure(USAGE, f"--also: request {described(other)} is answered twice.")
-        given[other] = _parsed(value, "--also")
+        given[other] = json_in(value, "--also")
     return given
 
 
@@ -135,14 +103,6 @@ def _read() -> str:
         return sys.stdin.read()
     except (OSError, ValueError) as error:
         raise Failure(USAGE, f"--json -: standard input cannot be read: {safe(error)}.") from error
-
-
-def _parsed(text: str, option: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        hint = f"; text is quoted: '{json.dumps(text)}'" if len(text) < _SHORT else ""
-        raise Failure(USAGE, f"{option} takes JSON, and {described(text)} is none ({safe(error)}{hint}).") from error
 
 
 def _report(session: Session, stream: StreamId, answered: list[str], info: RunInfo | None) -> None:

@@ -16,6 +16,7 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from ..audit import CheckpointAudit, Verdict
+from ..rendering.words import problem_text
 from ..stores.sqlite import SqliteEventStore
 from ..stores.sqlite.backup import (
     StoreContent,
@@ -29,7 +30,6 @@ from ..stores.sqlite.backup import (
 )
 from .options import Yes
 from .output import Output
-from .render import problem_text
 from .session import FOUND_WRONG, STORE, USAGE, Failure, Session, command
 
 __all__ = ["backup", "commands", "restore", "to_its_end"]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import aclosing
 from typing import Annotated, Final
 
 import typer
 
 from ..audit import Verdict
-from ..location import ENVIRONMENT
-from ..text import may_hold_a_key
+from ..rendering.checks import check_fields, settings_told, type_fields
+from ..rendering.fields import summary_fields, verdict_fields
+from ..rendering.words import is_only_newer, not_gone_yet, problem_text, removed_text, stream_text
 from .options import MaybeRunName
 from .output import Output
-from .render import not_gone_yet, problem_text, removed_fields, removed_text, stream_text
 from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
 
 __all__ = ["commands", "doctor", "verify"]
@@ -42,7 +41,7 @@ async def verify(
     if run is not None:
         stream = await audit.run(run, workflow_name=workflow)
         verdict = await audit.verify(stream, decode=decode, projection=projection)
-        runs, events, bad, newer = 1, verdict.events, int(not verdict.ok), int(_is_only_newer(verdict))
+        runs, events, bad, newer = 1, verdict.events, int(not verdict.ok), int(is_only_newer(verdict))
         _report(session.out, verdict, what, each=True)
     else:
         with session.out.progress("events verified") as done:
@@ -54,10 +53,10 @@ async def verify(
                         events + verdict.events,
                         bad + (not verdict.ok),
                     )
-                    newer += _is_only_newer(verdict)
+                    newer += is_only_newer(verdict)
                     _report(session.out, verdict, what, each=False)
                     done(events)
-    session.out.record("summary", {"runs": runs, "events": events, "bad_runs": bad})
+    session.out.record("summary", summary_fields(runs, events, bad))
     session.out.line(
         f"{events:,} events of {runs:,} {what}s verified: "
         + (f"{bad - newer:,} {what}s are NOT what was written." if bad > newer else "")
@@ -77,20 +76,17 @@ async def doctor(
 ) -> int:
     """Check settings, rights and layout, and which types in the store the given allow-list would refuse."""
     audit = await session.audit(allow=allow, writes=write)
-    for name in ENVIRONMENT:
-        value = os.environ.get(name)
-        hidden = name.endswith("KEY") or may_hold_a_key(value or "")
-        shown = "not set" if value is None else "set" if hidden else value
-        session.out.record("setting", {"name": name, "value": shown})
-        session.out.line(f"setting  {name}: {shown}")
+    for setting in settings_told():
+        session.out.record("setting", setting)
+        session.out.line(f"setting  {setting['name']}: {setting['value']}")
     wrong, what = 0, audit.kind.stream
     for check in await audit.checks():
         wrong += not check.ok
-        session.out.record("check", check._asdict())
+        session.out.record("check", check_fields(check))
         advice = "" if check.ok or not check.advice else f" {check.advice}"
         session.out.line(f"{'ok     ' if check.ok else 'WRONG  '}  {check.name}: {check.detail}.{advice}")
     for use in await audit.types(runs=runs or None):
-        session.out.record("type", {"name": use.name, "allowed": use.allowed, "runs": use.runs, "example": use.example})
+        session.out.record("type", type_fields(use))
         if not use.allowed:
             session.out.line(
                 f"refused  {use.name}, in the latest {audit.kind.entry} of {use.runs} {what}s, such as "
@@ -100,37 +96,18 @@ async def doctor(
     return FOUND_WRONG if wrong else 0
 
 
-def _is_only_newer(verdict: Verdict) -> bool:
-    return not verdict.ok and all(problem.why == "newer" for problem in verdict.problems)
-
-
 def _report(out: Output, verdict: Verdict, what: str, *, each: bool) -> None:
     stream = verdict.stream
     removed = verdict.removed
     is_closed = removed is not None and removed.seq == verdict.head_seq
     if out.as_json and (each or verdict.not_gone_yet or verdict.notes or not verdict.ok):
-        out.record(
-            "verdict",
-            {
-                "workflow_name": stream.workflow_name,
-                "run_id": stream.run_id,
-                "ok": verdict.ok,
-                "events": verdict.events,
-                "pruned": verdict.pruned,
-                "head_seq": verdict.head_seq,
-                "head_digest": verdict.head_digest,
-                "not_gone_yet": verdict.not_gone_yet,
-                "removed": None if removed is None else removed_fields(removed),
-                "problems": [{"seq": bad.seq, "why": bad.why, "detail": bad.detail} for bad in verdict.problems],
-                "notes": verdict.notes,
-            },
-        )
+        out.record("verdict", verdict_fields(verdict))
     for note in verdict.notes:
         out.line(f"{stream_text(stream, what)}, {note}", style="yellow")
     for problem in verdict.problems:
         out.line(problem_text(stream, problem, what), style="red")
     if removed is not None and (each or (is_closed and removed.left)):
-        out.line(removed_text(out, removed, what, head_seq=verdict.head_seq))
+        out.line(removed_text(removed, what, head_seq=verdict.head_seq, time=out.time))
     if verdict.not_gone_yet and not is_closed:
         out.line(not_gone_yet(stream, verdict.not_gone_yet, what))
     if each and verdict.ok:

@@ -8,20 +8,21 @@ from typing import Annotated, Final
 import typer
 
 from ..audit import CheckpointAudit
-from ..audit.conversation import Point
+from ..audit.conversation import Point, holds_snapshots
 from ..audit.diff import Difference, Kind
 from ..audit.paths import near_paths
-from ..audit.resolve import checkpoint_before, seq_of
-from ..errors import CheckpointNotFoundError, RunNotFoundError
+from ..errors import CheckpointNotFoundError
 from ..events import CheckpointEvent, StreamId
-from ..text import described
+from ..rendering.compared import compared_lines, compared_name, counts_of, stretch, two_events
+from ..rendering.fields import difference_fields, event_fields, run_fields
+from ..rendering.trees import leaf_text, plain_tree, tree_lines
+from ..rendering.turns import message_lines, roles_text
+from ..rendering.words import standing, status_of_run
+from ..text import described, safe
 from . import completion
-from .inspect import holds_snapshots
 from .options import Full, RunName, Upcast, upcasters_in
-from .output import Output, leaf_text, plain_tree, safe, tree_lines
-from .render import event_fields, run_fields, standing, status_of_run
-from .session import FOUND_WRONG, USAGE, Allow, Failure, Session, Workflow, command
-from .turns import message_lines, roles_text
+from .output import Output
+from .session import FOUND_WRONG, Allow, Session, Workflow, command
 
 __all__ = ["changes", "commands", "diff", "difference_fields", "print_difference", "replay"]
 
@@ -37,7 +38,7 @@ async def diff(
     names: Annotated[
         list[str],
         typer.Argument(
-            help="One or two checkpoints (ids or RUN@SEQ), or a run, alone or with --seq.",
+            help="One or two checkpoints (ids or RUN@SEQ) or runs; or a run with --seq.",
             autocompletion=completion.checkpoints,
         ),
     ],
@@ -48,8 +49,8 @@ async def diff(
     full: Full = False,
 ) -> None:
     """Show what differs between two checkpoints, by path; of one, from the one that it follows; of a run, between
-    that one and its last. With --upcast and one checkpoint: what that changes in it. With --turns: which messages the
-    session held at the one point and not at the other."""
+    that one and its last; of two runs, between their last ones. With --upcast and one checkpoint: what that changes in
+    it. With --turns: which messages the session held at the one point and not at the other."""
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     if session.turns and (points := await _two_points(audit, names, seq, workflow)) is not None:
         session.not_of_turns(upcast=upcast or None)
@@ -59,16 +60,16 @@ async def diff(
         before = after = await audit.event(names[0], workflow_name=workflow)
         found = await audit.diff(before, after, upcast="after")
     else:
-        before, after = await _two_events(audit, names, seq, workflow)
+        before, after = await two_events(audit, names, seq, workflow)
         found = await audit.diff(before, after, upcast=bool(upcast))
-    session.out.line(f"{_name(before)} → {_name(after)}", style="bold")
+    if session.out.as_json:
+        for kind, fields in compared_lines(before, after, found):
+            session.out.record(kind, fields)
+        return
+    session.out.line(f"{compared_name(before)} → {compared_name(after)}", style="bold")
     for difference in found:
-        session.out.record("difference", difference_fields(difference))
-        if not session.out.as_json:
-            print_difference(session, difference, full=full)
-    counts = {kind: sum(difference.kind == kind for difference in found) for kind in _SIGNS}
-    session.out.record("summary", {"before": event_fields(before), "after": event_fields(after), **counts})
-    session.out.line(", ".join(f"{count} {kind}" for kind, count in counts.items()))
+        print_difference(session, difference, full=full)
+    session.out.line(", ".join(f"{count} {kind}" for kind, count in counts_of(found).items()))
 
 
 @command(commands, "changes")
@@ -164,52 +165,14 @@ def _superstep(event: CheckpointEvent) -> str:
     return f", superstep {event.iteration_count}" if event.type == "checkpoint" else ""
 
 
-async def _two_events(
-    audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
-) -> tuple[CheckpointEvent, CheckpointEvent]:
-    if seq is None:
-        if len(names) == 1:
-            return await _last_two(audit, names[0], workflow)
-        if len(names) != 2:
-            raise Failure(USAGE, "diff takes one or two checkpoints, or one run, alone or with --seq FIRST..LAST.")
-        first, last = names
-        return await audit.event(first, workflow_name=workflow), await audit.event(last, workflow_name=workflow)
-    stream, before, after = await _stretch(audit, names, seq, workflow)
-    return await _at(audit, stream, before), await _at(audit, stream, after)
-
-
-async def _last_two(audit: CheckpointAudit, name: str, workflow: str | None) -> tuple[CheckpointEvent, CheckpointEvent]:
-    """A checkpoint, or the last one of a run, behind the one that it follows."""
-    try:
-        after = await audit.at(await audit.run(name, workflow_name=workflow))
-    except RunNotFoundError as no_run:
-        try:
-            after = await audit.event(name, workflow_name=workflow)
-        except CheckpointNotFoundError as none:
-            is_one = "@" in name or await audit.store.find(name) is not None  # and was removed with its run
-            raise (none if is_one else no_run) from None
-    return await checkpoint_before(audit.store, after, kind=audit.kind), after
-
-
-async def _stretch(
-    audit: CheckpointAudit, names: list[str], seq: str, workflow: str | None
-) -> tuple[StreamId, int, int]:
-    """The run, and the two seqs, of `--seq FIRST..LAST`."""
-    ends = seq.split("..")
-    if len(names) != 1 or len(ends) != 2 or not all(end.isdecimal() for end in ends):
-        raise Failure(USAGE, "--seq takes FIRST..LAST, such as --seq 3..7, with one run.")
-    before, after = map(seq_of, ends)
-    return await audit.run(names[0], workflow_name=workflow), before, after
-
-
 async def _two_points(
     audit: CheckpointAudit, names: list[str], seq: str | None, workflow: str | None
 ) -> tuple[Point, Point] | None:
     """The points of two sessions that are to be compared; None: what is named is what a host keeps of one."""
     if seq is not None:
-        stream, first, last = await _stretch(audit, names, seq, workflow)
-        return None if await holds_snapshots(audit, stream) else (Point(stream, first), Point(stream, last))
-    before, after = await _two_events(audit, names, None, workflow)
+        stream, first, last = await stretch(audit, names, seq, workflow)
+        return None if await holds_snapshots(audit.store, stream) else (Point(stream, first), Point(stream, last))
+    before, after = await two_events(audit, names, None, workflow)
     if "session" in (before.type, after.type):
         return None
     return Point(before.stream, before.seq), Point(after.stream, after.seq)
@@ -233,20 +196,6 @@ def _point_text(point: Point) -> str:
     return f"seq {point.seq} of session {point.stream.run_id}"
 
 
-async def _at(audit: CheckpointAudit, stream: StreamId, seq: int) -> CheckpointEvent:
-    return await audit.at(stream, seq=seq)
-
-
-def difference_fields(difference: Difference) -> dict[str, object]:
-    """A difference as JSON."""
-    return {
-        "change": difference.kind,
-        "path": difference.path,
-        "before": None if difference.kind == "added" else plain_tree(difference.before),
-        "after": None if difference.kind == "removed" else plain_tree(difference.after),
-    }
-
-
 def print_difference(session: Session, difference: Difference, *, full: bool) -> None:
     """A difference as text."""
     sign, style = _SIGNS[difference.kind], _STYLES[difference.kind]
@@ -258,8 +207,3 @@ def print_difference(session: Session, difference: Difference, *, full: bool) ->
     part = difference.after if difference.kind == "added" else difference.before
     for index, line in enumerate(tree_lines(part, path, full=full)):
         session.out.line(f"{sign if index == 0 else ' '} {line}", style=style)
-
-
-def _name(event: CheckpointEvent) -> str:
-    stream = "run" if event.type == "checkpoint" else "session"
-    return f"seq {event.seq} of {stream} {event.run_id} ({event.checkpoint_id})"

@@ -10,13 +10,13 @@ import typer
 from .. import settings
 from ..audit import Deletion
 from ..events import MAX_REASON, StreamId
+from ..rendering.times import TIME, moment
 from ..storage.removing import RunRemoval
 from .manage import confirm
 from .options import Actor, RunNames, Yes, chosen_runs
 from .output import Output
 from .session import FOUND_WRONG, USAGE, Failure, Session, Workflow, command
 from .space import say_given_back
-from .times import TIME, moment
 
 __all__ = ["commands", "delete"]
 

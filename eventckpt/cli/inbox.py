@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from contextlib import aclosing
 from datetime import timedelta
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final
 
-import msgspec
 import typer
 
 from ..audit.inbox import Question
-from ..events import PendingRequest, StreamId
-from .cursor import After, place_in, say_more, token_of
-from .options import tags_in
+from ..rendering.cursor import INBOX, QuestionPlace, place_in, token_of
+from ..rendering.fields import question_fields
+from ..rendering.filters import tags_in
+from ..rendering.times import TIME, moment
+from ..rendering.words import tag_texts
+from .cursor import After, say_more
 from .output import Column, Listing
-from .render import fields_of, status_style, tag_texts
+from .render import status_style
 from .session import Session, Workflow, command
-from .times import TIME, moment
+from .sessions import Looked, latest_of, say_late
 
 __all__ = ["commands", "inbox"]
 
@@ -35,29 +37,7 @@ _COLUMNS: Final = [
     Column("tags", wide=True),
     Column("checkpoint", wide=True),
 ]
-_NAME: Final = "eventckpt inbox"
 _OF_RUNS: Final = "Only runs ask questions; sessions have turns."
-
-
-class _Place(msgspec.Struct, frozen=True):
-    """A question as it was when it was listed."""
-
-    workflow_name: str
-    run_id: str
-    request_id: str
-    asked_at: str
-    waiting_since: str
-
-    @classmethod
-    def of(cls, question: Question) -> Self:
-        stream, request_id = question.stream, question.request.request_id
-        return cls(stream.workflow_name, stream.run_id, request_id, question.asked_at, question.waiting_since)
-
-    def question(self) -> Question:
-        """What the listing goes on behind: of the rest, nothing counts for that."""
-        request = PendingRequest(request_id=self.request_id, source_executor_id="", request_type="")
-        stream = StreamId(self.workflow_name, self.run_id)
-        return Question(stream, request, "waiting", {}, 0, "", self.asked_at, self.waiting_since)
 
 
 @command(commands, "inbox", of_runs=_OF_RUNS)
@@ -71,35 +51,32 @@ async def inbox(
     tag: Annotated[str | None, typer.Option(help="Only of runs with this tag, name=value.")] = None,
     limit: Annotated[int, typer.Option(help="How many to list; 0 for all.", min=0)] = 50,
     after: After = None,
+    latest: Looked = "auto",
 ) -> None:
     """List the questions that wait for an answer, of any run: the run that waits longest first."""
     tags = tags_in([tag] if tag is not None else None)
     before = moment(older_than, "--older-than")
-    audit = await session.audit()
+    audit = await session.audit(latest=latest_of(latest))
     span = None if before is None else max(timedelta(), session.out.now() - before)
-    place = place_in(after, _NAME, _Place)
+    place = place_in(after, INBOX, QuestionPlace)
     which: dict[str, Any] = {"workflow": workflow, "older_than": span, "type": request_type}
     which |= {"tag": next(iter(tags.items()), None), "after": None if place is None else place.question()}
-    questions = audit.inbox(**which)
+    questions = audit.inbox(**which, latest=audit.latest)
     listing, last = Listing(session.out, "question", _COLUMNS), ""
     async with aclosing(questions) as found:
         async for question in found:
             if limit and listing.count == limit:
                 say_more(session.out, last)
                 break
-            last = token_of(_NAME, _Place.of(question))
-            listing.add(_fields(question), _row(question))
+            last = token_of(INBOX, QuestionPlace.of(question))
+            listing.add(question_fields(question), _row(question))
     listing.flush()
+    say_late(session.out, audit)
     if not listing.count:
         more = " any more" if after is not None else ""
         session.out.nothing(
             f"No question waits for an answer{more}." if older_than is None else f"No question waits so long{more}."
         )
-
-
-def _fields(question: Question) -> dict[str, Any]:
-    fields = question._asdict() | {"request": fields_of(question.request)}
-    return {**fields_of(fields.pop("stream")), **fields}
 
 
 def _row(question: Question) -> list[str]:

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
-import msgspec
 import typer
 
 from ..audit import CheckpointAudit
-from ..audit.glance import Fork, Glance, glance_at
+from ..audit.glance import Glance, glance_at
 from ..errors import RunNotFoundError
-from ..events import PendingRequest, RunInfo, StreamId
+from ..events import RunInfo
 from ..history.listing import SessionInfo, sessions_of
-from ..storage.claiming import Holder
-from ..traceparent import trace_id_in
+from ..rendering.about_run import (
+    counts_of,
+    fork_text,
+    how_to_answer,
+    lines_of_last,
+    lines_of_run,
+    question_text,
+    said_of_run,
+    standing_of_run,
+    waits_for,
+)
+from ..rendering.fields import run_fields
+from ..rendering.words import removed_text
 from .options import RunName
 from .output import Listing, Output
-from .render import (
-    EVENT_COLUMNS,
-    event_fields,
-    event_row,
-    removed_fields,
-    removed_text,
-    run_fields,
-    said_text,
-    standing,
-    status_of_run,
-)
+from .render import EVENT_COLUMNS, event_row
 from .session import Session, Workflow, command
 from .turns import TURN_COLUMNS, turn_row
 
@@ -60,11 +59,10 @@ async def info(session: Session, run: RunName, workflow: Workflow = None) -> Non
         _show_run(out, found)
     gone = await audit.removed(stream) if found.info.removed else None
     if gone is not None:
-        out.record("removed", msgspec.structs.asdict(stream) | removed_fields(gone))
-        out.line(removed_text(out, gone, audit.kind.stream, head_seq=found.info.seq))
+        out.line(removed_text(gone, audit.kind.stream, head_seq=found.info.seq, time=out.time))
     if out.as_json:
-        for event in found.last:
-            out.record("event", event_fields(event))
+        for kind, fields in lines_of_last(gone, found.last):
+            out.record(kind, fields)
         return
     columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
     out.line()
@@ -76,11 +74,8 @@ async def info(session: Session, run: RunName, workflow: Workflow = None) -> Non
 
 def _show_run(out: Output, found: Glance) -> None:
     info = found.info
-    out.record("run", run_fields(info))
-    if found.holder is not None:
-        out.record("claim", msgspec.structs.asdict(info.stream) | _claim_fields(found.holder))
-    for fork in found.forks:
-        out.record("fork", msgspec.structs.asdict(fork.stream) | {"forked_from": fork.origin})
+    for kind, fields in lines_of_run(found):
+        out.record(kind, fields)
     out.line(f"run {info.run_id} of {info.workflow_name}", style="bold")
     for name, text in _said(out, found):
         out.line(f"  {name:<{_WIDTH}}{text}")
@@ -89,76 +84,18 @@ def _show_run(out: Output, found: Glance) -> None:
 def _said(out: Output, found: Glance) -> Iterator[tuple[str, str]]:
     """What there is to say of a run, each with its name."""
     info = found.info
-    pending = info.pending_requests if info.waiting_since else ()
-    more = ": nothing of it counts any more" if info.is_emptied else ""
-    yield "status", standing(status_of_run(info), pending) + more
+    pending = waits_for(info)
+    yield "status", standing_of_run(info) + (": nothing of it counts any more" if info.is_emptied else "")
     for asked in pending[:_SHOWN]:
-        yield "waits for", _question(out, info, asked)
-        yield "answer with", _how_to_answer(info.stream, asked)
+        yield "waits for", question_text(info, asked, out.time)
+        yield "answer with", how_to_answer(info.stream, asked)
     if len(pending) > _SHOWN:
         yield "waits for", f"{len(pending) - _SHOWN:,} more: --json has them all"
-    if said := said_text(info):
-        yield "annotations", said
-    if found.holder is not None:
-        yield "claim", found.holder.named()
-    if info.checkpoint_id is not None:
-        yield "checkpoint", f"{info.checkpoint_id}, seq {info.checkpoint_seq}, superstep {info.iteration_count}"
-    if trace_id := trace_id_in(info.traceparent):
-        yield "trace", trace_id
-    yield from _counts(out, info)
-    if (origin := info.forked_from) is not None:
-        yield "forked from", f"seq {origin.seq} of run {origin.run_id}"
+    yield from said_of_run(found, out.time)
     for fork in found.forks[:_SHOWN]:
-        yield "forked to", _fork_text(fork)
+        yield "forked to", fork_text(fork)
     if len(found.forks) > _SHOWN:
         yield "forked to", f"{len(found.forks) - _SHOWN:,} more: `eventckpt lineage` has them all"
-
-
-def _counts(out: Output, info: RunInfo, entries: str = "checkpoints") -> Iterator[tuple[str, str]]:
-    """How much there is of a stream, and from when to when."""
-    removed = f", {info.removed:,} removed" if info.removed else ""
-    yield "events", f"{info.checkpoints:,} of {entries}, {info.tombstones:,} others{removed}"
-    yield "stored", f"{info.stored_size:,} bytes"
-    yield "began", out.time(info.started_at)
-    yield "last written", out.time(info.recorded_at) + (f" by {info.actor}" if info.actor else "")
-
-
-def _question(out: Output, info: RunInfo, asked: PendingRequest) -> str:
-    since = out.time(info.asked_at(asked))
-    return f"{asked.request_id} from {asked.source_executor_id}, asked {since}: {asked.prompt or asked.request_type}"
-
-
-def _how_to_answer(stream: StreamId, asked: PendingRequest) -> str:
-    """The command that answers a question, to be copied: so nothing stored means anything to a shell in it."""
-    names = [stream.run_id, asked.request_id]
-    words, how = " ".join(map(_quoted, names)), "--json ANSWER --app MODULE:CALLABLE"
-    of_type = f"  (JSON of {asked.response_type})" if asked.response_type else ""
-    looks_like_an_option = any(name.startswith("-") for name in names)
-    return f"eventckpt answer {f'{how} -- {words}' if looks_like_an_option else f'{words} {how}'}{of_type}"
-
-
-def _quoted(word: str) -> str:
-    """A word that a shell gives back as it is; what cannot be printed is spelled out, as bash and zsh read it."""
-    if word.isprintable():
-        return shlex.quote(word)
-    return f"$'{''.join(map(_spelled, word))}'"
-
-
-def _spelled(mark: str) -> str:
-    if mark in "\\'":
-        return f"\\{mark}"
-    if mark.isprintable():
-        return mark
-    number = ord(mark)
-    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
-
-
-def _fork_text(fork: Fork) -> str:
-    return f"run {fork.stream.run_id} at seq {fork.origin.seq}"
-
-
-def _claim_fields(holder: Holder) -> dict[str, Any]:
-    return {"owner": holder.owner, "expires_at": holder.expires_at, "ttl": holder.ttl}
 
 
 async def _show_session(out: Output, audit: CheckpointAudit, found: Glance) -> None:
@@ -180,6 +117,6 @@ def _said_of_session(out: Output, info: RunInfo, listed: SessionInfo | None) -> 
         yield "branch of", info.session
     if listed is not None:
         yield "turns", f"{listed.turns:,} with those of {listed.branches:,} branches"
-    yield from _counts(out, info, "turns")
+    yield from counts_of(info, out.time, "turns")
     if (origin := info.forked_from) is not None:
         yield "forked from", f"seq {origin.seq} of session {origin.run_id}"

@@ -4,49 +4,37 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-import msgspec
 import typer
 
 from ..audit import CheckpointAudit, Filter, Listed
+from ..audit.conversation import holds_snapshots
 from ..audit.kinds import TURNS, LogKind
-from ..audit.lineage import Node, walk
-from ..audit.preflight import UNFINISHED
-from ..audit.resolve import shown
-from ..events import CheckpointEvent, RunInfo, RunStatus, StreamId
-from ..removals import Removals
-from ..runs import ENDED
+from ..audit.lineage import walk
+from ..audit.part_of_run import PartOfRun
+from ..events import CheckpointEvent, RunInfo, StreamId
+from ..rendering.cursor import history_place, is_token, place_in, runs_listing, token_after, token_of
+from ..rendering.fields import count_fields, event_fields, node_fields, run_fields
+from ..rendering.filters import filter_of
+from ..rendering.lineage import node_text
+from ..rendering.times import TIME, moment
+from ..rendering.turns import roles_text, type_text
+from ..rendering.words import about_text, not_gone_yet, removed_text, standing_of, stream_text, what_of
 from . import completion
-from .cursor import After, is_token, place_in, say_more, token_of
+from .cursor import After, say_more
 from .following import followed
-from .options import CheckpointName, Full, RunName, Upcast, statuses_in, tags_in, upcasters_in
+from .options import CheckpointName, Full, RunName, Upcast, upcasters_in
 from .output import Listing, Output
-from .render import (
-    EVENT_COLUMNS,
-    RUN_COLUMNS,
-    about_text,
-    event_fields,
-    event_row,
-    not_gone_yet,
-    removed_text,
-    run_fields,
-    run_row,
-    standing_of,
-    stream_text,
-    what_of,
-)
+from .render import EVENT_COLUMNS, RUN_COLUMNS, event_row, run_row
 from .session import USAGE, Allow, Failure, Session, Workflow, command
-from .sessions import latest_of, list_sessions
-from .times import TIME, moment
-from .turns import TURN_COLUMNS, roles_text, show_held, turn_row, type_text
+from .sessions import Looked, latest_of, list_sessions, say_late
+from .turns import TURN_COLUMNS, show_held, turn_row
 
-__all__ = ["at", "commands", "history", "holds_snapshots", "lineage", "runs", "show", "tail"]
+__all__ = ["at", "commands", "history", "lineage", "runs", "show", "tail"]
 
 commands: Final = typer.Typer()
 
-_STATUSES: Final[tuple[RunStatus, ...]] = (*UNFINISHED, *ENDED, "idle")
-_HISTORY: Final = "eventckpt history"
 _DEEP = 40  # branches of branches that are still drawn further right
 
 
@@ -73,9 +61,7 @@ async def runs(
         str | None, typer.Option(help="Go on where a listing ended: the token that it gave, or a run.")
     ] = None,
     count: Annotated[bool, typer.Option("--count", help="Only say how many there are.")] = False,
-    latest: Annotated[
-        str, typer.Option(help="Where to look: in the log, or in the projection, quicker and maybe late.")
-    ] = "log",
+    latest: Looked = "log",
 ) -> None:
     """List runs, the last written to first. With --turns, as `sessions`."""
     if session.turns:
@@ -83,42 +69,45 @@ async def runs(
         session.not_of_turns(actor=actor, count=count, tag=tag)
         await list_sessions(session, workflow, "", limit, latest, after)
         return
-    which = Filter(
-        workflow_name=workflow,
-        status=statuses_in(status, _STATUSES) if status is not None else None,
-        since=moment(since, "--since"),
-        until=moment(until, "--until"),
-        request=request if request is not None else ("" if pending else None),
+    which = filter_of(
+        workflow=workflow,
+        status=status,
+        tags=tag or (),
+        since=since,
+        until=until,
+        pending=pending,
+        request=request,
         actor=actor,
-        tags=tags_in(tag),
     )
-    where = latest_of(latest)
-    name = "eventckpt runs" if where == "log" else "eventckpt runs --latest projection"
-    audit = await session.audit(latest=where)
-    behind = await _behind(audit, after, name, workflow)
-    listing, found, more = Listing(session.out, "run", RUN_COLUMNS), 0, ""
+    audit = await session.audit(latest=latest_of(latest))
+    behind = await _behind(audit, after, runs_listing(audit.latest), workflow)
+    if count:
+        counts = await audit.counts(which, after=behind)
+        session.out.record("count", count_fields(counts))
+        session.out.line(str(counts.all))
+        say_late(session.out, audit)
+    else:
+        await _list_runs(session.out, audit, which, behind, limit)
+
+
+async def _list_runs(
+    out: Output, audit: CheckpointAudit, which: Filter, behind: StreamId | Listed | None, limit: int
+) -> None:
+    listing, found, more = Listing(out, "run", RUN_COLUMNS), 0, ""
     last: RunInfo | None = None
     async with aclosing(audit.runs(which, after=behind)) as infos:
         async for info in infos:
-            if last is not None and limit and found == limit and not count:
-                more = token_of(name, Listed.of(last))
+            if last is not None and limit and found == limit:
+                more = token_of(runs_listing(audit.latest), Listed.of(last))
                 break
             found, last = found + 1, info
-            if not count:
-                listing.add(run_fields(info), run_row(info))
+            listing.add(run_fields(info), run_row(info))
     listing.flush()
-    _end(session.out, found, more, is_counted=count, is_first=behind is None)
-
-
-def _end(out: Output, found: int, more: str, *, is_counted: bool, is_first: bool) -> None:
-    """What is said behind a listing of runs: how many there are, how to go on, or that there was nothing."""
-    if is_counted:
-        out.record("count", {"runs": found})
-        out.line(str(found))
-    elif more:
+    say_late(out, audit)
+    if more:
         say_more(out, more)
     elif not found:
-        out.nothing("No runs fit." if is_first else "No more runs fit.")
+        out.nothing("No runs fit." if behind is None else "No more runs fit.")
 
 
 async def _behind(
@@ -128,18 +117,6 @@ async def _behind(
     if after is None or is_token(after):
         return place_in(after, listing, Listed)
     return await audit.run(after, workflow_name=workflow)
-
-
-class _Reached(msgspec.Struct, frozen=True):
-    """How far a run was listed."""
-
-    workflow_name: str
-    run_id: str
-    seq: int
-
-    @property
-    def stream(self) -> StreamId:
-        return StreamId(self.workflow_name, self.run_id)
 
 
 @command(commands, "history")
@@ -157,45 +134,21 @@ async def history(
         raise Failure(USAGE, "Give --last, or --limit and --after: the one begins at the end, the others lead to it.")
     audit = await session.audit()
     stream = await audit.run(run, workflow_name=workflow)
-    place = place_in(after, _HISTORY, _Reached)
-    if place is not None and place.stream != stream:
-        raise Failure(USAGE, f"--after: that token is of the history of {shown(place.stream)}, not of {shown(stream)}.")
+    place = history_place(after, stream)
+    part = PartOfRun(audit.store, stream, newest=newest, gt=0 if place is None else place.seq, limit=limit)
     columns, row = (TURN_COLUMNS, turn_row) if session.turns else (EVENT_COLUMNS, event_row)
-    listing, removals = Listing(session.out, "event", columns), Removals()
-    seqs: list[int] = []
-    is_closed = is_more = False
-
-    def show(header: CheckpointEvent) -> None:
-        nonlocal is_closed
-        is_closed = header.closes
-        removals.add(header)
-        seqs.append(header.seq)
-        listing.add(event_fields(header), row(header))
-
-    if newest:
-        headers: list[CheckpointEvent] = []
-        async with aclosing(audit.history(stream, desc=True)) as backwards:
-            async for header in backwards:
-                headers.append(header)
-                if len(headers) == newest:
-                    break
-        for header in reversed(headers):
-            show(header)
-    else:
-        async with aclosing(audit.store.headers(stream, gt=0 if place is None else place.seq)) as forwards:
-            async for header in forwards:
-                if limit and len(seqs) == limit:
-                    is_more = True
-                    break
-                show(header)
+    listing = Listing(session.out, "event", columns)
+    async with aclosing(part.headers()) as headers:
+        async for header in headers:
+            listing.add(event_fields(header), row(header))
     listing.flush()
-    if is_more:
-        say_more(session.out, token_of(_HISTORY, _Reached(stream.workflow_name, stream.run_id, seqs[-1])))
-    elif place is not None and not seqs:
+    if part.has_more:
+        say_more(session.out, token_after(stream, part.last_seq))
+    elif place is not None and not part.last_seq:
         session.out.nothing(f"The {audit.kind.stream} has no more events.")
-    if is_closed:
+    if part.is_closed:
         await _say_removed(session.out, audit, stream)
-    elif removals and (count := sum(map(removals.covers, seqs))):
+    elif count := part.not_gone_yet:
         session.out.note(not_gone_yet(stream, count, audit.kind.stream))
 
 
@@ -233,7 +186,7 @@ async def at(
         raise Failure(USAGE, "Give one of --seq, --time and --iteration.")
     audit = await session.audit(allow=allow, upcasters=upcasters_in(upcast))
     stream = await audit.run(run, workflow_name=workflow)
-    if session.turns and not await holds_snapshots(audit, stream):
+    if session.turns and not await holds_snapshots(audit.store, stream):
         turns = audit.conversation(stream, seq=seq, time=moment(time, "--time"))
         if not await _show_each(session.out, audit, turns, upcast=bool(upcast), full=full):
             await _say_removed(session.out, audit, stream)
@@ -257,19 +210,9 @@ async def lineage(
     if not roots:
         await _say_removed(session.out, audit, stream)
     for depth, branch, node in walk(roots):
-        session.out.record(
-            "node",
-            {
-                "checkpoint_id": node.checkpoint_id,
-                "depth": depth,
-                "branch": branch,
-                "event": event_fields(node.event) if node.event else None,
-                "children": [child.checkpoint_id for child in node.children],
-                "forks": [_fork_fields(fork) for fork in node.forks],
-            },
-        )
+        session.out.record("node", node_fields(depth, branch, node))
         indent = "   " * min(depth, _DEEP)
-        session.out.line(f"{indent}{'└─ ' if branch else ''}{_node_text(node, audit.kind)}")
+        session.out.line(f"{indent}{'└─ ' if branch else ''}{node_text(node, audit.kind)}")
         for fork in node.forks:
             session.out.line(f"{indent}   ╲ {audit.kind.stream} {fork.run_id} begins here")
 
@@ -333,16 +276,7 @@ async def _show_each(
 async def _say_removed(out: Output, audit: CheckpointAudit, stream: StreamId) -> None:
     """Say of a run, or of a session, of which nothing was shown, that it was removed as a whole, if it was."""
     if (gone := await audit.removed(stream)) is not None:
-        out.note(removed_text(out, gone, audit.kind.stream, head_seq=gone.seq))
-
-
-async def holds_snapshots(audit: CheckpointAudit, stream: StreamId) -> bool:
-    """Whether a stream among sessions is what a host keeps of one, of which each event is the whole."""
-    async with aclosing(audit.history(stream)) as headers:
-        async for header in headers:
-            if header.type != "tombstone":
-                return header.type == "session"
-    return False
+        out.note(removed_text(gone, audit.kind.stream, head_seq=gone.seq, time=out.time))
 
 
 async def _origin_line(out: Output, audit: CheckpointAudit, stream: StreamId) -> None:
@@ -370,19 +304,3 @@ def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
     if not header.checkpoint_id:
         return f"{what_of(header)}  {about_text(header)}".rstrip()
     return f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"
-
-
-def _fork_fields(fork: CheckpointEvent) -> dict[str, Any]:
-    return {"workflow_name": fork.workflow_name, "run_id": fork.run_id, "checkpoint_id": fork.checkpoint_id}
-
-
-def _node_text(node: Node, kind: LogKind) -> str:
-    checkpoint_id, event = node.checkpoint_id, node.event
-    if event is None:
-        return f"{checkpoint_id} (not in this {kind.stream})"
-    if event.type == "tombstone":
-        return f"{checkpoint_id} (deleted at seq {event.seq})"
-    if event.type != "checkpoint":
-        return f"{checkpoint_id}  seq {event.seq}{', '.join(['', roles_text(event)]) if event.turn else ''}"
-    made = f", made by the migration {event.migration.name}" if event.migration else ""
-    return f"{checkpoint_id}  seq {event.seq}, superstep {event.iteration_count}{standing_of(event)}{made}"

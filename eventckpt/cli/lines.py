@@ -342,7 +342,7 @@ LINES: Final[Mapping[str, Sequence[_Line]]] = {
     "runs": (
         _RUN_LINE,
         _SESSION,
-        _line("Count", "count", runs=int),
+        _line("Count", "count", runs=int, statuses=dict[str, int]),
         _MORE,
     ),
     "schema": (),

@@ -11,12 +11,12 @@ import typer
 from ..audit import CheckpointAudit, Plan
 from ..errors import CheckpointConflictError
 from ..events import check_run_id
+from ..rendering.fields import event_fields
+from ..rendering.times import TIME, moment
 from .options import Actor, CheckpointName, RunNames, Yes, chosen_runs
 from .output import Output
-from .render import event_fields
 from .session import FOUND_WRONG, USAGE, Failure, Session, Workflow, command
 from .space import say_given_back
-from .times import TIME, moment
 
 __all__ = ["commands", "confirm", "fork", "prune"]
 

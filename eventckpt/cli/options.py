@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection
 from typing import Annotated, Any, Final
 
 import typer
 
 from ..audit import CheckpointAudit
-from ..audit.preflight import built_workflow
 from ..codec import Upcaster
-from ..events import RunStatus, StreamId
-from ..location import load_app, load_named
-from ..text import described, safe
+from ..events import StreamId
+from ..location import load_named
+from ..text import safe
 from . import completion
-from .session import STORE, USAGE, Failure
+from .session import USAGE, Failure
 
 __all__ = [
     "Actor",
@@ -28,10 +25,7 @@ __all__ = [
     "RunNames",
     "Upcast",
     "Yes",
-    "built",
     "chosen_runs",
-    "statuses_in",
-    "tags_in",
     "upcasters_in",
 ]
 
@@ -59,38 +53,6 @@ Upcast = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
-def statuses_in(words: str, known: Collection[RunStatus]) -> tuple[RunStatus, ...]:
-    """Those of the statuses that are named, with commas between them.
-
-    Raises:
-        Failure: a word is none of them.
-    """
-    named: dict[str, RunStatus] = {status: status for status in known}
-    found: list[RunStatus] = []
-    for word in words.split(","):
-        if (status := named.get(word.strip())) is None:
-            raise Failure(USAGE, f"--status is {', '.join(known)}, or several of them with commas, not {word!r}.")
-        found.append(status)
-    return tuple(found)
-
-
-def tags_in(given: list[str] | None) -> dict[str, str]:
-    """Tags, each as name=value; the first = ends the name.
-
-    Raises:
-        Failure: one has no name, or no value, or a name is given twice.
-    """
-    tags: dict[str, str] = {}
-    for text in given or ():
-        name, _, value = text.partition("=")
-        if not name or not value:
-            raise Failure(USAGE, f"--tag takes name=value, not {described(text)}.")
-        if name in tags:
-            raise Failure(USAGE, f"--tag gives {described(name)} twice: a run has one value of it.")
-        tags[name] = value
-    return tags
-
-
 def upcasters_in(names: list[str] | None) -> list[Upcaster]:
     """The upcasters that an application has under these names.
 
@@ -111,25 +73,6 @@ def upcasters_in(names: list[str] | None) -> list[Upcaster]:
     if other := next((each for each in found if not isinstance(each, Upcaster)), None):
         raise Failure(USAGE, f"--upcast takes upcasters, and one of those given is a {type(other).__name__}.")
     return found
-
-
-async def built(app: str) -> Any:
-    """The workflow that the application's function gives.
-
-    Raises:
-        LocationError: see `load_app`.
-        Failure: the code fails, or gives something else.
-    """
-    build = load_app(app)
-    try:
-        made = build()
-        given = await made if inspect.isawaitable(made) else made
-    except (Exception, SystemExit) as error:  # one that exits with 0 would pass for a run of this command
-        raise Failure(STORE, f"{app} builds no workflow: {type(error).__name__}: {safe(error)}") from error
-    try:
-        return built_workflow(given)
-    except TypeError as error:
-        raise Failure(STORE, f"{app} gives no workflow: {safe(error)}") from error
 
 
 async def chosen_runs(audit: CheckpointAudit, runs: list[str] | None, workflow: str | None) -> list[StreamId] | None:

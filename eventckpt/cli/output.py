@@ -6,30 +6,24 @@ never read as markup.
 
 from __future__ import annotations
 
-import base64
-import json
-import math
 import sys
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from io import StringIO
-from itertools import islice
 from shutil import get_terminal_size
-from types import NoneType
-from typing import Any, BinaryIO, Final, Literal, NamedTuple, TextIO, TypeAlias, TypeVar, cast
+from typing import Any, BinaryIO, Final, Literal, NamedTuple, TextIO, TypeAlias, cast
 
-import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from ..codec.tree import Form, Opaque, Ref, Tree, Value, children, has_parts, parts_of
 from ..exit_codes import Failure, nowhere, printing
-from ..text import SHORTENED, safe, safe_json, shortened
+from ..rendering.fields import error_fields, line_of
+from ..rendering.times import ago, in_utc, stored
+from ..text import SHORTENED, safe, safe_json
 from .tables import Column, aligned, cut, fitted, fitting, short_ids
-from .times import ago, in_utc, stored
 
 __all__ = [
     "VIEWS",
@@ -38,11 +32,6 @@ __all__ = [
     "Output",
     "Screen",
     "View",
-    "leaf_text",
-    "plain_tree",
-    "safe",
-    "shortened",
-    "tree_lines",
 ]
 
 View: TypeAlias = Literal["table", "wide", "json"]
@@ -54,10 +43,8 @@ Shown: TypeAlias = tuple[str, ...]
 _AS_IT_IS: Final[dict[str, Any]] = {"markup": False, "highlight": False, "emoji": False}
 _PAGE: Final = 50  # rows that a table is made of; a longer listing is several, as they come
 _NAME: Final = 20  # cells of a name in a line that is brief
-_WIDTH: Final = 100  # characters of a value that is shown shortened
+_WIDTH: Final = 100  # characters of a line, where nothing says how wide it may be
 _SHORTENED: Final = "~"  # where an encoding has no letter for the mark that a text was shortened
-_PARTS: Final = 20  # parts of a list that is shown shortened
-_JSON: Final = frozenset({NoneType, bool, int, str})  # types that stand for themselves
 
 
 class Screen(NamedTuple):
@@ -119,8 +106,7 @@ class Output:
     def record(self, kind: str, fields: Mapping[str, Any]) -> None:
         """A JSON object, where JSON was asked for."""
         if self.as_json:
-            builtins = msgspec.to_builtins({"kind": kind, **fields})
-            self._print(safe_json(json.dumps(builtins, ensure_ascii=True, allow_nan=False)))
+            self._print(line_of(kind, fields))
             self.flush()
 
     def line(self, text: str = "", *, style: str = "") -> None:
@@ -149,9 +135,10 @@ class Output:
         """A line that says what is wrong, kept out of what is piped on, whatever that is."""
         self._tell(Text(f"eventckpt: {safe(text)}", style="red"))
 
-    def error(self, code: int, text: str, fields: Mapping[str, Any] | None = None) -> None:
+    def error(self, code: int, error: BaseException) -> None:
+        text = str(error)
         try:
-            self.record("error", {"code": code, "message": text, **(fields or {})})
+            self.record("error", error_fields(code, error))
         except (Failure, BrokenPipeError):
             self.complaint(text)
         if not self.as_json:
@@ -297,136 +284,3 @@ class Listing:
         if self._rows:
             self._shown = self._out.table(self._columns, self._rows, before=self._shown)
             self._rows = []
-
-
-# Trees
-
-
-def plain_tree(tree: Tree) -> Any:
-    """A tree as JSON: what JSON has no word for is an object with the key "$"."""
-    if type(tree) in _JSON:
-        return tree
-    if isinstance(tree, list):
-        return tree if _JSON.issuperset(map(type, tree)) else list(map(plain_tree, tree))
-    if isinstance(tree, dict):
-        keys = [f"[{key!r}]" for key in tree] if "$" in tree else tree
-        plain: dict[str, Any] = {"$": "dict"} if "$" in tree else {}
-        plain.update(zip(keys, map(plain_tree, tree.values()), strict=True))
-        return plain
-    if isinstance(tree, Form):
-        plain = {"$": tree.name}
-        for step, part in tree.parts:
-            plain[step] = plain_tree(part)
-        return plain
-    if isinstance(tree, Value):
-        return {"$": tree.name, "text": tree.text}
-    if isinstance(tree, Opaque):
-        return {"$": tree.name, "not_shown": True, "size": tree.size, "sha256": tree.digest}
-    if isinstance(tree, Ref):
-        return {"$": "ref", "path": tree.path}
-    if isinstance(tree, bytes):
-        return {"$": "bytes", "base64": base64.b64encode(tree).decode()}
-    return tree if math.isfinite(cast(float, tree)) else {"$": "float", "text": repr(tree)}
-
-
-def tree_lines(tree: Tree, name: str = "", *, depth: int = 0, full: bool = False) -> Iterator[str]:
-    """A tree as indented lines; long values and long lists are shortened unless `full`."""
-    open_parts: list[Iterator[tuple[str, Tree] | str]] = [iter(((name, tree),))]
-    indents = ["  " * depth]
-    while open_parts:
-        part = next(open_parts[-1], None)
-        if part is None:
-            open_parts.pop()
-            indents.pop()
-        elif isinstance(part, str):
-            yield indents[-1] + part
-        else:
-            step, inner = part
-            label = f"{indents[-1]}{_named(step, full=full)}"
-            text = leaf_text(inner, full=full) if not has_parts(inner) else _inline(inner)
-            if text is not None:
-                yield label + text
-            else:
-                yield f"{label}{_head(inner)}".rstrip()
-                open_parts.append(_shown(inner, full=full))
-                indents.append(indents[-1] + "  ")
-
-
-def leaf_text(tree: Tree, *, full: bool = False) -> str:
-    """One value on one line, safe to print; a container as what it is and how many parts it has."""
-    if has_parts(tree):
-        inline = _inline(tree)
-        return inline if inline is not None else _head(tree) or f"{_count(tree)} keys"
-    if isinstance(tree, Opaque):
-        return f"{safe(tree.name)}, {tree.size:,} bytes, not shown (--allow {safe(tree.name)})"
-    if isinstance(tree, Value):
-        return f"{_cut(safe(_start(tree.text, full=full)), full=full)} ({safe(tree.name)})"
-    if isinstance(tree, Ref):
-        return f"the same as {safe(tree.path)}"
-    if isinstance(tree, str):
-        start = _start(tree, full=full)
-        end = '"' if len(start) == len(tree) else ""
-        return _cut(f'"{safe(start)}{end}', full=full, size=f"{len(tree):,} characters")
-    if isinstance(tree, bytes):
-        return _cut(safe(repr(_start(tree, full=full))), full=full, size=f"{len(tree):,} bytes")
-    return str(tree)
-
-
-_Text = TypeVar("_Text", str, bytes)
-
-
-def _start(text: _Text, *, full: bool) -> _Text:
-    """As much of a text as is looked at to show it: the rest may be very long."""
-    return text if full else text[: _WIDTH + 1]
-
-
-def _named(step: str, *, full: bool) -> str:
-    step = _start(step.removeprefix("."), full=full)
-    return f"{_cut(safe(step), full=full)}: " if step else ""
-
-
-def _cut(text: str, *, full: bool, size: str = "") -> str:
-    if full or len(text) <= _WIDTH:
-        return text
-    return f"{shortened(text, _WIDTH)} ({size})" if size else shortened(text, _WIDTH)
-
-
-def _count(tree: Tree) -> int:
-    return len(tree.parts) if isinstance(tree, Form) else len(cast("list[Tree]", tree))
-
-
-def _shown(tree: Tree, *, full: bool) -> Iterator[tuple[str, Tree] | str]:
-    """The parts that are shown, and then how many are not."""
-    parts, count = parts_of(tree) or (), _count(tree)
-    if full or isinstance(tree, dict) or count <= _PARTS + 1:
-        yield from parts
-        return
-    yield from islice(parts, _PARTS)
-    yield f"… {count - _PARTS:,} more"
-
-
-def _inline(tree: Tree) -> str | None:
-    """A short list or form of plain values on one line; None where it would be long."""
-    count = _count(tree)
-    if not count and not isinstance(tree, Form):
-        return "{}" if isinstance(tree, dict) else "[]"
-    if isinstance(tree, dict) or count > 8:
-        return None
-    parts = children(tree) or []
-    if any(has_parts(part) for _, part in parts):
-        return None
-    if isinstance(tree, Form) and ":" in tree.name:
-        texts = [f"{step.removeprefix('.')}={leaf_text(part)}" for step, part in parts]
-        text = f"{safe(tree.name)}({', '.join(safe(each) for each in texts)})"
-    elif isinstance(tree, Form) and tree.name == "dict":
-        text = f"{{{', '.join(f'{safe(step[1:-1])}: {leaf_text(part)}' for step, part in parts)}}}"
-    else:
-        name = tree.name if isinstance(tree, Form) else ""
-        text = f"{name}{'(' if name else '['}{', '.join(leaf_text(part) for _, part in parts)}{')' if name else ']'}"
-    return text if len(text) <= _WIDTH else None
-
-
-def _head(tree: Tree) -> str:
-    if isinstance(tree, Form):
-        return f"{safe(tree.name)}" if ":" in tree.name else f"{tree.name}, {_count(tree):,} items"
-    return f"{_count(tree):,} items" if isinstance(tree, list) else ""

@@ -8,13 +8,15 @@ from typing import Annotated, Final
 
 import typer
 
+from ..answers.programs import built
 from ..audit import ANY_TYPE, Preflight
 from ..audit.preflight import UNFINISHED, Outcome
 from ..codec import OnDrift
 from ..events import RunStatus
+from ..rendering.filters import statuses_in
 from ..runs import ENDED
 from ..text import cell
-from .options import App, built, statuses_in
+from .options import App
 from .session import FOUND_WRONG, USAGE, Failure, Session, command
 
 __all__ = ["commands", "preflight"]

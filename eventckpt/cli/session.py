@@ -12,9 +12,10 @@ from typing import Annotated, Any, Concatenate, ParamSpec, get_type_hints
 
 import typer
 
-from ..audit import CheckpointAudit, Latest
+from ..audit import CheckpointAudit
+from ..audit.listed_from import Where
 from ..codec import OnDrift, Upcaster
-from ..errors import AmbiguousNameError, RequestNotPendingError
+from ..command_line import Allow, Store
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
 from . import completion
@@ -40,18 +41,6 @@ Workflow = Annotated[
         "-w",
         help="Only runs of this workflow; with --turns, sessions of this source.",
         autocompletion=completion.workflows,
-    ),
-]
-Allow = Annotated[
-    list[str] | None,
-    typer.Option("--allow", help="Show what is in values of this type, module:qualname; '*' for all types. Repeat it."),
-]
-_Store = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        envvar="EVENTCKPT_STORE",
-        help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
     ),
 ]
 _Turns = Annotated[
@@ -95,7 +84,7 @@ class Session:
         actor: str | None = None,
         writes: bool = False,
         create: bool = False,
-        latest: Latest = "log",
+        latest: Where = "log",
         on_drift: OnDrift = "error",
         upcasters: Sequence[Upcaster] = (),
     ) -> CheckpointAudit:
@@ -107,7 +96,7 @@ class Session:
         opened = open_store(self._location, read_only=looks, must_exist=not create, priority="Low")
         store = await self._resources.enter_async_context(opened)
         try:
-            return CheckpointAudit(
+            audit = CheckpointAudit(
                 store,
                 allowed_checkpoint_types=allow or (),
                 actor=actor,
@@ -119,6 +108,8 @@ class Session:
         except (TypeError, ValueError) as error:
             option = "--allow: " if "allowed_checkpoint_types" in str(error) else "--upcast: " if upcasters else ""
             raise Failure(USAGE, f"{option}{error}") from error
+        await audit.listed_from.look()
+        return audit
 
     def sqlite_file(self, otherwise: str) -> Path:
         """The file of the store, whether it is there or not.
@@ -163,7 +154,7 @@ def command(
             for parameter in list(inspect.signature(work).parameters.values())[1:]
         ]
         shared = [
-            _option("store", None, _Store),
+            _option("store", None, Store),
             _option("turns", False, _NoTurns if of_runs else _Turns),
             _option("as_json", False, json_option),
             *([_option("output", "table", _View)] if view else []),
@@ -214,18 +205,7 @@ def _run(
             return code
 
     def tell(code: int, error: BaseException) -> None:
-        out.error(code, str(error), _told(error))
+        out.error(code, error)
 
     with ending(tell):
         return asyncio.run(inside()) or 0
-
-
-def _told(error: BaseException) -> dict[str, Any]:
-    """What an error tells beside its message."""
-    candidates = error.candidates if isinstance(error, AmbiguousNameError) else ()
-    told: dict[str, Any] = {"candidates": candidates, "request_id": None, "state": None, "answer": None}
-    if isinstance(error, RequestNotPendingError):
-        first = error.answer
-        answer = None if first is None else {"actor": first.actor, "recorded_at": first.recorded_at, "seq": first.seq}
-        told |= {"request_id": error.request_id, "state": error.state, "answer": answer}
-    return told

@@ -4,14 +4,17 @@ message is made alive, and what is in it is shown, and not obeyed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from ..audit.conversation import messages_of
 from ..codec.tree import Tree
 from ..events import CheckpointEvent
-from .output import Column, Output, leaf_text, safe, tree_lines
-from .render import held_fields, kind_style, pruned_text, show_event
+from ..rendering.fields import held_fields
+from ..rendering.trees import tree_lines
+from ..rendering.turns import message_lines, roles_text, turn_text, type_text
+from .output import Column, Output
+from .render import kind_style, show_event
 
 __all__ = ["TURN_COLUMNS", "message_lines", "roles_text", "show_held", "turn_row", "type_text"]
 
@@ -36,37 +39,9 @@ def turn_row(event: CheckpointEvent) -> list[str]:
         event.checkpoint_id,
         roles_text(event),
         f"{event.payload.stored_size:,}" if event.payload else "",
-        _about(event),
+        turn_text(event),
         event.actor or "",
     ]
-
-
-def type_text(event: CheckpointEvent) -> str:
-    """What kind of event of a session it is."""
-    if event.type == "tombstone":
-        if event.closes:
-            return "closing record"
-        return "prune record" if event.pruned else "clear" if event.cleared is not None else event.type
-    if event.forked_from is None:
-        return event.type
-    return "branch" if event.turn is not None and event.turn.session else "fork"
-
-
-def roles_text(event: CheckpointEvent) -> str:
-    """How many messages of which roles a turn has."""
-    return ", ".join(f"{role} {count}" for role, count in event.turn.roles.items()) if event.turn else ""
-
-
-def _about(event: CheckpointEvent) -> str:
-    said: list[str] = []
-    if (origin := event.forked_from) is not None:
-        said.append(f"from seq {origin.seq} of {origin.run_id}")
-    if event.turn is not None and event.turn.continues:
-        said.append(f"continues {event.turn.continues}")
-    if event.cleared is not None:
-        said += ["all before is hidden"] if event.type == "tombstone" else []
-        said += [f"{name} is hidden up to {seq}" for name, seq in event.cleared.items()]
-    return ", ".join([*said, *([pruned_text(event)] if event.pruned else [])])
 
 
 def show_held(out: Output, event: CheckpointEvent, tree: dict[str, Tree], *, full: bool) -> None:
@@ -87,7 +62,7 @@ def _show_turn(out: Output, event: CheckpointEvent, tree: Mapping[str, Tree], *,
     out.line(f"  {roles_text(event) or 'no messages'}, recorded {out.time(event.recorded_at)}")
     if event.actor:
         out.line(f"  written by {event.actor}")
-    if about := _about(event):
+    if about := turn_text(event):
         out.line(f"  {type_text(event)}: {about}")
     out.line()
     if event.type != "turn":
@@ -97,40 +72,3 @@ def _show_turn(out: Output, event: CheckpointEvent, tree: Mapping[str, Tree], *,
     for message in messages_of(tree):
         for line in message_lines(message, full=full):
             out.line(line)
-
-
-def message_lines(message: Tree, *, full: bool) -> Iterator[str]:
-    """A message: who says it, and each content on a line. What has not the shape of one is shown as it is stored."""
-    contents = message.get("contents") if isinstance(message, dict) else None
-    if not isinstance(message, dict) or not isinstance(contents, list):
-        yield from tree_lines(message, "message", full=full)
-        return
-    name = f" ({_plain(message.get('author_name'))})" if message.get("author_name") else ""
-    who = f"{_plain(message.get('role'))}{name}"
-    for content in contents or [None]:
-        yield f"{who}{_content_text(content, full=full)}"
-
-
-def _content_text(content: Tree, *, full: bool) -> str:
-    if not isinstance(content, dict):
-        return ": (nothing)" if content is None else f": {leaf_text(content, full=full)}"
-    match content.get("type"):
-        case "text" | "text_reasoning" as kind:
-            thinks = " thinks" if kind == "text_reasoning" else ""
-            return f"{thinks}: {leaf_text(content.get('text'), full=full)}"
-        case "function_call":
-            return f" calls {_plain(content.get('name'))}: {_value(content.get('arguments'), full=full)}"
-        case "function_result":
-            return f" gives for {_plain(content.get('call_id'))}: {_value(content.get('result'), full=full)}"
-        case kind:
-            return f": ({_plain(kind)})"
-
-
-def _plain(tree: Tree) -> str:
-    return safe(tree) if isinstance(tree, str) else leaf_text(tree)
-
-
-def _value(tree: Tree, *, full: bool) -> str:
-    if isinstance(tree, dict):
-        return ", ".join(f"{safe(name)}={leaf_text(part, full=full)}" for name, part in tree.items())
-    return leaf_text(tree, full=full)

@@ -12,10 +12,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Generator, Set
 from contextlib import contextmanager
+from itertools import count
 from types import GeneratorType
 from typing import Any, ClassVar, Final, TypeAlias, cast
 
 from ..errors import CheckpointDecodeError
+from ..threads import stop_if_dropped
 from . import forms as f
 from .common_nodes import equal_nodes, read_what_refers
 from .fields import bytes_of, listed, text_of, unknown_kind, without_a_name
@@ -43,6 +45,8 @@ _LABELLED: Final = f.REF.encode()
 _LOOKED_AT: Final = 8
 """How often the bytes of two checkpoints may be gone through in search of what they have in common, which saves reading
 it. A search at every level of a deep checkpoint would cost more than it saves."""
+
+_STEPS: Final = 4096  # after so many it is asked whether anybody waits for the tree still
 
 _ONLY_STR = frozenset({str})
 
@@ -146,7 +150,9 @@ class _Reader:
     def _read(self, root: Any) -> Tree:
         open_nodes: list[_Work] = []
         begun = self._begun(root, None)
-        while True:
+        for step in count():
+            if not step % _STEPS:
+                stop_if_dropped()
             made: Tree = None
             if not isinstance(begun, GeneratorType):
                 made = cast(Tree, begun)
@@ -163,6 +169,7 @@ class _Reader:
                 begun = cast(Tree, done.value)
             else:
                 begun = self._begun(node, path)
+        raise AssertionError("the steps have no end")
 
     def _begun(self, node: Any, path: Path) -> Tree | _Work:
         kind = f.type_of(node)

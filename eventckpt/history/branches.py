@@ -4,10 +4,11 @@ events."""
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
-from ..events import MAX_RUN_ID, StreamId
+from ..events import MAX_RUN_ID, CheckpointEvent, StreamId
 from ..stores import AuditStore
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "BRANCH_MARK",
     "begin_of_branches",
     "begun_by",
+    "branches_of",
     "may_be_branch",
     "session_named",
     "session_of",
@@ -51,7 +53,7 @@ def may_be_branch(run_id: str, session_id: str) -> bool:
 async def begun_by(store: AuditStore, branch: StreamId) -> str | None:
     """The session that a stream with a branch's name is a branch of. Its first event tells; of one whose beginning was
     removed, the name."""
-    begun = await _session_in_first(store, branch)
+    begun = _session_in(await _first(store, branch))
     return session_named(branch.run_id) if begun == _REMOVED else begun
 
 
@@ -63,20 +65,31 @@ async def session_of(store: AuditStore, stream: StreamId) -> StreamId:
 
 async def streams_of(store: AuditStore, session: StreamId) -> list[StreamId]:
     """A session's own stream and its branches."""
+    async with aclosing(branches_of(store, session)) as branches:
+        return [session, *[stream async for stream, _ in branches]]
+
+
+async def branches_of(
+    store: AuditStore, session: StreamId
+) -> AsyncGenerator[tuple[StreamId, CheckpointEvent | None], None]:
+    """The branches of a session, each with the header of its first event, where that is there still.
+
+    Long sessions may share the names of their branches: then what a branch says of itself counts.
+    """
     begin = begin_of_branches(session.run_id)
     async with aclosing(store.streams(workflow_name=session.workflow_name, prefix=begin)) as found:
         named = [stream async for stream in found if BRANCH.fullmatch(stream.run_id)]
-    branches = [each for each in named if f"{session_named(each.run_id)}~" == begin]
-    return [session, *[each for each in branches if await _may_be_begun_by(store, each, session.run_id)]]
+    for stream in named:
+        if f"{session_named(stream.run_id)}~" == begin:
+            first = await _first(store, stream)
+            if _session_in(first) in (session.run_id, _REMOVED):
+                yield stream, first
 
 
-async def _may_be_begun_by(store: AuditStore, branch: StreamId, session_id: str) -> bool:
-    """Whether a stream with the name of a session's branch is one. Long sessions may share that name: then what the
-    branch says of itself counts."""
-    return await _session_in_first(store, branch) in (session_id, _REMOVED)
+async def _first(store: AuditStore, stream: StreamId) -> CheckpointEvent | None:
+    async with aclosing(store.headers(stream)) as headers:
+        return await anext(headers, None)
 
 
-async def _session_in_first(store: AuditStore, branch: StreamId) -> str | None:
-    async with aclosing(store.headers(branch)) as headers:
-        first = await anext(headers, None)
+def _session_in(first: CheckpointEvent | None) -> str | None:
     return first.turn.session if first is not None and first.turn is not None else _REMOVED

@@ -5,7 +5,7 @@ from which events are removed for good.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -67,13 +67,14 @@ class AuditStore(EventStore):
     Both engines are one. Verbs that change what is there (`put`, `remove`) are for imports and retention; neither
     ever changes an event.
 
-    A subclass whose `streams` takes what that of 0.1.0 took is one, too: what it lists of streams of removals is left
-    out.
+    A subclass whose `streams` and `checks` take what those of 0.1.0 took is one, too: what it lists of streams of
+    removals is left out.
     """
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         adapt(cls, "streams", "emptied", _streams_of_0_1_0)
+        adapt(cls, "checks", "write", _checks_of_0_1_0)
 
     @abstractmethod
     def streams(
@@ -257,8 +258,12 @@ class AuditStore(EventStore):
         return 0.0
 
     @abstractmethod
-    async def checks(self) -> list[Check]:
-        """What the engine finds of its settings, rights and layout. Raises nothing for what it can report."""
+    async def checks(self, *, write: bool = True) -> list[Check]:
+        """What the engine finds of its settings, rights and layout. Raises nothing for what it can report.
+
+        Args:
+            write: also try whether the store can be written, unless it is read-only; False: nothing is changed.
+        """
 
 
 def _streams_of_0_1_0(streams: Callable[..., AsyncGenerator[StreamId, None]]) -> Callable[..., object]:
@@ -271,5 +276,14 @@ def _streams_of_0_1_0(streams: Callable[..., AsyncGenerator[StreamId, None]]) ->
             async for stream in found:
                 if stream.is_run:
                     yield stream
+
+    return adapted
+
+
+def _checks_of_0_1_0(checks: Callable[..., Awaitable[list[Check]]]) -> Callable[..., object]:
+    """It looks at what it always does."""
+
+    async def adapted(self: AuditStore, *, write: bool = True) -> list[Check]:
+        return await checks(self)
 
     return adapted

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from heapq import nsmallest
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from ..errors import CheckpointStoreError
 from ..events import RunInfo, RunStatus, StreamId
@@ -56,6 +56,9 @@ class RunStore(ABC):
 
     A subclass whose `all`, `newest`, `active` and `activate` take what those of 0.1.0 took is one, too.
     """
+
+    counts_by_index: ClassVar[bool] = False
+    """Whether `counts` reads no documents, so that it can be asked at each look at many runs."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from eventckpt.audit import RetentionPolicy
-from eventckpt.command_line import Command, Commands, says_version
+from eventckpt.command_line import Command, Commands, Store, says_version
 from eventckpt.exit_codes import FOUND_WRONG, MEANINGS
 from eventckpt.moments import span_of
 from eventckpt.text import described
@@ -48,13 +48,6 @@ def _before_a_command(  # pyright: ignore[reportUnusedFunction] - typer calls it
     """What may stand before a command."""
 
 
-Store = Annotated[
-    str | None,
-    typer.Option(
-        envvar="EVENTCKPT_STORE",
-        help="A SQLite file or a Cosmos DB endpoint (else AZURE_COSMOS_ENDPOINT); AZURE_COSMOS_… tell the rest.",
-    ),
-]
 Turns = Annotated[
     bool, typer.Option("--turns", help="The projection of the sessions in the store, in place of that of the runs.")
 ]

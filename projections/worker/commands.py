@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Final
 
 from rich.console import Console
 
 from eventckpt.stores.change_feed import Start
 
+from .. import standing
 from ..compare import compare as differences_from_log
-from ..leases import Parked
 from ..options import ProcessorOptions
-from ..processor import ChangeFeedProcessor, RangeStatus
+from ..processor import ChangeFeedProcessor
 from ..projector import Projector
 from .opening import engine_of
 from .output import FOUND_WRONG, Failure, print_json, print_table, say
 
 __all__ = ["compare", "rebuild", "reset", "status", "unpark"]
 
-_ASKED: Final = 1_000
-"""Ranges that `status` asks about: several times as many as a container has partitions."""
-
 
 async def status(store: str | None, *, turns: bool, as_json: bool) -> None:
     """Print how each range stands, what is parked, and whether the projection is to be believed."""
-    async with _processor(store, turns=turns) as (name, processor):
-        ranges = await processor.status(ask_at_most=_ASKED)
-        doubted = await processor.doubted()
-        parked = await processor.parked()
-    rows, aside = _range_rows(ranges), _parked_rows(parked)
+    async with engine_of(store, turns=turns, read_only=True) as engine:
+        name, doubted, rows, aside = await standing.standing_of(engine)
     if as_json:
         print_json({"projection": name, "doubted": doubted, "ranges": rows, "parked": aside})
         return
-    print_table(f"Projection {name}", rows[:_ASKED])
-    if len(rows) > _ASKED:
+    print_table(f"Projection {name}", rows[: standing.ASKED])
+    if len(rows) > standing.ASKED:
         say(
-            f"{name} has {len(rows):,} ranges, which no feed comes to. The first {_ASKED:,} are shown; of the others "
-            "the feed was not asked how far they lie behind, and --json has them. No worker wrote so many leases"
+            f"{name} has {len(rows):,} ranges, which no feed comes to. The first {standing.ASKED:,} are shown; of the "
+            "others the feed was not asked how far they lie behind, and --json has them. No worker wrote so many leases"
         )
     if doubted is not None:
         say(f"{name} is not to be believed: {doubted}; a worker rebuilds it, and so does `rebuild`")
@@ -77,7 +70,7 @@ async def compare(store: str | None, *, turns: bool, as_json: bool) -> int:
 
 async def unpark(store: str | None, *, turns: bool) -> int:
     """Apply what was parked once more; how many events stay parked."""
-    async with _processor(store, turns=turns, certain=True) as (_, processor):
+    async with _processor(store, turns=turns) as (_, processor):
         taken = await processor.unpark()
         left = len(await processor.parked())
     say(f"applied {taken}, still parked {left}")
@@ -86,7 +79,7 @@ async def unpark(store: str | None, *, turns: bool) -> int:
 
 async def reset(store: str | None, start: Start, *, turns: bool) -> None:
     """Forget all positions of the projection in use."""
-    async with _processor(store, turns=turns, certain=True) as (name, processor):
+    async with _processor(store, turns=turns) as (name, processor):
         try:
             await processor.reset(start)
         except RuntimeError as error:
@@ -95,39 +88,8 @@ async def reset(store: str | None, start: Start, *, turns: bool) -> None:
 
 
 @asynccontextmanager
-async def _processor(
-    store: str | None, *, turns: bool, certain: bool = False
-) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
-    """The processor of the projection in use, not started; `certain` for who changes something."""
-    async with engine_of(store, turns=turns, read_only=not certain) as engine:
-        name = await engine.store.run_store().active(certain=certain)
+async def _processor(store: str | None, *, turns: bool) -> AsyncGenerator[tuple[str, ChangeFeedProcessor], None]:
+    """The processor of the projection in use, not started, for who changes something."""
+    async with engine_of(store, turns=turns) as engine:
+        name = await engine.store.run_store().active(certain=True)
         yield name, Projector(engine, ProcessorOptions()).processor_of(name)
-
-
-def _range_rows(ranges: Sequence[RangeStatus]) -> list[Mapping[str, Any]]:
-    return [
-        {
-            "range": each.lease.range.token,
-            "owner": each.lease.owner,
-            "position": each.lease.continuation,
-            "lag": each.lag,
-            "written": each.lease.timestamp,
-            "attempts": each.lease.attempts,
-            "state": each.lease.state,
-            "error": each.lease.error or each.refused,
-        }
-        for each in ranges
-    ]
-
-
-def _parked_rows(parked: Sequence[Parked]) -> list[Mapping[str, Any]]:
-    return [
-        {
-            "workflow": each.event.workflow_name,
-            "run": each.event.run_id,
-            "seq": each.event.seq,
-            "attempts": each.attempts,
-            "error": each.error,
-        }
-        for each in parked
-    ]

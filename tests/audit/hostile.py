@@ -20,10 +20,10 @@ from typing import Any
 import msgspec
 
 from eventckpt.audit.diff import differences
-from eventckpt.cli.output import leaf_text, plain_tree, tree_lines
 from eventckpt.codec.tree import brief, parts_at, same
 from eventckpt.codec.tree_reader import read_tree, read_trees, types_in
 from eventckpt.errors import CheckpointDecodeError
+from eventckpt.rendering.trees import leaf_text, plain_tree, tree_lines
 
 SIZE = int(os.environ.get("HOSTILE_SIZE", "1000000"))
 DEEP = 195

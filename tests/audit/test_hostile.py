@@ -20,10 +20,10 @@ from eventckpt.audit.diff import differences
 from eventckpt.audit.prune import plan_for
 from eventckpt.audit.verify import Verdict, verify_run
 from eventckpt.chain import SCHEMA, is_newer, is_whole, sealed
-from eventckpt.cli.output import leaf_text, plain_tree, tree_lines
 from eventckpt.codec.tree import MAX_PATH, Ref, extended, parts_of, same
 from eventckpt.codec.tree_reader import read_tree, read_trees, types_in
 from eventckpt.events import PendingRequest, Pruned, Summary
+from eventckpt.rendering.trees import leaf_text, plain_tree, tree_lines
 from eventckpt.stores import AuditStore, FoundEvent
 from eventckpt.stores.conformance import make_event
 

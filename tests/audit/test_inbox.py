@@ -13,6 +13,7 @@ import pytest
 from eventckpt import CheckpointAudit, RunInfo, StreamId
 from eventckpt.audit import Question
 from eventckpt.chain import sealed
+from eventckpt.errors import CheckpointStoreError
 from eventckpt.events import Annotation, CheckpointEvent, PendingRequest, Summary
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore
@@ -238,6 +239,17 @@ async def test_a_projection_with_a_document_is_believed_and_an_empty_store_asks_
     audit = await filled(engine, "projection", event_of("a"))
     await audit.store.append(event_of("b", question("not there yet", 1)))
     assert await ids(audit) == []
+    engine.settle()
+    assert await ids(audit, latest="log") == ["not there yet"]
+
+
+async def test_a_projection_that_is_asked_for_and_empty_is_refused_where_the_log_is_not(engine: Engine) -> None:
+    audit = await filled(engine, "log")
+    assert await ids(audit, latest="projection") == []
+    await audit.store.append(event_of("a", question("a1", 1)))
+    with pytest.raises(CheckpointStoreError, match="The projection is empty, and the log is not"):
+        await ids(audit, latest="projection")
+    assert await ids(audit) == ["a1"]
 
 
 async def test_an_engine_of_0_1_0_has_an_inbox(engine: Engine, source: Source) -> None:
@@ -249,6 +261,7 @@ async def test_an_engine_of_0_1_0_has_an_inbox(engine: Engine, source: Source) -
     ("which", "error", "named"),
     [
         ({"workflow": 5}, TypeError, "workflow_name"),
+        ({"latest": "store"}, ValueError, "latest"),
         ({"older_than": 5}, TypeError, "older_than"),
         ({"older_than": timedelta(days=-1)}, ValueError, "older_than"),
         ({"type": 5}, TypeError, "request_type"),

@@ -24,7 +24,7 @@ from ..cosmos_emulator import CosmosEmulator
 from ..engines import where
 from .measure import PRINTED, Figure, Sample, at_most, compared
 
-__all__ = ["command", "first_pages", "queries"]
+__all__ = ["command", "fill", "first_pages", "of_children", "queries", "seconds"]
 
 _SOME = 500  # runs of a transaction
 _BEGUN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ async def command(runs: int = 10_000, events: int = 20, rounds: int = 15) -> lis
     """Processor time of whole programs, which take turns."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "events.db")
-        await _fill(path, runs, events)
+        await fill(path, runs, events)
         programs = {"ours": ["inbox", "--store", str(path)], "--help": ["--help"], "inbox --help": ["inbox", "--help"]}
         samples = _taking_turns(programs, rounds)
     what = f"eventckpt inbox, {runs:,} runs of {events}, CPU"
@@ -48,7 +48,7 @@ async def first_pages(runs: int = 10_000, events: int = 20, rounds: int = 15) ->
     """The same of `runs` and `info`."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "events.db")
-        await _fill(path, runs, events)
+        await fill(path, runs, events)
         asked = {
             "runs": ["runs"],
             "runs --latest projection": ["runs", "--latest", "projection"],
@@ -73,32 +73,34 @@ def _taking_turns(programs: dict[str, list[str]], rounds: int) -> dict[str, Samp
     """The processor time of each program, by its name."""
     taken: dict[str, list[float]] = {name: [] for name in programs}
     for words in programs.values():
-        _seconds(words)  # compiles what is not compiled yet
+        seconds(words)  # compiles what is not compiled yet
     order = random.Random(rounds)
     for _ in range(rounds):
         for name in order.sample(list(programs), len(programs)):
-            taken[name].append(_seconds(programs[name]))
+            taken[name].append(seconds(programs[name]))
     return {name: Sample(values, lambda seconds: f"{seconds * 1000:.0f} ms") for name, values in taken.items()}
 
 
-def _seconds(words: list[str]) -> float:
-    before = _of_children()
+def seconds(words: list[str]) -> float:
+    """The processor time of a command in a process of its own."""
+    before = of_children()
     subprocess.run(
         [sys.executable, "-W", "ignore", "-m", "eventckpt.cli", *words],
         check=True,
         capture_output=True,
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},
     )
-    return _of_children() - before
+    return of_children() - before
 
 
-def _of_children() -> float:
+def of_children() -> float:
+    """The processor time of all processes that were started here, and have ended."""
     usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return usage.ru_utime + usage.ru_stime
 
 
-async def _fill(path: Path, runs: int, events: int) -> None:
-    """Runs that all wait, and the projection of them."""
+async def fill(path: Path, runs: int, events: int) -> None:
+    """Fill a file with runs that all wait, and with the projection of them."""
     async with SqliteEventStore(path, synchronous="OFF") as store:
         for first in range(0, runs, _SOME):
             infos: list[RunInfo] = []

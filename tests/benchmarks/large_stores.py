@@ -6,10 +6,8 @@ Processor time, since another program on the machine hardly changes it.
 from __future__ import annotations
 
 import hashlib
-import random
 import sqlite3
 import tempfile
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -32,7 +30,7 @@ from eventckpt.events import Payload
 from eventckpt.stores.conformance import make_event
 from projections import compare, open_engine
 
-from .measure import Bound, Figure, Sample, at_least, at_most, compared
+from .measure import Bound, Figure, Sample, at_least, at_most, compared, processor_seconds, taking_turns
 from .projector import projecting
 
 __all__ = ["all_runs", "latest", "lists", "verified"]
@@ -76,7 +74,7 @@ def _latest_and_load(storage: SqliteCheckpointStorage, last: str) -> tuple[Work,
 
 
 async def _beside_load(what: str, asked: tuple[Work, Work], rounds: int) -> Figure:
-    ours, load = await _turns(rounds, *asked)
+    ours, load = await taking_turns(rounds, *asked)
     return compared(f"{what}, CPU", ours, load, "load by id", at_most(1.6))
 
 
@@ -99,7 +97,7 @@ async def lists(ids: int = 60_000, runs: int = 60, rounds: int = 9) -> list[Figu
                     )
                     assert len(connection.execute(query, (workflow,)).fetchall()) == ids
 
-            listed, selected = await _turns(rounds, ours, bare)
+            listed, selected = await taking_turns(rounds, ours, bare)
     return [compared(f"list {ids:,} ids, CPU", listed, selected, "bare SELECT", at_most(1.6))]
 
 
@@ -114,7 +112,7 @@ async def verified(runs: int = 10_000, rounds: int = 3) -> list[Figure]:
             for header in headers:
                 assert digest_of(event := decoder.decode(header)) == event.digest
 
-        ours, floor = await _turns(rounds, lambda: _verify_all(store), bare)
+        ours, floor = await taking_turns(rounds, lambda: _verify_all(store), bare)
     count = runs * EVENTS
     rates = [Sample([count / seconds for seconds in each.values], _per_s) for each in (ours, floor)]
     who = "header and digest alone"
@@ -126,14 +124,14 @@ async def all_runs(runs: int = 100_000) -> list[Figure]:
     async with _store(runs) as store:
         audit, engine = CheckpointAudit(store), open_engine(store)
         await projecting(store, "latest", runs * EVENTS)
-        verify, digests = await _once(lambda: _verify_all(store)), await _digests(store, runs)
+        verify, digests = await processor_seconds(lambda: _verify_all(store)), await _digests(store, runs)
         asked: dict[str, Work] = {
             "runs --count": lambda: _exhausted(audit.runs()),
             "runs --pending": lambda: _exhausted(audit.runs(Filter(request=""))),
             "prune --all, the plan": lambda: _exhausted(audit.plan_prune(keep=1)),
             "projector compare": lambda: _exhausted(compare(store, engine.feed, store.runs("latest"))),
         }
-        taken = {what: await _once(work) for what, work in asked.items()}
+        taken = {what: await processor_seconds(work) for what, work in asked.items()}
     who = "verify --all without digests"
     return [
         _of_all(f"{what}, {runs:,} runs of {EVENTS}, CPU", seconds, verify - digests, who, at_most(2.0))
@@ -159,28 +157,12 @@ async def _digests(store: SqliteEventStore, runs: int) -> float:
         for event in events:
             assert digest_of(event) == event.digest
 
-    return await _once(anew) * runs / some
+    return await processor_seconds(anew) * runs / some
 
 
 async def _exhausted(found: AsyncIterator[object]) -> None:
     async for _ in found:
         pass
-
-
-async def _turns(rounds: int, *contenders: Work) -> list[Sample]:
-    """The processor seconds of each contender's turns, in random order."""
-    times: list[list[float]] = [[] for _ in contenders]
-    order = random.Random(rounds)
-    for _ in range(rounds):
-        for turn in order.sample(range(len(contenders)), len(contenders)):
-            times[turn].append(await _once(contenders[turn]))
-    return [Sample(taken, _ms) for taken in times]
-
-
-async def _once(work: Work) -> float:
-    started = time.process_time()
-    await work()
-    return time.process_time() - started
 
 
 @asynccontextmanager
@@ -213,10 +195,6 @@ def _stream(number: int) -> StreamId:
 
 async def _some_of(store: SqliteEventStore, runs: int) -> list[CheckpointEvent]:
     return [event for number in range(runs) for event in await store.read(_stream(number), 1, EVENTS)]
-
-
-def _ms(seconds: float) -> str:
-    return f"{seconds * 1000:.3g} ms"
 
 
 def _s(seconds: float) -> str:

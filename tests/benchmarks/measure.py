@@ -26,7 +26,9 @@ __all__ = [
     "at_most",
     "compared",
     "not_installed",
+    "processor_seconds",
     "report",
+    "taking_turns",
 ]
 
 
@@ -143,6 +145,23 @@ async def alternately_async(rounds: int, *contenders: Callable[[], Awaitable[obj
             await contenders[turn]()
             times[turn].append(time.perf_counter() - started)
     return [statistics.median(taken) for taken in times]
+
+
+async def taking_turns(rounds: int, *contenders: Callable[[], Awaitable[object]]) -> list[Sample]:
+    """The processor time of each contender's turns, in random order."""
+    times: list[list[float]] = [[] for _ in contenders]
+    order = random.Random(rounds)
+    for _ in range(rounds):
+        for turn in order.sample(range(len(contenders)), len(contenders)):
+            times[turn].append(await processor_seconds(contenders[turn]))
+    return [Sample(taken, lambda seconds: f"{seconds * 1000:.3g} ms") for taken in times]
+
+
+async def processor_seconds(work: Callable[[], Awaitable[object]]) -> float:
+    """What one contender takes of the processor, in all threads."""
+    started = time.process_time()
+    await work()
+    return time.process_time() - started
 
 
 def report(title: str, figures: list[Figure]) -> bool:

@@ -21,6 +21,7 @@ from . import (
     space,
     start_up,
     transfer,
+    viewer,
 )
 from .section import Section
 
@@ -275,6 +276,38 @@ SECTIONS: Final[list[Section]] = [
         small={"runs": 3, "events": 2, "rounds": 1},
     ),
     Section(
+        "viewer",
+        "The viewer: the first page of all runs",
+        viewer.first_page,
+        "Processor time in one process, without a socket. The page reads 51 documents by the same index and makes HTML "
+        "of 50; it takes the same over any number of runs.",
+        small={"runs": 60, "rounds": 1},
+    ),
+    Section(
+        "viewer",
+        "The viewer: a run",
+        viewer.one_run,
+        "Processor time in one process, without a socket. Both read each header once; the page sums them up and shows "
+        "a hundred, and the lines are of all.",
+        small={"events": 30, "rounds": 1},
+    ),
+    Section(
+        "viewer",
+        "The viewer: an event",
+        viewer.one_event,
+        "Processor time in one process, without a socket. Both read the whole state as a tree; the line has all of it, "
+        "and the page what it has room for.",
+        small={"messages": 30, "rounds": 1},
+    ),
+    Section(
+        "viewer",
+        "The viewer: what is sent",
+        viewer.sent,
+        "Bytes of whole answers, without compression. A page leaves out what does not fit, and says so; that none is "
+        "larger, whatever a store holds, is tested. A browser loads the two files once.",
+        small={"events": 5, "messages": 30},
+    ),
+    Section(
         "audit",
         "Audits: a large store",
         audit.commands,
@@ -314,6 +347,13 @@ SECTIONS: Final[list[Section]] = [
         why={"import eventckpt, CPU": "the codec's libraries come on top."},
         small={"rounds": 2},
         takes_turns=True,
+    ),
+    Section(
+        "viewer",
+        "The viewer: start-up",
+        viewer.start_up,
+        "Whole programs, in turns; the projection is filled.",
+        small={"runs": 3, "events": 2, "rounds": 1},
     ),
     Section(
         "projector",

@@ -34,7 +34,7 @@ async def test_diff_says_by_path_what_was_added_removed_and_changed(engine: Engi
     assert "~ state.step: 0 → 3" in lines
     assert "~ state.order.total: 0.0 → 4.5" in lines
     assert '+ state.order.lines[1]: "line 1 "' in lines
-    assert "- messages.clerk: 1 items" in lines
+    assert "- messages.clerk: 1 item" in lines
     assert any(line.startswith("+ pending_request_info_events.q1: ") for line in lines)
     assert '+ state.notes[0]: "note 0"' in lines
     records = await cli.json("diff", "order-1@1", "order-1-cp3", "--allow", ORDER)

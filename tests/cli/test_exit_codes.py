@@ -102,6 +102,7 @@ def test_every_error_has_the_code_of_its_kind() -> None:
         "ResponseTypeError": USAGE,
         "AnswerMissingError": USAGE,
         "RetentionPolicyError": USAGE,
+        "WorkflowExitError": FOUND_WRONG,
         "WorkflowRunningError": FOUND_WRONG,
         "UnsupportedFrameworkError": FOUND_WRONG,
         "StreamConflict": None,  # no command shows it: a fact that a storage turns into a conflict

@@ -41,7 +41,7 @@ async def test_info_says_how_a_run_stands_and_what_it_waits_for(engine: Engine, 
     assert said["status"] == "waiting for 1"
     assert said["waits for"].startswith("q1 from clerk")
     assert said["checkpoint"] == f"{made[-1].checkpoint_id}, seq 3, superstep 2"
-    assert said["events"] == "3 of checkpoints, 0 others"
+    assert said["events"] == "3 checkpoints, 0 others"
     assert said["last written"].endswith(" by shop")
     assert {"trace", "annotations", "forked from"}.isdisjoint(said)
 
@@ -58,7 +58,7 @@ async def test_info_says_what_was_said_about_a_run_and_asks_nothing_of_one_that_
     shown = told((await cli("info", "order-1")).out)
     assert (shown["status"], "waits for" in shown) == ("cancelled", False)
     assert shown["annotations"] == "cancelled (twice, customer=c-17, on hold)"
-    assert shown["events"] == "3 of checkpoints, 1 others"
+    assert shown["events"] == "3 checkpoints, 1 other"
 
 
 async def test_info_in_json_is_the_whole_run_document(engine: Engine, cli: Cli) -> None:
@@ -206,7 +206,7 @@ async def test_info_of_a_session_says_its_turns_its_branches_and_its_last_events
     assert printed.out.splitlines()[0] == "session s1 of chat"
     said = told(printed.out)
     assert said["turns"] == "3 with those of 0 branches"
-    assert said["events"] == "3 of turns, 0 others"
+    assert said["events"] == "3 turns, 0 others"
     lines = await cli.json("info", "s1", "--turns")
     assert [line["kind"] for line in lines.records] == ["run", "session", "event", "event", "event"]
     assert lines.of("session") == (await cli.json("sessions")).of("session")

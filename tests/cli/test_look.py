@@ -275,7 +275,7 @@ async def test_an_empty_projection_of_a_log_that_is_not_says_what_to_run(engine:
 
 async def test_runs_are_listed_from_the_log_or_the_projection_and_nothing_else(engine: Engine, cli: Cli) -> None:
     await order_run(engine, steps=1)
-    assert "--latest is log or projection, not 'newest'" in (await cli("runs", "--latest", "newest", code=2)).err
+    assert "--latest is log, projection, auto, not 'newest'" in (await cli("runs", "--latest", "newest", code=2)).err
     store = engine.open()
     assert isinstance(store, AuditStore)
     with pytest.raises(ValueError, match="'log' or 'projection'"):

@@ -16,8 +16,8 @@ from rich.cells import cell_len
 from eventckpt.audit.resolve import run_named
 from eventckpt.cli.output import Output, Screen
 from eventckpt.cli.tables import Column, aligned, cut, fitted, fitting, short_ids
-from eventckpt.cli.times import ago, in_utc
 from eventckpt.events import StreamId
+from eventckpt.rendering.times import ago, in_utc
 
 from ..engines import Engine
 from ..memory_engine.data import Data
@@ -207,6 +207,8 @@ def test_what_is_no_time_is_shown_as_it_is_and_harmlessly() -> None:
         assert ago(text, NOW) == in_utc(text)
         assert ago(text, NOW).isprintable()
     assert in_utc("2026-11-27T14:00:00.123+02:00") == "2026-11-27 12:00:00Z"
+    for text in ("2026-11-27T12:00:00.123+00:00", "20261127T120000Z", "2026-11-27T12:00", "2026-W48-5T12:00:00Z"):
+        assert in_utc(text) == "2026-11-27 12:00:00Z", "however it is written"
     for text in ("0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"):
         assert in_utc(text) == text[:19].replace("T", " "), "no time in UTC"
         assert ago(text, NOW).isprintable()

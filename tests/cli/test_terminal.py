@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventckpt.cli.output import safe
+from eventckpt.text import safe
 
 from ..engines import Engine, SqliteEngine
 from .conftest import Cli, checkpoint, environment, message, order_run

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventckpt.cli.times import moment
 from eventckpt.exit_codes import Failure
 from eventckpt.moments import UNITS
+from eventckpt.rendering.times import moment
 
 from ..engines import Engine
 from .conftest import Cli, order_run

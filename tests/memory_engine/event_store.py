@@ -163,7 +163,7 @@ class MemoryEventStore(AuditStore):
                     yield event.header()
             await asyncio.sleep(poll)
 
-    async def checks(self) -> list[Check]:
+    async def checks(self, *, write: bool = True) -> list[Check]:
         return [Check("memory", True, f"{len(self._listed())} events")]
 
     def sessions(self) -> AuditStore:

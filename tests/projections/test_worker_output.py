@@ -84,7 +84,7 @@ async def test_a_name_of_millions_of_characters_is_cut_by_both_programs(sqlite_r
 async def test_of_more_leases_than_can_be_meant_the_first_are_asked_about_and_the_number_is_said(
     sqlite_rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("projections.worker.commands._ASKED", 2)
+    monkeypatch.setattr("projections.standing.ASKED", 2)
     await sqlite_rig.writer.store.append(event("r", 1))
     leases = open_engine(sqlite_rig.writer.store).leases("eventckpt-latest")
     for number in range(5):

@@ -16,12 +16,13 @@ __all__ = ["checks"]
 _READS_OWN_WRITES: Final = frozenset({"Session", "BoundedStaleness", "Strong"})
 
 
-async def checks(container: Container, *, beside: str = "") -> list[Check]:
+async def checks(container: Container, *, write: bool, beside: str = "") -> list[Check]:
     """See `AuditStore.checks`. Writes a part that belongs to no event, twice, and deletes it; a store that is
     read-only writes nothing, and leaves that check out.
 
     Args:
         container: in which the events are.
+        write: False: as of a store that is read-only.
         beside: what it holds, where not every store has it; each check is named by that then. Nothing is said of one
             that is missing, and who never uses it needs no rights there.
     """
@@ -36,7 +37,7 @@ async def checks(container: Container, *, beside: str = "") -> list[Check]:
         async with container.in_use():
             await container.query("SELECT TOP 1 c.id FROM c", {}, "").rows()
             found.append(Check("reading", True, "the identity can query"))
-            if not container.read_only:
+            if write and not container.read_only:
                 found.append(await _writing(container))
     except CheckpointStoreError as error:
         if beside and not found and isinstance(error, StoreReadOnlyError):

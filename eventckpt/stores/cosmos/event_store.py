@@ -249,9 +249,9 @@ class CosmosLog(AuditStore):
         """See `AuditStore.follow`."""
         return follow.follow(self._container, last, poll)
 
-    async def checks(self) -> list[Check]:
+    async def checks(self, *, write: bool = True) -> list[Check]:
         """See `AuditStore.checks`."""
-        return await checks.checks(self._container)
+        return await checks.checks(self._container, write=write)
 
     def run_store(self, name: str | None = None) -> RunStore:
         """See `EventStore.run_store`. The documents are in the container `<container_name>-projections`. Of one name it
@@ -388,10 +388,10 @@ class CosmosEventStore(CosmosLog):
         """
         return self._sessions
 
-    async def checks(self) -> list[Check]:
+    async def checks(self, *, write: bool = True) -> list[Check]:
         """See `AuditStore.checks`; of the sessions too, where there are any."""
-        of_sessions = await checks.checks(self._sessions.events_container, beside="sessions")
-        return [*await super().checks(), *of_sessions]
+        of_sessions = await checks.checks(self._sessions.events_container, write=write, beside="sessions")
+        return [*await super().checks(write=write), *of_sessions]
 
 
 async def _itself(container: ContainerProxy) -> ContainerProxy:

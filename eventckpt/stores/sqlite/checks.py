@@ -49,15 +49,16 @@ _TYPES: Final = {
 _SEE: Final = "See docs/audit.md, doctor."
 
 
-async def checks_of(connections: Connections) -> list[Check]:
+async def checks_of(connections: Connections, *, write: bool) -> list[Check]:
     """See `AuditStore.checks`."""
+    looks = connections.read_only or not write
     # First: it gives a file of 0.1.0 what belongs to its schema.
-    writing = [] if connections.read_only else [await _check_writing(connections)]
+    writing = [] if looks else [await _check_writing(connections)]
     found: list[Check] = []
 
     def look(log: Log) -> None:
         found.clear()
-        found.extend(_looked_at(log.connection, connections.path, read_only=connections.read_only))
+        found.extend(_looked_at(log.connection, connections.path, read_only=looks))
 
     try:
         await connections.reading(look)

@@ -291,9 +291,9 @@ class SqliteEventStore(AuditStore):
                     yield event_of(row)
             await asyncio.sleep(poll)
 
-    async def checks(self) -> list[Check]:
+    async def checks(self, *, write: bool = True) -> list[Check]:
         """See `AuditStore.checks`."""
-        return await checks_of(self._connections)
+        return await checks_of(self._connections, write=write)
 
     async def give_back(self) -> Space:
         """See `AuditStore.give_back`. A file that a version before 0.3 made is left as it is: see `rewrite`."""
@@ -390,9 +390,9 @@ class _Sessions(SqliteEventStore):
         self._connections = self._runs.of(SESSIONS)
         self._appends = Appends(self._connections)
 
-    async def checks(self) -> list[Check]:
+    async def checks(self, *, write: bool = True) -> list[Check]:
         """See `AuditStore.checks`: those of the file, which has both logs."""
-        return await checks_of(self._runs)
+        return await checks_of(self._runs, write=write)
 
     async def give_back(self) -> Space:
         """See `AuditStore.give_back`: that of the file, which has both logs."""

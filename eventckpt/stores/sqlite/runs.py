@@ -29,6 +29,8 @@ _POINTER: Final = f"{KIND!r} in the table projections"
 class SqliteRunStore(RunStore):
     """See `RunStore`; made by `SqliteEventStore.run_store`."""
 
+    counts_by_index = True
+
     def __init__(self, connections: Connections, name: str | None) -> None:
         self._connections = connections
         self._name = name

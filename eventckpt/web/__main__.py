@@ -1,0 +1,5 @@
+"""`python -m eventckpt.web`."""
+
+from .program import main
+
+main()

@@ -1,0 +1,194 @@
+"""How an answer is asked for on a page, by the type that it must be of: a field for it, in words, and what is sent by
+it as a value of JSON.
+
+What a class has for fields, or an enum for members, is told where the application's code is loaded: nothing is
+imported here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import MISSING, fields, is_dataclass
+from enum import Enum
+from itertools import chain
+from typing import Any, Final, NamedTuple, cast, get_origin
+
+from ..answers.programs import json_in
+from ..events import PendingRequest
+from ..exit_codes import USAGE, Failure
+from ..text import described, safe
+
+__all__ = ["Field", "field_for", "response_in"]
+
+_DEEPEST: Final = 64  # of JSON
+_MOST: Final = 50  # fields of a class, or members of an enum
+_LONGEST: Final = 100  # characters of a default
+_KINDS: Final[Mapping[str, tuple[str, str]]] = {
+    "builtins:bool": ("bool", "yes or no"),
+    "builtins:str": ("text", "text"),
+    "builtins:int": ("number", "a whole number"),
+    "builtins:float": ("number", "a number"),
+    "str | None": ("text or none", "text, or none"),
+}
+"""How an answer of a type is given, and what it is in words; of any other type, as JSON."""
+
+
+class Field(NamedTuple):
+    """A field for an answer."""
+
+    request_id: str
+    prompt: str
+    name: str
+    """That its answer is sent by."""
+    kind: str
+    """bool, text, number, text or none, choice, or json."""
+    takes: str
+    """In words; empty: not known."""
+    choices: list[tuple[str, str]]
+    """Of a choice: what is sent, and what it is called."""
+    parts: list[str]
+    """Of a class: its fields, each with its type and default."""
+    typed: str
+    """What stands in it."""
+    is_none: bool = False
+    """Whether none was chosen in the place of text."""
+
+
+def field_for(
+    asked: PendingRequest | None,
+    request_id: str,
+    *,
+    is_loaded: bool,
+    sent: Mapping[str, str] | None = None,
+    place: str = "",
+) -> Field:
+    """The field for the answer to a question.
+
+    Args:
+        asked: the question; None: nothing is known of it any more.
+        request_id: its id.
+        is_loaded: whether the application's types may be looked at.
+        sent: what was typed already, by the name of its field.
+        place: what tells this field from others of the same form.
+    """
+    name, given = f"response{place}", sent or {}
+    expected = asked.response_type or "" if asked is not None else ""
+    kind, takes = _KINDS.get(expected, ("json", expected.removeprefix("builtins:")))
+    cls = _loaded(expected) if is_loaded and kind == "json" else None
+    choices = _members(cls) if cls is not None else []
+    parts, template = _fields(cls) if cls is not None else ([], "")
+    prompt = asked.prompt or asked.request_type if asked is not None else ""
+    kind = "choice" if choices else kind
+    typed = given.get(name, "" if given else template)
+    return Field(request_id, prompt, name, kind, takes, choices, parts, typed, f"none{place}" in given)
+
+
+def response_in(sent: Mapping[str, str], place: str = "") -> object:
+    """What was sent for a field, as a value of JSON.
+
+    Raises:
+        Failure: it is none, or nests deep.
+    """
+    typed, kind = sent.get(f"response{place}", ""), sent.get(f"as{place}")
+    if kind == "text or none" and f"none{place}" in sent:
+        return None
+    if kind in ("text", "text or none"):
+        return typed.replace("\r\n", "\n")  # as browsers send every end of a line
+    if kind == "number":
+        return _number(typed)
+    try:
+        value: object = json_in(typed, "The answer")
+    except Failure as error:
+        raise Failure(error.code, f"{error} Nothing was done.") from error
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = list(chain.from_iterable(map(_within, level)))
+        if not level:
+            return value
+    raise Failure(USAGE, f"The answer nests more than {_DEEPEST} deep. Nothing was done.")
+
+
+def _number(typed: str) -> object:
+    try:
+        value: object = json.loads(typed)
+    except ValueError:
+        value = None
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        raise Failure(
+            USAGE, f"The answer takes a number, written as 3 or 1.5, which {described(typed)} is not. Nothing was done."
+        )
+    return value
+
+
+def _within(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(cast("dict[str, object]", value).values())
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _loaded(key: str) -> type[Any] | None:
+    """The class of a key, where it is loaded already."""
+    module, colon, path = key.partition(":")
+    found: object = sys.modules.get(module) if colon else None
+    for name in path.split("."):
+        found = cast("dict[str, object]", getattr(found, "__dict__", {})).get(name)
+    return cast("type[Any]", found) if isinstance(found, type) else None
+
+
+def _members(cls: type[Any]) -> list[tuple[str, str]]:
+    """Those of an enum, each with the JSON that stands for it; none, where some member has no such JSON."""
+    if not issubclass(cls, Enum) or len(cls) > _MOST:
+        return []
+    if not all(isinstance(each.value, (str, int, float)) for each in cls):
+        return []
+    return [(json.dumps(each.value), safe(each.name)) for each in cls]
+
+
+def _fields(cls: type[Any]) -> tuple[list[str], str]:
+    """Those of a dataclass or a model, and a template of JSON, in which all that has no default is null."""
+    told = _of_dataclass(cls) if is_dataclass(cast(object, cls)) else _of_model(cls)
+    shown = [f"{name}: {kind}{'' if default is MISSING else f' = {_short(default)}'}" for name, kind, default in told]
+    template = {name: None if default is MISSING else _as_json(default) for name, _, default in told}
+    return shown[:_MOST], json.dumps(template, indent=2, ensure_ascii=False) if 0 < len(told) <= _MOST else ""
+
+
+def _of_dataclass(cls: type[Any]) -> list[tuple[str, str, object]]:
+    return [(each.name, _type_text(each.type), _default(each)) for each in fields(cls) if each.init]
+
+
+def _default(field: Any) -> object:
+    """That of a field; what a function of the application would give is not asked for."""
+    if field.default_factory is MISSING:
+        return field.default
+    factory: object = get_origin(field.default_factory) or field.default_factory
+    empty: dict[object, object] = {list: [], dict: {}}
+    return empty.get(factory)
+
+
+def _of_model(cls: type[Any]) -> list[tuple[str, str, object]]:
+    model = cast("dict[str, Any]", getattr(cls, "model_fields", None) or {})
+    return [
+        (name, _type_text(each.annotation), MISSING if each.is_required() else each.default)
+        for name, each in model.items()
+    ]
+
+
+def _type_text(kind: object) -> str:
+    if isinstance(kind, str):
+        return safe(kind)
+    return safe(kind.__qualname__ if type(kind) is type else str(kind))
+
+
+def _short(default: object) -> str:
+    text = described(default)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
+
+
+def _as_json(default: object) -> object:
+    try:
+        json.dumps(default)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return default

@@ -1,0 +1,306 @@
+"""The pages of questions: those that wait, one of them with what became of it, and the answering of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import aclosing
+from datetime import timedelta
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+from ...answers.requests import Became, answered_before, became_of
+from ...audit.glance import holder_of
+from ...audit.inbox import Question
+from ...codec.tree import Tree, children
+from ...errors import CheckpointDecodeError, CheckpointNotFoundError, RunClaimedError, RunNotFoundError
+from ...events import CheckpointEvent, PendingRequest, RunInfo, StreamId
+from ...exit_codes import NO_SUCH_NAME, USAGE, Failure, exit_code
+from ...rendering.about_run import how_to_answer, standing_of_run
+from ...rendering.cursor import INBOX, QuestionPlace, token_of
+from ...rendering.fields import question_fields
+from ...rendering.filters import tags_in
+from ...rendering.times import in_utc
+from ...rendering.trees import tree_lines
+from ...rendering.words import tag_texts
+from ...threads import in_thread
+from ..access import RefusedError
+from ..answering import Attempt
+from ..asking import field_for, response_in
+from ..page import Line, Page, SeeOther, Sent
+from ..places import weighed
+from ..problems import STATUS
+from ..query import Query
+from ..templates import address
+from ..viewer import Viewer
+
+__all__ = ["answered", "inbox", "question", "refused"]
+
+_PAGE: Final = 50
+_FILTERS: Final = ("workflow", "older-than", "type", "tag")
+_LINES: Final = 200  # of what is asked, and of an answer
+_EARLIER: Final = 50  # answers of before
+
+
+async def inbox(viewer: Viewer, asked: Query) -> Page:
+    """The questions that wait for an answer, the run that waits longest first."""
+    given = {name: asked.text(name) for name in _FILTERS}
+    tags = tags_in([given["tag"]] if given["tag"] else None, "tag")
+    before = asked.moment("older-than")
+    span = None if before is None else max(timedelta(), viewer.now() - before)
+    limit, place = asked.number("limit", _PAGE, most=_PAGE), asked.place(INBOX, QuestionPlace)
+    which: dict[str, Any] = {"workflow": given["workflow"], "older_than": span, "type": given["type"]}
+    which |= {"tag": next(iter(tags.items()), None), "after": None if place is None else place.question()}
+    found: list[Question] = []
+    more: str | None = None
+    async with aclosing(viewer.audit.inbox(**which, latest=viewer.audit.latest)) as questions:
+        async for each in questions:
+            if len(found) == limit:
+                more = token_of(INBOX, QuestionPlace.of(found[-1]))
+                break
+            found.append(each)
+
+    def lines() -> Iterator[Line]:
+        yield from (("question", question_fields(each)) for each in found)
+        if more is not None:
+            yield "more", {"after": more}
+
+    shown = {"after": asked.text("after"), "limit": asked.text("limit"), "live": asked.text("live")}
+    rows = [(each, ", ".join(tag_texts(each.tags)), _answering(viewer, each)) for each in found]
+    is_filtered = any(value is not None for value in given.values())
+    values: dict[str, Any] = {"rows": rows, "more": more, "given": given, "is_filtered": is_filtered, **shown}
+    values["late"] = await viewer.lateness()
+    return Page("inbox.html", "Inbox", values, lines)
+
+
+def _answering(viewer: Viewer, question: Question) -> Attempt | None:
+    """The answer that was given to it here, which the list does not know of: it is acted on, or the projection is late.
+    What others answered elsewhere, only the page of the question tells, by the log."""
+    answering = viewer.answering
+    attempt = answering.attempt(question.stream, question.request.request_id) if answering is not None else None
+    if attempt is None or attempt.has_failed:
+        return None
+    return attempt if attempt.is_going_on or viewer.audit.latest == "projection" else None
+
+
+async def question(viewer: Viewer, asked: Query) -> Page:
+    """One question: what is asked, and how to answer it; or what became of it."""
+    stream = await viewer.audit.run(asked.needed("run"), workflow_name=asked.text("workflow"))
+    return await _question(viewer, asked, stream, asked.needed("request"))
+
+
+async def answered(viewer: Viewer, sent: Sent) -> Page | SeeOther:
+    """Give an answer. What goes wrong is said on the page of the question, with what was typed."""
+    stream = StreamId(sent.asked.needed("workflow"), sent.asked.needed("run"))
+    request_id = sent.asked.needed("request")
+    answering, session = viewer.answering, sent.asked.session
+    if answering is None or session is None:
+        raise Failure(USAGE, "Nobody answers here who has not signed in. Nothing was done.")
+    try:
+        response, earlier = response_in(sent.fields), _earlier_in(sent.fields)
+        await answering.give(stream, request_id, response, session=session, earlier=earlier)
+    except Exception as error:
+        if (code := exit_code(error)) is None:
+            raise
+        problem = _Problem(_said(error), sent.fields)
+        return await _question(viewer, sent.asked, stream, request_id, problem=problem, status=STATUS[code])
+    return SeeOther(_address(stream, request_id))
+
+
+async def refused(viewer: Viewer, asked: Query, error: RefusedError) -> Page:
+    """The page of a question whose answer was refused for whose it is, or how it came: with what was typed, and why."""
+    problem = _Problem(str(error), error.fields)
+    try:
+        stream = StreamId(asked.needed("workflow"), asked.needed("run"))
+        return await _question(viewer, asked, stream, asked.needed("request"), problem=problem, status=error.status)
+    except Exception as other:  # there is no such question to show
+        if exit_code(other) is None:
+            raise
+        raise error from other
+
+
+class _Problem(NamedTuple):
+    """What went wrong with what somebody has just sent."""
+
+    said: str
+    sent: Mapping[str, str]
+
+
+def _said(error: Exception) -> str:
+    """What went wrong, for somebody at a page, who has no options and sees no documents."""
+    if isinstance(error, RunClaimedError):
+        until = f", until {in_utc(error.expires_at)} unless it goes on for longer" if error.expires_at else ""
+        return f"{error.owner or 'Somebody'} has the run at this moment{until}. Nothing was done: try again later."
+    return str(error)
+
+
+def _earlier_in(sent: Mapping[str, str]) -> dict[str, object]:
+    """The answers of before that were given again, by the request; those that were left empty are not."""
+    found: dict[str, object] = {}
+    for name, request_id in sent.items():
+        place = name.removeprefix("request")
+        if place != name and (sent.get(f"response{place}") or f"none{place}" in sent):
+            found[request_id] = response_in(sent, place)
+    return found
+
+
+def _address(stream: StreamId, request_id: str) -> str:
+    return address("/inbox/question", run=stream.run_id, workflow=stream.workflow_name, request=request_id)
+
+
+async def _question(
+    viewer: Viewer,
+    asked: Query,
+    stream: StreamId,
+    request_id: str,
+    *,
+    problem: _Problem | None = None,
+    status: int = 200,
+) -> Page:
+    info = await viewer.audit.info(stream)
+    if info is None:
+        raise RunNotFoundError(f"Workflow {stream.workflow_name!r} has no run {stream.run_id!r}.")
+    attempt = viewer.answering.attempt(stream, request_id) if viewer.answering is not None else None
+    values: dict[str, Any] = {"stream": stream, "request_id": request_id, "info": info}
+    values |= {"standing": standing_of_run(info), "back": _address(stream, request_id)}
+    values |= await _asked(viewer, info, request_id, problem.sent if problem is not None else None)
+    values["problem"] = problem.said if problem is not None else None
+    values["typed"] = problem.sent.get("response") if problem is not None and asked.session is None else None
+    values["going_on"] = attempt.actor if attempt is not None and attempt.is_going_on else None
+    became: Became | None = values["became"]
+    answered_by = became.answered.actor if became is not None and became.answered is not None else None
+    told = attempt.problem(asked.session, answered_by) if attempt is not None and problem is None else None
+    values["failed"] = (told, attempt) if told is not None else None
+    values["answers_only"] = viewer.answering.workflow_name if viewer.answering is not None else None
+    values |= {"is_left": False, "holder": None}
+    if became is not None and became.answered is not None and info.status == "running" and values["going_on"] is None:
+        holder = await holder_of(viewer.audit.store, stream)
+        values |= {"is_left": holder is None, "holder": holder}
+    return Page("question.html", f"Question {request_id} of run {stream.run_id}", values, status=status)
+
+
+async def _asked(viewer: Viewer, info: RunInfo, request_id: str, sent: Mapping[str, str] | None) -> dict[str, Any]:
+    """What is asked, and what became of it."""
+    waiting = next((each for each in info.pending_requests if each.request_id == request_id), None)
+    if info.status == "cancelled":
+        waiting = None
+    if waiting is not None:
+        return await _waiting(viewer, info, waiting, sent)
+    became = await became_of(viewer.audit.store, info.stream, request_id)
+    if became.state == "unknown":
+        raise Failure(NO_SUCH_NAME, f"Run {info.run_id!r} of workflow {info.workflow_name!r} never asked this.")
+    is_functional = became.answered is not None and not became.answered.summary.executor_ids
+    asked = _request(became.asked_at, request_id)
+    return {
+        "asked": asked,
+        "asked_at": None,
+        "data": await _data(viewer, info.stream, became.asked_at.seq if became.asked_at else None, request_id),
+        "fields": [],
+        "takes": field_for(asked, request_id, is_loaded=False).takes,
+        "may_answer": False,
+        "became": became,
+        "is_functional": is_functional,
+        "response": await _given(viewer, became, request_id),
+    }
+
+
+async def _waiting(
+    viewer: Viewer, info: RunInfo, waiting: PendingRequest, sent: Mapping[str, str] | None
+) -> dict[str, Any]:
+    """How a question that waits is answered: its field is the last; before it those of what was answered before."""
+    may_answer, request_id = _may_answer(viewer, info), waiting.request_id
+    earlier = await _earlier(viewer, info)
+    fields = [
+        field_for(each, known_id, is_loaded=may_answer, sent=sent, place=f"-{number}")
+        for number, (known_id, each) in enumerate(earlier.items())
+    ]
+    own = field_for(waiting, request_id, is_loaded=may_answer, sent=sent)
+    named = {"app": viewer.answering.app} if viewer.answering is not None and may_answer else {}
+    return {
+        "asked": waiting,
+        "asked_at": info.asked_at(waiting),
+        "data": await _data(viewer, info.stream, info.checkpoint_seq, request_id),
+        "fields": [*fields, own],
+        "takes": own.takes,
+        "command": how_to_answer(info.stream, waiting, earlier=list(earlier), **named),
+        "may_answer": may_answer,
+        "became": None,
+    }
+
+
+async def _earlier(viewer: Viewer, info: RunInfo) -> Mapping[str, PendingRequest | None]:
+    """What was answered before and may be needed again: of a functional workflow, whose checkpoints list no executors
+    and hold no answers."""
+    if info.checkpoint_id is None:
+        return {}
+    latest = await viewer.audit.at(info.stream, seq=info.checkpoint_seq)
+    if latest.summary.executor_ids:
+        return {}
+    before = await answered_before(viewer.audit.store, info.stream, info.checkpoint_id)
+    waits = {each.request_id for each in info.pending_requests}
+    return dict(islice(((key, each) for key, each in before.items() if key not in waits), _EARLIER))
+
+
+def _may_answer(viewer: Viewer, info: RunInfo) -> bool:
+    return viewer.answering is not None and viewer.answering.workflow_name == info.workflow_name
+
+
+def _request(asked_at: CheckpointEvent | None, request_id: str) -> PendingRequest | None:
+    pending = asked_at.summary.pending_requests if asked_at is not None else ()
+    return next((each for each in pending if each.request_id == request_id), None)
+
+
+async def _data(viewer: Viewer, stream: StreamId, seq: int | None, request_id: str) -> list[str] | None:
+    """What a request asks with, in lines; None: it cannot be told."""
+
+    def find(state: Mapping[str, Tree]) -> tuple[Tree] | None:
+        asked = state.get("pending_request_info_events")
+        return _part(asked[request_id], "data") if isinstance(asked, dict) and request_id in asked else None
+
+    return await _lines_of(viewer, stream, seq, find)
+
+
+async def _given(viewer: Viewer, became: Became, request_id: str) -> list[str] | None:
+    """An answer, in lines; None: the log does not have it any more, or never had."""
+
+    def find(state: Mapping[str, Tree]) -> tuple[Tree] | None:
+        messages = state.get("messages")
+        for sent in messages.values() if isinstance(messages, dict) else ():
+            for message in sent if isinstance(sent, list) else ():
+                asked = _part(message, "original_request_info_event")
+                if asked is not None and _part(asked[0], "_request_id") == (request_id,):
+                    return _part(message, "data")
+        return None
+
+    event = became.answered
+    return await _lines_of(viewer, event.stream, event.seq, find) if event is not None else None
+
+
+async def _lines_of(
+    viewer: Viewer, stream: StreamId, seq: int | None, find: Callable[[Mapping[str, Tree]], tuple[Tree] | None]
+) -> list[str] | None:
+    """A part of the state that an event holds, in lines; None: it is gone, or there is no such part. What became of a
+    question is true, whether its state can be read or not."""
+    if seq is None:
+        return None
+    try:
+        event = await viewer.audit.at(stream, seq=seq)
+        await weighed(event)
+        state = await viewer.audit.tree(event)
+    except CheckpointNotFoundError:
+        return None
+    except CheckpointDecodeError as error:
+        return [f"It cannot be shown: {error}"]
+    return await in_thread(_as_lines, state, find)
+
+
+def _as_lines(state: Mapping[str, Tree], find: Callable[[Mapping[str, Tree]], tuple[Tree] | None]) -> list[str] | None:
+    found = find(state)
+    if found is None:
+        return None
+    lines = list(islice(tree_lines(*found), _LINES + 1))
+    return lines if len(lines) <= _LINES else [*lines[:_LINES], "… the rest is shown with the state of the run"]
+
+
+def _part(tree: Tree, name: str) -> tuple[Tree] | None:
+    """A field of an instance; None: it has none of this name."""
+    return next(((part,) for step, part in children(tree) or () if step in (name, f".{name}")), None)

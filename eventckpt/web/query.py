@@ -1,0 +1,123 @@
+"""What a page is asked for: the query of its address, each part read as the matching command reads its option."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Final, Self, TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from ..exit_codes import USAGE, Failure
+from ..rendering.cursor import place_in
+from ..rendering.times import moment
+from ..text import described, is_unicode
+from .access import Session
+
+__all__ = ["Query"]
+
+_T = TypeVar("_T", bound=msgspec.Struct)
+
+_LONGEST: Final = 4_096  # characters of a part
+_PARTS: Final = 100
+
+
+class Query:
+    """The parts of a query, by their names. What is empty counts as not given, as forms send it.
+
+    Args:
+        parts: each part with its name; of one that is given several times, the last counts, unless all are asked for.
+        session: of whoever asks; None: of nobody who signed in.
+    """
+
+    def __init__(self, parts: Iterable[tuple[str, str]], session: Session | None = None) -> None:
+        self.session = session
+        self._parts: dict[str, list[str]] = {}
+        for name, value in parts:
+            if value:
+                self._parts.setdefault(name, []).append(value)
+
+    @classmethod
+    def of(cls, query: bytes, session: Session | None = None) -> Self:
+        """The query of an address, as a server has it, and whose session asks.
+
+        Raises:
+            Failure: it is no UTF-8, so that nothing which is stored could be meant, or has very many parts.
+        """
+        try:
+            return cls(parse_qsl(query.decode(), errors="strict", max_num_fields=_PARTS), session)
+        except UnicodeDecodeError:
+            raise Failure(USAGE, "The query of this address is no UTF-8.") from None
+        except ValueError:
+            raise Failure(USAGE, f"The query of an address has up to {_PARTS} parts.") from None
+
+    @property
+    def parts(self) -> Mapping[str, Sequence[str]]:
+        """All that is given, for addresses that ask for the same."""
+        return self._parts
+
+    def text(self, name: str) -> str | None:
+        """A part as text; None: it was not given.
+
+        Raises:
+            Failure: it is no text that a store could have, or a very long one.
+        """
+        return next(reversed(self.texts(name)), None)
+
+    def texts(self, name: str) -> list[str]:
+        """Each time that a part was given, as text.
+
+        Raises:
+            Failure: see `text`.
+        """
+        values = self._parts.get(name, [])
+        if any(len(value) > _LONGEST or not is_unicode(value) for value in values):
+            raise Failure(USAGE, f"{name} takes up to {_LONGEST:,} characters of Unicode.", about=name)
+        return values
+
+    def needed(self, name: str) -> str:
+        """A part that must be given, as text.
+
+        Raises:
+            Failure: it was not.
+        """
+        value = self.text(name)
+        if value is None:
+            raise Failure(USAGE, f"The address of this page needs {name}=….", about=name)
+        return value
+
+    def number(self, name: str, otherwise: int, *, most: int, least: int = 1) -> int:
+        """A part as a whole number.
+
+        Args:
+            name: of the part.
+            otherwise: where it was not given.
+            most, least: what it may be.
+
+        Raises:
+            Failure: it is none, or out of its bounds.
+        """
+        value = self.text(name)
+        if value is None:
+            return otherwise
+        if not (value.isascii() and value.isdigit() and len(value) < 20 and least <= int(value) <= most):
+            said = f"{name} takes a number from {least:,} to {most:,}, not {described(value)}."
+            raise Failure(USAGE, said, about=name)
+        return int(value)
+
+    def moment(self, name: str) -> datetime | None:
+        """A part as a time, ISO 8601 or how long ago it was; None: it was not given.
+
+        Raises:
+            Failure: it is neither.
+        """
+        return moment(self.text(name), name)
+
+    def place(self, listing: str, kind: type[_T]) -> _T | None:
+        """Where a listing goes on, by the token in `after`; None: from its beginning.
+
+        Raises:
+            Failure: it is none of this listing.
+        """
+        return place_in(next(reversed(self._parts.get("after", [])), None), listing, kind, "after")

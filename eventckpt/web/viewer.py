@@ -1,0 +1,96 @@
+"""What the pages ask: the audit of a store, and what else the viewer was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from ..audit import CheckpointAudit
+from ..errors import CheckpointStoreError, StoreReplacedError
+from .answering import Answering
+from .lateness import Lateness, Watch
+from .standing import Operations
+
+__all__ = ["Viewer"]
+
+_T = TypeVar("_T")
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Viewer:
+    """What every page is given.
+
+    Args:
+        audit: of runs; where it lists them and their questions from is its `latest`.
+        operations: the projector's side; None: the page about it says that there is none.
+        answering: what answers for those who signed in; None: nobody may do more than look.
+        renew: gives the audit of the store that is there now; None: where its file, or container, was replaced, the
+            pages say so from then on.
+        paths: of all pages, to which alone a page leads that is told where.
+        now: the time that others are told from; for tests.
+    """
+
+    def __init__(
+        self,
+        audit: CheckpointAudit,
+        *,
+        operations: Operations | None = None,
+        answering: Answering | None = None,
+        renew: Callable[[], Awaitable[CheckpointAudit]] | None = None,
+        paths: Collection[str] = (),
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self.audit: CheckpointAudit = audit
+        self.operations: Operations | None = operations
+        self.answering: Answering | None = answering
+        self.paths: Collection[str] = paths
+        self.now: Callable[[], datetime] = now
+        self._turns: CheckpointAudit | None = None
+        self._watch = Watch(operations)
+        self._renew = renew
+        self._renewing = asyncio.Lock()
+
+    def turns(self) -> CheckpointAudit:
+        """The audit of the sessions of the same store.
+
+        Raises:
+            CheckpointStoreError: the engine keeps no sessions.
+        """
+        if self._turns is None:
+            self._turns = self.audit.of_sessions()
+        return self._turns
+
+    async def lateness(self) -> Lateness | None:
+        """How late what is listed may be; None: it is listed from the log, which is never late.
+
+        Raises:
+            StoreReplacedError: the store is another one by now.
+        """
+        return await self._watch.lateness() if self.audit.latest == "projection" else None
+
+    async def looked(self, look: Callable[[], Awaitable[_T]]) -> _T:
+        """What `look` finds; where the store is another one by now, what it finds in that.
+
+        Raises:
+            CheckpointStoreError: the store is gone, or fails. Whoever looks again later may find it.
+        """
+        audit = self.audit
+        try:
+            await audit.listed_from.look()
+            return await look()
+        except StoreReplacedError:
+            if self._renew is None:
+                raise
+            async with self._renewing:
+                if self.audit is audit:
+                    self.audit, self._turns = await self._renew(), None
+        except CheckpointStoreError:  # it may be the projection alone that is gone
+            if not await audit.listed_from.look(again=True):
+                raise
+        await self.audit.listed_from.look()
+        return await look()

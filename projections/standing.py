@@ -1,0 +1,70 @@
+"""How the projector of a store stands, as commands and pages tell it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from .engines import Engine
+from .leases import Parked
+from .options import ProcessorOptions
+from .processor import RangeStatus
+from .projector import Projector
+
+__all__ = ["ASKED", "Standing", "standing_of"]
+
+ASKED: Final = 1_000
+"""Ranges of which the feed is asked how far they lie behind: several times as many as a container has partitions."""
+
+
+class Standing(NamedTuple):
+    """The projection in use, and what its workers have left."""
+
+    projection: str
+    """Its name."""
+    doubted: str | None
+    """Why it is not to be believed; None: nothing speaks against it."""
+    ranges: Sequence[Mapping[str, Any]]
+    parked: Sequence[Mapping[str, Any]]
+
+
+async def standing_of(engine: Engine, *, ask_at_most: int | None = None) -> Standing:
+    """How the projection in use stands; nothing is changed.
+
+    Args:
+        engine: the store.
+        ask_at_most: ranges of which the feed is asked how far they lie behind, the first ones; None: `ASKED`.
+
+    Raises:
+        CheckpointStoreError: the engine failed.
+    """
+    name = await engine.store.run_store().active()
+    processor = Projector(engine, ProcessorOptions()).processor_of(name)
+    ranges = await processor.status(ask_at_most=ASKED if ask_at_most is None else ask_at_most)
+    doubted = await processor.doubted()
+    return Standing(name, doubted, list(map(_range, ranges)), list(map(_parked, await processor.parked())))
+
+
+def _range(status: RangeStatus) -> Mapping[str, Any]:
+    lease = status.lease
+    return {
+        "range": lease.range.token,
+        "owner": lease.owner,
+        "position": lease.continuation,
+        "lag": status.lag,
+        "written": lease.timestamp,
+        "attempts": lease.attempts,
+        "state": lease.state,
+        "error": lease.error or status.refused,
+    }
+
+
+def _parked(parked: Parked) -> Mapping[str, Any]:
+    event = parked.event
+    return {
+        "workflow": event.workflow_name,
+        "run": event.run_id,
+        "seq": event.seq,
+        "attempts": parked.attempts,
+        "error": parked.error,
+    }

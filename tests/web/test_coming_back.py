@@ -1,0 +1,220 @@
+"""A store that goes away while it is looked at: the pages say so, and show it once it is back, by themselves."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import httpx
+import pytest
+
+from eventckpt import CheckpointAudit, SqliteEventStore, StreamId
+from eventckpt.location import open_store
+from eventckpt.stores.conformance import make_event
+from eventckpt.web import create_app
+from eventckpt.web.opened import Opened
+
+from ..cli.programs import called
+from ..cosmos_emulator import CosmosEmulator
+from ..engines import where
+from .html import read
+
+
+async def made(path: Path, *run_ids: str) -> None:
+    """A file with these runs."""
+    async with SqliteEventStore(path) as store:
+        for run_id in run_ids:
+            await store.append(make_event(StreamId("orders", run_id), 1))
+
+
+@asynccontextmanager
+async def looking(opened: Opened) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A client of the viewer, as its program opens and serves it."""
+    async with opened:
+        app = create_app(await opened.audit(), renew=opened.audit)
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            yield client
+
+
+def over(path: Path) -> Opened:
+    return Opened(partial(open_store, path, read_only=True, patience=0.1))
+
+
+async def shown(client: httpx.AsyncClient) -> list[str]:
+    """The runs on the page of runs."""
+    answer = await client.get("/runs")
+    assert answer.status_code == 200, answer.text
+    [table] = read(answer.text).all("table")
+    return sorted(link.text for link in table.all("a") if "/run?" in link.attributes["href"])
+
+
+async def is_gone(client: httpx.AsyncClient) -> str:
+    """What a page says of a store that is not there, or cannot be read now."""
+    answer = await client.get("/runs")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+    page = read(answer.text)
+    assert [each for each in page.all("p") if each.attributes.get("hx-trigger") == "every 5s"]
+    said = page.one(role="alert").text
+    assert "Traceback" not in answer.text
+    return said
+
+
+class Case(NamedTuple):
+    """What becomes of a file, and how it is there again."""
+
+    breaks: Callable[[Path], object]
+    mends: Callable[[Path], object]
+    shows: list[str]
+
+
+def aside(path: Path) -> Path:
+    return path.with_name("aside.db")
+
+
+def move(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        if (each := Path(f"{path}{suffix}")).exists():
+            each.rename(f"{aside(path)}{suffix}")
+
+
+def put_back(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+        if (each := Path(f"{aside(path)}{suffix}")).exists():
+            each.rename(f"{path}{suffix}")
+
+
+def put_another(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+    shutil.copy(path.with_name("another.db"), path)
+
+
+def scrawl(path: Path) -> None:
+    move(path)
+    path.write_bytes(b"no store" * 1_000)
+
+
+def raise_version(path: Path, by: int = 100) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        version = file.execute("PRAGMA user_version").fetchone()[0]
+        file.execute(f"PRAGMA user_version = {version + by}")
+
+
+def move_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def put_folder_back(path: Path) -> None:
+    path.parent.with_name("elsewhere").rename(path.parent)
+
+
+CASES = {
+    "moved away": Case(move, put_back, ["r1", "r2"]),
+    "moved away, and another put there": Case(move, put_another, ["a1"]),
+    "overwritten": Case(scrawl, put_back, ["r1", "r2"]),
+    "its folder moved": Case(move_folder, put_folder_back, ["r1", "r2"]),
+    "of a later version": Case(raise_version, partial(raise_version, by=-100), ["r1", "r2"]),
+    "a link that leads nowhere": Case(lambda path: (move(path), path.symlink_to("none")), put_back, ["r1", "r2"]),
+    "a folder": Case(
+        lambda path: (move(path), path.mkdir()), lambda path: (path.rmdir(), put_back(path)), ["r1", "r2"]
+    ),
+    "emptied": Case(lambda path: (move(path), path.touch()), put_back, ["r1", "r2"]),
+}
+
+
+@pytest.mark.parametrize("is_written", [False, True], ids=["at rest", "while it is written"])
+@pytest.mark.parametrize("name", CASES)
+async def test_a_file_is_missed_while_it_is_gone_and_shown_once_it_is_there(
+    tmp_path: Path, name: str, is_written: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    case, path = CASES[name], tmp_path / "folder" / "events.db"
+    if is_written and name == "of a later version":
+        pytest.skip("whoever has a file open reads it on while another process brings it up to date")
+    await made(path, "r1", "r2")
+    await made(path.with_name("another.db"), "a1")
+    writer = SqliteEventStore(path)
+    if is_written:
+        await writer.read(StreamId("orders", "r1"), 1)
+    async with looking(over(path)) as client:
+        assert await shown(client) == ["r1", "r2"]
+        case.breaks(path)
+        for _ in range(2):
+            assert str(path) in await is_gone(client)
+        case.mends(path)
+        for _ in range(2):
+            assert await shown(client) == case.shows
+    await writer.close()
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_a_file_that_is_replaced_is_shown_as_it_is_now(tmp_path: Path) -> None:
+    path, another = tmp_path / "events.db", tmp_path / "another.db"
+    await made(path, "r1")
+    await made(another, "a1")
+    async with looking(over(path)) as client:
+        assert await shown(client) == ["r1"]
+        os.replace(another, path)  # noqa: PTH105 - as other programs do
+        assert await shown(client) == ["a1"]
+        await made(path, "a2")
+        assert await shown(client) == ["a1", "a2"]
+
+
+async def test_a_restore_waits_until_nobody_looks(tmp_path: Path) -> None:
+    path, copy = tmp_path / "events.db", tmp_path / "copy.db"
+    settings = {"EVENTCKPT_STORE": str(path)}
+    await made(path, "r1")
+    assert (await called("eventckpt", ["backup", str(copy)], settings)).code == 0
+    await made(path, "r2")
+    async with looking(over(path)) as client:
+        assert await shown(client) == ["r1", "r2"]
+        refused = await called("eventckpt", ["restore", str(copy), "--yes"], settings)
+        assert (refused.code, "is open by process" in refused.err) == (4, True)
+        assert await shown(client) == ["r1", "r2"]
+    assert (await called("eventckpt", ["restore", str(copy), "--yes"], settings)).code == 0
+    async with looking(over(path)) as client:
+        assert await shown(client) == ["r1"]
+
+
+async def test_a_store_that_is_mounted_without_a_way_to_renew_it_says_that_it_was_replaced(tmp_path: Path) -> None:
+    path, another = tmp_path / "events.db", tmp_path / "another.db"
+    await made(path, "r1")
+    await made(another, "a1")
+    async with SqliteEventStore(path, read_only=True) as store:
+        transport = httpx.ASGITransport(create_app(CheckpointAudit(store)), raise_app_exceptions=False)
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
+            assert await shown(client) == ["r1"]
+            os.replace(another, path)  # noqa: PTH105 - as other programs do
+            assert "another file by now" in await is_gone(client)
+
+
+async def test_an_account_that_cannot_be_reached_is_missed_and_shown_once_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with CosmosEmulator() as emulator:
+        settings = where(emulator)
+        names = {"KEY": "credential", "DATABASE_NAME": "database_name", "CONTAINER_NAME": "container_name"}
+        environ = {f"AZURE_COSMOS_{name}": settings[key] for name, key in names.items()}
+        async with open_store(emulator.endpoint, environ=environ) as store:
+            await store.append(make_event(StreamId("orders", "r1"), 1))
+        emulator.catch_up()
+        opening = partial(open_store, emulator.endpoint, read_only=True, patience=0.1, environ=environ)
+        async with looking(Opened(opening)) as client:
+            assert await shown(client) == ["r1"]
+            emulator.faults.respond(503)
+            for _ in range(2):
+                assert settings["credential"] not in await is_gone(client)
+            emulator.faults.clear()
+            assert await shown(client) == ["r1"]
+            emulator.faults.drop()
+            assert settings["credential"] not in await is_gone(client)
+            emulator.faults.clear()
+            assert await shown(client) == ["r1"]
+    assert [record for record in caplog.records if record.exc_info] == []

@@ -16,7 +16,8 @@ from eventckpt.audit.diff import differences
 from eventckpt.codec import CheckpointCodec
 from eventckpt.codec.tree_reader import read_tree, read_trees
 from eventckpt.threads import LARGE, DroppedError, Lane, apart, in_thread, off_the_loop, stop_if_dropped
-from eventckpt.web.app import _as_lines, _while_waited_for
+from eventckpt.web.app import _while_waited_for
+from eventckpt.web.page import Page
 
 from .storage.checkpoints import checkpoint
 
@@ -171,7 +172,7 @@ LONG: dict[str, Callable[[], object]] = {
     "a tree that is read": lambda: read_tree(RAW, lambda _: True),
     "trees that are compared": lambda: read_trees(RAW, _raw(1), lambda _: True),
     "differences": lambda: list(differences({"a": list(range(5_000))}, {"a": list(range(1, 5_001))})),
-    "lines": lambda: _as_lines([("row", {"n": n}) for n in range(10)]),
+    "lines": lambda: Page("", "", lines=lambda: [("row", {"n": n}) for n in range(10)]).as_lines(),
     "a page": lambda: list(_while_waited_for(map(str, range(10)))),
     "what asks by itself": stop_if_dropped,
 }

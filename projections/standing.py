@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final
+
+from eventckpt.rendering.standing import Standing
 
 from .engines import Engine
 from .leases import Parked
@@ -11,21 +13,10 @@ from .options import ProcessorOptions
 from .processor import RangeStatus
 from .projector import Projector
 
-__all__ = ["ASKED", "Standing", "standing_of"]
+__all__ = ["ASKED", "standing_of"]
 
 ASKED: Final = 1_000
 """Ranges of which the feed is asked how far they lie behind: several times as many as a container has partitions."""
-
-
-class Standing(NamedTuple):
-    """The projection in use, and what its workers have left."""
-
-    projection: str
-    """Its name."""
-    doubted: str | None
-    """Why it is not to be believed; None: nothing speaks against it."""
-    ranges: Sequence[Mapping[str, Any]]
-    parked: Sequence[Mapping[str, Any]]
 
 
 async def standing_of(engine: Engine, *, ask_at_most: int | None = None) -> Standing:

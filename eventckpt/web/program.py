@@ -146,7 +146,7 @@ class _Projector:
         from projections import open_engine
         from projections.standing import standing_of
 
-        return Standing(*await standing_of(open_engine(self._opened.store), ask_at_most=ASKED))
+        return await standing_of(open_engine(self._opened.store), ask_at_most=ASKED)
 
 
 def _operations(opened: Opened) -> Operations | None:

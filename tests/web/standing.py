@@ -18,4 +18,4 @@ class Projector:
         self._engine = open_engine(store)
 
     async def standing(self) -> Standing:
-        return Standing(*await standing_of(self._engine, ask_at_most=ASKED))
+        return await standing_of(self._engine, ask_at_most=ASKED)

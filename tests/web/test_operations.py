@@ -36,7 +36,7 @@ class Side:
     async def standing(self) -> Standing:
         if self.trouble is not None:
             raise self.trouble
-        return Standing(*await standing_of(open_engine(self._engine.open())))
+        return await standing_of(open_engine(self._engine.open()))
 
 
 @pytest.fixture

@@ -90,6 +90,9 @@ _STATIC: Final = Path(__file__).parent / "static"
 _FORMATS: Final = ("html", "jsonl")
 _PATIENCE: Final = 60.0
 """Seconds for which a page is made at most: longer than a store waits for others."""
+_TOO_LATE: Final = (
+    f"This page was not made in {_PATIENCE:.0f} seconds. A command has as long as it takes (docs/viewer.md)."
+)
 _NO_FORMAT: Final = f"format is {' or '.join(_FORMATS)}"
 _TOO_LONG: Final = "These lines are longer than an answer may be: ask for fewer with limit=…, or ask"
 
@@ -204,7 +207,7 @@ class _Answers:
         except ClientDisconnect:
             return Response(status_code=503)  # which nobody gets
         except TimeoutError:
-            page = problem(503, f"This page was not made in {_PATIENCE:.0f} seconds; it is asked for again by itself.")
+            page = problem(503, _TOO_LATE, is_passing=False)
         except Exception as error:
             page = refusal(error, _path(request), asked) or self._failed(request)
         return (await self._as_lines(page) if _wants_lines(asked) else None) or await self._as_html(
@@ -257,7 +260,7 @@ class _Answers:
             return address(root + where, **query)
 
         values: dict[str, Any] = {
-            "again": None,
+            "every": None,
             "problem": None,
             "wrong": None,
             **page.values,

@@ -88,7 +88,14 @@ def _form_again(
     return Page(form.template, form.title, values, _lines_of(status, error), status=status)
 
 
-def problem(status: int, said: str, names: Sequence[Mapping[str, Any]] = (), *, error: Exception | None = None) -> Page:
+def problem(
+    status: int,
+    said: str,
+    names: Sequence[Mapping[str, Any]] = (),
+    *,
+    error: Exception | None = None,
+    is_passing: bool = True,
+) -> Page:
     """A page that says that there is none; its lines are what a command prints with `--json` when it ends so.
 
     Args:
@@ -96,8 +103,9 @@ def problem(status: int, said: str, names: Sequence[Mapping[str, Any]] = (), *, 
         said: why, and what to do.
         names: what may have been meant: of each what it is called, and the path and the query of its page.
         error: what a command would say; None: `said`.
+        is_passing: whether what is in the way may pass by itself, so that the page is asked for again.
     """
-    values = {"problem": said, "names": names, "again": AGAIN if status == 503 else None}
+    values = {"problem": said, "names": names, "every": AGAIN if status == 503 and is_passing else None}
     lines = _lines_of(status, error or Failure(_CODES.get(status, FOUND_WRONG), said))
     return Page("problem.html", _TITLES.get(status, "Refused"), values, lines, status=status)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -226,6 +227,20 @@ async def test_what_may_pass_by_itself_is_asked_for_again_with_and_without_scrip
     assert "Somebody writes." in page.one(role="alert").text
 
 
+@pytest.mark.parametrize("path", ["/runs", "/run", "/inbox", "/operations"])
+async def test_a_page_that_says_that_it_is_looked_at_again_is_so_without_scripts_too(path: str, engine: Engine) -> None:
+    await engine.storage().for_run("r1", workflow_name=WORKFLOW).save(checkpoint())
+    made = create_app(CheckpointAudit(audited(engine)), operations=Projector())
+    query = {"run": "r1", "workflow": WORKFLOW} if path == "/run" else {}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(made), base_url="http://127.0.0.1") as client:
+        page = read((await client.get(path, params=query)).text)
+        [seconds] = re.findall(r"again every (\d+) seconds", page.text)
+        assert f"every {seconds}s" in {each.attributes.get("hx-trigger") for each in page.all()}
+        assert page.one("noscript").one("meta").attributes == {"http-equiv": "refresh", "content": seconds}
+        stopped = read((await client.get(page.links()["Stop"])).text)
+        assert not stopped.all("noscript")
+
+
 async def test_so_many_pages_are_made_at_once_and_a_further_one_is_asked_for_again(
     monkeypatch: pytest.MonkeyPatch, engine: Engine
 ) -> None:
@@ -261,6 +276,8 @@ async def test_a_page_that_takes_too_long_is_given_up(monkeypatch: pytest.Monkey
     async with showing(monkeypatch, engine, page) as client:
         answer = await client.get("/odd")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        assert "A command has as long as it takes" in read(answer.text).one(role="alert").text
+        assert "every" not in answer.text, "it would take as long again, and again"
         async with asyncio.timeout(PATIENCE):
             await ended.wait()
 

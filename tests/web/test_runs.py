@@ -112,16 +112,13 @@ async def test_the_lines_are_those_of_the_command_for_the_same_filters(engine: E
 
 
 @each_latest
-async def test_counts_are_those_of_the_command_whatever_status_is_asked_for(
-    engine: Engine, cli: Cli, latest: str
-) -> None:
+async def test_counts_are_those_of_the_command(engine: Engine, cli: Cli, latest: str) -> None:
     await filled(engine, latest)
     async with viewing(engine, latest=latest) as client:
         for name in ("none", "workflow", "statuses", "tags", "until", "pending", "request", "actor", "nothing"):
             parts, words = FILTERS[name]
             lines = await asked(client, "/runs/counts", *parts, ("format", "jsonl"))
-            anyhow = [] if "--status" in words else words
-            assert lines.text == (await cli.json("runs", "--latest", latest, "--count", *anyhow)).out, name
+            assert lines.text == (await cli.json("runs", "--latest", latest, "--count", *words)).out, name
 
 
 @each_latest
@@ -140,6 +137,12 @@ async def test_a_row_says_what_its_line_says(engine: Engine, latest: str) -> Non
     assert by_run["order-0"]["Actor"] == "ann"
     assert by_run["talk-1"]["Workflow"] == "talks"
     assert page.links()["order-2"] == "/run?run=order-2&workflow=orders"
+
+
+async def test_the_counts_over_a_list_are_of_every_status(engine: Engine, viewer: httpx.AsyncClient) -> None:
+    await filled(engine, "log")
+    page = read((await viewer.get("/runs", params={"workflow": "orders", "status": "waiting"})).text)
+    assert page.by_id("counts").attributes["hx-get"] == "/runs/counts?workflow=orders"
 
 
 @each_latest

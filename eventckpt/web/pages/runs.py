@@ -104,9 +104,9 @@ async def runs(viewer: Viewer, asked: Query) -> Page:
 
 
 async def counts(viewer: Viewer, asked: Query) -> Page:
-    """How many of the runs that fit stand how, whatever status is asked for: what `eventckpt runs --count` says."""
+    """How many of the runs that fit stand how: what `eventckpt runs --count` says."""
     given, which = _asked(asked)
-    counted = await viewer.audit.counts(which._replace(status=None), most=_COUNTED)
+    counted = await viewer.audit.counts(which, most=_COUNTED)
 
     def lines() -> Iterator[Line]:
         yield "count", count_fields(counted)

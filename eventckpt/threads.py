@@ -17,13 +17,16 @@ from contextvars import ContextVar, copy_context
 from functools import cache
 from typing import Any, Final, NamedTuple, ParamSpec, TypeVar
 
-__all__ = ["LARGE", "DroppedError", "Lane", "apart", "in_thread", "off_the_loop", "stop_if_dropped"]
+__all__ = ["LARGE", "DroppedError", "Lane", "Pace", "apart", "in_thread", "off_the_loop", "stop_if_dropped"]
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 LARGE: Final = 64 * 1024
 """Bytes from which going through them leaves the event loop; below, the hand-over would cost more than it frees."""
+
+_OF_ONE: Final = 1024
+"""Bytes that going through few of them, whatever they are, takes as long as."""
 
 
 class Lane(NamedTuple):
@@ -70,6 +73,21 @@ async def off_the_loop(size: int, work: Callable[_P, _T], *args: _P.args, **kwar
     if size < LARGE:
         return work(*args, **kwargs)
     return await in_thread(work, *args, **kwargs)
+
+
+class Pace:
+    """Of long work in many parts, each too small for a thread: between them the event loop has its turn, now and then,
+    also where nothing that the work waits for lets it have one."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    async def step(self, size: int) -> None:
+        """Called between two parts, after one that went through `size` bytes."""
+        self._held += size + _OF_ONE
+        if self._held >= LARGE:
+            self._held = 0
+            await asyncio.sleep(0)
 
 
 async def in_thread(work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

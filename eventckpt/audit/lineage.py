@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ..events import CheckpointEvent, StreamId
 from ..runs import counted
 from ..stores import AuditStore
 from ..stores.walks import headers_of
+from ..threads import off_the_loop
 
 __all__ = ["Node", "lineage_of", "walk"]
+
+_OF_HEADER: Final = 1_000  # bytes that it takes about as long to go through
 
 
 class Node(NamedTuple):
@@ -34,9 +37,21 @@ async def lineage_of(store: AuditStore, stream: StreamId, *, forks: bool = True)
         stream: the run.
         forks: also look for the runs that forked from it, through the first events of the workflow's runs.
     """
+    headers = await headers_of(store, stream)
+    nodes, roots = await off_the_loop(len(headers) * _OF_HEADER, _trees_of, headers)
+    if forks:
+        for first in await _forks_of(store, stream):
+            origin = first.forked_from.checkpoint_id if first.forked_from else None
+            if origin in nodes:
+                nodes[origin].forks.append(first)
+    return roots
+
+
+def _trees_of(headers: Sequence[CheckpointEvent]) -> tuple[dict[str, Node], list[Node]]:
+    """The checkpoints of a run by their ids, and the roots among them."""
     newest: dict[str, CheckpointEvent] = {}
     parents: dict[str, str | None] = {}
-    for header in counted(await headers_of(store, stream)):
+    for header in counted(headers):
         if header.checkpoint_id:
             newest[header.checkpoint_id] = header
             parents.setdefault(header.checkpoint_id, header.previous_checkpoint_id)
@@ -52,12 +67,7 @@ async def lineage_of(store: AuditStore, stream: StreamId, *, forks: bool = True)
             roots.append(nodes[parent])
         nodes[parent].children.append(node)
     _add_cycles(roots, nodes, parents)
-    if forks:
-        for first in await _forks_of(store, stream):
-            origin = first.forked_from.checkpoint_id if first.forked_from else None
-            if origin in nodes:
-                nodes[origin].forks.append(first)
-    return roots
+    return nodes, roots
 
 
 def _add_cycles(roots: list[Node], nodes: dict[str, Node], parents: dict[str, str | None]) -> None:

@@ -20,7 +20,7 @@ from ..storage.payloads import BaseCache, Payloads
 from ..stores import AuditStore
 from ..stores.walks import removals_of
 from ..text import safe
-from ..threads import off_the_loop
+from ..threads import Pace, off_the_loop
 from .paths import value_at
 
 __all__ = ["ANY_TYPE", "Change", "States"]
@@ -71,6 +71,7 @@ class States:
         self._payloads = Payloads(store, BaseCache(0))
         self._held: tuple[StreamId, tuple[Base, ...]] | None = None
         """The bases used last: the next event is likely to rest on them too."""
+        self._pace = Pace()
 
     def decoder_with(self, on_drift: OnDrift) -> CheckpointCodec:
         """One for these types and upcasters."""
@@ -99,6 +100,7 @@ class States:
                 raise CheckpointNotFoundError(f"{event.named()} was removed, which is on record.") from error
             raise CheckpointDecodeError(f"{event.named()} cannot be read: {safe(error)}") from error
         self._held = event.stream, bases
+        await self._pace.step(len(raw))
         return raw
 
     async def tree(self, event: CheckpointEvent, *, upcast: bool = False) -> dict[str, Tree]:

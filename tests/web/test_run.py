@@ -15,6 +15,7 @@ from eventckpt.storage.compose import claim_after
 from eventckpt.storage.memory import Head
 from eventckpt.stores import AuditStore
 from eventckpt.testing.events import make_event, of_every_kind, record_of
+from eventckpt.web.pages import whole_run
 
 from ..cli.conftest import WORKFLOW, Cli, order_run
 from ..engines import Engine
@@ -274,6 +275,20 @@ async def test_lineage_says_how_many_checkpoints_it_leaves_out(viewer: httpx.Asy
     shown = len(page.one("svg").all("a"))
     assert shown <= 200
     assert f"No room here for {260 - shown:,} checkpoints" in page.text
+
+
+async def test_the_lineage_of_a_run_whose_headers_are_too_many_to_hold_is_left_to_the_command(
+    viewer: httpx.AsyncClient, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(engine, RUN, *chain(RUN, 12))
+    monkeypatch.setattr(whole_run, "_MOST", 12)
+    assert len((await page_of(viewer, "/run/lineage")).one("svg").all("a")) > 0
+    monkeypatch.setattr(whole_run, "_MOST", 11)
+    for form in ("html", "jsonl"):
+        answer = await viewer.get("/run/lineage", params={**NAME, "format": form})
+        assert answer.status_code == 400
+        assert "has 12 events: a lineage is drawn here of up to 11." in answer.text
+        assert "eventckpt lineage order-1 --workflow orders" in answer.text
 
 
 async def test_checkpoints_that_follow_each_other_in_a_circle_are_drawn_once(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
+from ...audit.glance import glance_at
 from ...audit.lineage import walk
 from ...events import StreamId
 from ...exit_codes import USAGE, Failure
@@ -24,6 +26,7 @@ from .run import asked_run, command_of, is_linked, link_to
 
 __all__ = ["lineage", "verify"]
 
+_MOST: Final = 100_000  # events of a run whose lineage is drawn: all of their headers are in memory then
 _ROWS: Final = 200
 _PROBLEMS: Final = 100
 _ROOM: Final = 500_000  # bytes of a page
@@ -33,8 +36,9 @@ async def lineage(viewer: Viewer, asked: Query) -> Page:
     """The tree of a run's checkpoints, and the runs that went off from it; `forks=no`: without those."""
     stream = await asked_run(viewer, asked)
     audit = viewer.audit
-    info = await audit.info(stream)
-    await weighed(OF_NODE * info.seq if info is not None else 0)
+    found = await glance_at(audit.store, stream, events=1)
+    info = found.info if found is not None else None
+    await _weigh(stream, info.seq - info.removed if info is not None else 0)
     roots = await audit.lineage(stream, forks=_is_asked(asked, "forks", otherwise=True))
     origin = info.forked_from if info is not None else None
     gone = await audit.removed(StreamId(origin.workflow_name, origin.run_id)) if origin is not None else None
@@ -81,6 +85,19 @@ async def verify(viewer: Viewer, asked: Query) -> Page:
         "not_gone_yet": not_gone_yet(stream, verdict.not_gone_yet, "run"),
     }
     return Page("verify.html", f"Verification of {cell(stream.run_id)}", values, lines, command_of("verify", stream))
+
+
+async def _weigh(stream: StreamId, events: int) -> None:
+    """Waits until there is room for the lineage of a run.
+
+    Raises:
+        Failure: there never is, or others take too much for too long.
+    """
+    if events > _MOST:
+        said = f"Run {described(stream.run_id)} of workflow {described(stream.workflow_name)} has {events:,} events:"
+        ask = shlex.join(command_of("lineage", stream)[:-1])
+        raise Failure(USAGE, f"{said} a lineage is drawn here of up to {_MOST:,}. Ask `{ask}`.")
+    await weighed(OF_NODE * events)
 
 
 def _is_asked(asked: Query, name: str, *, otherwise: bool = False) -> bool:

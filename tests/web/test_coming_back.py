@@ -18,11 +18,13 @@ from eventckpt import CheckpointAudit, SqliteEventStore, StreamId
 from eventckpt.location import open_store
 from eventckpt.stores.conformance import make_event
 from eventckpt.web import create_app
+from eventckpt.web.app import PAGES
 from eventckpt.web.opened import Opened
 
 from ..cli.programs import called
 from ..cosmos_emulator import CosmosEmulator
-from ..engines import where
+from ..engines import where as settings_of
+from .conftest import viewing_store
 from .html import read
 
 
@@ -55,9 +57,9 @@ async def shown(client: httpx.AsyncClient) -> list[str]:
     return sorted(link.text for link in table.all("a") if "/run?" in link.attributes["href"])
 
 
-async def is_gone(client: httpx.AsyncClient) -> str:
+async def is_gone(client: httpx.AsyncClient, path: str = "/runs") -> str:
     """What a page says of a store that is not there, or cannot be read now."""
-    answer = await client.get("/runs")
+    answer = await client.get(path)
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
     page = read(answer.text)
     assert [each for each in page.all("p") if each.attributes.get("hx-trigger") == "every 5s"]
@@ -155,6 +157,41 @@ async def test_a_file_is_missed_while_it_is_gone_and_shown_once_it_is_there(
     assert [record for record in caplog.records if record.exc_info] == []
 
 
+PLACES = {
+    "/compare": {"before": "r1@1", "after": "r2@1"},
+    "/conversation": {"session": "s"},
+    "/conversation/events": {"session": "s"},
+    "/event": {"event": "r1@1"},
+    "/inbox/question": {"run": "r1", "request": "q"},
+    "/turn": {"session": "s", "seq": 1},
+    **dict.fromkeys(("/run", "/run/history", "/run/lineage", "/run/verify"), {"run": "r1"}),
+}
+"""What else is said in the address of a page."""
+WITHOUT_STORE = {"/sign-in", "/operations"}
+"""What shows nothing of a store, where there is no projector's side."""
+
+
+@pytest.mark.parametrize("where", sorted(PAGES.keys() - WITHOUT_STORE))
+@pytest.mark.parametrize("is_mounted", [False, True], ids=["program", "mounted"])
+async def test_no_page_shows_a_file_that_is_gone(tmp_path: Path, is_mounted: bool, where: str) -> None:
+    path = tmp_path / "folder" / "events.db"
+    await made(path, "r1", "r2")
+    asked = str(httpx.URL(where, params=PLACES.get(where, {})))
+    if is_mounted:
+        async with SqliteEventStore(path, read_only=True) as store, viewing_store(store) as client:
+            await shown(client)
+            move(path)
+            assert f"The store {path} is gone" in await is_gone(client, asked)
+    else:
+        async with looking(over(path)) as client:
+            before = (await client.get(asked)).status_code
+            move(path)
+            for _ in range(2):
+                assert f"There is no store at {path}" in await is_gone(client, asked)
+            put_back(path)
+            assert (await client.get(asked)).status_code == before != 503
+
+
 async def test_a_file_that_is_replaced_is_shown_as_it_is_now(tmp_path: Path) -> None:
     path, another = tmp_path / "events.db", tmp_path / "another.db"
     await made(path, "r1")
@@ -199,7 +236,7 @@ async def test_an_account_that_cannot_be_reached_is_missed_and_shown_once_it_can
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with CosmosEmulator() as emulator:
-        settings = where(emulator)
+        settings = settings_of(emulator)
         names = {"KEY": "credential", "DATABASE_NAME": "database_name", "CONTAINER_NAME": "container_name"}
         environ = {f"AZURE_COSMOS_{name}": settings[key] for name, key in names.items()}
         async with open_store(emulator.endpoint, environ=environ) as store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 from eventckpt import CheckpointAudit
 from eventckpt.threads import in_thread
 from eventckpt.web import app, create_app, places
-from eventckpt.web.page import Page
+from eventckpt.web.page import Line, Page
 from eventckpt.web.places import weighed
 from eventckpt.web.query import Query
 from eventckpt.web.viewer import Viewer
@@ -93,6 +93,25 @@ async def test_pages_that_do_not_end_fill_their_places_and_threads_and_keep_nobo
         gate.set()
         over.set()
         assert {(await each).status_code for each in endless} == {200}
+
+
+@pytest.mark.parametrize("form", ["html", "jsonl"])
+async def test_the_lines_of_a_page_are_made_in_the_threads_of_pages_and_never_on_the_loop(
+    monkeypatch: pytest.MonkeyPatch, engine: Engine, form: str
+) -> None:
+    made_by: list[str] = []
+
+    async def page(viewer: Viewer, asked: Query) -> Page:
+        def lines() -> Iterator[Line]:
+            made_by.append(threading.current_thread().name)
+            yield "odd", {"n": 1}
+
+        return Page("types.html", "Odd", {"types": (), "count": 0, "runs": 1}, lines, ("eventckpt", "odd"))
+
+    async with looking(made(monkeypatch, engine, page)) as client:
+        answer = await in_time(client.get("/odd", params={"format": form}))
+    assert answer.status_code == 200
+    assert [name.rpartition("_")[0] for name in made_by] == ["eventckpt-large-pages"]
 
 
 async def test_what_nobody_waits_for_any_more_ends_and_its_place_is_free_when_its_thread_has_ended(

@@ -370,12 +370,14 @@ async def test_a_run_that_takes_long_holds_no_page_and_goes_on_when_it_is_closed
         assert "The answer of ann is being acted on." in shown.one(role="status").text
         assert "hx-get" in shown.by_id("question").attributes
         assert all(form.attributes["action"] != "/inbox/question" for form in shown.all("form"))
+        [going_on] = viewers.answering._going_on.values()
         gate.open.set()
         async with asyncio.timeout(PATIENCE):
-            while "hx-get" in (await ann.question()).by_id("question").attributes:  # noqa: ASYNC110 - as the page does
-                await asyncio.sleep(0.02)
+            await going_on
         engine.settle()
-        assert "Answered by ann" in (await ann.question()).text
+        ended = await ann.question()
+        assert "hx-get" not in ended.by_id("question").attributes
+        assert "Answered by ann" in ended.text
     assert gate == [("shoes", True)]
 
 

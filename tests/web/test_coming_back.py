@@ -164,7 +164,7 @@ PLACES = {
     "/event": {"event": "r1@1"},
     "/inbox/question": {"run": "r1", "request": "q"},
     "/turn": {"session": "s", "seq": 1},
-    **dict.fromkeys(("/run", "/run/history", "/run/lineage", "/run/verify"), {"run": "r1"}),
+    **{where: {"run": "r1"} for where in ("/run", "/run/history", "/run/lineage", "/run/verify")},
 }
 """What else is said in the address of a page."""
 WITHOUT_STORE = {"/sign-in", "/operations"}

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Self, TypeVar
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote_plus
 
 import msgspec
 
 from ..exit_codes import USAGE, Failure
 from ..rendering.cursor import place_in
 from ..rendering.times import moment
-from ..text import described, is_unicode
+from ..text import described, is_unicode, safe
 from .access import Session
 
-__all__ = ["Query"]
+__all__ = ["EXACT", "Query"]
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
+EXACT: Final = "%"
+"""At the end of a field's name: what the field of that name stands for, quoted as in an address. Only so it comes
+through a browser as it is, which ends lines in a way of its own, and cannot have some characters in a page at all."""
 _LONGEST: Final = 4_096  # characters of a part
 _PARTS: Final = 100
 
@@ -46,7 +49,7 @@ class Query:
             Failure: it is no UTF-8, so that nothing which is stored could be meant, or has very many parts.
         """
         try:
-            return cls(parse_qsl(query.decode(), errors="strict", max_num_fields=_PARTS), session)
+            return cls(_as_meant(parse_qsl(query.decode(), errors="strict", max_num_fields=_PARTS)), session)
         except UnicodeDecodeError:
             raise Failure(USAGE, "The query of this address is no UTF-8.") from None
         except ValueError:
@@ -121,3 +124,15 @@ class Query:
             Failure: it is none of this listing.
         """
         return place_in(next(reversed(self._parts.get("after", [])), None), listing, kind, "after")
+
+
+def _as_meant(parts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The parts without those that tell what others stand for, as which these count where they came back unchanged."""
+    parts = list(parts)
+    exact = [(name.removesuffix(EXACT), unquote_plus(text, errors="strict")) for name, text in parts if _is_exact(name)]
+    meant = {(name, safe(text)): text for name, text in exact}
+    return [(name, meant.get((name, text), text)) for name, text in parts if not _is_exact(name)]
+
+
+def _is_exact(name: str) -> bool:
+    return name.endswith(EXACT)

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from ..rendering.times import ago, in_utc
 from ..text import cell, count_text, safe
+from .query import EXACT
 
 __all__ = ["Cells", "Html", "address", "environment", "filled", "html_of", "query_html", "size_text", "time_html"]
 
@@ -44,8 +45,9 @@ def environment() -> Environment:
         "thousands": _thousands,
         "size": size_text,
         "typed": _typed,
+        "quoted": _quoted,
     }
-    own: dict[str, Any] = {"address": address, "time": _time}
+    own: dict[str, Any] = {"address": address, "time": _time, "exact": _exact}
     filters_of_jinja = cast("dict[str, Any]", made.filters)  # pyright: ignore[reportUnknownMemberType] - untyped there
     for name in _AROUND:
         filters_of_jinja.pop(name, None)
@@ -80,6 +82,14 @@ def _shown(value: object) -> object:
 def _typed(text: str) -> Markup:
     """What whoever looks has typed themselves, just now: it goes back into the field as it was, and into no other."""
     return escape(text)
+
+
+def _exact(name: str, text: object) -> Markup:
+    """Beside a field that shows a text as `safe` spells it, the text itself, where that is another: see `Query.of`."""
+    if text is None or safe(text) == str(text):
+        return Markup()
+    field = filled('<input type="hidden" name="%s" value="%s">', html_of(f"{name}{EXACT}"), query_html(str(text)))
+    return Markup(field)  # noqa: S704 - it is Html
 
 
 def _thousands(number: int) -> str:

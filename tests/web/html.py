@@ -18,6 +18,8 @@ _FLOWING: Final = frozenset(
     | {"sub", "sup", "time", "tspan", "u", "var", "wbr"}
 )
 """Elements that are read in one with the text around them."""
+_NAMELESS: Final = _FLOWING - {"a"} | {"caption", "del", "div", "ins", "label", "legend", "p", "pre"}
+"""Elements that have no name, so that nobody is told of one, unless they have a role that does."""
 
 
 @dataclass
@@ -133,7 +135,8 @@ class Document(Element):
 
 
 class _Reader(HTMLParser):
-    """Refuses what a browser would have to mend: an element that is not closed, or closed without being open."""
+    """Refuses what a browser would have to mend, an element that is not closed, or closed without being open; and a
+    name where nobody is told it."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -143,6 +146,8 @@ class _Reader(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), f"<{tag}> has an attribute twice: {names}"
+        is_named = not {"aria-label", "aria-labelledby"}.isdisjoint(names)
+        assert tag not in _NAMELESS or "role" in names or not is_named, f"<{tag}> can have no name: {attrs}"
         made = Element(tag, {name: value or "" for name, value in attrs})
         self.open[-1].inside.append(made)
         if tag not in _VOID:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from itertools import islice
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote_plus
 
 from ...answers.requests import Became, answered_before, became_of
 from ...audit.glance import holder_of
@@ -136,10 +137,10 @@ def _said(error: Exception) -> str:
 def _earlier_in(sent: Mapping[str, str]) -> dict[str, object]:
     """The answers of before that were given again, by the request; those that were left empty are not."""
     found: dict[str, object] = {}
-    for name, request_id in sent.items():
+    for name, quoted in sent.items():
         place = name.removeprefix("request")
         if place != name and (sent.get(f"response{place}") or f"none{place}" in sent):
-            found[request_id] = response_in(sent, place)
+            found[unquote_plus(quoted)] = response_in(sent, place)
     return found
 
 

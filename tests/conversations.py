@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from agent_framework import Content, Message
+from msgspec.structs import replace
 
 from eventckpt import CheckpointCodec, CheckpointEvent, StreamId, delta
 from eventckpt.chain import sealed
@@ -71,6 +72,13 @@ def turn_event(
         schema=SCHEMA_OF_SESSIONS,
     )
     return sealed(event)
+
+
+def damaged(turn: CheckpointEvent) -> CheckpointEvent:
+    """The same as it was written, and then changed in its messages."""
+    payload = turn.payload
+    assert payload is not None
+    return replace(turn, payload=replace(payload, data=b"\x00" + payload.data[1:]))
 
 
 def clear_event(previous: CheckpointEvent, **branches: int) -> CheckpointEvent:

@@ -232,9 +232,9 @@ async def test_a_store_that_is_mounted_without_a_way_to_renew_it_says_that_it_wa
             assert "another file by now" in await is_gone(client)
 
 
-async def test_an_account_that_cannot_be_reached_is_missed_and_shown_once_it_can(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+@asynccontextmanager
+async def account() -> AsyncGenerator[tuple[CosmosEmulator, Opened], None]:
+    """An account with a run, and the viewer's store of it."""
     async with CosmosEmulator() as emulator:
         settings = settings_of(emulator)
         names = {"KEY": "credential", "DATABASE_NAME": "database_name", "CONTAINER_NAME": "container_name"}
@@ -242,16 +242,29 @@ async def test_an_account_that_cannot_be_reached_is_missed_and_shown_once_it_can
         async with open_store(emulator.endpoint, environ=environ) as store:
             await store.append(make_event(StreamId("orders", "r1"), 1))
         emulator.catch_up()
-        opening = partial(open_store, emulator.endpoint, read_only=True, patience=0.1, environ=environ)
-        async with looking(Opened(opening)) as client:
-            assert await shown(client) == ["r1"]
-            emulator.faults.respond(503)
-            for _ in range(2):
-                assert settings["credential"] not in await is_gone(client)
-            emulator.faults.clear()
-            assert await shown(client) == ["r1"]
-            emulator.faults.drop()
-            assert settings["credential"] not in await is_gone(client)
-            emulator.faults.clear()
-            assert await shown(client) == ["r1"]
+        yield emulator, Opened(partial(open_store, emulator.endpoint, read_only=True, patience=0.1, environ=environ))
+
+
+async def test_no_page_shows_an_account_that_cannot_be_reached() -> None:
+    async with account() as (emulator, opened), looking(opened) as client:
+        await shown(client)
+        emulator.faults.respond(503)
+        for where in sorted(PAGES.keys() - WITHOUT_STORE):
+            await is_gone(client, str(httpx.URL(where, params=PLACES.get(where, {}))))
+
+
+async def test_an_account_that_cannot_be_reached_is_missed_and_shown_once_it_can(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with account() as (emulator, opened), looking(opened) as client:
+        assert await shown(client) == ["r1"]
+        emulator.faults.respond(503)
+        for _ in range(2):
+            assert emulator.key not in await is_gone(client)
+        emulator.faults.clear()
+        assert await shown(client) == ["r1"]
+        emulator.faults.drop()
+        assert emulator.key not in await is_gone(client)
+        emulator.faults.clear()
+        assert await shown(client) == ["r1"]
     assert [record for record in caplog.records if record.exc_info] == []

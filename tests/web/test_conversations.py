@@ -6,13 +6,11 @@ import sqlite3
 from typing import Any
 
 import httpx
-import msgspec
 import pytest
 from agent_framework import AgentExecutor, AgentSession, Message, WorkflowBuilder
 
 from eventckpt import (
     CheckpointAudit,
-    CheckpointEvent,
     CosmosEventStore,
     EventHistoryProvider,
     SqliteEventStore,
@@ -23,7 +21,18 @@ from eventckpt.stores import AuditStore
 from eventckpt.web.page import MAX_BYTES
 
 from ..cli.conftest import Cli
-from ..conversations import SOURCE, asked, branched, clear_event, forked, looked_up, session, talked, turn_event
+from ..conversations import (
+    SOURCE,
+    asked,
+    branched,
+    clear_event,
+    damaged,
+    forked,
+    looked_up,
+    session,
+    talked,
+    turn_event,
+)
 from ..engines import CosmosEngine, Engine, SqliteEngine
 from ..history.models import Model, agent_with
 from ..storage.checkpoints import WORKFLOW, checkpoint
@@ -239,23 +248,16 @@ async def test_a_turn_that_cannot_be_read_is_named_among_those_that_can(
 ) -> None:
     good = turn_event(session("s2"), 1, asked("one", "one!"))
     await store.append(good)
-    damaged = turn_event(session("s2"), 2, asked("x", "y"), previous=good)
-    payload = damaged.payload
-    assert payload is not None
-    await store.append(_with_data(damaged, b"\x00" + payload.data[1:]))
+    broken = damaged(turn_event(session("s2"), 2, asked("x", "y"), previous=good))
+    await store.append(broken)
     engine.settle()
     document = await page(viewer, "/conversation", session="s2")
     [first, second] = document.all("article")
     assert said(first) == [("user", "one"), ("assistant", "one!")]
     assert "cannot be read" in second.text
-    assert damaged.checkpoint_id in second.text
+    assert broken.checkpoint_id in second.text
     refused = await viewer.get("/conversation", params={"session": "s2", "format": "jsonl"})
     assert refused.status_code == 422
-
-
-def _with_data(event: CheckpointEvent, data: bytes) -> CheckpointEvent:
-    assert event.payload is not None
-    return msgspec.structs.replace(event, payload=msgspec.structs.replace(event.payload, data=data))
 
 
 @pytest.mark.parametrize("read_only", [False, True])

@@ -34,7 +34,6 @@ WRONG: list[tuple[str, dict[str, str], str | None]] = [
 
 
 @pytest.mark.parametrize(("path", "query", "field"), WRONG)
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_the_form_comes_back_with_what_was_given_and_what_is_wrong_of_it(
     viewer: httpx.AsyncClient, engine: Engine, path: str, query: dict[str, str], field: str | None
 ) -> None:

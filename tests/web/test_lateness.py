@@ -75,7 +75,6 @@ async def test_a_list_says_how_late_it_is_if_it_is_of_the_projection_and_only_th
         (Told(of_range(0, "w"), doubted="x"), "Listed from the projection, which is not to be believed, 0 commits"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)
 async def test_it_says_what_is_known_of_who_reads(engine: Engine, side: Told | None, said: str) -> None:
     await ask(engine, question(1, ago={"days": 1}))
     async with viewing(engine, latest="projection", operations=side) as viewer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
-
 import httpx
 import pytest
 from agent_framework import Message, WorkflowCheckpoint
@@ -13,7 +11,8 @@ from eventckpt.web.app import PAGES
 from eventckpt.web.page import MAX_BYTES
 
 from ..cli.conftest import Cli, checkpoint, order_run
-from ..engines import Engine, SqliteEngine
+from ..conversations import asked, damaged, session, turn_event
+from ..engines import Engine
 from ..storage.removed import audited
 from .html import query_of, read
 
@@ -102,16 +101,10 @@ async def test_what_is_refused_is_refused_in_lines_as_the_command_does_with_the_
 
 
 async def test_a_turn_that_is_damaged_is_an_alert_with_its_status(engine: Engine, viewer: httpx.AsyncClient) -> None:
-    await a_store(engine)
-    if not isinstance(engine, SqliteEngine):
-        pytest.skip("a file is changed by hand")
-
-    with sqlite3.connect(engine.path) as connection:
-        for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
-            connection.execute(f"DROP TRIGGER {name}")
-        connection.execute("UPDATE session_events SET data = X'00' WHERE seq = 2")
+    await audited(engine).sessions().append(damaged(turn_event(session(), 1, asked("one", "two"))))
+    engine.settle()
     for format_ in ("html", "jsonl"):
-        answer = await viewer.get("/turn", params={"session": "customer-7", "seq": 2, "format": format_})
+        answer = await viewer.get("/turn", params={"session": "s1", "seq": 1, "format": format_})
         assert answer.status_code == 422
         if format_ == "html":
             assert "It cannot be read" in read(answer.text).one(role="alert").text

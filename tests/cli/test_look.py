@@ -278,7 +278,7 @@ async def test_runs_are_listed_from_the_log_or_the_projection_and_nothing_else(e
     assert "--latest is log, projection, auto, not 'newest'" in (await cli("runs", "--latest", "newest", code=2)).err
     store = engine.open()
     assert isinstance(store, AuditStore)
-    with pytest.raises(ValueError, match="'log' or 'projection'"):
+    with pytest.raises(ValueError, match="'log', 'projection' or 'auto'"):
         CheckpointAudit(store, latest="newest")  # pyright: ignore[reportArgumentType]
 
 

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -41,27 +41,39 @@ logger: Final = logger_of("eventckpt.web")
 Handler: TypeAlias = Callable[[Viewer, Query], Awaitable[Page]]
 FormHandler: TypeAlias = Callable[[Viewer, Sent], Awaitable[Page | SeeOther]]
 
-PAGES: Final[Mapping[str, Handler]] = {
-    "/compare": compare.compare,
-    "/event": event.event,
-    "/runs": runs.runs,
-    "/run": run.run,
-    "/run/history": run.history,
-    "/run/lineage": whole_run.lineage,
-    "/run/verify": whole_run.verify,
-    "/runs/counts": runs.counts,
-    "/inbox": inbox.inbox,
-    "/inbox/question": inbox.question,
-    "/conversations": conversations.conversations,
-    "/conversation": conversations.conversation,
-    "/conversation/events": conversations.conversation_events,
-    "/turn": conversations.turn,
-    "/operations": operations.operations,
-    "/operations/checks": operations.checks,
-    "/operations/types": operations.types,
-    "/sign-in": sign_in.sign_in,
+
+class Shown(NamedTuple):
+    """A page."""
+
+    handler: Handler
+    takes: tuple[str, ...] = ()
+    """The names of what it is asked for. Any other is a slip, that would have it show something else than was meant."""
+
+
+_RUN: Final = ("run", "workflow")
+_RUNS: Final = ("workflow", "status", "tag", "since", "until", "pending", "request", "actor")
+
+PAGES: Final[Mapping[str, Shown]] = {
+    "/compare": Shown(compare.compare, ("before", "after", "seq", *_RUN)),
+    "/event": Shown(event.event, ("event", "seq", "path", "first", *_RUN)),
+    "/runs": Shown(runs.runs, (*_RUNS, "after", "limit", "live")),
+    "/run": Shown(run.run, (*_RUN, "live")),
+    "/run/history": Shown(run.history, (*_RUN, "after", "last", "limit")),
+    "/run/lineage": Shown(whole_run.lineage, (*_RUN, "forks")),
+    "/run/verify": Shown(whole_run.verify, (*_RUN, "decode", "projection")),
+    "/runs/counts": Shown(runs.counts, _RUNS),
+    "/inbox": Shown(inbox.inbox, ("workflow", "older-than", "type", "tag", "after", "limit", "live")),
+    "/inbox/question": Shown(inbox.question, (*_RUN, "request")),
+    "/conversations": Shown(conversations.conversations, ("source", "prefix", "after", "limit")),
+    "/conversation": Shown(conversations.conversation, ("session", "source", "seq", "time", "upto", "runs")),
+    "/conversation/events": Shown(conversations.conversation_events, ("session", "source", "after", "limit")),
+    "/turn": Shown(conversations.turn, ("session", "source", "seq")),
+    "/operations": Shown(operations.operations, ("live",)),
+    "/operations/checks": Shown(operations.checks),
+    "/operations/types": Shown(operations.types, ("runs",)),
+    "/sign-in": Shown(sign_in.sign_in, ("back",)),
 }
-"""By its path, what each page is made by."""
+"""By its path, each page."""
 FORMS: Final[Mapping[str, FormHandler]] = {
     "/inbox/question": inbox.answered,
     "/sign-in": sign_in.signed_in,
@@ -90,9 +102,7 @@ _STATIC: Final = Path(__file__).parent / "static"
 _FORMATS: Final = ("html", "jsonl")
 _PATIENCE: Final = 60.0
 """Seconds for which a page is made at most: longer than a store waits for others."""
-_TOO_LATE: Final = (
-    f"This page was not made in {_PATIENCE:.0f} seconds. A command has as long as it takes (docs/viewer.md)."
-)
+_TOO_LATE: Final = f"This was not made in {_PATIENCE:.0f} seconds. A command has as long as it takes (docs/viewer.md)."
 _NO_FORMAT: Final = f"format is {' or '.join(_FORMATS)}"
 _TOO_LONG: Final = "These lines are longer than an answer may be: ask for fewer with limit=…, or ask"
 
@@ -132,7 +142,7 @@ def create_app(
     return Starlette(
         routes=[
             Route("/", home, methods=["GET"]),
-            *(Route(path, partial(answers.page, handler), methods=["GET"]) for path, handler in PAGES.items()),
+            *(Route(path, partial(answers.page, shown), methods=["GET"]) for path, shown in PAGES.items()),
             *(
                 Route(path, partial(answers.form, handler, path not in _OF_NO_SESSION), methods=["POST"])
                 for path, handler in FORMS.items()
@@ -159,15 +169,16 @@ class _Answers:
         self._small, self._large = Places("pages", scales, threads=2), Places("large pages", scales, threads=2)
         self._forms = Places("forms", scales)
 
-    async def page(self, handler: Handler, request: Request) -> Response:
+    async def page(self, shown: Shown, request: Request) -> Response:
         """The page that a handler gives."""
 
         async def make(asked: Query) -> Response:
             if asked.text("format") not in (None, *_FORMATS):
                 raise Failure(USAGE, f"{_NO_FORMAT}.")
+            asked.check((*shown.takes, "format"))
             if _path(request) in _OF_NO_SESSION and not self._is_answered_at(request):
                 raise RefusedError(403, ELSEWHERE)
-            page = await self._viewer.looked(partial(handler, self._viewer, asked))
+            page = await self._viewer.looked(partial(shown.handler, self._viewer, asked))
             return await self._said(request, page, asked)
 
         places = self._small if _path(request) in _SMALL else self._large

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Self, TypeVar
 from urllib.parse import parse_qsl, unquote_plus
@@ -59,6 +59,16 @@ class Query:
     def parts(self) -> Mapping[str, Sequence[str]]:
         """All that is given, for addresses that ask for the same."""
         return self._parts
+
+    def check(self, takes: Collection[str]) -> None:
+        """Refuse what is given by another name than these.
+
+        Raises:
+            Failure: something is.
+        """
+        for name in self._parts:
+            if name not in takes:
+                raise Failure(USAGE, f"This page takes {', '.join(takes)}, not {described(name)}.")
 
     def text(self, name: str) -> str | None:
         """A part as text; None: it was not given.

@@ -32,7 +32,7 @@ ODD = Page("problem.html", "Odd", {"said": "odd", "names": ()})
 
 def made(monkeypatch: pytest.MonkeyPatch, engine: Engine, page: Handler) -> ASGIApp:
     """A viewer with one more page, at /odd."""
-    monkeypatch.setattr(app, "PAGES", {**app.PAGES, "/odd": page})
+    monkeypatch.setattr(app, "PAGES", {**app.PAGES, "/odd": app.Shown(page, ("size", "thread"))})
     return create_app(CheckpointAudit(audited(engine)))
 
 

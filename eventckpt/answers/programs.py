@@ -74,10 +74,19 @@ def json_in(text: str, option: str) -> Any:
         option: where, such as "--json".
 
     Raises:
-        Failure: it is none.
+        Failure: it is none, or gives a name twice in one object, of which readers keep the one or the other.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in found:
+                raise Failure(USAGE, f"{option} gives {described(name)} twice in one object: leave one of them.")
+            found[name] = value
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         hint = f"; text is quoted: '{json.dumps(text)}'" if len(text) < _SHORT else ""
         raise Failure(USAGE, f"{option} takes JSON, and {described(text)} is none ({safe(error)}{hint}).") from error

@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 from agent_framework import WorkflowCheckpoint, WorkflowCheckpointException, WorkflowEvent, WorkflowMessage
 
 from ..errors import RequestNotPendingError, RunNotFoundError
-from ..events import Answer, CheckpointEvent, PendingRequest, RunInfo, StreamId
+from ..events import Answer, CheckpointEvent, RunInfo, StreamId
 from ..log import logger_of
 from ..runs import LiveBackwards, fold
 from ..storage import EventCheckpointStorage, RunCheckpointStorage
@@ -23,7 +23,7 @@ from ..stores import EventStore
 from ..stores.walks import Backwards, headers_of
 from ..text import described, safe
 
-__all__ = ["Asked", "Became", "Requests", "Standing", "answered_before", "became_of"]
+__all__ = ["Asked", "Became", "Before", "Requests", "Standing", "answered_before", "became_of"]
 
 State: TypeAlias = Literal["unknown", "answered", "expired"]
 
@@ -76,19 +76,27 @@ async def became_of(store: EventStore, stream: StreamId, request_id: str) -> Bec
     return Became("unknown" if asked_at is None else "expired", asked_at, None)
 
 
-async def answered_before(
-    store: EventStore, stream: StreamId, checkpoint_id: str
-) -> Mapping[str, PendingRequest | None]:
+class Before(NamedTuple):
+    """A request that was answered on the way to a checkpoint, as headers tell it."""
+
+    answered: CheckpointEvent
+    """The first event on that way that has its answer on record."""
+    asked_at: CheckpointEvent | None
+    """The last event on it that waits for it; None: none does."""
+
+
+async def answered_before(store: EventStore, stream: StreamId, checkpoint_id: str) -> Mapping[str, Before]:
     """The requests that were answered on the way to a checkpoint, since the run began or was given new input, the first
-    one first; of each what was asked, where an event tells it. Nothing is decoded."""
+    one first. Nothing is decoded."""
     headers = {header.checkpoint_id: header for header in await headers_of(store, stream)}
-    answered: dict[str, None] = {}
-    asked: dict[str, PendingRequest] = {}
+    answered: dict[str, CheckpointEvent] = {}
+    asked_at: dict[str, CheckpointEvent] = {}
     while (header := headers.pop(checkpoint_id, None)) is not None:
-        answered.update(dict.fromkeys(reversed(header.summary.answered_requests)))
-        asked.update({request.request_id: request for request in header.summary.pending_requests})
+        answered.update(dict.fromkeys(reversed(header.summary.answered_requests), header))
+        for request in header.summary.pending_requests:
+            asked_at.setdefault(request.request_id, header)
         checkpoint_id = header.previous_checkpoint_id or ""
-    return {request_id: asked.get(request_id) for request_id in reversed(answered)}
+    return {request_id: Before(answered[request_id], asked_at.get(request_id)) for request_id in reversed(answered)}
 
 
 class Requests:
@@ -137,7 +145,7 @@ class Requests:
         answer = await self._answer(request_id, became.answered) if became.answered is not None else None
         return Asked(became.state, answer, became.asked_at)
 
-    async def answered_before(self, checkpoint_id: str) -> Mapping[str, PendingRequest | None]:
+    async def answered_before(self, checkpoint_id: str) -> Mapping[str, Before]:
         """See `answered_before`."""
         return await answered_before(self._store, self._stream, checkpoint_id)
 

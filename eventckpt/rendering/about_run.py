@@ -88,7 +88,12 @@ def question_text(info: RunInfo, asked: PendingRequest, time: Time) -> str:
 
 
 def how_to_answer(
-    stream: StreamId, asked: PendingRequest, *, app: str = "MODULE:CALLABLE", earlier: Sequence[str] = ()
+    stream: StreamId,
+    asked: PendingRequest,
+    *,
+    app: str = "MODULE:CALLABLE",
+    allow: Sequence[str] = (),
+    earlier: Sequence[str] = (),
 ) -> str:
     """The command that answers a question, to be copied: so nothing stored means anything to a shell in it.
 
@@ -96,11 +101,13 @@ def how_to_answer(
         stream: the run.
         asked: the question.
         app: what builds the workflow, where that is known.
+        allow: types that the application's storages allow, where these are known.
         earlier: the ids of what was answered before and is needed again.
     """
     names = [stream.run_id, asked.request_id]
     also = "".join(f" --also {_quoted(request_id)}=ANSWER" for request_id in earlier)
-    words, how = " ".join(map(_quoted, names)), f"--json ANSWER{also} --app {_quoted(app)}"
+    types = "".join(f" --allow {_quoted(each)}" for each in allow)
+    words, how = " ".join(map(_quoted, names)), f"--json ANSWER{also} --app {_quoted(app)}{types}"
     of_type = f"  (JSON of {asked.response_type})" if asked.response_type else ""
     looks_like_an_option = any(name.startswith("-") for name in names)
     return f"eventckpt answer {f'{how} -- {words}' if looks_like_an_option else f'{words} {how}'}{of_type}"

@@ -286,6 +286,7 @@ class EventCheckpointStorage(Checkpoints):
         if allowed_checkpoint_types is not None:
             allowed_checkpoint_types = settings.texts("allowed_checkpoint_types", allowed_checkpoint_types)
         self._store = store
+        self._allowed = tuple(allowed_checkpoint_types or ())
         memory = Memory()
         payloads = Payloads(store, BaseCache(cache_bytes))
         codec = CheckpointCodec(
@@ -313,6 +314,11 @@ class EventCheckpointStorage(Checkpoints):
     def store(self) -> EventStore:
         """The engine: what audits, processors and listings of runs go by."""
         return self._store
+
+    @property
+    def allowed_checkpoint_types(self) -> tuple[str, ...]:
+        """The application types that checkpoints may hold, as they were given."""
+        return self._allowed
 
     def for_run(
         self, run_id: str, *, workflow_name: str | None = None, confined: bool = False, actor: str | None = None

@@ -133,6 +133,7 @@ class Answering:
         settings.whole_number("most", most, least=1)
         settings.text("app", app)
         self.app: Final[str] = app
+        self.allowed_checkpoint_types: Final = storage.allowed_checkpoint_types
         self.access: Final = Access(token, clock=clock)
         self.workflow_name: str = ""
         """Of the runs that it answers; known once it is entered."""

@@ -20,7 +20,7 @@ from ..events import PendingRequest
 from ..exit_codes import USAGE, Failure
 from ..text import described, safe
 
-__all__ = ["Field", "field_for", "response_in"]
+__all__ = ["Field", "field_for", "is_given", "response_in"]
 
 _DEEPEST: Final = 64  # of JSON
 _MOST: Final = 50  # fields of a class, or members of an enum
@@ -33,6 +33,19 @@ _KINDS: Final[Mapping[str, tuple[str, str]]] = {
     "str | None": ("text or none", "text, or none"),
 }
 """How an answer of a type is given, and what it is in words; of any other type, as JSON."""
+
+_EMPTY: Final = ("meant", "Empty text, on purpose")
+_AS_SHOWN: Final = ("meant", "As it stands, on purpose")
+_NONE: Final = ("none", "None, in the place of text")
+
+
+class Tick(NamedTuple):
+    """A box beside a field, for an answer that is not typed: no single click on what nobody touched answers."""
+
+    name: str
+    """That it is sent by."""
+    label: str
+    is_ticked: bool
 
 
 class Field(NamedTuple):
@@ -50,10 +63,11 @@ class Field(NamedTuple):
     """Of a choice: what is sent, and what it is called."""
     parts: list[str]
     """Of a class: its fields, each with its type and default."""
+    stands: str
+    """What stands in it while nobody has touched it."""
     typed: str
     """What stands in it."""
-    is_none: bool = False
-    """Whether none was chosen in the place of text."""
+    ticks: list[Tick]
 
 
 def field_for(
@@ -82,24 +96,44 @@ def field_for(
     prompt = asked.prompt or asked.request_type if asked is not None else ""
     kind = "choice" if choices else kind
     typed = given.get(name, "" if given else template)
-    return Field(request_id, prompt, name, kind, takes, choices, parts, typed, f"none{place}" in given)
+    ticks = _ticks(kind, template, given, place)
+    return Field(request_id, prompt, name, kind, takes, choices, parts, template, typed, ticks)
 
 
-def response_in(sent: Mapping[str, str], place: str = "") -> object:
+def is_given(sent: Mapping[str, str], place: str) -> bool:
+    """Whether anything was typed, chosen or ticked for a field."""
+    return bool(_given(sent, place))
+
+
+def response_in(sent: Mapping[str, str], place: str = "", what: str = "The answer") -> object:
     """What was sent for a field, as a value of JSON.
 
+    Args:
+        sent: the values by the names of the fields.
+        place: see `field_for`.
+        what: how it is called where something is wrong with it.
+
     Raises:
-        Failure: it is none, or nests deep.
+        Failure: it is none, or nests deep; nothing was given, or two things at once.
     """
-    typed, kind = sent.get(f"response{place}", ""), sent.get(f"as{place}")
+    given, kind = _given(sent, place), sent.get(f"as{place}", "")
+    if len(given) > 1:
+        raise Failure(
+            USAGE, f"{what} is {len(given)} things at once: {' and '.join(given)}. Leave one of them. Nothing was done."
+        )
+    if not given:
+        labels = [f"“{each.label}”" for each in _ticks(kind, sent.get(f"stands{place}", ""))]
+        otherwise = f", or tick {' or '.join(labels)}" if labels else ""
+        raise Failure(USAGE, f"{what} was not given: the field is as it was. Fill it in{otherwise}. Nothing was done.")
     if kind == "text or none" and f"none{place}" in sent:
         return None
+    typed = _in_lines(sent.get(f"response{place}", ""))
     if kind in ("text", "text or none"):
-        return typed.replace("\r\n", "\n")  # as browsers send every end of a line
+        return typed
     if kind == "number":
-        return _number(typed)
+        return _number(typed, what)
     try:
-        value: object = json_in(typed, "The answer")
+        value: object = json_in(typed, what)
     except Failure as error:
         raise Failure(error.code, f"{error} Nothing was done.") from error
     level = [value]
@@ -107,17 +141,36 @@ def response_in(sent: Mapping[str, str], place: str = "") -> object:
         level = list(chain.from_iterable(map(_within, level)))
         if not level:
             return value
-    raise Failure(USAGE, f"The answer nests more than {_DEEPEST} deep. Nothing was done.")
+    raise Failure(USAGE, f"{what} nests more than {_DEEPEST} deep. Nothing was done.")
 
 
-def _number(typed: str) -> object:
+def _given(sent: Mapping[str, str], place: str) -> list[str]:
+    """What was given for a field, in words."""
+    stands = sent.get(f"stands{place}", "")
+    is_typed = _in_lines(sent.get(f"response{place}", "")) != _in_lines(stands)
+    ticks = _ticks(sent.get(f"as{place}", ""), stands, sent, place)
+    return [*(["what was typed"] if is_typed else []), *(f"“{each.label}”" for each in ticks if each.is_ticked)]
+
+
+def _ticks(kind: str, stands: str, sent: Mapping[str, str] | None = None, place: str = "") -> list[Tick]:
+    """The boxes of a kind of field. Of yes and no, a choice and a number each answer is chosen or typed."""
+    told = {"text": [_EMPTY], "text or none": [_EMPTY, _NONE], "json": [_AS_SHOWN] if stands else []}.get(kind, [])
+    return [Tick(f"{name}{place}", label, f"{name}{place}" in (sent or {})) for name, label in told]
+
+
+def _in_lines(typed: str) -> str:
+    """What was typed, without the ends of lines that browsers send."""
+    return typed.replace("\r\n", "\n")
+
+
+def _number(typed: str, what: str) -> object:
     try:
         value: object = json.loads(typed)
     except ValueError:
         value = None
     if not isinstance(value, (int, float)) or isinstance(value, bool):
         raise Failure(
-            USAGE, f"The answer takes a number, written as 3 or 1.5, which {described(typed)} is not. Nothing was done."
+            USAGE, f"{what} takes a number, written as 3 or 1.5, which {described(typed)} is not. Nothing was done."
         )
     return value
 

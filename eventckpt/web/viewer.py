@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..audit import CheckpointAudit
 from ..errors import CheckpointStoreError, StoreReplacedError
+from ..events import PendingRequest, StreamId
+from ..rendering.about_run import how_to_answer
 from .answering import Answering
 from .lateness import Lateness, Watch
 from .standing import Operations
@@ -54,6 +56,18 @@ class Viewer:
         self._watch = Watch(operations)
         self._renew = renew
         self._renewing = asyncio.Lock()
+
+    def answers(self, workflow_name: str) -> bool:
+        """Whether it answers what runs of this workflow ask."""
+        return self.answering is not None and self.answering.workflow_name == workflow_name
+
+    def how_to_answer(self, stream: StreamId, asked: PendingRequest, *, earlier: Sequence[str] = ()) -> str:
+        """The command that answers a question, with what the viewer itself would answer it by; see `how_to_answer`."""
+        if self.answering is None or not self.answers(stream.workflow_name):
+            return how_to_answer(stream, asked, earlier=earlier)
+        return how_to_answer(
+            stream, asked, app=self.answering.app, allow=self.answering.allowed_checkpoint_types, earlier=earlier
+        )
 
     def turns(self) -> CheckpointAudit:
         """The audit of the sessions of the same store.

@@ -109,6 +109,19 @@ async def test_several_answers_are_given_at_once(engine: Engine, cli: Cli) -> No
 REFUSED: list[tuple[str, list[str], int, str]] = [
     ("a wrong type", ["order-1", "may-hat", "--json", '"yes"'], 2, "takes bool"),
     ("no JSON", ["order-1", "may-hat", "--json", "yes"], 2, "--json takes JSON"),
+    ("a name twice", ["order-1", "may-hat", "--json", '{"a": 1, "a": 2}'], 2, "--json gives 'a' twice"),
+    (
+        "one twice, spelled otherwise",
+        ["order-1", "may-hat", "--json", '[{"b": {"a": 1, "\\u0061": 1}}]'],
+        2,
+        "'a' twice",
+    ),
+    (
+        "one twice beside",
+        ["order-1", "may-hat", "--json", "true", "--also", 'x={"a": 1, "a": 2}'],
+        2,
+        "--also gives 'a'",
+    ),
     ("a request without an answer", ["order-1", "may-hat", "--json", "true", "--also", "may-boots"], 2, "REQUEST=JSON"),
     ("one twice", ["order-1", "may-hat", "--json", "true", "--also", "may-hat=true"], 2, "answered twice"),
     ("a blank request", ["order-1", " ", "--json", "true"], 2, "blank"),

@@ -201,7 +201,7 @@ def _fields(form: Element) -> Iterator[tuple[str, str]]:
 
 def _held(part: Element) -> str:
     if part.name == "textarea":
-        return "".join(text for text in part.inside if isinstance(text, str))
+        return "".join(text for text in part.inside if isinstance(text, str)).removeprefix("\n")  # as browsers do
     if part.name == "select":
         options = part.all("option")
         chosen = [each for each in options if "selected" in each.attributes] or options[:1]

@@ -35,7 +35,7 @@ from ..interleaving import Interrupted
 from ..projections.commands import PATIENCE
 from ..storage.removed import audited
 from .answering import TOKEN, Browser, answering_viewer
-from .html import read
+from .html import Element, read
 from .serving import served
 
 
@@ -110,7 +110,7 @@ async def test_of_two_people_in_two_viewers_the_second_is_told_what_the_first_sa
     [
         ("yes", "The answer takes JSON"),
         ('"yes"', "takes bool"),
-        ("", "The answer takes JSON"),
+        ("", "The answer was not given"),
         ("[" * 65 + "]" * 65, "nests more than 64 deep"),
         ("[" * 20_000, "The answer takes JSON"),
         ("\x1b\u202e</textarea><script>", "The answer takes JSON"),
@@ -217,6 +217,10 @@ async def test_each_question_of_a_functional_workflow_is_answered_with_those_of_
             assert [name for name in form.fields if name.startswith("request-")] == [
                 f"request-{each}" for each in range(number)
             ]
+            told = [each.text for each in page.one("form", action=form.action).all("p", "pre")]
+            for other in items[:number]:
+                assert f'item="{other}"' in page.one("pre", aria_label=f"What was asked: may-{other}").text
+            assert sum("Asked by" in text and "Answered by ann" in text for text in told) == number
             also = "".join(f"--also may-{each}=ANSWER " for each in items[:number])
             assert f"--json ANSWER {also}--app shop:build" in page.one("pre", aria_label="Command").text
             before = await log(storage_on(engine))
@@ -232,6 +236,76 @@ async def test_each_question_of_a_functional_workflow_is_answered_with_those_of_
             engine.settle()
         assert "hold no answers" in (await ann.question(f"may-{items[-1]}")).text
     assert paid == [(item, True) for item in items]
+
+
+async def test_of_an_answer_that_is_given_again_the_page_says_who_gave_it_first_and_where_that_is_on_record(
+    engine: Engine,
+) -> None:
+    await asked(engine, "shoes hat boots", build=functional)
+    given: dict[str, Any] = {}
+    for item, actor in (("shoes", "ann"), ("hat", "bob")):  # bob gives what ann said once more
+        given[f"may-{item}"] = True
+        await answer(storage_on(engine), RUN, given, workflow=functional(Paid()), actor=actor)
+    first: dict[str, int] = {}
+    for event in await log(storage_on(engine)):
+        for request_id in event.summary.answered_requests:
+            first.setdefault(request_id, event.seq)
+    async with answering_viewer(engine, Paid(), functional) as viewers:
+        async with viewers.browser("eve") as eve:
+            page = await eve.question("may-boots")
+            said = [each.text for each in page.all("p") if "Answered by" in each.text]
+            assert [f"Answered by {actor} " in text for actor, text in zip(("ann", "bob"), said, strict=True)] == [
+                True
+            ] * 2
+            assert [text.rpartition("seq ")[2] for text in said] == [f"{seq}." for seq in first.values()]
+            assert {"may-shoes", "may-hat"} <= page.links().keys()
+        async with viewers.browser(None) as nobody:
+            assert (await nobody.question("may-boots")).all("form") == []
+
+
+async def test_from_question_to_question_of_a_run_links_lead_until_all_are_answered(engine: Engine) -> None:
+    items = ["shoes", "hat", "boots"]
+    await asked(engine, " ".join(items))
+    paid, seen = Paid(), list[str]()
+    async with answering_viewer(engine, paid) as viewers, viewers.browser() as ann:
+        page, request_id = await ann.question(f"may-{items[0]}"), f"may-{items[0]}"
+        while request_id:
+            assert request_id not in _others(page)
+            form = page.form("/inbox/question")
+            said = await ann.post(form.action, response="true", **form.fields)
+            assert said.status_code == 303
+            seen.append(request_id)
+            engine.settle()
+            rest = _others(await ann.page(said.headers["location"]))
+            assert len(rest) == len(items) - len(seen)
+            request_id, where = next(iter(rest.items()), ("", ""))
+            page = await ann.page(where or said.headers["location"])
+    assert sorted(seen) == sorted(f"may-{item}" for item in items)
+    assert sorted(paid) == sorted((item, True) for item in items)
+
+
+def _others(page: Element) -> dict[str, str]:
+    """Where the links to the other questions lead."""
+    lists = page.all("ul", aria_label="Other questions")
+    return {link.text: link.attributes["href"] for each in lists for link in each.all("a")}
+
+
+async def test_of_very_many_other_questions_the_first_are_linked_and_the_rest_counted(engine: Engine) -> None:
+    await asked(engine, " ".join([*(f"item-{number}" for number in range(23)), "x" * 2_000]))
+    async with answering_viewer(engine, Paid()) as viewers, viewers.browser() as ann:
+        page = await ann.question("may-item-7")
+        assert list(_others(page)) == [f"may-item-{number}" for number in range(21) if number != 7]
+        assert "3 more: the run has them." in page.text
+        assert list(_others(await ann.question("may-item-22")))[-1] == "may-item-19"
+
+
+async def test_a_run_that_was_cancelled_waits_for_no_other_question(engine: Engine) -> None:
+    await asked(engine, "shoes hat")
+    async with answering_viewer(engine, Paid()) as viewers, viewers.browser() as ann:
+        assert list(_others(await ann.question())) == ["may-hat"]
+        await storage_on(engine).for_run(RUN, workflow_name=NAME).annotate(outcome="cancelled")
+        engine.settle()
+        assert _others(await ann.question()) == {}
 
 
 async def test_what_is_wrong_with_ones_answer_is_said_to_nobody_else(engine: Engine) -> None:

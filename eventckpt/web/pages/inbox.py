@@ -9,24 +9,25 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote_plus
 
-from ...answers.requests import Became, answered_before, became_of
+from ...answers.requests import Became, Before, answered_before, became_of
 from ...audit.glance import holder_of
 from ...audit.inbox import Question
 from ...codec.tree import Tree, children
 from ...errors import CheckpointDecodeError, CheckpointNotFoundError, RunClaimedError, RunNotFoundError
 from ...events import CheckpointEvent, PendingRequest, RunInfo, StreamId
 from ...exit_codes import NO_SUCH_NAME, USAGE, Failure, exit_code
-from ...rendering.about_run import how_to_answer, standing_of_run
+from ...rendering.about_run import standing_of_run, waits_for
 from ...rendering.cursor import INBOX, QuestionPlace, token_of
 from ...rendering.fields import question_fields
 from ...rendering.filters import tags_in
 from ...rendering.times import in_utc
 from ...rendering.trees import tree_lines
 from ...rendering.words import tag_texts
+from ...text import described
 from ...threads import in_thread
 from ..access import RefusedError
 from ..answering import Attempt
-from ..asking import field_for, response_in
+from ..asking import Field, field_for, is_given, response_in
 from ..page import Line, Page, SeeOther, Sent
 from ..places import weighed
 from ..problems import STATUS
@@ -40,6 +41,10 @@ _PAGE: Final = 50
 _FILTERS: Final = ("workflow", "older-than", "type", "tag")
 _LINES: Final = 200  # of what is asked, and of an answer
 _EARLIER: Final = 50  # answers of before
+_TOLD: Final = 10  # of these, what was asked
+_FEW: Final = 20  # lines of that
+_OTHERS: Final = 20  # questions
+_LINKED: Final = 1_000  # characters of an id in an address
 
 
 async def inbox(viewer: Viewer, asked: Query) -> Page:
@@ -135,12 +140,13 @@ def _said(error: Exception) -> str:
 
 
 def _earlier_in(sent: Mapping[str, str]) -> dict[str, object]:
-    """The answers of before that were given again, by the request; those that were left empty are not."""
+    """The answers of before that were given again, by the request; those that were left as they stood are not."""
     found: dict[str, object] = {}
     for name, quoted in sent.items():
         place = name.removeprefix("request")
-        if place != name and (sent.get(f"response{place}") or f"none{place}" in sent):
-            found[unquote_plus(quoted)] = response_in(sent, place)
+        if place != name and is_given(sent, place):
+            request_id = unquote_plus(quoted)
+            found[request_id] = response_in(sent, place, f"The answer to {described(request_id)}")
     return found
 
 
@@ -163,7 +169,8 @@ async def _question(
     attempt = viewer.answering.attempt(stream, request_id) if viewer.answering is not None else None
     values: dict[str, Any] = {"stream": stream, "request_id": request_id, "info": info}
     values |= {"standing": standing_of_run(info), "back": _address(stream, request_id)}
-    values |= await _asked(viewer, info, request_id, problem.sent if problem is not None else None)
+    sent = problem.sent if problem is not None else None
+    values |= await _asked(viewer, info, request_id, sent, is_signed_in=asked.session is not None)
     values["problem"] = problem.said if problem is not None else None
     values["typed"] = problem.sent.get("response") if problem is not None and asked.session is None else None
     values["going_on"] = attempt.actor if attempt is not None and attempt.is_going_on else None
@@ -172,20 +179,22 @@ async def _question(
     told = attempt.problem(asked.session, answered_by) if attempt is not None and problem is None else None
     values["failed"] = (told, attempt) if told is not None else None
     values["answers_only"] = viewer.answering.workflow_name if viewer.answering is not None else None
-    values |= {"is_left": False, "holder": None}
+    values |= {"is_left": False, "holder": None, **_others(info, request_id)}
     if became is not None and became.answered is not None and info.status == "running" and values["going_on"] is None:
         holder = await holder_of(viewer.audit.store, stream)
         values |= {"is_left": holder is None, "holder": holder}
     return Page("question.html", f"Question {request_id} of run {stream.run_id}", values, status=status)
 
 
-async def _asked(viewer: Viewer, info: RunInfo, request_id: str, sent: Mapping[str, str] | None) -> dict[str, Any]:
+async def _asked(
+    viewer: Viewer, info: RunInfo, request_id: str, sent: Mapping[str, str] | None, *, is_signed_in: bool
+) -> dict[str, Any]:
     """What is asked, and what became of it."""
     waiting = next((each for each in info.pending_requests if each.request_id == request_id), None)
     if info.status == "cancelled":
         waiting = None
     if waiting is not None:
-        return await _waiting(viewer, info, waiting, sent)
+        return await _waiting(viewer, info, waiting, sent, is_signed_in=is_signed_in)
     became = await became_of(viewer.audit.store, info.stream, request_id)
     if became.state == "unknown":
         raise Failure(NO_SUCH_NAME, f"Run {info.run_id!r} of workflow {info.workflow_name!r} never asked this.")
@@ -194,8 +203,8 @@ async def _asked(viewer: Viewer, info: RunInfo, request_id: str, sent: Mapping[s
     return {
         "asked": asked,
         "asked_at": None,
-        "data": await _data(viewer, info.stream, became.asked_at.seq if became.asked_at else None, request_id),
-        "fields": [],
+        "data": await _data(viewer, info.stream, _seq(became.asked_at), request_id),
+        "earlier": [],
         "takes": field_for(asked, request_id, is_loaded=False).takes,
         "may_answer": False,
         "became": became,
@@ -205,30 +214,47 @@ async def _asked(viewer: Viewer, info: RunInfo, request_id: str, sent: Mapping[s
 
 
 async def _waiting(
-    viewer: Viewer, info: RunInfo, waiting: PendingRequest, sent: Mapping[str, str] | None
+    viewer: Viewer, info: RunInfo, waiting: PendingRequest, sent: Mapping[str, str] | None, *, is_signed_in: bool
 ) -> dict[str, Any]:
-    """How a question that waits is answered: its field is the last; before it those of what was answered before."""
-    may_answer, request_id = _may_answer(viewer, info), waiting.request_id
+    """How a question that waits is answered: by its field, and those of what was answered before."""
+    may_answer, request_id = viewer.answers(info.workflow_name), waiting.request_id
     earlier = await _earlier(viewer, info)
-    fields = [
-        field_for(each, known_id, is_loaded=may_answer, sent=sent, place=f"-{number}")
-        for number, (known_id, each) in enumerate(earlier.items())
+    told = islice(earlier.items(), _TOLD if may_answer and is_signed_in else 0)
+    data = {each: await _data(viewer, info.stream, _seq(before.asked_at), each, most=_FEW) for each, before in told}
+    again = [
+        _Again(
+            field_for(_request(before.asked_at, each), each, is_loaded=may_answer, sent=sent, place=f"-{number}"),
+            before,
+            _request(before.asked_at, each),
+            data.get(each),
+        )
+        for number, (each, before) in enumerate(earlier.items())
     ]
     own = field_for(waiting, request_id, is_loaded=may_answer, sent=sent)
-    named = {"app": viewer.answering.app} if viewer.answering is not None and may_answer else {}
     return {
         "asked": waiting,
         "asked_at": info.asked_at(waiting),
         "data": await _data(viewer, info.stream, info.checkpoint_seq, request_id),
-        "fields": [*fields, own],
+        "earlier": again,
+        "own": own,
         "takes": own.takes,
-        "command": how_to_answer(info.stream, waiting, earlier=list(earlier), **named),
+        "command": viewer.how_to_answer(info.stream, waiting, earlier=list(earlier)),
         "may_answer": may_answer,
         "became": None,
     }
 
 
-async def _earlier(viewer: Viewer, info: RunInfo) -> Mapping[str, PendingRequest | None]:
+class _Again(NamedTuple):
+    """A field for an answer that was given before."""
+
+    field: Field
+    before: Before
+    asked: PendingRequest | None
+    data: list[str] | None
+    """What was asked with, in lines; None: it is not told here."""
+
+
+async def _earlier(viewer: Viewer, info: RunInfo) -> Mapping[str, Before]:
     """What was answered before and may be needed again: of a functional workflow, whose checkpoints list no executors
     and hold no answers."""
     if info.checkpoint_id is None:
@@ -241,8 +267,11 @@ async def _earlier(viewer: Viewer, info: RunInfo) -> Mapping[str, PendingRequest
     return dict(islice(((key, each) for key, each in before.items() if key not in waits), _EARLIER))
 
 
-def _may_answer(viewer: Viewer, info: RunInfo) -> bool:
-    return viewer.answering is not None and viewer.answering.workflow_name == info.workflow_name
+def _others(info: RunInfo, request_id: str) -> dict[str, Any]:
+    """The other questions that the run waits for, as many as are shown of them."""
+    others = [each for each in waits_for(info) if each.request_id != request_id]
+    shown = [each for each in others[:_OTHERS] if len(each.request_id) <= _LINKED]
+    return {"others": shown, "more_others": len(others) - len(shown)}
 
 
 def _request(asked_at: CheckpointEvent | None, request_id: str) -> PendingRequest | None:
@@ -250,14 +279,20 @@ def _request(asked_at: CheckpointEvent | None, request_id: str) -> PendingReques
     return next((each for each in pending if each.request_id == request_id), None)
 
 
-async def _data(viewer: Viewer, stream: StreamId, seq: int | None, request_id: str) -> list[str] | None:
+def _seq(event: CheckpointEvent | None) -> int | None:
+    return event.seq if event is not None else None
+
+
+async def _data(
+    viewer: Viewer, stream: StreamId, seq: int | None, request_id: str, most: int = _LINES
+) -> list[str] | None:
     """What a request asks with, in lines; None: it cannot be told."""
 
     def find(state: Mapping[str, Tree]) -> tuple[Tree] | None:
         asked = state.get("pending_request_info_events")
         return _part(asked[request_id], "data") if isinstance(asked, dict) and request_id in asked else None
 
-    return await _lines_of(viewer, stream, seq, find)
+    return await _lines_of(viewer, stream, seq, find, most)
 
 
 async def _given(viewer: Viewer, became: Became, request_id: str) -> list[str] | None:
@@ -277,7 +312,11 @@ async def _given(viewer: Viewer, became: Became, request_id: str) -> list[str] |
 
 
 async def _lines_of(
-    viewer: Viewer, stream: StreamId, seq: int | None, find: Callable[[Mapping[str, Tree]], tuple[Tree] | None]
+    viewer: Viewer,
+    stream: StreamId,
+    seq: int | None,
+    find: Callable[[Mapping[str, Tree]], tuple[Tree] | None],
+    most: int = _LINES,
 ) -> list[str] | None:
     """A part of the state that an event holds, in lines; None: it is gone, or there is no such part. What became of a
     question is true, whether its state can be read or not."""
@@ -291,15 +330,17 @@ async def _lines_of(
         return None
     except CheckpointDecodeError as error:
         return [f"It cannot be shown: {error}"]
-    return await in_thread(_as_lines, state, find)
+    return await in_thread(_as_lines, state, find, most)
 
 
-def _as_lines(state: Mapping[str, Tree], find: Callable[[Mapping[str, Tree]], tuple[Tree] | None]) -> list[str] | None:
+def _as_lines(
+    state: Mapping[str, Tree], find: Callable[[Mapping[str, Tree]], tuple[Tree] | None], most: int
+) -> list[str] | None:
     found = find(state)
     if found is None:
         return None
-    lines = list(islice(tree_lines(*found), _LINES + 1))
-    return lines if len(lines) <= _LINES else [*lines[:_LINES], "… the rest is shown with the state of the run"]
+    lines = list(islice(tree_lines(*found), most + 1))
+    return lines if len(lines) <= most else [*lines[:most], "… the rest is shown with the state of the run"]
 
 
 def _part(tree: Tree, name: str) -> tuple[Tree] | None:

@@ -16,7 +16,6 @@ from ...errors import RunNotFoundError
 from ...events import CheckpointEvent, ForkPoint, PendingRequest, StreamId
 from ...removals import Removals
 from ...rendering.about_run import (
-    how_to_answer,
     lines_of_last,
     lines_of_run,
     said_of_run,
@@ -102,7 +101,7 @@ async def run(viewer: Viewer, asked: Query) -> Page:
 
     rows = _rows(last, timeline.removals, 0 if len(last) <= _ROWS else last[-_ROWS - 1].seq, newest=True)
     values = {
-        **_about(found, gone, viewer.now()),
+        **_about(viewer, found, gone),
         "took": took(timeline.columns[0].recorded_at, timeline.columns[-1].ended_at) if timeline.columns else "",
         "stream": stream,
         "picture": picture_of(timeline, partial(_link, stream, most)),
@@ -152,11 +151,11 @@ async def history(viewer: Viewer, asked: Query) -> Page:
     return Page("history.html", f"Events of {cell(stream.run_id)}", values, lines, command_of("history", stream))
 
 
-def _about(found: Glance, gone: Removed | None, now: datetime) -> dict[str, Any]:
+def _about(viewer: Viewer, found: Glance, gone: Removed | None) -> dict[str, Any]:
     """What the head of the page of a run says."""
-    info = found.info
+    info, now = found.info, viewer.now()
     pending = waits_for(info)
-    asked = [_question(found, request) for request in pending[:_ROWS]]
+    asked = [_question(viewer, found, request) for request in pending[:_ROWS]]
     shown = first_of(asked, _OF_QUESTIONS, partial(_texts_of_question, link_to(info.stream)))
     forks = first_of(found.forks[:_ROWS], _OF_FORKS, lambda fork: [cell(fork.stream.run_id), link_to(fork.stream)])
     return {
@@ -174,8 +173,8 @@ def _about(found: Glance, gone: Removed | None, now: datetime) -> dict[str, Any]
     }
 
 
-def _question(found: Glance, asked: PendingRequest) -> dict[str, Any]:
-    command = how_to_answer(found.info.stream, asked)
+def _question(viewer: Viewer, found: Glance, asked: PendingRequest) -> dict[str, Any]:
+    command = viewer.how_to_answer(found.info.stream, asked)
     texts = (asked.request_id, asked.source_executor_id, asked.prompt or asked.request_type, asked.response_type)
     return {
         "texts": texts,

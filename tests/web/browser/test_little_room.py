@@ -77,7 +77,7 @@ async def pages(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[dict
     folder: Path = tmp_path_factory.mktemp("shop")
     async with shop(folder) as (address, audit):
         found = await addresses(audit)
-        found["asked"] = found["question"].replace("/inbox/question", "/run")
+        found["asked"] = found["question"].replace("/inbox/question", "/run").partition("&request=")[0]
         found["events"] = found["conversation"].replace("/conversation", "/conversation/events")
         found |= {"types": "/operations/types", "to compare": "/compare"}
         yield {name: address + where for name, where in found.items()}

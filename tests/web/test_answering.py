@@ -389,6 +389,8 @@ async def test_of_a_run_that_was_cut_off_the_page_says_that_nobody_goes_on_with_
         going_on = await ann.question()
         assert "is being acted on" in going_on.text
         assert "What became of it" not in going_on.text
+        assert going_on.by_id("question").has(hx_trigger="every 2s")
+        assert going_on.one("noscript").one("meta").has(http_equiv="refresh", content="2")
     async with answering_viewer(engine, Paid()) as viewers, viewers.browser("bob") as bob:
         left = await bob.question()
         assert "Nobody has claimed the run" in left.by_id("left").text

@@ -210,13 +210,31 @@ class CheckpointEvent(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_
         """Whether it records a removal, and does not only repeat what was recorded before."""
         return bool(self.pruned) and not self.is_claim and not self.is_annotation
 
+    @property
+    def what(self) -> str:
+        """What kind of event it is, in words."""
+        if self.is_claim:
+            return "claim"
+        if self.is_annotation:
+            return "annotation"
+        if self.removal is not None:
+            return "removal"
+        if self.closes:
+            return "closing record"
+        return "prune record" if self.is_removal else "migration" if self.migration else self.type
+
     def named(self) -> str:
         """This event as the message of an error names it. What is stored is shown in it, and not obeyed."""
         what, stream, group = _NAMED[self.type]
-        return (
-            f"{what} {safe(self.checkpoint_id)} (seq {self.seq} of {stream} {self.run_id!r}, "
-            f"{group} {self.workflow_name!r})"
-        )
+        named = f"{what} {safe(self.checkpoint_id)}" if self.checkpoint_id else what
+        return f"{named} (seq {self.seq} of {stream} {self.run_id!r}, {group} {self.workflow_name!r})"
+
+    def without_state(self) -> str:
+        """That it holds no state, in a sentence without its full stop: what else it is, and which."""
+        _, stream, group = _NAMED[self.type]
+        log = f"{stream} {self.run_id!r} of" if self.stream.is_run else "the removals of"
+        article = "an" if self.what[0] in "aeiou" else "a"
+        return f"Seq {self.seq} of {log} {group} {self.workflow_name!r} is {article} {self.what}, which holds no state"
 
     def header(self) -> CheckpointEvent:
         """This event without its payload's data, as listings give it."""

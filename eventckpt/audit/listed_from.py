@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Final, Literal, TypeAlias
 
 from ..clock import SYSTEM_CLOCK, Clock
-from ..errors import CheckpointStoreError, StoreNotFoundError, StoreReplacedError
+from ..errors import (
+    CheckpointStoreError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReplacedError,
+    StoreUnavailableError,
+)
 from ..storage import Latest
 from ..stores import AuditStore, RunStore
 
@@ -57,13 +63,19 @@ class ListedFrom:
 
         Raises:
             StoreReplacedError: the store is another one by now.
+            StoreUnavailableError, StoreLockedError: it does not serve, for which nobody is to wait twice. Nothing was
+                decided, and the next look is made.
         """
         now = self._clock.monotonic()
         if self.asked != "auto" or (not again and self._next is not None and now < self._next):
             return False
         self._next = now + _AGAIN
         before = self._projection
-        self._projection = await self._found()
+        try:
+            self._projection = await self._found()
+        except CheckpointStoreError:
+            self._next = None
+            raise
         return self._projection is not before
 
     async def _found(self) -> RunStore | None:
@@ -72,7 +84,7 @@ class ListedFrom:
             return None if await runs.is_empty() else runs
         except StoreNotFoundError:  # no projector has made its container, or that is gone
             return None
-        except StoreReplacedError:
+        except (StoreReplacedError, StoreUnavailableError, StoreLockedError):
             raise
-        except CheckpointStoreError:  # nothing was learned: whoever lists meets the same, and says so
+        except CheckpointStoreError:  # nothing was learned: whoever lists meets the same at once, and says so
             return self._projection

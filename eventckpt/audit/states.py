@@ -91,7 +91,7 @@ class States:
             CheckpointNotFoundError: they cannot, since what they need was removed by a prune, or it is a tombstone.
         """
         if event.type == "tombstone":
-            raise CheckpointNotFoundError(f"{event.named()} is a tombstone: it records a deletion and holds no state.")
+            raise CheckpointNotFoundError(f"{event.without_state()}.")
         held = self._held[1] if self._held and self._held[0] == event.stream else ()
         try:
             raw, bases = await self._payloads.read(event, held)

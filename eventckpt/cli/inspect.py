@@ -20,7 +20,7 @@ from ..rendering.filters import filter_of
 from ..rendering.lineage import node_text
 from ..rendering.times import TIME, moment
 from ..rendering.turns import roles_text, type_text
-from ..rendering.words import about_text, not_gone_yet, removed_text, standing_of, stream_text, what_of
+from ..rendering.words import about_text, not_gone_yet, removed_text, standing_of, stream_text
 from . import completion
 from .cursor import After, say_more
 from .following import followed
@@ -302,5 +302,5 @@ def _what_came(header: CheckpointEvent, kind: LogKind) -> str:
     if kind is TURNS and header.removal is None:
         return f"{type_text(header)}  {roles_text(header)}".rstrip()
     if not header.checkpoint_id:
-        return f"{what_of(header)}  {about_text(header)}".rstrip()
+        return f"{header.what}  {about_text(header)}".rstrip()
     return f"{header.type}  iteration {header.iteration_count}{standing_of(header, before='  ')}"

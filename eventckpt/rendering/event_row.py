@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 
 from ..events import CheckpointEvent
 from ..traceparent import trace_id_in
-from .words import about_text, what_of
+from .words import about_text
 
 __all__ = ["EventRow"]
 
@@ -40,7 +40,7 @@ class EventRow(NamedTuple):
         return cls(
             seq=str(event.seq),
             recorded_at=event.recorded_at,
-            what=what_of(event),
+            what=event.what,
             superstep=str(event.iteration_count) if event.type == "checkpoint" else "",
             checkpoint_id=event.checkpoint_id,
             messages=", ".join(f"{source} {count}" for source, count in summary.messages.items() if count),

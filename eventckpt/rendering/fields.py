@@ -23,7 +23,7 @@ from ..storage.claiming import Holder
 from ..text import safe_json
 from ..traceparent import trace_id_in
 from .trees import plain_tree
-from .words import status_of_run, what_of
+from .words import status_of_run
 
 __all__ = [
     "claim_fields",
@@ -74,7 +74,7 @@ def held_fields(event: CheckpointEvent, tree: Mapping[str, Tree]) -> dict[str, A
 def event_fields(event: CheckpointEvent) -> dict[str, Any]:
     """The header of an event as JSON, and in a word what it is. What is deleted says nothing of how the run stands."""
     return fields_of(event.header()) | {
-        "what": what_of(event),
+        "what": event.what,
         "status": status_of(event) if event.type == "checkpoint" else None,
         "trace_id": trace_id_in(event.traceparent),
     }

@@ -26,7 +26,6 @@ __all__ = [
     "stream_text",
     "tag_texts",
     "waits_text",
-    "what_of",
 ]
 
 _NAMED: Final = 3  # of the runs that were removed at once
@@ -49,19 +48,6 @@ def standing_of(event: CheckpointEvent, before: str = ", ") -> str:
 def status_of_run(info: RunInfo) -> str:
     """How a run stands; one of which nothing counts any more does not."""
     return "removed" if info.is_emptied else info.status
-
-
-def what_of(event: CheckpointEvent) -> str:
-    """What kind of event of a run it is."""
-    if event.is_claim:
-        return "claim"
-    if event.is_annotation:
-        return "annotation"
-    if event.removal is not None:
-        return "removal"
-    if event.closes:
-        return "closing record"
-    return "prune record" if event.is_removal else "migration" if event.migration else event.type
 
 
 def about_text(event: CheckpointEvent) -> str:

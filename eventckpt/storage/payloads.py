@@ -249,7 +249,7 @@ async def _checked(event: CheckpointEvent | None) -> Payload:
         raise CheckpointDecodeError("that event is missing")
     flaw = await off_the_loop(len(event.payload.data) if event.payload else 0, flaw_of, event)
     if flaw or event.payload is None:
-        raise CheckpointDecodeError(flaw or "it is a tombstone, which holds no state")
+        raise CheckpointDecodeError(flaw or event.without_state())
     return event.payload
 
 

@@ -18,6 +18,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..audit import CheckpointAudit
+from ..audit.listed_from import ListedFrom
 from ..exit_codes import USAGE, Failure
 from ..log import logger_of
 from ..threads import in_thread, stop_if_dropped
@@ -84,6 +85,13 @@ REFUSED: Final[Mapping[str, Callable[[Viewer, Query, RefusedError], Awaitable[Pa
     "/inbox/question": inbox.refused,
 }
 """By its path, the page of a form that is refused, where what was typed is shown again."""
+LISTED: Final[Mapping[str, Callable[[Viewer], ListedFrom]]] = {
+    "/runs": lambda viewer: viewer.audit.listed_from,
+    "/runs/counts": lambda viewer: viewer.audit.listed_from,
+    "/inbox": lambda viewer: viewer.audit.listed_from,
+    "/conversations": lambda viewer: viewer.turns().listed_from,
+}
+"""By its path, where each page that lists runs, questions or sessions lists them from."""
 _SMALL: Final = frozenset({"/runs", "/inbox", "/conversations", "/operations", "/sign-in"})
 """Pages that are lists of what each stored thing says of itself: they have places and threads that none of the others
 takes, which may read states or whole runs."""
@@ -178,7 +186,7 @@ class _Answers:
             asked.check((*shown.takes, "format"))
             if _path(request) in _OF_NO_SESSION and not self._is_answered_at(request):
                 raise RefusedError(403, ELSEWHERE)
-            page = await self._viewer.looked(partial(shown.handler, self._viewer, asked))
+            page = await self._viewer.looked(partial(shown.handler, self._viewer, asked), LISTED.get(_path(request)))
             return await self._said(request, page, asked)
 
         places = self._small if _path(request) in _SMALL else self._large
@@ -284,7 +292,8 @@ class _Answers:
         as_lines = at(path, **{**asked.parts, "format": "jsonl"}) if _has_lines(page) else None
         values["lines_command"] = shlex.join(page.command) if page.lines is not None and as_lines is None else None
         values |= {"pages": _NAMES, "path": path, "as_lines": as_lines, "here": at(path, **asked.parts)}
-        values["listed_from"] = self._viewer.audit.latest
+        listed = LISTED.get(path) if page.status == 200 else None
+        values["listed_from"] = listed(self._viewer).latest if listed is not None else None
         return "".join(_while_waited_for(self._templates.get_template(page.template).generate(values)))
 
 

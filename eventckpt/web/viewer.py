@@ -8,8 +8,10 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from ..audit import CheckpointAudit
-from ..errors import CheckpointStoreError, StoreReplacedError
+from ..audit.listed_from import ListedFrom
+from ..errors import CheckpointStoreError, StoreLockedError, StoreReplacedError, StoreUnavailableError
 from ..events import PendingRequest, StreamId
+from ..exit_codes import NO_SUCH_NAME, Failure
 from ..rendering.about_run import how_to_answer
 from .answering import Answering
 from .lateness import Lateness, Watch
@@ -73,10 +75,13 @@ class Viewer:
         """The audit of the sessions of the same store.
 
         Raises:
-            CheckpointStoreError: the engine keeps no sessions.
+            Failure: the engine keeps no sessions.
         """
         if self._turns is None:
-            self._turns = self.audit.of_sessions()
+            try:
+                self._turns = self.audit.of_sessions()
+            except CheckpointStoreError as error:
+                raise Failure(NO_SUCH_NAME, str(error)) from error
         return self._turns
 
     async def lateness(self) -> Lateness | None:
@@ -87,24 +92,39 @@ class Viewer:
         """
         return await self._watch.lateness() if self.audit.latest == "projection" else None
 
-    async def looked(self, look: Callable[[], Awaitable[_T]]) -> _T:
+    async def looked(
+        self, look: Callable[[], Awaitable[_T]], listed: Callable[[Viewer], ListedFrom] | None = None
+    ) -> _T:
         """What `look` finds; where the store is another one by now, what it finds in that.
+
+        Args:
+            look: looks.
+            listed: where that lists from, which is decided before, and anew where it lists from what is gone; None: it
+                lists nothing.
 
         Raises:
             CheckpointStoreError: the store is gone, or fails. Whoever looks again later may find it.
         """
         audit = self.audit
         try:
-            await audit.listed_from.look()
-            return await look()
+            return await self._listing(look, listed)
         except StoreReplacedError:
             if self._renew is None:
                 raise
             async with self._renewing:
                 if self.audit is audit:
                     self.audit, self._turns = await self._renew(), None
+        return await self._listing(look, listed)
+
+    async def _listing(self, look: Callable[[], Awaitable[_T]], listed: Callable[[Viewer], ListedFrom] | None) -> _T:
+        if listed is None:
+            return await look()
+        await listed(self).look()
+        try:
+            return await look()
+        except (StoreReplacedError, StoreUnavailableError, StoreLockedError):  # which was waited for
+            raise
         except CheckpointStoreError:  # it may be the projection alone that is gone
-            if not await audit.listed_from.look(again=True):
+            if not await listed(self).look(again=True):
                 raise
-        await self.audit.listed_from.look()
         return await look()

@@ -10,17 +10,26 @@ from azure.cosmos.aio import CosmosClient
 
 from eventckpt import CheckpointAudit, CosmosEventStore, EventHistoryProvider
 from eventckpt.audit.listed_from import ListedFrom
-from eventckpt.errors import CheckpointStoreError, StoreNotFoundError, StoreReplacedError, StoreUnavailableError
+from eventckpt.errors import (
+    CheckpointStoreError,
+    StoreLockedError,
+    StoreNotFoundError,
+    StoreReplacedError,
+    StoreUnavailableError,
+)
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore, RunStore
 from eventckpt.stores.walks import headers_of
+from eventckpt.web.app import PAGES
 
 from ..cli.conftest import Cli, order_run
+from ..cosmos_emulator import CosmosEmulator
 from ..engines import CosmosEngine, Engine
 from ..projections.driven_clock import DrivenClock
 from ..storage.removed import audited
 from .conftest import viewing_store
 from .html import read
+from .standing import Projector
 
 
 async def listed_from(viewer: httpx.AsyncClient) -> str:
@@ -104,7 +113,70 @@ async def test_of_sessions_it_is_their_own_projection_that_counts(engine: Engine
     assert '"turns": 1' in lines
 
 
-@pytest.mark.parametrize("error", [StoreNotFoundError, StoreUnavailableError, StoreReplacedError])
+QUERIES = {
+    "/compare": {"before": "order-1@1", "after": "order-1@2"},
+    "/event": {"run": "order-1", "seq": "1", "workflow": "orders"},
+    "/run": {"run": "order-1"},
+    "/run/history": {"run": "order-1"},
+    "/run/lineage": {"run": "order-1"},
+    "/run/verify": {"run": "order-1", "projection": "yes"},
+    "/inbox/question": {"run": "order-1", "request": "asked"},
+    "/conversation": {"session": "customer-7"},
+    "/conversation/events": {"session": "customer-7"},
+    "/turn": {"session": "customer-7", "seq": "1"},
+}
+"""Of each page that is about something, what that is."""
+ASKS_NOTHING = {"/sign-in"}
+
+
+@pytest.mark.parametrize("engine", ["cosmos"], indirect=True)
+@pytest.mark.parametrize("is_projected", [False, True], ids=["from the log", "from the projection"])
+@pytest.mark.parametrize("path", PAGES)
+async def test_nobody_waits_twice_for_a_store_that_does_not_serve(
+    engine: Engine, is_projected: bool, path: str, clock: DrivenClock
+) -> None:
+    await order_run(engine)
+    await EventHistoryProvider(engine.open(), "chat").save_messages("customer-7", [Message("user", ["hi"])], state={})
+    if is_projected:
+        await project(engine)
+    engine.settle()
+    assert isinstance(engine, CosmosEngine)
+    emulator = CosmosEmulator.at(engine.settings["endpoint"])
+    assert emulator is not None
+    async with (
+        CosmosEventStore(**engine.settings, read_only=True) as store,
+        viewing_store(store, latest="auto", operations=Projector(store)) as viewer,
+    ):
+        well = (await viewer.get(path, params=QUERIES.get(path))).status_code
+        # Whoever is told to come back later than there is time for sends one request for an operation, and no more.
+        with emulator.faults.respond(449, retry_after_ms=10**6) as away:
+            for _ in range(2):
+                clock.advance(10.5)
+                before = away.hits
+                answer = await viewer.get(path, params=QUERIES.get(path))
+                assert (answer.status_code, away.hits - before) == ((well, 0) if path in ASKS_NOTHING else (503, 1))
+                assert "449" in answer.text or path in ASKS_NOTHING
+        clock.advance(10.5)
+        assert (await viewer.get(path, params=QUERIES.get(path))).status_code == well
+
+
+async def test_only_pages_that_list_say_what_they_are_listed_from(viewer: httpx.AsyncClient, engine: Engine) -> None:
+    await order_run(engine)
+    await EventHistoryProvider(engine.open(), "chat").save_messages("customer-7", [Message("user", ["hi"])], state={})
+    engine.settle()
+    said: dict[str, str] = {}
+    for path in PAGES:
+        answer = await viewer.get(path, params=QUERIES.get(path))
+        said[path] = read(answer.text).one("footer").text
+    assert {path: text for path, text in said.items() if "listed" in text} == {
+        "/runs": "Read only. Runs and questions are listed from the log.",
+        "/runs/counts": "Read only. Runs and questions are listed from the log.",
+        "/inbox": "Read only. Runs and questions are listed from the log.",
+        "/conversations": "Read only. Sessions are listed from the log.",
+    }
+
+
+@pytest.mark.parametrize("error", [StoreNotFoundError, StoreUnavailableError, StoreLockedError, StoreReplacedError])
 async def test_a_look_that_fails_decides_only_what_it_tells(
     engine: Engine, error: type[CheckpointStoreError], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,12 +192,15 @@ async def test_a_look_that_fails_decides_only_what_it_tells(
         raise error("it is away")
 
     monkeypatch.setattr(type(runs), "is_empty", fails)
-    if error is StoreReplacedError:
-        with pytest.raises(StoreReplacedError):
-            await listed.look(again=True)
+    if error is StoreNotFoundError:
+        assert (await listed.look(again=True), listed.latest) == (True, "log")
         return
-    is_gone = error is StoreNotFoundError
-    assert (await listed.look(again=True), listed.latest) == (is_gone, "log" if is_gone else "projection")
+    for _ in range(2):
+        with pytest.raises(error):
+            await listed.look(again=True)
+        assert listed.latest == "projection"
+    with pytest.raises(error):
+        await listed.look()
 
 
 @pytest.mark.parametrize("latest", ["log", "projection"])

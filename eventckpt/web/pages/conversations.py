@@ -11,7 +11,7 @@ from ...audit import CheckpointAudit
 from ...audit.conversation import clear_of, conversation_at, holds_snapshots, whole
 from ...audit.part_of_run import PartOfRun
 from ...audit.sessions import ListedSession, sessions_in
-from ...errors import CheckpointDecodeError, CheckpointNotFoundError, CheckpointStoreError, StoreNotFoundError
+from ...errors import CheckpointDecodeError, CheckpointNotFoundError, StoreNotFoundError
 from ...events import MAX_RUN_ID, MAX_SEQ, CheckpointEvent, StreamId
 from ...exit_codes import NO_SUCH_NAME, STATE, USAGE, Failure
 from ...history.branches import branches_of, session_of
@@ -55,8 +55,7 @@ _IN_TURN: Final = 50_000
 
 async def conversations(viewer: Viewer, asked: Query) -> Page:
     """Sessions that fit, the last active first: a page of what `eventckpt sessions` lists."""
-    audit = _audit(viewer)
-    await audit.listed_from.look()
+    audit = viewer.turns()
     source, prefix = asked.text("source"), asked.text("prefix") or ""
     limit, after = asked.number("limit", _PAGE, most=_PAGE), asked.place(SESSIONS, ListedSession)
     infos: list[SessionInfo] = []
@@ -231,7 +230,7 @@ def _fitting(turns: Iterable[CheckpointEvent]) -> int:
 
 
 async def _named(viewer: Viewer, asked: Query) -> tuple[CheckpointAudit, StreamId]:
-    audit = _audit(viewer)
+    audit = viewer.turns()
     stream = await audit.run(asked.needed("session"), workflow_name=asked.text("source"))
     if not _is_linked(stream.run_id, stream.workflow_name):
         raise Failure(USAGE, "Its name is too long for an address: `eventckpt history --turns` lists its events.")
@@ -241,13 +240,6 @@ async def _named(viewer: Viewer, asked: Query) -> tuple[CheckpointAudit, StreamI
 def _is_linked(run_id: str, source: str) -> bool:
     """Whether a session, or a branch, has an address: of names that nobody gives one, it would be of any length."""
     return max(len(run_id), len(source)) <= MAX_RUN_ID
-
-
-def _audit(viewer: Viewer) -> CheckpointAudit:
-    try:
-        return viewer.turns()
-    except CheckpointStoreError as error:
-        raise Failure(NO_SUCH_NAME, str(error)) from error
 
 
 def _command(name: str, what: str, stream: StreamId) -> list[str]:

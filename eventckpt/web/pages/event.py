@@ -20,7 +20,7 @@ from ...errors import CheckpointDecodeError, CheckpointNotFoundError
 from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...exit_codes import STATE, USAGE, Failure
 from ...rendering.fields import event_fields, held_fields
-from ...rendering.words import about_text, standing_of, what_of
+from ...rendering.words import about_text, standing_of
 from ...stores.walks import removals_of
 from ...text import cell, described, safe_json
 from ...threads import in_thread
@@ -73,7 +73,7 @@ async def event(viewer: Viewer, asked: Query) -> Page:
         "before": before,
         "no_before": no_before,
         "event": found,
-        "what": what_of(found),
+        "what": found.what,
         "about": about_text(found),
         "standing": standing_of(found, before=""),
         "trace": trace_id_in(found.traceparent),
@@ -193,7 +193,7 @@ def _header_lines(found: CheckpointEvent) -> list[str]:
 
 def _command(found: CheckpointEvent) -> list[str]:
     """The command that prints all of it."""
-    if found.type == "tombstone":
-        return ["eventckpt", "history", found.run_id, "--workflow", found.workflow_name, "--json"]
+    if found.type == "tombstone":  # which `history` prints among others, and no command by itself
+        return []
     name = f"{found.run_id}@{found.seq}"
     return ["eventckpt", "show", name, "--workflow", found.workflow_name, "--json"]

@@ -18,6 +18,7 @@ from ..codec import OnDrift, Upcaster
 from ..command_line import Allow, Store
 from ..exit_codes import FOUND_WRONG, STORE, USAGE, Failure, ending
 from ..location import locate, open_store
+from ..stores import AuditStore
 from . import completion
 from .output import VIEWS, Output, Screen
 
@@ -93,8 +94,7 @@ class Session:
         looks = not (writes or create)
         if not looks:
             self.out.goes_on = True
-        opened = open_store(self._location, read_only=looks, must_exist=not create, priority="Low")
-        store = await self._resources.enter_async_context(opened)
+        store = await self._opened(read_only=looks, must_exist=not create)
         try:
             audit = CheckpointAudit(
                 store,
@@ -110,6 +110,19 @@ class Session:
             raise Failure(USAGE, f"{option}{error}") from error
         await audit.listed_from.look()
         return audit
+
+    async def look_for_runs(self) -> None:
+        """See to it that there is a store, whatever it lacks.
+
+        Raises:
+            CheckpointStoreError: there is none, or it does not serve.
+        """
+        store = await self._opened(read_only=True, must_exist=True)
+        await store.checkpoint_ids("", limit=1)
+
+    async def _opened(self, *, read_only: bool, must_exist: bool) -> AuditStore:
+        opened = open_store(self._location, read_only=read_only, must_exist=must_exist, priority="Low")
+        return await self._resources.enter_async_context(opened)
 
     def sqlite_file(self, otherwise: str) -> Path:
         """The file of the store, whether it is there or not.

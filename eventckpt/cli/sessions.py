@@ -9,8 +9,10 @@ import typer
 from ..audit import CheckpointAudit
 from ..audit.listed_from import WHERE, Where
 from ..audit.sessions import ListedSession, sessions_in
+from ..errors import StoreNotFoundError
 from ..history.listing import SessionInfo
 from ..rendering.cursor import SESSIONS, place_in, token_of
+from ..rendering.words import NO_PLACE_FOR_SESSIONS
 from .cursor import After, say_more
 from .output import Column, Listing, Output
 from .session import USAGE, Failure, Session, command
@@ -57,7 +59,12 @@ async def list_sessions(
     """List sessions, of one source or of all that a history provider wrote."""
     place = place_in(after, SESSIONS, ListedSession)
     audit = await session.audit(latest=latest_of(latest))
-    infos = await sessions_in(audit.store, latest=audit.latest, source=source, prefix=prefix, after=place)
+    try:
+        infos = await sessions_in(audit.store, latest=audit.latest, source=source, prefix=prefix, after=place)
+    except StoreNotFoundError:
+        await session.look_for_runs()
+        session.out.nothing(NO_PLACE_FOR_SESSIONS)
+        return
     listing = Listing(session.out, "session", _COLUMNS)
     for info in infos[: limit or None]:
         listing.add(info._asdict(), _row(info))

@@ -12,6 +12,7 @@ from ..runs import status as status_of
 from ..text import cell
 
 __all__ = [
+    "NO_PLACE_FOR_SESSIONS",
     "about_text",
     "is_only_newer",
     "not_gone_yet",
@@ -28,6 +29,7 @@ __all__ = [
     "waits_text",
 ]
 
+NO_PLACE_FOR_SESSIONS: Final = "This store has no place for sessions yet: the first turn that is saved makes one."
 _NAMED: Final = 3  # of the runs that were removed at once
 
 

@@ -17,6 +17,7 @@ from eventckpt import (
     StreamId,
 )
 from eventckpt.history import SESSIONS, Snapshots
+from eventckpt.rendering.words import NO_PLACE_FOR_SESSIONS
 from eventckpt.stores import AuditStore
 from eventckpt.web.page import MAX_BYTES
 
@@ -262,7 +263,7 @@ async def test_a_turn_that_cannot_be_read_is_named_among_those_that_can(
 
 @pytest.mark.parametrize("read_only", [False, True])
 async def test_a_store_without_a_place_for_sessions_says_so_and_gets_none_by_being_looked_at(
-    engine: Engine, read_only: bool
+    engine: Engine, cli: Cli, read_only: bool
 ) -> None:
     await engine.storage().for_run("r1", workflow_name=WORKFLOW).save(checkpoint())
     engine.settle()
@@ -275,7 +276,10 @@ async def test_a_store_without_a_place_for_sessions_says_so_and_gets_none_by_bei
         at = CosmosEventStore(**settings)
     async with at, viewing_store(at) as viewer:
         document = await page(viewer, "/conversations")
-        assert "There are no sessions yet." in document.text or "no place for sessions" in document.text
+        assert "There are no sessions yet." in document.text or NO_PLACE_FOR_SESSIONS in document.text
+        printed = await cli("sessions")
+        assert " ".join(printed.err.split()) in ("No sessions fit.", NO_PLACE_FOR_SESSIONS)
+        assert (await cli.json("sessions")).of("session") == []
         await page(viewer, "/conversation", 503 if isinstance(engine, CosmosEngine) and read_only else 404, session="s")
     if isinstance(engine, SqliteEngine):
         with sqlite3.connect(engine.path) as connection:

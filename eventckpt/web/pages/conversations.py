@@ -22,7 +22,7 @@ from ...rendering.cursor import SESSIONS, history_place, token_after, token_of
 from ...rendering.fields import event_fields, held_fields
 from ...rendering.times import ago
 from ...rendering.turns import roles_text, turn_text, type_text
-from ...rendering.words import not_gone_yet, removed_text
+from ...rendering.words import NO_PLACE_FOR_SESSIONS, not_gone_yet, removed_text
 from ...threads import in_thread
 from ..chat import Entry, filled
 from ..page import Line, Page
@@ -59,11 +59,11 @@ async def conversations(viewer: Viewer, asked: Query) -> Page:
     source, prefix = asked.text("source"), asked.text("prefix") or ""
     limit, after = asked.number("limit", _PAGE, most=_PAGE), asked.place(SESSIONS, ListedSession)
     infos: list[SessionInfo] = []
-    is_there = True
+    not_there: str | None = None
     try:
         infos = await sessions_in(audit.store, latest=audit.latest, source=source, prefix=prefix, after=after)
     except StoreNotFoundError:
-        is_there = False
+        not_there = NO_PLACE_FOR_SESSIONS
     found = infos[:limit]
     more = token_of(SESSIONS, ListedSession.of(found[-1])) if len(infos) > limit else None
 
@@ -73,7 +73,7 @@ async def conversations(viewer: Viewer, asked: Query) -> Page:
             yield "more", {"after": more}
 
     values = {"sessions": found, "more": more, "source": source, "prefix": prefix, "limit": limit}
-    values |= {"is_there": is_there, "latest": audit.latest, "is_first": after is None}
+    values |= {"not_there": not_there, "latest": audit.latest, "is_first": after is None}
     values |= {"kept_by_hosts": _OF_HOSTS, "is_linked": _is_linked}
     return Page("conversations.html", "Conversations", values, lines)
 

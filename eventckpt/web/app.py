@@ -27,7 +27,7 @@ from .answering import Answering
 from .forms import ELSEWHERE, FORM_TOKEN, OwnForms, said_elsewhere, sent_by, session_id_of
 from .guard import Guard, asked_name
 from .page import Page, SeeOther, Sent
-from .pages import compare, conversations, event, inbox, operations, run, runs, sign_in, whole_run
+from .pages import compare, conversations, event, inbox, operations, question, run, runs, sign_in, whole_run
 from .places import Places, Scales, made_for
 from .problems import AGAIN, problem, refusal
 from .query import Query
@@ -64,7 +64,7 @@ PAGES: Final[Mapping[str, Shown]] = {
     "/run/verify": Shown(whole_run.verify, (*_RUN, "decode", "projection")),
     "/runs/counts": Shown(runs.counts, _RUNS),
     "/inbox": Shown(inbox.inbox, ("workflow", "older-than", "type", "tag", "after", "limit", "live")),
-    "/inbox/question": Shown(inbox.question, (*_RUN, "request")),
+    "/inbox/question": Shown(question.question, (*_RUN, "request")),
     "/conversations": Shown(conversations.conversations, ("source", "prefix", "after", "limit")),
     "/conversation": Shown(conversations.conversation, ("session", "source", "seq", "time", "upto", "runs")),
     "/conversation/events": Shown(conversations.conversation_events, ("session", "source", "after", "limit")),
@@ -76,13 +76,13 @@ PAGES: Final[Mapping[str, Shown]] = {
 }
 """By its path, each page."""
 FORMS: Final[Mapping[str, FormHandler]] = {
-    "/inbox/question": inbox.answered,
+    "/inbox/question": question.answered,
     "/sign-in": sign_in.signed_in,
     "/sign-out": sign_in.signed_out,
 }
 """By its path, what acts on each form."""
 REFUSED: Final[Mapping[str, Callable[[Viewer, Query, RefusedError], Awaitable[Page]]]] = {
-    "/inbox/question": inbox.refused,
+    "/inbox/question": question.refused,
 }
 """By its path, the page of a form that is refused, where what was typed is shown again."""
 LISTED: Final[Mapping[str, Callable[[Viewer], ListedFrom]]] = {

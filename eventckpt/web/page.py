@@ -10,7 +10,7 @@ from ..rendering.fields import line_of
 from ..threads import stop_if_dropped
 from .query import Query
 
-__all__ = ["MAX_BYTES", "Line", "Page", "SeeOther", "Sent"]
+__all__ = ["MAX_BYTES", "Line", "Page", "SeeOther", "Sent", "command_of"]
 
 MAX_BYTES: Final = 1_000_000
 """Of one answer. A page leaves out what does not fit, and says so."""
@@ -50,6 +50,20 @@ class Page:
             if size > MAX_BYTES:
                 return None
         return "".join(said).encode() if self.lines is not None else None
+
+
+def command_of(name: str, what: Sequence[str], workflow_name: str | None, *options: str) -> list[str]:
+    """The words of a command that prints JSON lines.
+
+    Args:
+        name: of the command.
+        what: a run, a session, or events, as people name them.
+        workflow_name: of these, or the source of the session; None: they are of several.
+        options: further ones.
+    """
+    how = [*(["--workflow", workflow_name] if workflow_name is not None else []), *options, "--json"]
+    looks_like_an_option = any(each.startswith("-") for each in what)
+    return ["eventckpt", name, *([*how, "--", *what] if looks_like_an_option else [*what, *how])]
 
 
 @dataclass(frozen=True)

@@ -100,6 +100,14 @@ class Query:
             raise Failure(USAGE, f"The address of this page needs {name}=….", about=name)
         return value
 
+    def options(self, *names: str) -> list[str]:
+        """What was given by these names, as options of a command.
+
+        Raises:
+            Failure: see `text`.
+        """
+        return [f"--{name}={value}" for name in names if (value := self.text(name)) is not None]
+
     def number(self, name: str, otherwise: int, *, most: int, least: int = 1) -> int:
         """A part as a whole number.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import httpx
 import pytest
 from agent_framework import Message, WorkflowCheckpoint
@@ -176,3 +178,25 @@ async def test_the_lines_of_a_page_are_what_its_command_prints(
         assert lines.status_code == 200
         assert lines.text == (await cli.json(*words)).out
         assert lines.text
+
+
+@pytest.mark.parametrize("path", EACH)
+async def test_the_command_that_stands_in_place_of_lines_that_are_too_long_prints_these_lines(
+    viewer: httpx.AsyncClient, cli: Cli, engine: Engine, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    await a_store(engine)
+    for query, asked_by in EACH[path]:
+        lines = (await viewer.get(path, params=query | {"format": "jsonl"})).text
+        with monkeypatch.context() as small:
+            small.setattr("eventckpt.web.page.MAX_BYTES", len(lines) - 1)
+            page = read((await viewer.get(path, params=query)).text)
+        if path in WITHOUT_COMMAND:
+            assert "JSON lines" in page.links()
+            continue
+        [shown] = [each for each in page.by_id("main").all("code") if each.text.startswith(f"eventckpt {asked_by[0]} ")]
+        words = shlex.split(shown.text)[1:]
+        assert (await cli(*words)).out == lines
+
+
+WITHOUT_COMMAND = {"/runs", "/runs/counts", "/inbox", "/conversations"}
+"""Lists, a page of which is never that long."""

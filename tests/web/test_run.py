@@ -87,6 +87,17 @@ async def test_a_page_has_the_lines_of_its_command_for_the_same_query(
     assert await lines_of(viewer, path, **query) == printed.out
 
 
+async def test_the_end_of_a_run_and_a_part_of_it_are_not_asked_for_at_once(
+    viewer: httpx.AsyncClient, cli: Cli, engine: Engine
+) -> None:
+    await an_annotated_run(engine)
+    answer = await viewer.get("/run/history", params={**NAME, "last": "2", "limit": "1"})
+    assert answer.status_code == 400
+    printed = await cli("history", RUN.run_id, "--last", "2", "--limit", "1", code=2)
+    for said in (read(answer.text).one(role="alert").text, " ".join(printed.err.split())):
+        assert "the one begins at the end, the others lead to it." in said
+
+
 async def test_the_page_of_a_run_shows_what_its_lines_say(viewer: httpx.AsyncClient, cli: Cli, engine: Engine) -> None:
     await an_annotated_run(engine)
     page = await page_of(viewer, "/run")

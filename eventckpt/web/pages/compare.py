@@ -16,7 +16,7 @@ from ...rendering.compared import compared_lines, compared_name, counts_of, two_
 from ...rendering.trees import leaf_text
 from ...text import cell, safe, shortened
 from ...threads import in_thread
-from ..page import Line, Page
+from ..page import Line, Page, command_of
 from ..places import weighed
 from ..query import Query
 from ..trees import Node, outlined
@@ -64,9 +64,8 @@ async def compare(viewer: Viewer, asked: Query) -> Page:
         "found": await in_thread(partial(_shown, found)),
         "left": max(0, len(found) - _SHOWN),
     }
-    command = ["eventckpt", "diff", *map(_name, (before, after)), "--json"]
-    if before.workflow_name == after.workflow_name:
-        command += ["--workflow", after.workflow_name]
+    workflow_name = after.workflow_name if before.workflow_name == after.workflow_name else None
+    command = command_of("diff", [*map(_name, (before, after))], workflow_name)
     return Page("compare.html", "Compare", values, lines, command)
 
 

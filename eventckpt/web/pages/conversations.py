@@ -25,7 +25,7 @@ from ...rendering.turns import roles_text, turn_text, type_text
 from ...rendering.words import NO_PLACE_FOR_SESSIONS, not_gone_yet, removed_text
 from ...threads import in_thread
 from ..chat import Entry, filled
-from ..page import Line, Page
+from ..page import Line, Page, command_of
 from ..places import weighed
 from ..problems import STATUS
 from ..query import Query
@@ -111,7 +111,7 @@ async def conversation(viewer: Viewer, asked: Query) -> Page:
         "removed": gone and removed_text(gone, "session", head_seq=gone.seq, time=lambda at: ago(at, viewer.now())),
         **around,
     }
-    command = _command("at", stream.run_id, stream)
+    command = command_of("at", [stream.run_id], stream.workflow_name, "--turns", *asked.options("seq", "time"))
     return Page("conversation.html", f"Conversation {stream.run_id}", values | _WORDS, lambda: _lines(entries), command)
 
 
@@ -128,6 +128,7 @@ async def conversation_events(viewer: Viewer, asked: Query) -> Page:
         if more is not None:
             yield "more", {"after": more}
 
+    which = [*asked.options("after"), f"--limit={limit}"]
     note = not_gone_yet(stream, part.not_gone_yet, "session") if part.not_gone_yet and not part.is_closed else ""
     values = {"stream": stream, "events": events, "more": more, "limit": limit, "note": note}
     return Page(
@@ -135,7 +136,7 @@ async def conversation_events(viewer: Viewer, asked: Query) -> Page:
         f"Events of {stream.run_id}",
         values | _WORDS,
         lines,
-        _command("history", stream.run_id, stream),
+        command_of("history", [stream.run_id], stream.workflow_name, "--turns", *which),
     )
 
 
@@ -166,7 +167,7 @@ async def _held(viewer: Viewer, audit: CheckpointAudit, event: CheckpointEvent) 
     values = {"stream": event.stream, "entry": entry, "is_kept": is_kept, "tree": tree}
     title = f"What a host keeps of {event.run_id}" if is_kept else f"{what.capitalize()} at seq {event.seq}"
     status = STATUS[STATE] if entry.problem else 200
-    command = _command("show", f"{event.run_id}@{event.seq}", event.stream)
+    command = command_of("show", [f"{event.run_id}@{event.seq}"], event.workflow_name, "--turns")
     return Page("turn.html", title, values | _WORDS, lambda: _lines([entry]), command, status=status)
 
 
@@ -240,11 +241,6 @@ async def _named(viewer: Viewer, asked: Query) -> tuple[CheckpointAudit, StreamI
 def _is_linked(run_id: str, source: str) -> bool:
     """Whether a session, or a branch, has an address: of names that nobody gives one, it would be of any length."""
     return max(len(run_id), len(source)) <= MAX_RUN_ID
-
-
-def _command(name: str, what: str, stream: StreamId) -> list[str]:
-    """The words of a command about a session, that prints JSON lines."""
-    return ["eventckpt", name, what, "--turns", "--workflow", stream.workflow_name, "--json"]
 
 
 def _seq(asked: Query) -> int | None:

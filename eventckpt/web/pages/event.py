@@ -25,7 +25,7 @@ from ...stores.walks import removals_of
 from ...text import cell, described, safe_json
 from ...threads import in_thread
 from ...traceparent import trace_id_in
-from ..page import Line, Page
+from ..page import Line, Page, command_of
 from ..places import weighed
 from ..problems import STATUS
 from ..query import Query
@@ -195,5 +195,4 @@ def _command(found: CheckpointEvent) -> list[str]:
     """The command that prints all of it."""
     if found.type == "tombstone":  # which `history` prints among others, and no command by itself
         return []
-    name = f"{found.run_id}@{found.seq}"
-    return ["eventckpt", "show", name, "--workflow", found.workflow_name, "--json"]
+    return command_of("show", [f"{found.run_id}@{found.seq}"], found.workflow_name)

@@ -14,6 +14,7 @@ from ...audit.part_of_run import PartOfRun
 from ...audit.removed import Removed
 from ...errors import RunNotFoundError
 from ...events import CheckpointEvent, ForkPoint, PendingRequest, StreamId
+from ...exit_codes import USAGE, Failure
 from ...removals import Removals
 from ...rendering.about_run import (
     lines_of_last,
@@ -30,7 +31,7 @@ from ...rendering.words import not_gone_yet, removed_text, status_of_run
 from ...runs import ENDED
 from ...stores.walks import removals_of
 from ...text import cell
-from ..page import Line, Page
+from ..page import Line, Page, command_of
 from ..picture import picture_of
 from ..query import Query
 from ..room import first_of
@@ -38,7 +39,7 @@ from ..templates import address
 from ..timeline import Column, Gap, Timeline
 from ..viewer import Viewer
 
-__all__ = ["asked_run", "command_of", "history", "is_linked", "link_to", "run"]
+__all__ = ["asked_run", "history", "is_linked", "link_to", "run"]
 
 _LAST: Final = 5  # events that `eventckpt info` says
 _ROWS: Final = 100
@@ -112,7 +113,8 @@ async def run(viewer: Viewer, asked: Query) -> Page:
         "token": partial(token_after, stream),
         "live": asked.text("live"),
     }
-    return Page("run.html", f"Run {cell(stream.run_id)}", values, lines, command_of("info", stream))
+    command = command_of("info", [stream.run_id], stream.workflow_name)
+    return Page("run.html", f"Run {cell(stream.run_id)}", values, lines, command)
 
 
 async def history(viewer: Viewer, asked: Query) -> Page:
@@ -120,7 +122,9 @@ async def history(viewer: Viewer, asked: Query) -> Page:
     stream = await asked_run(viewer, asked)
     place = history_place(asked.text("after"), stream, "after")
     newest = asked.number("last", 0, most=_MOST)
-    limit = asked.number("limit", _ROWS, most=_MOST)
+    if newest and (place is not None or asked.text("limit") is not None):
+        raise Failure(USAGE, "Give last, or limit and after: the one begins at the end, the others lead to it.")
+    limit = asked.number("limit", newest or _ROWS, most=_MOST)
     gt = 0 if place is None else place.seq
     part = PartOfRun(viewer.audit.store, stream, newest=newest, gt=gt, limit=limit)
     async with aclosing(part.headers()) as headers:
@@ -148,7 +152,9 @@ async def history(viewer: Viewer, asked: Query) -> Page:
         "notes": _notes(stream, gone, part.not_gone_yet, part.last_seq, viewer.now()),
         "limit": limit,
     }
-    return Page("history.html", f"Events of {cell(stream.run_id)}", values, lines, command_of("history", stream))
+    which = [*asked.options("after"), f"--last={newest}" if newest else f"--limit={limit}"]
+    command = command_of("history", [stream.run_id], stream.workflow_name, *which)
+    return Page("history.html", f"Events of {cell(stream.run_id)}", values, lines, command)
 
 
 def _about(viewer: Viewer, found: Glance, gone: Removed | None) -> dict[str, Any]:
@@ -231,11 +237,6 @@ def _rows(events: Sequence[CheckpointEvent], removals: Removals, before: int, *,
 
 def _texts_of_question(link: str, each: Mapping[str, Any]) -> list[str]:
     return [*map(cell, each["texts"]), each["command"], link, each["request_link"]]
-
-
-def command_of(name: str, stream: StreamId) -> list[str]:
-    """The words of a command about a run, that prints JSON lines."""
-    return ["eventckpt", name, stream.run_id, "--workflow", stream.workflow_name, "--json"]
 
 
 def link_to(stream: StreamId) -> str:

@@ -17,12 +17,12 @@ from ...rendering.words import is_only_newer, not_gone_yet, removed_text
 from ...text import cell, described
 from ...threads import in_thread
 from ..branches import drawing_of
-from ..page import Line, Page
+from ..page import Line, Page, command_of
 from ..places import OF_NODE, weighed
 from ..query import Query
 from ..room import first_of
 from ..viewer import Viewer
-from .run import asked_run, command_of, is_linked, link_to
+from .run import asked_run, is_linked, link_to
 
 __all__ = ["lineage", "verify"]
 
@@ -39,7 +39,8 @@ async def lineage(viewer: Viewer, asked: Query) -> Page:
     found = await glance_at(audit.store, stream, events=1)
     info = found.info if found is not None else None
     await _weigh(stream, info.seq - info.removed if info is not None else 0)
-    roots = await audit.lineage(stream, forks=_is_asked(asked, "forks", otherwise=True))
+    forks = _is_asked(asked, "forks", otherwise=True)
+    roots = await audit.lineage(stream, forks=forks)
     origin = info.forked_from if info is not None else None
     gone = await audit.removed(StreamId(origin.workflow_name, origin.run_id)) if origin is not None else None
     closed = await audit.removed(stream) if not roots else None
@@ -56,7 +57,8 @@ async def lineage(viewer: Viewer, asked: Query) -> Page:
         "origin_gone": gone is not None and origin is not None and gone.seq > origin.seq,
         "notes": [] if closed is None else [removed_text(closed, "run", head_seq=closed.seq, time=in_utc)],
     }
-    return Page("lineage.html", f"Lineage of {cell(stream.run_id)}", values, lines, command_of("lineage", stream))
+    command = command_of("lineage", [stream.run_id], stream.workflow_name, *([] if forks else ["--no-forks"]))
+    return Page("lineage.html", f"Lineage of {cell(stream.run_id)}", values, lines, command)
 
 
 async def verify(viewer: Viewer, asked: Query) -> Page:
@@ -84,7 +86,9 @@ async def verify(viewer: Viewer, asked: Query) -> Page:
         "removed": told(verdict.removed) if verdict.removed is not None else "",
         "not_gone_yet": not_gone_yet(stream, verdict.not_gone_yet, "run"),
     }
-    return Page("verify.html", f"Verification of {cell(stream.run_id)}", values, lines, command_of("verify", stream))
+    which = [*(["--decode"] if decode else []), *(["--projection"] if projection else [])]
+    command = command_of("verify", [stream.run_id], stream.workflow_name, *which)
+    return Page("verify.html", f"Verification of {cell(stream.run_id)}", values, lines, command)
 
 
 async def _weigh(stream: StreamId, events: int) -> None:
@@ -95,7 +99,7 @@ async def _weigh(stream: StreamId, events: int) -> None:
     """
     if events > _MOST:
         said = f"Run {described(stream.run_id)} of workflow {described(stream.workflow_name)} has {events:,} events:"
-        ask = shlex.join(command_of("lineage", stream)[:-1])
+        ask = shlex.join(command_of("lineage", [stream.run_id], stream.workflow_name)[:-1])
         raise Failure(USAGE, f"{said} a lineage is drawn here of up to {_MOST:,}. Ask `{ask}`.")
     await weighed(OF_NODE * events)
 

@@ -1,13 +1,13 @@
-"""The viewer as an ASGI application: which address is which page, and what whoever asks gets of it."""
+"""The viewer as an ASGI application: what whoever asks for a page gets of it."""
 
 from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeAlias, cast
+from typing import Any, Final, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -18,16 +18,15 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from ..audit import CheckpointAudit
-from ..audit.listed_from import ListedFrom
 from ..exit_codes import USAGE, Failure
 from ..log import logger_of
 from ..threads import in_thread, stop_if_dropped
 from .access import RefusedError, Session
+from .addresses import FORMS, NAMES, PAGES, REFUSED, FormHandler, Shown
 from .answering import Answering
 from .forms import ELSEWHERE, FORM_TOKEN, OwnForms, said_elsewhere, sent_by, session_id_of
 from .guard import Guard, asked_name
-from .page import Page, SeeOther, Sent
-from .pages import compare, conversations, event, inbox, operations, question, run, runs, sign_in, whole_run
+from .page import Page, SeeOther
 from .places import Places, Scales, made_for
 from .problems import AGAIN, problem, refusal
 from .query import Query
@@ -39,73 +38,9 @@ __all__ = ["create_app"]
 
 logger: Final = logger_of("eventckpt.web")
 
-Handler: TypeAlias = Callable[[Viewer, Query], Awaitable[Page]]
-FormHandler: TypeAlias = Callable[[Viewer, Sent], Awaitable[Page | SeeOther]]
-
-
-class Shown(NamedTuple):
-    """A page."""
-
-    handler: Handler
-    takes: tuple[str, ...] = ()
-    """The names of what it is asked for. Any other is a slip, that would have it show something else than was meant."""
-
-
-_RUN: Final = ("run", "workflow")
-_RUNS: Final = ("workflow", "status", "tag", "since", "until", "pending", "request", "actor")
-
-PAGES: Final[Mapping[str, Shown]] = {
-    "/compare": Shown(compare.compare, ("before", "after", "seq", *_RUN)),
-    "/event": Shown(event.event, ("event", "seq", "path", "first", *_RUN)),
-    "/runs": Shown(runs.runs, (*_RUNS, "after", "limit", "live")),
-    "/run": Shown(run.run, (*_RUN, "live")),
-    "/run/history": Shown(run.history, (*_RUN, "after", "last", "limit")),
-    "/run/lineage": Shown(whole_run.lineage, (*_RUN, "forks")),
-    "/run/verify": Shown(whole_run.verify, (*_RUN, "decode", "projection")),
-    "/runs/counts": Shown(runs.counts, _RUNS),
-    "/inbox": Shown(inbox.inbox, ("workflow", "older-than", "type", "tag", "after", "limit", "live")),
-    "/inbox/question": Shown(question.question, (*_RUN, "request")),
-    "/conversations": Shown(conversations.conversations, ("source", "prefix", "after", "limit")),
-    "/conversation": Shown(conversations.conversation, ("session", "source", "seq", "time", "upto", "runs")),
-    "/conversation/events": Shown(conversations.conversation_events, ("session", "source", "after", "limit")),
-    "/turn": Shown(conversations.turn, ("session", "source", "seq")),
-    "/operations": Shown(operations.operations, ("live",)),
-    "/operations/checks": Shown(operations.checks),
-    "/operations/types": Shown(operations.types, ("runs",)),
-    "/sign-in": Shown(sign_in.sign_in, ("back",)),
-}
-"""By its path, each page."""
-FORMS: Final[Mapping[str, FormHandler]] = {
-    "/inbox/question": question.answered,
-    "/sign-in": sign_in.signed_in,
-    "/sign-out": sign_in.signed_out,
-}
-"""By its path, what acts on each form."""
-REFUSED: Final[Mapping[str, Callable[[Viewer, Query, RefusedError], Awaitable[Page]]]] = {
-    "/inbox/question": question.refused,
-}
-"""By its path, the page of a form that is refused, where what was typed is shown again."""
-LISTED: Final[Mapping[str, Callable[[Viewer], ListedFrom]]] = {
-    "/runs": lambda viewer: viewer.audit.listed_from,
-    "/runs/counts": lambda viewer: viewer.audit.listed_from,
-    "/inbox": lambda viewer: viewer.audit.listed_from,
-    "/conversations": lambda viewer: viewer.turns().listed_from,
-}
-"""By its path, where each page that lists runs, questions or sessions lists them from."""
-_SMALL: Final = frozenset({"/runs", "/inbox", "/conversations", "/operations", "/sign-in"})
-"""Pages that are lists of what each stored thing says of itself: they have places and threads that none of the others
-takes, which may read states or whole runs."""
 _ON_THE_LOOP: Final = frozenset({"problem.html", "sign_in.html"})
 """Templates that are rendered at once, whatever else is made: they show a few texts."""
 _OF_NO_SESSION: Final = frozenset({"/sign-in"})
-_NAMES: Final = (
-    ("Runs", "/runs", ("/run", "/event")),
-    ("Inbox", "/inbox", ("/inbox/",)),
-    ("Conversations", "/conversations", ("/conversation", "/turn")),
-    ("Compare", "/compare", ()),
-    ("Operations", "/operations", ("/operations/",)),
-)
-"""Each part of the navigation, where it leads, and how the paths of what else is of it begin."""
 _STATIC: Final = Path(__file__).parent / "static"
 _FORMATS: Final = ("html", "jsonl")
 _PATIENCE: Final = 60.0
@@ -186,10 +121,10 @@ class _Answers:
             asked.check((*shown.takes, "format"))
             if _path(request) in _OF_NO_SESSION and not self._is_answered_at(request):
                 raise RefusedError(403, ELSEWHERE)
-            page = await self._viewer.looked(partial(shown.handler, self._viewer, asked), LISTED.get(_path(request)))
+            page = await self._viewer.looked(partial(shown.handler, self._viewer, asked), shown.listed)
             return await self._said(request, page, asked)
 
-        places = self._small if _path(request) in _SMALL else self._large
+        places = self._small if shown.is_small else self._large
 
         async def made(asked: Query) -> Response:
             return await made_for(request, places.working(partial(make, asked)), seconds=_PATIENCE)
@@ -291,8 +226,8 @@ class _Answers:
         values |= {"signed_in": asked.session, "form_field": FORM_TOKEN, "is_answering": is_answering}
         as_lines = at(path, **{**asked.parts, "format": "jsonl"}) if _has_lines(page) else None
         values["lines_command"] = shlex.join(page.command) if page.lines is not None and as_lines is None else None
-        values |= {"pages": _NAMES, "path": path, "as_lines": as_lines, "here": at(path, **asked.parts)}
-        listed = LISTED.get(path) if page.status == 200 else None
+        values |= {"pages": NAMES, "path": path, "as_lines": as_lines, "here": at(path, **asked.parts)}
+        listed = PAGES[path].listed if page.status == 200 and path in PAGES else None
         values["listed_from"] = listed(self._viewer).latest if listed is not None else None
         return "".join(_while_waited_for(self._templates.get_template(page.template).generate(values)))
 

@@ -14,7 +14,7 @@ from eventckpt.exit_codes import Failure
 from eventckpt.web import places
 from eventckpt.web.access import TOKEN as VARIABLE
 from eventckpt.web.access import Access, read_token
-from eventckpt.web.app import FORMS, PAGES
+from eventckpt.web.addresses import FORMS, PAGES
 
 from ..answers.workflows import NAME, RUN, Paid, asked
 from ..engines import Engine

@@ -18,7 +18,7 @@ from eventckpt import CheckpointAudit, SqliteEventStore, StreamId
 from eventckpt.location import open_store
 from eventckpt.stores.conformance import make_event
 from eventckpt.web import create_app
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 from eventckpt.web.opened import Opened
 
 from ..cli.programs import called

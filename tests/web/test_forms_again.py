@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 
 from ..answers.workflows import NAME, RUN, asked
 from ..cli.test_inbox import ask, question

@@ -20,6 +20,7 @@ from eventckpt import CheckpointAudit
 from eventckpt.errors import AmbiguousNameError, RunNotFoundError, StoreLockedError
 from eventckpt.events import StreamId
 from eventckpt.web import Operations, Standing, app, create_app, places
+from eventckpt.web.addresses import PAGES, Shown
 from eventckpt.web.page import Page
 from eventckpt.web.query import Query
 from eventckpt.web.viewer import Viewer
@@ -38,7 +39,7 @@ async def showing(
 ) -> AsyncGenerator[httpx.AsyncClient, None]:
     """A client of a viewer with one more page, at /odd."""
     monkeypatch.setattr(
-        app, "PAGES", {**app.PAGES, "/odd": app.Shown(page, ("run", "workflow", "event", "seq", "after", "tag"))}
+        app, "PAGES", {**PAGES, "/odd": Shown(page, ("run", "workflow", "event", "seq", "after", "tag"))}
     )
     made = create_app(CheckpointAudit(audited(engine)), **options)
     transport = httpx.ASGITransport(made, raise_app_exceptions=False)
@@ -324,7 +325,7 @@ async def test_every_page_but_to_sign_in_is_of_one_part_of_the_navigation(engine
     viewer = create_app(CheckpointAudit(audited(engine)), operations=Projector())
     found: dict[str, list[str]] = {}
     async with httpx.AsyncClient(transport=httpx.ASGITransport(viewer), base_url="http://127.0.0.1") as client:
-        for path in app.PAGES:
+        for path in PAGES:
             parts = read((await client.get(path)).text).one("nav", aria_label="Pages").all("a")
             found[path] = [each.text for each in parts if "aria-current" in each.attributes]
     assert [path for path, names in found.items() if len(names) != 1] == ["/sign-in"]

@@ -9,7 +9,7 @@ import pytest
 from agent_framework import Message, WorkflowCheckpoint
 
 from eventckpt import CheckpointAudit, EventHistoryProvider
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 from eventckpt.web.page import MAX_BYTES
 
 from ..cli.conftest import Cli, checkpoint, order_run

@@ -20,7 +20,7 @@ from eventckpt.errors import (
 from eventckpt.runs import fold
 from eventckpt.stores import AuditStore, RunStore
 from eventckpt.stores.walks import headers_of
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 
 from ..cli.conftest import Cli, order_run
 from ..cosmos_emulator import CosmosEmulator

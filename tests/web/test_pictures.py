@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 
 from .pictures import FOLDER
 

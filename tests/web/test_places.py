@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 from eventckpt import CheckpointAudit
 from eventckpt.threads import in_thread
 from eventckpt.web import app, create_app, places
+from eventckpt.web.addresses import PAGES, Shown
 from eventckpt.web.page import Line, Page
 from eventckpt.web.places import weighed
 from eventckpt.web.query import Query
@@ -32,7 +33,7 @@ ODD = Page("problem.html", "Odd", {"said": "odd", "names": ()})
 
 def made(monkeypatch: pytest.MonkeyPatch, engine: Engine, page: Handler) -> ASGIApp:
     """A viewer with one more page, at /odd."""
-    monkeypatch.setattr(app, "PAGES", {**app.PAGES, "/odd": app.Shown(page, ("size", "thread"))})
+    monkeypatch.setattr(app, "PAGES", {**PAGES, "/odd": Shown(page, ("size", "thread"))})
     return create_app(CheckpointAudit(audited(engine)))
 
 
@@ -83,7 +84,7 @@ async def test_pages_that_do_not_end_fill_their_places_and_threads_and_keep_nobo
         for _ in endless:
             await in_time(begun.acquire())
         for path, status in {
-            **dict.fromkeys(app._SMALL - {"/sign-in"}, 200),
+            **{path: 200 for path, shown in PAGES.items() if shown.is_small and path != "/sign-in"},
             "/none": 404,
             "/static/style.css": 200,
             "/runs?limit=x": 400,

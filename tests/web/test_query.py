@@ -5,7 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 
 from ..engines import Engine
 from .html import read

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from eventckpt.web.app import PAGES
+from eventckpt.web.addresses import PAGES
 
 from .chromium import needed
 from .walking import Walk, walked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 from ..audit.glance import Fork, Glance
@@ -10,6 +9,7 @@ from ..audit.removed import Removed
 from ..events import CheckpointEvent, PendingRequest, RunInfo, StreamId
 from ..traceparent import trace_id_in
 from .fields import claim_fields, event_fields, fields_of, fork_fields, removed_fields, run_fields
+from .shell import quoted
 from .words import said_text, standing, status_of_run
 
 __all__ = [
@@ -105,10 +105,10 @@ def how_to_answer(
         earlier: the ids of what was answered before and is needed again.
     """
     names = [stream.run_id, asked.request_id]
-    also = "".join(f" --also {_quoted(request_id)}=ANSWER" for request_id in earlier)
-    types = "".join(f" --allow {_quoted(each)}" for each in allow)
-    words, how = " ".join(map(_quoted, names)), f"--json ANSWER{also} --app {_quoted(app)}{types}"
-    of_type = f"  (JSON of {asked.response_type})" if asked.response_type else ""
+    also = "".join(f" --also {quoted(request_id)}=ANSWER" for request_id in earlier)
+    types = "".join(f" --allow {quoted(each)}" for each in allow)
+    words, how = " ".join(map(quoted, names)), f"--json ANSWER{also} --app {quoted(app)}{types}"
+    of_type = f"  # JSON of {asked.response_type}" if asked.response_type else ""
     looks_like_an_option = any(name.startswith("-") for name in names)
     return f"eventckpt answer {f'{how} -- {words}' if looks_like_an_option else f'{words} {how}'}{of_type}"
 
@@ -116,19 +116,3 @@ def how_to_answer(
 def fork_text(fork: Fork) -> str:
     """A run that forked from another one, and where."""
     return f"run {fork.stream.run_id} at seq {fork.origin.seq}"
-
-
-def _quoted(word: str) -> str:
-    """A word that a shell gives back as it is; what cannot be printed is spelled out, as bash and zsh read it."""
-    if word.isprintable():
-        return shlex.quote(word)
-    return f"$'{''.join(map(_spelled, word))}'"
-
-
-def _spelled(mark: str) -> str:
-    if mark in "\\'":
-        return f"\\{mark}"
-    if mark.isprintable():
-        return mark
-    number = ord(mark)
-    return f"\\x{number:02x}" if number < 0x80 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shlex
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable
 from functools import partial
 from pathlib import Path
@@ -26,7 +25,7 @@ from .addresses import FORMS, NAMES, PAGES, REFUSED, FormHandler, Shown
 from .answering import Answering
 from .forms import ELSEWHERE, FORM_TOKEN, OwnForms, said_elsewhere, sent_by, session_id_of
 from .guard import Guard, asked_name
-from .page import Page, SeeOther
+from .page import Page, SeeOther, as_shown
 from .places import Places, Scales, made_for
 from .problems import AGAIN, problem, refusal
 from .query import Query
@@ -196,7 +195,7 @@ class _Answers:
             raise Failure(USAGE, "This page has no lines.")
         lines = await self._as_lines(page)
         if lines is None:
-            raise Failure(USAGE, f"{_TOO_LONG} `{shlex.join(page.command or ('eventckpt', '…', '--json'))}`.")
+            raise Failure(USAGE, f"{_TOO_LONG} `{as_shown(page.command or ('eventckpt', '…', '--json'))}`.")
         return lines
 
     async def _as_lines(self, page: Page) -> Response | None:
@@ -215,6 +214,7 @@ class _Answers:
 
         values: dict[str, Any] = {
             "every": None,
+            "has_fields": False,
             "problem": None,
             "wrong": None,
             **page.values,
@@ -225,7 +225,7 @@ class _Answers:
         is_answering = self._viewer.answering is not None
         values |= {"signed_in": asked.session, "form_field": FORM_TOKEN, "is_answering": is_answering}
         as_lines = at(path, **{**asked.parts, "format": "jsonl"}) if _has_lines(page) else None
-        values["lines_command"] = shlex.join(page.command) if page.lines is not None and as_lines is None else None
+        values["lines_command"] = as_shown(page.command) if page.lines is not None and as_lines is None else None
         values |= {"pages": NAMES, "path": path, "as_lines": as_lines, "here": at(path, **asked.parts)}
         listed = PAGES[path].listed if page.status == 200 and path in PAGES else None
         values["listed_from"] = listed(self._viewer).latest if listed is not None else None

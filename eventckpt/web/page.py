@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from ..rendering.fields import line_of
+from ..rendering.shell import in_shell
 from ..threads import stop_if_dropped
 from .query import Query
 
-__all__ = ["MAX_BYTES", "Line", "Page", "SeeOther", "Sent", "command_of"]
+__all__ = ["MAX_BYTES", "Line", "Page", "SeeOther", "Sent", "as_shown", "command_of"]
 
 MAX_BYTES: Final = 1_000_000
 """Of one answer. A page leaves out what does not fit, and says so."""
+
+_LONGEST_COMMAND: Final = 4_000  # characters: of the longest names that can be written, each spelled out
 
 Line: TypeAlias = tuple[str | None, Mapping[str, Any]]
 """A JSON line, as the matching command prints it with `--json`: its kind, where it has one, and its fields."""
@@ -64,6 +67,12 @@ def command_of(name: str, what: Sequence[str], workflow_name: str | None, *optio
     how = [*(["--workflow", workflow_name] if workflow_name is not None else []), *options, "--json"]
     looks_like_an_option = any(each.startswith("-") for each in what)
     return ["eventckpt", name, *([*how, "--", *what] if looks_like_an_option else [*what, *how])]
+
+
+def as_shown(command: Sequence[str]) -> str:
+    """A command, to be copied into a shell."""
+    text = in_shell(command)
+    return text if len(text) <= _LONGEST_COMMAND else "a command too long to be shown"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,9 @@ class Query:
             Failure: it is no UTF-8, so that nothing which is stored could be meant, or has very many parts.
         """
         try:
-            return cls(_as_meant(parse_qsl(query.decode(), errors="strict", max_num_fields=_PARTS)), session)
+            text = query.decode()
+            given = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=_PARTS)
+            return cls(_as_meant(given), session)
         except UnicodeDecodeError:
             raise Failure(USAGE, "The query of this address is no UTF-8.") from None
         except ValueError:
@@ -145,12 +147,10 @@ class Query:
 
 
 def _as_meant(parts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The parts without those that tell what others stand for, as which these count where they came back unchanged."""
+    """The parts without those that tell what others stand for, as which these count where they came back unchanged. One
+    that tells it of none is a part like any other."""
     parts = list(parts)
-    exact = [(name.removesuffix(EXACT), unquote_plus(text, errors="strict")) for name, text in parts if _is_exact(name)]
-    meant = {(name, safe(text)): text for name, text in exact}
-    return [(name, meant.get((name, text), text)) for name, text in parts if not _is_exact(name)]
-
-
-def _is_exact(name: str) -> bool:
-    return name.endswith(EXACT)
+    exact = {f"{name}{EXACT}": name for name, _ in parts}
+    told = [(exact[name], unquote_plus(text, errors="strict")) for name, text in parts if name in exact]
+    meant = {(name, safe(text)): text for name, text in told}
+    return [(name, meant.get((name, text), text)) for name, text in parts if name not in exact]

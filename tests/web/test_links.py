@@ -15,6 +15,7 @@ from eventckpt.web.page import MAX_BYTES
 from ..cli.conftest import Cli, checkpoint, order_run
 from ..conversations import asked, damaged, session, turn_event
 from ..engines import Engine
+from ..shell import ODD_NAMES, needs_a_shell, words_of
 from ..storage.removed import audited
 from .html import query_of, read
 
@@ -196,6 +197,26 @@ async def test_the_command_that_stands_in_place_of_lines_that_are_too_long_print
         [shown] = [each for each in page.by_id("main").all("code") if each.text.startswith(f"eventckpt {asked_by[0]} ")]
         words = shlex.split(shown.text)[1:]
         assert (await cli(*words)).out == lines
+
+
+@needs_a_shell
+@pytest.mark.parametrize("name", ODD_NAMES)
+async def test_a_shell_gives_back_the_names_in_such_a_command(
+    viewer: httpx.AsyncClient, engine: Engine, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    await engine.storage().for_run(name, workflow_name=name).save(WorkflowCheckpoint(name, "g"))
+    engine.settle()
+    monkeypatch.setattr("eventckpt.web.page.MAX_BYTES", 10)
+    for path, query, words in (
+        ("/run/history", {}, ["history", name]),
+        ("/event", {"seq": "1"}, ["show", f"{name}@1"]),
+    ):
+        page = read((await viewer.get(path, params={"run": name, "workflow": name, **query})).text)
+        said = [each.text for each in page.by_id("main").all("code")]
+        [shown] = [each for each in said if each.startswith(f"eventckpt {words[0]}")]
+        given = await words_of(shown)
+        assert given[given.index("--workflow") + 1] == name
+        assert words == [given[0], given[-1] if "--" in given else given[1]]
 
 
 WITHOUT_COMMAND = {"/runs", "/runs/counts", "/inbox", "/conversations"}

@@ -30,10 +30,11 @@ async def test_a_name_that_a_page_does_not_take_is_refused_with_those_that_it_ta
     viewer: httpx.AsyncClient, path: str
 ) -> None:
     for form in ({}, {"format": "jsonl"}):
-        answer = await viewer.get(path, params={"stauts": "waiting", **form})
-        assert answer.status_code == 400
-        said = answer.json()["message"] if form else read(answer.text).one(role="alert").text
-        assert said.startswith(f"This page takes {', '.join((*PAGES[path].takes, 'format'))}, not 'stauts'.")
+        for name in ("stauts", "stauts%", "format%%", "%"):
+            answer = await viewer.get(path, params={name: "waiting", **form})
+            assert answer.status_code == 400
+            said = answer.json()["message"] if form else read(answer.text).one(role="alert").text
+            assert said.startswith(f"This page takes {', '.join((*PAGES[path].takes, 'format'))}, not '{name}'.")
 
 
 @pytest.mark.parametrize(("path", "name"), TAKEN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
 from functools import partial
@@ -25,7 +24,7 @@ from ...stores.walks import removals_of
 from ...text import cell, described, safe_json
 from ...threads import in_thread
 from ...traceparent import trace_id_in
-from ..page import Line, Page, command_of
+from ..page import Line, Page, as_shown, command_of
 from ..places import weighed
 from ..problems import STATUS
 from ..query import Query
@@ -81,7 +80,7 @@ async def event(viewer: Viewer, asked: Query) -> Page:
         "problem": problem,
         "query": _query(stream, seq),
         "asked_path": asked.text("path"),
-        "command_of_all": shlex.join(_command(found)),
+        "command_of_all": as_shown(_command(found)),
         "file": f"{re.sub(r'[^A-Za-z0-9_-]+', '-', stream.run_id)[:80] or 'removals'}-{seq}.jsonl",
         **shown,
     }

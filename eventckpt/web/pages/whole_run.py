@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -17,7 +16,7 @@ from ...rendering.words import is_only_newer, not_gone_yet, removed_text
 from ...text import cell, described
 from ...threads import in_thread
 from ..branches import drawing_of
-from ..page import Line, Page, command_of
+from ..page import Line, Page, as_shown, command_of
 from ..places import OF_NODE, weighed
 from ..query import Query
 from ..room import first_of
@@ -99,7 +98,7 @@ async def _weigh(stream: StreamId, events: int) -> None:
     """
     if events > _MOST:
         said = f"Run {described(stream.run_id)} of workflow {described(stream.workflow_name)} has {events:,} events:"
-        ask = shlex.join(command_of("lineage", [stream.run_id], stream.workflow_name)[:-1])
+        ask = as_shown(command_of("lineage", [stream.run_id], stream.workflow_name)[:-1])
         raise Failure(USAGE, f"{said} a lineage is drawn here of up to {_MOST:,}. Ask `{ask}`.")
     await weighed(OF_NODE * events)
 

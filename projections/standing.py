@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from eventckpt.errors import StoreNotFoundError
 from eventckpt.rendering.standing import Standing
+from eventckpt.stores.run_documents import FIRST_PROJECTION
 
 from .engines import Engine
 from .leases import Parked
@@ -29,7 +31,11 @@ async def standing_of(engine: Engine, *, ask_at_most: int | None = None) -> Stan
     Raises:
         CheckpointStoreError: the engine failed.
     """
-    name = await engine.store.run_store().active()
+    try:
+        name = await engine.store.run_store().active()
+    except StoreNotFoundError:  # nobody has made a place for it yet; or there is no such store, which this says
+        await engine.feed.identity()
+        return Standing(FIRST_PROJECTION, None, [], [])
     processor = Projector(engine, ProcessorOptions()).processor_of(name)
     ranges = await processor.status(ask_at_most=ASKED if ask_at_most is None else ask_at_most)
     doubted = await processor.doubted()

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -11,6 +14,8 @@ import pytest
 from azure.cosmos.aio import CosmosClient
 
 from eventckpt.errors import StoreUnavailableError
+from eventckpt.location import open_store
+from eventckpt.stores import AuditStore
 from eventckpt.web import Standing
 from eventckpt.web.page import MAX_BYTES
 from projections import LeaseStore, Parked, ProcessorOptions, open_engine
@@ -39,6 +44,16 @@ class Side:
         if self.trouble is not None:
             raise self.trouble
         return await standing_of(open_engine(self._engine.open()))
+
+
+class Looking:
+    """The projector's side of a store that is only looked at."""
+
+    def __init__(self, store: AuditStore) -> None:
+        self._store = store
+
+    async def standing(self) -> Standing:
+        return await standing_of(open_engine(self._store))
 
 
 @pytest.fixture
@@ -73,6 +88,26 @@ async def status(rig: Rig) -> str:
     code, output, errors = await asyncio.to_thread(invoked, "status", "--json", "--store", store, **settings)
     assert code == 0, errors
     return output
+
+
+async def test_of_a_store_that_no_worker_ever_read_the_page_says_that_as_status_does(rig: Rig) -> None:
+    await rig.writer.write("r1")
+    rig.engine.settle()
+    printed = await status(rig)
+    assert json.loads(printed) == {"projection": "latest", "doubted": None, "ranges": [], "parked": []}
+    store, settings = place(rig)
+    opening = partial(open_store, store, read_only=True, environ=settings)
+    async with opening() as looked, viewing(rig.engine, operations=Looking(looked)) as viewer:
+        assert (await viewer.get("/operations", params={"format": "jsonl"})).text == printed
+        assert "none: no worker has run yet" in (await got(viewer, "/operations")).text
+
+
+async def test_of_a_store_that_is_not_there_status_says_that(rig: Rig, tmp_path: Path) -> None:
+    store, settings = place(rig)
+    gone = settings | {"AZURE_COSMOS_DATABASE_NAME": "none"} if settings else {}
+    where = store if settings else str(tmp_path / "none.db")
+    code, _, errors = await asyncio.to_thread(invoked, "status", "--store", where, **gone)
+    assert (code, "none" in errors) == (4, True)
 
 
 async def test_the_page_tells_of_the_projector_what_status_prints(rig: Rig, side: Side) -> None:

@@ -4,7 +4,7 @@ were given on stays open or not."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final, NamedTuple, Self
@@ -15,6 +15,7 @@ from ..answers.programs import WorkflowFailed, built_by, carried_out
 from ..audit import ANY_TYPE
 from ..clock import SYSTEM_CLOCK, Clock
 from ..closing import close_after
+from ..errors import CheckpointStoreError, StoreReplacedError
 from ..events import StreamId
 from ..exit_codes import STORE, USAGE, Failure, exit_code
 from ..location import load_app, open_store
@@ -22,8 +23,10 @@ from ..log import logger_of
 from ..lru import Lru
 from ..storage import EventCheckpointStorage
 from ..storage.claiming import LONGEST_CLAIM
+from ..stores import head_of
 from ..text import safe
 from .access import Access, Session
+from .opened import Opened
 
 __all__ = ["Answering", "Attempt", "answering_at"]
 
@@ -106,6 +109,8 @@ class Answering:
         patience: seconds that a page waits for what becomes of its answer, before it says that the run goes on.
         most: answers that are acted on at once.
         app: how the command line names what builds the workflow, `module:callable`, for the commands that are shown.
+        renew: gives the storage of another store object, where the file or container under this one was gone, or
+            replaced; None: then no answer is given any more.
         clock: the time that sessions end by; for tests.
 
     Raises:
@@ -123,6 +128,7 @@ class Answering:
         patience: float = 10.0,
         most: int = _MOST,
         app: str = "MODULE:CALLABLE",
+        renew: Callable[[], Awaitable[EventCheckpointStorage]] | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         settings.instance("storage", storage, EventCheckpointStorage, what="an EventCheckpointStorage")
@@ -132,6 +138,8 @@ class Answering:
         settings.number("patience", patience, zero=True)
         settings.whole_number("most", most, least=1)
         settings.text("app", app)
+        if renew is not None:
+            settings.function("renew", renew)
         self.app: Final[str] = app
         self.allowed_checkpoint_types: Final = storage.allowed_checkpoint_types
         self.access: Final = Access(token, clock=clock)
@@ -139,6 +147,8 @@ class Answering:
         """Of the runs that it answers; known once it is entered."""
         self._clock = clock
         self._storage = storage
+        self._renew = renew
+        self._renewing = asyncio.Lock()
         self._build = build
         self._ttl, self._wait, self._patience, self._most = ttl, wait, patience, most
         self._attempts: Lru[_Asked, Attempt] = Lru(_REMEMBERED)
@@ -211,9 +221,10 @@ class Answering:
             task.result()
 
     async def _carried_out(self, stream: StreamId, responses: Mapping[str, object], actor: str) -> None:
+        storage = await self._there(stream)
         with contained(SystemExit, KeyboardInterrupt):  # which end the viewer by a signal, and by no exception
             await carried_out(
-                self._storage,
+                storage,
                 stream,
                 responses,
                 workflow=await self._built(),
@@ -221,6 +232,26 @@ class Answering:
                 ttl=self._ttl,
                 wait=self._wait,
             )
+
+    async def _there(self, stream: StreamId) -> EventCheckpointStorage:
+        """The storage of the store as it is there now. Nothing was done yet, so that another may take its place.
+
+        Raises:
+            Failure: the store is gone, or does not serve.
+        """
+        storage = self._storage
+        try:
+            try:
+                await head_of(storage.store, stream)
+            except StoreReplacedError:
+                if self._renew is None:
+                    raise
+                async with self._renewing:
+                    if self._storage is storage:
+                        self._storage = await self._renew()
+        except CheckpointStoreError as error:
+            raise Failure(STORE, f"{error} Nothing was done.") from error
+        return self._storage
 
     async def _built(self) -> Any:
         return await built_by(self._build, "The application")
@@ -235,7 +266,7 @@ class Answering:
 async def answering_at(
     where: str | None, *, app: str, allow: Sequence[str], token: str
 ) -> AsyncGenerator[Answering, None]:
-    """What answers the runs of a store, open until the block ends. The store is not asked before the first answer.
+    """What answers the runs of a store, open until the block ends; opened anew where it was gone.
 
     Args:
         where: the store, as `open_store` takes it; it must be there.
@@ -250,10 +281,14 @@ async def answering_at(
     if ANY_TYPE in allow:
         raise Failure(USAGE, "--allow: no application allows all types; name those that its storages allow.")
     build = load_app(app)
-    async with open_store(where, must_exist=True) as store:
+    async with Opened(partial(open_store, where, must_exist=True)) as opened:
+
+        async def storage() -> EventCheckpointStorage:
+            return EventCheckpointStorage(await opened.renewed(), allowed_checkpoint_types=list(allow))
+
         try:
-            storage = EventCheckpointStorage(store, allowed_checkpoint_types=list(allow))
+            first = await storage()
         except (TypeError, ValueError) as error:
             raise Failure(USAGE, f"--allow: {error}") from error
-        async with Answering(storage, build, token=token, app=app) as answering:
+        async with Answering(first, build, token=token, app=app, renew=storage) as answering:
             yield answering

@@ -1,4 +1,4 @@
-"""The store of a viewer that is a program of its own: opened anew where its file, or container, is another one."""
+"""A store of a viewer that is a program of its own: opened anew where its file, or container, is another one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Opened"]
 
 
 class Opened:
-    """The store, as an async context manager, and audits of it.
+    """A store, as an async context manager, and audits of it.
 
     Args:
         opening: opens the store.
@@ -58,16 +58,24 @@ class Opened:
 
         Raises:
             Failure: a type is not of the form that names one.
+            LocationError, CheckpointStoreError: see `renewed`.
+        """
+        store = await self.renewed()
+        try:
+            return CheckpointAudit(store, allowed_checkpoint_types=self._allow, latest=self._where)
+        except (TypeError, ValueError) as error:
+            raise Failure(USAGE, f"--allow: {error}") from error
+
+    async def renewed(self) -> AuditStore:
+        """The store as it is there now; the one that was open is closed.
+
+        Raises:
             LocationError: see `open_store`.
-            CheckpointStoreError: the store is not there, or cannot be read.
+            CheckpointStoreError: the store is not there, or cannot be read; the one that was open stays so.
         """
         async with AsyncExitStack() as resources:
             store = await resources.enter_async_context(self._opening())
             await store.checkpoint_ids("", limit=1)  # that it can be read is said at once, as every command says it
-            try:
-                made = CheckpointAudit(store, allowed_checkpoint_types=self._allow, latest=self._where)
-            except (TypeError, ValueError) as error:
-                raise Failure(USAGE, f"--allow: {error}") from error
             earlier, self._resources, self._store = self._resources, resources.pop_all(), store
         await earlier.aclose()
-        return made
+        return store

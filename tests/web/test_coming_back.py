@@ -19,11 +19,16 @@ from eventckpt.location import open_store
 from eventckpt.stores.conformance import make_event
 from eventckpt.web import create_app
 from eventckpt.web.addresses import PAGES
+from eventckpt.web.answering import answering_at
 from eventckpt.web.opened import Opened
 
+from ..answers.workflows import asked
+from ..cli import test_answer
 from ..cli.programs import called
 from ..cosmos_emulator import CosmosEmulator
+from ..engines import SqliteEngine
 from ..engines import where as settings_of
+from .answering import TOKEN, Viewers, answering_viewer
 from .conftest import viewing_store
 from .html import read
 
@@ -230,6 +235,51 @@ async def test_a_store_that_is_mounted_without_a_way_to_renew_it_says_that_it_wa
             assert await shown(client) == ["r1"]
             os.replace(another, path)  # noqa: PTH105 - as other programs do
             assert "another file by now" in await is_gone(client)
+
+
+async def test_answers_are_given_again_once_the_file_is_back_and_what_was_typed_while_it_was_gone_is_kept(
+    tmp_path: Path,
+) -> None:
+    engine = SqliteEngine(tmp_path / "events.db")
+    for run_id in ("order-1", "order-2"):
+        await test_answer.asked(engine, "shoes", run_id)
+    await engine.close()
+    at = partial(answering_at, app="tests.cli.test_answer:build", allow=[], token=TOKEN)
+    async with over(engine.path) as opened, at(str(engine.path)) as answering:
+        viewers = Viewers(create_app(await opened.audit(), renew=opened.audit, answering=answering), answering)
+        async with viewers.browser("ann") as ann, viewers.browser("bob") as bob:
+            action, fields = await ann.form(run_id="order-1")
+            assert (await ann.post(action, response="true", **fields)).status_code == 303
+            (action, fields), (elsewhere, of_bob) = await ann.form(run_id="order-2"), await bob.form(run_id="order-2")
+            assert (await bob.post("/sign-out", form_token=of_bob["form_token"])).status_code == 303
+            move(engine.path)
+            refused = await ann.post(action, response="true", **fields)
+            page = read(refused.text)
+            assert (refused.status_code, "every" in refused.text) == (503, False)
+            assert page.one(role="alert").text.endswith("Nothing was done.")
+            assert page.form("/inbox/question").fields == {**fields, "response": "true"}
+            page = read((await bob.post(elsewhere, response="what bob typed", **of_bob)).text)
+            assert "what bob typed" in page.by_id("main").text
+            assert not page.by_id("main").all("form"), "he is not signed in any more"
+            put_back(engine.path)
+            form = read(refused.text).form("/inbox/question")
+            assert (await ann.post(form.action, **form.fields)).status_code == 303
+            assert "Answered by ann" in (await ann.question(run_id="order-2")).text
+            again = await ann.post(form.action, **form.fields)
+            assert (again.status_code, "was answered by" in again.text) == (409, True)
+
+
+async def test_an_application_that_cannot_renew_its_storage_says_so_of_each_answer(tmp_path: Path) -> None:
+    engine = SqliteEngine(tmp_path / "events.db")
+    await asked(engine)
+    async with answering_viewer(engine, print) as viewers, viewers.browser() as ann:
+        action, fields = await ann.form()
+        move(engine.path)
+        await ann.post(action, response="true", **fields)
+        put_back(engine.path)
+        refused = await ann.post(action, response="true", **fields)
+        assert refused.status_code == 503
+        assert "Make a new one" in read(refused.text).one(role="alert").text
 
 
 @asynccontextmanager

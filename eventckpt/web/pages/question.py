@@ -12,7 +12,7 @@ from ...audit.glance import holder_of
 from ...codec.tree import Tree, children
 from ...errors import CheckpointDecodeError, CheckpointNotFoundError, RunClaimedError, RunNotFoundError
 from ...events import CheckpointEvent, PendingRequest, RunInfo, StreamId
-from ...exit_codes import NO_SUCH_NAME, USAGE, Failure, exit_code
+from ...exit_codes import NO_SUCH_NAME, STORE, USAGE, Failure, exit_code
 from ...rendering.about_run import standing_of_run, waits_for
 from ...rendering.times import in_utc
 from ...rendering.trees import tree_lines
@@ -57,6 +57,8 @@ async def answered(viewer: Viewer, sent: Sent) -> Page | SeeOther:
         if (code := exit_code(error)) is None:
             raise
         problem = _Problem(_said(error), sent.fields)
+        if code == STORE:  # which is not waited for once more
+            return _kept(sent.asked, problem, STATUS[code])
         return await _question(viewer, sent.asked, stream, request_id, problem=problem, status=STATUS[code])
     return SeeOther(_address(stream, request_id))
 
@@ -67,10 +69,19 @@ async def refused(viewer: Viewer, asked: Query, error: RefusedError) -> Page:
     try:
         stream = StreamId(asked.needed("workflow"), asked.needed("run"))
         return await _question(viewer, asked, stream, asked.needed("request"), problem=problem, status=error.status)
-    except Exception as other:  # there is no such question to show
-        if exit_code(other) is None:
+    except Exception as other:
+        if (code := exit_code(other)) is None:
             raise
-        raise error from other
+        if code == STORE:
+            return _kept(asked, problem, error.status)
+        raise error from other  # there is no such question to show
+
+
+def _kept(asked: Query, problem: _Problem, status: int) -> Page:
+    """What was typed, for a question that cannot be shown now."""
+    typed = [text for name, text in problem.sent.items() if name.startswith("response")]
+    values = {"problem": problem.said, "fields": problem.sent, "typed": typed, "query": asked.parts}
+    return Page("not_answered.html", "Not answered", values, status=status)
 
 
 class _Problem(NamedTuple):

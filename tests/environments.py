@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+EXTRAS = "cosmos,cli,projector,web,samples,dev"
+"""Of this package, those that the suite needs: as the Makefile has them for `.venv`, which `tests/test_ci.py` holds."""
 
 
 def made(place: Path, python: str | Path, *requirements: str) -> Path:
@@ -25,7 +27,7 @@ def made(place: Path, python: str | Path, *requirements: str) -> Path:
     if stamp.is_file() and stamp.read_text() == made_from:
         return inside
     subprocess.run([python, "-m", "venv", "--clear", place], check=True)
-    install(inside, "--editable", f"{ROOT}[cosmos,cli,projector,samples,dev]", *requirements)
+    install(inside, "--editable", f"{ROOT}[{EXTRAS}]", *requirements)
     stamp.write_text(made_from)
     return inside
 

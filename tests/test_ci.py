@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from .environments import EXTRAS
 from .python_versions import others
 
 ROOT = Path(__file__).parent.parent
@@ -105,6 +106,11 @@ def test_beside_the_suite_the_newest_python_and_the_other_version_of_the_framewo
 def test_what_runs_is_what_the_makefile_has() -> None:
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(FIRST + BESIDE) <= set(targets)
+
+
+def test_every_environment_of_the_suite_has_the_same_extras_of_this_package() -> None:
+    [installed] = re.findall(r"--editable '\.\[([a-z,]+)\]'\n\ttouch", (ROOT / "Makefile").read_text(encoding="utf-8"))
+    assert installed == EXTRAS
 
 
 def test_what_is_compiled_is_kept_for_the_next_process_whatever_the_environment_says(ci: Path) -> None:

@@ -373,14 +373,18 @@ class PlacementMachine(Machine):
         return got and Checkpoint(got[0], got[1], self.parents[got[1]], got[2])
 
     def _latest_in(self, world: World, who: str, workflow: str) -> list[At | None]:
-        """What `get_latest` may give. Without an order of commits over runs, equal timestamps leave a choice."""
+        """What `get_latest` may give. Without an order of commits over runs, equal timestamps leave a choice. A record
+        that closed a run before it was begun again has no say in how new that is."""
         home = world.readers[who].home
         if home is not None:
             return [*world.live(home)[-1:]] or [None]
         last = [live[-1] for stream in world.log if stream.workflow_name == workflow and (live := world.live(stream))]
         if self.by_commit:
             return [max(last, key=world.stamps.__getitem__, default=None)]
-        newest = {at: max(header.timestamp for seq, header in self.seen[at[0]].items() if seq <= at[1]) for at in last}
+        newest = {
+            at: max(each.timestamp for seq, each in self.seen[at[0]].items() if seq <= at[1] and not each.closes)
+            for at in last
+        }
         return [at for at in last if newest[at] == max(newest.values())] or [None]
 
     # What else happens to a store

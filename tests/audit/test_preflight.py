@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -111,7 +112,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
 
 def damage(store: Path, run_id: str) -> None:
     """Change a byte in what each checkpoint of a run holds."""
-    with sqlite3.connect(store) as connection:
+    with closing(sqlite3.connect(store)) as connection, connection:
         connection.execute("DROP TRIGGER events_are_immutable")
         connection.execute("UPDATE events SET data = zeroblob(length(data)) WHERE run_id = ?", (run_id,))
     connection.close()

@@ -7,7 +7,7 @@ import base64
 import json
 import sqlite3
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import Any
 
@@ -377,7 +377,7 @@ async def test_documents_that_0_1_0_wrote_are_read_resolved_and_folded_anew(rig:
 async def put_as_stored(rig: Rig, documents: list[dict[str, Any]]) -> None:
     """Put documents where they were, byte for byte."""
     if isinstance(rig.engine, SqliteEngine):
-        with sqlite3.connect(rig.engine.path) as connection:
+        with closing(sqlite3.connect(rig.engine.path)) as connection, connection:
             for document in documents:
                 fields = document["cosmos"]
                 row = (fields["workflow_name"], fields["run_id"], fields["seq"], base64.b64decode(document["sqlite"]))

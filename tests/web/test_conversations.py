@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -282,7 +283,7 @@ async def test_a_store_without_a_place_for_sessions_says_so_and_gets_none_by_bei
         assert (await cli.json("sessions")).of("session") == []
         await page(viewer, "/conversation", 503 if isinstance(engine, CosmosEngine) and read_only else 404, session="s")
     if isinstance(engine, SqliteEngine):
-        with sqlite3.connect(engine.path) as connection:
+        with closing(sqlite3.connect(engine.path)) as connection, connection:
             names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
         assert "session_events" not in names
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -235,7 +236,7 @@ async def test_a_check_that_fails_says_what_to_do(engine: Engine, cli: Cli) -> N
 async def spoiled(engine: Engine) -> None:
     """Somebody has made in a store what does not belong there."""
     if isinstance(engine, SqliteEngine):
-        with sqlite3.connect(engine.path) as connection:
+        with closing(sqlite3.connect(engine.path)) as connection, connection:
             connection.execute("CREATE TABLE mine (x)")
         return
     assert isinstance(engine, CosmosEngine)

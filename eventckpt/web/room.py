@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from typing import Final, TypeVar
 
 from markupsafe import escape
 
 from ..text import safe
 
-__all__ = ["Room", "first_of"]
+__all__ = ["Room", "first_of", "page_of"]
 
 _T = TypeVar("_T")
 
@@ -48,3 +49,14 @@ def first_of(each: Sequence[_T], size: int, texts: Callable[[_T], Iterable[str]]
             break
         shown.append(one)
     return shown
+
+
+async def page_of(listed: AsyncGenerator[_T, None], limit: int) -> tuple[list[_T], bool]:
+    """The first of what is listed, so many at most, and whether there is more."""
+    found: list[_T] = []
+    async with aclosing(listed) as items:
+        async for each in items:
+            if len(found) == limit:
+                return found, True
+            found.append(each)
+    return found, False

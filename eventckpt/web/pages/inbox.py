@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import aclosing
 from datetime import timedelta
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from ...rendering.words import tag_texts
 from ..answering import Attempt
 from ..page import Line, Page
 from ..query import Query
+from ..room import page_of
 from ..viewer import Viewer
 
 __all__ = ["inbox"]
@@ -32,14 +32,8 @@ async def inbox(viewer: Viewer, asked: Query) -> Page:
     limit, place = asked.number("limit", _PAGE, most=_PAGE), asked.place(INBOX, QuestionPlace)
     which: dict[str, Any] = {"workflow": given["workflow"], "older_than": span, "type": given["type"]}
     which |= {"tag": next(iter(tags.items()), None), "after": None if place is None else place.question()}
-    found: list[Question] = []
-    more: str | None = None
-    async with aclosing(viewer.audit.inbox(**which, latest=viewer.audit.latest)) as questions:
-        async for each in questions:
-            if len(found) == limit:
-                more = token_of(INBOX, QuestionPlace.of(found[-1]))
-                break
-            found.append(each)
+    found, has_more = await page_of(viewer.audit.inbox(**which, latest=viewer.audit.latest), limit)
+    more = token_of(INBOX, QuestionPlace.of(found[-1])) if has_more else None
 
     def lines() -> Iterator[Line]:
         yield from (("question", question_fields(each)) for each in found)

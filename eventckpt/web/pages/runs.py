@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Any, Final
@@ -20,6 +19,7 @@ from ...rendering.words import said_text, status_of_run, waits_text
 from ...text import cell
 from ..page import Line, Page
 from ..query import Query
+from ..room import page_of
 from ..templates import Cells, Html, address, filled, html_of, query_html, size_text, time_html
 from ..viewer import Viewer
 
@@ -78,14 +78,8 @@ async def runs(viewer: Viewer, asked: Query) -> Page:
     listing = runs_listing(viewer.audit.latest)
     given, which = _asked(asked)
     limit, behind = asked.number("limit", _PAGE, most=_PAGE), asked.place(listing, Listed)
-    found: list[RunInfo] = []
-    more: str | None = None
-    async with aclosing(viewer.audit.runs(which, after=behind)) as infos:
-        async for info in infos:
-            if len(found) == limit:
-                more = token_of(listing, Listed.of(found[-1]))
-                break
-            found.append(info)
+    found, has_more = await page_of(viewer.audit.runs(which, after=behind), limit)
+    more = token_of(listing, Listed.of(found[-1])) if has_more else None
 
     def lines() -> Iterator[Line]:
         yield from (("run", run_fields(info)) for info in found)

@@ -63,6 +63,11 @@ class PartOfRun:
                     return
                 yield self._noted(header)
 
+    async def read(self) -> list[CheckpointEvent]:
+        """Their headers, all of them; see `headers`."""
+        async with aclosing(self.headers()) as headers:
+            return [header async for header in headers]
+
     async def _last(self) -> list[CheckpointEvent]:
         found: list[CheckpointEvent] = []
         async with aclosing(self._store.headers(self._stream, desc=True)) as headers:

@@ -9,7 +9,7 @@ from ..audit.listed_from import ListedFrom
 from .access import RefusedError
 from .page import Page, SeeOther, Sent
 from .pages import compare, conversations, event, inbox, operations, question, run, runs, sign_in, whole_run
-from .query import Query
+from .query import COMPARED, OF_QUESTIONS, OF_RUNS, OF_SESSIONS, Query
 from .viewer import Viewer
 
 __all__ = ["FORMS", "NAMES", "PAGES", "REFUSED", "FormHandler", "Handler", "Shown"]
@@ -40,12 +40,12 @@ def _of_sessions(viewer: Viewer) -> ListedFrom:
 
 
 _RUN: Final = ("run", "workflow")
-_RUNS: Final = ("workflow", "status", "tag", "since", "until", "pending", "request", "actor")
-_QUESTIONS: Final = ("workflow", "older-than", "type", "tag", "after", "limit", "live")
-_SESSIONS: Final = ("source", "prefix", "after", "limit")
+_RUNS: Final = (*OF_RUNS, "tag")
+_QUESTIONS: Final = (*OF_QUESTIONS, "tag", "after", "limit", "live")
+_SESSIONS: Final = (*OF_SESSIONS, "after", "limit")
 
 PAGES: Final[Mapping[str, Shown]] = {
-    "/compare": Shown(compare.compare, ("before", "after", "seq", *_RUN)),
+    "/compare": Shown(compare.compare, (*COMPARED, "run", "seq")),
     "/event": Shown(event.event, ("event", "seq", "path", "first", *_RUN)),
     "/runs": Shown(runs.runs, (*_RUNS, "after", "limit", "live"), _of_runs, is_small=True),
     "/run": Shown(run.run, (*_RUN, "live")),

@@ -13,7 +13,7 @@ from ..rendering.fields import error_fields
 from ..rendering.filters import STATUSES
 from .access import RefusedError
 from .page import Line, Page
-from .query import Query
+from .query import COMPARED, OF_QUESTIONS, OF_RUNS, OF_SESSIONS, Query
 
 __all__ = ["AGAIN", "STATUS", "problem", "refusal"]
 
@@ -62,15 +62,10 @@ class _Form(NamedTuple):
 
 
 _FORMS: Final = {
-    "/runs": _Form(
-        "runs.html",
-        "Runs",
-        ("workflow", "status", "since", "until", "request", "actor", "pending"),
-        {"all_statuses": STATUSES},
-    ),
-    "/inbox": _Form("inbox.html", "Inbox", ("workflow", "older-than", "type")),
-    "/conversations": _Form("conversations.html", "Conversations", ("source", "prefix")),
-    "/compare": _Form("compare.html", "Compare", ("before", "after", "workflow")),
+    "/runs": _Form("runs.html", "Runs", OF_RUNS, {"all_statuses": STATUSES}),
+    "/inbox": _Form("inbox.html", "Inbox", OF_QUESTIONS),
+    "/conversations": _Form("conversations.html", "Conversations", OF_SESSIONS),
+    "/compare": _Form("compare.html", "Compare", COMPARED),
 }
 
 

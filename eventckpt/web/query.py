@@ -15,13 +15,18 @@ from ..rendering.times import moment
 from ..text import described, is_unicode, safe
 from .access import Session
 
-__all__ = ["EXACT", "Query"]
+__all__ = ["COMPARED", "EXACT", "OF_QUESTIONS", "OF_RUNS", "OF_SESSIONS", "Query"]
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 EXACT: Final = "%"
 """At the end of a field's name: what the field of that name stands for, quoted as in an address. Only so it comes
 through a browser as it is, which ends lines in a way of its own, and cannot have some characters in a page at all."""
+OF_RUNS: Final = ("workflow", "status", "since", "until", "pending", "request", "actor")
+OF_QUESTIONS: Final = ("workflow", "older-than", "type")
+"""What runs and questions are filtered by, once each; and by tags."""
+OF_SESSIONS: Final = ("source", "prefix")
+COMPARED: Final = ("before", "after", "workflow")
 _LONGEST: Final = 4_096  # characters of a part
 _PARTS: Final = 100
 

@@ -18,7 +18,7 @@ from ...text import cell, safe, shortened
 from ...threads import in_thread
 from ..page import Line, Page, command_of
 from ..places import weighed
-from ..query import Query
+from ..query import COMPARED, Query
 from ..trees import Node, outlined
 from ..viewer import Viewer
 
@@ -45,7 +45,7 @@ async def compare(viewer: Viewer, asked: Query) -> Page:
     """What differs between two checkpoints or runs, `before` and `after`; between one and the one that it follows,
     given as either or by its run and seq; or between two events of a run, by their seqs as FIRST..LAST."""
     named = [name for name in (asked.text("before"), asked.text("after")) if name is not None]
-    workflow, form = asked.text("workflow"), {name: asked.text(name) for name in ("before", "after", "workflow")}
+    workflow, form = asked.text("workflow"), {name: asked.text(name) for name in COMPARED}
     if not named and asked.text("run") is None:
         return Page("compare.html", "Compare", {"form": form, "pair": None})
     before, after = await _two(viewer.audit, asked, named, workflow)

@@ -120,7 +120,7 @@ async def conversation_events(viewer: Viewer, asked: Query) -> Page:
     audit, stream = await _named(viewer, asked)
     place, limit = history_place(asked.text("after"), stream, "after"), asked.number("limit", _PAGE, most=_PAGE)
     part = PartOfRun(audit.store, stream, gt=0 if place is None else place.seq, limit=limit)
-    events = [header async for header in part.headers()]
+    events = await part.read()
     more = token_after(stream, part.last_seq) if part.has_more else None
 
     def lines() -> Iterator[Line]:

@@ -20,6 +20,7 @@ from ...events import MAX_SEQ, CheckpointEvent, StreamId
 from ...exit_codes import STATE, USAGE, Failure
 from ...rendering.fields import event_fields, held_fields
 from ...rendering.words import about_text, standing_of
+from ...stores import head_of
 from ...stores.walks import removals_of
 from ...text import cell, described, safe_json
 from ...threads import in_thread
@@ -114,9 +115,8 @@ async def _place(audit: CheckpointAudit, asked: Query, workflow: str | None) -> 
         raise Failure(USAGE, "The address of this page needs event=…, or run=…, seq=… and workflow=….")
     if workflow is not None:
         stream = StreamId(workflow, run or "")
-        async with aclosing(audit.store.headers(stream)) as headers:
-            if run is None or await anext(headers, None) is not None:
-                return stream, seq
+        if run is None or await head_of(audit.store, stream) is not None:
+            return stream, seq
     return await audit.run(run or "", workflow_name=workflow), seq
 
 

@@ -13,19 +13,18 @@ from ...rendering.filters import tags_in
 from ...rendering.words import tag_texts
 from ..answering import Attempt
 from ..page import Line, Page
-from ..query import Query
+from ..query import OF_QUESTIONS, Query
 from ..room import page_of
 from ..viewer import Viewer
 
 __all__ = ["inbox"]
 
 _PAGE: Final = 50
-_FILTERS: Final = ("workflow", "older-than", "type", "tag")
 
 
 async def inbox(viewer: Viewer, asked: Query) -> Page:
     """The questions that wait for an answer, the run that waits longest first."""
-    given = {name: asked.text(name) for name in _FILTERS}
+    given = {name: asked.text(name) for name in (*OF_QUESTIONS, "tag")}
     tags = tags_in([given["tag"]] if given["tag"] else None, "tag")
     before = asked.moment("older-than")
     span = None if before is None else max(timedelta(), viewer.now() - before)

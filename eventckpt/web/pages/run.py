@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import aclosing
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -127,8 +126,7 @@ async def history(viewer: Viewer, asked: Query) -> Page:
     limit = asked.number("limit", newest or _ROWS, most=_MOST)
     gt = 0 if place is None else place.seq
     part = PartOfRun(viewer.audit.store, stream, newest=newest, gt=gt, limit=limit)
-    async with aclosing(part.headers()) as headers:
-        events = [header async for header in headers]
+    events = await part.read()
     gone = await viewer.audit.removed(stream) if part.is_closed else None
     has_gap = any(
         behind.seq > before + 1 for before, behind in zip([gt, *(e.seq for e in events)], events, strict=False)

@@ -18,7 +18,7 @@ from ...rendering.filters import STATUSES, filter_of
 from ...rendering.words import said_text, status_of_run, waits_text
 from ...text import cell
 from ..page import Line, Page
-from ..query import Query
+from ..query import OF_RUNS, Query
 from ..room import page_of
 from ..templates import Cells, Html, address, filled, html_of, query_html, size_text, time_html
 from ..viewer import Viewer
@@ -29,7 +29,6 @@ _PAGE: Final = 50
 _COUNTED: Final = 1_000  # runs that are looked at where no index counts them
 _LONGEST_NAME: Final = 255  # characters of each name of a run that can be written
 _LONGEST_ADDRESS: Final = 16_000  # characters of what a page is asked for, which each of its links repeats
-_ONCE: Final = ("workflow", "status", "since", "until", "pending", "request", "actor")
 
 _LINK: Final = '<a href="%s?run=%s&amp;workflow=%s">%s</a>'
 _ROW: Final = """\
@@ -116,7 +115,7 @@ def _asked(asked: Query) -> tuple[dict[str, Any], Filter]:
     Raises:
         Failure: one is not of its form; or they are too long together.
     """
-    once = {name: asked.text(name) for name in _ONCE}
+    once = {name: asked.text(name) for name in OF_RUNS}
     given: dict[str, Any] = {**once, "tag": asked.texts("tag") or None}
     if len(address("", **given)) > _LONGEST_ADDRESS:
         raise Failure(USAGE, f"The filters take up to {_LONGEST_ADDRESS:,} characters of an address, all together.")
